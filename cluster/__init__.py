@@ -1,0 +1,1 @@
+"""Where work runs: inline or on Ray actors."""

@@ -1,0 +1,1 @@
+"""Presets and methods in YAML: what a user may turn."""

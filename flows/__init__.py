@@ -1,0 +1,1 @@
+"""What runs after what; the command line; live monitoring."""

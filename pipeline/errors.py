@@ -1,0 +1,26 @@
+"""Errors a user can cause: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class QuoinError(Exception):
+    """A problem the user can act on, told in one sentence; never shown as a traceback.
+
+    ``what`` is wrong, ``where`` (a path, a key, a photo), and what to ``do`` about it.
+    """
+
+    def __init__(self, what: str, *, where: object = None, do: str | None = None) -> None:
+        self.what, self.where, self.do = what, None if where is None else str(where), do
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        place = f" ({self.where!r})" if self.where else ""
+        advice = f" {self.do[0].upper()}{self.do[1:]}." if self.do else ""
+        return f"{self.what}{place}.{advice}"
+
+    def __reduce__(self):  # keeps keyword arguments when an actor sends the error home
+        return _rebuild, (type(self), self.what, self.where, self.do)
+
+
+def _rebuild(kind: type[QuoinError], what: str, where: str | None, do: str | None) -> QuoinError:
+    return kind(what, where=where, do=do)

@@ -1,0 +1,244 @@
+"""The run folder: identity, resolved configuration, manifests. One atomic put of run.json is a stage's commit.
+
+A stage's key is the hash of its configuration section, the keys of the stages it needs, the seed and its code version.
+Same key: the stage is skipped. Different: it is redone, and everything downstream with it. Only the driver commits.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import zarr
+
+from pipeline import __version__, store
+from pipeline.config import StageConfig, StageResult, digest
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+
+FORMAT = 1
+RUN_FILE = "run.json"
+
+Result = TypeVar("Result", bound=StageResult)
+Config = TypeVar("Config", bound=StageConfig)
+
+
+class Manifest(pydantic.BaseModel):
+    """What a committed stage left: its key, its small result, how long it took."""
+
+    key: str
+    result: dict[str, Any]
+    seconds: float
+    committed_at: float
+    peak_memory_bytes: int = 0
+
+
+class RunRecord(pydantic.BaseModel):
+    """The content of run.json."""
+
+    format: int = FORMAT
+    id: str
+    quoin: str
+    python: str
+    created_at: float
+    seed: int
+    photos: str
+    settings: dict[str, Any]
+    settings_hash: str
+    manifests: dict[str, Manifest] = {}
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never half of it."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(part, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, where: object) -> QuoinError:
+    """An OSError of writing, as a sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return QuoinError("The disk is full", where=where, do="free some space, then run quoin resume")
+    return QuoinError(f"Cannot write: {error.strerror or error}", where=where, do="choose a folder you may write to")
+
+
+class Run:
+    """One run folder. ``Run.create`` makes or re-opens it, ``Run.open`` opens an existing one."""
+
+    def __init__(self, path: Path, record: RunRecord) -> None:
+        self.path, self.record = path, record
+
+    @classmethod
+    def create(cls, path: Path, *, photos: Path, settings: dict[str, Any], seed: int) -> Run:
+        """A run at ``path`` for ``photos``; an existing run of the same photos goes on with the new settings."""
+        path, photos = Path(path).absolute(), Path(photos).absolute()
+        if (path / RUN_FILE).exists():
+            run = cls.open(path)
+            if run.record.photos != str(photos):
+                raise QuoinError(
+                    f"This folder holds another run, of the photos in {run.record.photos!r}",
+                    where=path,
+                    do="choose another --out, or delete the folder",
+                )
+            run.record = run.record.model_copy(
+                update={"settings": settings, "settings_hash": digest(settings), "seed": seed, "quoin": __version__}
+            )
+        else:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise QuoinError("The output folder is not empty and holds no run", where=path, do="choose another --out")
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise disk_error(error, path) from error
+            run = cls(
+                path,
+                RunRecord(
+                    id=uuid.uuid4().hex[:12],
+                    quoin=__version__,
+                    python=platform.python_version(),
+                    created_at=time.time(),
+                    seed=seed,
+                    photos=str(photos),
+                    settings=settings,
+                    settings_hash=digest(settings),
+                ),
+            )
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """The run at ``path``; QuoinError where there is none or another version made it."""
+        path = Path(path).absolute()
+        try:
+            raw = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise QuoinError("There is no run here", where=path, do="name a folder made by quoin reconstruct") from None
+        except (OSError, ValueError) as error:
+            raise QuoinError(f"run.json cannot be read: {error}", where=path, do="restore it or start anew") from None
+        if raw.get("format") != FORMAT:
+            raise QuoinError(
+                f"This run was made by quoin {raw.get('quoin', '?')} (run format {raw.get('format')}, ours is {FORMAT})",
+                where=path,
+                do="use that version, or reconstruct into a new folder",
+            )
+        try:
+            return cls(path, RunRecord.model_validate(raw))
+        except pydantic.ValidationError as error:
+            raise QuoinError(f"run.json is damaged: {error.errors()[0]['msg']}", where=path, do="start anew") from None
+
+    def save(self) -> None:
+        write_atomic(self.path / RUN_FILE, self.record.model_dump_json(indent=1).encode())
+
+    @property
+    def seed(self) -> int:
+        return self.record.seed
+
+    @property
+    def photos(self) -> Path:
+        return Path(self.record.photos)
+
+    @functools.cached_property
+    def scene(self) -> zarr.Group:
+        """scene.zarr, what stages exchange."""
+        return store.open_store(self.path / "scene.zarr")
+
+    def table(self, name: str) -> Path:
+        """Path of tables/<name>.parquet (its folder made)."""
+        folder = self.path / "tables"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.parquet"
+
+    # -- manifests ---------------------------------------------------------------------------------------------------
+
+    def manifest(self, stage: str) -> Manifest | None:
+        return self.record.manifests.get(stage)
+
+    def require(self, stage: str) -> Manifest:
+        """The committed manifest of ``stage``, or a sentence that it is missing."""
+        found = self.manifest(stage)
+        if found is None:
+            raise QuoinError(f"Stage {stage!r} has not been completed in this run", where=self.path, do="run quoin resume")
+        return found
+
+    def key(self, stage: str, config: StageConfig, needs: tuple[str, ...], version: int) -> str:
+        """Content hash that decides whether ``stage`` must be redone."""
+        parents = [self.require(need).key for need in needs]
+        return digest([stage, config.model_dump(mode="json"), parents, self.seed, version, self.record.photos])
+
+    def commit(self, stage: str, key: str, result: StageResult, seconds: float) -> None:
+        """Put the manifest entry of ``stage``: from here on readers may trust what it wrote."""
+        self.record.manifests[stage] = Manifest(
+            key=key,
+            result=result.model_dump(mode="json"),
+            seconds=seconds,
+            committed_at=time.time(),
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+        self.save()
+
+    def invalidate(self, *stages: str) -> None:
+        """Forget the commits of ``stages`` and of what lies below them ("train" takes "train/b0" along)."""
+        gone = [k for k in self.record.manifests if any(k == s or k.startswith(s + "/") for s in stages)]
+        for name in gone:
+            del self.record.manifests[name]
+        if gone:
+            self.save()
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size this process has had."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def stage(
+    name: str, *, needs: tuple[str, ...], version: int, result: type[Result]
+) -> Callable[[Callable[[Run, Config, Reporter], Result]], Callable[[Run, Config, Reporter], Result]]:
+    """Make ``run(run, config, report) -> result`` a stage: skip when committed under the same key, else do and commit.
+
+    ``version`` is the stage's code version: raise it when the same input would give another output.
+    """
+
+    def wrap(work: Callable[[Run, Config, Reporter], Result]) -> Callable[[Run, Config, Reporter], Result]:
+        @functools.wraps(work)
+        def run_stage(run: Run, config: Config, report: Reporter) -> Result:
+            key = run.key(name, config, needs, version)
+            done = run.manifest(name)
+            if done is not None and done.key == key:
+                report.log(name, "already done, kept")
+                return result.model_validate(done.result)
+            began = time.monotonic()
+            if done is not None:
+                run.invalidate(name)
+            try:
+                made = work(run, config, report)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                    raise disk_error(error, error.filename or run.path) from error
+                raise
+            run.commit(name, key, made, time.monotonic() - began)
+            return made
+
+        run_stage.stage_name = name  # type: ignore[attr-defined]
+        run_stage.needs = needs  # type: ignore[attr-defined]
+        return run_stage
+
+    return wrap

@@ -1,0 +1,107 @@
+"""The one place that touches Zarr: arrays written whole or by aligned regions, read back as numpy.
+
+Arrays are created once, by the driver. A chunk or shard has one writer; a region that cuts one is refused.
+That an array opens does not mean it is complete: readers trust manifests (``pipeline.run``) only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, ZstdCodec
+
+from pipeline.errors import QuoinError
+
+MAX_CHUNK_BYTES = 32 << 20
+
+
+def open_store(path: Path) -> zarr.Group:
+    """The Zarr v3 group at ``path``, made where absent."""
+    return zarr.open_group(str(path), mode="a", zarr_format=3)
+
+
+def _codec(dtype: np.dtype) -> Any:
+    return ZstdCodec(level=1) if dtype == np.uint8 else BloscCodec(cname="lz4", shuffle="shuffle", typesize=dtype.itemsize)
+
+
+def _chunks(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+    """Whole trailing axes, and as much of the first axis as fits in MAX_CHUNK_BYTES."""
+    if not shape:
+        return ()
+    row = max(1, int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize)
+    return (max(1, min(shape[0] or 1, MAX_CHUNK_BYTES // row)), *(max(1, s) for s in shape[1:]))
+
+
+def create(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    chunks: tuple[int, ...] | None = None,
+    fill_value: Any = 0,
+    attrs: Mapping[str, Any] | None = None,
+) -> zarr.Array:
+    """A new array at ``name`` ("blocks/b0/sdf"), replacing what was there."""
+    kind = np.dtype(dtype)
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=kind,
+        chunks=chunks or _chunks(shape, kind),
+        compressors=_codec(kind),
+        fill_value=fill_value,
+        attributes=dict(attrs or {}),
+        overwrite=True,
+    )
+
+
+def write(
+    group: zarr.Group,
+    name: str,
+    values: Any,
+    *,
+    chunks: tuple[int, ...] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a whole array at ``name``, replacing what was there."""
+    data = np.asarray(values)
+    array = create(group, name, data.shape, data.dtype, chunks=chunks, attrs=attrs)
+    if data.size:
+        array[...] = data
+
+
+def write_region(array: zarr.Array, start: int, values: np.ndarray) -> None:
+    """Write rows ``start : start + len(values)``; refuses a region not aligned to whole chunks of the first axis."""
+    step = (array.shards or array.chunks)[0]
+    stop = start + len(values)
+    if start % step or (stop % step and stop != array.shape[0]):
+        raise QuoinError(
+            f"Rows {start}:{stop} cut a chunk of {step} rows that another writer may own",
+            where=array.name,
+            do="write whole chunks",
+        )
+    array[start:stop] = values
+
+
+def read(group: zarr.Group, name: str) -> np.ndarray:
+    """A whole array; QuoinError where it does not exist."""
+    return np.asarray(get(group, name)[...])
+
+
+def get(group: zarr.Group, name: str) -> zarr.Array:
+    """The array itself, for reading parts of it."""
+    found = group.get(name)
+    if not isinstance(found, zarr.Array):
+        raise QuoinError("The run's store lacks an array", where=name, do="redo its stage with --force")
+    return found
+
+
+def delete(group: zarr.Group, name: str) -> None:
+    """Remove an array or a group with all below it, where it exists."""
+    if name in group:
+        del group[name]
