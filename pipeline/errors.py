@@ -22,5 +22,9 @@ class QuoinError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.do)
 
 
+class PartialResult(QuoinError):
+    """Some of the work could not be done; what was done is kept, and quoin resume goes on from there."""
+
+
 def _rebuild(kind: type[QuoinError], what: str, where: str | None, do: str | None) -> QuoinError:
     return kind(what, where=where, do=do)

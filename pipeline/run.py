@@ -39,6 +39,7 @@ class Manifest(pydantic.BaseModel):
     result: dict[str, Any]
     seconds: float
     committed_at: float
+    needs: tuple[str, ...] = ()
     peak_memory_bytes: int = 0
 
 
@@ -182,7 +183,7 @@ class Run:
         parents = [self.require(need).key for need in needs]
         return digest([stage, config.model_dump(mode="json"), parents, self.seed, version, self.record.photos])
 
-    def commit(self, stage: str, key: str, result: StageResult, seconds: float) -> None:
+    def commit(self, stage: str, key: str, result: StageResult, seconds: float, needs: tuple[str, ...] = ()) -> None:
         """Put the manifest entry of ``stage``: from here on readers may trust what it wrote."""
         self.record.manifests[stage] = Manifest(
             key=key,
@@ -190,15 +191,18 @@ class Run:
             seconds=seconds,
             committed_at=time.time(),
             peak_memory_bytes=peak_memory_bytes(),
+            needs=needs,
         )
         self.save()
 
     def invalidate(self, *stages: str) -> None:
-        """Forget the commits of ``stages`` and of what lies below them ("train" takes "train/b0" along)."""
-        gone = [k for k in self.record.manifests if any(k == s or k.startswith(s + "/") for s in stages)]
-        for name in gone:
-            del self.record.manifests[name]
-        if gone:
+        """Forget the commits of ``stages``, of their parts ("train" takes "train/b0" along) and of all that needed them."""
+        kept, gone = self.record.manifests, set(stages)
+        while lost := {k for k, m in kept.items() if gone & {k, k.split("/")[0], *m.needs}}:
+            gone |= lost
+            kept = {k: m for k, m in kept.items() if k not in lost}
+        if len(kept) < len(self.record.manifests):
+            self.record.manifests = kept
             self.save()
 
 
@@ -234,7 +238,7 @@ def stage(
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                     raise disk_error(error, error.filename or run.path) from error
                 raise
-            run.commit(name, key, made, time.monotonic() - began)
+            run.commit(name, key, made, time.monotonic() - began, needs)
             return made
 
         run_stage.stage_name = name  # type: ignore[attr-defined]
