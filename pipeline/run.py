@@ -91,14 +91,20 @@ class Run:
         path, photos = Path(path).absolute(), Path(photos).absolute()
         if (path / RUN_FILE).exists():
             run = cls.open(path)
-            if run.record.photos != str(photos):
+            if run.record.photos != str(photos) and run.record.manifests:  # without a commit there is nothing to lose
                 raise QuoinError(
                     f"This folder holds another run, of the photos in {run.record.photos!r}",
                     where=path,
                     do="choose another --out, or delete the folder",
                 )
             run.record = run.record.model_copy(
-                update={"settings": settings, "settings_hash": digest(settings), "seed": seed, "quoin": __version__}
+                update={
+                    "photos": str(photos),
+                    "settings": settings,
+                    "settings_hash": digest(settings),
+                    "seed": seed,
+                    "quoin": __version__,
+                }
             )
         else:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
