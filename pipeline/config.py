@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping; raises QuoinError where the file is no mapping."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8
         raise QuoinError(f"Cannot read configuration: {error}", where=path, do="fix the file") from error
     if not isinstance(loaded, dict):
         raise QuoinError("A configuration file must be a mapping of keys", where=path, do="see configs/presets/")

@@ -15,7 +15,7 @@ class QuoinError(Exception):
 
     def __str__(self) -> str:
         place = f" ({self.where!r})" if self.where else ""
-        advice = f" {self.do[0].upper()}{self.do[1:]}." if self.do else ""
+        advice = f" {self.do[0].upper()}{self.do[1:]}" + "." * (self.do[-1] not in ".?!") if self.do else ""
         return f"{self.what}{place}.{advice}"
 
     def __reduce__(self):  # keeps keyword arguments when an actor sends the error home

@@ -139,6 +139,8 @@ class Run:
             raise QuoinError("There is no run here", where=path, do="name a folder made by quoin reconstruct") from None
         except (OSError, ValueError) as error:
             raise QuoinError(f"run.json cannot be read: {error}", where=path, do="restore it or start anew") from None
+        if not isinstance(raw, dict):
+            raise QuoinError("run.json is damaged: it is no mapping", where=path, do="restore it or start anew")
         if raw.get("format") != FORMAT:
             raise QuoinError(
                 f"This run was made by quoin {raw.get('quoin', '?')} (run format {raw.get('format')}, ours is {FORMAT})",
@@ -191,7 +193,7 @@ class Run:
 
     def commit(self, stage: str, key: str, result: StageResult, seconds: float, needs: tuple[str, ...] = ()) -> None:
         """Put the manifest entry of ``stage``: from here on readers may trust what it wrote."""
-        self.record.manifests[stage] = Manifest(
+        manifest = Manifest(
             key=key,
             result=result.model_dump(mode="json"),
             seconds=seconds,
@@ -199,7 +201,13 @@ class Run:
             peak_memory_bytes=peak_memory_bytes(),
             needs=needs,
         )
-        self.save()
+        before = self.record
+        self.record = before.model_copy(update={"manifests": {**before.manifests, stage: manifest}})
+        try:
+            self.save()
+        except QuoinError:  # what is not on disk is not committed
+            self.record = before
+            raise
 
     def invalidate(self, *stages: str) -> None:
         """Forget the commits of ``stages``, of their parts ("train" takes "train/b0" along) and of all that needed them."""
