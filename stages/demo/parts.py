@@ -1,0 +1,117 @@
+"""Shapes the landmark is put together from: boxes, turned profiles, bumpy balls, reliefs. Metres, z up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    import trimesh
+
+Array = np.ndarray
+Point = tuple[float, float, float]
+EDGE_M = 0.09  # faces are about this large, because what is seen is decided face by face
+
+
+def box(low: Point, high: Point) -> trimesh.Trimesh:
+    """An axis-aligned box from corner to corner, its sides in square cells."""
+    import trimesh
+
+    (x0, y0, z0), (x1, y1, z1) = low, high
+    sides = [
+        (frame((x0, y0, z1), (1, 0, 0), (0, 1, 0)), (x1 - x0, y1 - y0)),
+        (frame((x0, y1, z0), (1, 0, 0), (0, -1, 0)), (x1 - x0, y1 - y0)),
+        (frame((x0, y0, z0), (1, 0, 0), (0, 0, 1)), (x1 - x0, z1 - z0)),
+        (frame((x1, y1, z0), (-1, 0, 0), (0, 0, 1)), (x1 - x0, z1 - z0)),
+        (frame((x1, y0, z0), (0, 1, 0), (0, 0, 1)), (y1 - y0, z1 - z0)),
+        (frame((x0, y1, z0), (0, -1, 0), (0, 0, 1)), (y1 - y0, z1 - z0)),
+    ]
+    return trimesh.util.concatenate([relief(size, lambda u, v: 0 * u, matrix, cell=EDGE_M) for matrix, size in sides])
+
+
+def turned(profile: Sequence[tuple[float, float]], at: Point, *, flutes: int = 0, depth: float = 0.06) -> trimesh.Trimesh:
+    """A profile of (radius, height) points turned about the vertical through ``at``.
+
+    ``flutes`` grooves are cut into it, ``depth`` of the radius deep.
+    """
+    import trimesh
+
+    knots = np.array(profile)
+    lengths = np.linalg.norm(np.diff(knots, axis=0), axis=1)
+    steps = [np.linspace(0, 1, max(1, int(np.ceil(length / EDGE_M))), endpoint=False) for length in lengths]
+    radius, height = np.concatenate([a + t[:, None] * (b - a) for a, b, t in zip(knots[:-1], knots[1:], steps, strict=True)] + [knots[-1:]]).T
+    segments = 6 * flutes if flutes else int(np.clip(2 * np.pi * radius.max() / EDGE_M, 20, 90))
+    angle = np.arange(segments) * 2 * np.pi / segments
+    groove = 1 - depth * (0.5 + 0.5 * np.cos(flutes * angle)) if flutes else np.ones(segments)
+    rings = radius[:, None] * groove
+    vertices = np.stack([rings * np.cos(angle), rings * np.sin(angle), np.repeat(height[:, None], segments, 1)], -1)
+    row = np.arange(segments)
+    lower, upper = row, row + segments
+    quad = np.stack([lower, np.roll(lower, -1), np.roll(upper, -1), upper], -1)
+    quads = (quad + segments * np.arange(len(radius) - 1)[:, None, None]).reshape(-1, 4)
+    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    mesh = trimesh.Trimesh(vertices.reshape(-1, 3) + at, faces, process=False)
+    mesh.update_faces(mesh.area_faces > 1e-9)
+    return mesh
+
+
+def ball(at: Point, radius: float, rng: np.random.Generator | None = None, *, squash: float = 1.0, bumps: float = 0.1):
+    """A ball; with ``rng`` a bumpy one, ``bumps`` of the radius high (foliage, rocks)."""
+    import trimesh
+
+    mesh = trimesh.creation.icosphere(subdivisions=4 if rng is not None and radius < 1 else 3)
+    vertices = np.array(mesh.vertices)
+    if rng is not None:
+        waves = rng.normal(size=(24, 3)) * np.linspace(1.5, 6.0, 24)[:, None]
+        vertices *= 1 + bumps * np.sin(vertices @ waves.T + rng.uniform(0, 6.3, 24)).sum(1, keepdims=True) / 3
+    return trimesh.Trimesh(vertices * radius * np.array([1, 1, squash]) + at, mesh.faces, process=False)
+
+
+def relief(
+    size: tuple[float, float],
+    recess_m: Callable[[Float[Array, "a b"], Float[Array, "a b"]], Float[Array, "a b"]],
+    matrix: Float[Array, "4 4"],
+    cell: float = 0.04,
+) -> trimesh.Trimesh:
+    """A panel 0..width by 0..height that looks along +z of its own frame, sunk by ``recess_m(u, v)``; placed by ``matrix``."""
+    import trimesh
+
+    counts = [max(2, round(s / cell) + 1) for s in size]
+    u, v = np.meshgrid(*[np.linspace(0, s, n) for s, n in zip(size, counts, strict=True)], indexing="ij")
+    vertices = np.stack([u, v, -recess_m(u, v)], -1).reshape(-1, 3)
+    mesh = trimesh.Trimesh(vertices, grid_faces(*counts), process=False)
+    mesh.apply_transform(matrix)
+    return mesh
+
+
+def grid_faces(rows: int, columns: int) -> Array:
+    """Triangles [2 (rows-1)(columns-1), 3] of a grid of vertices in C order, facing row axis x column axis."""
+    index = np.arange(rows * columns).reshape(rows, columns)
+    a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]))
+    return np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+
+
+def frame(at: Point, u_axis: Point, v_axis: Point) -> Float[Array, "4 4"]:
+    """Matrix that puts a panel's corner at ``at`` with its width and height along two axes."""
+    u, v = (np.array(axis) / np.linalg.norm(axis) for axis in (u_axis, v_axis))
+    out = np.eye(4)
+    out[:3] = np.stack([u, v, np.cross(u, v), at], axis=1)
+    return out
+
+
+def niche(u: Array, v: Array, center_u: float, sill: float, spring: float, radius: float) -> Array:
+    """Recess in metres of a round-headed niche: half a cylinder from ``sill`` to ``spring``, a quarter ball above."""
+    above = np.maximum(v - spring, 0.0)
+    depth = np.sqrt(np.maximum(radius**2 - (u - center_u) ** 2 - above**2, 0.0))
+    return np.where(v >= sill, depth, 0.0)
+
+
+def finer(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """The same surface in triangles with no edge much longer than a cell's diagonal."""
+    import trimesh
+
+    vertices, faces = trimesh.remesh.subdivide_to_size(mesh.vertices, mesh.faces, 1.5 * EDGE_M, max_iter=14)
+    return trimesh.Trimesh(vertices, faces, process=False)

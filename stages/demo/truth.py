@@ -1,0 +1,45 @@
+"""What of the surface the cameras see: the part a reconstruction can be asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pipeline.cameras import centers_world, project
+
+if TYPE_CHECKING:
+    import open3d
+
+Array = np.ndarray
+MIN_FACING = 0.1  # cosine: a face seen at less than 6 degrees from its plane is not seen
+
+
+def seen_faces(
+    scene: open3d.t.geometry.RaycastingScene,
+    triangles: Float[Array, "f 3 3"],
+    cam_from_world: Float[Array, "n 3 4"],
+    intrinsics: Float[Array, "4"],
+    size: tuple[int, int],
+    least: int = 2,
+) -> Bool[Array, "f"]:
+    """Which triangles at least ``least`` cameras see: in the picture, turned towards it, the middle not hidden.
+
+    Triangles have no inner side here: one turned away is seen from its back, unless its own solid hides it.
+    """
+    middle = triangles.mean(axis=1)
+    normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    count = np.zeros(len(triangles), np.int64)
+    for pose, center in zip(cam_from_world, centers_world(cam_from_world), strict=True):
+        pixels, depth = project(pose, intrinsics, middle)
+        toward = center - middle
+        distance = np.linalg.norm(toward, axis=1)
+        facing = np.abs((normal * toward).sum(1)) > MIN_FACING * distance
+        chosen = np.flatnonzero((depth > 0) & np.all((pixels >= 0) & (pixels < size), axis=1) & facing)
+        # The ray starts at the camera and must reach the face: only what is clearly before it hides it.
+        rays = np.concatenate([np.broadcast_to(center, (len(chosen), 3)), -toward[chosen]], axis=1).astype(np.float32)
+        reach = scene.cast_rays(rays)["t_hit"].numpy() * distance[chosen]
+        count[chosen] += reach > distance[chosen] - 0.005
+    return count >= least
