@@ -104,6 +104,12 @@ def orientation_of(image: Image.Image) -> int:
     return value if type(value) is int and 1 <= value <= 8 else 1
 
 
+def stored_orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8 of the file itself. Call before its pixels are loaded; HEIF turns itself and keeps note."""
+    noted = image.info.get("original_orientation")
+    return noted if type(noted) is int and 1 <= noted <= 8 else orientation_of(image)
+
+
 def turn_upright(pixels: Shaped[Array, "h w *c"], orientation: int) -> Shaped[Array, "h2 w2 *c"]:
     """Stored pixels as they are to be seen (EXIF 2.32, tag 0x0112); 5 to 8 exchange width and height."""
     axes = (1, 0, *range(2, pixels.ndim))
@@ -167,14 +173,14 @@ def _rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
 
 
 def _use(image: Image.Image) -> UInt8[Array, "h w"]:
     """Stored pixels of a mask as 255 or 0.
 
-    A cut-out says it by alpha. Otherwise the brightest channel decides at half its range, so that JPEG noise stays black;
-    a lossless file that stays below half holds labels or 0 and 1, where only 0 is black.
+    A cut-out says it by alpha. Otherwise the brightest channel decides at half its range, so that JPEG noise stays
+    black; a lossless file that stays below half holds labels or 0 and 1, where only 0 is black.
     """
     if image.mode.startswith("I") or image.mode == "F":
         return np.where(np.asarray(image) > 0, 255, 0).astype(np.uint8)

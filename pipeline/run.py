@@ -108,7 +108,9 @@ class Run:
             )
         else:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise QuoinError("The output folder is not empty and holds no run", where=path, do="choose another --out")
+                raise QuoinError(
+                    "The output folder is not empty and holds no run", where=path, do="choose another --out"
+                )
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -183,13 +185,16 @@ class Run:
         """The committed manifest of ``stage``, or a sentence that it is missing."""
         found = self.manifest(stage)
         if found is None:
-            raise QuoinError(f"Stage {stage!r} has not been completed in this run", where=self.path, do="run quoin resume")
+            raise QuoinError(
+                f"Stage {stage!r} has not been completed in this run", where=self.path, do="run quoin resume"
+            )
         return found
 
-    def key(self, stage: str, config: StageConfig, needs: tuple[str, ...], version: int) -> str:
-        """Content hash that decides whether ``stage`` must be redone."""
+    def key(self, stage: str, config: StageConfig, needs: tuple[str, ...], version: int, inputs: str = "") -> str:
+        """Content hash that decides whether ``stage`` must be redone; ``inputs`` stands for what it reads outside."""
         parents = [self.require(need).key for need in needs]
-        return digest([stage, config.model_dump(mode="json"), parents, self.seed, version, self.record.photos])
+        parts = [stage, config.model_dump(mode="json"), parents, self.seed, version, self.record.photos]
+        return digest([*parts, inputs] if inputs else parts)
 
     def commit(self, stage: str, key: str, result: StageResult, seconds: float, needs: tuple[str, ...] = ()) -> None:
         """Put the manifest entry of ``stage``: from here on readers may trust what it wrote."""
@@ -210,7 +215,7 @@ class Run:
             raise
 
     def invalidate(self, *stages: str) -> None:
-        """Forget the commits of ``stages``, of their parts ("train" takes "train/b0" along) and of all that needed them."""
+        """Forget the commits of ``stages``, of their parts ("train" takes "train/b0" along) and of what needed them."""
         kept, gone = self.record.manifests, set(stages)
         while lost := {k for k, m in kept.items() if gone & {k, k.split("/")[0], *m.needs}}:
             gone |= lost
@@ -228,17 +233,23 @@ def peak_memory_bytes() -> int:
 
 
 def stage(
-    name: str, *, needs: tuple[str, ...], version: int, result: type[Result]
+    name: str,
+    *,
+    needs: tuple[str, ...],
+    version: int,
+    result: type[Result],
+    inputs: Callable[[Run, Any], str] | None = None,
 ) -> Callable[[Callable[[Run, Config, Reporter], Result]], Callable[[Run, Config, Reporter], Result]]:
     """Make ``run(run, config, report) -> result`` a stage: skip when committed under the same key, else do and commit.
 
     ``version`` is the stage's code version: raise it when the same input would give another output.
+    ``inputs(run, config)`` is a hash of what the stage reads from outside the run (the photo folder), where it does.
     """
 
     def wrap(work: Callable[[Run, Config, Reporter], Result]) -> Callable[[Run, Config, Reporter], Result]:
         @functools.wraps(work)
         def run_stage(run: Run, config: Config, report: Reporter) -> Result:
-            key = run.key(name, config, needs, version)
+            key = run.key(name, config, needs, version, inputs(run, config) if inputs else "")
             done = run.manifest(name)
             if done is not None and done.key == key:
                 report.log(name, "already done, kept")
