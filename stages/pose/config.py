@@ -1,0 +1,61 @@
+"""Configuration and result of the pose stage."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config import StageConfig, StageResult
+
+
+class PoseConfig(StageConfig):
+    """How photos are posed. Defaults suit anything from ten photos to a few thousand."""
+
+    # cameras given instead of estimated: a COLMAP model folder or a transforms.json; None estimates them
+    given: str | None = None
+    # features are found at this long edge at most, pixels, 256..16000
+    max_edge_px: int = Field(3200, ge=256, le=16000)
+    # SIFT keypoints kept per photo, 256..65536 (a keypoint with two orientations counts twice)
+    max_features: int = Field(8192, ge=256, le=65536)
+    # up to so many photos every pair is matched; above, GPS and retrieval propose pairs; photos, 2..5000
+    exhaustive_max_photos: int = Field(300, ge=2, le=5000)
+    # partners proposed per photo by GPS and by retrieval each, above that number; photos, 2..500
+    neighbours: int = Field(30, ge=2, le=500)
+    # "auto" maps globally and falls back to incremental where the gate is not content
+    mapper: Literal["auto", "global", "incremental"] = "auto"
+    # a photo with fewer observed points is not registered; points, 3..1000
+    min_points: int = Field(15, ge=3, le=1000)
+    # refine the principal point (and a second radial term) of cameras where the data supports it
+    refine_intrinsics: bool = True
+    # long edge of the undistorted photos that training reads, pixels, 64..16000
+    photo_max_edge_px: int = Field(1600, ge=64, le=16000)
+    # threads for features, matching, mapping and undistortion; 0 takes every core
+    threads: int = Field(0, ge=0, le=1024)
+
+
+class ComponentFacts(StageResult):
+    """One connected part of the collection: how much of it was registered."""
+
+    n_photos: int
+    n_points: int
+
+
+class PoseResult(StageResult):
+    """What pose measured; reprojection errors in pixels of the upright photos, over the component in use."""
+
+    n_photos: int  # photos given to the stage
+    n_registered: int  # photos of the component in use
+    n_components: int
+    components: list[ComponentFacts]  # the largest, which is the one in use, first
+    n_points: int
+    mean_reprojection_px: float
+    median_reprojection_px: float
+    median_track_length: float
+    n_pairs: int  # pairs of photos with verified matches
+    n_masks: int  # photos whose mask was given to feature extraction
+    mapper: str  # "global", "incremental" or "given"
+    refined_cameras: int  # cameras whose principal point was moved
+    georeferenced: bool  # world is metres, east north up
+    gravity_confidence: float  # 0..1; z of the world is up with this confidence
+    warnings: list[str]

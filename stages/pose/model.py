@@ -1,0 +1,104 @@
+"""A sparse model as arrays: what leaves the COLMAP process and what everything else in this stage works on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera by COLMAP's name of its model and its parameters, in pixels of a ``width`` x ``height`` photo."""
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+    prior_focal: bool = False
+
+
+@dataclass(frozen=True)
+class SparseModel:
+    """K registered photos, their cameras, P points and T observations (CSR), in the frame SfM chose.
+
+    ``photo_ids`` [K] rows of the photo table; ``camera_index`` [K] into ``cameras``; ``track_photo`` [T] is 0..K-1 and
+    ``track_xy`` [T, 2] pixels of the upright, distorted photo.
+    """
+
+    photo_ids: Int[Array, "k"]
+    cam_from_sfm: Float[Array, "k 3 4"]
+    camera_index: Int[Array, "k"]
+    cameras: list[Camera]
+    points_sfm: Float[Array, "p 3"]
+    point_colors: UInt8[Array, "p 3"]
+    track_offsets: Int[Array, "p+1"]
+    track_photo: Int[Array, "t"]
+    track_xy: Float[Array, "t 2"]
+
+    @property
+    def track_point(self) -> Int[Array, "t"]:
+        """Point index of every observation."""
+        return np.repeat(np.arange(len(self.points_sfm)), np.diff(self.track_offsets))
+
+    @property
+    def n_observations(self) -> Int[Array, "k"]:
+        """Observed points per photo."""
+        return np.bincount(self.track_photo, minlength=len(self.photo_ids))
+
+    def keep_photos(self, keep: Bool[Array, "k"]) -> SparseModel:
+        """The model without the other photos; points seen by fewer than two of the rest go as well."""
+        row = np.cumsum(keep) - 1
+        part = self.keep_observations(keep[self.track_photo])
+        return replace(
+            part,
+            photo_ids=self.photo_ids[keep],
+            cam_from_sfm=self.cam_from_sfm[keep],
+            camera_index=self.camera_index[keep],
+            track_photo=row[part.track_photo],
+        )
+
+    def keep_observations(self, keep: Bool[Array, "t"]) -> SparseModel:
+        """The model without the other observations; points with fewer than two of the rest go as well."""
+        owner = self.track_point
+        counts = np.bincount(owner[keep], minlength=len(self.points_sfm))
+        alive = counts >= 2
+        keep = keep & alive[owner]
+        return replace(
+            self,
+            points_sfm=self.points_sfm[alive],
+            point_colors=self.point_colors[alive],
+            track_offsets=np.concatenate([[0], np.cumsum(counts[alive])]),
+            track_photo=self.track_photo[keep],
+            track_xy=self.track_xy[keep],
+        )
+
+
+_ARRAYS = [
+    "photo_ids",
+    "cam_from_sfm",
+    "camera_index",
+    "points_sfm",
+    "point_colors",
+    "track_offsets",
+    "track_photo",
+    "track_xy",
+]
+
+
+def write_model(path: Path, model: SparseModel) -> None:
+    """One .npz file."""
+    cameras = json.dumps([[c.model, c.width, c.height, list(c.params), c.prior_focal] for c in model.cameras])
+    np.savez(path, cameras=np.array(cameras), **{name: getattr(model, name) for name in _ARRAYS})
+
+
+def read_model(path: Path) -> SparseModel:
+    """What ``write_model`` wrote."""
+    with np.load(path, allow_pickle=False) as data:
+        cameras = [Camera(m, w, h, tuple(p), prior) for m, w, h, p, prior in json.loads(str(data["cameras"]))]
+        return SparseModel(cameras=cameras, **{name: data[name] for name in _ARRAYS})

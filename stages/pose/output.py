@@ -1,0 +1,244 @@
+"""What pose leaves behind: world frame, posed photos, undistorted pictures, tables, sparse/."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from pipeline import store
+from pipeline.cameras import centers_world
+from pipeline.images import load_mask, load_upright
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from pipeline.scene import PYRAMID_LEVELS, Posed, write_frame, write_photo, write_posed
+from pipeline.similarity import Similarity
+from stages.pose.config import ComponentFacts, PoseConfig, PoseResult
+from stages.pose.distortion import focal_px
+from stages.pose.estimate import Component, Found, Workshop
+from stages.pose.frame import Gravity, Georeference, georeference, gravity_from_cameras, level_frame
+from stages.pose.gate import photo_medians, residuals_px, why_missing
+from stages.pose.model import SparseModel
+from stages.pose.parallel import each
+from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
+
+Array = np.ndarray
+Photo = dict[str, Any]
+
+
+def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo], found: Found) -> PoseResult:
+    """Write everything of the component in use; returns the stage's result."""
+    used = found.components[0]
+    model = used.gated.model
+    warnings = list(found.warnings)
+    world_from_sfm, gravity, geo = choose_frame(run, photos, model, warnings)
+    shop = Workshop(run, config, report)
+    write_sparse(run, shop, photos, found, world_from_sfm)
+    pinholes = [pinhole_of(camera, config.photo_max_edge_px) for camera in model.cameras]
+    posed, errors = as_posed(photos, model, pinholes, world_from_sfm)
+    write_photos(run, shop, photos, model, pinholes)
+    write_posed(run, posed)
+    write_tables(run, photos, found, errors)
+    missing = len(photos) - used.n_photos
+    if missing:
+        warnings.append(f"{missing} of {len(photos)} photos are not registered; tables/poses.parquet says why")
+    if len(found.components) > 1:
+        warnings.append(
+            f"The photos fall into {len(found.components)} parts that do not connect "
+            f"({', '.join(str(c.n_photos) for c in found.components)} photos); the largest is used"
+        )
+    for text in warnings:
+        report.log("pose", text, "warning")
+    return PoseResult(
+        n_photos=len(photos),
+        n_registered=used.n_photos,
+        n_components=len(found.components),
+        components=[ComponentFacts(n_photos=c.n_photos, n_points=len(c.gated.model.points_sfm)) for c in found.components],
+        n_points=len(posed.points_world),
+        mean_reprojection_px=float(errors.mean()),
+        median_reprojection_px=float(np.median(errors)),
+        median_track_length=float(np.median(np.diff(model.track_offsets))),
+        n_pairs=int((found.pairs[:, 3] > 0).sum()),
+        n_masks=found.n_masks,
+        mapper=found.mapper,
+        refined_cameras=0,
+        georeferenced=geo is not None,
+        gravity_confidence=gravity.confidence,
+        warnings=warnings,
+    )
+
+
+def choose_frame(
+    run: Run, photos: list[Photo], model: SparseModel, warnings: list[str]
+) -> tuple[Similarity, Gravity, Georeference | None]:
+    """Find and store world_from_sfm: by GPS where it carries it, else by gravity."""
+    gravity = gravity_from_cameras(model.cam_from_sfm)
+    places = np.array([[photos[i][k] for k in ("latitude_deg", "longitude_deg", "altitude_m")] for i in model.photo_ids])
+    geo = georeference(centers_world(model.cam_from_sfm), places.astype(np.float64), gravity, run.seed)
+    if isinstance(geo, str):
+        if np.isfinite(places[:, 0]).any():
+            warnings.append(f"No georeference: {geo}")
+        world_from_sfm, found = level_frame(gravity, model.cam_from_sfm, model.points_sfm), None
+    else:
+        world_from_sfm, found = geo.world_from_sfm, geo
+    store.delete(run.scene, "frame")
+    write_frame(run, "world_from_sfm", world_from_sfm)
+    attrs = run.scene["frame"].attrs
+    attrs["gravity"] = {
+        "up_world": (world_from_sfm.rotation @ gravity.up).tolist(),
+        "confidence": gravity.confidence,
+        "provenance": "camera right axes",
+    }
+    if found:
+        latitude, longitude, altitude = found.origin.tolist()
+        attrs["enu_origin"] = {
+            "latitude_deg": latitude,
+            "longitude_deg": longitude,
+            "altitude_m": altitude,
+            "residual_m": found.residual_m,
+            "n_photos": found.n_inliers,
+            "provenance": "EXIF GPS",
+        }
+    return world_from_sfm, gravity, found
+
+
+def as_posed(
+    photos: list[Photo], model: SparseModel, pinholes: list[Pinhole], world_from_sfm: Similarity
+) -> tuple[Posed, Float[Array, "t"]]:
+    """Posed photos in the world frame with tracks in undistorted pixels, and the reprojection errors before undistortion."""
+    xy = np.zeros_like(model.track_xy)
+    inside = np.zeros(len(xy), bool)
+    for index, (camera, pinhole) in enumerate(zip(model.cameras, pinholes, strict=True)):
+        mine = np.flatnonzero(model.camera_index[model.track_photo] == index)
+        xy[mine] = pinhole.pixels(camera, model.track_xy[mine])
+        inside[mine] = ((xy[mine] > 0) & (xy[mine] < [pinhole.width, pinhole.height])).all(axis=1)
+    errors = residuals_px(model)
+    # carried along as a second "pixel" so that observations outside the canvas leave together with what belongs to them
+    seen = SparseModel(**{**vars(model), "track_xy": np.column_stack([xy, errors])}).keep_observations(inside)
+    counts = np.diff(seen.track_offsets)
+    return (
+        Posed(
+            names=[photos[i]["name"] for i in model.photo_ids],
+            photo_ids=model.photo_ids,
+            cam_from_world=world_from_sfm.apply_to_poses(model.cam_from_sfm),
+            intrinsics=np.array([pinholes[c].intrinsics for c in model.camera_index]),
+            sizes=np.array([[pinholes[c].width, pinholes[c].height] for c in model.camera_index], np.int64),
+            points_world=world_from_sfm.apply(seen.points_sfm),
+            point_errors_px=np.add.reduceat(seen.track_xy[:, 2], seen.track_offsets[:-1]) / counts,
+            point_colors=seen.point_colors,
+            track_offsets=seen.track_offsets,
+            track_photo=seen.track_photo,
+            track_xy=np.ascontiguousarray(seen.track_xy[:, :2]),
+        ),
+        errors,
+    )
+
+
+def write_photos(
+    run: Run, shop: Workshop, photos: list[Photo], model: SparseModel, pinholes: list[Pinhole]
+) -> None:
+    """Undistorted pyramids and masks of the posed photos."""
+    store.delete(run.scene, "photos")
+
+    def write(index: int) -> None:
+        photo, camera = photos[model.photo_ids[index]], model.cameras[model.camera_index[index]]
+        size = (photo["width"], photo["height"])
+        mask = load_mask(Path(photo["mask_path"]), size, photo["orientation"]) if photo["mask_path"] else None
+        rgb, use = undistort_photo(load_upright(Path(photo["path"])), mask, camera, pinholes[model.camera_index[index]])
+        write_photo(run, index, pyramid(rgb, PYRAMID_LEVELS), use)
+
+    with shop.report.task("pose/undistort", len(model.photo_ids), "photos") as advance:
+        each(write, len(model.photo_ids), shop.threads, advance)
+
+
+def write_tables(run: Run, photos: list[Photo], found: Found, errors: Float[Array, "t"]) -> None:
+    """tables/poses.parquet and tables/pairs.parquet."""
+    pairs = found.pairs
+    columns = {name: pairs[:, i] for i, name in enumerate(("photo_a", "photo_b", "n_matches", "n_inliers"))}
+    pq.write_table(pa.table(columns), run.table("pairs"))
+    used = found.components[0]
+    placed = _placed(found.components)
+    row = {int(i): k for k, i in enumerate(used.gated.model.photo_ids)}
+    medians, counts = photo_medians(used.gated.model, errors), used.gated.model.n_observations
+    best, partners = _best_pairs(len(photos), pairs)
+    rows = []
+    for photo in photos:
+        i = photo["photo_id"]
+        component, k = placed.get(i, -1), row.get(i)
+        registered = k is not None
+        if registered:
+            reason = ""
+        elif component > 0:
+            reason = f"it belongs to another part of the photos (component {component})"
+        elif i in used.gated.dropped:
+            reason = f"dropped by the gate: {used.gated.dropped[i]}"
+        else:
+            reason = why_missing(found.n_features[i], best[i], any(p in placed for p in partners[i]))
+        camera = used.gated.model.cameras[used.gated.model.camera_index[k]] if k is not None else None
+        rows.append(
+            {
+                "photo_id": i,
+                "name": photo["name"],
+                "registered": registered,
+                "component": component,
+                "n_points": int(counts[k]) if k is not None else 0,
+                "reprojection_px": float(medians[k]) if k is not None else math.nan,
+                "focal_px": focal_px(camera) if camera else math.nan,
+                "reason": reason,
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(rows, schema=POSE_SCHEMA), run.table("poses"))
+
+
+POSE_SCHEMA = pa.schema(
+    [
+        ("photo_id", pa.int64()),
+        ("name", pa.string()),
+        ("registered", pa.bool_()),
+        ("component", pa.int64()),  # -1 none, 0 the one in use
+        ("n_points", pa.int64()),
+        ("reprojection_px", pa.float64()),  # median
+        ("focal_px", pa.float64()),  # of the upright photo
+        ("reason", pa.string()),
+    ]
+)
+
+
+def _placed(components: list[Component]) -> dict[int, int]:
+    """Component of every registered photo; a photo in two belongs to the larger."""
+    placed: dict[int, int] = {}
+    for number, component in enumerate(components):
+        for i in component.gated.model.photo_ids:
+            placed.setdefault(int(i), number)
+    return placed
+
+
+def _best_pairs(n: int, pairs: Array) -> tuple[list[int], list[list[int]]]:
+    best, partners = [0] * n, [[] for _ in range(n)]
+    for a, b, _, inliers in pairs.tolist():
+        if inliers > 0:
+            for one, other in ((a, b), (b, a)):
+                best[one] = max(best[one], inliers)
+                partners[one].append(other)
+    return best, partners
+
+
+def write_sparse(run: Run, shop: Workshop, photos: list[Photo], found: Found, world_from_sfm: Similarity) -> None:
+    """sparse/0 (in use, world frame), sparse/1 ... (other components, each in its own frame)."""
+    shutil.rmtree(run.path / "sparse", ignore_errors=True)
+    models = [
+        {
+            "path": component.path,
+            "photo_ids": component.gated.model.photo_ids.tolist(),
+            "world_from_sfm": (world_from_sfm if number == 0 else Similarity.identity()).to_json(),
+            "output": str(run.path / "sparse" / str(number)),
+        }
+        for number, component in enumerate(found.components)
+    ]
+    shop.colmap("finish", {"models": models, "names": [photo["name"] for photo in photos]})

@@ -1,0 +1,42 @@
+"""Which photos to match: all pairs of a small collection; neighbours by GPS and by looks of a large one."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Array = np.ndarray
+
+
+def exhaustive(n: int) -> Int[Array, "m 2"]:
+    """All pairs of ``n`` photos, in tiles of 10 x 10 so that a matcher's cache is used."""
+    tile = 10
+    tiles = range(0, n, tile)
+    pairs = [
+        (a, b)
+        for low, high in itertools.combinations_with_replacement(tiles, 2)
+        for a in range(low, min(low + tile, n))
+        for b in range(high, min(high + tile, n))
+        if a < b
+    ]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def unique_pairs(pairs: Int[Array, "m 2"]) -> Int[Array, "k 2"]:
+    """Each unordered pair once, smaller photo first, sorted."""
+    ordered = np.sort(pairs.reshape(-1, 2), axis=1)
+    return np.unique(ordered[ordered[:, 0] != ordered[:, 1]], axis=0).astype(np.int64)
+
+
+def nearest(positions: Float[Array, "n d"], neighbours: int) -> Int[Array, "m 2"]:
+    """Pairs of every row with its nearest rows; rows with a NaN take no part."""
+    from scipy.spatial import cKDTree
+
+    known = np.flatnonzero(np.isfinite(positions).all(axis=1))
+    if len(known) < 2:
+        return np.zeros((0, 2), np.int64)
+    _, found = cKDTree(positions[known]).query(positions[known], min(neighbours + 1, len(known)))
+    first = np.repeat(known, found.shape[1])
+    return unique_pairs(np.stack([first, known[found].ravel()], axis=1))

@@ -1,0 +1,91 @@
+"""What is done to pycolmap reconstructions inside the COLMAP process: map, convert to arrays, move, prune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from stages.pose.model import Camera, SparseModel
+
+MIN_COMPONENT = 3  # photos; two photos alone are kept only where there are no more
+
+
+def map_globally(database: str, images: str, output: str, seed: int, threads: int) -> list[pycolmap.Reconstruction]:
+    """Components of the global mapper (GLOMAP: Pan et al. 2024), the one with most photos first."""
+    options = pycolmap.GlobalPipelineOptions(random_seed=seed, num_threads=threads, min_model_size=MIN_COMPONENT)
+    mapper = options.mapper
+    mapper.random_seed = mapper.rotation_averaging.random_seed = mapper.global_positioning.random_seed = seed
+    mapper.retriangulation.random_seed = seed
+    mapper.num_threads = threads
+    return _run(pycolmap.global_mapping, database, images, output, options)
+
+
+def map_incrementally(database: str, images: str, output: str, seed: int, threads: int) -> list[pycolmap.Reconstruction]:
+    """Components of the incremental mapper (Schönberger and Frahm 2016), the one with most photos first."""
+    options = pycolmap.IncrementalPipelineOptions(random_seed=seed, num_threads=threads)
+    with pycolmap.Database.open(database) as opened:
+        options.min_model_size = min(MIN_COMPONENT, opened.num_images())
+    options.mapper.random_seed = options.triangulation.random_seed = seed
+    options.mapper.num_threads = threads
+    return _run(pycolmap.incremental_mapping, database, images, output, options)
+
+
+def _run(mapper: Any, database: str, images: str, output: str, options: Any) -> list[pycolmap.Reconstruction]:
+    folder = Path(output) / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = mapper(database, images, str(folder), options)
+    return sorted(found.values(), key=lambda component: -component.num_reg_images())
+
+
+def as_arrays(component: pycolmap.Reconstruction) -> SparseModel:
+    """The model with registered photos and the cameras they use."""
+    image_ids = sorted(component.reg_image_ids())
+    row_of_image = {image_id: row for row, image_id in enumerate(image_ids)}
+    camera_ids = sorted({component.image(i).camera_id for i in image_ids})
+    row_of_camera = {camera_id: row for row, camera_id in enumerate(camera_ids)}
+    pixels = {i: np.array([p.xy for p in component.image(i).points2D]).reshape(-1, 2) for i in image_ids}
+    points, colors, lengths, photo, xy = [], [], [], [], []
+    for point in component.points3D.values():
+        elements = [e for e in point.track.elements if e.image_id in row_of_image]
+        points.append(point.xyz)
+        colors.append(point.color)
+        lengths.append(len(elements))
+        photo.extend(row_of_image[e.image_id] for e in elements)
+        xy.extend(pixels[e.image_id][e.point2D_idx] for e in elements)
+    return SparseModel(
+        photo_ids=np.array(image_ids, np.int64) - 1,
+        cam_from_sfm=np.array([component.image(i).cam_from_world().matrix() for i in image_ids]).reshape(-1, 3, 4),
+        camera_index=np.array([row_of_camera[component.image(i).camera_id] for i in image_ids], np.int64),
+        cameras=[_camera(component.camera(c)) for c in camera_ids],
+        points_sfm=np.array(points, np.float64).reshape(-1, 3),
+        point_colors=np.array(colors, np.uint8).reshape(-1, 3),
+        track_offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        track_photo=np.array(photo, np.int64),
+        track_xy=np.array(xy, np.float64).reshape(-1, 2),
+    )
+
+
+def _camera(camera: pycolmap.Camera) -> Camera:
+    params = tuple(float(p) for p in camera.params)
+    return Camera(camera.model_name, camera.width, camera.height, params, bool(camera.has_prior_focal_length))
+
+
+def drop_photos(component: pycolmap.Reconstruction, keep_photo_ids: set[int]) -> None:
+    """Deregister all other photos; points left with one observation go with them."""
+    for frame_id in list(component.reg_frame_ids()):
+        if frame_id - 1 not in keep_photo_ids:
+            component.deregister_frame(frame_id)
+
+
+def to_world(component: pycolmap.Reconstruction, world_from_sfm: dict[str, Any]) -> None:
+    """Move the model by a Similarity given as JSON."""
+    component.transform(
+        pycolmap.Sim3d(
+            world_from_sfm["scale"],
+            pycolmap.Rotation3d(np.array(world_from_sfm["rotation"])),
+            np.array(world_from_sfm["translation"]),
+        )
+    )

@@ -1,0 +1,31 @@
+"""The pose stage: photos in, posed and undistorted photos, points and tracks out.
+
+Besides what ``pipeline.scene`` holds it writes tables/poses.parquet, tables/pairs.parquet, and ``sparse/``: the COLMAP models
+(component in use as ``sparse/0``, others as ``sparse/1`` and so on), with the photos' own names and their distorted cameras at
+the upright photo's full size, ``sparse/0`` in the world frame. ``quoin export`` writes undistorted photos with pinhole cameras.
+"""
+
+from __future__ import annotations
+
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run, stage
+from pipeline.scene import read_photo_table
+from stages.pose.config import PoseConfig, PoseResult
+
+
+@stage("pose", needs=("ingest",), version=1, result=PoseResult)
+def run(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
+    """Pose the photos that ingest left; QuoinError where no two of them overlap."""
+    from stages.pose.estimate import estimate
+    from stages.pose.output import write_outputs
+
+    photos = read_photo_table(run, used_only=True)
+    if len(photos) < 2:
+        raise QuoinError(
+            f"There {'is one usable photo' if len(photos) == 1 else 'are no usable photos'}, a surface needs several",
+            where=run.photos,
+            do="take photos from many sides that overlap by half or more",
+        )
+    found = estimate(run, config, report, photos)
+    return write_outputs(run, config, report, photos, found)

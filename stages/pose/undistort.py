@@ -1,0 +1,114 @@
+"""Undistorted photos: a pinhole camera for each, the photo and its mask seen through it, and its pyramid.
+
+The photo is shrunk with an area filter first, then bent once with bicubic interpolation along a mesh of small quads
+(within 0.02 pixel of the exact map for lenses of normal photos).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from stages.pose.distortion import distort, pinhole_part, undistort, unfolded
+from stages.pose.model import Camera
+
+Array = np.ndarray
+
+MAX_CHANGE = 0.1  # of the size, by which a side of the canvas may move out or in
+QUAD_PX = 16
+
+
+@dataclass(frozen=True)
+class Pinhole:
+    """The undistorted camera: ``intrinsics`` fx, fy, cx, cy for ``width`` x ``height`` pixels."""
+
+    intrinsics: Float[Array, "4"]
+    width: int
+    height: int
+
+    def pixels(self, camera: Camera, xy: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
+        """Undistorted pixels of pixels in the distorted photo."""
+        return undistort(camera, xy) * self.intrinsics[:2] + self.intrinsics[2:]
+
+
+def pinhole_of(camera: Camera, max_edge_px: int) -> Pinhole:
+    """The canvas that holds the photo without blank borders, each side moved by at most ``MAX_CHANGE`` of the size.
+
+    Same focal length as the photo at its own resolution, then shrunk to ``max_edge_px`` where it is larger.
+    """
+    fx, fy, cx, cy = pinhole_part(camera)
+    width, height = camera.width, camera.height
+    across, down = np.linspace(0, width, 65), np.linspace(0, height, 65)
+
+    def edge(x: Array | float, y: Array | float) -> Array:
+        pixels = np.stack(np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float)), axis=1)
+        return undistort(camera, pixels) * [fx, fy] + [cx, cy]
+
+    def bounded(value: float, side: float, size: int) -> int:
+        return int(round(float(np.clip(value, side - MAX_CHANGE * size, side + MAX_CHANGE * size))))
+
+    left = bounded(edge(0.0, down)[:, 0].max(), 0, width)
+    right = bounded(edge(width, down)[:, 0].min(), width, width)
+    top = bounded(edge(across, 0.0)[:, 1].max(), 0, height)
+    bottom = bounded(edge(across, height)[:, 1].min(), height, height)
+    full_width, full_height = right - left, bottom - top
+    scale = min(1.0, max_edge_px / max(full_width, full_height))
+    out_width, out_height = max(1, round(full_width * scale)), max(1, round(full_height * scale))
+    sx, sy = out_width / full_width, out_height / full_height
+    return Pinhole(np.array([fx * sx, fy * sy, (cx - left) * sx, (cy - top) * sy]), out_width, out_height)
+
+
+def undistort_photo(
+    rgb: UInt8[Array, "h w 3"], mask: UInt8[Array, "h w"] | None, camera: Camera, pinhole: Pinhole
+) -> tuple[UInt8[Array, "h2 w2 3"], UInt8[Array, "h2 w2"]]:
+    """The photo and its mask (255 use, 0 ignore) as the pinhole camera would have taken them.
+
+    Pixels that the photo does not show are 0 in the mask.
+    """
+    from PIL import Image
+
+    shrink = min(1.0, pinhole.intrinsics[0] / pinhole_part(camera)[0])
+    size = (max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink)))
+    photo = Image.fromarray(rgb)
+    if photo.size != size:
+        photo = photo.resize(size, Image.Resampling.BOX if shrink < 0.5 else Image.Resampling.HAMMING)
+    ratio = np.array(size) / [camera.width, camera.height]
+    quads, inside = _quads(camera, pinhole, ratio)
+    shape = (pinhole.width, pinhole.height)
+    bent = photo.transform(shape, Image.Transform.MESH, quads, Image.Resampling.BICUBIC)
+    valid = np.full((camera.height, camera.width), 255, np.uint8) if mask is None else mask
+    small = Image.fromarray(valid).resize(size, Image.Resampling.BOX)
+    use = np.asarray(small.transform(shape, Image.Transform.MESH, quads, Image.Resampling.BILINEAR)) >= 128
+    return np.asarray(bent), np.where(use & inside, 255, 0).astype(np.uint8)
+
+
+def _quads(camera: Camera, pinhole: Pinhole, ratio: Float[Array, "2"]) -> tuple[list, Array]:
+    """Pillow's mesh (output box, corners NW SW SE NE in the shrunk photo), and which output pixels the photo shows."""
+    xs = np.unique(np.append(np.arange(0, pinhole.width, QUAD_PX), pinhole.width))
+    ys = np.unique(np.append(np.arange(0, pinhole.height, QUAD_PX), pinhole.height))
+    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    ideal = (grid - pinhole.intrinsics[2:]) / pinhole.intrinsics[:2]
+    source = (distort(camera, ideal) * ratio).reshape(len(ys), len(xs), 2)
+    good = unfolded(camera, ideal).reshape(len(ys), len(xs))
+    quads, inside = [], np.zeros((pinhole.height, pinhole.width), bool)
+    for row in range(len(ys) - 1):
+        for column in range(len(xs) - 1):
+            corners = source[[row, row + 1, row + 1, row], [column, column, column + 1, column + 1]]
+            box = (int(xs[column]), int(ys[row]), int(xs[column + 1]), int(ys[row + 1]))
+            if good[row : row + 2, column : column + 2].all():
+                quads.append((box, tuple(corners.ravel())))
+                inside[box[1] : box[3], box[0] : box[2]] = True
+    return quads, inside
+
+
+def pyramid(rgb: UInt8[Array, "h w 3"], levels: int) -> list[UInt8[Array, "_ _ 3"]]:
+    """The photo and its halvings by 2 x 2 averages, sizes rounded down (an odd last row or column is dropped)."""
+    out = [np.ascontiguousarray(rgb)]
+    for _ in range(levels - 1):
+        height, width = (max(2, size) // 2 * 2 for size in out[-1].shape[:2])
+        even = np.resize(out[-1], (height, width, 3)) if min(out[-1].shape[:2]) < 2 else out[-1][:height, :width]
+        blocks = even.reshape(height // 2, 2, width // 2, 2, 3).astype(np.uint16)
+        out.append(((blocks.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8))
+    return out

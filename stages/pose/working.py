@@ -1,0 +1,64 @@
+"""Working copies of the photos for COLMAP: safe names, upright, 8-bit RGB; masks in its own naming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.images import load_mask, load_upright, open_image, orientation_of
+from stages.pose.parallel import each
+
+# COLMAP reads and turns these by itself, but of odd colour modes and of EXIF turns we trust our own reading only
+_PLAIN = {"JPEG": ".jpg", "PNG": ".png"}
+
+
+def write_copies(photos: list[dict[str, Any]], folder: Path, threads: int, advance: Callable[[float], None]) -> list[str]:
+    """File names, in ``folder``, of a copy (a link where the file is upright 8-bit RGB already) of every photo.
+
+    ``photos`` are rows of the photo table. A copy has the pixels and the size of the upright photo.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def copy(index: int) -> str:
+        source = Path(photos[index]["path"])
+        stem = f"{photos[index]['photo_id']:06d}"
+        with open_image(source) as image:
+            plain = image.format in _PLAIN and image.mode == "RGB" and orientation_of(image) == 1
+            suffix = _PLAIN.get(image.format or "", ".jpg")
+        target = folder / f"{stem}{suffix if plain else '.jpg'}"
+        if target.is_symlink() or target.exists():
+            return target.name
+        if plain:
+            target.symlink_to(source)
+        else:
+            _save_jpeg(source, target)
+        return target.name
+
+    return each(copy, len(photos), threads, advance)
+
+
+def _save_jpeg(source: Path, target: Path) -> None:
+    from PIL import Image
+
+    part = target.with_suffix(".partial")
+    Image.fromarray(load_upright(source)).save(part, "JPEG", quality=97, subsampling=0)
+    part.replace(target)
+
+
+def write_masks(
+    photos: list[dict[str, Any]], files: list[str], folder: Path, threads: int
+) -> int:
+    """Masks where COLMAP looks for them (``<folder>/<file>.png``, black is ignored); returns how many."""
+    masked = [index for index, photo in enumerate(photos) if photo["mask_path"]]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(row: int) -> None:
+        from PIL import Image
+
+        photo, file = photos[masked[row]], files[masked[row]]
+        mask = load_mask(Path(photo["mask_path"]), (photo["width"], photo["height"]), photo["orientation"])
+        Image.fromarray(mask).save(folder / f"{file}.png")
+
+    each(write, len(masked), threads, lambda done: None)
+    return len(masked)
