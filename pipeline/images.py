@@ -21,6 +21,7 @@ from pipeline.errors import QuoinError
 Array = np.ndarray
 
 MAX_PIXELS = 300_000_000  # above this a file is taken for a decompression bomb; the largest cameras have 150 million
+NOT_AN_IMAGE = "not an image quoin can read"
 ORIENTATION_TAG = 0x0112
 FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF"]
 
@@ -70,20 +71,20 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels:
-                    raise QuoinError(_too_large(f"{width} x {height}", max_pixels), where=path)
+                    raise QuoinError(_too_large(f"{width} x {height} pixels, ", max_pixels), where=path)
                 yield image
         except QuoinError:
             raise
         except Image.DecompressionBombError:
-            raise QuoinError(_too_large("it", MAX_PIXELS), where=path) from None
+            raise QuoinError(_too_large("", MAX_PIXELS), where=path) from None
         except UnidentifiedImageError:
-            raise QuoinError("not an image quoin can read", where=path) from None
+            raise QuoinError(NOT_AN_IMAGE, where=path) from None
         except Exception as error:  # hostile bytes make decoders raise anything, MemoryError included
             raise QuoinError(_reason(error), where=path) from error
 
 
-def _too_large(what: str, max_pixels: int) -> str:
-    return f"too large: {what} exceeds {max_pixels / 1e6:g} megapixels"
+def _too_large(size: str, max_pixels: int) -> str:
+    return f"too large: {size}the limit is {max_pixels / 1e6:g} megapixels"
 
 
 def _reason(error: Exception) -> str:
@@ -97,7 +98,7 @@ def _reason(error: Exception) -> str:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF orientation 1..8 still to be applied to the image's pixels; 1 where absent or invalid."""
+    """EXIF orientation 1..8 still to be applied to loaded pixels; 1 where absent or invalid."""
     value = None
     with contextlib.suppress(Exception):  # EXIF is never worth a photo
         value = image.getexif().get(ORIENTATION_TAG)
@@ -105,7 +106,9 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def stored_orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8 of the file itself. Call before its pixels are loaded; HEIF turns itself and keeps note."""
+    """EXIF orientation 1..8 of the file itself. TIFF forgets it while loading; HEIF turns itself and keeps note."""
+    if image.format != "TIFF":
+        image.load()  # a PNG's EXIF may follow its pixels: looking for it would meet, and hide, their errors
     noted = image.info.get("original_orientation")
     return noted if type(noted) is int and 1 <= noted <= 8 else orientation_of(image)
 

@@ -1,0 +1,102 @@
+"""Which files a photo folder holds: every one of them, in natural name order, none outside it, each that cannot be a
+photo with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"}
+PHOTO_SUFFIXES |= {".bmp", ".ppm", ".pgm", ".jp2", ".j2k"}
+RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".raw"}
+VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".m4v", ".webm", ".mts"}
+CLUTTER = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}  # what systems leave in folders, as hidden as dot files
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file: ``name`` relative to the folder, with forward slashes, and why it is no photo ("" where it may be one)."""
+
+    name: str
+    path: Path
+    reason: str = ""
+    n_bytes: int = 0
+
+
+def find_files(root: Path, without: Collection[Path] = ()) -> list[Found]:
+    """All files below ``root`` but hidden ones and those below ``without``, in natural order of their names."""
+    return sorted(_walk(root.resolve(), set(without)), key=lambda found: natural_key(found.name))
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """Sorts photo2 before photo10, folder by folder; the name itself decides between equals."""
+    parts = [
+        [(part.casefold(), 0) if i % 2 == 0 else ("", int(part)) for i, part in enumerate(re.split(r"(\d{1,18})", p))]
+        for p in name.split("/")
+    ]
+    return (parts, name)
+
+
+def suffix_of(name: str) -> str:
+    """The last suffix, lower case, with its dot."""
+    return os.path.splitext(name)[1].lower()
+
+
+def _walk(root: Path, without: set[Path]) -> Iterator[Found]:
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            yield _found(root, folder, reason=f"unreadable folder: {error.strerror}")
+            continue
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith(".") or entry.name in CLUTTER or path in without:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            else:
+                yield _examine(root, path)
+
+
+def _examine(root: Path, path: Path) -> Found:
+    try:
+        if path.is_symlink():
+            target = path.resolve(strict=True)
+            if not target.is_relative_to(root):
+                return _found(root, path, reason="link: it leaves the photo folder")
+            if target.is_dir():
+                return _found(root, path, reason="link: to a folder that is listed itself")
+        status = path.stat()
+    except (OSError, RuntimeError) as error:  # broken links and rings of links
+        return _found(root, path, reason=f"unreadable: {getattr(error, 'strerror', None) or 'a ring of links'}")
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
+        return _found(root, path, reason="not a photo: not a regular file")
+    return _found(root, path, reason=_reason(path.name), n_bytes=status.st_size)
+
+
+def _reason(name: str) -> str:
+    suffix = suffix_of(name)
+    if suffix in RAW_SUFFIXES:  # Pillow would take the thumbnail inside for the photo
+        return "camera raw: save it as TIFF or JPEG"
+    if suffix in VIDEO_SUFFIXES:
+        return "video: save some of its frames as JPEG"
+    return ""
+
+
+def _found(root: Path, path: Path, reason: str, n_bytes: int = 0) -> Found:
+    name = path.relative_to(root).as_posix()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8 fit in no table
+        readable = os.fsencode(path).decode(errors="backslashreplace")
+        name = os.fsencode(name).decode(errors="backslashreplace")
+        return Found(name, Path(readable), "unreadable: its name is not valid UTF-8", n_bytes)
+    return Found(name, path, reason, n_bytes)

@@ -1,0 +1,84 @@
+"""What a photo folder holds, before any file is opened: what may be a photo, which mask is whose, what is neither."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import digest
+from pipeline.errors import QuoinError
+from stages.ingest.files import PHOTO_SUFFIXES, Found, find_files, suffix_of
+from stages.ingest.masks import MASK_FOLDERS, in_mask_folder, masks_beside, match_masks
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All ``files`` in name order, those that are no photos with a reason; the mask of a photo by the photo's name."""
+
+    files: list[Found]
+    mask_of: dict[str, Path]
+    unused_masks: list[str]
+    contents: str  # hash of all names and sizes, masks included
+
+
+def list_photos(root: Path, masks: str, without: Path) -> Listing:
+    """List ``root`` but what lies below ``without``; ``masks`` is "auto", "none" or a folder.
+
+    Raises QuoinError where there is no folder of photos, or masks were named and none belongs to a photo.
+    """
+    if not root.exists():
+        raise QuoinError("There is no such folder of photos", where=root, do="check the path")
+    if not root.is_dir():
+        raise QuoinError("This is a file, not a folder of photos", where=root, do="name the folder that holds it")
+    root = root.resolve()
+    named = masks not in ("auto", "none")
+    files = find_files(root, without=[without.resolve()] + ([Path(masks).resolve()] if named else []))
+    outside = _named_masks(Path(masks)) if named else _masks_beside_folder(root)
+    # Names from here on start above the root, so that a folder of masks beside it has one too.
+    inside = {f"{root.name}/{file.name}": file for file in files if not file.reason}
+    beside = masks_beside(inside)
+    in_folders = {name: file for name, file in inside.items() if in_mask_folder(file.name)}
+    photos = [name for name in inside if name not in beside and name not in in_folders]
+
+    candidates = {n: f for n, f in (outside if named else outside | in_folders).items() if _is_image(f)}
+    paired = match_masks(photos, candidates)
+    if not named:
+        for mask, photo in beside.items():
+            paired.setdefault(photo, mask)
+    if named and not paired:
+        raise QuoinError(
+            f"None of the {len(candidates)} masks in this folder belongs to a photo",
+            where=masks,
+            do="name the mask of img.jpg img.jpg.png or img.png",
+        )
+    if masks == "none":
+        paired = {}
+    used = set(paired.values())
+    reasons = {name: "mask" if name in used or masks == "none" else "mask: of no photo" for name in in_folders | beside}
+    listed = [Found(f.name, f.path, f.reason or reasons.get(f"{root.name}/{f.name}", ""), f.n_bytes) for f in files]
+    everything = inside | candidates
+    return Listing(
+        files=listed,
+        mask_of={inside[photo].name: everything[mask].path for photo, mask in paired.items()},
+        unused_masks=[] if masks == "none" else [name for name in candidates if name not in used],
+        contents=digest([[f.name, f.n_bytes, f.reason] for f in [*files, *outside.values()]]),
+    )
+
+
+def _named_masks(folder: Path) -> dict[str, Found]:
+    if not folder.is_dir():
+        raise QuoinError("There is no such folder of masks", where=folder, do="correct ingest.masks")
+    return {f"{MASK_FOLDERS[0]}/{file.name}": file for file in find_files(folder)}
+
+
+def _masks_beside_folder(root: Path) -> dict[str, Found]:
+    try:
+        beside = sorted(path for path in root.parent.iterdir() if path.name.casefold() in MASK_FOLDERS)
+    except OSError:  # one may read a folder without being allowed to list the one above
+        return {}
+    folders = [folder for folder in beside if folder != root and folder.is_dir()]
+    return {f"{folder.name}/{file.name}": file for folder in folders for file in find_files(folder)}
+
+
+def _is_image(file: Found) -> bool:
+    return not file.reason and suffix_of(file.name) in PHOTO_SUFFIXES

@@ -1,0 +1,75 @@
+"""One file examined: upright size, EXIF facts, content hash and contrast, or the reason why it is no photo to use."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from pipeline.errors import QuoinError
+from pipeline.images import NOT_AN_IMAGE, load_mask, open_image, stored_orientation, upright_rgb
+from stages.ingest.exif import Exif, read_exif
+from stages.ingest.files import PHOTO_SUFFIXES, suffix_of
+
+Array = np.ndarray
+
+ANIMATED = {"PNG", "WEBP", "AVIF"}  # where further frames make a film; elsewhere they are previews, pages, second eyes
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a file turned out to be. ``reason`` is "" for a photo to use; ``mask_error`` is "" for a mask that fits."""
+
+    width: int = 0  # upright
+    height: int = 0
+    orientation: int = 1
+    exif: Exif = field(default_factory=Exif)
+    content_hash: str = ""
+    reason: str = ""
+    mask_error: str = ""
+
+
+def examine(path: Path, mask: Path | None, *, max_pixels: int, min_side_px: int, min_contrast: float) -> Examined:
+    """Read a photo once, and its mask. Never raises for what a file holds."""
+    try:
+        with open_image(path, max_pixels) as image:
+            if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
+                raise QuoinError("animated image: not a photo")
+            orientation, exif = stored_orientation(image), read_exif(image)
+            rgb = upright_rgb(image)
+    except QuoinError as error:
+        return Examined(reason=_reason(path, error.what))
+    height, width = rgb.shape[:2]
+    reason, mask_error = "", ""
+    if min(width, height) < min_side_px:
+        reason = f"too small: {width} x {height} pixels"
+    elif contrast(rgb) < min_contrast:
+        reason = "blank: it shows nothing"
+    elif mask is not None:
+        try:
+            if not load_mask(mask, (width, height), orientation).any():
+                reason = "masked: its mask ignores all of it"
+        except QuoinError as error:
+            mask_error = error.what
+    return Examined(width, height, orientation, exif, content_hash(rgb), reason, mask_error)
+
+
+def content_hash(rgb: UInt8[Array, "h w 3"]) -> str:
+    """Hash of the pixels and their arrangement: equal for exact duplicates only, whatever their files say."""
+    return hashlib.blake2b(rgb, digest_size=16, key=str(rgb.shape).encode()).hexdigest()
+
+
+def contrast(rgb: UInt8[Array, "h w 3"]) -> float:
+    """Standard deviation in grey levels of the photo at thumbnail size, where sensor noise has averaged out."""
+    factor = max(1, min(rgb.shape[:2]) // 64)
+    return float(np.asarray(Image.fromarray(rgb).reduce(factor).convert("L")).std())
+
+
+def _reason(path: Path, what: str) -> str:
+    if suffix_of(path.name) not in PHOTO_SUFFIXES:
+        return "not a photo"
+    return "unreadable: it holds no image of a known format" if what == NOT_AN_IMAGE else what

@@ -1,0 +1,199 @@
+"""The ingest stage: every file of the photo folder becomes a row of the photo table, used or with its reason."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run, stage
+from pipeline.scene import write_photo_table
+from stages.ingest.config import IngestConfig, IngestResult
+from stages.ingest.files import Found
+from stages.ingest.groups import camera_groups
+from stages.ingest.listing import Listing, list_photos
+from stages.ingest.photo import Examined, examine
+
+MAX_THREADS = 8  # each holds a decoded photo
+UNREADABLE = {"unreadable", "unreadable folder", "truncated", "too large"}
+EXPECTED = {"mask", "not a photo"}  # nothing to warn of
+
+Row = dict[str, Any]
+
+
+def contents(run: Run, config: IngestConfig) -> str:
+    """Hash of what lies in the photo folder: added photos are noticed; a folder that is gone counts as unchanged."""
+    done = run.manifest("ingest")
+    if done is not None and not run.photos.is_dir():
+        return str(done.result["contents"])
+    return list_photos(run.photos, config.masks, without=run.path).contents
+
+
+@stage("ingest", needs=(), version=1, result=IngestResult, inputs=contents)
+def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
+    """Examine every file below ``run.photos`` and write tables/photos.parquet.
+
+    Raises QuoinError where the folder gives fewer than two different photos, or where masks do not fit their photos;
+    the table is written all the same.
+    """
+    listing = list_photos(run.photos, config.masks, without=run.path)
+    if not listing.files:
+        raise QuoinError("The photo folder is empty", where=run.photos, do="put photos into it")
+    examined = _examine_all(listing, config, report)
+    rows = [
+        _row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(listing.files, examined, strict=True)
+    ]
+    _drop_duplicates(rows)
+    _number(rows, examined)
+    write_photo_table(run, rows)
+
+    _refuse_misfits(listing, examined)
+    result = _result(rows, listing)
+    if result.n_used < 2:
+        raise _too_few(result, run.photos)
+    _tell(result, listing, report)
+    return result
+
+
+def _examine_all(listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
+    """Every file decoded once, several at a time (the decoders let go of the interpreter)."""
+
+    def work(file: Found) -> Examined:
+        if file.reason:
+            return Examined(reason=file.reason)
+        return examine(
+            file.path,
+            listing.mask_of.get(file.name),
+            max_pixels=int(config.max_megapixels * 1e6),
+            min_side_px=config.min_side_px,
+            min_contrast=config.min_contrast,
+        )
+
+    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest")
+    out = []
+    try:
+        with report.task("ingest", total=len(listing.files), unit="files") as advance:
+            for examined in pool.map(work, listing.files):
+                out.append(examined)
+                advance(len(out))
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C: end with the files in hand
+    return out
+
+
+def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
+    return {
+        "photo_id": -1,
+        "name": file.name,
+        "path": str(file.path),
+        "width": facts.width,
+        "height": facts.height,
+        "orientation": facts.orientation,
+        "focal_px": facts.exif.focal_px,
+        "camera": facts.exif.camera,
+        "group": -1,
+        "latitude_deg": facts.exif.latitude_deg,
+        "longitude_deg": facts.exif.longitude_deg,
+        "altitude_m": facts.exif.altitude_m,
+        "taken_at": facts.exif.taken_at,
+        "mask_path": str(mask) if mask else "",
+        "content_hash": facts.content_hash,
+        "used": not facts.reason,
+        "reason": facts.reason,
+    }
+
+
+def _drop_duplicates(rows: list[Row]) -> None:
+    """Of photos with equal pixels the first stays."""
+    first: dict[str, str] = {}
+    for row in rows:
+        if row["used"] and (name := first.setdefault(row["content_hash"], row["name"])) != row["name"]:
+            row.update(used=False, reason=f"duplicate: same pixels as {name}")
+
+
+def _number(rows: list[Row], examined: list[Examined]) -> None:
+    """Give the used photos their ids and camera groups."""
+    used = [(row, facts.exif) for row, facts in zip(rows, examined, strict=True) if row["used"]]
+    kinds, focals = [], []
+    for row, exif in used:
+        by_lens = isnan(exif.focal_px)  # in millimetres then: still tells the ends of a zoom apart
+        focals.append(exif.focal_mm if by_lens else exif.focal_px)
+        kinds.append((os.path.dirname(row["name"]), row["width"], row["height"], exif.camera, by_lens))
+    for photo_id, ((row, _), group) in enumerate(zip(used, camera_groups(kinds, focals), strict=True)):
+        row.update(photo_id=photo_id, group=group)
+
+
+def _refuse_misfits(listing: Listing, examined: list[Examined]) -> None:
+    """A mask that cannot be followed stops the run: reconstructing what was to be left out helps nobody."""
+    bad = [(file, facts) for file, facts in zip(listing.files, examined, strict=True) if facts.mask_error]
+    if bad:
+        file, facts = bad[0]
+        more = f", and so with {len(bad) - 1} more of {len(listing.mask_of)} masks" if len(bad) > 1 else ""
+        raise QuoinError(
+            f"The mask of {file.name!r} cannot be used: {facts.mask_error}{more}",
+            where=listing.mask_of[file.name],
+            do="replace or remove such masks, or set ingest.masks=none",
+        )
+
+
+def _result(rows: list[Row], listing: Listing) -> IngestResult:
+    used = [row for row in rows if row["used"]]
+    reasons = Counter(kind_of(row["reason"]) for row in rows if not row["used"])
+    return IngestResult(
+        n_files=len(rows),
+        n_used=len(used),
+        n_duplicates=reasons["duplicate"],
+        n_unreadable=sum(reasons[kind] for kind in UNREADABLE),
+        n_masks=sum(bool(row["mask_path"]) for row in used),
+        n_with_focal=sum(not isnan(row["focal_px"]) for row in used),
+        n_with_gps=sum(not isnan(row["latitude_deg"]) for row in used),
+        n_groups=len({row["group"] for row in used}),
+        megapixels=round(sum(row["width"] * row["height"] for row in used) / 1e6, 3),
+        max_side_px=max((max(row["width"], row["height"]) for row in used), default=0),
+        reasons=dict(reasons.most_common()),
+        contents=listing.contents,
+    )
+
+
+def kind_of(reason: str) -> str:
+    """The part of a reason that many files share: "too small" of "too small: 100 x 68 pixels"."""
+    return reason.partition(":")[0]
+
+
+def _listed(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in reasons.items())
+
+
+def _too_few(result: IngestResult, where: Path) -> QuoinError:
+    files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
+    if result.n_used == 1 and result.reasons.keys() == {"duplicate"}:
+        return QuoinError(f"All {files} show the same picture", where=where, do="take photos from several places")
+    have = "is no photo" if result.n_used == 0 else "is 1 photo"
+    why = f" ({_listed(result.reasons)})" if result.reasons else ""
+    return QuoinError(
+        f"Among {files} there {have} to use{why}, and a surface needs at least 2",
+        where=where,
+        do="give a folder of photos that show one scene from several places",
+    )
+
+
+def _tell(result: IngestResult, listing: Listing, report: Reporter) -> None:
+    report.log(
+        "ingest",
+        f"{result.n_used} photos of {result.n_files} files, {result.megapixels:.0f} megapixels, "
+        f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
+        f"with mask {result.n_masks}",
+    )
+    worth = {kind: count for kind, count in result.reasons.items() if kind not in EXPECTED}
+    if worth:
+        report.log("ingest", f"files not used: {_listed(worth)}; the report says which", level="warning")
+    if listing.unused_masks:
+        first = listing.unused_masks[0]
+        report.log(
+            "ingest", f"{len(listing.unused_masks)} masks belong to no photo, such as {first!r}", level="warning"
+        )
