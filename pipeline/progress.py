@@ -1,8 +1,8 @@
 """Progress: stages tell a Reporter what happens; sinks show it. A reporter never raises.
 
 An event is a small dict with ``kind``, ``time`` and ``name`` ("pose", "train/b0_0_0"), so that it travels from an actor
-to the driver as it is. Kinds: ``start`` (total, unit), ``advance`` (done), ``end`` (seconds, failed), ``log`` (message, level),
-``metrics`` (step, values), ``table`` (rows), ``picture`` (jpeg bytes, caption).
+to the driver as it is. Kinds: ``start`` (total, unit), ``advance`` (done), ``end`` (seconds, failed), ``log`` (message,
+level), ``metrics`` (step, values), ``table`` (rows), ``picture`` (jpeg bytes, caption).
 """
 
 from __future__ import annotations

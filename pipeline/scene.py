@@ -139,7 +139,7 @@ def read_frame(run: Run, name: str) -> Similarity | None:
 PYRAMID_LEVELS = 4  # level k is 2^k times smaller, rounded down
 
 
-def write_photo(run: Run, index: int, levels: list[UInt8[Array, "h w 3"]], mask: UInt8[Array, "h w"]) -> None:
+def write_photo(run: Run, index: int, levels: list[UInt8[Array, "_ _ 3"]], mask: UInt8[Array, "h w"]) -> None:
     """Undistorted pyramid of one posed photo (level 0 first) and its level-0 mask: 255 use, 0 ignore."""
     for level, rgb in enumerate(levels):
         store.write(run.scene, f"photos/{index:06d}/rgb{level}", rgb)
@@ -163,7 +163,8 @@ def read_mask(run: Run, index: int) -> UInt8[Array, "h w"]:
 class Block:
     """One block: core of whole bricks, halo around it, the photos that see it and their share of view.
 
-    ``photo_index`` [K] into Posed, most useful first; ``photo_weight`` [K] in (0, 1]: share of the photo that shows the block.
+    ``photo_index`` [K] into Posed, most useful first; ``photo_weight`` [K] in (0, 1]: share of the photo that shows the
+    block.
     """
 
     id: str

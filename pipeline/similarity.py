@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from pipeline.errors import QuoinError
 
@@ -97,10 +97,10 @@ def fit_similarity_robust(
     seed: int = 0,
     rounds: int = 500,
     provenance: str = "robust umeyama",
-) -> tuple[Similarity, Float[Array, "n"]]:
+) -> tuple[Similarity, Bool[Array, "n"]]:
     """Similarity by least median of squares over random triples, then refitted on the inliers.
 
-    Returns the transform and a bool inlier mask [n]. A few wild points (a camera 37,000 units away) do not move it.
+    Returns the transform and which points are inliers. A few wild points (a camera 37,000 units away) do not move it.
     """
     n = len(source)
     if n < 4:

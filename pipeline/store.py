@@ -25,7 +25,9 @@ def open_store(path: Path) -> zarr.Group:
 
 
 def _codec(dtype: np.dtype) -> Any:
-    return ZstdCodec(level=1) if dtype == np.uint8 else BloscCodec(cname="lz4", shuffle="shuffle", typesize=dtype.itemsize)
+    return (
+        ZstdCodec(level=1) if dtype == np.uint8 else BloscCodec(cname="lz4", shuffle="shuffle", typesize=dtype.itemsize)
+    )
 
 
 def _chunks(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
@@ -76,9 +78,14 @@ def write(
 
 
 def write_region(array: zarr.Array, start: int, values: np.ndarray) -> None:
-    """Write rows ``start : start + len(values)``; refuses a region not aligned to whole chunks of the first axis."""
+    """Write rows ``start : start + len(values)``; refuses a region not aligned to whole chunks of the first axis.
+
+    The last chunk may be a part: a region that ends with the array is whole.
+    """
     step = (array.shards or array.chunks)[0]
     stop = start + len(values)
+    if stop > array.shape[0]:
+        raise QuoinError(f"Rows {start}:{stop} lie beyond the {array.shape[0]} there are", where=array.name)
     if start % step or (stop % step and stop != array.shape[0]):
         raise QuoinError(
             f"Rows {start}:{stop} cut a chunk of {step} rows that another writer may own",

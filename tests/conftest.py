@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
-# Set before any library reads it; quoin itself is imported by the tests only, after jaxtyping's import hook is in place.
+# Set before any library reads it; quoin is imported by the tests only, after jaxtyping's import hook is in place.
 _HOME = tempfile.TemporaryDirectory(prefix="quoin-tests-")
 os.environ.update(
     {
@@ -23,6 +23,8 @@ os.environ.pop("PREFECT_API_URL", None)  # never a developer's own server
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+
+import tests.typecheck  # noqa: E402, F401  the import hook looks it up by name
 
 settings.register_profile("quoin", derandomize=True, database=None, deadline=None, max_examples=50)
 settings.load_profile("quoin")

@@ -1,0 +1,190 @@
+"""What one stage puts into the store, the next takes out unchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipeline import scene
+from pipeline.config import StageResult
+from pipeline.errors import QuoinError
+from pipeline.lattice import BrickBox, Lattice
+from pipeline.run import Run
+from pipeline.similarity import Similarity
+
+
+class Nothing(StageResult):
+    pass
+
+
+@pytest.fixture
+def reopened(run: Run):
+    """Commits a stage and opens the run again, as the next process would."""
+
+    def commit_and_open(stage: str) -> Run:
+        run.commit(stage, "key", Nothing(), 0.0)
+        return Run.open(run.path)
+
+    return commit_and_open
+
+
+def posed_of(rng: np.random.Generator, photos: int, points: int) -> scene.Posed:
+    lengths = rng.integers(2, 5, points)
+    total = int(lengths.sum())
+    return scene.Posed(
+        names=[f"ordner/Foto {i}\n秋.jpg" for i in range(photos)],
+        photo_ids=rng.permutation(100)[:photos].astype(np.int64),
+        cam_from_world=rng.normal(size=(photos, 3, 4)),
+        intrinsics=rng.uniform(100, 200, (photos, 4)),
+        sizes=rng.integers(10, 20, (photos, 2)),
+        points_world=rng.normal(size=(points, 3)),
+        point_errors_px=rng.uniform(size=points),
+        point_colors=rng.integers(0, 256, (points, 3)).astype(np.uint8),
+        track_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        track_photo=rng.integers(0, max(photos, 1), total),
+        track_xy=rng.uniform(0, 10, (total, 2)),
+    )
+
+
+def assert_same(a: object, b: object) -> None:
+    """Dataclasses of arrays, equal to the last bit and in type."""
+    for item in dataclasses.fields(a):  # type: ignore[arg-type]
+        x, y = getattr(a, item.name), getattr(b, item.name)
+        if isinstance(x, np.ndarray):
+            assert x.dtype == y.dtype, item.name
+            np.testing.assert_array_equal(x, y, err_msg=item.name)
+        else:
+            assert x == y, item.name
+
+
+# -- photos ----------------------------------------------------------------------------------------------------------
+
+
+def row(**values) -> dict:
+    return dict.fromkeys(scene.PHOTO_SCHEMA.names) | {"used": True, "reason": ""} | values
+
+
+def test_the_photo_table_keeps_every_file_and_orders_the_used_ones(run: Run):
+    rows = [
+        row(name="b.jpg", photo_id=1, focal_px=float("nan")),
+        row(name="bad\n.jpg", photo_id=-1, used=False, reason="unreadable"),
+        row(name="a.jpg", photo_id=0, focal_px=812.5),
+    ]
+    scene.write_photo_table(run, rows)
+    assert [r["name"] for r in scene.read_photo_table(run)] == ["b.jpg", "bad\n.jpg", "a.jpg"]
+    used = scene.read_photo_table(run, used_only=True)
+    assert [r["photo_id"] for r in used] == [0, 1]
+    assert used[0]["focal_px"] == 812.5
+    assert np.isnan(used[1]["focal_px"])
+
+
+def test_an_empty_photo_table_has_its_columns(run: Run):
+    scene.write_photo_table(run, [])
+    assert scene.read_photo_table(run) == []
+
+
+def test_undistorted_photos_and_masks(run: Run):
+    rng = np.random.default_rng(0)
+    levels = [rng.integers(0, 256, (16 >> k, 24 >> k, 3)).astype(np.uint8) for k in range(3)]
+    mask = np.where(rng.uniform(size=(16, 24)) > 0.5, 255, 0).astype(np.uint8)
+    scene.write_photo(run, 3, levels, mask)
+    for level, rgb in enumerate(levels):
+        np.testing.assert_array_equal(scene.read_photo(run, 3, level), rgb)
+    np.testing.assert_array_equal(scene.read_mask(run, 3), mask)
+    with pytest.raises(QuoinError):
+        scene.read_photo(run, 4)
+
+
+# -- poses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("photos", "points"), [(5, 40), (2, 1), (1, 0)])
+def test_posed_photos_points_and_tracks(run: Run, reopened, photos: int, points: int):
+    posed = posed_of(np.random.default_rng(1), photos, points)
+    scene.write_posed(run, posed)
+    back = scene.read_posed(reopened("pose"))
+    assert_same(posed, back)
+    assert len(back) == photos
+    np.testing.assert_array_equal(np.bincount(back.track_point, minlength=points), back.track_lengths)
+
+
+def test_a_second_pose_leaves_nothing_of_the_first(run: Run, reopened):
+    rng = np.random.default_rng(2)
+    scene.write_posed(run, posed_of(rng, 6, 30))
+    scene.write_posed(run, second := posed_of(rng, 3, 10))
+    assert_same(second, scene.read_posed(reopened("pose")))
+
+
+def test_poses_are_not_readable_before_their_commit(run: Run):
+    scene.write_posed(run, posed_of(np.random.default_rng(3), 2, 2))
+    with pytest.raises(QuoinError, match="'pose' has not been completed"):
+        scene.read_posed(run)
+
+
+def test_frames_keep_their_provenance(run: Run):
+    hop = Similarity(2.0, np.eye(3)[[1, 2, 0]], np.array([1e6, -2.5, 0.1]), "GPS of 12 photos")
+    assert scene.read_frame(run, "world_from_sfm") is None
+    scene.write_frame(run, "world_from_sfm", hop)
+    scene.write_frame(run, "sfm_from_other", Similarity.identity())
+    assert_same(hop, scene.read_frame(Run.open(run.path), "world_from_sfm"))
+    assert scene.read_frame(run, "absent") is None
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def partition_of(ids: list[str]) -> scene.Partition:
+    blocks = [
+        scene.Block(
+            block_id,
+            BrickBox((i, -1, 0), (i + 1, 2, 3)),
+            halo_bricks=1,
+            photo_index=np.arange(i + 1),
+            photo_weight=np.linspace(0.5, 1.0, i + 1),
+            cost=1.5 * i,
+            memory_bytes=123 * i,
+            notes={"photos": i},
+        )
+        for i, block_id in enumerate(ids)
+    ]
+    lattice = Lattice((-1.0, 0.25, 3.0), 0.01, 32)
+    return scene.Partition(lattice, blocks, np.array([-1.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]))
+
+
+def test_partition_keeps_order_boxes_and_photos(run: Run, reopened):
+    partition = partition_of(["b2_0_0", "b0_0_0", "b1_0_0"])
+    scene.write_partition(run, partition)
+    back = scene.read_partition(reopened("partition"))
+    assert back.lattice == partition.lattice
+    assert [b.id for b in back.blocks] == ["b2_0_0", "b0_0_0", "b1_0_0"]
+    for ours, theirs in zip(partition.blocks, back.blocks, strict=True):
+        assert_same(ours, theirs)
+    np.testing.assert_array_equal(back.region_high_world, partition.region_high_world)
+    assert back.block("b1_0_0").outer == BrickBox((1, -2, -1), (4, 3, 4))
+
+
+def test_a_second_partition_leaves_no_block_of_the_first(run: Run):
+    scene.write_partition(run, partition_of(["b0", "b1", "b2"]))
+    scene.write_partition(run, partition_of(["c0"]))
+    assert sorted(run.scene["blocks"].group_keys()) == ["c0"]
+
+
+def test_sdf_bricks_are_kept_to_half_precision(run: Run):
+    rng = np.random.default_rng(4)
+    scene.write_partition(run, partition_of(["b0"]))
+    bricks = rng.integers(-3, 3, (6, 3))
+    sdf = rng.uniform(-scene.SDF_CLIP_VOXELS, scene.SDF_CLIP_VOXELS, (6, 5, 5, 5)).astype(np.float32)
+    scene.write_sdf_bricks(run, "b0", scene.SdfBricks(bricks, sdf))
+    again = Run.open(run.path)
+    np.testing.assert_array_equal(scene.read_brick_index(again, "b0"), bricks)
+    for i in range(6):
+        back = scene.read_sdf_brick(again, "b0", i)
+        assert back.dtype == np.float32
+        np.testing.assert_allclose(back, sdf[i], atol=scene.SDF_CLIP_VOXELS * 2**-11)
+
+
+def test_a_block_without_surface_has_no_bricks(run: Run):
+    scene.write_sdf_bricks(run, "b0", scene.SdfBricks(np.zeros((0, 3), np.int64), np.zeros((0, 5, 5, 5), np.float32)))
+    assert scene.read_brick_index(run, "b0").shape == (0, 3)
