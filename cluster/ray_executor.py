@@ -1,0 +1,193 @@
+"""Jobs on Ray actors, on this machine or on a cluster: one actor a job, events streamed home, dead actors replaced.
+
+The driver replaces a dead actor itself instead of asking Ray to (``max_restarts``): so every new attempt is seen, counted
+and told, whatever killed the old one (a crash, the memory monitor, a lost node), and a half-lost actor is killed before
+its work starts again elsewhere. A job goes on from its own checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.executor import Device, Job, Outcome
+from pipeline.errors import QuoinError
+from pipeline.progress import Event, Reporter
+
+POLL_SECONDS = 1.0
+OBJECT_STORE_BYTES = 200_000_000  # results are small; arrays travel through the run folder
+EVENTS_KEPT = 10_000
+
+
+class Worker:
+    """The actor: does one job and keeps its events until the driver asks for them (``max_concurrency=2``)."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+
+    def work(self, work: Callable[[Reporter, str], Any], device: str) -> Any:
+        return work(Reporter(self._events.append), device)
+
+    def take_events(self) -> list[Event]:
+        return [self._events.popleft() for _ in range(len(self._events))]
+
+
+@dataclass
+class _Attempt:
+    job: Job
+    number: int
+    actor: Any
+    done: Any  # reference to the result
+    events: Any  # reference to the batch of events asked for
+
+
+class RayExecutor:
+    """Jobs on Ray actors. ``address`` names a running cluster (``auto``, ``host:port``); without one, a cluster of this
+    machine is started on loopback and stopped at the end. ``workers`` at a time (default: one per GPU, else one per four
+    cores) share its cores; a job whose actor dies is started again up to ``retries`` times.
+    """
+
+    def __init__(
+        self, device: Device = "auto", address: str | None = None, workers: int | None = None, retries: int = 3
+    ) -> None:
+        self.device, self.address, self.workers, self.retries = device, address, workers, retries
+
+    def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
+        if not jobs:
+            return
+        with _cluster(self.address) as ray:
+            yield from self._drive(ray, jobs, report)
+
+    def _drive(self, ray: Any, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
+        import ray.exceptions as failure
+
+        device, options, n_workers = self._share(ray)
+        waiting = deque((job, 1) for job in jobs)
+        running: dict[Any, _Attempt] = {}
+        report.log("ray", f"{len(jobs)} jobs on {n_workers} workers at a time, {device}")
+        try:
+            while waiting or running:
+                while waiting and len(running) < n_workers:
+                    attempt = _start(ray, *waiting.popleft(), device, options)
+                    running[attempt.done] = attempt
+                ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+                for attempt in running.values():
+                    _forward(ray, attempt, report)
+                for reference in ready:
+                    attempt = running.pop(reference)
+                    try:
+                        result = ray.get(reference)
+                        _forward(ray, attempt, report, last=True)
+                        outcome = Outcome(attempt.job, result)
+                    except failure.RayTaskError as error:  # our own code raised: trying again would raise again
+                        _forward(ray, attempt, report, last=True)
+                        outcome = Outcome(attempt.job, error=_home(error))
+                    except failure.RayError as error:
+                        if attempt.number <= self.retries:
+                            report.log(attempt.job.name, f"worker lost, starting again: {_reason(error)}", level="warning")
+                            waiting.appendleft((attempt.job, attempt.number + 1))
+                            continue
+                        outcome = Outcome(attempt.job, error=_lost(error, attempt.number))
+                    finally:
+                        ray.kill(attempt.actor)
+                    yield outcome
+        finally:
+            for attempt in running.values():
+                ray.kill(attempt.actor)
+
+    def _share(self, ray: Any) -> tuple[str, dict[str, Any], int]:
+        """Device, actor options and number of workers that fit what the cluster has."""
+        has = ray.cluster_resources()
+        gpus, cores = int(has.get("GPU", 0)), max(1, int(has.get("CPU", 1)))
+        if self.device == "cuda" and not gpus:
+            raise QuoinError("The Ray cluster has no GPU", where=self.address, do="use --device cpu")
+        device = "cuda" if gpus and self.device != "cpu" else "cpu"
+        n_workers = self.workers or (gpus if device == "cuda" else max(1, cores // 4))
+        threads = max(1, cores // n_workers)
+        env = {"OMP_NUM_THREADS": str(threads)} | ({} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""})
+        largest = max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        return (
+            device,
+            {
+                "num_cpus": min(threads, cores),
+                "num_gpus": 1 if device == "cuda" else 0,
+                "memory_limit": int(largest),
+                "runtime_env": {"env_vars": env},
+            },
+            n_workers,
+        )
+
+
+def _start(ray: Any, job: Job, number: int, device: str, options: dict[str, Any]) -> _Attempt:
+    options = dict(options)
+    # Asking for more than the largest node has would wait for ever; the plan has warned already.
+    memory = min(job.memory_bytes, options.pop("memory_limit"))
+    actor = ray.remote(Worker).options(max_concurrency=2, max_restarts=0, memory=memory or None, **options).remote()
+    return _Attempt(job, number, actor, actor.work.remote(job.work, device), actor.take_events.remote())
+
+
+def _forward(ray: Any, attempt: _Attempt, report: Reporter, *, last: bool = False) -> None:
+    """Hand the events that have arrived to ``report`` and ask for more; ``last`` waits for the rest."""
+    for _ in range(2 if last else 1):
+        arrived, _ = ray.wait([attempt.events], timeout=5.0 if last else 0)
+        if not arrived:
+            return
+        try:
+            events = ray.get(attempt.events)
+        except ray.exceptions.RayError:  # the actor is gone; its job's own reference tells so
+            return
+        for event in events:
+            report.emit(event)
+        attempt.events = attempt.actor.take_events.remote()
+
+
+def _home(error: Any) -> Exception:
+    """The exception our code raised in the actor, the remote traceback noted on it."""
+    cause = error.cause if isinstance(error.cause, Exception) else RuntimeError(str(error))
+    cause.add_note(str(error))
+    return cause
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _lost(error: Exception, attempts: int) -> QuoinError:
+    lost = QuoinError(
+        f"Its worker died {attempts} times ({type(error).__name__}: {_reason(error)})",
+        do="give the workers more memory or make blocks smaller",
+    )
+    lost.add_note(str(error))
+    return lost
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected; a local cluster is loopback-only, sends no statistics, and ends with the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read at import: listen on loopback only
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    try:
+        if address is None:
+            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        else:
+            ray.init(address, **quiet)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise QuoinError(
+            f"Ray cannot be reached or started: {_reason(error)}", where=address, do="see quoin doctor, or use --executor inline"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

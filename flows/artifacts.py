@@ -1,0 +1,123 @@
+"""Best-effort display in Prefect's UI: progress, tables, pictures and log lines of one flow run.
+
+A thread of its own talks to the server, so that a slow or dead one never holds up the work: what cannot be
+delivered is dropped.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from pipeline.progress import Event
+
+PROGRESS_SECONDS = 5.0  # between two updates of one progress artifact
+PAUSE_SECONDS = 30.0  # without trying, after the server did not answer
+QUEUE_LENGTH = 1000
+
+
+class ArtifactSink:
+    """Sink: turns events into Prefect artifacts of flow run ``flow_run_id``. ``close`` delivers what is left.
+
+    ``send`` (artifact type, key, data, description, id to update or None) -> id does the talking; see ``prefect_sender``.
+    """
+
+    def __init__(self, send: Callable[..., UUID], log: Callable[[str, str, str], None]) -> None:
+        self._send, self._log = send, log
+        self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_LENGTH)
+        self._progress: dict[str, UUID] = {}
+        self._told: dict[str, float] = {}
+        self._silent_until = 0.0
+        self._thread = threading.Thread(target=self._deliver, name="prefect-artifacts", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        if event["kind"] == "metrics" or (event["kind"] == "advance" and not self._due(event)):
+            return
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            pass
+
+    def close(self, timeout_seconds: float = 10.0) -> None:
+        """Deliver what is queued, within the timeout."""
+        try:
+            self._queue.put(None, timeout=1.0)
+        except queue.Full:
+            return
+        self._thread.join(timeout_seconds)
+
+    def _due(self, event: Event) -> bool:
+        """Whether this progress is worth a call: throttled, but the last step always is."""
+        name, now = event["name"], event["time"]
+        if now - self._told.get(name, 0.0) < PROGRESS_SECONDS and event["done"] < event["total"]:
+            return False
+        self._told[name] = now
+        return True
+
+    def _deliver(self) -> None:
+        while (event := self._queue.get()) is not None:
+            if time.monotonic() < self._silent_until:
+                continue
+            try:
+                self._show(event)
+            except Exception:  # the server is away: the work does not wait for it
+                self._silent_until = time.monotonic() + PAUSE_SECONDS
+
+    def _show(self, event: Event) -> None:
+        name = event["name"]
+        match event["kind"]:
+            case "start":
+                self._show_progress(name, 0.0)
+            case "advance":
+                self._show_progress(name, 100.0 * event["done"] / max(event["total"], 1e-9))
+            case "end":
+                if not event["failed"]:
+                    self._show_progress(name, 100.0)
+            case "log":
+                self._log(name, event["message"], event["level"])
+            case "table":
+                self._send("table", slug(f"table-{name}"), json.dumps(event["rows"], default=str), name)
+            case "picture":
+                self._send("markdown", slug(f"picture-{name}"), picture_markdown(event), event["caption"] or name)
+
+    def _show_progress(self, name: str, percent: float) -> None:
+        percent = min(100.0, max(0.0, percent))
+        known = self._progress.get(name)
+        self._progress[name] = self._send("progress", slug(f"progress-{name}"), percent, name, update=known)
+
+
+def slug(name: str) -> str:
+    """An artifact key: lowercase letters, numbers and dashes. ``train/b0_1`` -> ``train-b0-1``."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def picture_markdown(event: Mapping[str, Any]) -> str:
+    """The picture itself in Markdown, as a data URI: nothing has to be served."""
+    data = base64.b64encode(event["jpeg"]).decode()
+    return f"{html.escape(event['caption'])}\n\n![{event['name']}](data:image/jpeg;base64,{data})"
+
+
+def prefect_sender(flow_run_id: UUID) -> Callable[..., UUID]:
+    """``send`` for ``ArtifactSink``: creates or updates artifacts through Prefect's own client."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+
+    client = get_client(sync_client=True, httpx_settings={"timeout": 5.0})
+
+    def send(kind: str, key: str, data: Any, description: str, update: UUID | None = None) -> UUID:
+        if update is not None:
+            client.update_artifact(update, ArtifactUpdate(data=data))
+            return update
+        made = ArtifactCreate(type=kind, key=key, data=data, description=description, flow_run_id=flow_run_id)
+        return client.create_artifact(made).id
+
+    return send

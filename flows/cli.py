@@ -1,0 +1,259 @@
+"""The command line. Everything heavy is imported inside the commands, so that ``quoin --help`` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from flows.failure import catch_sigterm, sentences
+from pipeline import __version__
+from pipeline.errors import QuoinError
+
+if TYPE_CHECKING:
+    from flows.settings import Settings
+    from pipeline.progress import Reporter
+    from pipeline.run import Run
+
+app = App(
+    name="quoin",
+    version=__version__,
+    help="Turn photo collections into surface meshes, block by block.",
+    help_format="plaintext",
+)
+
+Flag = Parameter(negative="")
+
+
+@Parameter(name="*", group=Group("What to make", sort_key=1))
+@dataclass(frozen=True)
+class What:
+    """What a user may turn about the result."""
+
+    preset: str = "auto"
+    "auto, the name of a preset, or a YAML file"
+    set: Annotated[tuple[str, ...], Flag] = ()
+    "section.key=value, laid on top of the preset; may be repeated"
+    masks: Path | None = None
+    "folder of masks (any usual naming; dark is ignored)"
+    poses: Path | None = None
+    "cameras to use instead of estimating them: a COLMAP model or a transforms.json"
+    seed: int = 0
+    "the same seed gives the same result, within what the hardware allows"
+
+    def settings(self) -> Settings:
+        from flows.settings import load_settings
+
+        given = [("ingest.masks", self.masks), ("pose.given", self.poses)]
+        chosen = [f"{key}={_quoted(path)}" for key, path in given if path is not None]
+        return load_settings(self.preset, [*chosen, *self.set])
+
+
+@Parameter(name="*", group=Group("How to run", sort_key=2))
+@dataclass(frozen=True)
+class How:
+    """Where the work runs and what is shown of it."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    "what trains"
+    executor: Literal["inline", "ray"] = "inline"
+    "blocks one after the other here, or on Ray actors"
+    address: str | None = None
+    "a running Ray cluster (auto or host:port); without one, Ray runs on this machine"
+    engine: Literal["auto", "direct", "prefect"] = "auto"
+    "auto: Prefect where PREFECT_API_URL names a server that answers"
+    force: str | None = None
+    "redo this stage and all that comes of it"
+    json: Annotated[bool, Flag] = False
+    "progress as JSON lines on standard output"
+    quiet: Annotated[bool, Parameter(negative="", alias="-q")] = False
+    "only warnings and errors"
+
+    def work(self, run: Run, settings: Settings, *, last: str = "report") -> None:
+        """Reconstruct up to stage ``last``."""
+        from flows.engine import go
+        from flows.reconstruct import redo_from
+        from flows.session import make_executor
+
+        with self.shown(run) as report:
+            if self.force:
+                redo_from(run, self.force)
+            go(self.engine, run, settings, make_executor(self.executor, self.device, self.address), report, last=last)
+
+    @contextmanager
+    def shown(self, run: Run) -> Iterator[Reporter]:
+        """A reporter that shows and keeps what happens in ``run``."""
+        from flows.session import reporting
+        from flows.terminal import display
+
+        with sentences(run.path), display("json" if self.json else "quiet" if self.quiet else "auto") as sink:
+            with reporting(run, sink) as report:
+                yield report
+
+    def check(self) -> None:
+        """Refuse what is mistyped before anything is made."""
+        from flows.settings import check_stage
+
+        if self.force:
+            check_stage(self.force)
+
+
+@app.command(sort_key=1)
+def reconstruct(photos: Path, /, *, out: Path | None = None, what: What = What(), how: How = How()) -> None:
+    """Make a mesh from a folder of photos.
+
+    Parameters
+    ----------
+    photos
+        folder of photos
+    out
+        run folder; runs/<name of the photo folder> where not given
+    """
+    from flows.session import started
+    from flows.summary import print_summary
+
+    how.check()
+    settings = what.settings()
+    with started(photos, out or _default_out(photos), settings, what.seed) as run:
+        how.work(run, settings)
+        print_summary(run, quiet=how.quiet or how.json)
+
+
+@app.command(sort_key=2)
+def resume(run: Path, /, *, how: How = How()) -> None:
+    """Go on with a run that was stopped.
+
+    Parameters
+    ----------
+    run
+        folder of the run
+    """
+    from flows.session import resumed, settings_of
+    from flows.summary import print_summary
+
+    how.check()
+    with resumed(run) as opened:
+        how.work(opened, settings_of(opened))
+        print_summary(opened, quiet=how.quiet or how.json)
+
+
+@app.command(sort_key=3)
+def plan(target: Path, /, *, out: Path | None = None, what: What = What(), how: How = How()) -> None:
+    """Say what a reconstruction would take: blocks, time, memory, disk. Poses the photos, trains nothing.
+
+    Parameters
+    ----------
+    target
+        folder of photos, or of a run
+    out
+        run folder, as for reconstruct, which goes on from there
+    """
+    from flows.plan import print_plan
+    from flows.session import resumed, settings_of, started
+    from pipeline.run import RUN_FILE
+
+    how.check()
+    if (target / RUN_FILE).exists():
+        with resumed(target) as run:
+            how.work(run, settings_of(run), last="partition")
+            print_plan(run)
+    else:
+        settings = what.settings()
+        with started(target, out or _default_out(target), settings, what.seed) as run:
+            how.work(run, settings, last="partition")
+            print_plan(run)
+
+
+@app.command(sort_key=4)
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    photos: int = 36,
+    size: Annotated[tuple[int, int], Flag] = (800, 600),
+    preset: str = "demo",
+    set: Annotated[tuple[str, ...], Flag] = (),
+    seed: int = 0,
+    how: How = How(),
+) -> None:
+    """Generate a photo collection with known truth, reconstruct it, and print its score.
+
+    Parameters
+    ----------
+    out
+        folder for the collection and the run
+    photos
+        how many photos
+    size
+        width and height of a photo in pixels
+    preset
+        the name of a preset, or a YAML file
+    set
+        section.key=value, laid on top of the preset; may be repeated
+    seed
+        another seed builds another landmark
+    """
+    from flows.demo import run_demo
+
+    how.check()
+    run_demo(out, photos, size, What(preset=preset, set=set, seed=seed), how)
+
+
+@app.command(sort_key=8)
+def doctor() -> None:
+    """Say what is installed, which device there is, and which fast paths are active."""
+    from flows.doctor import print_report
+
+    print_report()
+
+
+@app.command(sort_key=9)
+def ui(*, port: int = 4200) -> int:
+    """Start a Prefect server on this machine to watch runs in the browser.
+
+    Parameters
+    ----------
+    port
+        where it listens, on loopback only
+    """
+    from flows.ui import serve
+
+    return serve(port)
+
+
+def main() -> None:
+    """Entry point of the command ``quoin``."""
+    catch_sigterm()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit status: 0 done, 1 our mistake, 2 refused, 3 partial, 130 and 143 stopped."""
+    try:
+        with sentences():
+            try:
+                return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+            except CycloptsError as error:
+                raise QuoinError(str(error).rstrip("."), do="see quoin --help") from None
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def _default_out(photos: Path) -> Path:
+    return Path("runs") / (photos.absolute().name or "photos")
+
+
+def _quoted(path: Path) -> str:
+    """An absolute path as a YAML scalar."""
+    if not path.exists():
+        raise QuoinError("There is nothing here", where=path, do="name a folder or file that exists")
+    return json.dumps(str(path.absolute()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""``quoin demo``: a generated collection, reconstructed through the same path as any photos, and scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.session import started
+from flows.summary import print_summary
+from pipeline.config import build, digest
+from pipeline.run import Run, disk_error, write_atomic
+from stages.demo.config import DemoConfig, DemoTruth
+
+if TYPE_CHECKING:
+    from flows.cli import How, What
+
+
+def run_demo(out: Path, n_photos: int, size: tuple[int, int], what: What, how: How) -> None:
+    """Generate into ``out``/collection (kept where it is the same), reconstruct into ``out``/run, print the score."""
+    settings = what.settings()
+    config = build(DemoConfig, {"n_photos": n_photos, "width": size[0], "height": size[1]})
+    collection = out / "collection"
+    photos = collection / "photos"
+    try:
+        photos.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, photos) from error
+    with started(photos, out / "run", settings, what.seed) as run:
+        truth = collect(run, collection, config, what.seed, how)
+        how.work(run, settings)
+        print_summary(run, quiet=how.quiet or how.json)
+        score(run, truth, how)
+
+
+def collect(run: Run, folder: Path, config: DemoConfig, seed: int, how: How) -> DemoTruth:
+    """The generated collection in ``folder``; made where it is not there, or was made otherwise."""
+    from stages.demo.run import generate
+
+    stamp, key = folder / "key", digest([config.model_dump(), seed])
+    facts = folder / "truth" / "demo.json"
+    if facts.exists() and stamp.exists() and stamp.read_text() == key:
+        return DemoTruth.model_validate_json(facts.read_bytes())
+    for stale in (folder / "photos").glob("*"):
+        stale.unlink()
+    with how.shown(run) as report:
+        truth = generate(folder, config, seed, report)
+    write_atomic(stamp, key.encode())
+    return truth
+
+
+def score(run: Run, truth: DemoTruth, how: How) -> None:
+    """Evaluate the run against the truth and print it."""
+    from flows.evaluate import evaluate_and_print
+
+    evaluate_and_print(run, Path(truth.mesh), Path(truth.cameras), how)

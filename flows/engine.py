@@ -1,0 +1,48 @@
+"""Who runs the composition: this process directly, or Prefect, which shows it in its UI. Prefect never breaks a run."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from cluster.executor import Executor
+from flows.reconstruct import reconstruct
+from flows.settings import Settings
+from flows.ui import answers
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run
+
+Engine = Literal["auto", "direct", "prefect"]
+
+
+def go(
+    engine: Engine, run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str = "report"
+) -> None:
+    """Reconstruct up to stage ``last`` with the engine; ``auto`` is Prefect where PREFECT_API_URL names a live server."""
+    if use_prefect(engine, report):
+        from flows.prefect_flow import reconstruct_in_prefect
+
+        reconstruct_in_prefect(run, settings, executor, report, last=last)
+    else:
+        reconstruct(run, settings, executor, report, last=last)
+
+
+def use_prefect(engine: Engine, report: Reporter) -> bool:
+    """Whether Prefect is wanted and answers; QuoinError where ``prefect`` is demanded and no server answers."""
+    if engine == "direct":
+        return False
+    url = os.environ.get("PREFECT_API_URL")
+    if engine == "prefect" and not url:
+        from prefect.settings import PREFECT_API_URL  # a profile may name it
+
+        url = PREFECT_API_URL.value()
+    if url and answers(url):
+        return True
+    if engine == "prefect":
+        raise QuoinError(
+            "No Prefect server answers", where=url or "PREFECT_API_URL", do="start one with quoin ui, or use --engine direct"
+        )
+    if url:
+        report.log("run", f"no Prefect server answers at {url}: going on without it", level="warning")
+    return False

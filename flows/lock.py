@@ -1,0 +1,40 @@
+"""One process at a time works in a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import QuoinError
+from pipeline.run import disk_error
+
+
+@contextmanager
+def locked(run_path: Path) -> Iterator[None]:
+    """Hold the run folder's lock; QuoinError where another process holds it.
+
+    The lock is the kernel's (flock), so it goes with the process that held it, however that ended: none is ever stale.
+    """
+    path = run_path / "logs" / "lock"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        handle = open(path, "a+", encoding="utf-8")
+    except OSError as error:
+        raise disk_error(error, path) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise QuoinError(
+                f"Another quoin works in this run folder ({holder})", where=run_path, do="wait for it, or stop it"
+            ) from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        handle.flush()
+        yield

@@ -1,0 +1,85 @@
+"""The composition as a Prefect flow: every stage a task, its progress, tables, pictures and report as artifacts.
+
+Prefect shows and schedules; it decides nothing. Manifests alone say what is done, so no caching and no stored results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from cluster.executor import Device, Executor
+from flows.artifacts import ArtifactSink, prefect_sender
+from flows.reconstruct import perform, reconstruct
+from flows.session import ExecutorName, make_executor, reporting, started
+from flows.settings import Settings, load_settings
+from pipeline.progress import Reporter
+from pipeline.run import Run
+
+
+@flow(name="reconstruct", persist_result=False)
+def reconstruct_flow(
+    photos: str,
+    out: str,
+    preset: str = "auto",
+    overrides: list[str] = [],  # noqa: B006  (Prefect shows the default in its form; it is never written to)
+    seed: int = 0,
+    device: Device = "auto",
+    executor: ExecutorName = "inline",
+    address: str | None = None,
+) -> str:
+    """Reconstruct the folder ``photos`` into the run folder ``out``, or go on with the run there; returns its path."""
+    settings = load_settings(preset, overrides)
+    with started(Path(photos), Path(out), settings, seed) as run, reporting(run) as report:
+        _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
+        return str(run.path)
+
+
+def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str) -> None:
+    """``reconstruct`` under Prefect; should Prefect itself fail, the rest is done without it."""
+    errors: list[BaseException] = []  # what the stages raised, as opposed to Prefect
+
+    @flow(name="reconstruct", persist_result=False)
+    def reconstruct_here(photos: str, out: str) -> None:
+        _stages_as_tasks(run, settings, executor, report, last, errors)
+
+    try:
+        reconstruct_here(str(run.photos), str(run.path))
+        return
+    except Exception as error:
+        if errors:
+            raise errors[-1] from None
+        report.log("run", f"Prefect failed ({type(error).__name__}: {error}): going on without it", level="warning")
+    reconstruct(run, settings, executor, report, last=last)
+
+
+def _stages_as_tasks(
+    run: Run, settings: Settings, executor: Executor, report: Reporter, last: str, errors: list[BaseException]
+) -> None:
+    """The composition inside a flow run."""
+    logger = get_run_logger()
+    flow_run_id = flow_run.get_id()
+
+    def log(name: str, message: str, level: str) -> None:
+        (logger.warning if level == "warning" else logger.info)("%s: %s", name, message)
+
+    def perform_as_task(stage: str, run: Run, settings: Settings, executor: Executor, report: Reporter) -> Any:
+        @task(name=stage, task_run_name=stage, cache_policy=NO_CACHE, persist_result=False)
+        def stage_task(run_path: str) -> None:
+            try:
+                perform(stage, run, settings, executor, report)
+            except BaseException as error:
+                errors.append(error)
+                raise
+
+        stage_task(str(run.path))
+
+    sink = ArtifactSink(prefect_sender(flow_run_id), log)
+    try:
+        reconstruct(run, settings, executor, Reporter(report.emit, sink), last=last, perform=perform_as_task)
+    finally:
+        sink.close()

@@ -1,0 +1,58 @@
+"""The whole pipeline on one screen: what runs after what. Run directly, or as the Prefect flow ``reconstruct_flow``."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from cluster.blocks import train_blocks
+from cluster.executor import Executor
+from flows.settings import STAGES, Settings
+from pipeline.config import StageResult
+from pipeline.progress import Reporter
+from pipeline.run import Run
+
+Perform = Callable[[str, Run, Settings, Executor, Reporter], Any]
+
+
+def perform(stage: str, run: Run, settings: Settings, executor: Executor, report: Reporter) -> StageResult:
+    """Do one stage, or keep it where it is committed under the same key."""
+    if stage == "train":
+        return train_blocks(run, settings.train, executor, report)
+    work = importlib.import_module(f"stages.{stage}.run").run
+    return work(run, getattr(settings, stage), report)
+
+
+def reconstruct(
+    run: Run,
+    settings: Settings,
+    executor: Executor,
+    report: Reporter,
+    *,
+    last: str = "report",
+    perform: Perform = perform,
+) -> None:
+    """Every stage in order up to ``last``; each commits, so that a run that is stopped goes on where it was."""
+    stages = STAGES[: STAGES.index(last) + 1]
+    with report.task("run", total=len(stages), unit="stages") as advance:
+        for done, stage in enumerate(stages):
+            perform(stage, run, settings, executor, report)
+            advance(done + 1)
+
+
+def redo_from(run: Run, stage: str) -> None:
+    """Forget ``stage`` and all that came of it, with what its half-done work left behind."""
+    run.invalidate(stage)
+    for later in STAGES[STAGES.index(stage) :]:
+        shutil.rmtree(run.path / "work" / ("blocks" if later == "train" else later), ignore_errors=True)
+
+
+def __getattr__(name: str) -> Any:
+    """``reconstruct_flow``, for Prefect's ``flows/reconstruct.py:reconstruct_flow``; made where asked for, as Prefect is heavy."""
+    if name == "reconstruct_flow":
+        from flows.prefect_flow import reconstruct_flow
+
+        return reconstruct_flow
+    raise AttributeError(name)

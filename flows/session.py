@@ -1,0 +1,67 @@
+"""Working in a run folder: made or opened, locked, its events kept in logs/events.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from cluster.executor import Device, Executor, InlineExecutor
+from flows.lock import locked
+from flows.settings import Settings
+from pipeline.config import build
+from pipeline.errors import QuoinError
+from pipeline.progress import JsonLines, Reporter, Sink
+from pipeline.run import RUN_FILE, Run, disk_error
+
+ExecutorName = Literal["inline", "ray"]
+
+
+@contextmanager
+def started(photos: Path, out: Path, settings: Settings, seed: int) -> Iterator[Run]:
+    """A new run of ``photos`` in ``out``, or the one that is there going on with these settings; locked meanwhile."""
+    if not photos.exists():
+        raise QuoinError("There are no photos here", where=photos, do="name a folder that exists")
+    with ExitStack() as lock:
+        there = (out / RUN_FILE).exists()
+        if there:  # locked before it is touched
+            lock.enter_context(locked(out))
+        run = Run.create(out, photos=photos, settings=settings.model_dump(mode="json"), seed=seed)
+        if not there:
+            lock.enter_context(locked(out))
+        yield run
+
+
+@contextmanager
+def resumed(path: Path) -> Iterator[Run]:
+    """The run at ``path``, locked meanwhile."""
+    Run.open(path)  # a clear refusal comes before anything is written
+    with locked(path):
+        yield Run.open(path)
+
+
+def settings_of(run: Run) -> Settings:
+    """The settings a run was made with."""
+    return build(Settings, run.record.settings)
+
+
+@contextmanager
+def reporting(run: Run, *sinks: Sink) -> Iterator[Reporter]:
+    """A reporter that shows events on ``sinks`` and appends them to logs/events.jsonl."""
+    path = run.path / "logs" / "events.jsonl"
+    try:
+        stream = open(path, "a", encoding="utf-8")
+    except OSError as error:
+        raise disk_error(error, path) from error
+    with stream:
+        yield Reporter(JsonLines(stream), *sinks)
+
+
+def make_executor(kind: ExecutorName = "inline", device: Device = "auto", address: str | None = None) -> Executor:
+    """The executor by name: ``inline``, or ``ray`` here or at ``address``."""
+    if kind == "inline":
+        return InlineExecutor(device)
+    from cluster.ray_executor import RayExecutor
+
+    return RayExecutor(device, address)

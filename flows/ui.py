@@ -1,0 +1,58 @@
+"""``quoin ui``: a Prefect server on loopback to watch runs in the browser."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from pipeline.errors import QuoinError
+
+HOST = "127.0.0.1"
+ANSWER_SECONDS = 2.0
+
+
+def server_environment(port: int, home: Path) -> dict[str, str]:
+    """What the server needs: its own folder, no telemetry, and the UI told where the API is."""
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def home_folder() -> Path:
+    """Where quoin keeps what is not a run: QUOIN_HOME, or ~/.quoin."""
+    return Path(os.environ.get("QUOIN_HOME") or Path.home() / ".quoin")
+
+
+def serve(port: int) -> int:
+    """Run the server until Ctrl-C; returns its exit status."""
+    home = home_folder() / "prefect"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QuoinError(f"Cannot make the server's folder: {error.strerror}", where=home, do="set QUOIN_HOME") from error
+    print(f"The Prefect UI will be at      http://{HOST}:{port}   (Ctrl-C stops it)")
+    print("In another terminal, type      ", end="")
+    print(f"export PREFECT_API_URL=http://{HOST}:{port}/api")
+    print("and start quoin reconstruct there: it shows itself in the UI.", flush=True)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    server = subprocess.Popen(command, env=os.environ | server_environment(port, home))
+    try:
+        return server.wait()
+    except KeyboardInterrupt:  # the server got it too
+        return server.wait()
+
+
+def answers(api_url: str) -> bool:
+    """Whether a Prefect server answers at ``api_url`` within a moment."""
+    try:
+        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as reply:
+            return reply.status == 200
+    except (OSError, ValueError, urllib.error.URLError):
+        return False

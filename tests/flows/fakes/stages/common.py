@@ -1,0 +1,37 @@
+"""What every fake stage does: count its runs, wait or fail where it is told to."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pipeline.config import StageConfig, StageResult
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run
+
+
+class FakeConfig(StageConfig):
+    value: int = 0  # anything that changes the key
+
+
+class FakeResult(StageResult):
+    value: int
+
+
+def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeResult:
+    """Note that ``name`` began; FAKE_WAIT=<name> stands still, FAKE_FAIL=<name> refuses, FAKE_BREAK=<name> breaks."""
+    with open(run.path / "began.txt", "a", encoding="utf-8") as file:
+        file.write(f"{name}\n")
+    with report.task(name, 2, "steps") as advance:
+        advance(1)
+        if os.environ.get("FAKE_WAIT") == name:
+            (run.path / "waiting").touch()
+            time.sleep(60)
+        if os.environ.get("FAKE_FAIL") == name:
+            raise QuoinError("Nothing fits", where=name, do="take more photos")
+        if os.environ.get("FAKE_BREAK") == name:
+            raise ZeroDivisionError("a mistake of ours")
+        advance(2)
+    report.log(name, "hello")
+    return FakeResult(value=config.value)

@@ -1,0 +1,5 @@
+from stages.common import FakeConfig
+
+
+class PartitionConfig(FakeConfig):
+    blocks: int = 2

@@ -1,0 +1,5 @@
+from stages.common import FakeConfig
+
+
+class PoseConfig(FakeConfig):
+    given: str | None = None

@@ -1,0 +1,7 @@
+from stages.common import behave
+from stages.train.config import BlockResult
+
+
+def train_block(run, config, report, block_id, device):
+    behave(f"train/{block_id}", run, config, report)
+    return BlockResult(block=block_id, seconds=0.1, device=device)
