@@ -1,0 +1,170 @@
+"""Blending the SDFs of overlapping blocks on the lattice, so that a sample's value is a function of the sample alone.
+
+Every block whose outer box holds a sample votes with a weight that falls smoothly from 1 deep in its core to 0 at the
+outer edge of its halo; weights are normalised (a partition of unity). A block's value at a sample comes from the last,
+in lattice order, of its bricks that contain it; where it holds none, the block says "no surface here": ± the clip value
+with the sign found by filling from the bricks it holds. Whichever of the bricks that share a sample asks, the same
+numbers are combined in the same order, so shared samples are bit-identical and the extracted surface cannot tear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int8
+
+from pipeline.lattice import BrickBox
+
+Array = np.ndarray
+Brick = tuple[int, int, int]
+
+OFFSETS = list(product((-1, 0, 1), repeat=3))  # lexicographic: the order in which bricks override one another
+WEIGHT_FLOOR = 1e-6  # at the very edge of a halo, so that a block alone there still counts
+SURE_SHARE = 0.95  # a stretch of absent bricks has a sign if so many of the samples around it agree
+
+
+@dataclass(frozen=True)
+class Source:
+    """One block as fusion sees it: its boxes, which bricks it holds, how to read one, and the sign of the others.
+
+    ``read(row)`` gives samples [B+1, B+1, B+1] in voxels; ``absent_sign`` [outer shape]: see ``absent_signs``.
+    """
+
+    core: BrickBox
+    halo_bricks: int
+    rows: dict[Brick, int]
+    read: Callable[[int], Float[Array, "s s s"]]
+    absent_sign: Int8[Array, "x y z"]
+
+    @property
+    def outer(self) -> BrickBox:
+        return self.core.grow(self.halo_bricks)
+
+
+def smoothstep(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """3x² - 2x³ on [0, 1], flat beyond; smoothstep(x) + smoothstep(1 - x) = 1."""
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * (3.0 - 2.0 * x)
+
+
+def block_weight(core: BrickBox, halo_bricks: int, brick: Brick, size: int) -> Float[Array, "s s s"]:
+    """Weight of a block at the samples of ``brick`` (not yet normalised; ``size`` cells per brick side).
+
+    On each axis 0 at the halo's outer edge, 1/2 on the core's face, 1 as deep inside; the product over axes.
+    """
+    ramps = []
+    for axis in range(3):
+        sample = np.arange(size + 1, dtype=np.float64) + brick[axis] * size
+        if halo_bricks == 0:
+            ramps.append(np.where((sample >= core.low[axis] * size) & (sample <= core.high[axis] * size), 1.0, 0.0))
+            continue
+        width = 2.0 * halo_bricks * size
+        from_low = sample - (core.low[axis] - halo_bricks) * size
+        from_high = (core.high[axis] + halo_bricks) * size - sample
+        ramps.append(smoothstep(from_low / width) * smoothstep(from_high / width))
+    return np.maximum(ramps[0][:, None, None] * ramps[1][:, None] * ramps[2], WEIGHT_FLOOR)
+
+
+def _shared(offset: Brick, size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where brick b and brick b + offset share samples: slices into b, slices into the neighbour."""
+    here = {-1: slice(0, 1), 0: slice(None), 1: slice(size, size + 1)}
+    there = {-1: slice(size, size + 1), 0: slice(None), 1: slice(0, 1)}
+    return tuple(here[o] for o in offset), tuple(there[o] for o in offset)
+
+
+def block_values(
+    source: Source, brick: Brick, size: int, clip_voxels: float
+) -> tuple[Float[Array, "s s s"], Bool[Array, "s s s"]] | None:
+    """What a block says at the samples of ``brick``, and at which of them it says anything; None where it is silent."""
+    low, high = source.outer.low, source.outer.high
+    values = np.zeros((size + 1,) * 3, np.float32)
+    known = np.zeros(values.shape, bool)
+    held = []
+    for offset in OFFSETS:
+        near = (brick[0] + offset[0], brick[1] + offset[1], brick[2] + offset[2])
+        if not all(w <= n < h for n, w, h in zip(near, low, high, strict=True)):
+            continue
+        row = source.rows.get(near)
+        if row is not None:
+            held.append((offset, row))
+            continue
+        sign = source.absent_sign[near[0] - low[0], near[1] - low[1], near[2] - low[2]]
+        if sign:
+            here, _ = _shared(offset, size)
+            values[here], known[here] = sign * clip_voxels, True
+    for offset, row in held:
+        if offset < (0, 0, 0) and brick in source.rows:
+            continue  # the brick itself comes later and overrides all of it
+        here, there = _shared(offset, size)
+        values[here], known[here] = source.read(row)[there], True
+    return (values, known) if known.any() else None
+
+
+def blend_brick(sources: list[Source], brick: Brick, size: int, clip_voxels: float) -> Float[Array, "s s s"]:
+    """Blended samples of ``brick`` in voxels; ``sources`` always in the same order. A sample of no block is outside."""
+    total = np.zeros((size + 1,) * 3)
+    weight = np.zeros(total.shape)
+    for source in sources:
+        said = block_values(source, brick, size, clip_voxels)
+        if said is None:
+            continue
+        values, known = said
+        share = np.where(known, block_weight(source.core, source.halo_bricks, brick, size), 0.0)
+        total += share * values
+        weight += share
+    known = weight > 0
+    return np.where(known, total / np.where(known, weight, 1.0), clip_voxels).astype(np.float32)
+
+
+def touching(low: Int[Array, "n 3"], high: Int[Array, "n 3"], brick: Brick) -> Int[Array, "k"]:
+    """Which outer boxes (``low`` inclusive, ``high`` exclusive, in bricks) share a sample with ``brick``."""
+    return np.flatnonzero(np.all((low <= np.array(brick) + 1) & (high >= np.array(brick)), axis=1))
+
+
+def absent_signs(
+    outer: BrickBox, bricks: Int[Array, "m 3"], read: Callable[[int], Float[Array, "s s s"]]
+) -> Int8[Array, "x y z"]:
+    """The sign of the SDF in every brick of ``outer`` that is absent: +1 outside, -1 inside, 0 unknown or held.
+
+    No surface passes through an absent brick, so connected absent bricks share one sign: that of the samples on the
+    faces where held bricks meet them. Where those disagree, or none are held, the sign stays unknown.
+    """
+    from scipy import ndimage
+
+    held = np.zeros(outer.shape, bool)
+    at = np.asarray(bricks, np.int64) - np.array(outer.low)
+    inside = np.all((at >= 0) & (at < np.array(outer.shape)), axis=1)
+    held[tuple(at[inside].T)] = True
+    labels, count = ndimage.label(~held)
+    votes = np.zeros((count + 1, 2))
+    for row in np.flatnonzero(inside):
+        samples: Array | None = None
+        for axis, side in product(range(3), (0, 1)):
+            near = at[row].copy()
+            near[axis] += 2 * side - 1
+            if not 0 <= near[axis] < outer.shape[axis] or held[tuple(near)]:
+                continue
+            samples = read(int(row)) if samples is None else samples
+            face = np.take(samples, -side, axis=axis)
+            votes[labels[tuple(near)]] += (int((face < 0).sum()), face.size)
+    share = votes[:, 0] / np.maximum(votes[:, 1], 1)
+    sign = np.where(share <= 1 - SURE_SHARE, 1, np.where(share >= SURE_SHARE, -1, 0)) * (votes[:, 1] > 0)
+    sign[0] = 0
+    return sign[labels].astype(np.int8)
+
+
+def bricks_to_march(sources: list[Source]) -> Int[Array, "m 3"]:
+    """Bricks that can hold the blended surface: those any block holds, and those where blocks disagree on the sign."""
+    found = {brick for source in sources for brick in source.rows}
+    for i, a in enumerate(sources):
+        for b in sources[i + 1 :]:
+            both = a.outer.intersect(b.outer)
+            if both.count == 0:
+                continue
+            bricks = both.bricks()
+            sign_a, sign_b = (s.absent_sign[tuple((bricks - np.array(s.outer.low)).T)] for s in (a, b))
+            found.update((int(x), int(y), int(z)) for x, y, z in bricks[sign_a * sign_b < 0])
+    return np.array(sorted(found), np.int64).reshape(-1, 3)

@@ -1,0 +1,49 @@
+"""Configuration and result of the fuse stage."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config import StageConfig, StageResult
+
+
+class FuseConfig(StageConfig):
+    """How blocks become one mesh."""
+
+    # SDF bricks kept in memory while blending, 27..1000000 (a brick of 32 voxels takes 144 kB)
+    cache_bricks: int = Field(512, ge=27, le=1_000_000)
+    # long edge of the depth maps that tell what a photo sees, pixels, 64..4000
+    depth_edge_px: int = Field(512, ge=64, le=4000)
+    # faces in one ray-casting scene; a larger mesh is cast in parts, 10000..100000000
+    cast_faces: int = Field(8_000_000, ge=10_000, le=100_000_000)
+    # faces that fewer photos see are dropped, 0..50; lowered to a quarter of the photos where there are few
+    min_views: int = Field(3, ge=0, le=50)
+    # a photo sees a face only where the cosine between its normal and the view is above this, 0..1
+    min_cosine: float = Field(0.12, ge=0, lt=1)
+    # connected pieces are dropped whose extent is below this share of the whole surface's diagonal, 0..1
+    island_diameter: float = Field(0.02, ge=0, le=1)
+    # photos whose colours a vertex keeps before the robust mean, 1..32
+    color_samples: int = Field(8, ge=1, le=32)
+    # faces of mesh.glb at most, 1000..5000000
+    glb_faces: int = Field(300_000, ge=1000, le=5_000_000)
+
+
+class FuseResult(StageResult):
+    """What the surface is; lengths in metres of the world frame."""
+
+    n_vertices: int
+    n_faces: int
+    n_components: int
+    n_boundary_edges: int  # of the final surface: where it was cut or never seen
+    n_torn_edges: int  # raw boundary edges between two known bricks; 0 unless welding failed
+    largest_component_share: float  # of the area
+    area_m2: float
+    n_blocks: int
+    n_bricks: int
+    n_raw_faces: int
+    dropped_unseen_faces: int
+    dropped_island_faces: int
+    min_views: int  # as used
+    glb_faces: int
+    gain_range: tuple[float, float]  # least and greatest exposure factor found between photos, 1 = no difference
+    seconds: dict[str, float]  # of the parts

@@ -1,0 +1,161 @@
+"""Mesh files: PLY for the full surface, binary glTF for the light one. Written aside, then put in place in one move."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from stages.fuse.mesh import Mesh
+
+Array = np.ndarray
+
+# Beyond this many float32 steps per smallest edge, a world coordinate needs float64 in the PLY file.
+FLOAT32_STEPS = 64.0
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of ``path`` only when all of it is on the disk."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(part, "wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _coordinate(mesh: Mesh) -> str:
+    """``f4`` where float32 resolves the mesh's edges at its distance from the origin, else ``f8``."""
+    if len(mesh.faces) == 0:
+        return "f4"
+    a, b = mesh.vertices_world[mesh.faces[:, 0]], mesh.vertices_world[mesh.faces[:, 1]]
+    edge = float(np.median(np.linalg.norm(a - b, axis=1)))
+    step = float(np.spacing(np.float32(np.abs(mesh.vertices_world).max())))
+    return "f4" if edge >= FLOAT32_STEPS * step else "f8"
+
+
+_PLY_TYPE = {"f4": "float", "f8": "double", "u1": "uchar", "i4": "int"}
+
+
+def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None) -> None:
+    """Binary little-endian PLY in world coordinates: positions, normals, colours where given.
+
+    Coordinates are ``float``, or ``double`` where float32 could not tell neighbouring vertices apart.
+    """
+    fields = [(name, "<" + _coordinate(mesh)) for name in "xyz"]
+    fields += [(name, "<f4") for name in ("nx", "ny", "nz")] if normals is not None else []
+    fields += [(name, "u1") for name in ("red", "green", "blue")] if mesh.colors is not None else []
+    vertices = np.empty(len(mesh.vertices_world), fields)
+    for axis in range(3):
+        vertices["xyz"[axis]] = mesh.vertices_world[:, axis]
+        if normals is not None:
+            vertices[f"n{'xyz'[axis]}"] = normals[:, axis]
+        if mesh.colors is not None:
+            vertices[("red", "green", "blue")[axis]] = mesh.colors[:, axis]
+    faces = np.empty(len(mesh.faces), [("count", "u1"), ("corner", "<i4", 3)])
+    faces["count"], faces["corner"] = 3, mesh.faces
+    header = ["ply", "format binary_little_endian 1.0", "comment made by quoin; world frame, metres, z up"]
+    header += [f"element vertex {len(vertices)}"]
+    header += [f"property {_PLY_TYPE[kind.lstrip('<')]} {name}" for name, kind in fields]
+    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
+    with replacing(path) as handle:
+        handle.write(("\n".join(header) + "\n").encode("ascii"))
+        vertices.tofile(handle)
+        faces.tofile(handle)
+
+
+def read_ply(path: Path) -> Mesh:
+    """A mesh written by ``write_ply`` (triangles, binary little-endian)."""
+    kinds = {name: kind for kind, name in _PLY_TYPE.items()}
+    with open(path, "rb") as handle:
+        fields, counts, line = [], [], b""
+        while line != b"end_header":
+            line = handle.readline().strip()
+            words = line.decode("ascii").split()
+            if words[:1] == ["element"]:
+                counts.append(int(words[2]))
+            elif words[:1] == ["property"] and words[1] != "list":
+                fields.append((words[2], "<" + kinds[words[1]]))
+        vertices = np.fromfile(handle, fields, counts[0])
+        faces = np.fromfile(handle, [("count", "u1"), ("corner", "<i4", 3)], counts[1])
+    names = ("red", "green", "blue")
+    colors = np.stack([vertices[c] for c in names], axis=1) if "red" in vertices.dtype.names else None
+    return Mesh(np.stack([vertices[a] for a in "xyz"], axis=1).astype(np.float64), faces["corner"].copy(), colors)
+
+
+def linear_from_srgb(colors: UInt8[Array, "v 3"]) -> Float[Array, "v 3"]:
+    """Linear light in [0, 1] of 8-bit sRGB (IEC 61966-2-1)."""
+    x = np.arange(256) / 255.0
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)[colors]
+
+
+# glTF is y up, the world is z up: (x, y, z) goes to (x, z, -y). Column-major, as glTF wants it.
+_Y_UP_FROM_Z_UP = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+
+
+def write_glb(path: Path, mesh: Mesh, normals: Float[Array, "v 3"]) -> None:
+    """Binary glTF 2.0: unlit vertex colours (16-bit linear), y up by a node over the mesh in world axes.
+
+    Vertices are float32 about the middle of the mesh; a second node carries that middle, so nothing is lost far from
+    the origin. ``asset.extras`` says so: ``origin_world``, metres.
+    """
+    middle = (mesh.vertices_world.min(axis=0) + mesh.vertices_world.max(axis=0)) / 2
+    positions = (mesh.vertices_world - middle).astype("<f4")
+    views, accessors, blob = [], [], b""
+
+    def put(data: Array, kind: str, component: int, target: int, **extra: object) -> int:
+        nonlocal blob
+        raw = data.tobytes()
+        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": len(raw), "target": target})
+        accessors.append(
+            {"bufferView": len(views) - 1, "componentType": component, "count": len(data), "type": kind, **extra}
+        )
+        blob += raw + b"\0" * (-len(raw) % 4)
+        return len(accessors) - 1
+
+    low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
+    attributes = {"POSITION": put(positions, "VEC3", 5126, 34962, min=low, max=high)}
+    attributes["NORMAL"] = put(normals.astype("<f4"), "VEC3", 5126, 34962)
+    if mesh.colors is not None:
+        rgba = np.ones((len(positions), 4))
+        rgba[:, :3] = linear_from_srgb(mesh.colors)
+        attributes["COLOR_0"] = put(np.rint(rgba * 65535).astype("<u2"), "VEC4", 5123, 34962, normalized=True)
+    faces = put(mesh.faces.astype("<u4").reshape(-1), "SCALAR", 5125, 34963)
+    tree = {
+        "asset": {"version": "2.0", "generator": "quoin", "extras": {"origin_world": middle.tolist()}},
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [
+            {"name": "world", "matrix": _Y_UP_FROM_Z_UP, "children": [1]},
+            {"name": "surface", "mesh": 0, "translation": middle.tolist()},
+        ],
+        "meshes": [{"primitives": [{"attributes": attributes, "indices": faces, "material": 0}]}],
+        "materials": [
+            {
+                "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
+                "extensions": {"KHR_materials_unlit": {}},
+            }
+        ],
+        "accessors": accessors,
+        "bufferViews": views,
+        "buffers": [{"byteLength": len(blob)}],
+    }
+    text = json.dumps(tree, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    with replacing(path) as handle:
+        handle.write(struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(blob)))
+        handle.write(struct.pack("<I4s", len(text), b"JSON") + text)
+        handle.write(struct.pack("<I4s", len(blob), b"BIN\0") + blob)

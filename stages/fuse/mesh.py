@@ -1,0 +1,97 @@
+"""A triangle mesh and what fusion asks of it: areas, normals, boundary, components, parts, decimation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Vertices in the world (float64, metres), triangles counter-clockwise seen from outside, colours (sRGB)."""
+
+    vertices_world: Float[Array, "v 3"]
+    faces: Int[Array, "f 3"]
+    colors: UInt8[Array, "v 3"] | None = None
+
+    def part(self, keep: Bool[Array, "f"]) -> Mesh:
+        """The faces where ``keep``, and the vertices they use."""
+        faces = self.faces[keep]
+        used = np.zeros(len(self.vertices_world), bool)
+        used[faces] = True
+        number = np.cumsum(used) - 1
+        return Mesh(
+            self.vertices_world[used],
+            number[faces].astype(self.faces.dtype),
+            None if self.colors is None else self.colors[used],
+        )
+
+
+def face_vectors(mesh: Mesh) -> Float[Array, "f 3"]:
+    """Normal of every face, as long as twice its area."""
+    a, b, c = (mesh.vertices_world[mesh.faces[:, i]] for i in range(3))
+    return np.cross(b - a, c - a)
+
+
+def face_areas(mesh: Mesh) -> Float[Array, "f"]:
+    """Area of every face, square metres."""
+    return 0.5 * np.linalg.norm(face_vectors(mesh), axis=1)
+
+
+def vertex_normals(mesh: Mesh) -> Float[Array, "v 3"]:
+    """Unit normals (float32), the mean of the faces around weighted by area; zero for a vertex without faces."""
+    across = face_vectors(mesh)
+    count = len(mesh.vertices_world)
+    out = np.zeros((count, 3))
+    for axis in range(3):
+        for corner in range(3):
+            out[:, axis] += np.bincount(mesh.faces[:, corner], across[:, axis], count)
+    length = np.linalg.norm(out, axis=1, keepdims=True)
+    return (out / np.where(length > 0, length, 1.0)).astype(np.float32)
+
+
+def edge_counts(faces: Int[Array, "f 3"]) -> tuple[Int[Array, "e 2"], Int[Array, "e"]]:
+    """Every edge once (lower vertex first), and how many faces have it: 1 on a boundary, 2 inside."""
+    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    key = (ends.min(axis=1) << 32) | ends.max(axis=1)
+    key, count = np.unique(key, return_counts=True)
+    return np.stack([key >> 32, key & 0xFFFFFFFF], axis=1), count
+
+
+def components(faces: Int[Array, "f 3"], n_vertices: int) -> tuple[int, Int[Array, "f"]]:
+    """How many connected pieces the faces form, and the piece (0, 1, …) of every face."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if len(faces) == 0:
+        return 0, np.zeros(0, np.int64)
+    rows = np.concatenate([faces[:, 0], faces[:, 0]])
+    cols = np.concatenate([faces[:, 1], faces[:, 2]])
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, cols)), shape=(n_vertices, n_vertices))
+    _, label = connected_components(graph, directed=False)
+    pieces, piece = np.unique(label[faces[:, 0]], return_inverse=True)  # vertices without faces are no pieces
+    return len(pieces), piece
+
+
+def decimate(mesh: Mesh, max_faces: int) -> Mesh:
+    """At most ``max_faces`` faces by quadric error (Garland & Heckbert 1997); colours of the nearest old vertices."""
+    import fast_simplification
+    from scipy.spatial import cKDTree
+
+    if len(mesh.faces) <= max_faces:
+        return mesh
+    middle = mesh.vertices_world.mean(axis=0)
+    local = (mesh.vertices_world - middle).astype(np.float32)
+    points, faces = local, mesh.faces.astype(np.int32)
+    while len(faces) > max_faces:  # the library may stop early: ask again, harder
+        before = len(faces)
+        share = 1.0 - max_faces / before
+        points, faces = fast_simplification.simplify(points, faces, target_reduction=min(share * 1.001, 0.9999))
+        if len(faces) == before:
+            break
+    colors = None if mesh.colors is None else mesh.colors[cKDTree(local).query(points)[1]]
+    return Mesh(points.astype(np.float64) + middle, faces, colors)

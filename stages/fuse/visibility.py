@@ -1,0 +1,130 @@
+"""Which photos see which vertices: depth maps by ray casting, then a depth, angle and mask test per vertex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+Array = np.ndarray
+
+STEEPEST = 6.0  # tan of the angle up to which a slanted surface widens the depth tolerance
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera at the size of its depth map, in the mesh's local frame (float32 suffices there)."""
+
+    cam_from_local: Float[Array, "3 4"]
+    intrinsics: Float[Array, "4"]
+    width: int
+    height: int
+
+    @property
+    def center(self) -> Float[Array, "3"]:
+        return -self.cam_from_local[:, :3].T @ self.cam_from_local[:, 3]
+
+
+def make_view(
+    cam_from_world: Float[Array, "3 4"],
+    intrinsics: Float[Array, "4"],
+    size: Int[Array, "2"],
+    edge_px: int,
+    middle_world: Float[Array, "3"],
+) -> View:
+    """A posed photo scaled so that its long edge is at most ``edge_px``, its frame moved by ``middle_world``."""
+    width, height = int(size[0]), int(size[1])
+    scale = min(1.0, edge_px / max(width, height))
+    small = max(1, round(width * scale)), max(1, round(height * scale))
+    ratio = np.array([small[0] / width, small[1] / height])
+    moved = cam_from_world.copy()
+    moved[:, 3] += cam_from_world[:, :3] @ middle_world
+    return View(moved, intrinsics * np.concatenate([ratio, ratio]), *small)
+
+
+def cast_scenes(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], max_faces: int) -> list[Any]:
+    """Open3D ray-casting scenes (Embree) of a mesh in its local frame, each of at most ``max_faces`` faces."""
+    import open3d as o3d
+
+    scenes = []
+    for start in range(0, len(faces), max_faces):
+        used, corners = np.unique(faces[start : start + max_faces], return_inverse=True)
+        scene = o3d.t.geometry.RaycastingScene()
+        scene.add_triangles(
+            o3d.core.Tensor(np.ascontiguousarray(vertices[used], np.float32)),
+            o3d.core.Tensor(np.ascontiguousarray(corners.reshape(-1, 3), np.uint32)),
+        )
+        scenes.append(scene)
+    return scenes
+
+
+def depth_map(scenes: list[Any], view: View) -> Float[Array, "h w"]:
+    """Depth along the camera's axis of the nearest surface at every pixel centre; inf where there is none."""
+    import open3d as o3d
+
+    xs = (np.arange(view.width) + 0.5 - view.intrinsics[2]) / view.intrinsics[0]
+    ys = (np.arange(view.height) + 0.5 - view.intrinsics[3]) / view.intrinsics[1]
+    rays = np.empty((view.height, view.width, 6), np.float32)
+    rays[:, :, :3] = view.center
+    rotation = view.cam_from_local[:, :3]  # directions have z = 1 in the camera: hit distances are depths
+    rays[:, :, 3:] = xs[None, :, None] * rotation[0] + ys[:, None, None] * rotation[1] + rotation[2]
+    depth = np.full((view.height, view.width), np.inf, np.float32)
+    for scene in scenes:
+        hit = scene.cast_rays(o3d.core.Tensor(rays))["t_hit"].numpy()
+        np.minimum(depth, hit, out=depth)
+    return depth
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Vertices that one photo sees, and how: depth, cosine between normal and view, place in the photo (shares)."""
+
+    vertex: Int[Array, "k"]
+    depth: Float[Array, "k"]
+    cosine: Float[Array, "k"]
+    place: Float[Array, "k 2"]
+
+
+def seen(
+    view: View,
+    depth: Float[Array, "h w"],
+    mask: UInt8[Array, "mh mw"] | None,
+    vertices: Float[Array, "v 3"],
+    normals: Float[Array, "v 3"],
+    *,
+    tolerance: float,
+    min_cosine: float,
+) -> Seen:
+    """Vertices in front of the camera, inside picture and mask, facing it, and not behind the surface.
+
+    A vertex may lie ``tolerance`` behind the depth map, and further by what a surface of its slant falls away within
+    the half-diagonal of a pixel.
+    """
+    cam = vertices @ view.cam_from_local[:, :3].T.astype(np.float32) + view.cam_from_local[:, 3].astype(np.float32)
+    vertex = np.flatnonzero(cam[:, 2] > 1e-6)
+    z = cam[vertex, 2]
+    focal, middle = view.intrinsics[:2].astype(np.float32), view.intrinsics[2:].astype(np.float32)
+    pixel = cam[vertex, :2] / z[:, None] * focal + middle
+    size = np.array([view.width, view.height], np.float32)
+    inside = np.all((pixel >= 0) & (pixel < size), axis=1)
+    vertex, z, pixel = vertex[inside], z[inside], pixel[inside]
+
+    to_camera = view.center.astype(np.float32) - vertices[vertex]
+    distance = np.linalg.norm(to_camera, axis=1)
+    cosine = np.einsum("ij,ij->i", normals[vertex], to_camera) / distance
+    slope = np.minimum(np.sqrt(np.maximum(1 - cosine**2, 0)) / np.maximum(cosine, 1e-3), STEEPEST)
+    allowed = tolerance + 0.71 * slope * z / focal.min()
+    column, row = pixel.astype(np.int32).T
+    good = (cosine > min_cosine) & (z <= depth[row, column] + allowed)
+    if mask is not None:
+        ratio = np.array([mask.shape[1], mask.shape[0]]) / size
+        good &= _mask_at(mask, pixel * ratio)
+    return Seen(vertex[good], z[good], cosine[good], pixel[good] / size)
+
+
+def _mask_at(mask: UInt8[Array, "h w"], pixel: Float[Array, "k 2"]) -> Bool[Array, "k"]:
+    column = np.minimum(pixel[:, 0].astype(np.int32), mask.shape[1] - 1)
+    row = np.minimum(pixel[:, 1].astype(np.int32), mask.shape[0] - 1)
+    return mask[row, column] > 127
