@@ -13,7 +13,7 @@ from stages.demo.landmark import MATERIALS
 
 Array = np.ndarray
 SIDE = 128
-FINE_M, COARSE_M = 0.018, 0.07  # voxel of the volume at its two scales
+FINE_M, COARSE_M = 0.014, 0.07  # voxel of the volume at its two scales
 TURN = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]], np.float32)
 
 
@@ -25,7 +25,7 @@ class Noise:
         freq = np.fft.fftfreq(SIDE) * SIDE
         radius = np.sqrt(freq[:, None, None] ** 2 + freq[None, :, None] ** 2 + np.arange(SIDE // 2 + 1) ** 2.0)
         radius[0, 0, 0] = np.inf
-        spectrum = np.fft.rfftn(rng.normal(size=(SIDE,) * 3)) / radius**1.8
+        spectrum = np.fft.rfftn(rng.normal(size=(SIDE,) * 3)) / radius**1.62
         volume = np.fft.irfftn(spectrum, s=(SIDE,) * 3, axes=(0, 1, 2))
         self.volume = (volume / volume.std()).astype(np.float32)
 
@@ -82,16 +82,22 @@ def _courses(points: Array, normals: Array, length: float, height: float, joint:
     return _dice(row, stone, np.where(flat, 7, facing[:, 1] > facing[:, 0])), in_joint
 
 
+def _pits(fine: Array) -> Array:
+    """Small weathered hollows: 0 none, 1 dark."""
+    return np.clip(3 * (fine - 1.1), 0, 1)
+
+
 def _marble(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
     veins = np.exp(-(((np.sin(2.2 * points[:, 2] + 1.3 * points[:, 0] + 2.2 * coarse + 0.35 * fine)) / 0.12) ** 2))
     rain = np.clip(0.5 * coarse - 0.25 * normals[:, 2], 0, 1)
     base = _mix((0.42, 0.38, 0.31), (0.72, 0.68, 0.6), 0.55 + 0.22 * fine + 0.12 * coarse)
-    return base * (1 - 0.45 * veins - 0.3 * rain)[:, None]
+    return base * (1 - 0.45 * veins - 0.3 * rain - 0.4 * _pits(fine))[:, None]
 
 
 def _ashlar(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
     tone, joint = _courses(points, normals, 0.62, 0.31, 0.015)
     base = _mix((0.24, 0.2, 0.15), (0.58, 0.5, 0.38), 0.3 + 0.4 * tone + 0.2 * fine + 0.12 * coarse)
+    base = base * (1 - 0.45 * _pits(fine))[:, None]
     lichen = (coarse + 0.6 * fine > 1.7)[:, None]
     return np.where(lichen, base * np.array([0.7, 0.8, 0.45], np.float32), base) * np.where(joint, 0.5, 1.0)[:, None]
 
@@ -106,6 +112,7 @@ def _brick(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
 def _plaster(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
     flaked = np.clip(4 * (coarse + 0.3 * fine - 0.55), 0, 1)
     base = _mix((0.5, 0.32, 0.2), (0.66, 0.45, 0.3), 0.5 + 0.22 * fine + 0.1 * coarse)
+    base = base * (1 - 0.35 * _pits(-fine))[:, None]
     return base * (1 - flaked)[:, None] + _ashlar(points, normals, fine, coarse) * flaked[:, None]
 
 
@@ -122,7 +129,7 @@ def _bronze(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
 
 
 def _leaves(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
-    clump = 0.5 + 0.25 * coarse + 0.35 * fine
+    clump = 0.5 + 0.25 * coarse + 0.55 * np.tanh(1.1 * fine)
     return _mix((0.03, 0.055, 0.02), (0.26, 0.36, 0.1), clump) + _mix((0, 0, 0), (0.12, 0.09, 0.02), coarse - 1.2)
 
 
