@@ -43,7 +43,9 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
     blocks = scene.read_partition(run).blocks
     longest_first = sorted(blocks, key=lambda block: -block.cost)
     keys = {block.id: block_key(run, config, block) for block in blocks}
-    results, jobs, failures = {}, {}, {}
+    results: dict[str, BlockResult] = {}
+    failures: dict[str, Exception] = {}
+    jobs = []
     for block in longest_first:
         done = run.manifest(f"train/{block.id}")
         if done is not None and done.key == keys[block.id]:
@@ -52,13 +54,12 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
         else:
             _clear_other_work(scene.block_folder(run, block.id), keys[block.id])
             work = functools.partial(_train_one, str(run.path), config, block.id)
-            jobs[block.id] = Job(f"train/{block.id}", work, block.memory_bytes)
-    run.scene  # opened here, so that the store exists before workers open it
+            jobs.append(Job(f"train/{block.id}", work, block.memory_bytes))
 
     with report.task("train", total=len(blocks), unit="blocks") as advance:
         advance(len(results))
         report.table("blocks", _rows(blocks, results, failures))
-        for outcome in executor.run(list(jobs.values()), report):
+        for outcome in executor.run(jobs, report):
             block_id = outcome.job.name.removeprefix("train/")
             if outcome.error is not None:
                 failures[block_id] = outcome.error
@@ -81,7 +82,7 @@ def _train_one(run_path: str, config: TrainConfig, block_id: str, report: Report
 
 
 def _clear_other_work(folder: Path, key: str) -> None:
-    """Empty a block's work folder unless it belongs to ``key``: a checkpoint of other settings must not be gone on with."""
+    """Empty a block's work folder unless it belongs to ``key``: no checkpoint of other settings is gone on with."""
     stamp = folder / "key"
     if not stamp.exists() or stamp.read_text() != key:
         shutil.rmtree(folder)

@@ -1,8 +1,8 @@
 """Jobs on Ray actors, on this machine or on a cluster: one actor a job, events streamed home, dead actors replaced.
 
-The driver replaces a dead actor itself instead of asking Ray to (``max_restarts``): so every new attempt is seen, counted
-and told, whatever killed the old one (a crash, the memory monitor, a lost node), and a half-lost actor is killed before
-its work starts again elsewhere. A job goes on from its own checkpoint.
+The driver replaces a dead actor itself instead of asking Ray to (``max_restarts``): so every new attempt is seen,
+counted and told, whatever killed the old one (a crash, the memory monitor, a lost node), and a half-lost actor is
+killed before its work starts again elsewhere. A job goes on from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ class _Attempt:
 
 
 class RayExecutor:
-    """Jobs on Ray actors. ``address`` names a running cluster (``auto``, ``host:port``); without one, a cluster of this
-    machine is started on loopback and stopped at the end. ``workers`` at a time (default: one per GPU, else one per four
-    cores) share its cores; a job whose actor dies is started again up to ``retries`` times.
+    """Jobs on Ray actors, ``workers`` at a time (default: one per GPU, else one per four cores) sharing the cores.
+
+    ``address`` names a running cluster (``auto``, ``host:port``); without one, a cluster of this machine is started on
+    loopback and stopped at the end. A job whose actor dies is started again up to ``retries`` times.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class RayExecutor:
                         outcome = Outcome(attempt.job, error=_home(error))
                     except failure.RayError as error:
                         if attempt.number <= self.retries:
-                            report.log(attempt.job.name, f"worker lost, starting again: {_reason(error)}", level="warning")
+                            why = f"its worker was lost, starting again: {_reason(error)}"
+                            report.log(attempt.job.name, why, level="warning")
                             waiting.appendleft((attempt.job, attempt.number + 1))
                             continue
                         outcome = Outcome(attempt.job, error=_lost(error, attempt.number))
@@ -184,9 +186,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
         else:
             ray.init(address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise QuoinError(
-            f"Ray cannot be reached or started: {_reason(error)}", where=address, do="see quoin doctor, or use --executor inline"
-        ) from error
+        do = "see quoin doctor, or use --executor inline"
+        raise QuoinError(f"Ray cannot be reached or started: {_reason(error)}", where=address, do=do) from error
     try:
         yield ray
     finally:

@@ -14,6 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -25,9 +26,10 @@ QUEUE_LENGTH = 1000
 
 
 class ArtifactSink:
-    """Sink: turns events into Prefect artifacts of flow run ``flow_run_id``. ``close`` delivers what is left.
+    """Sink: turns events into Prefect artifacts and log lines. ``close`` delivers what is left.
 
-    ``send`` (artifact type, key, data, description, id to update or None) -> id does the talking; see ``prefect_sender``.
+    ``send(kind, key, data, description, update=None) -> id`` makes an artifact, or updates the one whose id is given;
+    see ``prefect_sender``.
     """
 
     def __init__(self, send: Callable[..., UUID], log: Callable[[str, str, str], None]) -> None:
@@ -42,10 +44,8 @@ class ArtifactSink:
     def __call__(self, event: Event) -> None:
         if event["kind"] == "metrics" or (event["kind"] == "advance" and not self._due(event)):
             return
-        try:
+        with suppress(queue.Full):
             self._queue.put_nowait(event)
-        except queue.Full:
-            pass
 
     def close(self, timeout_seconds: float = 10.0) -> None:
         """Deliver what is queued, within the timeout."""

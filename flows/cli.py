@@ -90,11 +90,11 @@ class How:
     def shown(self, run: Run) -> Iterator[Reporter]:
         """A reporter that shows and keeps what happens in ``run``."""
         from flows.session import reporting
-        from flows.terminal import display
+        from flows.terminal import Show, display
 
-        with sentences(run.path), display("json" if self.json else "quiet" if self.quiet else "auto") as sink:
-            with reporting(run, sink) as report:
-                yield report
+        show: Show = "json" if self.json else "quiet" if self.quiet else "auto"
+        with sentences(run.path), display(show) as sink, reporting(run, sink) as report:
+            yield report
 
     def check(self) -> None:
         """Refuse what is mistyped before anything is made."""

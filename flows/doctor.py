@@ -1,4 +1,4 @@
-"""``quoin doctor``: what is installed, which device there is, which fast paths are active, and what to do about the rest."""
+"""``quoin doctor``: what is installed, which device there is, which fast paths are active, what to do."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def machine() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Finding("machine", f"{cores} cores, {size(memory_bytes)} memory")
     disk = shutil.disk_usage(Path.cwd())
-    yield Finding("disk here", f"{size(disk.free)} free", disk.free > 5 << 30, "" if disk.free > 5 << 30 else "free some space")
+    enough = disk.free > 5 << 30
+    yield Finding("disk here", f"{size(disk.free)} free", enough, "" if enough else "free some space")
 
 
 def packages() -> Iterator[Finding]:
@@ -94,7 +95,7 @@ def compiler() -> Iterator[Finding]:
     else:
         where, needs = "cpu", "a C++ compiler: apt-get install g++"
         if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
-            yield Finding("torch.compile", "no C++ compiler: training runs uncompiled, several times slower", False, needs)
+            yield Finding("torch.compile", "no C++ compiler: training is several times slower", False, needs)
             return
     values = torch.linspace(0, 1, 64, device=where)
     compiled = torch.compile(lambda x: torch.sin(x) * torch.exp(x))
@@ -135,4 +136,5 @@ def monitoring() -> Iterator[Finding]:
     elif answers(url):
         yield Finding("prefect server", f"answers at {url}", True)
     else:
-        yield Finding("prefect server", f"does not answer at {url}", False, "start it with quoin ui, or unset PREFECT_API_URL")
+        do = "start it with quoin ui, or unset PREFECT_API_URL"
+        yield Finding("prefect server", f"does not answer at {url}", False, do)

@@ -19,7 +19,7 @@ Engine = Literal["auto", "direct", "prefect"]
 def go(
     engine: Engine, run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str = "report"
 ) -> None:
-    """Reconstruct up to stage ``last`` with the engine; ``auto`` is Prefect where PREFECT_API_URL names a live server."""
+    """Reconstruct up to stage ``last`` with the engine; ``auto``: Prefect where its server answers."""
     if use_prefect(engine, report):
         from flows.prefect_flow import reconstruct_in_prefect
 
@@ -40,9 +40,8 @@ def use_prefect(engine: Engine, report: Reporter) -> bool:
     if url and answers(url):
         return True
     if engine == "prefect":
-        raise QuoinError(
-            "No Prefect server answers", where=url or "PREFECT_API_URL", do="start one with quoin ui, or use --engine direct"
-        )
+        do = "start one with quoin ui, or use --engine direct"
+        raise QuoinError("No Prefect server answers", where=url or "PREFECT_API_URL", do=do)
     if url:
         report.log("run", f"no Prefect server answers at {url}: going on without it", level="warning")
     return False

@@ -22,7 +22,7 @@ def locked(run_path: Path) -> Iterator[None]:
     path = run_path / "logs" / "lock"
     try:
         path.parent.mkdir(exist_ok=True)
-        handle = open(path, "a+", encoding="utf-8")
+        handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed below)
     except OSError as error:
         raise disk_error(error, path) from error
     with handle:

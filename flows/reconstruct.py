@@ -50,7 +50,7 @@ def redo_from(run: Run, stage: str) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """``reconstruct_flow``, for Prefect's ``flows/reconstruct.py:reconstruct_flow``; made where asked for, as Prefect is heavy."""
+    """``reconstruct_flow``, which Prefect finds here by name; made only where asked for, as Prefect is heavy."""
     if name == "reconstruct_flow":
         from flows.prefect_flow import reconstruct_flow
 

@@ -22,12 +22,12 @@ STAGES = ("ingest", "pose", "partition", "train", "fuse", "report")
 class Settings(StageConfig):
     """The configuration of a whole run."""
 
-    ingest: IngestConfig = IngestConfig()
-    pose: PoseConfig = PoseConfig()
-    partition: PartitionConfig = PartitionConfig()
-    train: TrainConfig = TrainConfig()
-    fuse: FuseConfig = FuseConfig()
-    report: ReportConfig = ReportConfig()
+    ingest: IngestConfig = build(IngestConfig, {})
+    pose: PoseConfig = build(PoseConfig, {})
+    partition: PartitionConfig = build(PartitionConfig, {})
+    train: TrainConfig = build(TrainConfig, {})
+    fuse: FuseConfig = build(FuseConfig, {})
+    report: ReportConfig = build(ReportConfig, {})
 
 
 def preset_names() -> list[str]:

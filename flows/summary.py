@@ -15,7 +15,7 @@ def print_summary(run: Run, *, quiet: bool = False) -> None:
     pose, train, fuse = (_result(run, stage) for stage in ("pose", "train", "fuse"))
     seconds = sum(m.seconds for name, m in run.record.manifests.items() if "/" not in name)
     facts = [
-        f"{pose['n_registered']} of {pose['n_photos']} photos posed" if 'n_registered' in pose else "",
+        f"{pose['n_registered']} of {pose['n_photos']} photos posed" if "n_registered" in pose else "",
         f"{len(train['blocks'])} block{'s' if len(train['blocks']) != 1 else ''} trained" if train else "",
         f"{fuse['n_faces']:,} faces" if "n_faces" in fuse else "",
         f"in {duration(seconds)}",

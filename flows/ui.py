@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 from pipeline.errors import QuoinError
 
@@ -36,7 +36,7 @@ def serve(port: int) -> int:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise QuoinError(f"Cannot make the server's folder: {error.strerror}", where=home, do="set QUOIN_HOME") from error
+        raise QuoinError(f"Cannot make a folder: {error.strerror}", where=home, do="set QUOIN_HOME") from error
     print(f"The Prefect UI will be at      http://{HOST}:{port}   (Ctrl-C stops it)")
     print("In another terminal, type      ", end="")
     print(f"export PREFECT_API_URL=http://{HOST}:{port}/api")
@@ -52,7 +52,7 @@ def serve(port: int) -> int:
 def answers(api_url: str) -> bool:
     """Whether a Prefect server answers at ``api_url`` within a moment."""
     try:
-        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as reply:
-            return reply.status == 200
-    except (OSError, ValueError, urllib.error.URLError):
+        with urlopen(f"{api_url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as reply:  # noqa: S310  (the user's own)
+            return bool(reply.status == 200)
+    except (OSError, ValueError, HTTPException):
         return False
