@@ -1,0 +1,116 @@
+"""What a person should know about this run, in sentences, worst first. Looks at the facts only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from stages.report.facts import Advice, BlockFacts, Headline, MeshFacts, PhotoFacts, PoseFacts
+from stages.report.words import count, number, percent
+
+_RANK = {"problem": 0, "warning": 1, "note": 2}
+
+
+def advise(
+    headline: Headline,
+    files: Sequence[PhotoFacts],
+    pose: PoseFacts | None,
+    blocks: Sequence[BlockFacts],
+    mesh: MeshFacts,
+    said: Sequence[str],
+) -> list[Advice]:
+    """Sentences about what went wrong or may mislead; ``said``: warnings that stages put into their results."""
+    found = [*_mesh(headline, mesh), *_photos(headline, files), *_pose(pose), *_training(headline, blocks)]
+    known = {a.text for a in found}
+    found += [Advice(level="warning", text=text) for text in dict.fromkeys(said) if text not in known]
+    return sorted(found, key=lambda a: _RANK[a.level])
+
+
+def _mesh(headline: Headline, mesh: MeshFacts) -> list[Advice]:
+    if headline.n_faces is None:
+        return [Advice(level="problem", text="There is no mesh yet: fusion has not been completed. Run quoin resume.")]
+    if headline.n_faces < 1000:
+        text = f"The mesh has only {count(headline.n_faces)} triangles: training found hardly any surface."
+        return [Advice(level="problem", text=text)]
+    out = []
+    if mesh.n_torn_edges:
+        text = f"The surface is torn at {count(mesh.n_torn_edges)} edges between bricks: please report this fault."
+        out.append(Advice(level="problem", text=text))
+    if mesh.largest_component_share is not None and mesh.largest_component_share < 0.7:
+        text = (
+            f"The surface is in {count(mesh.n_components)} pieces; the largest holds only "
+            f"{percent(mesh.largest_component_share)} of its area."
+        )
+        out.append(Advice(level="warning", text=text))
+    return out
+
+
+def _photos(headline: Headline, files: Sequence[PhotoFacts]) -> list[Advice]:
+    out = []
+    used, placed = headline.n_photos_used, headline.n_photos_posed
+    if used and placed is not None and placed < used:
+        why = _reasons([p.reason for p in files if p.state == "not placed"])
+        level = "problem" if placed < 0.5 * used else "warning" if placed < 0.9 * used else "note"
+        text = f"{count(used - placed)} of {count(used)} usable photos could not be placed{why}."
+        if level != "note":
+            text += " More overlap between neighbouring photos helps most."
+        out.append(Advice(level=level, text=text))
+    left = [p.reason for p in files if p.state == "not used"]
+    if left:
+        files_were = "1 file was" if len(left) == 1 else f"{count(len(left))} files were"
+        out.append(Advice(level="note", text=f"{files_were} not used{_reasons(left)}."))
+    return out
+
+
+def _reasons(reasons: Sequence[str]) -> str:
+    common = [f"{n} × {reason}" for reason, n in Counter(r for r in reasons if r).most_common(3)]
+    return f" ({'; '.join(common)})" if common else ""
+
+
+def _pose(pose: PoseFacts | None) -> list[Advice]:
+    if pose is None:
+        return []
+    out = []
+    if pose.n_components and pose.n_components > 1:
+        text = (
+            f"The photos fall apart into {pose.n_components} groups that do not connect; only the largest was "
+            "reconstructed. If they show one place, add photos that bridge the gaps."
+        )
+        out.append(Advice(level="warning", text=text))
+    if pose.reprojection_px and pose.reprojection_px.median > 1.5:
+        text = (
+            f"The median reprojection error is {number(pose.reprojection_px.median)} px; below 1 px is usual. "
+            "Poses may be imprecise."
+        )
+        out.append(Advice(level="warning", text=text))
+    if pose.track_length and pose.track_length.mean < 3:
+        text = f"A point is seen by {number(pose.track_length.mean)} photos on average: the photos overlap little."
+        out.append(Advice(level="warning", text=text))
+    if pose.unit != "m":
+        text = "Nothing in the photos tells the true scale, so lengths are in arbitrary units."
+        out.append(Advice(level="note", text=text))
+    return out
+
+
+def _training(headline: Headline, blocks: Sequence[BlockFacts]) -> list[Advice]:
+    out = []
+    missing = [b.id for b in blocks if b.steps is None]
+    if blocks and missing:
+        text = f"{len(missing)} of {len(blocks)} blocks have not been trained: {', '.join(missing[:5])}."
+        out.append(Advice(level="problem", text=text))
+    poor = [b for b in blocks if b.heldout_psnr_db is not None and b.heldout_psnr_db < 17]
+    if poor:
+        text = (
+            f"{len(poor)} of {len(blocks)} blocks explain held-out pixels poorly "
+            f"({', '.join(f'{b.id}: {number(b.heldout_psnr_db)} dB' for b in poor[:5])}). "
+            "Longer training, or photos with fewer moving things and steadier light, would help."
+        )
+        out.append(Advice(level="warning", text=text))
+    over = [
+        b for b in blocks if b.peak_memory_bytes and b.planned_memory_bytes
+        and b.peak_memory_bytes > 1.25 * b.planned_memory_bytes
+    ]  # fmt: skip
+    if over:
+        text = f"{len(over)} of {len(blocks)} blocks took over a quarter more memory than was planned for them."
+        out.append(Advice(level="note", text=text))
+    return out

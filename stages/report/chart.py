@@ -1,0 +1,148 @@
+"""Line charts and histograms as inline SVG; colours come from the page's style sheet (classes c0…c7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from markupsafe import Markup
+
+from stages.report.svg import path, tag
+from stages.report.words import number
+
+Array = np.ndarray
+
+WIDTH, HEIGHT = 480, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 34
+N_COLORS = 8
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A series thinned for drawing: per bucket of neighbouring steps the mean, lowest and highest value."""
+
+    label: str
+    step: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def thin(label: str, step: Float[Array, "n"], value: Float[Array, "n"], buckets: int = 160) -> Curve:
+    """At most ``buckets`` points [n'] that keep the mean and the extremes of every stretch of steps.
+
+    Values that are not finite are left out. A series no longer than ``buckets`` comes back as it is, in order of steps.
+    """
+    keep = np.isfinite(value) & np.isfinite(step)
+    step, value = np.asarray(step, float)[keep], np.asarray(value, float)[keep]
+    order = np.argsort(step, kind="stable")
+    step, value = step[order], value[order]
+    if len(step) == 0:
+        return Curve(label, [], [], [], [])
+    parts = np.array_split(np.arange(len(step)), min(buckets, len(step)))
+    return Curve(
+        label,
+        [float(step[p].mean()) for p in parts],
+        [float(value[p].mean()) for p in parts],
+        [float(value[p].min()) for p in parts],
+        [float(value[p].max()) for p in parts],
+    )
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]."""
+    span = high - low
+    if not span > 0:
+        return [low]
+    raw = span / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(f * power for f in (1, 2, 5, 10) if f * power >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Maps values to pixels along one side of a chart."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, v = (math.log10(max(x, 1e-300)) if self.log else x for x in (self.low, self.high, value))
+        share = (v - low) / (high - low) if high > low else 0.5
+        return round(self.start + min(max(share, 0.0), 1.0) * (self.stop - self.start), 2)
+
+    def ticks(self) -> list[float]:
+        if not self.log:
+            return ticks(self.low, self.high)
+        low, high = math.log10(self.low), math.log10(self.high)
+        if high - low < 1.0:
+            return ticks(self.low, self.high, 4)
+        decades = range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
+        factors = (1,) if len(decades) > 3 else (1, 2, 5)
+        marks = [f * 10.0**d for d in range(math.floor(low), math.floor(high) + 1) for f in factors]
+        return [m for m in marks if self.low * 0.999 <= m <= self.high * 1.001]
+
+
+def _frame(x: _Axis, y: _Axis, x_label: str, y_label: str, body: list[Markup], title: str) -> Markup:
+    floor, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    out = []
+    for v in y.ticks():
+        out.append(tag("line", class_="grid", x1=LEFT, x2=right, y1=y(v), y2=y(v)))
+        out.append(tag("text", number(v, 4), class_="tick", x=LEFT - 6, y=y(v) + 4, text_anchor="end"))
+    for v in x.ticks():
+        out.append(tag("text", number(v, 4), class_="tick", x=x(v), y=floor + 16, text_anchor="middle"))
+    out.append(tag("text", x_label, class_="axis", x=right, y=HEIGHT - 3, text_anchor="end"))
+    out.append(tag("text", y_label, class_="axis", x=4, y=HEIGHT - 3))
+    view = f"0 0 {WIDTH} {HEIGHT}"
+    return tag("svg", *out, *body, class_="chart", viewBox=view, role="img", aria_label=title)
+
+
+def lines(curves: Sequence[Curve], *, x_label: str, y_label: str, title: str, log: bool = False) -> Markup:
+    """A chart of all ``curves`` with their spread as a faint band; '' where none holds a point."""
+    curves = [c for c in curves if c.step]
+    if not curves:
+        return Markup("")
+    lows = [v for c in curves for v in c.low if not log or v > 0]
+    highs = [v for c in curves for v in c.high if not log or v > 0]
+    log = log and bool(lows) and max(highs) > 3 * min(lows)
+    low, high = (min(lows), max(highs)) if lows else (0.0, 1.0)
+    if not log:
+        margin = 0.05 * (high - low) or abs(high) * 0.05 or 1.0
+        low, high = low - margin, high + margin
+    steps = [s for c in curves for s in c.step]
+    x = _Axis(min(0.0, *steps), max(*steps, 1.0), LEFT, WIDTH - RIGHT)
+    y = _Axis(low, high, HEIGHT - BOTTOM, TOP, log)
+    body = []
+    for i, c in enumerate(curves):
+        there = [(x(s), y(v)) for s, v in zip(c.step, c.high, strict=True)]
+        back = [(x(s), y(v)) for s, v in zip(reversed(c.step), reversed(c.low), strict=True)]
+        body.append(tag("polygon", class_=f"band c{i % N_COLORS}", points=path(*there, *back)))
+    for i, c in enumerate(curves):
+        corners = [(x(s), y(v)) for s, v in zip(c.step, c.mean, strict=True)]
+        name = tag("title", f"{c.label}: last {number(c.mean[-1], 4)}")
+        body.append(tag("polyline", name, class_=f"line c{i % N_COLORS}", points=path(*corners)))
+        if len(corners) == 1:
+            body.append(tag("circle", name, class_=f"dot c{i % N_COLORS}", cx=corners[0][0], cy=corners[0][1], r=3))
+    return _frame(x, y, x_label, y_label, body, title)
+
+
+def bars(edges: Sequence[float], counts: Sequence[int], *, x_label: str, y_label: str, title: str) -> Markup:
+    """A histogram: ``counts`` [n] between ``edges`` [n + 1]; '' where it counts nothing."""
+    if not sum(counts):
+        return Markup("")
+    x = _Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
+    y = _Axis(0.0, max(counts) * 1.05, HEIGHT - BOTTOM, TOP)
+    body = []
+    for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True):
+        width, top = max(x(high) - x(low) - 1, 0.5), y(n)
+        name = tag("title", f"{number(low)} to {number(high)}: {n:,}")
+        body.append(tag("rect", name, class_="bar", x=x(low), y=top, width=width, height=y(0) - top))
+    return _frame(x, y, x_label, y_label, body, title)

@@ -1,0 +1,31 @@
+"""What may be turned about the report, and what the stage returns."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config import StageConfig, StageResult
+
+
+class ReportConfig(StageConfig):
+    """How many pictures the report shows and how large they are."""
+
+    n_views: int = Field(5, ge=0, le=24)  # photos shown beside the mesh drawn from the same camera
+    view_edge_px: int = Field(640, ge=64, le=4096)  # long edge of those pictures
+    embed_limit_mb: float = Field(25.0, gt=0, le=200)  # a larger mesh.glb is decimated before it goes into the page
+
+
+class ReportResult(StageResult):
+    """Where the report lies and the numbers of its headline; None where the run has not measured one."""
+
+    path: str  # of report.html
+    size_bytes: int
+    n_photos_found: int | None
+    n_photos_used: int | None
+    n_photos_posed: int | None
+    n_vertices: int | None
+    n_faces: int | None
+    heldout_psnr_db: float | None
+    total_seconds: float
+    peak_memory_bytes: int | None
+    n_warnings: int

@@ -1,0 +1,147 @@
+"""Every number of the report, typed: what report.json holds and what the page shows. None means not measured."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pydantic
+
+from stages.report.chart import Curve
+
+FORMAT = 1
+
+
+class Facts(pydantic.BaseModel):
+    """Base of all parts: frozen, unknown keys refused, NaN written as null."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Headline(Facts):
+    """The numbers a person asks for first."""
+
+    n_photos_found: int | None  # files seen in the photo folder
+    n_photos_used: int | None  # of them readable photos, duplicates left out
+    n_photos_posed: int | None
+    n_points: int | None
+    n_vertices: int | None  # of mesh.ply
+    n_faces: int | None
+    heldout_psnr_db: float | None  # mean over blocks, on pixels that training never saw
+    heldout_psnr_lowest_db: float | None
+    total_seconds: float  # sum of all stages
+    peak_memory_bytes: int | None  # largest of any process that reported
+
+
+class Advice(Facts):
+    """One thing a person should know, worst first."""
+
+    level: Literal["problem", "warning", "note"]
+    text: str
+
+
+class PhotoFacts(Facts):
+    """One file of the photo folder."""
+
+    name: str
+    state: Literal["placed", "not placed", "not used", "used"]  # "used": poses are not known
+    component: int | None
+    n_points: int | None
+    reprojection_px: float | None
+    focal_px: float | None
+    width: int | None
+    height: int | None
+    has_mask: bool
+    reason: str
+
+
+class StageFacts(Facts):
+    """One committed stage: its time, the peak memory of its process so far, and the numbers it returned."""
+
+    name: str
+    seconds: float
+    peak_memory_bytes: int | None
+    numbers: dict[str, Any]
+
+
+class Histogram(Facts):
+    """``counts`` [n] between ``edges`` [n + 1]; values above the last edge are counted in ``n_beyond``."""
+
+    edges: list[float]
+    counts: list[int]
+    n_beyond: int
+    median: float
+    mean: float
+
+
+class PoseFacts(Facts):
+    """What structure from motion left over the posed photos."""
+
+    reprojection_px: Histogram | None
+    track_length: Histogram | None
+    focal_px: Histogram | None
+    n_observations: int
+    n_components: int | None
+    world_frame: str  # where the world frame comes from
+    unit: str  # "m" where the scale is known, else "units"
+    extent: list[float]  # size of the bulk of the points along x, y, z, in ``unit``
+
+
+class BlockFacts(Facts):
+    """One block of the reconstruction: what was planned and what training measured."""
+
+    id: str
+    low_world: list[float]
+    high_world: list[float]
+    halo_m: float
+    n_photos: int
+    planned_memory_bytes: int | None
+    steps: int | None
+    seconds: float | None
+    rays_per_s: float | None
+    heldout_psnr_db: float | None
+    peak_memory_bytes: int | None
+    n_bricks: int | None
+    device: str | None
+
+
+class ViewFacts(Facts):
+    """A photo shown beside the mesh from the same camera."""
+
+    number: int
+    name: str
+    covered_share: float  # of the picture that the mesh fills
+
+
+class MeshFacts(Facts):
+    """The files of the surface, and what the page draws of them."""
+
+    ply_bytes: int | None
+    glb_bytes: int | None
+    drawn_file: str | None  # which file the pictures beside the photos show
+    embedded_bytes: int | None  # of the glb inside the page
+    embedded_faces: int | None
+    n_components: int | None
+    n_boundary_edges: int | None
+    n_torn_edges: int | None  # boundary edges left between two known bricks; 0 where fusion is exact
+    largest_component_share: float | None  # of the area
+
+
+class Report(Facts):
+    """The content of report.json."""
+
+    format: int = FORMAT
+    run_id: str
+    quoin: str
+    photos_folder: str
+    seed: int
+    created_at: float
+    headline: Headline
+    advice: list[Advice]
+    mesh: MeshFacts
+    views: list[ViewFacts]
+    pose: PoseFacts | None
+    blocks: list[BlockFacts]
+    curves: dict[str, list[Curve]]  # by what was measured; one curve a block
+    photos: list[PhotoFacts]
+    stages: list[StageFacts]
+    settings: dict[str, Any]

@@ -1,0 +1,125 @@
+"""Facts and pictures into one HTML text that loads nothing: every name is escaped, every script known by its hash."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from stages.report import chart, words
+from stages.report.atlas import Atlas
+from stages.report.facts import Report
+from stages.report.views import Start
+
+HERE = Path(__file__).parent
+
+
+def policy(scripts: Sequence[str], style: str) -> str:
+    """A Content-Security-Policy under which only these scripts and this style sheet run, and nothing is fetched.
+
+    ``blob:`` stays open for textures inside the glb, which a browser hands to the page under such addresses.
+    """
+
+    def hashes(texts: Sequence[str]) -> str:
+        digests = (base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in texts)
+        return " ".join(f"'sha256-{d}'" for d in digests)
+
+    return (
+        f"default-src 'none'; script-src {hashes(scripts)}; style-src {hashes([style])}; img-src data: blob:; "
+        "connect-src blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def training_charts(facts: Report) -> dict[str, Any]:
+    """Charts of what training measured: ``loss``, ``heldout_psnr_db`` and ``others`` by name."""
+
+    def draw(name: str, log: bool) -> Markup:
+        return chart.lines(facts.curves.get(name, []), x_label="step", y_label="", title=words.label(name), log=log)
+
+    rest = {name: draw(name, not name.endswith("_db")) for name in sorted(facts.curves)}
+    shown = {name: rest.pop(name, Markup("")) for name in ("loss", "heldout_psnr_db")}
+    return {**shown, "others": {name: svg for name, svg in rest.items() if svg}}
+
+
+def pose_charts(facts: Report) -> dict[str, Markup]:
+    """Histograms of residuals, tracks and focal lengths; '' where not measured."""
+    axes = {
+        "reprojection_px": ("px", "points"),
+        "track_length": ("photos per point", "points"),
+        "focal_px": ("px", "photos"),
+    }
+    out = {}
+    for name, (x_label, y_label) in axes.items():
+        found = getattr(facts.pose, name, None)
+        out[name] = Markup("")
+        if found:
+            title = words.label(name)
+            out[name] = chart.bars(found.edges, found.counts, x_label=x_label, y_label=y_label, title=title)
+    return out
+
+
+def lead(facts: Report) -> str:
+    """The run in one or two sentences."""
+    h = facts.headline
+    if h.n_faces is None:
+        return f"A run over {words.count(h.n_photos_used)} photos that has no surface yet."
+    text = f"A surface of {words.count(h.n_faces)} triangles from {words.count(h.n_photos_posed)} photos"
+    text += f" in {len(facts.blocks)} blocks" if len(facts.blocks) > 1 else ""
+    text += f", made in {words.duration(h.total_seconds)}."
+    if h.heldout_psnr_db is not None:
+        text += f" It reproduces pixels it never saw to {words.number(h.heldout_psnr_db)} dB."
+    return text
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as ``section.key`` and text, in order."""
+    out: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        out += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", str(value))]
+    return out
+
+
+def render(
+    facts: Report,
+    *,
+    title: str,
+    maps: Atlas | None,
+    pictures: Mapping[int, Mapping[str, str]],
+    glb: bytes | None,
+    start: Start | None,
+) -> str:
+    """The page. ``pictures``: view number → data URIs of ``photo``, ``colors`` and ``shape``."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    for name in ("count", "duration", "label", "number", "percent", "size", "visible"):
+        environment.filters[name] = getattr(words, name)
+    environment.filters["quantity"] = lambda value, key: words.visible(words.quantity(key, value))
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    three = (HERE / "vendor" / "three.min.js").read_text(encoding="utf-8")
+    return environment.get_template("page.html.j2").render(
+        facts=facts,
+        title=title,
+        lead=lead(facts),
+        policy=policy([three, script] if glb else [script], style),
+        style=style,
+        script=script,
+        three=three,
+        maps=maps,
+        pictures=pictures,
+        charts={**training_charts(facts), **pose_charts(facts)},
+        curve_blocks=list(dict.fromkeys(c.label for name in sorted(facts.curves) for c in facts.curves[name])),
+        states=sorted(Counter(p.state for p in facts.photos).items()),
+        settings=flat(facts.settings),
+        glb=base64.b64encode(glb).decode("ascii") if glb else "",
+        start=start,
+        made=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.created_at)),
+    )

@@ -1,0 +1,99 @@
+"""The report stage: facts and pictures of a run into report.html and report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.progress import Reporter
+from pipeline.run import Run, stage, write_atomic
+from pipeline.scene import Partition, Posed, read_partition, read_posed
+from stages.report import atlas, gather, surface
+from stages.report.advice import advise
+from stages.report.config import ReportConfig, ReportResult
+from stages.report.facts import MeshFacts, Report
+from stages.report.page import render
+from stages.report.views import Shot, photograph
+
+
+def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
+    """Write report.html and report.json from whatever ``run`` has committed so far; parts that are missing say so."""
+    fused = run.manifest("fuse") is not None
+    posed = read_posed(run) if run.manifest("pose") else None
+    partition = read_partition(run) if run.manifest("partition") else None
+    mesh = surface.load(run.path) if fused else None
+    inside = surface.embed(run.path / "mesh.glb", int(config.embed_limit_mb * 1e6)) if fused else None
+
+    shots: list[Shot] = []
+    if posed is not None and mesh is not None and config.n_views:
+        shots = photograph(run, posed, mesh, config.n_views, config.view_edge_px, report)
+    facts = collect(run, posed, partition, mesh_facts(run, mesh, inside), shots)
+    numbered = {shot.photo: shot.facts.number for shot in shots}
+    maps = None
+    if posed is not None and facts.pose is not None:
+        maps = atlas.draw(posed, partition, facts.blocks, numbered, facts.pose.unit)
+    page = render(
+        facts,
+        title=run.photos.name or run.path.name,
+        maps=maps,
+        pictures={shot.facts.number: shot.pictures for shot in shots},
+        glb=inside[0] if inside else None,
+        start=max(shots, key=lambda s: s.facts.covered_share).start if shots else None,
+    ).encode("utf-8", "replace")
+    write_atomic(run.path / "report.html", page)
+    write_atomic(run.path / "report.json", facts.model_dump_json(indent=1).encode())
+
+    shown = set(ReportResult.model_fields) & set(type(facts.headline).model_fields)
+    return ReportResult(
+        path=str(run.path / "report.html"),
+        size_bytes=len(page),
+        n_warnings=sum(a.level != "note" for a in facts.advice),
+        **{name: getattr(facts.headline, name) for name in shown},
+    )
+
+
+run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write)
+
+
+def mesh_facts(run: Run, mesh: surface.Surface | None, inside: tuple[bytes, int] | None) -> MeshFacts:
+    """The mesh files, what is drawn of them, and how whole fusion found the surface."""
+    sizes = {kind: path.stat().st_size for kind in ("ply", "glb") if (path := run.path / f"mesh.{kind}").exists()}
+    fused = getattr(run.manifest("fuse"), "result", {})
+    return MeshFacts(
+        ply_bytes=sizes.get("ply"),
+        glb_bytes=sizes.get("glb"),
+        drawn_file=mesh.file if mesh else None,
+        embedded_bytes=len(inside[0]) if inside else None,
+        embedded_faces=inside[1] if inside else None,
+        n_components=gather.whole(fused.get("n_components")),
+        n_boundary_edges=gather.whole(fused.get("n_boundary_edges")),
+        n_torn_edges=gather.whole(fused.get("n_torn_edges")),
+        largest_component_share=gather.finite(fused.get("largest_component_share")),
+    )
+
+
+def collect(
+    run: Run, posed: Posed | None, partition: Partition | None, mesh: MeshFacts, shots: Sequence[Shot]
+) -> Report:
+    """Every number of the report."""
+    files = gather.photos(run)
+    blocks = gather.blocks(run, partition)
+    pose = gather.pose(run, posed) if posed is not None else None
+    headline = gather.headline(run, files, blocks)
+    said = [str(text) for m in run.record.manifests.values() for text in m.result.get("warnings") or []]
+    return Report(
+        run_id=run.record.id,
+        quoin=run.record.quoin,
+        photos_folder=run.record.photos,
+        seed=run.seed,
+        created_at=run.record.created_at,
+        headline=headline,
+        advice=advise(headline, files, pose, blocks, mesh, said),
+        mesh=mesh,
+        views=[shot.facts for shot in shots],
+        pose=pose,
+        blocks=blocks,
+        curves=gather.curves(run, [b.id for b in blocks]),
+        photos=files,
+        stages=gather.stages(run),
+        settings=run.record.settings,
+    )

@@ -1,0 +1,24 @@
+"""SVG elements in which every text and attribute is escaped by construction."""
+
+from __future__ import annotations
+
+from markupsafe import Markup, escape
+
+
+def tag(name: str, *children: str, **attributes: object) -> Markup:
+    """``<name key="value">children</name>``; a child that is no Markup is escaped text.
+
+    Attributes: ``class_`` is written ``class``, other underscores become hyphens, floats get two decimals.
+    """
+    written = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(_text(v))}"' for key, v in attributes.items())
+    inside = "".join(escape(child) for child in children)
+    return Markup(f"<{name}{written}>{inside}</{name}>")  # noqa: S704 - all parts are escaped above
+
+
+def _text(value: object) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def path(*points: tuple[float, float]) -> str:
+    """Corner points as the ``points`` of a polyline or polygon."""
+    return " ".join(f"{_text(float(x))},{_text(float(y))}" for x, y in points)

@@ -1,0 +1,103 @@
+"""Numbers and names as a person reads them; the end of a key names its unit (``_px``, ``_bytes``, ``seconds``)."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import Any
+
+NOT_MEASURED = "not measured"
+_UNITS = {"px": "px", "db": "dB", "deg": "°", "m": "m", "m2": "m²", "mb": "MB", "hours": "h", "percent": "%"}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """``digits`` significant figures, thousands grouped, no exponent between 1e-4 and 1e9."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e9 or size < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(size)))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def count(value: float | None) -> str:
+    """A whole number, thousands grouped."""
+    return NOT_MEASURED if value is None else f"{int(value):,}"
+
+
+def duration(seconds: float | None) -> str:
+    """``0.4 s``, ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOT_MEASURED
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(n_bytes: float | None) -> str:
+    """Bytes in the binary unit that fits: ``1.4 GiB``."""
+    if n_bytes is None or not math.isfinite(n_bytes):
+        return NOT_MEASURED
+    value = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1000 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{number(value, 3)} {unit}"
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] as per cent."""
+    return NOT_MEASURED if share is None or not math.isfinite(share) else f"{number(100 * share, 3)} %"
+
+
+def label(key: str) -> str:
+    """``n_points`` → ``points``, ``median_reprojection_px`` → ``median reprojection``."""
+    words = key.removeprefix("n_").split("_")
+    if len(words) > 1 and words[-1] in (*_UNITS, "bytes", "share", "fraction", "seconds", "s"):
+        words = words[:-1]
+        if words[-1] == "per":  # rays_per_s keeps its "per s"
+            words = key.removeprefix("n_").split("_")
+    return " ".join(words)
+
+
+def quantity(key: str, value: Any) -> str:
+    """``value`` written with the unit that its ``key`` names."""
+    if value is None:
+        return NOT_MEASURED
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(quantity(key, v) for v in value)
+    last = key.rsplit("_", 1)[-1]
+    if last == "bytes":
+        return size(value)
+    if last in ("share", "fraction"):
+        return percent(value)
+    if last in ("seconds", "s") and "_per_" not in key:
+        return duration(value)
+    text = count(value) if isinstance(value, int) else number(value)
+    return f"{text} {_UNITS[last]}" if last in _UNITS and text != NOT_MEASURED else text
+
+
+def visible(text: str) -> str:
+    r"""``text`` with control and direction-changing characters as ``\n`` or ``\u202e``: no name disguises itself."""
+
+    def show(char: str) -> str:
+        hidden = unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        joiner = char in "\u200c\u200d"  # scripts need these within words
+        return char.encode("unicode_escape").decode("ascii") if hidden and not joiner else char
+
+    return "".join(map(show, text))
