@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class QuoinError(Exception):
     """A problem the user can act on, told in one sentence; never shown as a traceback.
@@ -18,7 +20,7 @@ class QuoinError(Exception):
         advice = f" {self.do[0].upper()}{self.do[1:]}" + "." * (self.do[-1] not in ".?!") if self.do else ""
         return f"{self.what}{place}.{advice}"
 
-    def __reduce__(self):  # keeps keyword arguments when an actor sends the error home
+    def __reduce__(self) -> tuple[Any, ...]:  # keeps keyword arguments when an actor sends the error home
         return _rebuild, (type(self), self.what, self.where, self.do)
 
 
