@@ -1,0 +1,65 @@
+"""Configuration and result of the partition stage."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config import StageConfig, StageResult
+
+
+class PartitionConfig(StageConfig):
+    """What is reconstructed, how finely, and in how many blocks."""
+
+    # lattice samples along the region's longest side, 32..16384; never finer than gsd_factor allows
+    resolution: int = Field(512, ge=32, le=16384)
+    # finest voxel, in pixels of the photos as they see the surface (median ground sample distance), 0.1..16
+    gsd_factor: float = Field(0.75, ge=0.1, le=16)
+    # voxel size instead of all that, metres of the world frame; None derives it
+    voxel_size_m: float | None = Field(None, gt=0)
+    # voxels along a brick's side, 8..128
+    brick_size: int = Field(32, ge=8, le=128)
+    # bricks around a block's core that it trains too and that blend with the neighbours, 0..8
+    halo_bricks: int = Field(1, ge=0, le=8)
+    # space around the points that belongs to the region, share of its longest side, 0..1
+    margin: float = Field(0.04, ge=0, le=1)
+    # points count for the region when they are seen from so many photos, 2..20
+    min_track: int = Field(3, ge=2, le=20)
+    # and under at least this angle between two of them, degrees, 0..60
+    min_angle_deg: float = Field(1.5, ge=0, le=60)
+    # and not further away than so many times the median distance of all observations, 2..1000
+    max_depth_factor: float = Field(8.0, ge=2, le=1000)
+    # memory of one block's training at most, GiB; None takes 60 % of the machine's
+    memory_gib: float | None = Field(None, gt=0)
+    # lattice samples along a block's longest side at most, 64..8192 (a network has only so much room for detail)
+    max_block_samples: int = Field(1024, ge=64, le=8192)
+    # blocks at least, 1..10000
+    min_blocks: int = Field(1, ge=1, le=10_000)
+    # photos a block trains with at most, 2..5000
+    max_photos: int = Field(200, ge=2, le=5000)
+
+
+class BlockFacts(StageResult):
+    """One block as planned."""
+
+    id: str
+    core_low_world: tuple[float, float, float]
+    core_high_world: tuple[float, float, float]
+    n_photos: int
+    n_points: int  # SfM points in its core
+    cost: float  # share of the whole work
+    memory_bytes: int  # of training it, predicted
+    seconds_predicted: float  # of training it on two CPU cores
+
+
+class PartitionResult(StageResult):
+    """The lattice, the region, the blocks."""
+
+    n_blocks: int
+    voxel_size_m: float
+    gsd_m: float  # median size of a pixel on the surface
+    lattice_shape: tuple[int, int, int]  # samples of the region
+    region_low_world: tuple[float, float, float]
+    region_high_world: tuple[float, float, float]
+    n_points_supported: int  # points that shaped the region
+    covered_share: float  # of all points, those inside the region
+    blocks: list[BlockFacts]

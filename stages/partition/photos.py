@@ -1,0 +1,81 @@
+"""Which photos a block trains with: what share of each shows it, and which few of them show all of it well."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Array = np.ndarray
+
+CELLS = 24  # a photo is looked at in so many cells along its long edge
+WANTED_VIEWS = 6  # photos every point of a block should be seen by, before any photo is taken for other reasons
+MIN_TRACKS = 6  # a photo that shows fewer points of a block does not show it
+MAX_POINTS = 20_000  # points considered when photos are chosen
+
+
+def picture_cells(
+    track_xy: Float[Array, "t 2"], track_photo: Int[Array, "t"], sizes: Int[Array, "n 2"]
+) -> Int[Array, "t"]:
+    """Number of the cell (photo and place in it) of every observation; cells of one photo are consecutive."""
+    edge = np.maximum(sizes.max(axis=1), 1)[track_photo][:, None] / CELLS
+    cell = np.clip((track_xy / edge).astype(np.int64), 0, CELLS - 1)
+    return (track_photo.astype(np.int64) * CELLS + cell[:, 1]) * CELLS + cell[:, 0]
+
+
+def shares(cells: Int[Array, "t"], inside: Bool[Array, "t"], n_photos: int) -> Float[Array, "n"]:
+    """Share of every photo that shows the block: of its cells that carry points, those with one ``inside``."""
+    per_photo = CELLS * CELLS
+    some = np.bincount(np.unique(cells) // per_photo, minlength=n_photos)
+    these = np.bincount(np.unique(cells[inside]) // per_photo, minlength=n_photos)
+    return these / np.maximum(some, 1)
+
+
+def choose(
+    photo: Int[Array, "t"],
+    point: Int[Array, "t"],
+    footprint_m: Float[Array, "t"],
+    share: Float[Array, "n"],
+    *,
+    max_photos: int,
+    seed: int,
+) -> Int[Array, "k"]:
+    """Photos of a block, most useful first, at most ``max_photos``, from its observations (photo, point, pixel size).
+
+    Greedy cover: every point wants WANTED_VIEWS photos, and an observation is worth its sharpness relative to the
+    sharpest of its point. Then photos follow by all they show, times the share of them that shows the block.
+    """
+    from scipy.sparse import csr_array
+
+    tracks = np.bincount(photo, minlength=len(share))
+    seeing = np.flatnonzero(tracks >= MIN_TRACKS)
+    if len(seeing) == 0:
+        seeing = np.flatnonzero(tracks > 0)
+    points, row = np.unique(point, return_inverse=True)
+    sharpest = np.full(len(points), np.inf)
+    np.minimum.at(sharpest, row, footprint_m)
+    worth = sharpest[row] / np.maximum(footprint_m, 1e-12)
+    total = np.bincount(photo, worth, len(share)) * share
+
+    picked = np.arange(len(points))
+    if len(points) > MAX_POINTS:
+        picked = np.random.default_rng(seed).choice(len(points), MAX_POINTS, replace=False)
+    number = np.full(len(points), -1)
+    number[picked] = np.arange(len(picked))
+    kept = (number[row] >= 0) & np.isin(photo, seeing)
+    column = np.searchsorted(seeing, photo[kept])
+    matrix = csr_array((worth[kept], (column, number[row[kept]])), shape=(len(seeing), len(picked)))
+
+    want = np.full(len(picked), float(WANTED_VIEWS))
+    left = np.ones(len(seeing), bool)
+    chosen: list[int] = []
+    while len(chosen) < min(max_photos, len(seeing)):
+        gain = np.where(left, matrix @ (want > 0).astype(np.float64), -1.0)
+        best = int(gain.argmax())
+        if gain[best] <= 0:
+            break
+        chosen.append(best)
+        left[best] = False
+        want[matrix.indices[matrix.indptr[best] : matrix.indptr[best + 1]]] -= 1
+    rest = np.flatnonzero(left)
+    rest = rest[np.argsort(-total[seeing[rest]], kind="stable")]
+    return seeing[np.concatenate([chosen, rest]).astype(np.int64)][:max_photos]

@@ -1,0 +1,121 @@
+"""The part of the world to reconstruct: where well-supported points are, strays and far background left out."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from pipeline.cameras import centers_world
+from pipeline.lattice import BrickBox, Lattice
+
+Array = np.ndarray
+
+ERROR_PX = 4.0  # a point with a larger mean reprojection error supports nothing
+NEIGHBOURS = 8
+ISOLATION = 12.0  # a point this many times further from its neighbours than usual, for its distance, is a stray
+TRIM = 0.0008  # share of the points cut off on each of the six sides: 0.5 % in all
+FEW = 60  # with fewer supported points than this, all points are taken
+
+
+def observation_depths(
+    cam_from_world: Float[Array, "n 3 4"],
+    points_world: Float[Array, "p 3"],
+    track_photo: Int[Array, "t"],
+    track_point: Int[Array, "t"],
+) -> Float[Array, "t"]:
+    """Depth of every observation along its camera's axis."""
+    row = cam_from_world[track_photo, 2]
+    return np.einsum("ij,ij->i", row[:, :3], points_world[track_point]) + row[:, 3]
+
+
+def triangulation_angles(
+    cam_from_world: Float[Array, "n 3 4"],
+    points_world: Float[Array, "p 3"],
+    track_photo: Int[Array, "t"],
+    track_point: Int[Array, "t"],
+) -> Float[Array, "p"]:
+    """Angle (radians) under which each point is seen: twice the widest deviation of a ray from the mean direction."""
+    rays = centers_world(cam_from_world)[track_photo] - points_world[track_point]
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+    mean = np.stack([np.bincount(track_point, rays[:, a], len(points_world)) for a in range(3)], axis=1)
+    mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+    away = np.linalg.norm(np.cross(rays, mean[track_point]), axis=1)
+    angle = np.arctan2(away, np.einsum("ij,ij->i", rays, mean[track_point]))
+    widest = np.zeros(len(points_world))
+    np.maximum.at(widest, track_point, angle)
+    return 2 * widest
+
+
+def supported_points(
+    lengths: Int[Array, "p"],
+    errors_px: Float[Array, "p"],
+    angles: Float[Array, "p"],
+    depths: Float[Array, "p"],
+    points_world: Float[Array, "p 3"],
+    *,
+    min_track: int,
+    min_angle: float,
+    max_depth: float,
+) -> Bool[Array, "p"]:
+    """Points that say something about the surface.
+
+    Seen often enough (``lengths`` photos), sharply enough (``errors_px``), under a wide enough angle (radians), from
+    near enough (``depths``: that of the nearest camera), and not alone: the distance to the NEIGHBOURS-th next point,
+    divided by the depth, is not ISOLATION times the median. Where too few points would stay, conditions are dropped,
+    the last one first.
+    """
+    finite = np.isfinite(points_world).all(axis=1) & (depths > 0)
+    checks = [finite, depths <= max_depth, angles >= min_angle, errors_px <= ERROR_PX, lengths >= min_track]
+    for last in range(len(checks), 0, -1):
+        good = np.all(checks[:last], axis=0)
+        if good.sum() >= FEW:
+            break
+    if good.sum() <= NEIGHBOURS:
+        return good if good.any() else finite
+    alone = isolation(points_world[good]) / depths[good]
+    out = good.copy()
+    out[good] = alone <= ISOLATION * np.median(alone)
+    return out
+
+
+def isolation(points: Float[Array, "n 3"]) -> Float[Array, "n"]:
+    """Distance of each point to its NEIGHBOURS-th nearest other point."""
+    from scipy.spatial import cKDTree
+
+    k = min(NEIGHBOURS, len(points) - 1)
+    return cKDTree(points).query(points, k=k + 1)[0][:, -1]
+
+
+def region_box(points_world: Float[Array, "n 3"], margin: float) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
+    """Low and high corner of a box around 99.5 % of the points, with ``margin`` (share of its longest side) to spare.
+
+    A flat or single-point cloud gets a thickness, so that no side is zero.
+    """
+    low, high = np.quantile(points_world, [TRIM, 1 - TRIM], axis=0, method="closest_observation")
+    longest = float((high - low).max())
+    if longest == 0:
+        longest = max(1e-3, 1e-3 * float(np.abs(low).max()))
+    pad = max(margin, 0.01) * longest
+    return low - pad, high + pad
+
+
+def lattice_around(
+    low_world: Float[Array, "3"], high_world: Float[Array, "3"], voxel_size_m: float, brick_size: int
+) -> tuple[Lattice, BrickBox]:
+    """The lattice whose first brick begins at the box of whole bricks around the region, that box in its middle.
+
+    Origins are multiples of the voxel size, so that runs over the same region sample the same points.
+    """
+    side = high_world - low_world
+    bricks = np.maximum(np.ceil(side / (voxel_size_m * brick_size) - 1e-6), 1).astype(int)
+    spare = bricks * brick_size * voxel_size_m - side
+    origin = np.round((low_world - spare / 2) / voxel_size_m) * voxel_size_m
+    nx, ny, nz = bricks.tolist()
+    return Lattice(tuple(origin.tolist()), voxel_size_m, brick_size), BrickBox((0, 0, 0), (nx, ny, nz))
+
+
+def voxel_size(
+    low_world: Float[Array, "3"], high_world: Float[Array, "3"], gsd_m: float, *, resolution: int, gsd_factor: float
+) -> float:
+    """Voxel size for ``resolution`` samples along the longest side, but no finer than ``gsd_factor`` pixels."""
+    return max(float((high_world - low_world).max()) / resolution, gsd_factor * gsd_m)

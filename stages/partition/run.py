@@ -1,0 +1,206 @@
+"""The partition stage: from posed photos and points to a region, a lattice, and blocks with their photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline import scene
+from pipeline.errors import QuoinError
+from pipeline.lattice import BrickBox, Lattice
+from pipeline.progress import Reporter
+from pipeline.run import Run, stage
+from stages.partition import blocks, photos, plan, region
+from stages.partition.config import BlockFacts, PartitionConfig, PartitionResult
+
+Array = np.ndarray
+
+MIN_CORE_BRICKS = 2  # a narrower core would be all halo
+
+
+@stage("partition", needs=("pose",), version=1, result=PartitionResult)
+def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
+    """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
+    evidence = Evidence.of(scene.read_posed(run))
+    supported, low, high = find_region(evidence, config)
+    gsd_m = evidence.gsd_m(supported)
+    size = config.voxel_size_m or region.voxel_size(
+        low, high, gsd_m, resolution=config.resolution, gsd_factor=config.gsd_factor
+    )
+    lattice, box = region.lattice_around(low, high, size, config.brick_size)
+    cap = int(config.memory_gib * plan.GIB) if config.memory_gib else int(0.6 * plan.machine_memory_bytes())
+    planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
+    if not planned:
+        raise QuoinError("No photo sees any block", where=run.path, do="look at the poses in the report")
+    partition = scene.Partition(lattice, planned, *lattice.box_world(box))
+    scene.write_partition(run, partition)
+    result = facts(partition, evidence, gsd_m, int(supported.sum()))
+    report.table("partition", [b.model_dump() for b in result.blocks])
+    report.log(
+        "partition",
+        f"{result.n_blocks} block{'s' if result.n_blocks > 1 else ''} of {size:.4g} m voxels "
+        f"({gsd_m:.4g} m a pixel), {' × '.join(map(str, result.lattice_shape))} samples, "
+        f"{result.covered_share:.1%} of the points inside",
+    )
+    return result
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Posed photos with what partitioning derives from every observation."""
+
+    posed: scene.Posed
+    point: Array  # [t] of every observation
+    footprint_m: Array  # [t] size of a pixel at the point
+    depth: Array  # [t]
+    cells: Array  # [t] which part of its photo an observation lies in
+
+    @classmethod
+    def of(cls, posed: scene.Posed) -> Evidence:
+        if len(posed.points_world) == 0 or len(posed.track_photo) == 0:
+            raise QuoinError("The poses came without points", do="give more overlapping photos, or poses with points")
+        point = posed.track_point
+        depth = region.observation_depths(posed.cam_from_world, posed.points_world, posed.track_photo, point)
+        focal = posed.intrinsics[posed.track_photo, :2].mean(axis=1)
+        cells = photos.picture_cells(posed.track_xy, posed.track_photo, posed.sizes)
+        return cls(posed, point, np.maximum(depth, 0) / focal, depth, cells)
+
+    def nearest_depths(self) -> Array:
+        """Least depth of every point [p] over the photos that see it; 0 where none has it in front."""
+        out = np.full(len(self.posed.points_world), np.inf)
+        front = self.depth > 0
+        np.minimum.at(out, self.point[front], self.depth[front])
+        return np.where(np.isfinite(out), out, 0.0)
+
+    def gsd_m(self, supported: Array) -> float:
+        """Median size of a pixel on the surface."""
+        good = supported[self.point] & (self.depth > 0)
+        return float(np.median(self.footprint_m[good] if good.any() else self.footprint_m))
+
+
+def find_region(evidence: Evidence, config: PartitionConfig) -> tuple[Array, Array, Array]:
+    """Which points are supported [p], and the corners of the region."""
+    posed = evidence.posed
+    depths = evidence.nearest_depths()
+    supported = region.supported_points(
+        posed.track_lengths,
+        posed.point_errors_px,
+        region.triangulation_angles(posed.cam_from_world, posed.points_world, posed.track_photo, evidence.point),
+        depths,
+        posed.points_world,
+        min_track=config.min_track,
+        min_angle=np.deg2rad(config.min_angle_deg),
+        max_depth=config.max_depth_factor * float(np.median(evidence.depth[evidence.depth > 0], axis=None))
+        if (evidence.depth > 0).any()
+        else 0.0,
+    )
+    if not supported.any():
+        raise QuoinError("No point lies in front of the cameras that see it", do="check the poses")
+    return supported, *region.region_box(posed.points_world[supported], config.margin)
+
+
+def plan_blocks(
+    evidence: Evidence,
+    lattice: Lattice,
+    box: BrickBox,
+    config: PartitionConfig,
+    cap_bytes: int,
+    seed: int,
+    report: Reporter,
+) -> list[scene.Block]:
+    """Blocks within the memory cap, those that no photo sees left out."""
+    posed = evidence.posed
+    brick = lattice.brick_of(posed.points_world)
+    inside = box.contains(brick)
+    load = blocks.point_load(brick[inside], posed.track_lengths[inside])
+
+    def make(core: BrickBox) -> scene.Block:
+        outer = core.grow(config.halo_bricks)
+        mine = outer.contains(brick)[evidence.point] & (evidence.depth > 0)
+        share = photos.shares(evidence.cells, mine, len(posed))
+        order = photos.choose(
+            posed.track_photo[mine],
+            evidence.point[mine],
+            evidence.footprint_m[mine],
+            share,
+            max_photos=config.max_photos,
+            seed=seed,
+        )
+        n_bricks = plan.surface_bricks(int(outer.contains(load.bricks).sum()))
+        memory = plan.block_memory_bytes(int(posed.sizes[order].prod(axis=1).sum()), n_bricks, config.brick_size)
+        return scene.Block(
+            "",
+            core,
+            config.halo_bricks,
+            order,
+            share[order],
+            cost=load.of(core),
+            memory_bytes=memory,
+            notes={"n_points": int(core.contains(brick).sum()), "n_bricks": n_bricks},
+        )
+
+    def too_large(core: BrickBox) -> bool:
+        return max(core.shape) * config.brick_size > config.max_block_samples or make(core).memory_bytes > cap_bytes
+
+    cores = blocks.partition(box, load, too_large, min_blocks=config.min_blocks, min_side=MIN_CORE_BRICKS)
+    kept = []
+    for core in cores:
+        block = within(make(core), posed, cap_bytes, config.brick_size, report)
+        if len(block.photo_index) == 0:
+            report.log("partition", f"no photo sees the block at bricks {core.low}..{core.high}: left out")
+            continue
+        kept.append(scene.Block(**{**vars(block), "id": f"b{len(kept):03d}"}))
+    if len(kept) < config.min_blocks:
+        report.log("partition", f"{config.min_blocks} blocks were asked for, the region allows {len(kept)}", "warning")
+    return kept
+
+
+def within(block: scene.Block, posed: scene.Posed, cap_bytes: int, brick_size: int, report: Reporter) -> scene.Block:
+    """The block with its least useful photos left out until it keeps the memory cap (it keeps two at least)."""
+    bricks = block.notes["n_bricks"]
+    pixels = np.cumsum(posed.sizes[block.photo_index].prod(axis=1))
+    memory = np.array([plan.block_memory_bytes(int(p), bricks, brick_size) for p in pixels])
+    if len(memory) == 0 or memory[-1] <= cap_bytes:
+        return block
+    n = max(2, int((memory <= cap_bytes).sum()))
+    report.log(
+        "partition",
+        f"block at bricks {block.core.low}: {n} of {len(memory)} photos fit into {cap_bytes / plan.GIB:.1f} GiB",
+        "warning",
+    )
+    changed = {"photo_index": block.photo_index[:n], "photo_weight": block.photo_weight[:n]}
+    return scene.Block(**{**vars(block), **changed, "memory_bytes": int(memory[:n][-1])})
+
+
+def facts(partition: scene.Partition, evidence: Evidence, gsd_m: float, n_supported: int) -> PartitionResult:
+    """The partition in numbers."""
+    lattice, low, high = partition.lattice, partition.region_low_world, partition.region_high_world
+    points = evidence.posed.points_world
+    inside = np.all((points >= low) & (points <= high), axis=1)
+    listed = []
+    for b in partition.blocks:
+        core_low, core_high = lattice.box_world(b.core)
+        listed.append(
+            BlockFacts(
+                id=b.id,
+                core_low_world=tuple(core_low.tolist()),
+                core_high_world=tuple(core_high.tolist()),
+                n_photos=len(b.photo_index),
+                n_points=b.notes["n_points"],
+                cost=b.cost,
+                memory_bytes=b.memory_bytes,
+                seconds_predicted=plan.TRAIN_SECONDS,
+            )
+        )
+    return PartitionResult(
+        n_blocks=len(partition.blocks),
+        voxel_size_m=lattice.voxel_size_m,
+        gsd_m=gsd_m,
+        lattice_shape=tuple(np.rint((high - low) / lattice.voxel_size_m).astype(int).tolist()),
+        region_low_world=tuple(low.tolist()),
+        region_high_world=tuple(high.tolist()),
+        n_points_supported=n_supported,
+        covered_share=float(inside.mean()),
+        blocks=listed,
+    )
