@@ -116,13 +116,15 @@ def _roof(low: float) -> Iterator[Piece]:
     length, slope = 2 * half_y, float(np.hypot(half_x, rise))
 
     def tiles(u: Array, v: Array) -> Array:
-        return 0.09 - 0.09 * np.abs(np.cos(np.pi * u / 0.36)) - 0.03 * (1 - (v / 0.42) % 1)
+        barrel = 0.07 - 0.07 * np.abs(np.cos(np.pi * u / 0.36)) - 0.03 * (1 - (v / 0.42) % 1)
+        edge = (u <= 0) | (u >= length) | (v <= 0)
+        return np.where(edge, 0.12, barrel)  # down into the slab, so that no tile shows its hollow side
 
     for sign in (-1, 1):
         corner = (sign * half_x, -half_y if sign > 0 else half_y, top + 0.16)
         matrix = frame(corner, (0, sign, 0), (-sign * half_x, 0, rise))
         yield "tiles", relief((length, slope), tiles, matrix)
-        slab = box((0, 0, -0.2), (length, slope, -0.08))
+        slab = box((0, 0, -0.2), (length, slope, -0.09))
         slab.apply_transform(matrix)
         yield "marble", slab
     yield "tiles", box((-0.14, -half_y, top + rise + 0.1), (0.14, half_y, top + rise + 0.28))

@@ -11,7 +11,7 @@ from stages.demo.parts import ball, turned
 from stages.demo.render import Solid, raycaster
 
 Array = np.ndarray
-BODY = [(0.0, 0.0), (0.16, 0.02), (0.17, 0.5), (0.2, 0.85), (0.18, 1.05), (0.24, 1.38), (0.16, 1.48), (0.07, 1.5), (0.06, 1.6)]
+BODY = [(0.0, 0.0), (0.16, 0.02), (0.17, 0.5), (0.2, 0.88), (0.18, 1.05), (0.24, 1.38), (0.16, 1.48), (0.07, 1.5), (0.06, 1.6)]
 
 
 def crowd(spots: Float[Array, "n 2"], noise: Noise, rng: np.random.Generator) -> Solid:
