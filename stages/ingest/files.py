@@ -20,7 +20,7 @@ CLUTTER = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}  # what systems lea
 
 @dataclass(frozen=True)
 class Found:
-    """A file: ``name`` relative to the folder, with forward slashes, and why it is no photo ("" where it may be one)."""
+    """A file: ``name`` relative to the folder, with forward slashes; why it is no photo, "" where it may be one."""
 
     name: str
     path: Path

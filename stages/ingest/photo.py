@@ -60,7 +60,7 @@ def examine(path: Path, mask: Path | None, *, max_pixels: int, min_side_px: int,
 
 def content_hash(rgb: UInt8[Array, "h w 3"]) -> str:
     """Hash of the pixels and their arrangement: equal for exact duplicates only, whatever their files say."""
-    return hashlib.blake2b(rgb, digest_size=16, key=str(rgb.shape).encode()).hexdigest()
+    return hashlib.blake2b(rgb.data, digest_size=16, key=str(rgb.shape).encode()).hexdigest()
 
 
 def contrast(rgb: UInt8[Array, "h w 3"]) -> float:
