@@ -1,0 +1,1 @@
+"""Evaluate: how near a run's mesh and cameras are to a reference."""

@@ -1,0 +1,70 @@
+"""What an evaluation may be asked for, and what it says."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config import StageConfig, StageResult
+
+
+class EvaluateConfig(StageConfig):
+    """How a run is compared with a reference. Lengths are in the reference's unit (metres where it has one)."""
+
+    # distances at which precision, recall and F are given; empty: 0.25, 0.5 and 1 % of the reference's diagonal
+    distances_m: tuple[float, ...] = ()
+    # points drawn on each surface, 1,000..10,000,000
+    n_samples: int = Field(400_000, ge=1_000, le=10_000_000)
+
+
+class DistanceScore(StageResult):
+    """Precision, recall and F = 2PR / (P + R), all in 0..1, at one distance."""
+
+    distance_m: float
+    distance_percent: float  # of the reference's diagonal
+    precision: float
+    recall: float
+    f: float
+
+
+class PoseErrors(StageResult):
+    """Cameras against their reference, after the same similarity that aligns the mesh."""
+
+    n_reference: int  # cameras in the reference
+    n_matched: int  # of them found among the posed photos by name
+    n_inliers: int  # of them the similarity was fitted to
+    spread_m: float  # largest distance between two matched reference cameras
+    center_median_m: float
+    center_max_m: float
+    center_median_percent: float  # of the spread, as the next
+    center_max_percent: float
+    rotation_median_deg: float | None  # None where the reference gives no rotations, as the next
+    rotation_max_deg: float | None
+
+
+class SurfaceScore(StageResult):
+    """Two surfaces compared; ``score.py`` states the protocol. Infinite where nothing was reconstructed."""
+
+    diagonal_m: float  # of the reference's bounding box
+    scores: list[DistanceScore]
+    accuracy_mean_m: float  # distance from the reconstruction to the reference
+    accuracy_median_m: float
+    completeness_mean_m: float  # distance from the reference to the reconstruction
+    completeness_median_m: float
+    chamfer_m: float  # mean of accuracy_mean_m and completeness_mean_m
+    normal_consistency: float | None  # 0..1; None where the reference is points
+    cropped_share: float  # of the reconstruction's samples, outside the reference's box and not judged
+    n_reconstruction: int  # samples judged
+    n_reference: int  # samples of the reference
+    reference_spacing_m: float  # median distance of neighbouring points; 0 where the reference is a mesh
+
+
+class EvaluateResult(StageResult):
+    """The evaluation of one run."""
+
+    truth: str  # path of the reference surface
+    cameras: str  # path of the reference cameras
+    scale: float  # truth_from_world, with the next two
+    rotation: list[list[float]]
+    translation: list[float]
+    surface: SurfaceScore
+    poses: PoseErrors
