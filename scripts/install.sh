@@ -72,7 +72,7 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip, sys; sys.exit
     rm -rf .venv
     "$python" -m venv .venv || fail "the virtual environment could not be made; is python3-venv installed?"
 fi
-say "installing Python packages (the first time about 2 GB; on a machine whose torch is the CUDA build, 6 GB)"
+say "installing Python packages; the first time takes some minutes and 3 GB of disk, more where torch comes with CUDA"
 extra=
 [ "$want" != dev ] || extra='[dev]'
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".$extra" ||
