@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -13,7 +15,10 @@ Array = np.ndarray
 ERROR_PX = 4.0  # a point with a larger mean reprojection error supports nothing
 NEIGHBOURS = 8
 ISOLATION = 12.0  # a point this many times further from its neighbours than usual, for its distance, is a stray
-TRIM = 0.0008  # share of the points cut off on each of the six sides: 0.5 % in all
+TRIMS = (0.0008, 0.002, 0.004, 0.008, 0.015, 0.03)  # shares of the points a side may cut off; the first: 0.5 % in all
+PICTURE_PRICE = 10.0  # one per cent of all pictures is worth a region smaller by a tenth
+MOST_LOST = 0.03  # share of all picture cells that may be left without a point inside
+MOST_LOST_OF_PHOTO = 0.2  # and of those of any one photo
 FEW = 60  # with fewer supported points than this, all points are taken
 
 
@@ -86,12 +91,46 @@ def isolation(points: Float[Array, "n 3"]) -> Float[Array, "n"]:
     return cKDTree(points).query(points, k=k + 1)[0][:, -1]
 
 
-def region_box(points_world: Float[Array, "n 3"], margin: float) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
-    """Low and high corner of a box around 99.5 % of the points, with ``margin`` (share of its longest side) to spare.
+def region_box(
+    points_world: Float[Array, "p 3"],
+    seen_point: Int[Array, "t"],
+    seen_cell: Int[Array, "t"],
+    cell_photo: Int[Array, "c"],
+    margin: float,
+) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
+    """Low and high corner of the region, with ``margin`` (share of its longest side) to spare.
 
-    A flat or single-point cloud gets a thickness, so that no side is zero.
+    ``seen_point``, ``seen_cell``: the point and the picture cell (0..c-1, of photo ``cell_photo``) of observations.
+    The box holds 99.5 % of the points, unless a thin tail of them stretches it: content outside the region costs the
+    photos that show it, so a side moves inwards only where log(diagonal) + PICTURE_PRICE * (share of picture cells left
+    without a point inside) falls, and within the limits below. A flat or single-point cloud gets a thickness.
     """
-    low, high = np.quantile(points_world, [TRIM, 1 - TRIM], axis=0, method="closest_observation")
+    cuts = np.quantile(points_world, TRIMS, axis=0, method="closest_observation")
+    ends = np.quantile(points_world, [1 - t for t in TRIMS], axis=0, method="closest_observation")
+    sides = np.stack([cuts, ends], axis=1).reshape(len(TRIMS), 6)  # trim, (low xyz, high xyz)
+    at = points_world[seen_point]
+    n_cells, of_photo = len(cell_photo), np.bincount(cell_photo)
+
+    def price(choice: Array) -> float:
+        box = sides[choice, np.arange(6)]
+        inside = np.all((at >= box[:3]) & (at <= box[3:]), axis=1)
+        lost = np.bincount(seen_cell[inside], minlength=n_cells) == 0
+        of_each = np.bincount(cell_photo[lost], minlength=len(of_photo))
+        if choice.any() and (lost.mean() > MOST_LOST or (of_each > MOST_LOST_OF_PHOTO * of_photo).any()):
+            return np.inf
+        return float(np.log(max(np.linalg.norm(box[3:] - box[:3]), 1e-12)) + PICTURE_PRICE * lost.mean())
+
+    choice = np.zeros(6, int)
+    best, before = price(choice), np.inf
+    while best < before:
+        before = best
+        for side, trim in product(range(6), range(len(TRIMS))):
+            trial = choice.copy()
+            trial[side] = trim
+            if (found := price(trial)) < best:
+                choice, best = trial, found
+    box = sides[choice, np.arange(6)]
+    low, high = box[:3], box[3:]
     longest = float((high - low).max())
     if longest == 0:
         longest = max(1e-3, 1e-3 * float(np.abs(low).max()))

@@ -17,13 +17,14 @@ from stages.partition.config import BlockFacts, PartitionConfig, PartitionResult
 Array = np.ndarray
 
 MIN_CORE_BRICKS = 2  # a narrower core would be all halo
+MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 
 
 @stage("partition", needs=("pose",), version=1, result=PartitionResult)
 def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
     evidence = Evidence.of(scene.read_posed(run))
-    supported, low, high = find_region(evidence, config)
+    supported, low, high = find_region(evidence, config, run.seed)
     gsd_m = evidence.gsd_m(supported)
     size = config.voxel_size_m or region.voxel_size(
         low, high, gsd_m, resolution=config.resolution, gsd_factor=config.gsd_factor
@@ -79,7 +80,7 @@ class Evidence:
         return float(np.median(self.footprint_m[good] if good.any() else self.footprint_m))
 
 
-def find_region(evidence: Evidence, config: PartitionConfig) -> tuple[Array, Array, Array]:
+def find_region(evidence: Evidence, config: PartitionConfig, seed: int) -> tuple[Array, Array, Array]:
     """Which points are supported [p], and the corners of the region."""
     posed = evidence.posed
     depths = evidence.nearest_depths()
@@ -97,7 +98,15 @@ def find_region(evidence: Evidence, config: PartitionConfig) -> tuple[Array, Arr
     )
     if not supported.any():
         raise QuoinError("No point lies in front of the cameras that see it", do="check the poses")
-    return supported, *region.region_box(posed.points_world[supported], config.margin)
+    good = np.flatnonzero(supported[evidence.point])
+    if len(good) > MAX_OBSERVATIONS:
+        good = np.random.default_rng(seed).choice(good, MAX_OBSERVATIONS, replace=False)
+    cells, cell = np.unique(evidence.cells[good], return_inverse=True)
+    number = np.cumsum(supported) - 1
+    low, high = region.region_box(
+        posed.points_world[supported], number[evidence.point[good]], cell, cells // photos.CELLS**2, config.margin
+    )
+    return supported, low, high
 
 
 def plan_blocks(
