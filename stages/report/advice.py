@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from stages.report.facts import Advice, BlockFacts, Headline, MeshFacts, PhotoFacts, PoseFacts
+from stages.report.facts import Advice, BlockFacts, Headline, Level, MeshFacts, PhotoFacts, PoseFacts
 from stages.report.words import count, number, percent
 
 _RANK = {"problem": 0, "warning": 1, "note": 2}
@@ -50,7 +50,7 @@ def _photos(headline: Headline, files: Sequence[PhotoFacts]) -> list[Advice]:
     used, placed = headline.n_photos_used, headline.n_photos_posed
     if used and placed is not None and placed < used:
         why = _reasons([p.reason for p in files if p.state == "not placed"])
-        level = "problem" if placed < 0.5 * used else "warning" if placed < 0.9 * used else "note"
+        level: Level = "problem" if placed < 0.5 * used else "warning" if placed < 0.9 * used else "note"
         text = f"{count(used - placed)} of {count(used)} usable photos could not be placed{why}."
         if level != "note":
             text += " More overlap between neighbouring photos helps most."

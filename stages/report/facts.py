@@ -9,6 +9,7 @@ import pydantic
 from stages.report.chart import Curve
 
 FORMAT = 1
+Level = Literal["problem", "warning", "note"]
 
 
 class Facts(pydantic.BaseModel):
@@ -35,7 +36,7 @@ class Headline(Facts):
 class Advice(Facts):
     """One thing a person should know, worst first."""
 
-    level: Literal["problem", "warning", "note"]
+    level: Level
     text: str
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from jaxtyping import Float
+from jaxtyping import Num
 
 from pipeline.run import Manifest, Run
 from pipeline.scene import Partition, Posed, read_frame, read_photo_table
@@ -65,7 +65,7 @@ def photos(run: Run) -> list[PhotoFacts]:
     return out
 
 
-def histogram(values: Float[Array, "n"], *, n_bins: int = 30, whole_numbers: bool = False) -> Histogram | None:
+def histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers: bool = False) -> Histogram | None:
     """Counts up to the 99th percentile; what lies beyond is counted apart. None where nothing is finite."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]

@@ -129,7 +129,8 @@ def cameras(
         if length[i] > 0.2:
             along = gaze[i] * reach
             across = np.array([-gaze[i, 1], gaze[i, 0]]) / length[i] * reach * float(np.clip(half_fov_tan[i], 0.2, 1.2))
-            shape = tag("polygon", points=path((x, y), *(centers[i] + along + s * across for s in (1, -1))))
+            corners = np.stack([centers[i], centers[i] + along + across, centers[i] + along - across])
+            shape = tag("polygon", points=path(*corners.tolist()))
         else:  # looks straight along the map's depth
             shape = tag("circle", cx=x, cy=y, r=reach / 2)
         kind = "camera chosen" if i in numbered else "camera"
@@ -171,5 +172,6 @@ def scale_bar(window: Window, unit: str) -> Markup:
 def sheet(window: Window, points_href: str, layers: Sequence[Markup], title: str) -> Markup:
     """The whole map: the picture of the points below the ``layers``."""
     width, height = window.size_px
+    kind = "map wide" if width > 1.5 * height else "map"
     points = tag("image", href=points_href, width=width, height=height)
-    return tag("svg", points, *layers, class_="map", viewBox=f"0 0 {width} {height}", role="img", aria_label=title)
+    return tag("svg", points, *layers, class_=kind, viewBox=f"0 0 {width} {height}", role="img", aria_label=title)

@@ -102,7 +102,7 @@ def render(
     )
     for name in ("count", "duration", "label", "number", "percent", "size", "visible"):
         environment.filters[name] = getattr(words, name)
-    environment.filters["quantity"] = lambda value, key: words.visible(words.quantity(key, value))
+    environment.filters["quantity"] = lambda value, key, length="m": words.visible(words.quantity(key, value, length))
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     three = (HERE / "vendor" / "three.min.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from markupsafe import Markup, escape
 
 
@@ -19,6 +21,6 @@ def _text(value: object) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def path(*points: tuple[float, float]) -> str:
+def path(*points: Sequence[float]) -> str:
     """Corner points as the ``points`` of a polyline or polygon."""
-    return " ".join(f"{_text(float(x))},{_text(float(y))}" for x, y in points)
+    return " ".join(",".join(_text(float(v)) for v in point) for point in points)

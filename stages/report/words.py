@@ -71,8 +71,8 @@ def label(key: str) -> str:
     return " ".join(words)
 
 
-def quantity(key: str, value: Any) -> str:
-    """``value`` written with the unit that its ``key`` names."""
+def quantity(key: str, value: Any, length: str = "m") -> str:
+    """``value`` written with the unit that its ``key`` names; ``length``: what a world length is measured in."""
     if value is None:
         return NOT_MEASURED
     if isinstance(value, bool):
@@ -80,7 +80,7 @@ def quantity(key: str, value: Any) -> str:
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(quantity(key, v) for v in value)
+        return ", ".join(quantity(key, v, length) for v in value)
     last = key.rsplit("_", 1)[-1]
     if last == "bytes":
         return size(value)
@@ -89,7 +89,9 @@ def quantity(key: str, value: Any) -> str:
     if last in ("seconds", "s") and "_per_" not in key:
         return duration(value)
     text = count(value) if isinstance(value, int) else number(value)
-    return f"{text} {_UNITS[last]}" if last in _UNITS and text != NOT_MEASURED else text
+    unit = _UNITS.get(last, "")
+    unit = unit.replace("m", length) if last in ("m", "m2") else unit
+    return f"{text} {unit}" if unit and text != NOT_MEASURED else text
 
 
 def visible(text: str) -> str:

@@ -226,5 +226,6 @@ def write_glb(path: Path, mesh: trimesh.Trimesh) -> None:
     light = mesh.copy()
     light.vertices = mesh.vertices[:, [0, 2, 1]] * [1, 1, -1]
     srgb = mesh.visual.vertex_colors[:, :3] / 255.0
-    light.visual.vertex_colors = np.rint(255 * np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4))
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    light.visual.vertex_colors = np.rint(255 * linear).astype(np.uint8)
     light.export(path)

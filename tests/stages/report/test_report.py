@@ -1,0 +1,264 @@
+"""The page and the JSON file of a whole run, of hostile ones, and of ones where parts are missing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.report import surface, words
+from stages.report.config import ReportConfig
+from stages.report.facts import Report
+from stages.report.run import run as run_stage
+from stages.report.run import write
+from tests.stages.report.scene import HOSTILE, ball, make_run, write_glb
+
+VOID = {"meta", "link", "img", "input", "br"}
+# the only addresses that a page may hold: what it carries in itself, places within it, names of XML vocabularies
+INSIDE = re.compile(r"^(data:|#)")
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: its elements, and the texts of scripts, styles and cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+        if tag == "style":
+            self.styles.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        elif self.open and self.open[-1] == "style":
+            self.styles[-1] += data
+        else:
+            self.texts.append(data)
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole run whose photos have the nastiest names."""
+    made = make_run(
+        tmp_path_factory.mktemp("hostile"), names=[*HOSTILE, "a.jpg", "b.jpg", "c.jpg"], fraction_placed=0.8
+    )
+    write(made, ReportConfig(n_views=3, view_edge_px=96), Reporter())
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(hostile_run: Run) -> Page:
+    return Page((hostile_run.path / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def facts(hostile_run: Run) -> Report:
+    return Report.model_validate_json((hostile_run.path / "report.json").read_bytes())
+
+
+def test_the_page_loads_nothing(page: Page):
+    for tag, attrs in page.elements:
+        for name in ("src", "href", "action", "poster", "data", "srcset", "xlink:href"):
+            if attrs.get(name) is not None:
+                assert INSIDE.match(attrs[name] or ""), (tag, name, (attrs[name] or "")[:80])
+        assert not any(name.startswith("on") for name in attrs), (tag, list(attrs))
+        assert "style" not in attrs  # the policy forbids it
+    assert not any("@import" in s or "url(" in s for s in page.styles)
+    for name in ("iframe", "object", "embed", "base", "form"):
+        assert len(page.of(name)) == (name == "form")  # the filter of the photo table, which sends nothing
+
+
+def test_the_policy_lets_only_our_own_scripts_run(page: Page):
+    policy = next(a["content"] for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    runnable = [text for a, text in zip(page.of("script"), page.scripts, strict=True) if a.get("type") != "text/plain"]
+    assert len(runnable) == 2
+    for text in [*runnable, *page.styles]:
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
+
+
+def test_hostile_names_are_only_text(page: Page, hostile_run: Run, facts: Report):
+    assert len(page.of("script")) == 3  # three.js, ours, and the glb as plain text
+    assert all("onerror" not in a and (a.get("src") or "").startswith("data:") for a in page.of("img"))
+    shown = "".join(page.texts)
+    for name in HOSTILE:
+        assert words.visible(name) in shown
+    assert "49.jpg" not in shown  # {{ 7*7 }} is not a template
+    assert [p.name for p in facts.photos][: len(HOSTILE)] == HOSTILE  # report.json has them as they are
+    rows = {a["data-name"] for a in page.of("tr") if "data-name" in a}
+    assert rows == {p.name for p in facts.photos}
+
+
+def test_the_numbers_of_page_and_json_are_one(page: Page, facts: Report):
+    h, shown = facts.headline, html.unescape(" ".join(page.texts))
+    assert (h.n_photos_found, h.n_photos_used, h.n_photos_posed) == (11, 10, 8)
+    assert h.heldout_psnr_db == pytest.approx(27.0)
+    assert h.total_seconds == pytest.approx(1.5 + 32 + 0.3 + 622 + 8)  # blocks are inside train, not beside it
+    assert h.peak_memory_bytes is not None
+    assert h.peak_memory_bytes >= 1100 << 20
+    for text in (
+        f"{h.n_photos_posed} of {h.n_photos_used}",
+        words.count(h.n_faces),
+        words.duration(h.total_seconds),
+        words.size(h.peak_memory_bytes),
+        "27 dB",
+        *(words.quantity("x_px", p.reprojection_px) for p in facts.photos if p.state == "placed"),
+        *(words.duration(b.seconds) for b in facts.blocks),
+        *(words.duration(s.seconds) for s in facts.stages),
+        *(a.text for a in facts.advice),
+        *(words.percent(v.covered_share) for v in facts.views),
+    ):
+        assert text in shown, text
+
+
+def test_json_is_strict_and_complete(hostile_run: Run, facts: Report):
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    raw = json.loads((hostile_run.path / "report.json").read_text(), parse_constant=refuse)
+    assert raw["format"] == 1
+    assert [b["id"] for b in raw["blocks"]] == ["b000", "b001"]
+    assert {s["name"] for s in raw["stages"]} == {"ingest", "pose", "partition", "train", "fuse"}
+    loss = {c.label: c for c in facts.curves["loss"]}
+    assert loss["b000"].mean[0] > 5 * loss["b000"].mean[-1]
+    assert len(loss["b000"].step) <= 160
+    assert facts.pose is not None
+    assert facts.pose.reprojection_px is not None
+    assert sum(facts.pose.reprojection_px.counts) + facts.pose.reprojection_px.n_beyond == 800
+
+
+def test_the_mesh_travels_inside_the_page(page: Page, hostile_run: Run):
+    inside = next(t for a, t in zip(page.of("script"), page.scripts, strict=True) if a.get("id") == "glb")
+    assert base64.b64decode(inside) == (hostile_run.path / "mesh.glb").read_bytes()
+
+
+def test_pictures_show_the_mesh_where_the_photo_has_it(page: Page, facts: Report):
+    from io import BytesIO
+
+    from PIL import Image
+
+    assert len(facts.views) == 3
+    pictures = [
+        np.asarray(Image.open(BytesIO(base64.b64decode((a["src"] or "").split(",")[1])))) for a in page.of("img")
+    ]
+    assert len(pictures) == 9
+    for photo, colors, shape in zip(pictures[::3], pictures[1::3], pictures[2::3], strict=True):
+        assert photo.shape == colors.shape == shape.shape == (72, 96, 3)
+        empty = (np.abs(shape.astype(int) - (236, 237, 239)) < 12).all(-1)
+        body = ~empty
+        assert 0.2 < body.mean() < 0.95
+        # inside the mesh both agree but for exposure and JPEG; in the sky they do not
+        difference = np.abs(photo.astype(int) - colors).mean(-1)
+        assert np.median(difference[body]) < 30
+        assert np.median(difference[body]) < 0.6 * np.median(difference[empty])
+
+
+def test_the_stage_commits_and_is_kept(tmp_path: Path):
+    made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
+    config = ReportConfig(n_views=1, view_edge_px=64)
+    result = run_stage(made, config, Reporter())
+    assert Path(result.path).stat().st_size == result.size_bytes
+    assert result.n_photos_posed == 3
+    Path(result.path).unlink()
+    assert run_stage(made, config, Reporter()) == result  # committed: not done again
+    assert not Path(result.path).exists()
+
+
+@pytest.mark.parametrize("upto", ["ingest", "pose", "partition", "train"])
+def test_a_run_that_stopped_early_has_a_page_that_says_so(tmp_path: Path, upto: str):
+    made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"], upto=upto)
+    result = write(made, ReportConfig(), Reporter())
+    text = " ".join(Page(Path(result.path).read_text(encoding="utf-8")).texts)
+    assert result.n_faces is None
+    assert "There is no mesh yet" in text
+    assert "not measured" in text
+    assert ("Poses: not measured" in text) == (upto == "ingest")
+
+
+def test_missing_training_tables_and_meshes_are_no_error(tmp_path: Path):
+    made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
+    for block in ("b000", "b001"):
+        made.table(f"train_{block}").unlink()
+    (made.path / "mesh.ply").unlink()
+    write(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
+    facts = Report.model_validate_json((made.path / "report.json").read_bytes())
+    assert facts.curves == {}
+    assert facts.mesh.drawn_file == "mesh.glb"
+    assert len(facts.views) == 2
+    (made.path / "mesh.glb").unlink()
+    write(made, ReportConfig(), Reporter())
+    text = (made.path / "report.html").read_text(encoding="utf-8")
+    assert "There is no mesh to turn around" in text
+    assert "Training curves: not measured" in text
+
+
+def test_an_empty_photo_folder_has_a_page(tmp_path: Path):
+    made = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
+    result = write(made, ReportConfig(), Reporter())
+    assert result.n_photos_found is None
+    Page(Path(result.path).read_text(encoding="utf-8"))
+
+
+def test_a_glb_too_large_for_a_page_is_decimated(tmp_path: Path):
+    mesh = ball(5)
+    write_glb(tmp_path / "mesh.glb", mesh)
+    whole = (tmp_path / "mesh.glb").stat().st_size
+    data, n_faces = surface.embed(tmp_path / "mesh.glb", whole // 3)  # type: ignore[misc]
+    assert len(data) <= whole // 3
+    assert 0.1 * len(mesh.faces) < n_faces < 0.4 * len(mesh.faces)
+    (tmp_path / "small.glb").write_bytes(data)
+    small = trimesh.load_mesh(tmp_path / "small.glb", process=False)
+    given = trimesh.load_mesh(tmp_path / "mesh.glb", process=False)
+    assert np.allclose(small.bounds, given.bounds, atol=0.02)
+    assert np.abs(small.visual.vertex_colors.mean(0) - given.visual.vertex_colors.mean(0)).max() < 20
+    same, faces = surface.embed(tmp_path / "mesh.glb", whole)  # type: ignore[misc]
+    assert same == (tmp_path / "mesh.glb").read_bytes()
+    assert faces == len(mesh.faces)
+
+
+def test_ply_and_glb_are_read_into_the_same_frame_and_colours(tmp_path: Path):
+    mesh = ball(3)
+    mesh.export(tmp_path / "mesh.ply")
+    from_ply = surface.load(tmp_path)
+    (tmp_path / "mesh.ply").unlink()
+    write_glb(tmp_path / "mesh.glb", mesh)
+    from_glb = surface.load(tmp_path)
+    assert from_ply is not None
+    assert from_glb is not None
+    assert from_ply.file == "mesh.ply"
+    assert surface.ply_faces(tmp_path / "mesh.glb") == 0
+    assert np.allclose(from_ply.vertices_world, from_glb.vertices_world, atol=1e-5)
+    assert np.abs(from_ply.colors.astype(int) - from_glb.colors)[from_ply.colors > 40].max() <= 4  # 8-bit linear light
