@@ -145,7 +145,8 @@ def load_mask(path: Path, size: tuple[int, int], orientation: int = 1) -> UInt8[
     """The mask of a photo of upright ``size`` (width, height): 255 use, 0 ignore.
 
     Black is ignored. ``orientation`` is the photo's: a mask of the photo's stored shape is turned as the photo is,
-    unless it carries an orientation of its own. Another resolution of the same shape is resized (nearest).
+    unless it carries an orientation of its own; where the two shapes are one (2 to 4) it is taken to be upright.
+    Another resolution of the same shape is resized (nearest).
     Raises QuoinError where the file cannot be read or has another shape.
     """
     with open_image(path) as image:
@@ -176,7 +177,7 @@ def _rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy
 
 
 def _use(image: Image.Image) -> UInt8[Array, "h w"]:

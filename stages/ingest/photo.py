@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,29 +36,50 @@ class Examined:
     mask_error: str = ""
 
 
-def examine(path: Path, mask: Path | None, *, max_pixels: int, min_side_px: int, min_contrast: float) -> Examined:
+class PixelBudget:
+    """Bounds what threads hold decoded at once, about 10 bytes a pixel; a photo larger than the budget goes alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self._limit, self._held, self._change = pixels, 0, threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        """Waits until ``pixels`` fit in, and keeps their place."""
+        with self._change:
+            self._change.wait_for(lambda: self._held == 0 or self._held + pixels <= self._limit)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._change:
+                self._held -= pixels
+                self._change.notify_all()
+
+
+def examine(
+    path: Path, mask: Path | None, budget: PixelBudget, *, max_pixels: int, min_side_px: int, min_contrast: float
+) -> Examined:
     """Read a photo once, and its mask. Never raises for what a file holds."""
     try:
-        with open_image(path, max_pixels) as image:
+        with open_image(path, max_pixels) as image, budget.hold(image.width * image.height):
             if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
                 raise QuoinError("animated image: not a photo")
             orientation, exif = stored_orientation(image), read_exif(image)
             rgb = upright_rgb(image)
+            image.close()  # its pixels are not needed twice
+            height, width = rgb.shape[:2]
+            reason = _useless(rgb, min_side_px, min_contrast)
+            hashed = content_hash(rgb)
     except QuoinError as error:
         return Examined(reason=_reason(path, error.what))
-    height, width = rgb.shape[:2]
-    reason, mask_error = "", ""
-    if min(width, height) < min_side_px:
-        reason = f"too small: {width} x {height} pixels"
-    elif contrast(rgb) < min_contrast:
-        reason = "blank: it shows nothing"
-    elif mask is not None:
+    mask_error = ""
+    if mask is not None and not reason:
         try:
             if not load_mask(mask, (width, height), orientation).any():
                 reason = "masked: its mask ignores all of it"
         except QuoinError as error:
             mask_error = error.what
-    return Examined(width, height, orientation, exif, content_hash(rgb), reason, mask_error)
+    return Examined(width, height, orientation, exif, hashed, reason, mask_error)
 
 
 def content_hash(rgb: UInt8[Array, "h w 3"]) -> str:
@@ -67,6 +91,13 @@ def contrast(rgb: UInt8[Array, "h w 3"]) -> float:
     """Standard deviation in grey levels of the photo at thumbnail size, where sensor noise has averaged out."""
     factor = max(1, min(rgb.shape[:2]) // 64)
     return float(np.asarray(Image.fromarray(rgb).reduce(factor).convert("L")).std())
+
+
+def _useless(rgb: UInt8[Array, "h w 3"], min_side_px: int, min_contrast: float) -> str:
+    height, width = rgb.shape[:2]
+    if min(width, height) < min_side_px:
+        return f"too small: {width} x {height} pixels"
+    return "blank: it shows nothing" if contrast(rgb) < min_contrast else ""
 
 
 def _reason(path: Path, what: str) -> str:

@@ -17,11 +17,14 @@ from stages.ingest.config import IngestConfig, IngestResult
 from stages.ingest.files import Found
 from stages.ingest.groups import camera_groups
 from stages.ingest.listing import Listing, list_photos
-from stages.ingest.photo import Examined, examine
+from stages.ingest.photo import Examined, PixelBudget, examine
 
-MAX_THREADS = 8  # each holds a decoded photo
+MAX_THREADS = 16
+MAX_PIXELS_AT_ONCE = 150_000_000  # decoded at the same time: 1.5 GB
 UNREADABLE = {"unreadable", "unreadable folder", "truncated", "too large"}
 EXPECTED = {"mask", "not a photo"}  # nothing to warn of
+
+MAX_TABLE_ROWS = 200  # of the live table; the report has all
 
 Row = dict[str, Any]
 
@@ -56,12 +59,14 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     result = _result(rows, listing)
     if result.n_used < 2:
         raise _too_few(result, run.photos)
-    _tell(result, listing, report)
+    _tell(rows, result, listing, report)
     return result
 
 
 def _examine_all(listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
     """Every file decoded once, several at a time (the decoders let go of the interpreter)."""
+
+    budget = PixelBudget(MAX_PIXELS_AT_ONCE)
 
     def work(file: Found) -> Examined:
         if file.reason:
@@ -69,6 +74,7 @@ def _examine_all(listing: Listing, config: IngestConfig, report: Reporter) -> li
         return examine(
             file.path,
             listing.mask_of.get(file.name),
+            budget,
             max_pixels=int(config.max_megapixels * 1e6),
             min_side_px=config.min_side_px,
             min_contrast=config.min_contrast,
@@ -182,7 +188,7 @@ def _too_few(result: IngestResult, where: Path) -> QuoinError:
     )
 
 
-def _tell(result: IngestResult, listing: Listing, report: Reporter) -> None:
+def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Reporter) -> None:
     report.log(
         "ingest",
         f"{result.n_used} photos of {result.n_files} files, {result.megapixels:.0f} megapixels, "
@@ -192,6 +198,8 @@ def _tell(result: IngestResult, listing: Listing, report: Reporter) -> None:
     worth = {kind: count for kind, count in result.reasons.items() if kind not in EXPECTED}
     if worth:
         report.log("ingest", f"files not used: {_listed(worth)}; the report says which", level="warning")
+        unused = [{"file": row["name"], "reason": row["reason"]} for row in rows if kind_of(row["reason"]) in worth]
+        report.table("ingest", unused[:MAX_TABLE_ROWS])
     if listing.unused_masks:
         first = listing.unused_masks[0]
         report.log(
