@@ -22,7 +22,7 @@ def test_sphere_silhouette_depth_and_shade_are_analytic():
     ball = trimesh.creation.icosphere(5, radius=0.5)
     shift = np.array([4e5, -3e5, 120.0])  # far from the origin, as in a georeferenced world
     vertices, faces = ball.vertices + shift, np.asarray(ball.faces, np.int64)
-    pose = look_at(shift + [3.0, 0, 0], shift)
+    pose = look_at(shift + np.array([3.0, 0, 0]), shift)
     view = Caster(vertices, faces).cast(pose, np.array([200.0, 200.0, 80.0, 60.0]), 160, 120)
 
     radius_px = 200 * 0.5 / np.sqrt(3.0**2 - 0.5**2)
