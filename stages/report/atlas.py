@@ -67,7 +67,7 @@ def _sheet(posed: Posed, window: maps.Window, layers: Sequence[Markup], unit: st
 
 
 def _blocks(posed: Posed, blocks: Sequence[BlockFacts], unit: str) -> Markup:
-    corners = [np.array(c) for b in blocks for c in (b.low_world, b.high_world)]
+    corners = [c for b in blocks for c in (np.array(b.low_world) - b.halo_m, np.array(b.high_world) + b.halo_m)]
     around = np.array(corners, float).reshape(-1, 3)
     window = maps.frame(X_AXIS, Y_AXIS, posed.points_world, np.zeros((0, 3)), around, aspect=16 / 9)
     halos, cores, labels = [], [], []

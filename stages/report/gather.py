@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -180,7 +181,9 @@ def _is_number_like(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return 0 < len(value) <= 4 and all(isinstance(v, (int, float)) for v in value)
     if isinstance(value, str):
-        return 0 < len(value) <= 40 and "/" not in value
+        return (
+            0 < len(value) <= 40 and "/" not in value and not re.fullmatch("[0-9a-f]{12,}", value)
+        )  # a hash says nothing
     return isinstance(value, (bool, int, float))
 
 

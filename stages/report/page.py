@@ -107,6 +107,7 @@ def render(
     three = (HERE / "vendor" / "three.min.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         facts=facts,
+        lacking=words.NOT_MEASURED,
         title=title,
         lead=lead(facts),
         policy=policy([three, script] if glb else [script], style),

@@ -33,7 +33,7 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
         maps = atlas.draw(posed, partition, facts.blocks, numbered, facts.pose.unit)
     page = render(
         facts,
-        title=run.photos.name or run.path.name,
+        title=title(run),
         maps=maps,
         pictures={shot.facts.number: shot.pictures for shot in shots},
         glb=inside[0] if inside else None,
@@ -52,6 +52,14 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
 
 
 run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write)
+
+
+def title(run: Run) -> str:
+    """What to call the run: the first of its folders whose name tells something."""
+    names = [run.path.name, run.photos.name, run.photos.parent.name]
+    return next(
+        (n for n in names if n and n.lower() not in {"run", "runs", "photos", "images", "input"}), run.path.name
+    )
 
 
 def mesh_facts(run: Run, mesh: surface.Surface | None, inside: tuple[bytes, int] | None) -> MeshFacts:
