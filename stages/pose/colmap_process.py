@@ -14,7 +14,7 @@ from typing import Any
 
 import pycolmap
 
-from stages.pose import reconstruction
+from stages.pose import adjust, reconstruction
 from stages.pose.child import die_with_parent
 from stages.pose.model import write_model
 
@@ -43,13 +43,7 @@ def _fill_database(job: Job) -> None:
     with pycolmap.Database.open(job["database"]) as database:
         if database.num_images() == len(job["photos"]):
             return  # features of an earlier attempt are kept
-        for index, (model, width, height, params, prior) in enumerate(job["cameras"]):
-            camera = pycolmap.Camera(model=model, width=width, height=height, params=params, camera_id=index + 1)
-            camera.has_prior_focal_length = prior
-            database.write_camera(camera, use_camera_id=True)
-            rig = pycolmap.Rig(rig_id=index + 1)
-            rig.add_ref_sensor(camera.sensor_id)
-            database.write_rig(rig, use_rig_id=True)
+        _write_cameras(database, job["cameras"], first_id=1)
         for photo in job["photos"]:
             number, camera_id = photo["id"] + 1, photo["camera"] + 1
             image = pycolmap.Image(name=photo["file"], camera_id=camera_id, image_id=number)
@@ -58,6 +52,33 @@ def _fill_database(job: Job) -> None:
             frame.frame_id, frame.rig_id = number, camera_id
             frame.add_data_id(image.data_id)
             database.write_frame(frame, use_frame_id=True)
+
+
+def _write_cameras(database: pycolmap.Database, cameras: list[list[Any]], first_id: int) -> None:
+    """Each with a rig of the same id, as COLMAP wants of a camera on its own."""
+    for camera_id, (model, width, height, params, prior) in enumerate(cameras, first_id):
+        camera = pycolmap.Camera(model=model, width=width, height=height, params=params, camera_id=camera_id)
+        camera.has_prior_focal_length = prior
+        database.write_camera(camera, use_camera_id=True)
+        rig = pycolmap.Rig(rig_id=camera_id)
+        rig.add_ref_sensor(camera.sensor_id)
+        database.write_rig(rig, use_rig_id=True)
+
+
+def recasting(job: Job) -> Job:
+    """Other cameras for the photos of a database that has features and matches."""
+    with pycolmap.Database.open(job["database"]) as database:
+        first_id = 1 + max(camera.camera_id for camera in database.read_all_cameras())
+        _write_cameras(database, job["cameras"], first_id)
+        for photo, camera in enumerate(job["camera_of"]):
+            image = database.read_image(photo + 1)
+            image.camera_id = first_id + camera
+            database.update_image(image)
+            frame = pycolmap.Frame()
+            frame.frame_id, frame.rig_id = photo + 1, first_id + camera
+            frame.add_data_id(image.data_id)
+            database.update_frame(frame)
+    return {}
 
 
 def matching(job: Job) -> Job:
@@ -88,6 +109,23 @@ def mapping(job: Job) -> Job:
     return {"components": found}
 
 
+def refining(job: Job) -> Job:
+    """A robust bundle adjustment of the model at ``path`` without dropped photos, principal points freed where they can be.
+
+    Written to ``output``; tells which cameras' principal points moved, and the shifts that were seen.
+    """
+    component = pycolmap.Reconstruction(job["path"])
+    reconstruction.drop_photos(component, set(job["photo_ids"]))
+    adjust.clean(component)
+    shifts = adjust.find_shifts(Path(job["path"]), job["photo_ids"], job["threads"]) if job["free"] else {}
+    edge = {c: max(component.camera(c).width, component.camera(c).height) for c in shifts}
+    moved = {c for c, shift in shifts.items() if shift.believable(edge[c])}
+    adjust.adjust(component, job["threads"], set())
+    adjust.adjust(component, job["threads"], moved)
+    tried = [[shift.one.tolist(), shift.other.tolist()] for shift in shifts.values()]
+    return {"component": _save(component, Path(job["output"])), "moved": sorted(moved), "tried": tried}
+
+
 def finish(job: Job) -> Job:
     """Models without the photos the gate dropped, in the world frame and under the photos' own names, for other tools."""
     for entry in job["models"]:
@@ -108,7 +146,7 @@ def _save(component: pycolmap.Reconstruction, path: Path) -> str:
     return str(path)
 
 
-STEPS = {step.__name__: step for step in (features, matching, mapping, finish)}
+STEPS = {step.__name__: step for step in (features, recasting, matching, mapping, refining, finish)}
 
 
 def main(job_path: str, result_path: str) -> None:

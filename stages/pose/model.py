@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -21,6 +22,14 @@ class Camera:
     height: int
     params: tuple[float, ...]
     prior_focal: bool = False
+
+    def as_json(self) -> list[Any]:
+        return [self.model, self.width, self.height, list(self.params), self.prior_focal]
+
+    @classmethod
+    def from_json(cls, data: list[Any]) -> Camera:
+        model, width, height, params, prior_focal = data
+        return cls(model, width, height, tuple(params), prior_focal)
 
 
 @dataclass(frozen=True)
@@ -93,12 +102,12 @@ _ARRAYS = [
 
 def write_model(path: Path, model: SparseModel) -> None:
     """One .npz file."""
-    cameras = json.dumps([[c.model, c.width, c.height, list(c.params), c.prior_focal] for c in model.cameras])
+    cameras = json.dumps([camera.as_json() for camera in model.cameras])
     np.savez(path, cameras=np.array(cameras), **{name: getattr(model, name) for name in _ARRAYS})
 
 
 def read_model(path: Path) -> SparseModel:
     """What ``write_model`` wrote."""
     with np.load(path, allow_pickle=False) as data:
-        cameras = [Camera(m, w, h, tuple(p), prior) for m, w, h, p, prior in json.loads(str(data["cameras"]))]
+        cameras = [Camera.from_json(camera) for camera in json.loads(str(data["cameras"]))]
         return SparseModel(cameras=cameras, **{name: data[name] for name in _ARRAYS})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +20,14 @@ from pipeline.scene import PYRAMID_LEVELS, Posed, write_frame, write_photo, writ
 from pipeline.similarity import Similarity
 from stages.pose.config import ComponentFacts, PoseConfig, PoseResult
 from stages.pose.distortion import focal_px
-from stages.pose.estimate import Component, Found, Workshop
-from stages.pose.frame import Gravity, Georeference, georeference, gravity_from_cameras, level_frame
+from stages.pose.frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
 from stages.pose.gate import photo_medians, residuals_px, why_missing
 from stages.pose.model import SparseModel
 from stages.pose.parallel import each
 from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
+from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
-Photo = dict[str, Any]
 
 
 def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo], found: Found) -> PoseResult:
@@ -67,7 +65,7 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
         n_pairs=int((found.pairs[:, 3] > 0).sum()),
         n_masks=found.n_masks,
         mapper=found.mapper,
-        refined_cameras=0,
+        refined_cameras=found.refined_cameras,
         georeferenced=geo is not None,
         gravity_confidence=gravity.confidence,
         warnings=warnings,

@@ -40,3 +40,8 @@ def nearest(positions: Float[Array, "n d"], neighbours: int) -> Int[Array, "m 2"
     _, found = cKDTree(positions[known]).query(positions[known], min(neighbours + 1, len(known)))
     first = np.repeat(known, found.shape[1])
     return unique_pairs(np.stack([first, known[found].ravel()], axis=1))
+
+
+def consecutive(n: int, window: int) -> Int[Array, "m 2"]:
+    """Pairs of photos at most ``window`` apart in name order, which often is the order they were taken in."""
+    return np.array([(a, b) for a in range(n) for b in range(a + 1, min(a + window + 1, n))], np.int64).reshape(-1, 2)

@@ -1,0 +1,132 @@
+"""From matches to components: the mappers, the gate, and which result to keep."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from pipeline.errors import QuoinError
+from stages.pose.config import PoseConfig
+from stages.pose.gate import FEW_INLIERS, gate, photo_medians, residuals_px
+from stages.pose.model import read_model
+from stages.pose.workshop import Component, OnLine, Workshop, counter
+
+Array = np.ndarray
+
+CONTENT_SHARE = 0.95  # of the photos that match others well; fewer registered: the other mapper is tried
+CONTENT_ERROR_PX = 1.0  # mean over photos of the median reprojection error; a worse one likewise
+
+
+def map_photos(
+    shop: Workshop, config: PoseConfig, pairs: Int[Array, "m 4"], n_photos: int
+) -> tuple[list[Component], str]:
+    """Gated components, largest first, and the mapper that made them ("" and none where none could).
+
+    Global first: it uses all pairs at once and does not depend on where it starts. Where the gate is not content with it,
+    incremental too, and the better of both.
+    """
+    matchable = len(np.unique(pairs[pairs[:, 3] >= FEW_INLIERS, :2]))
+    tried: dict[str, list[Component]] = {}
+    for mapper in ("global", "incremental") if config.mapper == "auto" else (config.mapper,):
+        try:
+            tried[mapper] = _map(shop, mapper, config, n_photos)
+        except QuoinError as error:  # the other mapper may still do it
+            shop.report.log("pose", f"{error.what}", "warning")
+            continue
+        if content(tried[mapper], matchable):
+            break
+    if not tried:
+        raise QuoinError("COLMAP could not map the photos", where=shop.folder, do="see its logs in that folder")
+    mapper = max(tried, key=lambda name: merit(tried[name]))
+    return tried[mapper], mapper if tried[mapper] else ""
+
+
+def content(components: list[Component], matchable: int) -> bool:
+    """Whether a result needs no second opinion: nearly all photos that match others, in one component, and precisely."""
+    if not components:
+        return False
+    return components[0].n_photos >= CONTENT_SHARE * matchable and mean_error_px(components[0]) <= CONTENT_ERROR_PX
+
+
+def merit(components: list[Component]) -> tuple[float, float]:
+    """Photos of the largest component, then minus its error: larger is better. Below 2 % more photos error decides."""
+    if not components:
+        return (0.0, 0.0)
+    step = max(1.0, 0.02 * components[0].n_photos)
+    return (round(components[0].n_photos / step), -mean_error_px(components[0]))
+
+
+def mean_error_px(component: Component) -> float:
+    """Mean over photos of the median reprojection error."""
+    model = component.gated.model
+    return float(np.nanmean(photo_medians(model, residuals_px(model))))
+
+
+def gated(path: str, min_points: int) -> Component:
+    """The component in a folder, through the gate."""
+    return Component(path, gate(read_model(Path(path) / "model.npz"), min_points))
+
+
+def _map(shop: Workshop, mapper: str, config: PoseConfig, n_photos: int) -> list[Component]:
+    output = shop.folder / f"{mapper}-{shop.database.stem}"
+    shutil.rmtree(output, ignore_errors=True)
+    with shop.report.task(f"pose/mapping {mapper}", n_photos, "photos") as advance:
+        on_line = _progress(mapper, n_photos, advance)
+        paths = shop.colmap("mapping", {"mapper": mapper, "output": str(output)}, on_line)["components"]
+        advance(n_photos)
+    components = [gated(path, config.min_points) for path in paths]
+    return sorted((c for c in components if c.n_photos >= 2), key=lambda c: -c.n_photos)
+
+
+# the global mapper works on all photos at once: its phases, and the share of its time that is gone when each begins
+_PHASES = {
+    "Running rotation averaging": 0.02,
+    "Running global positioning": 0.05,
+    "Running iterative bundle adjustment": 0.4,
+    "Running iterative retriangulation": 0.85,
+    "Extracting colors": 0.97,
+}
+
+
+def _progress(mapper: str, n_photos: int, advance: Callable[[float], None]) -> OnLine:
+    if mapper == "incremental":
+        return counter(r"num_reg_frames=(\d+)", advance)
+
+    def on_line(line: str) -> None:
+        for phase, share in _PHASES.items():
+            if phase in line:
+                advance(share * n_photos)
+
+    return on_line
+
+
+def refine(shop: Workshop, config: PoseConfig, component: Component) -> tuple[Component, int]:
+    """The component after a robust bundle adjustment and the gate, and how many principal points were moved.
+
+    Stays as it is where the adjustment fails or loses photos.
+    """
+    model = component.gated.model
+    output = shop.folder / "refined"
+    shutil.rmtree(output, ignore_errors=True)
+    job = {
+        "path": component.path,
+        "photo_ids": model.photo_ids.tolist(),
+        "free": config.refine_intrinsics,
+        "output": str(output),
+    }
+    try:
+        with shop.report.task("pose/refining", 1):
+            result = shop.colmap("refining", job)
+    except QuoinError as error:
+        shop.report.log("pose", f"Not refined: {error.what}", "warning")
+        return component, 0
+    refined = gated(result["component"], config.min_points)
+    if refined.n_photos < component.n_photos or mean_error_px(refined) > mean_error_px(component):
+        shop.report.log("pose", "Refining made the poses worse, and was not taken", "warning")
+        return component, 0
+    refined.gated.dropped.update(component.gated.dropped)
+    return refined, len(result["moved"])

@@ -1,0 +1,115 @@
+"""The stage's working folder, and how COLMAP is run in it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from pipeline.config import digest
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.pose.child import ChildDied, run_child
+from stages.pose.config import PoseConfig
+from stages.pose.gate import Gated
+from stages.pose.model import Camera
+
+Array = np.ndarray
+Photo = dict[str, Any]
+OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A gated component and the folder of its COLMAP model."""
+
+    path: str
+    gated: Gated
+
+    @property
+    def n_photos(self) -> int:
+        return len(self.gated.model.photo_ids)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What this stage found: components, largest first, and what is known of every photo and pair."""
+
+    components: list[Component]
+    mapper: str
+    n_features: list[int]
+    pairs: Int[Array, "m 4"]  # photo a, photo b, matches, inliers
+    n_masks: int
+    refined_cameras: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def _ignore(line: str) -> None:
+    pass
+
+
+class Workshop:
+    """Working folder ``run/work/pose``, seed, threads and progress."""
+
+    def __init__(self, run: Run, config: PoseConfig, report: Reporter) -> None:
+        self.folder = run.path / "work" / "pose"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.report, self.seed = report, run.seed
+        self.threads = config.threads or os.cpu_count() or 1
+        self.database = self.folder / "database.db"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images"
+
+    @property
+    def masks(self) -> Path:
+        return self.folder / "masks"
+
+    def with_own_cameras(self, cameras: list[Camera], camera_of: list[int]) -> Workshop:
+        """A workshop on a copy of the database in which photo i uses ``cameras[camera_of[i]]``."""
+        other = copy.copy(self)
+        other.database = self.folder / "own_cameras.db"
+        shutil.copyfile(self.database, other.database)
+        other.colmap("recasting", {"cameras": [c.as_json() for c in cameras], "camera_of": camera_of})
+        return other
+
+    def keep_only(self, inputs: Any) -> None:
+        """Empty the folder unless it holds work on the same ``inputs`` (then its features and matches are kept)."""
+        key, note = digest(inputs), self.folder / "inputs"
+        if not note.exists() or note.read_text() != key:
+            shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True)
+            note.write_text(key)
+
+    def colmap(self, step: str, job: dict[str, Any], on_line: OnLine = _ignore) -> dict[str, Any]:
+        """Result of a step of ``stages.pose.colmap_process``, given what every step needs and ``job``."""
+        base = {"database": str(self.database), "images": str(self.images), "seed": self.seed, "threads": self.threads}
+        return run_child(step, {**base, **job}, self.folder, on_line)
+
+    def persistent(self, step: str, job: dict[str, Any], on_line: OnLine = _ignore) -> dict[str, Any]:
+        """The same for a step that keeps what it has done: where the process dies, once more with one thread."""
+        try:
+            return self.colmap(step, job, on_line)
+        except ChildDied as died:
+            self.report.log("pose", f"{died.what}; once more with one thread", "warning")
+            return self.colmap(step, {**job, "threads": 1}, on_line)
+
+
+def counter(pattern: str, advance: Callable[[float], None]) -> OnLine:
+    """Calls ``advance`` with the number that ``pattern`` finds in a line of the log."""
+    compiled = re.compile(pattern)
+
+    def on_line(line: str) -> None:
+        if found := compiled.search(line):
+            advance(float(found.group(1)))
+
+    return on_line
