@@ -96,7 +96,7 @@ def _training(headline: Headline, blocks: Sequence[BlockFacts]) -> list[Advice]:
     out = []
     missing = [b.id for b in blocks if b.steps is None]
     if blocks and missing:
-        text = f"{len(missing)} of {len(blocks)} blocks have not been trained: {', '.join(missing[:5])}."
+        text = f"Not trained yet: {', '.join(missing[:5])} ({len(missing)} of {len(blocks)} blocks)."
         out.append(Advice(level="problem", text=text))
     poor = [b for b in blocks if b.heldout_psnr_db is not None and b.heldout_psnr_db < 17]
     if poor:

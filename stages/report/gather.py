@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Num
 
 from pipeline.run import Manifest, Run
-from pipeline.scene import Partition, Posed, read_frame, read_photo_table
+from pipeline.scene import Partition, Posed, read_frame
 from stages.report.chart import Curve, thin
 from stages.report.facts import BlockFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
 
@@ -43,7 +43,7 @@ def photos(run: Run) -> list[PhotoFacts]:
         return []
     posed = {r["photo_id"]: r for r in rows_of(run, "poses")} if run.manifest("pose") else None
     out = []
-    for row in read_photo_table(run):
+    for row in rows_of(run, "photos"):
         pose = (posed or {}).get(row["photo_id"]) if row["used"] else None
         state = "not used" if not row["used"] else "used" if posed is None else "not placed"
         if pose and pose["registered"]:
@@ -200,7 +200,7 @@ def headline(run: Run, files: list[PhotoFacts], block_facts: list[BlockFacts]) -
     return Headline(
         n_photos_found=len(files) or None,
         n_photos_used=len(files) - states["not used"] if files else None,
-        n_photos_posed=states["placed"] if run.manifest("pose") else None,
+        n_photos_posed=states["placed"] if files and run.manifest("pose") else whole(pose_result.get("n_registered")),
         n_points=whole(pose_result.get("n_points")),
         n_vertices=whole(fuse_result.get("n_vertices")),
         n_faces=whole(fuse_result.get("n_faces")),
