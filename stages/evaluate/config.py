@@ -42,20 +42,20 @@ class PoseErrors(StageResult):
 
 
 class SurfaceScore(StageResult):
-    """Two surfaces compared; ``score.py`` states the protocol. Infinite where nothing was reconstructed."""
+    """Two surfaces compared; ``score.py`` states the protocol. None where no part of the reconstruction is judged."""
 
     diagonal_m: float  # of the reference's bounding box
     scores: list[DistanceScore]
-    accuracy_mean_m: float  # distance from the reconstruction to the reference
-    accuracy_median_m: float
-    completeness_mean_m: float  # distance from the reference to the reconstruction
-    completeness_median_m: float
-    chamfer_m: float  # mean of accuracy_mean_m and completeness_mean_m
+    accuracy_mean_m: float | None  # distance from the reconstruction to the reference
+    accuracy_median_m: float | None
+    completeness_mean_m: float | None  # distance from the reference to the reconstruction
+    completeness_median_m: float | None
+    chamfer_m: float | None  # mean of accuracy_mean_m and completeness_mean_m
     normal_consistency: float | None  # 0..1; None where the reference is points
-    cropped_share: float  # of the reconstruction's samples, outside the reference's box and not judged
-    n_reconstruction: int  # samples judged
-    n_reference: int  # samples of the reference
-    reference_spacing_m: float  # median distance of neighbouring points; 0 where the reference is a mesh
+    cropped_share: float  # of the reconstruction's area: outside the reference's box and not judged
+    n_reconstruction: int  # points drawn on the reconstruction
+    n_reference: int  # points drawn on the reference
+    reference_spacing_m: float  # median distance of neighbouring reference points; 0 where the reference is a mesh
 
 
 class EvaluateResult(StageResult):

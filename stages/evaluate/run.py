@@ -1,0 +1,83 @@
+"""Evaluate a run: align it by its cameras, compare its mesh with the reference, write down the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import scene
+from pipeline.config import build
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run, write_atomic
+from stages.evaluate.config import EvaluateConfig, EvaluateResult
+
+
+def evaluate(
+    run: Run,
+    truth: Path,
+    cameras: Path | None,
+    report: Reporter,
+    config: EvaluateConfig | None = None,
+) -> EvaluateResult:
+    """Precision, recall, F, Chamfer and pose errors of a fused run against ``truth`` (a mesh or points).
+
+    ``cameras`` are the reference cameras, in the frame of ``truth``; the run is moved onto them by a robust similarity.
+    Without them, the cameras that the run was given (pose.given) serve. Writes evaluation.json,
+    tables/evaluation.parquet (a row per distance) and tables/evaluation_poses.parquet (a row per matched photo).
+    """
+    from stages.evaluate.align import align
+    from stages.evaluate.cameras import read_cameras
+    from stages.evaluate.score import score
+    from stages.evaluate.surface import read_surface
+
+    config = config or build(EvaluateConfig, {})
+    run.require("fuse")
+    cameras = cameras or _given(run)
+    with report.task("evaluate", 4, "steps") as advance:
+        posed = scene.read_posed(run)
+        reference = read_cameras(cameras)
+        truth_from_world, poses, rows = align(posed.names, posed.cam_from_world, reference, seed=run.seed)
+        advance(1)
+        true_surface = read_surface(truth)
+        advance(2)
+        mesh = read_surface(run.path / "mesh.ply").moved(truth_from_world)
+        advance(3)
+        surface = score(mesh, true_surface, config.distances_m, n_samples=config.n_samples, seed=run.seed)
+    result = EvaluateResult(
+        truth=str(truth),
+        cameras=str(cameras),
+        scale=truth_from_world.scale,
+        rotation=truth_from_world.rotation.tolist(),
+        translation=truth_from_world.translation.tolist(),
+        surface=surface,
+        poses=poses,
+    )
+    smallest = surface.scores[0].distance_m
+    if surface.reference_spacing_m > smallest:
+        report.log(
+            "evaluate",
+            f"the reference points lie {surface.reference_spacing_m:.3g} apart: "
+            f"precision at {smallest:.3g} is underrated",
+            level="warning",
+        )
+    write_atomic(run.path / "evaluation.json", result.model_dump_json(indent=1).encode())
+    pq.write_table(pa.Table.from_pylist([s.model_dump() for s in surface.scores]), run.table("evaluation"))
+    pq.write_table(pa.Table.from_pylist(rows), run.table("evaluation_poses"))
+    report.table("evaluate", [s.model_dump() for s in surface.scores])
+    return result
+
+
+def _given(run: Run) -> Path:
+    """The cameras that the run was given."""
+    section = run.record.settings.get("pose")
+    given = section.get("given") if isinstance(section, dict) else None
+    if not given:
+        raise QuoinError(
+            "Without reference cameras the run cannot be laid over the truth",
+            where=run.path,
+            do="name them with --cameras (transforms.json, a COLMAP model, .camera files, or a CSV of name,x,y,z)",
+        )
+    return Path(given)
