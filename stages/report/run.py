@@ -13,6 +13,7 @@ from stages.report.config import ReportConfig, ReportResult
 from stages.report.facts import MeshFacts, Report
 from stages.report.page import render
 from stages.report.views import Shot, photograph
+from stages.report.words import label, quantity
 
 
 def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
@@ -42,6 +43,8 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
     write_atomic(run.path / "report.html", page)
     write_atomic(run.path / "report.json", facts.model_dump_json(indent=1).encode())
 
+    rows = [{"what": label(k), "value": quantity(k, v)} for k, v in facts.headline.model_dump().items()]
+    report.table("report", rows)
     shown = set(ReportResult.model_fields) & set(type(facts.headline).model_fields)
     return ReportResult(
         path=str(run.path / "report.html"),

@@ -59,7 +59,7 @@ def photograph(run: Run, posed: Posed, mesh: Surface, n_views: int, edge_px: int
                 "colors": halve(draw_colors(view, mesh.faces, mesh.colors)),
                 "shape": halve(draw_shape(view, mesh.faces, normals)),
             }
-            report.picture("report", np.concatenate(list(rgb.values()), axis=1), caption=posed.names[photo])
+            report.picture(f"report/{number}", np.concatenate(list(rgb.values()), axis=1), caption=posed.names[photo])
             facts = ViewFacts(number=number, name=posed.names[photo], covered_share=float(view.hit.mean()))
             pictures = {kind: jpeg_uri(picture) for kind, picture in rgb.items()}
             shots.append(Shot(photo, facts, pictures, _stand(posed, photo, number, view)))
