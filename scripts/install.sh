@@ -11,7 +11,7 @@ fail() { printf 'quoin: %s\n' "$*" >&2; exit 1; }
 # -- Python ------------------------------------------------------------------------------------------------------------
 
 python=
-for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
+for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         python=$candidate
         break
