@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline.progress import Reporter
 from pipeline.run import Run, stage, write_atomic
 from stages.train.config import VERSION, BlockResult, TrainConfig, TrainResult
 
-NEEDS = ("partition",)
+NEEDS = ("partition", "priors")
 
 
 def train_blocks(run: Run, config: TrainConfig, executor: Executor, report: Reporter) -> TrainResult:
@@ -52,7 +51,6 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
             report.log(f"train/{block.id}", "already done, kept")
             results[block.id] = BlockResult.model_validate(done.result)
         else:
-            _clear_other_work(scene.block_folder(run, block.id), keys[block.id])
             work = functools.partial(_train_one, str(run.path), config, block.id)
             jobs.append(Job(f"train/{block.id}", work, block.memory_bytes))
 
@@ -79,15 +77,6 @@ def _train_one(run_path: str, config: TrainConfig, block_id: str, report: Report
     from stages.train.run import train_block
 
     return train_block(Run.open(Path(run_path)), config, report, block_id, device)
-
-
-def _clear_other_work(folder: Path, key: str) -> None:
-    """Empty a block's work folder unless it belongs to ``key``: no checkpoint of other settings is gone on with."""
-    stamp = folder / "key"
-    if not stamp.exists() or stamp.read_text() != key:
-        shutil.rmtree(folder)
-        folder.mkdir()
-        write_atomic(stamp, key.encode())
 
 
 def _keep_traceback(run: Run, block_id: str, error: Exception) -> None:

@@ -13,10 +13,11 @@ from stages.fuse.config import FuseConfig
 from stages.ingest.config import IngestConfig
 from stages.partition.config import PartitionConfig
 from stages.pose.config import PoseConfig
+from stages.priors.config import PriorsConfig
 from stages.report.config import ReportConfig
 from stages.train.config import TrainConfig
 
-STAGES = ("ingest", "pose", "partition", "train", "fuse", "report")
+STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")
 
 
 class Settings(StageConfig):
@@ -25,6 +26,7 @@ class Settings(StageConfig):
     ingest: IngestConfig = build(IngestConfig, {})
     pose: PoseConfig = build(PoseConfig, {})
     partition: PartitionConfig = build(PartitionConfig, {})
+    priors: PriorsConfig = build(PriorsConfig, {})
     train: TrainConfig = build(TrainConfig, {})
     fuse: FuseConfig = build(FuseConfig, {})
     report: ReportConfig = build(ReportConfig, {})

@@ -289,3 +289,20 @@ def block_folder(run: Run, block_id: str) -> Path:
     folder = run.path / "work" / "blocks" / block_id
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+# -- depth maps (scene.zarr/priors, by priors) -----------------------------------------------------------------------
+
+
+def write_depth(run: Run, index: int, depth: Float[Array, "h w"], level: int, kind: str = "depth") -> None:
+    """Depth map of posed photo ``index`` at pyramid ``level``, in world units along the camera's z; 0 = not known."""
+    store.write(run.scene, f"priors/{index:06d}/{kind}", depth.astype(np.float32), attrs={"level": level})
+
+
+def read_depth(run: Run, index: int, kind: str = "depth") -> tuple[Float[Array, "h w"], int] | None:
+    """A photo's depth map and its pyramid level, or None where it has none."""
+    name = f"priors/{index:06d}/{kind}"
+    if name not in run.scene:
+        return None
+    array = store.get(run.scene, name)
+    return np.asarray(array[...]), int(array.attrs["level"])  # type: ignore[arg-type]

@@ -1,0 +1,29 @@
+"""Loss terms, each a pure function of what was rendered or evaluated; lengths in the block's unit."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def colour_loss(
+    rendered: Float[Tensor, "rays 3"], photo: Float[Tensor, "rays 3"], weight: Float[Tensor, "rays"]
+) -> Float[Tensor, ""]:
+    """Mean absolute difference over channels and rays that count (NeuS eq. 15)."""
+    return ((rendered - photo).abs().mean(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def eikonal_loss(gradient: Float[Tensor, "n 3"]) -> Float[Tensor, ""]:
+    """Mean of (|∇f| − 1)² (Gropp et al. 2020, eq. 2)."""
+    return ((torch.sqrt((gradient * gradient).sum(dim=1) + 1e-8) - 1.0) ** 2).mean()
+
+
+def surface_points_loss(sdf: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, ""]:
+    """SfM points lie on the surface: mean |f| weighted by how well each is known (Geo-NeuS eq. 10)."""
+    return (sdf.abs() * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def free_space_loss(sdf: Float[Tensor, "n"], margin: Float[Tensor, "n"]) -> Float[Tensor, ""]:
+    """Between a camera and a point it saw there is nothing: hinge that asks for f ≥ ``margin``."""
+    return torch.relu(margin - sdf).mean()

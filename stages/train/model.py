@@ -1,0 +1,96 @@
+"""The model of one block: surface field, colour, appearance per photo, what lies outside, and how sharp the surface is."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stages.train.encoding import HashGrid
+from stages.train.field import Appearance, ColourHead, Outside, SurfaceField, contract
+from stages.train.renderer import density_alpha, neus_alpha, weights
+from stages.train.volume import Volume
+
+
+class BlockModel(nn.Module):
+    """All that is learnt of a block. The state dict is its checkpoint."""
+
+    def __init__(
+        self,
+        base: Volume,
+        n_photos: int,
+        *,
+        n_levels: int,
+        coarsest: int,
+        finest: int,
+        log2_table: int,
+        sharpness: float,
+    ) -> None:
+        super().__init__()
+        self.surface = SurfaceField(HashGrid(n_levels, coarsest, finest, log2_table), base)
+        self.colour = ColourHead(self.surface.feature_head.out_features)
+        self.appearance = Appearance(n_photos)
+        self.outside = Outside()
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness) / 10.0))  # ×10 as in NeuS fields.py
+
+    def sharpness(self) -> Float[Tensor, ""]:
+        """1/s of the logistic that turns distance into opacity."""
+        return torch.exp(10.0 * self.log_sharpness).clamp(1.0, 1e5)
+
+    def render(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        photo: Tensor,
+        distance: Float[Tensor, "rays samples"],
+        length: Float[Tensor, "rays samples"],
+        hits: Tensor,
+        outside_distance: Float[Tensor, "rays outside"],
+        anneal: Float[Tensor, ""],
+        more_points: Float[Tensor, "extra 3"],
+    ) -> dict[str, Tensor]:
+        """Colour of rays; and SDF and gradient at their samples and at ``more_points``, from one forward pass.
+
+        ``directions`` are unit; ``hits`` bool [rays]: whether the ray meets the block at all.
+        """
+        n_rays, n_samples = distance.shape
+        points = origins[:, None] + directions[:, None] * distance[..., None]
+        flat = points.reshape(-1, 3)
+        everything = self.surface(torch.cat([flat, more_points]))
+        n_flat = n_rays * n_samples
+        sdf = everything.sdf[:n_flat].view(n_rays, n_samples)
+        gradient = everything.gradient[:n_flat].view(n_rays, n_samples, 3)
+        cosine = (gradient * directions[:, None]).sum(dim=2)
+        alpha = neus_alpha(sdf, cosine, length, self.sharpness(), anneal) * hits[:, None]
+
+        gain, code = self.appearance(photo)
+        spread = directions[:, None].expand(-1, n_samples, -1).reshape(-1, 3)
+        codes = code[:, None].expand(-1, n_samples, -1).reshape(n_flat, -1)
+        normals = nn.functional.normalize(gradient.reshape(-1, 3), dim=1, eps=1e-6)
+        colour = self.colour(everything.feature[:n_flat], flat, normals, spread, codes).view(n_rays, n_samples, 3)
+
+        n_out = outside_distance.shape[1]
+        behind = origins[:, None] + directions[:, None] * outside_distance[..., None]
+        squeezed = contract(behind.reshape(-1, 3)).view(n_rays, n_out, 3)
+        step = (squeezed[:, 1:] - squeezed[:, :-1]).norm(dim=2)
+        density, out_colour = self.outside(
+            behind.reshape(-1, 3),
+            directions[:, None].expand(-1, n_out, -1).reshape(-1, 3),
+            code[:, None].expand(-1, n_out, -1).reshape(n_rays * n_out, -1),
+        )
+        out_alpha = density_alpha(density.view(n_rays, n_out)[:, :-1], step * 20.0)
+        out_alpha = torch.cat([out_alpha, torch.ones_like(out_alpha[:, :1])], dim=1)  # the last one is the sky
+
+        weight = weights(torch.cat([alpha, out_alpha], dim=1))
+        colours = torch.cat([colour, out_colour.view(n_rays, n_out, 3)], dim=1)
+        return {
+            "colour": (weight[..., None] * colours).sum(dim=1) * gain,
+            "opacity": weight[:, :n_samples].sum(dim=1),
+            "depth": (weight[:, :n_samples] * distance).sum(dim=1),
+            "sdf": sdf,
+            "gradient": gradient,
+            "more_sdf": everything.sdf[n_flat:],
+            "more_gradient": everything.gradient[n_flat:],
+        }

@@ -1,0 +1,88 @@
+"""A dense SDF volume over the block: what samples are guided by, and what the network's SDF is a correction of."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Volume(nn.Module):
+    """SDF on a regular grid [X, Y, Z] with the first sample at ``low`` and one ``spacing`` for all axes."""
+
+    values: Tensor
+    low: Tensor
+    spacing: Tensor
+
+    def __init__(self, values: Float[Tensor, "x y z"], low: Float[Tensor, "3"], spacing: float) -> None:
+        super().__init__()
+        self.register_buffer("values", values.contiguous())
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("spacing", torch.tensor(spacing, dtype=values.dtype, device=low.device), persistent=False)
+
+    @classmethod
+    def over(cls, half: Float[Tensor, "3"], resolution: int, fill: float = 0.0) -> Volume:
+        """A volume over the box [-half, half] with ``resolution`` cells along the longest side."""
+        spacing = 2.0 * float(half.max()) / resolution
+        shape = [int(torch.ceil(2.0 * h / spacing - 1e-4)) + 1 for h in half]
+        return cls(torch.full(shape, fill, device=half.device), -half, spacing)
+
+    def positions(self) -> Float[Tensor, "n 3"]:
+        """Where all samples lie, in C order."""
+        axes = [
+            torch.arange(n, device=self.low.device) * self.spacing + self.low[i]
+            for i, n in enumerate(self.values.shape)
+        ]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+    def _cell(self, points: Float[Tensor, "n 3"]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        shape = self.values.shape
+        scaled = (points - self.low) / self.spacing
+        base, fraction = [], []
+        for axis, size in enumerate(shape):
+            s = scaled[:, axis].clamp(0.0, size - 1.0)
+            cell = s.floor().clamp(max=size - 2.0)
+            base.append(cell.to(torch.int32))
+            fraction.append(s - cell)
+        flat = (base[0] * shape[1] + base[1]) * shape[2] + base[2]
+        values = self.values.view(-1)
+        corner = [values[flat + (i * shape[1] + j) * shape[2] + k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+        return corner, tuple(fraction)
+
+    def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+        """Trilinear value; clamped to the border outside."""
+        c, (tx, ty, tz) = self._cell(points)
+        z = [torch.lerp(c[2 * i], c[2 * i + 1], tz) for i in range(4)]
+        return torch.lerp(torch.lerp(z[0], z[1], ty), torch.lerp(z[2], z[3], ty), tx)
+
+    def with_tangents(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "4 n"]:
+        """Trilinear value and its derivatives by x, y, z."""
+        c, (tx, ty, tz) = self._cell(points)
+        z = [torch.lerp(c[2 * i], c[2 * i + 1], tz) for i in range(4)]
+        dz = [c[2 * i + 1] - c[2 * i] for i in range(4)]
+        y = [torch.lerp(z[2 * i], z[2 * i + 1], ty) for i in range(2)]
+        dy = [z[2 * i + 1] - z[2 * i] for i in range(2)]
+        dz = [torch.lerp(dz[2 * i], dz[2 * i + 1], ty) for i in range(2)]
+        rows = [torch.lerp(y[0], y[1], tx), y[1] - y[0], torch.lerp(dy[0], dy[1], tx), torch.lerp(dz[0], dz[1], tx)]
+        return torch.stack([rows[0], *(row / self.spacing for row in rows[1:])])
+
+    @torch.no_grad()
+    def absorb(self, points: Float[Tensor, "n 3"], sdf: Float[Tensor, "n"], gradient: Float[Tensor, "n 3"]) -> None:
+        """Take over what a training step learnt anyway: the nearest sample gets sdf + ∇f·(sample − point).
+
+        Keeps the volume fresh where the surface is without a single network evaluation.
+        """
+        scaled = (points - self.low) / self.spacing
+        nearest = scaled.round()
+        limit = torch.tensor(self.values.shape, device=points.device) - 1
+        inside = ((nearest >= 0) & (nearest <= limit)).all(dim=1)
+        index = nearest[inside].long()
+        moved = sdf[inside] + (gradient[inside] * (nearest - scaled)[inside]).sum(dim=1) * self.spacing
+        self.values[index[:, 0], index[:, 1], index[:, 2]] = moved
+
+    @torch.no_grad()
+    def refresh(self, sdf, rows: slice | Tensor | None = None, chunk: int = 1 << 17) -> None:
+        """Evaluate ``sdf(points [n, 3]) -> [n]`` on all samples, or on the flat indices ``rows``."""
+        positions = self.positions() if rows is None else self.positions()[rows]
+        values = torch.cat([sdf(part) for part in positions.split(chunk)])
+        self.values.view(-1)[slice(None) if rows is None else rows] = values

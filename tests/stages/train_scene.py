@@ -1,0 +1,106 @@
+"""A tiny analytic scene for the train tests: a textured ball on a textured floor, photographed by a ring of cameras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import scene
+from pipeline.cameras import look_at, pixel_grid, project, rays_world
+from pipeline.config import StageResult
+from pipeline.lattice import BrickBox, Lattice
+from pipeline.run import Run
+
+BALL_CENTRE, BALL_RADIUS = np.array([0.0, 0.0, 0.6]), 0.6
+FLOOR_EXTENT = 1.2
+
+
+def sdf_world(points: np.ndarray) -> np.ndarray:
+    """True signed distance of the scene (ball and floor z = 0)."""
+    return np.minimum(np.linalg.norm(points - BALL_CENTRE, axis=-1) - BALL_RADIUS, points[..., 2])
+
+
+def texture(points: np.ndarray) -> np.ndarray:
+    """Colour in [0, 1] from position: sums of sines at several scales."""
+    rng = np.random.default_rng(5)
+    value = np.zeros((*points.shape[:-1], 3))
+    for scale in (4.0, 9.0, 20.0, 34.0):
+        for _ in range(3):
+            value += np.sin(points @ rng.normal(0, scale, (3, 3)) + rng.uniform(0, 6, 3))
+    return 0.5 + 0.5 * np.tanh(value / 3.0)
+
+
+def cast(origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Distance to the first surface (inf where none) for unit directions [n, 3]."""
+    oc = origin - BALL_CENTRE
+    b = directions @ oc
+    disc = b * b - (oc @ oc - BALL_RADIUS**2)
+    ball = np.where(disc > 0, -b - np.sqrt(np.maximum(disc, 0)), np.inf)
+    ball = np.where(ball > 0, ball, np.inf)
+    floor = np.where(directions[:, 2] < -1e-6, -origin[2] / np.minimum(directions[:, 2], -1e-6), np.inf)
+    hit = origin + directions * np.where(np.isfinite(floor), floor, 0)[:, None]
+    floor = np.where(np.abs(hit[:, :2]).max(axis=1) < FLOOR_EXTENT, floor, np.inf)
+    return np.minimum(ball, floor)
+
+
+def make_run(
+    folder: Path, n_photos: int = 12, width: int = 160, height: int = 120, seed: int = 0, n_points: int = 600
+) -> Run:
+    """A run whose ingest, pose and partition are committed, with one block over the whole scene."""
+    rng = np.random.default_rng(seed)
+    run = Run.create(folder / "run", photos=folder, settings={}, seed=seed)
+    focal = 0.9 * width
+    poses, intrinsics = [], np.tile([focal, focal, width / 2, height / 2], (n_photos, 1))
+    for k in range(n_photos):
+        angle = 2 * np.pi * k / n_photos
+        centre = np.array([3.0 * np.cos(angle), 3.0 * np.sin(angle), 1.2 + 0.8 * (k % 3)])
+        poses.append(look_at(centre, np.array([0.0, 0.0, 0.4])))
+    cam_from_world = np.stack(poses)
+    for k in range(n_photos):
+        origin, directions = rays_world(cam_from_world[k], intrinsics[k], pixel_grid(width, height))
+        distance = cast(origin, directions)
+        hit = np.isfinite(distance)
+        rgb = np.where(
+            hit[:, None], texture(origin + directions * np.where(hit, distance, 0)[:, None]), [0.6, 0.75, 0.9]
+        )
+        rgb = np.clip(rgb * (0.8 + 0.3 * rng.random()), 0, 1)
+        image = np.round(rgb * 255).astype(np.uint8).reshape(height, width, 3)
+        scene.write_photo(run, k, [image], np.full((height, width), 255, np.uint8))
+    ball = rng.normal(size=(n_points, 3))
+    ball = BALL_CENTRE + BALL_RADIUS * ball / np.linalg.norm(ball, axis=1, keepdims=True)
+    floor = np.concatenate([rng.uniform(-FLOOR_EXTENT, FLOOR_EXTENT, (n_points, 2)), np.zeros((n_points, 1))], axis=1)
+    tracks, points = [], []
+    for point in np.concatenate([ball, floor]):
+        seen = []
+        for k in range(n_photos):
+            xy, depth = project(cam_from_world[k], intrinsics[k], point[None])
+            centre, direction = rays_world(cam_from_world[k], intrinsics[k], xy)
+            free = cast(centre, direction)[0] > np.linalg.norm(point - centre) - 1e-6
+            if depth[0] > 0 and (xy[0] > 0).all() and xy[0, 0] < width and xy[0, 1] < height and free:
+                seen.append((k, xy[0]))
+        if len(seen) >= 2:
+            points.append(point)
+            tracks.append(seen)
+    posed = scene.Posed(
+        names=[f"{k}.jpg" for k in range(n_photos)],
+        photo_ids=np.arange(n_photos),
+        cam_from_world=cam_from_world,
+        intrinsics=intrinsics,
+        sizes=np.tile([width, height], (n_photos, 1)),
+        points_world=np.array(points),
+        point_errors_px=np.full(len(points), 0.5),
+        point_colors=np.full((len(points), 3), 128, np.uint8),
+        track_offsets=np.concatenate([[0], np.cumsum([len(t) for t in tracks])]),
+        track_photo=np.array([k for t in tracks for k, _ in t]),
+        track_xy=np.array([xy for t in tracks for _, xy in t]),
+    )
+    scene.write_posed(run, posed)
+    run.commit("pose", "pose-key", StageResult(), 0.0)
+    voxel = 0.05
+    lattice = Lattice((-1.6, -1.6, -0.4), voxel, 32)
+    block = scene.Block("b000", BrickBox((0, 0, 0), (2, 2, 1)), 0, np.arange(n_photos), np.ones(n_photos))
+    low, high = lattice.box_world(block.core)
+    scene.write_partition(run, scene.Partition(lattice, [block], low, high))
+    run.commit("partition", "partition-key", StageResult(), 0.0)
+    return run
