@@ -56,6 +56,7 @@ def create(
         dtype=kind,
         chunks=chunks or _chunks(shape, kind),
         compressors=_codec(kind),
+        chunk_key_encoding={"name": "default", "separator": "."},  # files, not folders five deep
         fill_value=fill_value,
         attributes=dict(attrs or {}),
         overwrite=True,
