@@ -22,7 +22,7 @@ Array = np.ndarray
 Brick = tuple[int, int, int]
 
 OFFSETS = list(product((-1, 0, 1), repeat=3))  # lexicographic: the order in which bricks override one another
-WEIGHT_FLOOR = 1e-6  # at the very edge of a halo, so that a block alone there still counts
+WEIGHT_FLOOR = 1e-6  # of an axis at the very edge of a halo, so that a block alone there still counts
 SURE_SHARE = 0.95  # a stretch of absent bricks has a sign if so many of the samples around it agree
 
 
@@ -59,13 +59,13 @@ def block_weight(core: BrickBox, halo_bricks: int, brick: Brick, size: int) -> F
     for axis in range(3):
         sample = np.arange(size + 1, dtype=np.float64) + brick[axis] * size
         if halo_bricks == 0:
-            ramps.append(np.where((sample >= core.low[axis] * size) & (sample <= core.high[axis] * size), 1.0, 0.0))
+            ramps.append(np.ones(size + 1))
             continue
         width = 2.0 * halo_bricks * size
         from_low = sample - (core.low[axis] - halo_bricks) * size
         from_high = (core.high[axis] + halo_bricks) * size - sample
-        ramps.append(smoothstep(from_low / width) * smoothstep(from_high / width))
-    return np.maximum(ramps[0][:, None, None] * ramps[1][:, None] * ramps[2], WEIGHT_FLOOR)
+        ramps.append(np.maximum(smoothstep(from_low / width) * smoothstep(from_high / width), WEIGHT_FLOOR))
+    return ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
 
 
 def _shared(offset: Brick, size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -18,7 +18,7 @@ from stages.fuse.blend import Source, bricks_to_march
 from stages.fuse.clean import enough_views, large_pieces
 from stages.fuse.colors import Samples, bilinear, fill_unknown, photo_gains, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
-from stages.fuse.extract import EdgeKeys, Patch, positions_voxels, weld
+from stages.fuse.extract import EdgeKeys, Patch, weld
 from stages.fuse.files import write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
 from stages.fuse.visibility import Seen, View, cast_scenes, depth_map, make_view, seen
@@ -46,7 +46,7 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
         torn = surface.torn_edges(patch, edge_keys, bricks, lattice.brick_size)
         if torn:
             report.log("fuse", f"{torn} open edges inside the known bricks: the blocks do not fit together", "warning")
-        raw = Mesh(lattice.sample_world(positions_voxels(patch, edge_keys)), patch.faces)
+        raw = surface.to_mesh(patch, edge_keys, lattice)
         del patch
     with clock("clean"):
         posed = scene.read_posed(run)

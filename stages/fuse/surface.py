@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int
 
-from pipeline.lattice import BrickBox
+from pipeline.lattice import BrickBox, Lattice
 from stages.fuse.blend import Source, absent_signs, blend_brick, touching
 from stages.fuse.extract import EdgeKeys, Patch, march, positions_voxels, weld
-from stages.fuse.mesh import edge_counts
+from stages.fuse.mesh import Mesh, edge_counts
 
 Array = np.ndarray
 
@@ -60,6 +60,12 @@ def march_tile(
         near = [sources[i] for i in touching(lows, highs, brick)]
         patches.append(march(blend_brick(near, brick, size, clip_voxels), row * size, edge_keys))
     return weld(patches)
+
+
+def to_mesh(patch: Patch, edge_keys: EdgeKeys, lattice: Lattice) -> Mesh:
+    """The patch in the world."""
+    at = positions_voxels(patch, edge_keys)
+    return Mesh(np.array(lattice.origin_world) + lattice.voxel_size_m * at, patch.faces)
 
 
 def torn_edges(patch: Patch, edge_keys: EdgeKeys, bricks: Int[Array, "m 3"], size: int) -> int:

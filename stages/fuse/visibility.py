@@ -61,7 +61,10 @@ def cast_scenes(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], max_fac
 
 
 def depth_map(scenes: list[Any], view: View) -> Float[Array, "h w"]:
-    """Depth along the camera's axis of the nearest surface at every pixel centre; inf where there is none."""
+    """Depth along the camera's axis of the nearest surface at every pixel centre; inf where there is none.
+
+    0 where that surface is met from behind: who looks out of a solid sees nothing.
+    """
     import open3d as o3d
 
     xs = (np.arange(view.width) + 0.5 - view.intrinsics[2]) / view.intrinsics[0]
@@ -71,9 +74,14 @@ def depth_map(scenes: list[Any], view: View) -> Float[Array, "h w"]:
     rotation = view.cam_from_local[:, :3]  # directions have z = 1 in the camera: hit distances are depths
     rays[:, :, 3:] = xs[None, :, None] * rotation[0] + ys[:, None, None] * rotation[1] + rotation[2]
     depth = np.full((view.height, view.width), np.inf, np.float32)
+    behind = np.zeros(depth.shape, bool)
     for scene in scenes:
-        hit = scene.cast_rays(o3d.core.Tensor(rays))["t_hit"].numpy()
-        np.minimum(depth, hit, out=depth)
+        cast = scene.cast_rays(o3d.core.Tensor(rays))
+        hit, normal = cast["t_hit"].numpy(), cast["primitive_normals"].numpy()
+        nearer = hit < depth
+        depth[nearer] = hit[nearer]
+        behind[nearer] = np.einsum("ij,ij->i", normal[nearer], rays[nearer][:, 3:]) > 0
+    depth[behind] = 0
     return depth
 
 
@@ -117,7 +125,8 @@ def seen(
     slope = np.minimum(np.sqrt(np.maximum(1 - cosine**2, 0)) / np.maximum(cosine, 1e-3), STEEPEST)
     allowed = tolerance + 0.71 * slope * z / focal.min()
     column, row = pixel.astype(np.int32).T
-    good = (cosine > min_cosine) & (z <= depth[row, column] + allowed)
+    nearest = depth[row, column]
+    good = (cosine > min_cosine) & (z <= nearest + allowed) & (nearest > 0)
     if mask is not None:
         ratio = np.array([mask.shape[1], mask.shape[0]]) / size
         good &= _mask_at(mask, pixel * ratio)

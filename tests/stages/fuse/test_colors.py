@@ -1,0 +1,75 @@
+"""Colours: best samples kept, exposures found, a passer-by outvoted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stages.fuse.colors import Samples, bilinear, fill_unknown, photo_gains, vertex_colors
+
+
+def filled(rgb: np.ndarray, photo: np.ndarray, weight: np.ndarray) -> Samples:
+    return Samples(rgb.astype(np.uint8), photo.astype(np.int32), weight.astype(np.float32))
+
+
+def test_only_the_strongest_samples_stay() -> None:
+    samples = Samples.empty(2, 3)
+    for photo, weight in enumerate([0.3, 0.9, 0.1, 0.5, 0.7]):
+        samples.add(photo, np.array([1]), np.full((1, 3), photo * 10, np.uint8), np.array([weight], np.float32))
+    assert sorted(samples.photo[1].tolist()) == [1, 3, 4]
+    assert sorted(samples.rgb[1, :, 0].tolist()) == [10, 30, 40]
+    assert (samples.weight[0] == 0).all()
+
+
+def test_bilinear_reads_pixel_centres_and_blends_between() -> None:
+    image = np.zeros((2, 4, 3), np.uint8)
+    image[:, :, 0] = np.array([0, 40, 80, 120])
+    image[:, :, 1] = np.array([[0], [200]])
+    place = np.array([[0.375, 0.25], [0.5, 0.5], [0.0, 0.0], [0.999, 0.999]], np.float32)
+    found = bilinear(image, place)
+    assert found[:, 0].tolist() == [40, 60, 0, 120]
+    assert found[:, 1].tolist() == [0, 100, 0, 200]
+    assert bilinear(np.full((1, 1, 3), 7, np.uint8), place).tolist() == [[7, 7, 7]] * 4
+
+
+def test_gains_are_found_up_to_a_common_factor() -> None:
+    rng = np.random.default_rng(0)
+    true_gain = np.exp(rng.normal(0, 0.15, (6, 3)))
+    true_gain /= np.exp(np.log(true_gain).mean(axis=0))
+    albedo = rng.uniform(60, 160, (4000, 3))
+    photo = np.stack([rng.permutation(6)[:4] for _ in range(4000)])
+    rgb = albedo[:, None] * true_gain[photo]
+    passer_by = rng.random((4000, 4)) < 0.15
+    rgb[passer_by] = rng.uniform(20, 230, (passer_by.sum(), 3))
+    found = photo_gains(filled(np.clip(rgb, 0, 255), photo, np.ones((4000, 4))), 6, seed=0)
+    found /= np.exp(np.log(found).mean(axis=0))
+    np.testing.assert_allclose(found, true_gain, rtol=0.02)
+
+
+def test_photos_that_share_nothing_keep_their_exposure() -> None:
+    rgb = np.full((50, 2, 3), 100)
+    weight = np.stack([np.ones(50), np.zeros(50)], axis=1)
+    found = photo_gains(filled(rgb, np.zeros((50, 2)), weight), 3, seed=0)
+    np.testing.assert_allclose(found, 1.0)
+
+
+def test_a_passer_by_is_outvoted_and_exposure_divided_out() -> None:
+    photo = np.tile(np.arange(5), (3, 1))
+    gains = np.array([[1.0] * 3, [1.25] * 3, [0.8] * 3, [1.0] * 3, [1.0] * 3])
+    rgb = np.broadcast_to(np.array([100, 120, 80])[None, None] * gains[None], (3, 5, 3)).copy()
+    rgb[0, 3] = [250, 10, 10]
+    weight = np.ones((3, 5))
+    weight[0, 3] = 1.8
+    weight[1, 1:] = 0
+    weight[2] = 0
+    colors, known = vertex_colors(filled(rgb, photo, weight), gains)
+    np.testing.assert_allclose(colors[:2], [[100, 120, 80]] * 2, atol=1)
+    assert known.tolist() == [True, True, False]
+
+
+def test_the_uncoloured_take_the_nearest_colour() -> None:
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0.2, 0, 0], [0.9, 0, 0]])
+    colors = np.array([[10, 20, 30], [200, 100, 50], [0, 0, 0], [0, 0, 0]], np.uint8)
+    known = np.array([True, True, False, False])
+    filled_in = fill_unknown(colors, known, points)
+    assert filled_in.tolist() == [[10, 20, 30], [200, 100, 50], [10, 20, 30], [200, 100, 50]]
+    assert fill_unknown(colors, np.zeros(4, bool), points).tolist() == [[128] * 3] * 4

@@ -1,0 +1,157 @@
+"""Mesh measures and files against shapes whose numbers are known."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from stages.fuse.clean import enough_views, large_pieces
+from stages.fuse.files import linear_from_srgb, read_ply, write_glb, write_ply
+from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
+
+
+def box_mesh(size: float = 1.0, at: tuple[float, float, float] = (0, 0, 0)) -> Mesh:
+    box = trimesh.creation.box((size,) * 3)
+    return Mesh(np.asarray(box.vertices) + np.array(at), np.asarray(box.faces))
+
+
+def ball(subdivisions: int = 4) -> Mesh:
+    found = trimesh.creation.icosphere(subdivisions=subdivisions)
+    colors = np.rint((np.asarray(found.vertices) + 1) * 127.5).astype(np.uint8)
+    return Mesh(np.asarray(found.vertices), np.asarray(found.faces), colors)
+
+
+def together(*meshes: Mesh) -> Mesh:
+    starts = np.cumsum([0] + [len(m.vertices_world) for m in meshes[:-1]])
+    return Mesh(
+        np.concatenate([m.vertices_world for m in meshes]),
+        np.concatenate([m.faces + s for m, s in zip(meshes, starts, strict=True)]),
+    )
+
+
+def test_areas_and_normals() -> None:
+    assert face_areas(box_mesh(2.0)).sum() == pytest.approx(24.0)
+    sphere = ball()
+    np.testing.assert_allclose(vertex_normals(sphere), sphere.vertices_world, atol=0.02)
+
+
+def test_edges_of_a_closed_box_have_two_faces_and_a_hole_has_a_boundary() -> None:
+    box = box_mesh()
+    assert (edge_counts(box.faces)[1] == 2).all()
+    open_box = box.part(np.arange(12) >= 2)
+    assert (edge_counts(open_box.faces)[1] == 1).sum() in (4, 6)  # two faces of one side, or of two
+
+
+def test_components_count_pieces_not_loose_vertices() -> None:
+    mesh = together(box_mesh(), box_mesh(at=(5, 0, 0)), box_mesh(0.1, at=(9, 0, 0)))
+    loose = Mesh(np.concatenate([mesh.vertices_world, np.zeros((4, 3))]), mesh.faces)
+    count, piece = components(loose.faces, len(loose.vertices_world))
+    assert count == 3
+    assert np.bincount(piece).tolist() == [12, 12, 12]
+    assert components(np.zeros((0, 3), int), 5)[0] == 0
+
+
+def test_a_part_keeps_its_vertices_and_colors() -> None:
+    sphere = ball(1)
+    keep = np.arange(len(sphere.faces)) % 3 == 0
+    part = sphere.part(keep)
+    np.testing.assert_array_equal(part.vertices_world[part.faces], sphere.vertices_world[sphere.faces[keep]])
+    assert part.colors is not None and sphere.colors is not None
+    np.testing.assert_array_equal(part.colors[part.faces], sphere.colors[sphere.faces[keep]])
+    assert len(np.unique(part.faces)) == len(part.vertices_world)
+
+
+def test_small_pieces_go_the_largest_always_stays() -> None:
+    mesh = together(box_mesh(), box_mesh(0.1, at=(5, 0, 0)))
+    assert large_pieces(mesh, 0.5).tolist() == [True] * 12 + [False] * 12
+    assert large_pieces(mesh, 100.0).tolist() == [True] * 12 + [False] * 12
+    assert large_pieces(mesh, 0.0).all()
+
+
+def test_a_face_is_seen_when_one_of_its_corners_is() -> None:
+    faces = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4]])
+    assert enough_views(faces, np.array([3, 2, 0, 0, 1]), 3).tolist() == [True, False, False]
+    assert enough_views(faces, np.array([3, 2, 0, 0, 1]), 0).all()
+
+
+def test_ply_comes_back_and_other_programs_read_it(tmp_path: Path) -> None:
+    sphere = ball(2)
+    normals = vertex_normals(sphere)
+    write_ply(tmp_path / "m.ply", sphere, normals)
+    back = read_ply(tmp_path / "m.ply")
+    np.testing.assert_allclose(back.vertices_world, sphere.vertices_world, atol=1e-6)
+    np.testing.assert_array_equal(back.faces, sphere.faces)
+    np.testing.assert_array_equal(back.colors, sphere.colors)
+    theirs = trimesh.load(tmp_path / "m.ply", process=False)
+    np.testing.assert_allclose(theirs.vertices, sphere.vertices_world, atol=1e-6)
+    np.testing.assert_allclose(theirs.vertex_normals, normals, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(theirs.visual.vertex_colors)[:, :3], sphere.colors)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.ply"]  # nothing left of the writing
+
+
+def test_far_from_the_origin_ply_uses_doubles_and_glb_an_offset(tmp_path: Path) -> None:
+    near = ball(3)
+    offset = np.array([412_345.25, 5_812_345.5, 120.0])
+    far = Mesh(near.vertices_world * 0.5 + offset, near.faces, near.colors)
+    write_ply(tmp_path / "far.ply", far)
+    write_ply(tmp_path / "near.ply", near)
+    assert b"property double x" in (tmp_path / "far.ply").read_bytes()[:300]
+    assert b"property float x" in (tmp_path / "near.ply").read_bytes()[:300]
+    np.testing.assert_allclose(read_ply(tmp_path / "far.ply").vertices_world, far.vertices_world, atol=1e-8)
+    write_glb(tmp_path / "far.glb", far, vertex_normals(far))
+    scene = trimesh.load(tmp_path / "far.glb")
+    [(name, shape)] = scene.geometry.items()
+    assert np.abs(shape.vertices).max() < 1
+    matrix = scene.graph[scene.graph.geometry_nodes[name][0]][0]
+    placed = shape.vertices @ matrix[:3, :3].T + matrix[:3, 3]
+    z_up = np.stack([placed[:, 0], -placed[:, 2], placed[:, 1]], axis=1)
+    np.testing.assert_allclose(z_up, far.vertices_world, atol=1e-3)
+
+
+def test_glb_holds_linear_colors_and_valid_bounds(tmp_path: Path) -> None:
+    sphere = ball(2)
+    write_glb(tmp_path / "m.glb", sphere, vertex_normals(sphere))
+    raw = (tmp_path / "m.glb").read_bytes()
+    magic, version, length = struct.unpack("<4sII", raw[:12])
+    assert (magic, version, length) == (b"glTF", 2, len(raw))
+    size = struct.unpack("<I", raw[12:16])[0]
+    tree = json.loads(raw[20 : 20 + size])
+    blob = raw[20 + size + 8 :]
+    assert tree["buffers"][0]["byteLength"] == len(blob)
+
+    def read(accessor: int, dtype: str, width: int) -> np.ndarray:
+        view = tree["bufferViews"][tree["accessors"][accessor]["bufferView"]]
+        data = blob[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
+        return np.frombuffer(data, dtype).reshape(-1, width)
+
+    primitive = tree["meshes"][0]["primitives"][0]
+    position = primitive["attributes"]["POSITION"]
+    points = read(position, "<f4", 3)
+    np.testing.assert_allclose(tree["accessors"][position]["min"], points.min(axis=0))
+    np.testing.assert_allclose(tree["accessors"][position]["max"], points.max(axis=0))
+    colors = read(primitive["attributes"]["COLOR_0"], "<u2", 4) / 65535
+    np.testing.assert_allclose(colors[:, :3], linear_from_srgb(sphere.colors), atol=1e-5)
+    assert (colors[:, 3] == 1).all()
+    np.testing.assert_array_equal(read(primitive["indices"], "<u4", 3), sphere.faces)
+
+
+def test_srgb_to_linear_at_known_values() -> None:
+    found = linear_from_srgb(np.array([[0, 10, 128], [188, 255, 55]], np.uint8))
+    np.testing.assert_allclose(found[0], [0.0, 0.003035, 0.215861], atol=1e-6)
+    np.testing.assert_allclose(found[1], [0.502886, 1.0, 0.038204], atol=1e-6)
+
+
+def test_decimation_keeps_shape_and_colors_within_its_budget() -> None:
+    sphere = ball(5)
+    light = decimate(sphere, 2000)
+    assert len(light.faces) <= 2000
+    np.testing.assert_allclose(np.linalg.norm(light.vertices_world, axis=1), 1.0, atol=0.01)
+    assert light.colors is not None
+    expected = (light.vertices_world + 1) * 127.5
+    assert np.abs(light.colors - expected).max() < 12
+    assert decimate(sphere, 10**6) is sphere

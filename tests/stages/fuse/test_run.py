@@ -1,0 +1,216 @@
+"""The whole stage on shapes with a formula, in one, two and four blocks: closed, in place, coloured, cleaned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from pipeline import scene
+from pipeline.errors import QuoinError
+from pipeline.lattice import BrickBox, Lattice
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.fuse.blend import bricks_to_march
+from stages.fuse.config import FuseConfig
+from stages.fuse.files import read_ply
+from stages.fuse.mesh import edge_counts
+from stages.fuse.run import extract_patch, read_sources, run
+from stages.fuse.surface import edge_keys_of, to_mesh, torn_edges
+from tests import synthetic
+
+B = 8
+N = 4  # bricks a side
+VOXEL = 2.8 / (N * B)
+LATTICE = Lattice((-1.4, -1.4, -1.4), VOXEL, B)
+BOX = BrickBox((0, 0, 0), (N, N, N))
+
+
+def surface_of(tmp_path: Path, sdfs: list[synthetic.Sdf], halo: int = 1) -> tuple[trimesh.Trimesh, int]:
+    """The raw welded surface of blocks with the given SDFs, in the world, and its torn edges."""
+    run = synthetic.make_run(tmp_path, "ingest", "pose")
+    partition = synthetic.write_blocks(run, LATTICE, synthetic.split_box(BOX, len(sdfs), halo), sdfs)
+    sources = read_sources(run, partition, 64)
+    bricks = bricks_to_march(sources)
+    keys = edge_keys_of(sources, B)
+    patch = extract_patch(run, sources, bricks, keys, B, Reporter())
+    mesh = to_mesh(patch, keys, LATTICE)
+    return trimesh.Trimesh(mesh.vertices_world, mesh.faces, process=False), torn_edges(patch, keys, bricks, B)
+
+
+def assert_seamless(mesh: trimesh.Trimesh) -> None:
+    assert mesh.is_watertight
+    assert mesh.is_winding_consistent
+    assert len(np.unique(mesh.vertices, axis=0)) == len(mesh.vertices)
+    assert (edge_counts(np.asarray(mesh.faces))[1] == 2).all()
+
+
+SHAPES = {
+    "sphere": (synthetic.sphere(1.0, (0.03, -0.02, 0.01)), 2),
+    "torus": (synthetic.torus(0.85, 0.33), 0),
+    "boxes": (synthetic.boxes(((-0.2, 0.1, -0.1), (0.61, 0.52, 0.73)), ((0.4, 0.2, 0.3), (0.52, 0.41, 0.33))), 2),
+}
+
+
+@pytest.mark.parametrize("n_blocks", [1, 2, 4])
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_closed_shapes_come_out_closed_and_in_place(tmp_path: Path, shape: str, n_blocks: int) -> None:
+    truth, euler = SHAPES[shape]
+    mesh, torn = surface_of(tmp_path, [truth] * n_blocks)
+    assert_seamless(mesh)
+    assert torn == 0
+    assert mesh.euler_number == euler
+    assert mesh.volume > 0
+    error = np.abs(truth(np.asarray(mesh.vertices))) / VOXEL
+    assert (np.quantile(error, 0.8) if shape == "boxes" else error.max()) < 0.05  # a grid cuts the corners of boxes
+
+
+@pytest.mark.parametrize("n_blocks", [2, 4])
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_blocks_that_disagree_still_make_one_closed_surface(tmp_path: Path, shape: str, n_blocks: int) -> None:
+    truth, _ = SHAPES[shape]
+    sdfs = [synthetic.wavy(truth, 0.8 * VOXEL, 0.9, seed) for seed in range(n_blocks)]
+    mesh, torn = surface_of(tmp_path, sdfs)
+    assert_seamless(mesh)
+    assert torn == 0
+    error = np.abs(truth(np.asarray(mesh.vertices))) / VOXEL
+    assert np.quantile(error, 0.95) < 0.85
+
+
+def test_the_blend_has_no_step_between_blocks(tmp_path: Path) -> None:
+    # the right block sees the same ball a voxel larger: the radius must pass smoothly from one to the other
+    small, large = synthetic.sphere(1.0), synthetic.sphere(1.0 + VOXEL)
+    mesh, _ = surface_of(tmp_path, [small, large])
+    points = np.asarray(mesh.vertices)
+    grown = (np.linalg.norm(points, axis=1) - 1.0) / VOXEL
+    edges = mesh.edges_unique
+    assert np.abs(grown[edges[:, 0]] - grown[edges[:, 1]]).max() < 0.25
+    width = B * VOXEL
+    assert np.abs(grown[points[:, 0] < -width]).max() < 0.05
+    assert np.abs(grown[points[:, 0] > width] - 1).max() < 0.05
+
+
+def test_a_plane_ends_at_the_lattice_and_nowhere_else(tmp_path: Path) -> None:
+    mesh, torn = surface_of(tmp_path, [synthetic.wavy(synthetic.plane(0.21), 0.5 * VOXEL, 1.0, s) for s in range(4)])
+    assert torn == 0
+    ends, count = edge_counts(np.asarray(mesh.faces))
+    rim = np.asarray(mesh.vertices)[np.unique(ends[count == 1])]
+    outer = 1.4 + B * VOXEL  # core and halo
+    np.testing.assert_allclose(np.abs(rim[:, :2]).max(axis=1), outer, atol=1e-6)
+    assert (count <= 2).all()
+
+
+def test_blocks_that_contradict_each_other_are_closed_off(tmp_path: Path) -> None:
+    mesh, torn = surface_of(tmp_path, [synthetic.plane(-0.9), synthetic.plane(0.9)])
+    assert torn == 0
+    ends, count = edge_counts(np.asarray(mesh.faces))
+    rim = np.asarray(mesh.vertices)[np.unique(ends[count == 1])]
+    np.testing.assert_allclose(np.abs(rim[:, :2]).max(axis=1), 1.4 + B * VOXEL, atol=1e-6)
+
+
+def test_a_torn_surface_is_noticed(tmp_path: Path) -> None:
+    run_ = synthetic.make_run(tmp_path, "ingest", "pose")
+    partition = synthetic.write_blocks(run_, LATTICE, synthetic.split_box(BOX, 1), [synthetic.sphere(1.0)])
+    sources = read_sources(run_, partition, 64)
+    bricks = bricks_to_march(sources)
+    keys = edge_keys_of(sources, B)
+    patch = extract_patch(run_, sources, bricks, keys, B, Reporter())
+    assert torn_edges(patch, keys, bricks, B) == 0
+    # a brick that was known but not marched leaves a hole with a border between known bricks
+    holed = extract_patch(run_, sources, bricks[1:], keys, B, Reporter())
+    assert torn_edges(holed, keys, bricks, B) > 0
+    assert torn_edges(holed, keys, bricks[1:], B) == 0
+
+
+# -- the stage -------------------------------------------------------------------------------------------------------
+
+
+def albedo(points: np.ndarray) -> np.ndarray:
+    return 127 + 70 * np.sin(3 * points)
+
+
+def make_scene(tmp_path: Path, sdfs: list[synthetic.Sdf], *, heights: tuple[float, ...] = (-2.0, 0.0, 2.0)) -> Run:
+    """A ball of radius 1, photos of it from rings at the given heights at changing exposure, blocks trained."""
+    run = synthetic.make_run(tmp_path, "ingest", "pose")
+    rings = [synthetic.ring_of_cameras(6, 3.5, h) for h in heights]
+    posed = synthetic.posed_points(np.concatenate(rings), synthetic.sphere_points(600), synthetic.faces_camera)
+    scene.write_posed(run, posed)
+    rng = np.random.default_rng(0)
+    for i in range(len(posed)):
+        gain = np.exp(rng.normal(0, 0.1, 3))
+        photo = synthetic.sphere_photo(posed, i, 1.0, lambda p, gain=gain: albedo(p) * gain)
+        scene.write_photo(run, i, synthetic.pyramid(photo), np.full(photo.shape[:2], 255, np.uint8))
+    synthetic.write_blocks(run, LATTICE, synthetic.split_box(BOX, len(sdfs)), sdfs)
+    return run
+
+
+def test_a_ball_comes_out_whole_and_in_its_colours(tmp_path: Path) -> None:
+    made = make_scene(tmp_path, [synthetic.sphere(1.0)] * 2, heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
+    result = run(made, FuseConfig(), Reporter())
+    assert result.n_components == 1
+    assert result.n_boundary_edges == result.n_torn_edges == 0
+    assert result.n_faces == result.n_raw_faces
+    assert result.area_m2 == pytest.approx(4 * np.pi, rel=0.01)
+    assert result.largest_component_share == pytest.approx(1.0)
+    mesh = read_ply(made.path / "mesh.ply")
+    assert len(mesh.faces) == result.n_faces
+    assert len(mesh.vertices_world) == result.n_vertices
+    assert mesh.colors is not None
+    # colours are right up to the exposure of the whole collection
+    ratio = mesh.colors / albedo(mesh.vertices_world)
+    np.testing.assert_allclose(ratio / np.median(ratio, axis=0), 1.0, atol=0.12)
+    np.testing.assert_allclose(np.median(ratio, axis=0), 1.0, atol=0.1)
+    light = trimesh.load(made.path / "mesh.glb")
+    assert sum(len(g.faces) for g in light.geometry.values()) == result.glb_faces <= 300_000
+
+
+def test_what_no_photo_sees_and_islands_are_dropped(tmp_path: Path) -> None:
+    ball = synthetic.sphere(1.0)
+    inside, floater = synthetic.sphere(0.4), synthetic.sphere(0.05, (0.0, 0.0, 1.25))
+
+    def sdf(p: np.ndarray) -> np.ndarray:
+        hollow = np.maximum(ball(p), -inside(p))  # a hollow that nobody can look into
+        return np.minimum(hollow, floater(p))
+
+    made = make_scene(tmp_path, [sdf])
+    result = run(made, FuseConfig(island_diameter=0.1), Reporter())
+    points = read_ply(made.path / "mesh.ply").vertices_world
+    radius = np.linalg.norm(points, axis=1)
+    assert np.abs(radius - 1).max() < 0.1
+    assert result.dropped_unseen_faces > 500
+    assert result.dropped_island_faces == 8
+
+
+def test_the_unseen_side_is_cut_off(tmp_path: Path) -> None:
+    made = make_scene(tmp_path, [synthetic.sphere(1.0)], heights=(4.0,))
+    result = run(made, FuseConfig(), Reporter())
+    points = read_ply(made.path / "mesh.ply").vertices_world
+    assert points[:, 2].max() > 0.99
+    assert points[:, 2].min() > -0.9
+    assert result.n_boundary_edges > 20
+    assert result.n_torn_edges == 0
+
+
+def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:
+    made = make_scene(tmp_path, [synthetic.wavy(synthetic.sphere(1.0), 0.3 * VOXEL, 0.8, s) for s in range(2)])
+    run(made, FuseConfig(), Reporter())
+    first = [(made.path / name).read_bytes() for name in ("mesh.ply", "mesh.glb")]
+    made.invalidate("fuse")
+    run(made, FuseConfig(cache_bricks=27), Reporter())
+    assert [(made.path / name).read_bytes() for name in ("mesh.ply", "mesh.glb")] == first
+
+
+def test_no_surface_is_one_clear_sentence(tmp_path: Path) -> None:
+    made = make_scene(tmp_path, [lambda p: np.ones(p.shape[:-1])] * 2, heights=(0.0,))
+    with pytest.raises(QuoinError, match="no SDF sign change in any of 2 blocks"):
+        run(made, FuseConfig(), Reporter())
+    assert made.manifest("fuse") is None
+    assert not (made.path / "mesh.ply").exists()
+
+
+def test_a_surface_that_nobody_sees_is_one_clear_sentence(tmp_path: Path) -> None:
+    made = make_scene(tmp_path, [lambda p: -synthetic.sphere(0.3)(p)], heights=(-1.0, 1.0))  # a hollow in the solid
+    with pytest.raises(QuoinError, match="There is no surface that 3 photos see"):
+        run(made, FuseConfig(), Reporter())

@@ -1,0 +1,96 @@
+"""What a photo sees: a ball hides its back, a wall hides what is behind it, masks hide what they cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from pipeline.cameras import look_at
+from stages.fuse.visibility import cast_scenes, depth_map, make_view, seen
+
+SIZE = np.array([96, 72])
+INTRINSICS = np.array([80.0, 80.0, 48.0, 36.0])
+
+
+def view_from(center: list[float], edge_px: int = 96, middle: tuple[float, float, float] = (0, 0, 0)):
+    pose = look_at(np.array(center) + np.array(middle), np.array(middle, float))
+    return make_view(pose, INTRINSICS, SIZE, edge_px, np.array(middle, float))
+
+
+def ball(subdivisions: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    found = trimesh.creation.icosphere(subdivisions=subdivisions)
+    return np.asarray(found.vertices, np.float32), np.asarray(found.faces)
+
+
+@pytest.mark.parametrize("max_faces", [10**6, 700])
+@pytest.mark.parametrize("edge_px", [96, 48])
+def test_depth_of_a_ball_is_that_of_the_formula(max_faces: int, edge_px: int) -> None:
+    vertices, faces = ball(5)
+    view = view_from([4.0, 0.0, 0.0], edge_px)
+    depth = depth_map(cast_scenes(vertices, faces, max_faces), view)
+    assert depth.shape == (view.height, view.width) == (72 * edge_px // 96, edge_px)
+    xs = (np.arange(view.width) + 0.5 - view.intrinsics[2]) / view.intrinsics[0]
+    ys = (np.arange(view.height) + 0.5 - view.intrinsics[3]) / view.intrinsics[1]
+    square = xs[None] ** 2 + ys[:, None] ** 2 + 1
+    root = 16 - 15 * square  # |z d - c|² = 1 along z
+    expected = np.where(root > 0, (4 - np.sqrt(np.maximum(root, 0))) / square, np.inf)
+    clear = np.abs(root) > 0.05
+    np.testing.assert_array_equal(np.isinf(depth[clear]), np.isinf(expected[clear]))
+    hit = clear & np.isfinite(expected)
+    np.testing.assert_allclose(depth[hit], expected[hit], atol=3e-3)
+
+
+def test_a_ball_shows_its_front_only() -> None:
+    vertices, faces = ball()
+    view = view_from([4.0, 0.0, 0.0])
+    found = seen(
+        view,
+        depth_map(cast_scenes(vertices, faces, 10**6), view),
+        None,
+        vertices,
+        vertices,
+        tolerance=0.02,
+        min_cosine=0.1,
+    )
+    to_camera = np.array([4.0, 0, 0]) - vertices
+    cosine = np.einsum("ij,ij->i", vertices, to_camera) / np.linalg.norm(to_camera, axis=1)
+    assert set(found.vertex) <= set(np.flatnonzero(cosine > 0.1))
+    assert set(found.vertex) >= set(np.flatnonzero(cosine > 0.15))
+    np.testing.assert_allclose(found.cosine, cosine[found.vertex], atol=1e-5)
+    np.testing.assert_allclose(found.depth, 4 - vertices[found.vertex, 0], atol=1e-5)
+
+
+def test_a_wall_hides_what_is_behind_it_and_a_mask_what_it_covers() -> None:
+    ys, zs = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-0.8, 0.8, 21))
+    back = np.stack([np.zeros(ys.size), ys.ravel(), zs.ravel()], axis=1).astype(np.float32)
+    wall = np.array([[1, 0, -2], [1, 3, -2], [1, 3, 2], [1, 0, 2]], np.float32)  # hides y > 0
+    scenes = cast_scenes(wall, np.array([[0, 1, 2], [0, 2, 3]]), 10)
+    view = view_from([4.0, 0.0, 0.0])
+    normals = np.tile(np.array([[1, 0, 0]], np.float32), (len(back), 1))
+    found = seen(view, depth_map(scenes, view), None, back, normals, tolerance=0.05, min_cosine=0.1)
+    assert (back[found.vertex, 1] < 0.1).all()
+    assert set(found.vertex) >= set(np.flatnonzero(back[:, 1] < -0.1))
+    mask = np.zeros((36, 48), np.uint8)
+    mask[:18] = 255  # the upper half of the photo
+    upper = seen(view, depth_map(scenes, view), mask, back, normals, tolerance=0.05, min_cosine=0.1)
+    assert set(upper.vertex) == {v for v in found.vertex if back[v, 2] > 0}
+
+
+def test_nothing_is_seen_behind_the_camera_or_beside_the_picture() -> None:
+    points = np.array([[9, 0, 0], [0, 30, 0], [0, 0, 0]], np.float32)
+    normals = np.array([[-1, 0, 0], [1, 0, 0], [1, 0, 0]], np.float32)
+    view = view_from([4.0, 0.0, 0.0])
+    nothing_in_the_way = np.full((72, 96), np.inf, np.float32)
+    found = seen(view, nothing_in_the_way, None, points, normals, tolerance=0.05, min_cosine=0.1)
+    assert found.vertex.tolist() == [2]
+    np.testing.assert_allclose(found.place, [[0.5, 0.5]], atol=1e-6)
+
+
+def test_a_view_far_from_the_origin_is_moved_without_loss() -> None:
+    vertices, faces = ball(3)
+    here, there = view_from([4.0, 1.0, 0.5]), view_from([4.0, 1.0, 0.5], middle=(4e5, 5e6, 100.0))
+    scenes = cast_scenes(vertices, faces, 10**6)
+    a, b = depth_map(scenes, here), depth_map(scenes, there)
+    np.testing.assert_array_equal(np.isinf(a), np.isinf(b))
+    np.testing.assert_allclose(a[np.isfinite(a)], b[np.isfinite(a)], atol=1e-4)
