@@ -1,0 +1,1 @@
+"""What quoin claims, and the commands that measure it."""

@@ -1,0 +1,107 @@
+"""``python -m benchmarks [CASE …]``: measure, print, and keep the numbers in benchmarks/results/<case>.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import ROOT, Measured, circumstances, quoin
+
+DATA = ROOT.parent / "shared" / "data"
+RESULTS = Path(__file__).parent / "results"
+
+Numbers = dict[str, Any]
+
+
+def help_(out: Path) -> tuple[Measured, Numbers]:
+    """The least of five, as what else the machine does only adds."""
+    runs = [quoin("--help") for _ in range(5)]
+    return runs[0], {"seconds_least_of_5": min(run.seconds for run in runs)}
+
+
+def demo(out: Path) -> tuple[Measured, Numbers]:
+    measured = quoin("demo", "--out", out)
+    return measured, {**stages(out / "run"), "evaluation": read(out / "run" / "evaluation.json")}
+
+
+def poses(photos: Path, truth: Path) -> Callable[[Path], tuple[Measured, Numbers]]:
+    """Poses alone, compared with measured cameras."""
+
+    def case(out: Path) -> tuple[Measured, Numbers]:
+        from pipeline import scene
+        from pipeline.run import Run
+        from stages.evaluate.align import align
+        from stages.evaluate.cameras import read_cameras
+
+        measured = quoin("plan", photos, "--out", out)
+        posed = scene.read_posed(Run.open(out))
+        _, errors, _ = align(posed.names, posed.cam_from_world, read_cameras(truth), seed=0)
+        return measured, {**stages(out), "poses": errors.model_dump()}
+
+    return case
+
+
+def reconstruction(photos: Path) -> Callable[[Path], tuple[Measured, Numbers]]:
+    """The whole way, at the defaults."""
+
+    def case(out: Path) -> tuple[Measured, Numbers]:
+        return quoin("reconstruct", photos, "--out", out), stages(out)
+
+    return case
+
+
+CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  # what it needs, how it is measured
+    "help": (ROOT, help_),
+    "demo": (ROOT, demo),
+    "fountain": (
+        DATA / "strecha_fountain_p11",
+        poses(DATA / "strecha_fountain_p11" / "images", DATA / "strecha_fountain_p11" / "gt_dense_cameras"),
+    ),
+    "castle": (
+        DATA / "strecha_castle_p30",
+        poses(DATA / "strecha_castle_p30" / "images", DATA / "strecha_castle_p30" / "gt_dense_cameras"),
+    ),
+    "sceaux": (DATA / "sceaux_castle", reconstruction(DATA / "sceaux_castle" / "images")),
+    "bundler_et": (DATA / "bundler_et", reconstruction(DATA / "bundler_et")),
+    "liberty": (DATA / "statue_of_liberty", reconstruction(DATA / "statue_of_liberty" / "images")),
+}
+
+
+def stages(run: Path) -> Numbers:
+    """What every committed stage returned, and how long it took."""
+    manifests = read(run / "run.json").get("manifests", {})
+    return {"stages": {name: {"seconds": m["seconds"], **m["result"]} for name, m in manifests.items()}}
+
+
+def read(path: Path) -> Numbers:
+    return json.loads(path.read_bytes()) if path.exists() else {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(CASES)}; all where none is named")
+    parser.add_argument("--keep", type=Path, help="folder for the runs; a temporary one where not given")
+    given = parser.parse_args()
+    if unknown := set(given.cases) - set(CASES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in given.cases or CASES:
+            needs, case = CASES[name]
+            if not needs.exists():
+                print(f"{name}: skipped, {needs} is absent")
+                continue
+            measured, numbers = case((given.keep or Path(scratch)) / name)
+            result = {"case": name, **asdict(measured), **circumstances(), **numbers}
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            peak_gib = measured.peak_memory_bytes / 2**30
+            print(f"{name}: exit {measured.exit_status}, {measured.seconds:.1f} s, {peak_gib:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Run a command and measure it: wall seconds, exit status, and the peak memory of all its processes together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+SAMPLE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One command, run once."""
+
+    command: str
+    exit_status: int
+    seconds: float
+    peak_memory_bytes: int  # largest sum of proportional set sizes seen, a sample every quarter of a second
+
+
+def quoin(*arguments: str | Path) -> Measured:
+    """Run ``quoin arguments`` of this checkout; its output goes where ours goes."""
+    words = [str(argument) for argument in arguments]
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], cwd=ROOT, stdin=subprocess.DEVNULL)
+    peak = _Peak(process.pid)
+    peak.start()
+    status = process.wait()
+    seconds = time.monotonic() - began
+    peak.stop()
+    return Measured(" ".join(["quoin", *words]), status, round(seconds, 2), peak.bytes)
+
+
+def circumstances() -> dict[str, Any]:
+    """Machine, versions and commit: what a number means nothing without."""
+    from importlib.metadata import version
+
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
+    return {
+        "commit": commit.stdout.strip() + ("+" if dirty.strip() else ""),  # +: with changes not committed
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {_memory_gib():.0f} GiB",
+        "gpu": _gpu(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "pycolmap", "numpy")},
+    }
+
+
+class _Peak(threading.Thread):
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.bytes, self._pid, self._stopped = 0, pid, threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(SAMPLE_SECONDS):
+            self.bytes = max(self.bytes, sum(map(_memory_bytes, _tree(self._pid))))
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+
+def _tree(pid: int) -> list[int]:
+    """The process and all its descendants; a child belongs to the thread that started it."""
+    children: list[str] = []
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            children += (thread / "children").read_text().split()
+    except OSError:  # it has just ended
+        return []
+    return [pid, *(descendant for child in children for descendant in _tree(int(child)))]
+
+
+def _memory_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
