@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cluster.executor import Executor, Job
 from pipeline import scene
 from pipeline.config import digest
@@ -33,7 +35,7 @@ def train_blocks(run: Run, config: TrainConfig, executor: Executor, report: Repo
 
 def block_key(run: Run, config: TrainConfig, block: scene.Block) -> str:
     """Content hash that decides whether a block must be trained again."""
-    photos = [block.photo_index.tolist(), block.photo_weight.tolist()]
+    photos = [np.asarray(block.photo_index).tolist(), np.asarray(block.photo_weight).tolist()]
     box = [block.core.low, block.core.high, block.halo_bricks]
     return digest([run.key("train", config, NEEDS, VERSION), block.id, box, photos])
 

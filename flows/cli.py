@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from flows.failure import catch_sigterm, sentences
+from flows.failure import catch_sigterm, leave, sentences
 from pipeline import __version__
 from pipeline.errors import QuoinError
 
@@ -29,9 +29,10 @@ app = App(
 )
 
 Flag = Parameter(negative="")
+WHAT, HOW = Group("What to make", sort_key=1), Group("How to run", sort_key=2)
 
 
-@Parameter(name="*", group=Group("What to make", sort_key=1))
+@Parameter(name="*", group=WHAT)
 @dataclass(frozen=True)
 class What:
     """What a user may turn about the result."""
@@ -55,9 +56,30 @@ class What:
         return load_settings(self.preset, [*chosen, *self.set])
 
 
-@Parameter(name="*", group=Group("How to run", sort_key=2))
+@Parameter(name="*", group=HOW)
 @dataclass(frozen=True)
-class How:
+class Shown:
+    """What is shown of the work."""
+
+    json: Annotated[bool, Flag] = False
+    "progress as JSON lines on standard output"
+    quiet: Annotated[bool, Parameter(negative="", alias="-q")] = False
+    "only warnings and errors"
+
+    @contextmanager
+    def reporter(self, run: Run) -> Iterator[Reporter]:
+        """A reporter that shows and keeps what happens in ``run``; what is raised meanwhile ends the command."""
+        from flows.session import reporting
+        from flows.terminal import Show, display
+
+        show: Show = "json" if self.json else "quiet" if self.quiet else "auto"
+        with sentences(run.path), display(show) as sink, reporting(run, sink) as report:
+            yield report
+
+
+@Parameter(name="*", group=HOW)
+@dataclass(frozen=True)
+class How(Shown):
     """Where the work runs and what is shown of it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -70,10 +92,6 @@ class How:
     "auto: Prefect where PREFECT_API_URL names a server that answers"
     force: str | None = None
     "redo this stage and all that comes of it"
-    json: Annotated[bool, Flag] = False
-    "progress as JSON lines on standard output"
-    quiet: Annotated[bool, Parameter(negative="", alias="-q")] = False
-    "only warnings and errors"
 
     def work(self, run: Run, settings: Settings, *, last: str = "report") -> None:
         """Reconstruct up to stage ``last``."""
@@ -81,20 +99,10 @@ class How:
         from flows.reconstruct import redo_from
         from flows.session import make_executor
 
-        with self.shown(run) as report:
+        with self.reporter(run) as report:
             if self.force:
                 redo_from(run, self.force)
             go(self.engine, run, settings, make_executor(self.executor, self.device, self.address), report, last=last)
-
-    @contextmanager
-    def shown(self, run: Run) -> Iterator[Reporter]:
-        """A reporter that shows and keeps what happens in ``run``."""
-        from flows.session import reporting
-        from flows.terminal import Show, display
-
-        show: Show = "json" if self.json else "quiet" if self.quiet else "auto"
-        with sentences(run.path), display(show) as sink, reporting(run, sink) as report:
-            yield report
 
     def check(self) -> None:
         """Refuse what is mistyped before anything is made."""
@@ -171,6 +179,77 @@ def plan(target: Path, /, *, out: Path | None = None, what: What = What(), how: 
 
 
 @app.command(sort_key=4)
+def evaluate(
+    run: Path,
+    /,
+    *,
+    truth: Path,
+    cameras: Path | None = None,
+    distance: Annotated[tuple[float, ...], Flag] = (),
+    shown: Shown = Shown(),
+) -> None:
+    """Compare a run with a known surface: precision, recall, F, Chamfer, pose errors.
+
+    Parameters
+    ----------
+    run
+        folder of the run
+    truth
+        mesh or points (PLY, OBJ, ...)
+    cameras
+        reference cameras in the frame of the truth (transforms.json, a COLMAP model, .camera files, or a CSV of
+        name,x,y,z); without them, those the run was given with --poses
+    distance
+        where F is measured, in the truth's unit; 0.25, 0.5 and 1 % of its diagonal where not given; may be repeated
+    """
+    from flows.evaluate import evaluate_run
+    from flows.session import resumed
+
+    with resumed(run) as opened, shown.reporter(opened) as report:
+        evaluate_run(opened, truth, cameras, distance, report)
+
+
+@app.command(sort_key=5)
+def export(run: Path, /, *, format: str, out: Path | None = None, shown: Shown = Shown()) -> None:
+    """Write a run's mesh or cameras for other programs.
+
+    Parameters
+    ----------
+    run
+        folder of the run
+    format
+        ply, glb, obj, colmap or nerfstudio
+    out
+        file or folder to write; in the run's folder exports/ where not given
+    """
+    from flows.session import resumed
+    from stages.export.run import export as write
+
+    with resumed(run) as opened, shown.reporter(opened) as report:
+        print(write(opened, format, out or _export_path(opened, format), report).path)  # type: ignore[arg-type]
+
+
+@app.command(sort_key=6)
+def view(run: Path, /) -> None:
+    """Open a run's report in the browser: cameras, points, pictures, the mesh to turn around.
+
+    Parameters
+    ----------
+    run
+        folder of the run
+    """
+    import webbrowser
+
+    from pipeline.run import Run
+
+    page = Run.open(run).path / "report.html"
+    if not page.exists():
+        raise QuoinError("This run has no report yet", where=page, do=f"run quoin resume {run}")
+    print(page)
+    webbrowser.open(page.as_uri())
+
+
+@app.command(sort_key=7)
 def demo(
     *,
     out: Path = Path("runs/demo"),
@@ -229,7 +308,7 @@ def ui(*, port: int = 4200) -> int:
 def main() -> None:
     """Entry point of the command ``quoin``."""
     catch_sigterm()
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
@@ -246,6 +325,12 @@ def run(arguments: list[str]) -> int:
 
 def _default_out(photos: Path) -> Path:
     return Path("runs") / (photos.absolute().name or "photos")
+
+
+def _export_path(run: Run, format: str) -> Path:
+    from stages.export.config import MESH_FORMATS
+
+    return run.path / "exports" / (f"{run.path.name}.{format}" if format in MESH_FORMATS else format)
 
 
 def _quoted(path: Path) -> str:

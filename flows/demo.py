@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.evaluate import evaluate_run
 from flows.session import started
 from flows.summary import print_summary
 from pipeline.config import build, digest
@@ -29,7 +30,8 @@ def run_demo(out: Path, n_photos: int, size: tuple[int, int], what: What, how: H
         truth = collect(run, collection, config, what.seed, how)
         how.work(run, settings)
         print_summary(run, quiet=how.quiet or how.json)
-        score(run, truth, how)
+        with how.reporter(run) as report:
+            evaluate_run(run, Path(truth.mesh), Path(truth.cameras), (), report)
 
 
 def collect(run: Run, folder: Path, config: DemoConfig, seed: int, how: How) -> DemoTruth:
@@ -42,14 +44,7 @@ def collect(run: Run, folder: Path, config: DemoConfig, seed: int, how: How) -> 
         return DemoTruth.model_validate_json(facts.read_bytes())
     for stale in (folder / "photos").glob("*"):
         stale.unlink()
-    with how.shown(run) as report:
+    with how.reporter(run) as report:
         truth = generate(folder, config, seed, report)
     write_atomic(stamp, key.encode())
     return truth
-
-
-def score(run: Run, truth: DemoTruth, how: How) -> None:
-    """Evaluate the run against the truth and print it."""
-    from flows.evaluate import evaluate_and_print
-
-    evaluate_and_print(run, Path(truth.mesh), Path(truth.cameras), how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Literal
 
@@ -15,12 +16,26 @@ from pipeline.run import Run
 
 Engine = Literal["auto", "direct", "prefect"]
 
+# For Prefect inside our command line, where not set otherwise: our own display instead of its log lines, and little
+# patience with a server that has gone away (five retries, by default, wait for more than a minute at every call).
+PREFECT_DEFAULTS = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_CLIENT_MAX_RETRIES": "1",
+    "PREFECT_API_REQUEST_TIMEOUT": "10",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
 
 def go(
     engine: Engine, run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str = "report"
 ) -> None:
     """Reconstruct up to stage ``last`` with the engine; ``auto``: Prefect where its server answers."""
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
     if use_prefect(engine, report):
+        logging.raiseExceptions = False  # a log line that cannot be delivered is not worth one on the screen
         from flows.prefect_flow import reconstruct_in_prefect
 
         reconstruct_in_prefect(run, settings, executor, report, last=last)

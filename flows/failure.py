@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from typing import NoReturn
 
 from pipeline.errors import PartialResult, QuoinError
 
+PATIENCE_SECONDS = 5.0
 CRASHED, REFUSED, PARTIAL, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 
@@ -68,3 +71,13 @@ def raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
 def catch_sigterm() -> None:
     """From here on SIGTERM raises Terminated in the main thread."""
     signal.signal(signal.SIGTERM, raise_terminated)
+
+
+def leave(status: int) -> NoReturn:
+    """Exit; Prefect's threads, which try for minutes to reach a server that is gone, get a few seconds."""
+    if "prefect" in sys.modules:
+        sys.stdout.flush()
+        deadline = threading.Timer(PATIENCE_SECONDS, os._exit, [status])
+        deadline.daemon = True
+        deadline.start()
+    sys.exit(status)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
 from cluster.executor import Device, Executor
 from flows.artifacts import ArtifactSink, prefect_sender
+from flows.failure import Terminated
 from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
 from flows.settings import Settings, load_settings
@@ -50,10 +53,12 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
     try:
         reconstruct_here(str(run.photos), str(run.path))
         return
+    except TerminationSignal:  # Prefect has its own SIGTERM handler while a flow runs
+        raise Terminated from None
     except Exception as error:
         if errors:
             raise errors[-1] from None
-        report.log("run", f"Prefect failed ({type(error).__name__}: {error}): going on without it", level="warning")
+        report.log("run", f"Prefect is gone ({type(error).__name__}: {error}), the run is not", level="warning")
     reconstruct(run, settings, executor, report, last=last)
 
 
@@ -62,7 +67,7 @@ def _stages_as_tasks(
 ) -> None:
     """The composition inside a flow run."""
     logger = get_run_logger()
-    flow_run_id = flow_run.get_id()
+    flow_run_id = UUID(flow_run.get_id())
 
     def log(name: str, message: str, level: str) -> None:
         (logger.warning if level == "warning" else logger.info)("%s: %s", name, message)
@@ -78,6 +83,7 @@ def _stages_as_tasks(
 
         stage_task(str(run.path))
 
+    report.log("run", f"shown at {flow_run.get_flow_run_ui_url() or flow_run_id}")
     sink = ArtifactSink(prefect_sender(flow_run_id), log)
     try:
         reconstruct(run, settings, executor, Reporter(report.emit, sink), last=last, perform=perform_as_task)

@@ -11,6 +11,7 @@ from cluster.blocks import train_blocks
 from cluster.executor import Executor
 from flows.settings import STAGES, Settings
 from pipeline.config import StageResult
+from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
 
@@ -34,12 +35,30 @@ def reconstruct(
     last: str = "report",
     perform: Perform = perform,
 ) -> None:
-    """Every stage in order up to ``last``; each commits, so that a run that is stopped goes on where it was."""
+    """Every stage in order up to ``last``; each commits, so that a run that is stopped goes on where it was.
+
+    Where a stage refuses, the report is written of what is known by then, and says why.
+    """
     stages = STAGES[: STAGES.index(last) + 1]
     with report.task("run", total=len(stages), unit="stages") as advance:
         for done, stage in enumerate(stages):
-            perform(stage, run, settings, executor, report)
+            try:
+                perform(stage, run, settings, executor, report)
+            except QuoinError:
+                if run.manifest("ingest"):
+                    write_report(run, settings, report)
+                raise
             advance(done + 1)
+
+
+def write_report(run: Run, settings: Settings, report: Reporter) -> None:
+    """The report of a run that cannot be finished: unused photos and why, what was posed, the blocks that are there."""
+    from stages.report.run import write
+
+    try:
+        report.log("report", f"what is known so far is in {write(run, settings.report, report).path}")
+    except Exception as error:  # the reason the run stopped matters more
+        report.log("report", f"no report could be written: {error}", level="warning")
 
 
 def redo_from(run: Run, stage: str) -> None:

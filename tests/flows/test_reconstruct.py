@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-ALL = ["ingest", "pose", "partition", "train/b1", "train/b0", "fuse", "report"]  # the costlier block first
+ALL = ["ingest", "pose", "partition", "priors", "train/b1", "train/b0", "fuse", "report"]  # the costlier block first
 ARGUMENTS = ("reconstruct", "photos", "--out", "run")
 
 
@@ -17,10 +17,10 @@ def test_committed_stages_are_kept_and_a_change_redoes_only_what_stands_on_it(qu
     assert reconstruct().returncode == 0
     assert quoin.began() == []
     assert reconstruct("--set", "partition.value=1").returncode == 0
-    assert quoin.began() == ALL[2:]
+    assert quoin.began() == [stage for stage in ALL[2:] if stage != "priors"], "priors do not stand on the partition"
     assert quoin.manifests()["partition"]["result"] == {"value": 1}
     assert quoin("resume", "run", "--force", "train").returncode == 0
-    assert quoin.began() == ALL[3:]
+    assert quoin.began() == ALL[4:]
     assert quoin.manifests()["partition"]["result"] == {"value": 1}, "resume keeps the run's settings"
 
 
@@ -69,6 +69,7 @@ def test_a_refusal_is_one_sentence_and_a_mistake_of_ours_leaves_its_traceback_in
     refused = reconstruct("-q", FAKE_FAIL="pose")
     assert refused.returncode == 2
     assert refused.stderr == "Nothing fits ('pose'). Take more photos.\n"
+    assert (quoin.run / "report.html").read_text() == "known: ['ingest']", "what is known is reported"
     broken = quoin("resume", "run", "-q", FAKE_BREAK="fuse", PYTHONWARNINGS="ignore")
     assert broken.returncode == 1
     assert "Traceback" not in broken.stderr
@@ -84,6 +85,7 @@ def test_a_block_that_fails_does_not_stop_the_others(quoin, reconstruct):
     assert "b1: ZeroDivisionError" in partial.stderr
     assert "ZeroDivisionError" in (quoin.run / "work" / "blocks" / "b1" / "error.txt").read_text()
     assert {name for name in quoin.manifests() if name.startswith("train")} == {"train/b0", "train/b2"}
+    assert "train/b2" in (quoin.run / "report.html").read_text()
     quoin.began()
     assert quoin("resume", "run").returncode == 0
     assert quoin.began() == ["train/b1", "fuse", "report"]

@@ -20,14 +20,14 @@ class FakeResult(StageResult):
 
 
 def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeResult:
-    """Note that ``name`` began; FAKE_WAIT=<name> stands still, FAKE_FAIL=<name> refuses, FAKE_BREAK=<name> breaks."""
+    """Note that ``name`` began. FAKE_WAIT=<name> waits FAKE_SECONDS, FAKE_FAIL refuses, FAKE_BREAK breaks."""
     with open(run.path / "began.txt", "a", encoding="utf-8") as file:
         file.write(f"{name}\n")
     with report.task(name, 2, "steps") as advance:
         advance(1)
         if os.environ.get("FAKE_WAIT") == name:
             (run.path / "waiting").touch()
-            time.sleep(60)
+            time.sleep(float(os.environ.get("FAKE_SECONDS", "60")))
         if os.environ.get("FAKE_FAIL") == name:
             raise QuoinError("Nothing fits", where=name, do="take more photos")
         if os.environ.get("FAKE_BREAK") == name:

@@ -1,7 +1,16 @@
+from pipeline.config import StageResult
 from pipeline.run import stage
-from stages.common import FakeResult, behave
+from stages.common import behave
 
 
-@stage("report", needs=("fuse",), version=1, result=FakeResult)
-def run(run, config, report):
-    return behave("report", run, config, report)
+class ReportResult(StageResult):
+    path: str
+
+
+def write(run, config, report):
+    behave("report", run, config, report)
+    (run.path / "report.html").write_text(f"known: {sorted(run.record.manifests)}")
+    return ReportResult(path=str(run.path / "report.html"))
+
+
+run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write)

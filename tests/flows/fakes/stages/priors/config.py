@@ -1,0 +1,5 @@
+from stages.common import FakeConfig
+
+
+class PriorsConfig(FakeConfig):
+    pass

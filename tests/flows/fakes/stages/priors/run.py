@@ -1,0 +1,7 @@
+from pipeline.run import stage
+from stages.common import FakeResult, behave
+
+
+@stage("priors", needs=("pose",), version=1, result=FakeResult)
+def run(run, config, report):
+    return behave("priors", run, config, report)
