@@ -86,16 +86,25 @@ def _table(path: Path) -> Cameras:
 
 
 def match_names(names: list[str], reference: list[str]) -> tuple[Int[Array, "m"], Int[Array, "m"]]:
-    """Indices into both of the photos with one name: by the whole path, else by file name, else without its ending.
+    """Indices into both of the photos with one name: by the last k parts of their paths, with and without the ending.
 
-    The first of the three that matches the most wins; a name that is not unique on either side matches nothing.
+    Whatever matches the most wins (long tails and endings first, where it is the same); a name that is not unique on
+    either side matches nothing. So "images/a/1.jpg" is "a/1.png", unless there are two of those.
     """
-    best: tuple[list[int], list[int]] = ([], [])
-    for key in (str, lambda name: PurePosixPath(name).name.lower(), lambda name: PurePosixPath(name).stem.lower()):
-        ours, theirs = ([key(name.replace("\\", "/")) for name in side] for side in (names, reference))
-        once = {k for k, n in Counter(ours).items() if n == 1} & {k for k, n in Counter(theirs).items() if n == 1}
-        where = {k: i for i, k in enumerate(theirs)}
-        pairs = [(i, where[k]) for i, k in enumerate(ours) if k in once]
-        if len(pairs) > len(best[0]):
-            best = ([i for i, _ in pairs], [j for _, j in pairs])
-    return np.array(best[0], np.int64), np.array(best[1], np.int64)
+    ours, theirs = ([PurePosixPath(name.lower().replace("\\", "/")) for name in side] for side in (names, reference))
+    best: list[tuple[int, int]] = []
+    for depth in range(max((len(path.parts) for path in ours), default=0), 0, -1):
+        for strip in (False, True):
+            found = _match([_tail(p, depth, strip) for p in ours], [_tail(p, depth, strip) for p in theirs])
+            best = found if len(found) > len(best) else best
+    return np.array([i for i, _ in best], np.int64), np.array([j for _, j in best], np.int64)
+
+
+def _tail(path: PurePosixPath, depth: int, strip: bool) -> tuple[str, ...]:
+    return (path.with_suffix("") if strip else path).parts[-depth:]
+
+
+def _match(ours: list[tuple[str, ...]], theirs: list[tuple[str, ...]]) -> list[tuple[int, int]]:
+    once = {k for k, n in Counter(ours).items() if n == 1} & {k for k, n in Counter(theirs).items() if n == 1}
+    where = {key: j for j, key in enumerate(theirs)}
+    return [(i, where[key]) for i, key in enumerate(ours) if key in once]

@@ -111,13 +111,15 @@ def test_refuses_what_holds_no_cameras(tmp_path: Path, name: str, content: str) 
         read_cameras(path.parent if path.name == "none" else path)
 
 
-def test_names_match_by_path_then_file_then_stem() -> None:
+def test_names_match_by_the_end_of_their_paths() -> None:
     ours, theirs = match_names(["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["b/1.jpg", "a/1.jpg", "c/3.jpg"])
     assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
     ours, theirs = match_names(["1.jpg", "2.jpg"], ["../photos/2.JPG", "../photos/1.jpg"])
     assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
     ours, theirs = match_names(["set/1.jpg", "set/2.jpg"], ["images\\1.png", "images\\2.png"])
     assert list(zip(ours, theirs, strict=True)) == [(0, 0), (1, 1)]
+    ours, theirs = match_names(["a/1.png", "b/1.png"], ["images/b/1.jpg", "images/a/1.jpg"])
+    assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
     ours, _ = match_names(["a/1.jpg", "b/1.jpg"], ["c/1.jpg"])
     assert len(ours) == 0  # which of the two it is cannot be known
 

@@ -1,0 +1,1 @@
+"""Export: a run's surface and cameras in the files other programs read."""
