@@ -107,6 +107,9 @@
     camera.far = reach * 60;
 
     const controls = new THREE.OrbitControls(camera, canvas);
+    // until someone takes hold of the mesh, the wheel scrolls the page
+    controls.enableZoom = false;
+    document.addEventListener("pointerdown", (event) => { controls.enableZoom = box.contains(event.target); }, true);
     let pending = false;
     const draw = () => {
       if (pending) return;

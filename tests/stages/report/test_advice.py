@@ -1,0 +1,129 @@
+"""What the report warns of, and in what order."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.report.advice import advise
+from stages.report.facts import Advice, BlockFacts, Headline, Histogram, MeshFacts, PhotoFacts, PoseFacts
+
+GOOD_HEADLINE = Headline(
+    n_photos_found=10,
+    n_photos_used=10,
+    n_photos_posed=10,
+    n_points=5000,
+    n_vertices=50_000,
+    n_faces=100_000,
+    heldout_psnr_db=26.0,
+    heldout_psnr_lowest_db=25.0,
+    total_seconds=600.0,
+    peak_memory_bytes=1 << 30,
+)
+GOOD_MESH = MeshFacts(
+    ply_bytes=1,
+    glb_bytes=1,
+    drawn_file="mesh.ply",
+    embedded_bytes=1,
+    embedded_faces=1,
+    n_components=1,
+    n_boundary_edges=0,
+    n_torn_edges=0,
+    largest_component_share=1.0,
+)
+
+
+def histogram(value: float) -> Histogram:
+    return Histogram(edges=[0.0, 2 * value], counts=[100], n_beyond=0, median=value, mean=value)
+
+
+GOOD_POSE = PoseFacts(
+    reprojection_px=histogram(0.4),
+    track_length=histogram(5.0),
+    focal_px=histogram(800.0),
+    n_observations=25_000,
+    n_components=1,
+    world_frame="GPS",
+    unit="m",
+    extent=[1.0, 1.0, 1.0],
+)
+GOOD_BLOCK = BlockFacts(
+    id="b000",
+    low_world=[0.0] * 3,
+    high_world=[1.0] * 3,
+    halo_m=0.1,
+    n_photos=10,
+    planned_memory_bytes=1 << 30,
+    steps=3000,
+    seconds=300.0,
+    rays_per_s=9000.0,
+    heldout_psnr_db=26.0,
+    peak_memory_bytes=1 << 30,
+    n_bricks=8,
+    device="cpu",
+)
+
+
+def photos(n_placed: int, n_not: int, n_unused: int = 0) -> list[PhotoFacts]:
+    states = ["placed"] * n_placed + ["not placed"] * n_not + ["not used"] * n_unused
+    reasons = {"placed": "", "not placed": "too few matches", "not used": "the same photo as a.jpg"}
+    return [
+        PhotoFacts(
+            name=f"{i}.jpg",
+            state=state,  # type: ignore[arg-type]
+            component=None,
+            n_points=None,
+            reprojection_px=None,
+            focal_px=None,
+            width=800,
+            height=600,
+            has_mask=False,
+            reason=reasons[state],
+        )
+        for i, state in enumerate(states)
+    ]
+
+
+def given(**changes: object) -> list[Advice]:
+    """Advice about a good run with some parts changed."""
+    headline = GOOD_HEADLINE.model_copy(update=changes.get("headline", {}))  # type: ignore[arg-type]
+    pose = GOOD_POSE.model_copy(update=changes.get("pose", {}))  # type: ignore[arg-type]
+    block = GOOD_BLOCK.model_copy(update=changes.get("block", {}))  # type: ignore[arg-type]
+    mesh = GOOD_MESH.model_copy(update=changes.get("mesh", {}))  # type: ignore[arg-type]
+    files, said = changes.get("files", photos(10, 0)), changes.get("said", [])
+    return advise(headline, files, pose, [block], mesh, said)  # type: ignore[arg-type]
+
+
+def test_nothing_is_said_about_a_good_run():
+    assert given() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({"headline": {"n_faces": None}}, "problem", "no mesh yet"),
+        ({"headline": {"n_faces": 12}}, "problem", "only 12 triangles"),
+        ({"headline": {"n_photos_posed": 4}, "files": photos(4, 6)}, "problem", "6 of 10 usable photos"),
+        ({"headline": {"n_photos_posed": 8}, "files": photos(8, 2)}, "warning", "2 × too few matches"),
+        ({"files": photos(10, 0, 1)}, "note", "1 file was not used (1 × the same photo as a.jpg)"),
+        ({"files": photos(10, 0, 3)}, "note", "3 files were not used"),
+        ({"pose": {"n_components": 2}}, "warning", "2 groups"),
+        ({"pose": {"reprojection_px": histogram(2.5)}}, "warning", "2.5 px"),
+        ({"pose": {"track_length": histogram(2.2)}}, "warning", "2.2 photos"),
+        ({"pose": {"unit": "units"}}, "note", "arbitrary units"),
+        ({"block": {"steps": None}}, "problem", "Not trained yet: b000 (1 of 1 blocks)"),
+        ({"block": {"heldout_psnr_db": 12.0}}, "warning", "b000: 12 dB"),
+        ({"block": {"peak_memory_bytes": 3 << 30}}, "note", "more memory than was planned"),
+        ({"mesh": {"n_torn_edges": 7}}, "problem", "torn at 7 edges"),
+        ({"mesh": {"largest_component_share": 0.4, "n_components": 9}}, "warning", "9 pieces"),
+        ({"said": ["Masks were ignored.", "Masks were ignored."]}, "warning", "Masks were ignored."),
+    ],
+)
+def test_each_fault_is_told_once(changes: dict[str, object], level: str, words: str):
+    (only,) = given(**changes)
+    assert only.level == level
+    assert words in only.text
+
+
+def test_the_worst_comes_first():
+    levels = [a.level for a in given(headline={"n_faces": None}, pose={"unit": "units"}, said=["Careful."])]
+    assert levels == ["problem", "warning", "note"]
