@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from stages.report.facts import Advice, BlockFacts, Headline, Level, MeshFacts, PhotoFacts, PoseFacts
 from stages.report.words import count, number, percent
 
+# what a stage warns of and this page tells with more detail
+_TOLD_HERE = {"are not registered": "could not be placed", "do not connect": "do not connect"}
 _RANK = {"problem": 0, "warning": 1, "note": 2}
 
 
@@ -21,8 +23,10 @@ def advise(
 ) -> list[Advice]:
     """Sentences about what went wrong or may mislead; ``said``: warnings that stages put into their results."""
     found = [*_mesh(headline, mesh), *_photos(headline, files), *_pose(pose), *_training(headline, blocks)]
-    known = {a.text for a in found}
-    found += [Advice(level="warning", text=text) for text in dict.fromkeys(said) if text not in known]
+    told = " ".join(a.text for a in found)
+    for text in dict.fromkeys(said):
+        if not any(theirs in text and ours in told for theirs, ours in _TOLD_HERE.items()):
+            found.append(Advice(level="warning", text=text))
     return sorted(found, key=lambda a: _RANK[a.level])
 
 
@@ -71,10 +75,11 @@ def _pose(pose: PoseFacts | None) -> list[Advice]:
     if pose is None:
         return []
     out = []
-    if pose.n_components and pose.n_components > 1:
+    if len(pose.components) > 1:
         text = (
-            f"The photos fall apart into {pose.n_components} groups that do not connect; only the largest was "
-            "reconstructed. If they show one place, add photos that bridge the gaps."
+            f"The photos fall apart into {len(pose.components)} groups that do not connect "
+            f"({', '.join(count(n) for n in pose.components[:6])} photos); only the first was reconstructed. "
+            "If they show one place, add photos that bridge the gaps."
         )
         out.append(Advice(level="warning", text=text))
     if pose.reprojection_px and pose.reprojection_px.median > 1.5:

@@ -81,7 +81,7 @@ class PoseFacts(Facts):
     track_length: Histogram | None
     focal_px: Histogram | None
     n_observations: int
-    n_components: int | None
+    components: list[int]  # photos in each group that connects, the one in use first
     world_frame: str  # where the world frame comes from
     unit: str  # "m" where the scale is known, else "units"
     extent: list[float]  # size of the bulk of the points along x, y, z, in ``unit``

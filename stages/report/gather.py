@@ -97,14 +97,14 @@ def pose(run: Run, posed: Posed) -> PoseFacts:
     result = run.require("pose").result
     world = read_frame(run, "world_from_sfm")
     table = rows_of(run, "poses")
-    groups = {r["component"] for r in table if r["component"] >= 0}
+    groups = Counter(r["component"] for r in table if r["component"] >= 0)
     bulk = np.percentile(posed.points_world, [1, 99], axis=0) if len(posed.points_world) else np.zeros((2, 3))
     return PoseFacts(
         reprojection_px=histogram(posed.point_errors_px),
         track_length=histogram(posed.track_lengths, whole_numbers=True),
         focal_px=histogram(posed.intrinsics[:, 0]),
         n_observations=len(posed.track_photo),
-        n_components=whole(result.get("n_components")) or len(groups) or None,
+        components=[c["n_photos"] for c in result.get("components", [])] or [n for _, n in sorted(groups.items())],
         world_frame=world.provenance if world else "as structure from motion left it",
         unit="m" if result.get("georeferenced") else "units",
         extent=(bulk[1] - bulk[0]).tolist(),

@@ -41,7 +41,7 @@ GOOD_POSE = PoseFacts(
     track_length=histogram(5.0),
     focal_px=histogram(800.0),
     n_observations=25_000,
-    n_components=1,
+    components=[10],
     world_frame="GPS",
     unit="m",
     extent=[1.0, 1.0, 1.0],
@@ -106,7 +106,7 @@ def test_nothing_is_said_about_a_good_run():
         ({"headline": {"n_photos_posed": 8}, "files": photos(8, 2)}, "warning", "2 × too few matches"),
         ({"files": photos(10, 0, 1)}, "note", "1 file was not used (1 × the same photo as a.jpg)"),
         ({"files": photos(10, 0, 3)}, "note", "3 files were not used"),
-        ({"pose": {"n_components": 2}}, "warning", "2 groups"),
+        ({"pose": {"components": [8, 2]}}, "warning", "2 groups that do not connect (8, 2 photos)"),
         ({"pose": {"reprojection_px": histogram(2.5)}}, "warning", "2.5 px"),
         ({"pose": {"track_length": histogram(2.2)}}, "warning", "2.2 photos"),
         ({"pose": {"unit": "units"}}, "note", "arbitrary units"),
@@ -122,6 +122,14 @@ def test_each_fault_is_told_once(changes: dict[str, object], level: str, words: 
     (only,) = given(**changes)
     assert only.level == level
     assert words in only.text
+
+
+def test_what_a_stage_said_is_not_said_again():
+    said = ["2 of 10 photos are not registered; see the table", "The photos fall into 2 parts that do not connect"]
+    both = given(headline={"n_photos_posed": 8}, files=photos(8, 2), pose={"components": [8, 2]}, said=said)
+    assert len(both) == 2
+    assert not {a.text for a in both} & set(said)
+    assert [a.text for a in given(said=said)] == said  # but where the page does not know, it is
 
 
 def test_the_worst_comes_first():
