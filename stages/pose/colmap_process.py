@@ -109,6 +109,27 @@ def mapping(job: Job) -> Job:
     return {"components": found}
 
 
+def reading(job: Job) -> Job:
+    """A model of the user's, as arrays, and the names of its photos in their order."""
+    component = pycolmap.Reconstruction(job["path"])
+    names = [component.image(image_id).name for image_id in sorted(component.reg_image_ids())]
+    return {"component": _save(component, Path(job["output"])), "names": names}
+
+
+def triangulating(job: Job) -> Job:
+    """Points of photos whose poses are given; poses and cameras stay as they are."""
+    posed = reconstruction.with_poses(job["database"], job["poses"])
+    options = pycolmap.IncrementalPipelineOptions(random_seed=job["seed"], num_threads=job["threads"])
+    options.triangulation.random_seed = options.mapper.random_seed = job["seed"]
+    folder = Path(job["output"]) / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    component = pycolmap.triangulate_points(
+        posed, job["database"], job["images"], folder, options=options, refine_intrinsics=False
+    )
+    component.extract_colors_for_all_images(job["images"])
+    return {"component": _save(component, Path(job["output"]))}
+
+
 def refining(job: Job) -> Job:
     """A robust bundle adjustment of the model at ``path`` without dropped photos, principal points freed where they can be.
 
@@ -146,7 +167,7 @@ def _save(component: pycolmap.Reconstruction, path: Path) -> str:
     return str(path)
 
 
-STEPS = {step.__name__: step for step in (features, recasting, matching, mapping, refining, finish)}
+STEPS = {step.__name__: step for step in (features, recasting, matching, mapping, reading, triangulating, refining, finish)}
 
 
 def main(job_path: str, result_path: str) -> None:

@@ -21,28 +21,28 @@ class Gravity:
 
 
 def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
-    """Up is what all cameras' right axes are level to: people hold cameras level, whatever they look at.
+    """Up is what the right axes of all cameras are level to: people hold cameras level, whatever they look at.
 
-    Least-variance direction of the right axes, robust to photos held otherwise (iteratively reweighted), pulled towards the
-    cameras' own up where the axes alone leave it open; looking straight down, up is against the view. The confidence is how
-    level the right axes are to it, times how well they span the level plane.
+    Least-variance direction of the right axes, robust to photos held otherwise (iteratively reweighted), pulled
+    towards the cameras' own up where the axes alone leave it open; cameras that look straight down say up is behind
+    them. Confidence: how level the right axes are to it, how well they span the level plane, and whether the cameras'
+    own up agrees (for cameras looking down it cannot).
     """
     right, own_up, forward = cam_from_sfm[:, 0, :3], -cam_from_sfm[:, 1, :3], cam_from_sfm[:, 2, :3]
     mean_up = own_up.mean(axis=0)
-    weights = np.ones(len(right))
-    up = mean_up
+    weights, up = np.ones(len(right)), mean_up
     for _ in range(20):
         spread = np.einsum("n,ni,nj->ij", weights, right, right) / weights.sum()
-        values, vectors = np.linalg.eigh(spread - 0.05 * np.outer(mean_up, mean_up))
-        up = vectors[:, 0]
+        up = np.linalg.eigh(spread - 0.05 * np.outer(mean_up, mean_up))[1][:, 0]
         weights = 1.0 / (np.abs(right @ up) + 0.05)
     along = float(mean_up @ up)
     sign = np.sign(along) if abs(along) > 0.2 else -np.sign(float(forward.mean(axis=0) @ up))
     up = up * (sign or 1.0)
-    level = float(np.median(np.abs(right @ up)))  # 0 when level, 0.5 when random
-    span = float(np.sort(np.linalg.eigvalsh(right.T @ right / len(right)))[1])  # 0 when all look the same way, 0.5 all round
-    confidence = float(np.clip(1.0 - level / 0.3, 0.0, 1.0) * np.clip(0.4 + 6.0 * span, 0.0, 1.0))
-    return Gravity(up, confidence)
+    tilt = float(np.median(np.abs(right @ up)))  # 0 when level, 0.5 when random
+    span = float(np.linalg.eigvalsh(right.T @ right / len(right))[1])  # 0 when all look one way, 0.5 all round
+    held_up = float(np.median(own_up @ up))  # 1 when looking ahead, 0 when looking down
+    parts = [np.clip(1 - tilt / 0.3, 0, 1), np.clip(0.4 + 6 * span, 0, 1), np.clip(held_up / 0.5, 0.4, 1)]
+    return Gravity(up, float(np.prod(parts)))
 
 
 def level_frame(

@@ -35,7 +35,7 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
     used = found.components[0]
     model = used.gated.model
     warnings = list(found.warnings)
-    world_from_sfm, gravity, geo = choose_frame(run, photos, model, warnings)
+    world_from_sfm, gravity, geo = choose_frame(run, photos, model, found.mapper == "given", warnings)
     shop = Workshop(run, config, report)
     write_sparse(run, shop, photos, found, world_from_sfm)
     pinholes = [pinhole_of(camera, config.photo_max_edge_px) for camera in model.cameras]
@@ -73,10 +73,13 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
 
 
 def choose_frame(
-    run: Run, photos: list[Photo], model: SparseModel, warnings: list[str]
+    run: Run, photos: list[Photo], model: SparseModel, given: bool, warnings: list[str]
 ) -> tuple[Similarity, Gravity, Georeference | None]:
-    """Find and store world_from_sfm: by GPS where it carries it, else by gravity."""
+    """Find and store world_from_sfm: as given, else by GPS where it carries it, else by gravity."""
     gravity = gravity_from_cameras(model.cam_from_sfm)
+    if given:
+        store_frame(run, Similarity.identity("world of the given cameras"), gravity, None)
+        return Similarity.identity("world of the given cameras"), gravity, None
     places = np.array([[photos[i][k] for k in ("latitude_deg", "longitude_deg", "altitude_m")] for i in model.photo_ids])
     geo = georeference(centers_world(model.cam_from_sfm), places.astype(np.float64), gravity, run.seed)
     if isinstance(geo, str):
@@ -85,6 +88,12 @@ def choose_frame(
         world_from_sfm, found = level_frame(gravity, model.cam_from_sfm, model.points_sfm), None
     else:
         world_from_sfm, found = geo.world_from_sfm, geo
+    store_frame(run, world_from_sfm, gravity, found)
+    return world_from_sfm, gravity, found
+
+
+def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, found: Georeference | None) -> None:
+    """frame/ of the store: the hop, gravity with its confidence, and the ENU origin where GPS gave one."""
     store.delete(run.scene, "frame")
     write_frame(run, "world_from_sfm", world_from_sfm)
     attrs = run.scene["frame"].attrs
@@ -103,7 +112,6 @@ def choose_frame(
             "n_photos": found.n_inliers,
             "provenance": "EXIF GPS",
         }
-    return world_from_sfm, gravity, found
 
 
 def as_posed(
@@ -218,7 +226,8 @@ def _placed(components: list[Component]) -> dict[int, int]:
 
 
 def _best_pairs(n: int, pairs: Array) -> tuple[list[int], list[list[int]]]:
-    best, partners = [0] * n, [[] for _ in range(n)]
+    best = [0] * n
+    partners: list[list[int]] = [[] for _ in range(n)]
     for a, b, _, inliers in pairs.tolist():
         if inliers > 0:
             for one, other in ((a, b), (b, a)):

@@ -47,18 +47,18 @@ def find_features(
 def propose(
     shop: Workshop, config: PoseConfig, photos: list[Photo], places: Float[Array, "n d"]
 ) -> Int[Array, "m 2"]:
-    """Which photos to match: all pairs of a small collection, else neighbours in ``places``, by looks and by name."""
-    count = len(photos)
+    """Which photos (by photo_id) to match: all pairs of a small collection, else neighbours in ``places``, by looks, by name."""
+    count, ids = len(photos), np.array([photo["photo_id"] for photo in photos])
     if count <= config.exhaustive_max_photos:
-        return exhaustive(count)
+        return ids[exhaustive(count)]
     reader = DescriptorReader(shop.database)
     try:
         with shop.report.task("pose/retrieval", count, "photos") as advance:
-            alike = look_alikes(reader, count, config.neighbours, shop.seed, advance)
+            alike = look_alikes(lambda i: reader(int(ids[i])), count, config.neighbours, shop.seed, advance)
     finally:
         reader.close()
     near = nearest(places, config.neighbours)
-    return unique_pairs(np.concatenate([near, alike, consecutive(count, SEQUENCE_WINDOW)]))
+    return ids[unique_pairs(np.concatenate([near, alike, consecutive(count, SEQUENCE_WINDOW)]))]
 
 
 def gps_places(photos: list[Photo]) -> Float[Array, "n 2"]:

@@ -40,6 +40,27 @@ def _run(mapper: Any, database: str, images: str, output: str, options: Any) -> 
     return sorted(found.values(), key=lambda component: -component.num_reg_images())
 
 
+def with_poses(database: str, poses: dict[str, list[list[float]]]) -> pycolmap.Reconstruction:
+    """A model without points of the database's photos at given cam_from_world, by photo id."""
+    posed = pycolmap.Reconstruction()
+    with pycolmap.Database.open(database) as opened:
+        for camera in opened.read_all_cameras():
+            posed.add_camera(camera)
+        for rig in opened.read_all_rigs():
+            posed.add_rig(rig)
+        images = {image.image_id: image for image in opened.read_all_images()}
+        for frame in opened.read_all_frames():
+            posed.add_frame(frame)
+        for image_id, image in images.items():
+            image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in opened.read_keypoints(image_id)[:, :2]])
+            posed.add_image(image)
+    for image_id in images:
+        frame = posed.frame(image_id)
+        frame.set_cam_from_world(posed.image(image_id).camera_id, pycolmap.Rigid3d(np.array(poses[str(image_id - 1)])))
+        posed.register_frame(image_id)
+    return posed
+
+
 def as_arrays(component: pycolmap.Reconstruction) -> SparseModel:
     """The model with registered photos and the cameras they use."""
     image_ids = sorted(component.reg_image_ids())
@@ -47,7 +68,9 @@ def as_arrays(component: pycolmap.Reconstruction) -> SparseModel:
     camera_ids = sorted({component.image(i).camera_id for i in image_ids})
     row_of_camera = {camera_id: row for row, camera_id in enumerate(camera_ids)}
     pixels = {i: np.array([p.xy for p in component.image(i).points2D]).reshape(-1, 2) for i in image_ids}
-    points, colors, lengths, photo, xy = [], [], [], [], []
+    points, colors, lengths = [], [], []
+    photo: list[int] = []
+    xy: list[np.ndarray] = []
     for point in component.points3D.values():
         elements = [e for e in point.track.elements if e.image_id in row_of_image]
         points.append(point.xyz)

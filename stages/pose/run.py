@@ -14,11 +14,18 @@ from pipeline.scene import read_photo_table
 from stages.pose.config import PoseConfig, PoseResult
 
 
-@stage("pose", needs=("ingest",), version=1, result=PoseResult)
+def _fingerprint(run: Run, config: PoseConfig) -> str:
+    from stages.pose.place import fingerprint
+
+    return fingerprint(config.given)
+
+
+@stage("pose", needs=("ingest",), version=1, result=PoseResult, inputs=_fingerprint)
 def run(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
     """Pose the photos that ingest left; QuoinError where no two of them overlap."""
     from stages.pose.estimate import estimate
     from stages.pose.output import write_outputs
+    from stages.pose.place import place
 
     photos = read_photo_table(run, used_only=True)
     if len(photos) < 2:
@@ -27,5 +34,5 @@ def run(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
             where=run.photos,
             do="take photos from many sides that overlap by half or more",
         )
-    found = estimate(run, config, report, photos)
+    found = (place if config.given else estimate)(run, config, report, photos)
     return write_outputs(run, config, report, photos, found)

@@ -47,7 +47,7 @@ def pinhole_of(camera: Camera, max_edge_px: int) -> Pinhole:
         return undistort(camera, pixels) * [fx, fy] + [cx, cy]
 
     def bounded(value: float, side: float, size: int) -> int:
-        return int(round(float(np.clip(value, side - MAX_CHANGE * size, side + MAX_CHANGE * size))))
+        return round(float(np.clip(value, side - MAX_CHANGE * size, side + MAX_CHANGE * size)))
 
     left = bounded(edge(0.0, down)[:, 0].max(), 0, width)
     right = bounded(edge(width, down)[:, 0].min(), width, width)

@@ -1,0 +1,121 @@
+"""Poses as the user gives them: only points and tracks are still to be found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.cameras import centers_world
+from pipeline.config import digest
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.pose.config import PoseConfig
+from stages.pose.distortion import pinhole_part
+from stages.pose.estimate import inputs_of, no_overlap
+from stages.pose.gate import Gated, residuals_px
+from stages.pose.given import GivenPhoto, find_model, fit_to_photo, match_names, read_transforms
+from stages.pose.model import Camera, read_model
+from stages.pose.overlap import find_features, match_pairs, propose
+from stages.pose.workshop import Component, Found, Photo, Workshop
+
+Array = np.ndarray
+
+def fingerprint(given: str | None) -> str:
+    """Hash of the files that give the cameras, so that a changed file redoes the stage; "" where none are given."""
+    if given is None:
+        return ""
+    path = Path(given)
+    files = sorted(p for p in path.rglob("*") if p.suffix in (".bin", ".txt", ".json")) if path.is_dir() else [path]
+    return digest([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()])
+
+
+def place(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]) -> Found:
+    """Points of the photos whose cameras are given in ``config.given``; their poses are kept to the last digit."""
+    shop = Workshop(run, config, report)
+    given = read_given(shop, Path(str(config.given)), photos)
+    names = [photo["name"] for photo in photos]
+    matched = match_names([g.name for g in given], names)
+    if len(matched) < 2:
+        example = f", for example {given[0].name!r}" if given else ""
+        raise QuoinError(
+            f"{len(matched)} of the {len(photos)} photos have a given camera; the names do not match{example}",
+            where=config.given,
+            do=f"call the photos as they are called in their folder, for example {names[0]!r}",
+        )
+    known = {photo: given[row] for row, photo in matched.items()}
+    kept = [photo for photo in photos if photo["photo_id"] in known]
+    cameras, camera_of = _cameras(known, kept)
+    shop.keep_only([inputs_of(kept), config.max_edge_px, config.max_features, [c.as_json() for c in cameras], shop.seed])
+    features, n_masks = find_features(shop, config, kept, cameras, camera_of)
+    poses = np.array([known[photo["photo_id"]].cam_from_world for photo in kept])
+    pairs = match_pairs(shop, propose(shop, config, kept, centers_world(poses)))
+    if not (pairs[:, 3] > 0).any():
+        raise no_overlap(run, features)
+    ids = np.array([photo["photo_id"] for photo in kept])
+    component = _triangulate(shop, dict(zip(ids.tolist(), poses, strict=True)), config)
+    warnings = _doubts(component, len(photos) - len(kept))
+    n_features = np.zeros(len(photos), int)
+    n_features[ids] = features
+    return Found([component], "given", n_features.tolist(), pairs, n_masks, 0, warnings)
+
+
+def read_given(shop: Workshop, path: Path, photos: list[Photo]) -> list[GivenPhoto]:
+    """All cameras in a transforms.json or a COLMAP model."""
+    if not path.exists():
+        raise QuoinError("The given cameras do not exist", where=path, do="name a COLMAP model folder or a transforms.json")
+    if path.is_dir() and (path / "transforms.json").is_file():
+        path = path / "transforms.json"
+    if path.is_file():
+        return read_transforms(path, {photo["name"]: (photo["width"], photo["height"]) for photo in photos})
+    folder = find_model(path)
+    result = shop.colmap("reading", {"path": str(folder), "output": str(shop.folder / "given")})
+    model = read_model(Path(result["component"]) / "model.npz")
+    return [
+        GivenPhoto(name, pose, model.cameras[camera])
+        for name, pose, camera in zip(result["names"], model.cam_from_sfm, model.camera_index, strict=True)
+    ]
+
+
+def _cameras(known: dict[int, GivenPhoto], kept: list[Photo]) -> tuple[list[Camera], list[int]]:
+    """Each different camera once."""
+    cameras: list[Camera] = []
+    camera_of = []
+    for photo in kept:
+        camera = fit_to_photo(known[photo["photo_id"]].camera, photo["name"], photo["width"], photo["height"])
+        pinhole_part(camera)  # refuses a model that we cannot undistort
+        if camera not in cameras:
+            cameras.append(camera)
+        camera_of.append(cameras.index(camera))
+    return cameras, camera_of
+
+
+def _triangulate(shop: Workshop, poses: dict[int, Array], config: PoseConfig) -> Component:
+    with shop.report.task("pose/triangulating", 1):
+        job = {"poses": {i: pose.tolist() for i, pose in poses.items()}, "output": str(shop.folder / "triangulated")}
+        path = shop.colmap("triangulating", job)["component"]
+    model = read_model(Path(path) / "model.npz")
+    if len(model.points_sfm) < config.min_points:
+        raise QuoinError(
+            f"The given cameras do not explain the photos: they agree on {len(model.points_sfm)} points only",
+            where=config.given,
+            do="check that they belong to these photos, and which way their axes point",
+        )
+    # exactly as given, where COLMAP went through quaternions
+    return Component(path, Gated(replace(model, cam_from_sfm=np.array([poses[i] for i in model.photo_ids])), {}))
+
+
+def _doubts(component: Component, n_without: int) -> list[str]:
+    model = component.gated.model
+    out = []
+    if n_without:
+        out.append(f"{n_without} photos have no given camera and are not used")
+    bare = int((model.n_observations == 0).sum())
+    if bare:
+        out.append(f"{bare} given poses see no point: their photos may not fit them")
+    error = float(np.median(residuals_px(model)))
+    if error > 2.0:
+        out.append(f"Given poses fit the photos badly: points are off by {error:.1f} pixels (median)")
+    return out
