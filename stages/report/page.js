@@ -99,9 +99,10 @@
       node.material = node.userData.colors;
       parts.push(node);
     });
-    const lamp = new THREE.DirectionalLight(0xffffff, 2.6);
-    camera.add(lamp);
-    scene.add(model, camera, new THREE.AmbientLight(0xffffff, 0.5));
+    const lamp = new THREE.DirectionalLight(0xffffff, 3.0); // goes with the eye, a little from above its left shoulder
+    lamp.position.set(-0.5, 0.7, 1);
+    camera.add(lamp, lamp.target);
+    scene.add(model, camera, new THREE.AmbientLight(0xffffff, 0.35));
     camera.up.set(0, 0, 1);
     camera.near = reach / 500;
     camera.far = reach * 60;

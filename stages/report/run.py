@@ -38,7 +38,7 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
         maps=maps,
         pictures={shot.facts.number: shot.pictures for shot in shots},
         glb=inside[0] if inside else None,
-        start=max(shots, key=lambda s: s.facts.covered_share).start if shots else None,
+        start=max(shots, key=lambda s: s.framed_share).start if shots else None,
     ).encode("utf-8", "replace")
     write_atomic(run.path / "report.html", page)
     write_atomic(run.path / "report.json", facts.model_dump_json(indent=1).encode())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.cameras import centers_world
+from pipeline.cameras import centers_world, project
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, Posed, read_photo
@@ -38,6 +38,7 @@ class Shot:
     facts: ViewFacts
     pictures: dict[str, str]  # "photo", "colors", "shape"
     start: Start
+    framed_share: float  # of the mesh's vertices that lie inside the picture, hidden or not
 
 
 def photograph(run: Run, posed: Posed, mesh: Surface, n_views: int, edge_px: int, report: Reporter) -> list[Shot]:
@@ -62,7 +63,7 @@ def photograph(run: Run, posed: Posed, mesh: Surface, n_views: int, edge_px: int
             report.picture(f"report/{number}", np.concatenate(list(rgb.values()), axis=1), caption=posed.names[photo])
             facts = ViewFacts(number=number, name=posed.names[photo], covered_share=float(view.hit.mean()))
             pictures = {kind: jpeg_uri(picture) for kind, picture in rgb.items()}
-            shots.append(Shot(photo, facts, pictures, _stand(posed, photo, number, view)))
+            shots.append(Shot(photo, facts, pictures, _stand(posed, photo, number, view), _framed(posed, photo, mesh)))
             advance(number)
     return shots
 
@@ -74,6 +75,13 @@ def _stand(posed: Posed, photo: int, number: int, view: View) -> Start:
     height, fy = float(posed.sizes[photo, 1]), float(posed.intrinsics[photo, 1])
     target = eye + depth * posed.cam_from_world[photo, 2, :3]
     return Start(number, eye.tolist(), target.tolist(), math.degrees(2 * math.atan(0.5 * height / fy)))
+
+
+def _framed(posed: Posed, photo: int, mesh: Surface) -> float:
+    """Share of the mesh's vertices that fall into the picture of ``photo``; the largest makes the best overview."""
+    vertices = mesh.vertices_world[:: max(1, len(mesh.vertices_world) // 20_000)]
+    xy, depth = project(posed.cam_from_world[photo], posed.intrinsics[photo], vertices)
+    return float(((depth > 0) & (xy > 0).all(1) & (xy < posed.sizes[photo]).all(1)).mean())
 
 
 def read_picture(run: Run, photo: int, width: int, height: int) -> UInt8[Array, "h w 3"]:
