@@ -21,7 +21,7 @@ from pipeline.lattice import BrickBox
 Array = np.ndarray
 Brick = tuple[int, int, int]
 
-OFFSETS = list(product((-1, 0, 1), repeat=3))  # lexicographic: the order in which bricks override one another
+OFFSETS = [(x, y, z) for x, y, z in product((-1, 0, 1), repeat=3)]  # in the order in which bricks override one another
 WEIGHT_FLOOR = 1e-6  # of an axis at the very edge of a halo, so that a block alone there still counts
 SURE_SHARE = 0.95  # a stretch of absent bricks has a sign if so many of the samples around it agree
 

@@ -37,16 +37,16 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _coordinate(mesh: Mesh) -> str:
-    """``f4`` where float32 resolves the mesh's edges at its distance from the origin, else ``f8``."""
+    """``<f4`` where float32 resolves the mesh's edges at its distance from the origin, else ``<f8``."""
     if len(mesh.faces) == 0:
-        return "f4"
+        return "<f4"
     a, b = mesh.vertices_world[mesh.faces[:, 0]], mesh.vertices_world[mesh.faces[:, 1]]
     edge = float(np.median(np.linalg.norm(a - b, axis=1)))
     step = float(np.spacing(np.float32(np.abs(mesh.vertices_world).max())))
-    return "f4" if edge >= FLOAT32_STEPS * step else "f8"
+    return "<f4" if edge >= FLOAT32_STEPS * step else "<f8"
 
 
-_PLY_TYPE = {"f4": "float", "f8": "double", "u1": "uchar", "i4": "int"}
+_PLY_TYPE = {"<f4": "float", "<f8": "double", "u1": "uchar"}
 
 
 def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None) -> None:
@@ -54,7 +54,7 @@ def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None
 
     Coordinates are ``float``, or ``double`` where float32 could not tell neighbouring vertices apart.
     """
-    fields = [(name, "<" + _coordinate(mesh)) for name in "xyz"]
+    fields = [(name, _coordinate(mesh)) for name in "xyz"]
     fields += [(name, "<f4") for name in ("nx", "ny", "nz")] if normals is not None else []
     fields += [(name, "u1") for name in ("red", "green", "blue")] if mesh.colors is not None else []
     vertices = np.empty(len(mesh.vertices_world), fields)
@@ -68,7 +68,7 @@ def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None
     faces["count"], faces["corner"] = 3, mesh.faces
     header = ["ply", "format binary_little_endian 1.0", "comment made by quoin; world frame, metres, z up"]
     header += [f"element vertex {len(vertices)}"]
-    header += [f"property {_PLY_TYPE[kind.lstrip('<')]} {name}" for name, kind in fields]
+    header += [f"property {_PLY_TYPE[kind]} {name}" for name, kind in fields]
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
     with replacing(path) as handle:
         handle.write(("\n".join(header) + "\n").encode("ascii"))
@@ -87,11 +87,11 @@ def read_ply(path: Path) -> Mesh:
             if words[:1] == ["element"]:
                 counts.append(int(words[2]))
             elif words[:1] == ["property"] and words[1] != "list":
-                fields.append((words[2], "<" + kinds[words[1]]))
+                fields.append((words[2], kinds[words[1]]))
         vertices = np.fromfile(handle, fields, counts[0])
         faces = np.fromfile(handle, [("count", "u1"), ("corner", "<i4", 3)], counts[1])
     names = ("red", "green", "blue")
-    colors = np.stack([vertices[c] for c in names], axis=1) if "red" in vertices.dtype.names else None
+    colors = np.stack([vertices[c] for c in names], axis=1) if ("red", "u1") in fields else None
     return Mesh(np.stack([vertices[a] for a in "xyz"], axis=1).astype(np.float64), faces["corner"].copy(), colors)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,45 +32,54 @@ def point_load(point_bricks: Int[Array, "p 3"], observations: Int[Array, "p"]) -
     return Load(bricks, 0.5 * seen / max(seen.sum(), 1) + 0.5 / len(bricks))
 
 
-def split(box: BrickBox, load: Load, min_side: int) -> tuple[BrickBox, BrickBox] | None:
-    """Two boxes of about equal cost, cut across the longest side that allows ``min_side`` bricks on both; or None."""
+def split(box: BrickBox, load: Load, sides: tuple[int, int]) -> tuple[BrickBox, BrickBox] | None:
+    """Two boxes of about equal cost, cut across the longest side that allows it; None where none does.
+
+    ``sides`` are the least and the greatest number of bricks a side should have: no half falls below the first, and a
+    side above the second is cut so that no more pieces come of it in the end than must.
+    """
+    least, greatest = sides
     for axis in np.argsort([-s for s in box.shape], kind="stable"):
-        first, last = box.low[axis] + min_side, box.high[axis] - min_side
-        if first > last:
+        low, high = box.low[axis], box.high[axis]
+        planes = np.arange(low + least, high - least + 1)
+        pieces = -(-(planes - low) // greatest) - (-(high - planes) // greatest)
+        planes = planes[pieces <= max(2, -(-(high - low) // greatest))]
+        if len(planes) == 0:
             continue
         here = box.contains(load.bricks)
         at, cost = load.bricks[here, axis], load.cost[here]
-        below = np.array([cost[at < plane].sum() for plane in range(first, last + 1)])
-        uneven = np.abs(2 * below - cost.sum())
-        middle = np.abs(np.arange(first, last + 1) - (box.low[axis] + box.high[axis]) / 2)
-        plane = first + int(np.lexsort((middle, uneven))[0])
-        low_side, high_side = list(box.high), list(box.low)
-        low_side[axis] = high_side[axis] = plane
-        return BrickBox(box.low, (low_side[0], low_side[1], low_side[2])), BrickBox(
-            (high_side[0], high_side[1], high_side[2]), box.high
-        )
+        below = np.array([cost[at < plane].sum() for plane in planes])
+        uneven, off_middle = np.abs(2 * below - cost.sum()), np.abs(2 * planes - low - high)
+        plane = int(planes[np.lexsort((off_middle, uneven))[0]])
+        first_high, second_low = list(box.high), list(box.low)
+        first_high[axis] = second_low[axis] = plane
+        return _box(box.low, first_high), _box(second_low, box.high)
     return None
 
 
-def partition(
-    box: BrickBox, load: Load, too_large: Callable[[BrickBox], bool], *, min_blocks: int, min_side: int
-) -> list[BrickBox]:
-    """Cores that tile ``box``: split while one is ``too_large``, then the costliest until there are ``min_blocks``.
+def _box(low: Sequence[int], high: Sequence[int]) -> BrickBox:
+    return BrickBox((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
-    A core that cannot be split any more stays as it is; cores come in lattice order.
+
+def partition(
+    box: BrickBox, load: Load, fits: Callable[[BrickBox], bool], *, min_blocks: int, sides: tuple[int, int]
+) -> list[BrickBox]:
+    """Cores that tile ``box``: split while a side is too long or one does not fit, then until there are ``min_blocks``.
+
+    The costliest is split first; one that cannot be split any more stays as it is. Cores come in lattice order.
     """
     done: list[BrickBox] = []
     waiting = [box]
     while waiting:
         core = waiting.pop()
-        halves = split(core, load, min_side) if too_large(core) else None
+        halves = None if max(core.shape) <= sides[1] and fits(core) else split(core, load, sides)
         if halves is None:
             done.append(core)
         else:
             waiting.extend(halves)
     while len(done) < min_blocks:
         for core in sorted(done, key=lambda c: (-load.of(c), c.low)):
-            halves = split(core, load, min_side)
+            halves = split(core, load, sides)
             if halves is not None:
                 done.remove(core)
                 done.extend(halves)

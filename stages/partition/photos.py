@@ -9,25 +9,29 @@ Array = np.ndarray
 
 CELLS = 24  # a photo is looked at in so many cells along its long edge
 WANTED_VIEWS = 6  # photos every point of a block should be seen by, before any photo is taken for other reasons
-MIN_TRACKS = 6  # a photo that shows fewer points of a block does not show it
+MIN_TRACKS = 6  # a photo that shows fewer points of a block does not show it,
+MIN_SHARE = 0.05  # unless they are so many of its points
 MAX_POINTS = 20_000  # points considered when photos are chosen
 
 
 def picture_cells(
     track_xy: Float[Array, "t 2"], track_photo: Int[Array, "t"], sizes: Int[Array, "n 2"]
-) -> Int[Array, "t"]:
-    """Number of the cell (photo and place in it) of every observation; cells of one photo are consecutive."""
+) -> tuple[Int[Array, "t"], Int[Array, "c"]]:
+    """The cell 0..c-1 (a small square of a photo) of every observation, and the photo of every cell."""
     edge = np.maximum(sizes.max(axis=1), 1)[track_photo][:, None] / CELLS
     cell = np.clip((track_xy / edge).astype(np.int64), 0, CELLS - 1)
-    return (track_photo.astype(np.int64) * CELLS + cell[:, 1]) * CELLS + cell[:, 0]
+    code = (track_photo.astype(np.int64) * CELLS + cell[:, 1]) * CELLS + cell[:, 0]
+    codes, number = np.unique(code, return_inverse=True)
+    return number, codes // (CELLS * CELLS)
 
 
-def shares(cells: Int[Array, "t"], inside: Bool[Array, "t"], n_photos: int) -> Float[Array, "n"]:
+def shares(
+    cell: Int[Array, "t"], cell_photo: Int[Array, "c"], inside: Bool[Array, "t"], n_photos: int
+) -> Float[Array, "n"]:
     """Share of every photo that shows the block: of its cells that carry points, those with one ``inside``."""
-    per_photo = CELLS * CELLS
-    some = np.bincount(np.unique(cells) // per_photo, minlength=n_photos)
-    these = np.bincount(np.unique(cells[inside]) // per_photo, minlength=n_photos)
-    return these / np.maximum(some, 1)
+    shows = np.bincount(cell[inside], minlength=len(cell_photo)) > 0
+    some = np.bincount(cell_photo, minlength=n_photos)
+    return np.bincount(cell_photo[shows], minlength=n_photos) / np.maximum(some, 1)
 
 
 def choose(
@@ -47,10 +51,10 @@ def choose(
     from scipy.sparse import csr_array
 
     tracks = np.bincount(photo, minlength=len(share))
-    seeing = np.flatnonzero(tracks >= MIN_TRACKS)
+    points, row = np.unique(point, return_inverse=True)
+    seeing = np.flatnonzero(tracks >= max(1, min(MIN_TRACKS, MIN_SHARE * len(points))))
     if len(seeing) == 0:
         seeing = np.flatnonzero(tracks > 0)
-    points, row = np.unique(point, return_inverse=True)
     sharpest = np.full(len(points), np.inf)
     np.minimum.at(sharpest, row, footprint_m)
     worth = sharpest[row] / np.maximum(footprint_m, 1e-12)

@@ -41,9 +41,9 @@ def triangulation_angles(
 ) -> Float[Array, "p"]:
     """Angle (radians) under which each point is seen: twice the widest deviation of a ray from the mean direction."""
     rays = centers_world(cam_from_world)[track_photo] - points_world[track_point]
-    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
-    mean = np.stack([np.bincount(track_point, rays[:, a], len(points_world)) for a in range(3)], axis=1)
-    mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+    rays = rays / np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+    total = np.stack([np.bincount(track_point, rays[:, a], len(points_world)) for a in range(3)], axis=1)
+    mean = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
     away = np.linalg.norm(np.cross(rays, mean[track_point]), axis=1)
     angle = np.arctan2(away, np.einsum("ij,ij->i", rays, mean[track_point]))
     widest = np.zeros(len(points_world))
@@ -118,7 +118,7 @@ def region_box(
         of_each = np.bincount(cell_photo[lost], minlength=len(of_photo))
         if choice.any() and (lost.mean() > MOST_LOST or (of_each > MOST_LOST_OF_PHOTO * of_photo).any()):
             return np.inf
-        return float(np.log(max(np.linalg.norm(box[3:] - box[:3]), 1e-12)) + PICTURE_PRICE * lost.mean())
+        return float(np.log(np.linalg.norm(box[3:] - box[:3]) + 1e-12) + PICTURE_PRICE * lost.mean())
 
     choice = np.zeros(6, int)
     best, before = price(choice), np.inf

@@ -17,6 +17,7 @@ from stages.partition.config import BlockFacts, PartitionConfig, PartitionResult
 Array = np.ndarray
 
 MIN_CORE_BRICKS = 2  # a narrower core would be all halo
+MAX_SAMPLES = 1 << 18  # lattice samples along a side: what edges can be numbered for
 MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 
 
@@ -29,6 +30,12 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     size = config.voxel_size_m or region.voxel_size(
         low, high, gsd_m, resolution=config.resolution, gsd_factor=config.gsd_factor
     )
+    if float((high - low).max()) / size > MAX_SAMPLES:
+        raise QuoinError(
+            f"Voxels of {size:.3g} m are too small for a region of {float((high - low).max()):.4g} m",
+            where="partition.voxel_size_m",
+            do=f"choose at least {float((high - low).max()) / MAX_SAMPLES:.3g}",
+        )
     lattice, box = region.lattice_around(low, high, size, config.brick_size)
     cap = int(config.memory_gib * plan.GIB) if config.memory_gib else int(0.6 * plan.machine_memory_bytes())
     planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
@@ -55,7 +62,8 @@ class Evidence:
     point: Array  # [t] of every observation
     footprint_m: Array  # [t] size of a pixel at the point
     depth: Array  # [t]
-    cells: Array  # [t] which part of its photo an observation lies in
+    cell: Array  # [t] which part of its photo an observation lies in
+    cell_photo: Array  # [c] the photo of every such part
 
     @classmethod
     def of(cls, posed: scene.Posed) -> Evidence:
@@ -64,8 +72,8 @@ class Evidence:
         point = posed.track_point
         depth = region.observation_depths(posed.cam_from_world, posed.points_world, posed.track_photo, point)
         focal = posed.intrinsics[posed.track_photo, :2].mean(axis=1)
-        cells = photos.picture_cells(posed.track_xy, posed.track_photo, posed.sizes)
-        return cls(posed, point, np.maximum(depth, 0) / focal, depth, cells)
+        cell, cell_photo = photos.picture_cells(posed.track_xy, posed.track_photo, posed.sizes)
+        return cls(posed, point, np.maximum(depth, 0) / focal, depth, cell, cell_photo)
 
     def nearest_depths(self) -> Array:
         """Least depth of every point [p] over the photos that see it; 0 where none has it in front."""
@@ -101,10 +109,10 @@ def find_region(evidence: Evidence, config: PartitionConfig, seed: int) -> tuple
     good = np.flatnonzero(supported[evidence.point])
     if len(good) > MAX_OBSERVATIONS:
         good = np.random.default_rng(seed).choice(good, MAX_OBSERVATIONS, replace=False)
-    cells, cell = np.unique(evidence.cells[good], return_inverse=True)
+    cells, cell = np.unique(evidence.cell[good], return_inverse=True)
     number = np.cumsum(supported) - 1
     low, high = region.region_box(
-        posed.points_world[supported], number[evidence.point[good]], cell, cells // photos.CELLS**2, config.margin
+        posed.points_world[supported], number[evidence.point[good]], cell, evidence.cell_photo[cells], config.margin
     )
     return supported, low, high
 
@@ -127,7 +135,7 @@ def plan_blocks(
     def make(core: BrickBox) -> scene.Block:
         outer = core.grow(config.halo_bricks)
         mine = outer.contains(brick)[evidence.point] & (evidence.depth > 0)
-        share = photos.shares(evidence.cells, mine, len(posed))
+        share = photos.shares(evidence.cell, evidence.cell_photo, mine, len(posed))
         order = photos.choose(
             posed.track_photo[mine],
             evidence.point[mine],
@@ -149,11 +157,14 @@ def plan_blocks(
             notes={"n_points": int(core.contains(brick).sum()), "n_bricks": n_bricks},
         )
 
-    def too_large(core: BrickBox) -> bool:
-        return max(core.shape) * config.brick_size > config.max_block_samples or make(core).memory_bytes > cap_bytes
-
-    cores = blocks.partition(box, load, too_large, min_blocks=config.min_blocks, min_side=MIN_CORE_BRICKS)
-    kept = []
+    cores = blocks.partition(
+        box,
+        load,
+        lambda core: make(core).memory_bytes <= cap_bytes,
+        min_blocks=config.min_blocks,
+        sides=(MIN_CORE_BRICKS, max(2 * MIN_CORE_BRICKS, config.max_block_samples // config.brick_size)),
+    )
+    kept: list[scene.Block] = []
     for core in cores:
         block = within(make(core), posed, cap_bytes, config.brick_size, report)
         if len(block.photo_index) == 0:
