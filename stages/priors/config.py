@@ -17,7 +17,7 @@ class PriorsConfig(StageConfig):
     # NCC window at every level, odd pixels, 3..15
     window_px: int = Field(7, ge=3, le=15)
     # depths whose 1 − NCC is above this are not believed, 0..1
-    max_cost: float = Field(0.45, gt=0, le=1)
+    max_cost: float = Field(0.6, gt=0, le=1)
     # other photos whose depth must agree, 1..8
     min_agreeing: int = Field(2, ge=1, le=8)
 

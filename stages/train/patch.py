@@ -45,7 +45,7 @@ def plane_points(
     return origin[:, None] + directions * (height[:, None] / along)[..., None]
 
 
-def ncc(reference: Float[Tensor, "*n pixels"], other: Float[Tensor, "*n pixels"]) -> Float[Tensor, "*n"]:
+def ncc(reference: Float[Tensor, "*#n pixels"], other: Float[Tensor, "*#n pixels"]) -> Float[Tensor, "..."]:
     """Normalised cross-correlation over the last axis, in [-1, 1]; 0 where either is flat."""
     a = reference - reference.mean(dim=-1, keepdim=True)
     b = other - other.mean(dim=-1, keepdim=True)

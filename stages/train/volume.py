@@ -25,13 +25,13 @@ class Volume(nn.Module):
         """A volume over the box [-half, half] with ``resolution`` cells along the longest side."""
         spacing = 2.0 * float(half.max()) / resolution
         shape = [int(torch.ceil(2.0 * h / spacing - 1e-4)) + 1 for h in half]
-        return cls(torch.full(shape, fill, device=half.device), -half, spacing)
+        return cls(torch.full(shape, fill, device=half.device, dtype=half.dtype), -half, spacing)
 
     def positions(self) -> Float[Tensor, "n 3"]:
         """Where all samples lie, in C order."""
         axes = [
-            torch.arange(n, device=self.low.device) * self.spacing + self.low[i]
-            for i, n in enumerate(self.values.shape)
+            torch.arange(n, device=self.low.device, dtype=self.low.dtype) * self.spacing + self.low[axis]
+            for axis, n in enumerate(self.values.shape)
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 

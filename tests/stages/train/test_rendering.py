@@ -1,0 +1,137 @@
+"""Renderer, sampler and patches against what geometry says they must give."""
+
+import math
+
+import pytest
+import torch
+
+from stages.train.patch import best_views_loss, first_crossing, ncc, plane_points
+from stages.train.renderer import box_interval, density_alpha, neus_alpha, weights
+from stages.train.sampler import guided_samples, outside_samples
+from stages.train.volume import Volume
+
+
+def wall_at(depth, n_samples=2000, far=2.0, cosine=-1.0):
+    """Samples along a ray that meets a wall at ``depth`` under ``cosine``."""
+    t = (torch.arange(n_samples, dtype=torch.float64) + 0.5) / n_samples * far
+    sdf = (t - depth) * cosine
+    return t[None], sdf[None], torch.full((1, n_samples), cosine, dtype=torch.float64), torch.full_like(t[None], far / n_samples)
+
+
+@pytest.mark.parametrize("cosine", [-1.0, -0.5, -0.2])
+def test_neus_weight_peaks_on_the_surface_and_the_naive_density_before_it(cosine):
+    t, sdf, cos, length = wall_at(1.2, cosine=cosine)
+    sharpness = torch.tensor(40.0, dtype=torch.float64)
+    weight = weights(neus_alpha(sdf, cos, length, sharpness, torch.ones((), dtype=torch.float64)))
+    assert abs(float(t[0, weight.argmax()]) - 1.2) < 0.004
+    assert float(weight.sum()) == pytest.approx(1.0, abs=0.01)
+    logistic = torch.sigmoid(sdf * sharpness) * torch.sigmoid(-sdf * sharpness) * sharpness  # s-density itself as density
+    naive = weights(density_alpha(logistic, length))
+    assert float(t[0, naive.argmax()]) < 1.2 - 0.004
+
+
+def test_surfaces_seen_from_behind_do_not_absorb():
+    _, sdf, cos, length = wall_at(1.0, cosine=1.0)
+    one, behind = torch.ones((), dtype=torch.float64), sdf[0] > 0
+    assert float(weights(neus_alpha(sdf, cos, length, one * 100, one)[:, behind]).sum()) < 0.02
+
+
+def test_constant_density_integrates_to_beer_lambert():
+    length = torch.full((1, 64), 0.05)
+    weight = weights(density_alpha(torch.full((1, 64), 0.7), length))
+    assert float(weight.sum()) == pytest.approx(1 - math.exp(-0.7 * 64 * 0.05), abs=1e-4)
+
+
+def test_box_interval():
+    half = torch.tensor([1.0, 0.5, 0.25])
+    origins = torch.tensor([[-3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-3.0, 2.0, 0.0]])
+    enter, leave, hits = box_interval(origins, torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3), -half, half)
+    assert hits.tolist() == [True, True, False]
+    assert enter[:2].tolist() == pytest.approx([2.0, 0.0])
+    assert leave[:2].tolist() == pytest.approx([4.0, 1.0])
+
+
+def ball_volume(resolution=48, radius=0.5):
+    volume = Volume.over(torch.ones(3), resolution)
+    volume.values.copy_((volume.positions().norm(dim=1) - radius).view_as(volume.values))
+    return volume
+
+
+def test_guided_samples_gather_at_the_surface_in_order():
+    volume = ball_volume()
+    torch.manual_seed(0)
+    n = 64
+    origins = torch.tensor([0.0, 0.0, -3.0]).expand(n, 3) + torch.rand(n, 3) * 0.4 - 0.2
+    directions = torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
+    enter, leave, _ = box_interval(origins, directions, -torch.ones(3), torch.ones(3))
+    t, length = guided_samples(volume, origins, directions, enter, leave, torch.tensor(200.0), torch.rand(n, 16))
+    assert (t[:, 1:] >= t[:, :-1]).all()
+    assert (length >= 0).all()
+    assert ((t >= enter[:, None] - 1e-5) & (t <= leave[:, None] + 1e-5)).all()
+    points = origins[:, None] + directions[:, None] * t[..., None]
+    near = (points.norm(dim=2) - 0.5).abs() < 0.08
+    assert near.float().mean() > 0.7
+    first = torch.tensor(3.0) + origins[:, 2] * -1 - 3.0 - torch.sqrt(0.25 - origins[:, 0] ** 2 - origins[:, 1] ** 2)
+    assert ((t - first[:, None]).abs().min(dim=1).values < 0.03).all()
+
+
+def test_rays_through_empty_space_are_sampled_evenly():
+    volume = Volume.over(torch.ones(3), 16, fill=1.0)
+    origins, directions = torch.tensor([[0.0, 0.0, -2.0]]), torch.tensor([[0.0, 0.0, 1.0]])
+    t, _ = guided_samples(
+        volume, origins, directions, torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor(50.0), torch.full((1, 16), 0.5)
+    )
+    torch.testing.assert_close(t[0], 1.0 + (torch.arange(16) + 0.5) / 8, atol=0.03, rtol=0)
+
+
+def test_outside_samples_start_behind_the_block_and_reach_far():
+    t = outside_samples(torch.tensor([2.0]), torch.full((1, 6), 0.5))
+    assert float(t[0, 0]) >= 2.0
+    assert (t[0, 1:] > t[0, :-1]).all()
+    assert float(t[0, -1]) > 4.0
+
+
+def test_first_crossing_finds_the_first_entry_and_its_normal():
+    distance = torch.linspace(0, 3, 16)[None].repeat(2, 1)
+    sdf = torch.stack([1.0 - distance[0], torch.full((16,), 0.5)])
+    gradient = torch.tensor([0.0, 0.0, -2.0]).expand(2, 16, 3)
+    t, normal, found = first_crossing(sdf, distance, gradient)
+    assert found.tolist() == [True, False]
+    assert float(t[0]) == pytest.approx(1.0, abs=1e-5)
+    torch.testing.assert_close(normal[0], torch.tensor([0.0, 0.0, -1.0]))
+
+
+def test_crossing_moves_with_the_sdf():
+    distance = torch.linspace(0, 3, 16)[None]
+    shift = torch.zeros((), requires_grad=True)
+    t, _, _ = first_crossing(1.3 - distance + shift, distance, torch.ones(1, 16, 3))
+    t.sum().backward()
+    assert float(shift.grad) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_patch_points_lie_on_the_tangent_plane():
+    torch.manual_seed(0)
+    origin, surface = torch.zeros(4, 3), torch.tensor([0.0, 0.0, 2.0]).expand(4, 3)
+    normal = torch.nn.functional.normalize(torch.tensor([0.3, 0.1, -1.0]), dim=0).expand(4, 3)
+    directions = torch.cat([torch.rand(4, 9, 2) * 0.2, torch.ones(4, 9, 1)], dim=2)
+    points = plane_points(origin, directions, surface, normal)
+    assert (((points - surface[:, None]) * normal[:, None]).sum(dim=2).abs() < 1e-5).all()
+
+
+def test_ncc_ignores_gain_and_offset_and_knows_noise():
+    torch.manual_seed(0)
+    a = torch.rand(5, 121)
+    assert (ncc(a, 0.4 * a + 0.2) > 0.999).all()
+    assert (ncc(a, 1.0 - a) < -0.999).all()
+    assert (ncc(a, torch.rand(5, 121)).abs() < 0.4).all()
+
+
+def test_occluded_views_do_not_count():
+    cost = torch.tensor([[0.1, 0.2, 0.9, 1.5], [0.3, 0.95, 1.0, 1.2]])
+    valid = torch.ones_like(cost, dtype=torch.bool)
+    loss, used = best_views_loss(cost, valid, n_best=2, reject=0.7)
+    assert float(loss) == pytest.approx((0.1 + 0.2 + 0.3) / 3)
+    assert float(used) == pytest.approx(0.75)
+    loss, used = best_views_loss(cost, ~valid, n_best=2, reject=0.7)
+    assert float(loss) == 0.0
+    assert float(used) == 0.0
