@@ -193,10 +193,11 @@ def headline(run: Run, files: list[PhotoFacts], block_facts: list[BlockFacts]) -
     pose_result = getattr(run.manifest("pose"), "result", {})
     fuse_result = getattr(run.manifest("fuse"), "result", {})
     scores = [b.heldout_psnr_db for b in block_facts if b.heldout_psnr_db is not None]
-    tops = [m for name, m in run.record.manifests.items() if "/" not in name and name != "report"]
-    named = {name for name in run.record.manifests if "/" not in name}
-    loose = [m for name, m in run.record.manifests.items() if "/" in name and name.split("/")[0] not in named]
-    memory = [m.peak_memory_bytes for m in tops] + [b.peak_memory_bytes or 0 for b in block_facts]
+    longest: dict[str, float] = {}  # a stage takes at least as long as its longest part, also where it was resumed
+    for name, m in run.record.manifests.items():
+        stage = name.split("/")[0]
+        longest[stage] = max(longest.get(stage, 0.0), m.seconds if stage != "report" else 0.0)
+    memory = [s.peak_memory_bytes or 0 for s in stages(run)] + [b.peak_memory_bytes or 0 for b in block_facts]
     return Headline(
         n_photos_found=len(files) or None,
         n_photos_used=len(files) - states["not used"] if files else None,
@@ -206,6 +207,6 @@ def headline(run: Run, files: list[PhotoFacts], block_facts: list[BlockFacts]) -
         n_faces=whole(fuse_result.get("n_faces")),
         heldout_psnr_db=float(np.mean(scores)) if scores else None,
         heldout_psnr_lowest_db=min(scores) if scores else None,
-        total_seconds=sum(m.seconds for m in tops + loose),
+        total_seconds=sum(longest.values()),
         peak_memory_bytes=max(memory, default=0) or None,
     )

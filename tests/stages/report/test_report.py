@@ -225,6 +225,13 @@ def test_missing_training_tables_and_meshes_are_no_error(tmp_path: Path):
     assert "Training curves: not measured" in text
 
 
+def test_a_resumed_training_counts_its_longest_block(tmp_path: Path):
+    made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
+    whole = write(made, ReportConfig(n_views=0), Reporter()).total_seconds
+    made.record.manifests["train"] = made.require("train").model_copy(update={"seconds": 2.0})
+    assert write(made, ReportConfig(n_views=0), Reporter()).total_seconds == pytest.approx(whole - 622 + 311)
+
+
 def test_an_empty_photo_folder_has_a_page(tmp_path: Path):
     made = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
     result = write(made, ReportConfig(), Reporter())
