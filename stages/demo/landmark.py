@@ -1,4 +1,4 @@
-"""The landmark: a small temple with steps, fluted columns, niches and a tiled roof, amid a garden. Metres, z up, front at -y."""
+"""The landmark: a small temple with steps, fluted columns, niches and a tiled roof, in a garden. Metres, z up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from stages.demo import parts
 from stages.demo.parts import ball, box, finer, frame, niche, relief, turned
@@ -18,32 +18,39 @@ REGION_HIGH_M = (6.5, 5.8, 7.5)
 HORIZON_M = 130.0
 MATERIALS = ["marble", "ashlar", "tiles", "bronze", "leaves", "bark", "ground", "brick", "plaster"]
 
+# Turned profiles: (radius, height) in metres from bottom to top.
+# fmt: off
 COLUMN = [(0.42, 0.0), (0.42, 0.1), (0.36, 0.12), (0.4, 0.17), (0.36, 0.22), (0.31, 0.25)]
 SHAFT = [(0.31, 0.25), (0.31, 1.2), (0.3, 2.0), (0.275, 2.8), (0.26, 3.1)]
 CAPITAL = [(0.26, 3.1), (0.3, 3.14), (0.28, 3.18), (0.33, 3.26), (0.42, 3.34), (0.42, 3.36)]
-URN = [(0.0, 0.0), (0.22, 0.0), (0.22, 0.06), (0.08, 0.14), (0.1, 0.2), (0.3, 0.42), (0.33, 0.6), (0.24, 0.74), (0.2, 0.8),
-       (0.3, 0.9), (0.3, 0.94), (0.0, 0.9)]  # fmt: skip
-BASIN = [(1.2, 0.0), (1.2, 0.08), (1.08, 0.14), (1.05, 0.42), (1.2, 0.5), (1.2, 0.6), (1.0, 0.6), (0.95, 0.3), (0.0, 0.28)]
-STEM = [(0.4, 0.28), (0.4, 0.36), (0.16, 0.5), (0.14, 0.9), (0.24, 1.0), (0.62, 1.24), (0.66, 1.32), (0.58, 1.32), (0.2, 1.18),
-        (0.09, 1.2), (0.08, 1.5), (0.14, 1.56), (0.0, 1.72)]  # fmt: skip
-ROBE = [(0.36, 0.0), (0.38, 0.1), (0.3, 0.5), (0.24, 0.9), (0.27, 1.15), (0.3, 1.35), (0.22, 1.52), (0.1, 1.6), (0.08, 1.7)]
+URN = [(0.0, 0.0), (0.22, 0.0), (0.22, 0.06), (0.08, 0.14), (0.1, 0.2), (0.3, 0.42), (0.33, 0.6), (0.24, 0.74),
+       (0.2, 0.8), (0.3, 0.9), (0.3, 0.94), (0.0, 0.9)]
+BASIN = [(1.2, 0.0), (1.2, 0.08), (1.08, 0.14), (1.05, 0.42), (1.2, 0.5), (1.2, 0.6), (1.0, 0.6), (0.95, 0.3),
+         (0.0, 0.28)]
+STEM = [(0.4, 0.28), (0.4, 0.36), (0.16, 0.5), (0.14, 0.9), (0.24, 1.0), (0.62, 1.24), (0.66, 1.32), (0.58, 1.32),
+        (0.2, 1.18), (0.09, 1.2), (0.08, 1.5), (0.14, 1.56), (0.0, 1.72)]
+ROBE = [(0.36, 0.0), (0.38, 0.1), (0.3, 0.5), (0.24, 0.9), (0.27, 1.15), (0.3, 1.35), (0.22, 1.52), (0.1, 1.6),
+        (0.08, 1.7)]
+LAMP = [(0.16, 0.0), (0.16, 0.12), (0.09, 0.3), (0.055, 0.4), (0.05, 2.7), (0.12, 2.76), (0.17, 3.1), (0.05, 3.2),
+        (0.0, 3.3)]
+# fmt: on
 
 
 @dataclass(frozen=True)
 class Landmark:
-    """One triangle soup with a material per face; ``inside`` marks the faces that lie in the region (the rest is backdrop)."""
+    """Triangles, each of a material (index into MATERIALS); ``inside`` the region, or else backdrop."""
 
     vertices: Float[Array, "v 3"]
     faces: Int[Array, "f 3"]
     material: Int[Array, "f"]
-    inside: Array
+    inside: Bool[Array, "f"]
 
 
-def ground_height_m(x: Array, y: Array) -> Array:
+def ground_height_m(x: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """Height of the ground: a few centimetres of swell on the lawn, flat under the temple."""
     swell = 0.05 * np.sin(0.9 * x + 1.0) * np.sin(0.8 * y) + 0.03 * np.sin(2.1 * x - 1.3 * y)
     away = np.clip(np.maximum(np.abs(x) - 3.9, np.abs(y) - 4.6), 0.0, 1.0)
-    return swell * away
+    return np.asarray(swell * away)
 
 
 def build(seed: int) -> Landmark:
@@ -73,7 +80,7 @@ def _temple() -> Iterator[Piece]:
         at = (x, y, floor)
         yield "marble", box((x - 0.44, y - 0.44, floor), (x + 0.44, y + 0.44, floor + 0.06))
         yield "marble", turned(COLUMN, at)
-        yield "marble", turned(SHAFT, at, flutes=14, depth=0.12)
+        yield "marble", turned(SHAFT, at, flutes=14)
         yield "marble", turned(CAPITAL, at)
         yield "marble", box((x - 0.46, y - 0.46, floor + 3.36), (x + 0.46, y + 0.46, floor + 3.5))
     yield from _cella(floor, floor + 3.5)
@@ -111,7 +118,7 @@ def _roof(low: float) -> Iterator[Piece]:
     top = eave + 0.14
     gable = np.array([[-half_x + 0.2, 0, top], [half_x - 0.2, 0, top], [0, 0, top + rise - 0.12]])
     for y, order in ((-half_y + 0.4, [0, 1, 2]), (half_y - 0.4, [0, 2, 1])):
-        yield "plaster", trimesh.Trimesh(gable + [0, y, 0], [order])
+        yield "plaster", trimesh.Trimesh(gable + np.array([0, y, 0]), [order])
         yield "bronze", ball((0, y, top + 0.5), 0.34, squash=1.0)
     length, slope = 2 * half_y, float(np.hypot(half_x, rise))
 
@@ -144,7 +151,7 @@ def _garden(rng: np.random.Generator) -> Iterator[Piece]:
     yield from _statue(4.9, -3.9)
     yield "marble", turned(BASIN, (-4.6, -3.9, 0.0))
     yield "marble", turned(STEM, (-4.6, -3.9, 0.0))
-    drum = turned([(0.0, -0.45), (0.34, -0.45), (0.34, 0.45), (0.0, 0.45)], (0, 0, 0), flutes=14, depth=0.12)
+    drum = turned([(0.0, -0.45), (0.34, -0.45), (0.34, 0.45), (0.0, 0.45)], (0, 0, 0), flutes=14)
     drum.apply_transform(trimesh.transformations.euler_matrix(1.5, 0.1, 0.5))
     yield "marble", drum.apply_translation([5.3, -0.9, 0.3])
     for x, y, radius in [(5.2, 0.4, 0.42), (4.6, -0.2, 0.25), (-5.0, 0.9, 0.36), (-4.7, 1.5, 0.22)]:
@@ -157,10 +164,8 @@ def _garden(rng: np.random.Generator) -> Iterator[Piece]:
             dx, dy = 0.5 * np.cos(2.1 * angle + x), 0.5 * np.sin(2.1 * angle + x)
             yield "leaves", ball((x + dx, y + dy, height + 0.1 * angle), 0.62, rng)
         yield "leaves", ball((x, y, height + 0.75), 0.6, rng)
-    for y in (-5.3,):
-        pole = [(0.16, 0.0), (0.16, 0.12), (0.09, 0.3), (0.055, 0.4), (0.05, 2.7), (0.12, 2.76), (0.17, 3.1), (0.05, 3.2), (0, 3.3)]
-        yield "bronze", turned(pole, (1.9, y, 0.0))
-        yield "bronze", turned(pole, (-1.9, y, 0.0))
+    for x in (-1.9, 1.9):
+        yield "bronze", turned(LAMP, (x, -5.3, 0.0))
 
 
 def _statue(x: float, y: float) -> Iterator[Piece]:

@@ -1,7 +1,7 @@
-"""Colour of every material at points of its surface: solid noise over masonry patterns, so that each spot looks like no other.
+"""Colour of every material at points of its surface: solid noise over masonry patterns, no spot like another.
 
-Colours are linear reflectances in [0, 1]. All noise comes from one periodic volume with a 1/f spectrum (Perlin 1985's solid
-texture; the spectrum made in Fourier space), read at two scales along turned axes so that no plane meets its period.
+Colours are linear reflectances in [0, 1]. All noise comes from one periodic volume with a power-law spectrum (the solid
+texture of Perlin 1985, made in Fourier space), read at two scales along turned axes so that no plane meets its period.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _ground(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
     worn = np.clip(2 * (coarse + 0.35 * fine - 1.1), 0, 1)[:, None]
     grass = grass * (1 - worn) + _mix((0.22, 0.17, 0.11), (0.42, 0.35, 0.25), 0.5 + 0.3 * fine) * worn
     gravel = _mix((0.26, 0.23, 0.18), (0.6, 0.55, 0.46), 0.45 + 0.25 * fine + 0.12 * coarse)
-    paved, joint = _courses(points, np.broadcast_to(np.float32([0, 0, 1]), points.shape), 0.55, 0.42, 0.02)
+    paved, joint = _courses(points, np.broadcast_to([0.0, 0.0, 1.0], points.shape), 0.55, 0.42, 0.02)
     slabs = _mix((0.25, 0.23, 0.2), (0.55, 0.52, 0.47), 0.25 + 0.4 * paved + 0.2 * fine + 0.1 * coarse)
     slabs = np.where(joint[:, None], grass * 0.8, slabs)
     around = np.maximum(np.abs(points[:, 0]) - 4.3, np.abs(points[:, 1]) - 5.0) + 0.06 * coarse < 0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
-
-if TYPE_CHECKING:
-    import trimesh
+import trimesh
+from jaxtyping import Float, Int
 
 Array = np.ndarray
 Point = tuple[float, float, float]
@@ -18,8 +16,6 @@ EDGE_M = 0.09  # faces are about this large, because what is seen is decided fac
 
 def box(low: Point, high: Point) -> trimesh.Trimesh:
     """An axis-aligned box from corner to corner, its sides in square cells."""
-    import trimesh
-
     (x0, y0, z0), (x1, y1, z1) = low, high
     sides = [
         (frame((x0, y0, z1), (1, 0, 0), (0, 1, 0)), (x1 - x0, y1 - y0)),
@@ -32,17 +28,18 @@ def box(low: Point, high: Point) -> trimesh.Trimesh:
     return trimesh.util.concatenate([relief(size, lambda u, v: 0 * u, matrix, cell=EDGE_M) for matrix, size in sides])
 
 
-def turned(profile: Sequence[tuple[float, float]], at: Point, *, flutes: int = 0, depth: float = 0.06) -> trimesh.Trimesh:
+def turned(
+    profile: Sequence[tuple[float, float]], at: Point, *, flutes: int = 0, depth: float = 0.12
+) -> trimesh.Trimesh:
     """A profile of (radius, height) points turned about the vertical through ``at``.
 
     ``flutes`` grooves are cut into it, ``depth`` of the radius deep.
     """
-    import trimesh
-
     knots = np.array(profile)
     lengths = np.linalg.norm(np.diff(knots, axis=0), axis=1)
-    steps = [np.linspace(0, 1, max(1, int(np.ceil(length / EDGE_M))), endpoint=False) for length in lengths]
-    radius, height = np.concatenate([a + t[:, None] * (b - a) for a, b, t in zip(knots[:-1], knots[1:], steps, strict=True)] + [knots[-1:]]).T
+    along = np.concatenate([[0.0], np.cumsum(lengths)])
+    steps = np.concatenate([np.linspace(a, b, max(2, int((b - a) / EDGE_M) + 2)) for a, b in pairwise(along)])
+    radius, height = (np.interp(np.unique(steps), along, values) for values in knots.T)
     segments = 6 * flutes if flutes else int(np.clip(2 * np.pi * radius.max() / EDGE_M, 20, 90))
     angle = np.arange(segments) * 2 * np.pi / segments
     groove = 1 - depth * (0.5 + 0.5 * np.cos(flutes * angle)) if flutes else np.ones(segments)
@@ -58,10 +55,10 @@ def turned(profile: Sequence[tuple[float, float]], at: Point, *, flutes: int = 0
     return mesh
 
 
-def ball(at: Point, radius: float, rng: np.random.Generator | None = None, *, squash: float = 1.0, bumps: float = 0.1):
+def ball(
+    at: Point, radius: float, rng: np.random.Generator | None = None, *, squash: float = 1.0, bumps: float = 0.1
+) -> trimesh.Trimesh:
     """A ball; with ``rng`` a bumpy one, ``bumps`` of the radius high (foliage, rocks)."""
-    import trimesh
-
     mesh = trimesh.creation.icosphere(subdivisions=4 if rng is not None and radius < 1 else 3)
     vertices = np.array(mesh.vertices)
     if rng is not None:
@@ -76,9 +73,7 @@ def relief(
     matrix: Float[Array, "4 4"],
     cell: float = 0.04,
 ) -> trimesh.Trimesh:
-    """A panel 0..width by 0..height that looks along +z of its own frame, sunk by ``recess_m(u, v)``; placed by ``matrix``."""
-    import trimesh
-
+    """A panel 0..width by 0..height, sunk by ``recess_m(u, v)``; ``matrix`` places it, its +z is outwards."""
     counts = [max(2, round(s / cell) + 1) for s in size]
     u, v = np.meshgrid(*[np.linspace(0, s, n) for s, n in zip(size, counts, strict=True)], indexing="ij")
     vertices = np.stack([u, v, -recess_m(u, v)], -1).reshape(-1, 3)
@@ -87,7 +82,7 @@ def relief(
     return mesh
 
 
-def grid_faces(rows: int, columns: int) -> Array:
+def grid_faces(rows: int, columns: int) -> Int[Array, "f 3"]:
     """Triangles [2 (rows-1)(columns-1), 3] of a grid of vertices in C order, facing row axis x column axis."""
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]))
@@ -111,7 +106,5 @@ def niche(u: Array, v: Array, center_u: float, sill: float, spring: float, radiu
 
 def finer(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """The same surface in triangles with no edge much longer than a cell's diagonal."""
-    import trimesh
-
     vertices, faces = trimesh.remesh.subdivide_to_size(mesh.vertices, mesh.faces, 1.5 * EDGE_M, max_iter=14)
     return trimesh.Trimesh(vertices, faces, process=False)

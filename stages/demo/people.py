@@ -11,12 +11,15 @@ from stages.demo.parts import ball, turned
 from stages.demo.render import Solid, raycaster
 
 Array = np.ndarray
-BODY = [(0.0, 0.0), (0.16, 0.02), (0.17, 0.5), (0.2, 0.88), (0.18, 1.05), (0.24, 1.38), (0.16, 1.48), (0.07, 1.5), (0.06, 1.6)]
+WAIST_M, NECK_M = 0.88, 1.48
+BODY = [(0.0, 0.0), (0.16, 0.02), (0.17, 0.5), (0.2, WAIST_M), (0.18, 1.05), (0.24, 1.38), (0.16, NECK_M), (0.06, 1.6)]
 
 
 def crowd(spots: Float[Array, "n 2"], noise: Noise, rng: np.random.Generator) -> Solid:
     """People who stand at ``spots``."""
-    vertices, faces, colours = [], [], []
+    vertices: list[Array] = []
+    faces: list[Array] = []
+    colours: list[Array] = []
     for x, y in spots:
         z = float(ground_height_m(np.array(x), np.array(y)))
         tall = rng.uniform(0.92, 1.1)
@@ -24,10 +27,10 @@ def crowd(spots: Float[Array, "n 2"], noise: Noise, rng: np.random.Generator) ->
         figure.vertices[:, :2] = (figure.vertices[:, :2] - [x, y]) * [1.0, 0.75] + [x, y]
         shirt, trousers, skin = rng.uniform(0.03, 0.7, 3), rng.uniform(0.02, 0.3, 3), (0.5, 0.33, 0.24)
         height = (figure.triangles_center[:, 2] - z) / tall
-        dress = np.where((height < 0.88)[:, None], trousers, np.where((height < 1.48)[:, None], shirt, skin))
+        dress = np.where((height < WAIST_M)[:, None], trousers, np.where((height < NECK_M)[:, None], shirt, skin))
         head = ball((x, y, z + 1.66 * tall), 0.125, squash=1.2)
         for mesh, colour in ((figure, dress), (head, np.broadcast_to(skin, (len(head.faces), 3)))):
-            faces.append(mesh.faces + sum(map(len, vertices)))
+            faces.append(mesh.faces + sum(len(v) for v in vertices))
             vertices.append(mesh.vertices)
             colours.append(colour)
     tint = np.concatenate(colours).astype(np.float32)

@@ -1,25 +1,24 @@
-"""Pictures of triangles: primary rays and one shadow ray each (Embree through Open3D), Lambert shading, a cloudy sky."""
+"""Pictures of triangles: primary rays, one shadow ray each (Embree through Open3D), Lambert shading, a cloudy sky."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import open3d as o3d
 from jaxtyping import Float, Int, UInt8
 
 from pipeline.cameras import rays_world
 from stages.demo.materials import Noise
 
-if TYPE_CHECKING:
-    import open3d
-
 Array = np.ndarray
 Paint = Callable[[Float[Array, "n 3"], Float[Array, "n 3"], Int[Array, "n"]], Float[Array, "n 3"]]
 
-TO_SUN = np.float32([0.42, -0.62, 0.66]) / np.linalg.norm([0.42, -0.62, 0.66])
-SUN, SKY_LIGHT = np.float32([1.0, 0.95, 0.86]), np.float32([0.4, 0.45, 0.53])
+TO_SUN = np.array([0.42, -0.62, 0.66], np.float32) / np.float32(np.linalg.norm([0.42, -0.62, 0.66]))
+SUN, SKY_LIGHT = np.array([1.0, 0.95, 0.86], np.float32), np.array([0.4, 0.45, 0.53], np.float32)
+HORIZON, ZENITH = np.array([0.62, 0.68, 0.75], np.float32), np.array([0.2, 0.36, 0.66], np.float32)
+CLOUD = np.array([0.85, 0.86, 0.88], np.float32)
 SAMPLES = 2  # per pixel and axis
 BAND_ROWS = 50  # rows of pixels rendered at once, which bounds memory
 
@@ -28,14 +27,12 @@ BAND_ROWS = 50  # rows of pixels rendered at once, which bounds memory
 class Solid:
     """Triangles to cast rays at, and ``paint(points, normals, faces)`` for their linear reflectance."""
 
-    scene: open3d.t.geometry.RaycastingScene
+    scene: o3d.t.geometry.RaycastingScene
     paint: Paint
 
 
-def raycaster(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> open3d.t.geometry.RaycastingScene:
+def raycaster(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> o3d.t.geometry.RaycastingScene:
     """Open3D's ray caster on one mesh."""
-    import open3d as o3d
-
     scene = o3d.t.geometry.RaycastingScene()
     scene.add_triangles(
         o3d.core.Tensor(np.asarray(vertices, np.float32)), o3d.core.Tensor(np.asarray(faces, np.uint32))
@@ -93,14 +90,14 @@ def radiance(
         arriving = SUN * facing[:, None] + SKY_LIGHT * (0.75 + 0.25 * normals[:, 2:])
         colour = solid.paint(points, normals, cast["primitive_ids"].numpy()[hit].astype(np.int64)) * arriving
         haze = (1 - np.exp(-depth_m / 300.0))[:, None]
-        out[hit] = colour * (1 - haze) + np.float32([0.62, 0.68, 0.75]) * haze
+        out[hit] = colour * (1 - haze) + HORIZON * haze
     return out
 
 
 def sky(directions: Float[Array, "n 3"], noise: Noise) -> Float[Array, "n 3"]:
     """Blue that pales to the horizon, with soft clouds on a plane far above."""
     up = np.clip(directions[:, 2:], 0.0, 1.0)
-    blue = np.float32([0.62, 0.68, 0.75]) * (1 - up) ** 3 + np.float32([0.2, 0.36, 0.66]) * (1 - (1 - up) ** 3)
+    blue = HORIZON * (1 - up) ** 3 + ZENITH * (1 - (1 - up) ** 3)
     plane = np.concatenate([directions[:, :2] / np.maximum(up + 0.08, 0.08), np.zeros_like(up)], axis=1)
     cloud = np.clip(0.5 * noise.coarse(plane.astype(np.float32)), 0.0, 1.0)[:, None] * np.clip(4 * up, 0, 1)
-    return (blue * (1 - 0.7 * cloud) + np.float32([0.85, 0.86, 0.88]) * 0.7 * cloud).astype(np.float32)
+    return (blue * (1 - 0.7 * cloud) + CLOUD * 0.7 * cloud).astype(np.float32)

@@ -28,8 +28,8 @@ def focal_px(config: DemoConfig) -> float:
 def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> DemoTruth:
     """Write ``photos/*.jpg`` and ``truth/`` (mesh.ply, full.ply, transforms.json, demo.json) into ``folder``.
 
-    The same seed and size give the same photos. Exposure (x0.6–1.35) and tint change from photo to photo, people stand in
-    about a third. Returns the facts of demo.json.
+    The same seed and size give the same photos. Exposure (x0.6–1.35) and tint change from photo to photo, people stand
+    in about a third. Returns the facts of demo.json.
     """
     from stages.demo import landmark, walk
     from stages.demo.materials import Noise, albedo
@@ -50,18 +50,21 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     intrinsics = np.array([focal, focal, config.width / 2, config.height / 2])
     names = [f"demo_{i:03d}.jpg" for i in range(config.n_photos)]
 
+    shuffled = np.random.default_rng([seed, 5]).permutation(config.n_photos)
+    peopled = set(shuffled[: round(PEOPLE_SHARE * config.n_photos)].tolist())
+
     def take(index: int) -> bool:
         rng = np.random.default_rng([seed, 4, index])
         gain = rng.uniform(0.6, 1.35) * (1 + rng.uniform(-0.06, 0.06, 3))
-        spots = walk.passers_by(poses[index], rng) if rng.uniform() < PEOPLE_SHARE else np.zeros((0, 2))
+        spots = walk.passers_by(poses[index], rng) if index in peopled else np.zeros((0, 2))
         solids = [solid, crowd(spots, noise, rng)] if len(spots) else [solid]
         save_photo(photos / names[index], render(solids, poses[index], intrinsics, size, noise, gain), index)
         return len(spots) > 0
 
     with report.task("demo", config.n_photos, "photos") as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        peopled = 0
+        n_peopled = 0
         for done, people in enumerate(pool.map(take, range(config.n_photos)), start=1):
-            peopled += people
+            n_peopled += people
             advance(done)
 
     triangles = made.vertices[made.faces[made.inside]]
@@ -80,7 +83,7 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         region_high_m=landmark.REGION_HIGH_M,
         focal_px=focal,
         n_photos=config.n_photos,
-        n_photos_with_people=peopled,
+        n_photos_with_people=n_peopled,
         seed=seed,
     )
     (truth / "demo.json").write_text(facts.model_dump_json(indent=1), encoding="utf-8")
@@ -97,7 +100,8 @@ def save_photo(path: Path, rgb: UInt8[Array, "h w 3"], index: int) -> None:
     details = exif.get_ifd(ExifTags.IFD.Exif)
     pixels_per_cm = 10 * float(np.hypot(*rgb.shape[:2])) / SENSOR_DIAGONAL_MM
     details[ExifTags.Base.FocalLengthIn35mmFilm] = FOCAL_35MM
-    details[ExifTags.Base.FocalLength] = IFDRational(round(1000 * FOCAL_35MM / DIAGONAL_35MM * SENSOR_DIAGONAL_MM), 1000)
+    focal_mm = FOCAL_35MM / DIAGONAL_35MM * SENSOR_DIAGONAL_MM
+    details[ExifTags.Base.FocalLength] = IFDRational(round(1000 * focal_mm), 1000)
     details[ExifTags.Base.FocalPlaneXResolution] = IFDRational(round(1000 * pixels_per_cm), 1000)
     details[ExifTags.Base.FocalPlaneYResolution] = IFDRational(round(1000 * pixels_per_cm), 1000)
     details[ExifTags.Base.FocalPlaneResolutionUnit] = 3  # centimetre
@@ -114,7 +118,11 @@ def write_mesh(path: Path, vertices: Float[Array, "v 3"], faces: Array) -> None:
 
 
 def write_transforms(
-    path: Path, names: list[str], cam_from_world: Float[Array, "n 3 4"], intrinsics: Float[Array, "4"], size: tuple[int, int]
+    path: Path,
+    names: list[str],
+    cam_from_world: Float[Array, "n 3 4"],
+    intrinsics: Float[Array, "4"],
+    size: tuple[int, int],
 ) -> None:
     """nerfstudio's transforms.json: camera-to-world, camera axes x right, y up, z backwards; no distortion."""
     frames = []

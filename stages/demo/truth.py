@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import open3d as o3d
 from jaxtyping import Bool, Float
 
 from pipeline.cameras import centers_world, project
-
-if TYPE_CHECKING:
-    import open3d
 
 Array = np.ndarray
 MIN_FACING = 0.1  # cosine: a face seen at less than 6 degrees from its plane is not seen
 
 
 def seen_faces(
-    scene: open3d.t.geometry.RaycastingScene,
+    scene: o3d.t.geometry.RaycastingScene,
     triangles: Float[Array, "f 3 3"],
     cam_from_world: Float[Array, "n 3 4"],
     intrinsics: Float[Array, "4"],

@@ -1,4 +1,4 @@
-"""Where the photographer stands: an irregular walk around the landmark at eye height, some photos from above, some close."""
+"""Where the photographer stands: an irregular walk around the landmark at eye height; some raised, some close."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def passers_by(cam_from_world: Float[Array, "3 4"], rng: np.random.Generator) ->
     """Where up to 4 people stand (x, y): in front of the camera, not on the temple's steps."""
     center = -cam_from_world[:, :3].T @ cam_from_world[:, 3]
     forward = cam_from_world[2, :2] / np.linalg.norm(cam_from_world[2, :2])
-    n = int(rng.integers(1, 5))
-    ahead, aside = rng.uniform(3.0, 8.0, n), rng.uniform(-0.4, 0.4, n)
+    ahead, aside = rng.uniform(3.0, 8.0, 12), rng.uniform(-0.4, 0.4, 12)
     right = np.array([forward[1], -forward[0]])
     spots = center[:2] + ahead[:, None] * (forward + aside[:, None] * right)
-    return spots[np.any(np.abs(spots) > STEPS_M, axis=1)]
+    return spots[np.any(np.abs(spots) > STEPS_M, axis=1)][: rng.integers(1, 5)]

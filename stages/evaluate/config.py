@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
@@ -11,7 +13,7 @@ class EvaluateConfig(StageConfig):
     """How a run is compared with a reference. Lengths are in the reference's unit (metres where it has one)."""
 
     # distances at which precision, recall and F are given; empty: 0.25, 0.5 and 1 % of the reference's diagonal
-    distances_m: tuple[float, ...] = ()
+    distances_m: tuple[Annotated[float, Field(gt=0)], ...] = ()
     # points drawn on each surface, 1,000..10,000,000
     n_samples: int = Field(400_000, ge=1_000, le=10_000_000)
 
