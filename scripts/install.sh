@@ -73,8 +73,8 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip, sys; sys.exit
     "$python" -m venv .venv || fail "the virtual environment could not be made; is python3-venv installed?"
 fi
 say "installing Python packages; the first time takes some minutes and 3 GB of disk, more where torch comes with CUDA"
-extra=
-[ "$want" != dev ] || extra='[dev]'
+extra='[view]'
+[ "$want" != dev ] || extra='[dev,view]'
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".$extra" ||
     fail "the Python packages could not be installed; what pip said stands above. Nothing else was changed."
 .venv/bin/python -c 'import open3d' || fail "Open3D does not start; the line above names the library it lacks"
