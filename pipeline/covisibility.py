@@ -27,8 +27,8 @@ def source_photos(
 ) -> Int[Array, "k n_sources"]:
     """For each photo the photos to compare it with: many shared points under a useful angle; -1 where fewer.
 
-    A shared point counts fully from ``best_angle_deg`` on, less where the baseline is too short to say anything, and not at all
-    where the angle is too wide to match (the criterion of COLMAP's and OpenMVS's view selection).
+    A shared point counts fully from ``best_angle_deg`` on, less where the baseline is too short to say anything, and
+    not at all where the angle is too wide to match (the criterion of COLMAP's and OpenMVS's view selection).
     """
     n = len(centres)
     score = np.zeros((n, n))

@@ -144,8 +144,9 @@ class Run:
         if not isinstance(raw, dict):
             raise QuoinError("run.json is damaged: it is no mapping", where=path, do="restore it or start anew")
         if raw.get("format") != FORMAT:
+            made_by, theirs = raw.get("quoin", "?"), raw.get("format")
             raise QuoinError(
-                f"This run was made by quoin {raw.get('quoin', '?')} (run format {raw.get('format')}, ours is {FORMAT})",
+                f"This run was made by quoin {made_by} (run format {theirs}, ours is {FORMAT})",
                 where=path,
                 do="use that version, or reconstruct into a new folder",
             )

@@ -19,8 +19,9 @@ def agreement(
 ) -> tuple[Int[Tensor, "h w"], Float[Tensor, "h w"]]:
     """How many sources agree, and the mean of the reference's depth and theirs, brought back to the reference.
 
-    A source agrees where its own depth at the point's image brings the point back to within ``tolerance_px`` of the pixel and
-    to a depth that differs by less than ``tolerance_share`` (the forward-backward check of MVSNet's and COLMAP's fusion).
+    A source agrees where its own depth at the point's image brings the point back to within ``tolerance_px`` of the
+    pixel and to a depth that differs by less than ``tolerance_share`` (the forward-backward check of MVSNet's and
+    COLMAP's fusion).
     """
     rotation, translation = relative_poses(reference, sources)
     rays, k0 = ray_grid(reference), reference.intrinsics

@@ -30,9 +30,10 @@ def run(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
     posed = scene.read_posed(run)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     seen = seen_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
-    sources = source_photos(centers_world(posed.cam_from_world), seen, posed.points_world, config.sources + 2)
-    sources = [row[row >= 0] for row in sources]
-    heights = tuple(float(v) for v in np.percentile(posed.points_world[:, 2], [0.5, 99.5]))
+    chosen = source_photos(centers_world(posed.cam_from_world), seen, posed.points_world, config.sources + 2)
+    sources = [row[row >= 0] for row in chosen]
+    low, high = np.percentile(posed.points_world[:, 2], [0.5, 99.5])
+    heights = float(low), float(high)
     up = torch.tensor([0.0, 0.0, 1.0], device=device)
     seconds = {}
 

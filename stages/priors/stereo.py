@@ -1,9 +1,10 @@
 """Dense stereo by warped sweeps: a photo's depth map from its neighbours, in plain torch on any device.
 
-A hypothesis is a whole depth map. Each source photo is warped onto the reference through it, compared by windowed NCC, and
-every pixel keeps its best. The first sweep goes over fronto-parallel planes in inverse depth and over level planes; later ones
-over small offsets of the smoothed map so far, which lets the window follow slanted surfaces (as cascaded cost volumes do,
-Gu et al. 2020). The best two sources count, so that one that is occluded does not (COLMAP, Schönberger et al. 2016).
+A hypothesis is a whole depth map. Each source photo is warped onto the reference through it, compared by windowed NCC,
+and every pixel keeps its best. The first sweep goes over fronto-parallel planes in inverse depth and over level planes;
+later ones over small offsets of the smoothed map so far, which lets the window follow slanted surfaces (as cascaded
+cost volumes do, Gu et al. 2020). The best two sources count, so that one that is occluded does not (COLMAP, Schönberger
+et al. 2016).
 """
 
 from __future__ import annotations

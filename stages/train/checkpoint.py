@@ -13,7 +13,7 @@ NAME = "checkpoint.safetensors"
 
 
 def save(folder: Path, state: dict[str, Tensor], key: str) -> None:
-    """Replace the block's checkpoint. ``key`` names configuration and inputs: another key's checkpoint is not gone on with."""
+    """Replace the block's checkpoint. ``key`` names configuration and inputs: only the same key goes on from it."""
     from safetensors.torch import save as pack
 
     write_atomic(folder / NAME, pack(state, metadata={"key": key}))

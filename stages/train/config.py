@@ -10,7 +10,7 @@ VERSION = 1
 
 
 class TrainConfig(StageConfig):
-    """How one block's surface is trained. Lengths are in the block's unit (half its longest side) unless named otherwise."""
+    """How one block's surface is trained. Lengths without a unit are in the block's: half its longest side."""
 
     steps: int = Field(4000, ge=1)  # optimiser steps per block
     rays: int = Field(1024, ge=64)  # rays per step

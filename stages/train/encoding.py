@@ -1,7 +1,7 @@
-"""Multi-resolution hash grid (Müller et al. 2022, instant-ngp, sec. 3) that returns features and their spatial tangents.
+"""Multi-resolution hash grid (Müller et al. 2022, instant-ngp, sec. 3) with features and their spatial tangents.
 
-Trilinear interpolation inside a cell is a tree of lerps over its eight corners; carrying differences beside the lerps gives
-∂feature/∂x in the same pass, so that a training step needs first-order backward only.
+Trilinear interpolation inside a cell is a tree of lerps over its eight corners; carrying differences beside the lerps
+gives ∂feature/∂x in the same pass, so that a training step needs first-order backward only.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class HashGrid(nn.Module):
         return self.n_levels * self.n_features
 
     def set_progress(self, active_levels: float) -> None:
-        """Coarse to fine: levels below ``active_levels`` count fully, the next by its fraction (Neuralangelo sec. 3.2)."""
+        """Coarse to fine (Neuralangelo sec. 3.2): levels below ``active_levels`` count, the next by its fraction."""
         level = torch.arange(self.n_levels, device=self.level_weight.device)
         self.level_weight.copy_((active_levels - level).clamp(0.0, 1.0))
 

@@ -20,10 +20,10 @@ def sample_bricks(
     clip: float,
     advance: Callable[[float], None] | None = None,
 ) -> tuple[Int[Array, "k 3"], Float[Array, "k s s s"]]:
-    """SDF in voxels on the samples of those ``bricks`` [M, 3] that hold surface: their coordinates, and [k, B+1, B+1, B+1].
+    """SDF in voxels of those ``bricks`` [M, 3] that hold surface: their coordinates, and samples [k, B+1, B+1, B+1].
 
-    ``sdf_voxels`` takes continuous sample indices of the lattice. A brick is judged by every fourth sample; in the ones kept,
-    the cells near the surface are evaluated in full, the rest is interpolated (it is only asked for its sign).
+    ``sdf_voxels`` takes continuous sample indices of the lattice. A brick is judged by every fourth sample; in the ones
+    kept, the cells near the surface are evaluated in full, the rest is interpolated (it is only asked for its sign).
     """
     coarse_axis = np.arange(0, brick_size + 1, STRIDE)
     n_coarse = len(coarse_axis)

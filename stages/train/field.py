@@ -1,4 +1,4 @@
-"""Fields: a signed distance with its gradient in one forward pass, view-dependent colour, and what lies outside the block.
+"""Fields: signed distance with its gradient in one forward pass, view-dependent colour, what lies outside the block.
 
 All live in the block's own frame, the cube [-1, 1]³ (``block_from_world`` maps into it); distances are in that unit.
 """

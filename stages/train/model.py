@@ -1,4 +1,4 @@
-"""The model of one block: surface field, colour, appearance per photo, what lies outside, and how sharp the surface is."""
+"""The model of one block: surface field, colour, appearance per photo, what lies outside, how sharp the surface is."""
 
 from __future__ import annotations
 

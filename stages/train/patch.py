@@ -1,6 +1,7 @@
 """Multi-view patch consistency: a patch on the surface's tangent plane must look alike in the photos that see it.
 
-Normalised cross-correlation is blind to gain and offset, so it compares photos of any exposure (Geo-NeuS sec. 3.3, NeuralWarp).
+Normalised cross-correlation is blind to gain and offset: it compares photos of any exposure (Geo-NeuS sec. 3.3,
+NeuralWarp).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def ncc(reference: Float[Tensor, "*#n pixels"], other: Float[Tensor, "*#n pixels
 def best_views_loss(
     dissimilarity: Float[Tensor, "rays sources"], valid: Bool[Tensor, "rays sources"], n_best: int, reject: float
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mean of 1 − NCC over the ``n_best`` sources of every ray, without those above ``reject`` (occluded); and the share used.
+    """Mean of 1 − NCC over each ray's ``n_best`` sources, without those above ``reject`` (occluded); the share used.
 
     Taking the best views only is what makes it robust to occlusion (COLMAP's and Geo-NeuS's choice too).
     """

@@ -112,7 +112,7 @@ class PhotoSet(torch.nn.Module):
         return torch.stack([photo, x, y], dim=1)
 
     def rays(self, photo: Tensor, xy: Float[Tensor, "*n 2"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "*n 3"]]:
-        """Origins [n, 3] and directions (not normalised, camera depth 1) through pixel positions, in the local frame."""
+        """Origins [n, 3] and directions (of camera depth 1, not normalised) through pixel positions, local frame."""
         extra = xy.dim() - 2
         shape = (len(photo), *([1] * extra))
         k = self.intrinsics[photo]
@@ -139,7 +139,7 @@ class PhotoSet(torch.nn.Module):
     def gray_at(
         self, photo: Int[Tensor, "n"], xy: Float[Tensor, "n pixels 2"], level: Int[Tensor, ""]
     ) -> tuple[Float[Tensor, "n pixels"], Tensor]:
-        """Gray values in [0, 1] at level-0 positions, bilinear at a pyramid level, and whether they lie inside the photo."""
+        """Gray values in [0, 1] at level-0 positions, bilinear at a pyramid level; whether they are in the photo."""
         levels = level.expand(photo.shape)  # an index of its own: a scalar one would break the graph
         size = self.sizes[photo, levels][:, None]
         scaled = xy * torch.exp2(-level.to(xy.dtype)) - 0.5
@@ -167,7 +167,7 @@ def _gray_pyramid(rgb: np.ndarray) -> list[np.ndarray]:
 def _tiles(
     masks: list[np.ndarray], tile_weights: list[np.ndarray], held_out_share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tiles to train on [T, 3] with weights [T], and held-out pixels [H, 3]: whole tiles, drawn among the useful ones."""
+    """Tiles to train on [T, 3], their weights [T], and held-out pixels [H, 3]: whole tiles out of the useful ones."""
     tiles, weights, held = [], [], []
     for photo, (mask, weight) in enumerate(zip(masks, tile_weights, strict=True)):
         for row, column in np.argwhere(weight > 0):

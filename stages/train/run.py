@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +38,7 @@ def choose_device(device: str) -> str:
 
 
 def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, device: str = "auto") -> BlockResult:
-    """Train block ``block_id`` and put its SDF bricks into the store; goes on from its checkpoint where there is one."""
+    """Train block ``block_id``, from its checkpoint where there is one, and put its SDF bricks into the store."""
     began = time.monotonic()
     device = choose_device(device)
     torch.manual_seed(run.seed)
@@ -257,7 +258,8 @@ class MetricLog:
     """tables/train_<block>.parquet: step, seconds, name, value; rewritten whole, for it is small."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.rows = path, []
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
 
     def add(self, step: int, seconds: float, values: dict[str, float]) -> None:
         self.rows.extend({"step": step, "seconds": seconds, "name": k, "value": float(v)} for k, v in values.items())

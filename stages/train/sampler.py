@@ -1,7 +1,7 @@
 """Surface-guided sampling: where along each ray the network is worth asking, without asking it.
 
-A cached SDF volume is marched instead (NeuralRecon-W sec. 3.2 keeps a sparse cache for the same end); its NeuS weights make
-a distribution from which few samples are drawn.
+A cached SDF volume is marched instead (NeuralRecon-W sec. 3.2 keeps a sparse cache for the same end); its NeuS weights
+make a distribution from which few samples are drawn.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def guided_samples(
 ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]:
     """Distances [rays, samples] along the rays, ascending, and the lengths of the sections around them.
 
-    ``jitter`` in [0, 1) places each sample inside its stratum of the cumulative distribution. ``explore`` is the share of
-    samples spread evenly, so that what the volume does not know can still be found.
+    ``jitter`` in [0, 1) places each sample inside its stratum of the cumulative distribution. ``explore`` is the share
+    of samples spread evenly, so that what the volume does not know can still be found.
     """
     n_rays = len(origins)
     grid = torch.linspace(0.0, 1.0, n_march + 1, device=origins.device)

@@ -1,4 +1,4 @@
-"""What SfM already knows of a block: an SDF to start from, tiles worth drawing, photos worth comparing. Pure numpy/scipy."""
+"""What SfM already knows of a block: an SDF to start from, tiles worth drawing, photos worth comparing."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def seed_sdf(
 ) -> Float[Array, "x y z"]:
     """A signed distance to start from: that of a thin solid skin behind the points known to lie on the surface.
 
-    ``towards`` [p, 3] are unit directions from the points to who saw them: that side is outside. Behind a point the skin is as
-    thick as the points are sparse (2 to 6 cells); farther behind nothing is known, and space counts as free again, so that
-    distance itself keeps it empty. Slightly smoothed.
+    ``towards`` [p, 3] are unit directions from the points to who saw them: that side is outside. Behind a point the
+    skin is as thick as the points are sparse (2 to 6 cells); farther behind nothing is known, and space counts as free
+    again, so that distance itself keeps it empty. Slightly smoothed.
     """
     if len(points) == 0:
         return np.ones(shape, np.float32)
@@ -56,8 +56,9 @@ def tile_weights(
 ) -> list[Float[Array, "rows columns"]]:
     """How much each tile of each photo shows of the block, from the tracks seen in it.
 
-    ``observed[k]`` = pixel positions [m, 2] of photo k's tracks and their kind [m]: 1 inside the block, -1 in front of it,
-    0 behind. Tiles with a track inside (or next to one) weigh 1, tiles that only see what lies in front 0, others ``background``.
+    ``observed[k]`` = pixel positions [m, 2] of photo k's tracks and their kind [m]: 1 inside the block, -1 in front of
+    it, 0 behind. Tiles with a track inside (or next to one) weigh 1, tiles that only see what lies in front 0, others
+    ``background``.
     """
     out = []
     for (width, height), (xy, kind) in zip(sizes, observed, strict=True):

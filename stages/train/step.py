@@ -1,7 +1,7 @@
 """One training step: from random numbers to a loss. Everything in here compiles into one graph for CPU and for CUDA.
 
-Follow a ray: pixel → ray → interval in the block → guided samples → field → NeuS weights → colour → loss, and for the first
-rays of the batch on to the patch around the surface point and its look in other photos.
+Follow a ray: pixel → ray → interval in the block → guided samples → field → NeuS weights → colour → loss, and for the
+first rays of the batch on to the patch around the surface point and its look in other photos.
 """
 
 from __future__ import annotations

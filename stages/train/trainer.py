@@ -1,4 +1,4 @@
-"""The training loop of one block: draws batches, steps, keeps the cached volume fresh, measures, and can stop and go on."""
+"""The training loop of one block: draws batches, steps, keeps the cached volume fresh, measures, stops and goes on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Evidence:
     """What SfM says about the block, in its local frame, as tensors on the device.
 
     ``points`` [P, 3] with ``weight`` [P]; ``sight_*`` [S]: lines of sight from camera centres to points: the part
-    ``enter..end`` of each that lies inside the block, in distance from the camera, and the distance ``reach`` of the point.
+    ``enter..end`` of each that lies inside the block, in distance from the camera, and the distance ``reach`` of the
+    point.
     """
 
     points: Tensor
@@ -203,7 +204,7 @@ class Trainer:
             return None
         step = max(1, len(pixels) // limit)
         pixels = pixels[::step][:limit]
-        error, count = 0.0, 0
+        error, count = 0.0, 0.0
         for part in pixels.split(self.config.rays):
             rendered = self.render(part)["colour"].clamp(0.0, 1.0)
             truth, weight = self.photos.colours(part)

@@ -55,7 +55,7 @@ def test_depth_of_a_ball_on_a_floor(swept):
 
 
 def test_agreement_believes_right_depths_and_drops_wrong_ones(swept):
-    pictures, maps = swept
+    pictures, _ = swept
     true = pictures[0][1].float()
     sources, depths = [pictures[1][0], pictures[2][0]], [pictures[1][1].float(), pictures[2][1].float()]
     count, mean = agreement(pictures[0][0], true, sources, depths)
@@ -69,7 +69,9 @@ def test_agreement_believes_right_depths_and_drops_wrong_ones(swept):
 def test_level_planes_are_seen_at_their_depth():
     view, _ = picture(0.3)
     inverse = level_planes(view, torch.tensor([0.0, 0, 1]), torch.tensor([0.0]))[0]
-    origin, directions = rays_world(view.cam_from_world.double().numpy(), view.intrinsics.double().numpy(), pixel_grid(160, 120))
+    origin, directions = rays_world(
+        view.cam_from_world.double().numpy(), view.intrinsics.double().numpy(), pixel_grid(160, 120)
+    )
     distance = -origin[2] / directions[:, 2]
     true = 1 / (distance * (directions @ view.cam_from_world[2, :3].double().numpy()))
     np.testing.assert_allclose(inverse.reshape(-1).numpy(), true, atol=1e-4)

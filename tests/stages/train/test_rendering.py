@@ -15,7 +15,12 @@ def wall_at(depth, n_samples=2000, far=2.0, cosine=-1.0):
     """Samples along a ray that meets a wall at ``depth`` under ``cosine``."""
     t = (torch.arange(n_samples, dtype=torch.float64) + 0.5) / n_samples * far
     sdf = (t - depth) * cosine
-    return t[None], sdf[None], torch.full((1, n_samples), cosine, dtype=torch.float64), torch.full_like(t[None], far / n_samples)
+    return (
+        t[None],
+        sdf[None],
+        torch.full((1, n_samples), cosine, dtype=torch.float64),
+        torch.full_like(t[None], far / n_samples),
+    )
 
 
 @pytest.mark.parametrize("cosine", [-1.0, -0.5, -0.2])
@@ -25,7 +30,9 @@ def test_neus_weight_peaks_on_the_surface_and_the_naive_density_before_it(cosine
     weight = weights(neus_alpha(sdf, cos, length, sharpness, torch.ones((), dtype=torch.float64)))
     assert abs(float(t[0, weight.argmax()]) - 1.2) < 0.004
     assert float(weight.sum()) == pytest.approx(1.0, abs=0.01)
-    logistic = torch.sigmoid(sdf * sharpness) * torch.sigmoid(-sdf * sharpness) * sharpness  # s-density itself as density
+    logistic = (
+        torch.sigmoid(sdf * sharpness) * torch.sigmoid(-sdf * sharpness) * sharpness
+    )  # s-density itself as density
     naive = weights(density_alpha(logistic, length))
     assert float(t[0, naive.argmax()]) < 1.2 - 0.004
 
@@ -79,7 +86,13 @@ def test_rays_through_empty_space_are_sampled_evenly():
     volume = Volume.over(torch.ones(3), 16, fill=1.0)
     origins, directions = torch.tensor([[0.0, 0.0, -2.0]]), torch.tensor([[0.0, 0.0, 1.0]])
     t, _ = guided_samples(
-        volume, origins, directions, torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor(50.0), torch.full((1, 16), 0.5)
+        volume,
+        origins,
+        directions,
+        torch.tensor([1.0]),
+        torch.tensor([3.0]),
+        torch.tensor(50.0),
+        torch.full((1, 16), 0.5),
     )
     torch.testing.assert_close(t[0], 1.0 + (torch.arange(16) + 0.5) / 8, atol=0.03, rtol=0)
 

@@ -1,4 +1,4 @@
-"""What SfM and stereo say before training: the starting SDF, tiles to draw, view selection, lines of sight, extraction."""
+"""What SfM and stereo say before training: the starting SDF, tiles to draw, views, lines of sight, extraction."""
 
 import numpy as np
 import pytest
