@@ -132,6 +132,17 @@ def test_frames_keep_their_provenance(run: Run):
     assert scene.read_frame(run, "absent") is None
 
 
+def test_depth_maps_keep_their_level_and_may_be_absent(run: Run):
+    depth = np.random.default_rng(5).uniform(0, 9, (6, 8)).astype(np.float32)
+    assert scene.read_depth(run, 2) is None
+    scene.write_depth(run, 2, depth, level=1)
+    scene.write_depth(run, 2, 2 * depth, level=1, kind="raw")
+    back, level = scene.read_depth(run, 2)
+    np.testing.assert_array_equal(back, depth)
+    assert level == 1
+    np.testing.assert_array_equal(scene.read_depth(run, 2, kind="raw")[0], 2 * depth)
+
+
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
 
