@@ -13,7 +13,7 @@ def agreement(
     reference: View,
     depth: Float[Tensor, "h w"],
     sources: list[View],
-    source_depths: list[Float[Tensor, "hs ws"]],
+    source_depths: list[Float[Tensor, "_ _"]],
     tolerance_px: float = 1.0,
     tolerance_share: float = 0.01,
 ) -> tuple[Int[Tensor, "h w"], Float[Tensor, "h w"]]:

@@ -50,10 +50,10 @@ def thin_out(points: Float[Array, "p 3"], cell: float, limit: int, rng: np.rando
 
 def tile_weights(
     sizes: Int[Array, "k 2"],
-    observed: list[tuple[Float[Array, "m 2"], Array]],
+    observed: list[tuple[Float[Array, "_ 2"], Array]],
     tile: int,
     background: float = 0.25,
-) -> list[Float[Array, "rows columns"]]:
+) -> list[Float[Array, "_ _"]]:
     """How much each tile of each photo shows of the block, from the tracks seen in it.
 
     ``observed[k]`` = pixel positions [m, 2] of photo k's tracks and their kind [m]: 1 inside the block, -1 in front of

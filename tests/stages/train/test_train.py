@@ -1,0 +1,166 @@
+"""Training a block of the ball scene: the surface improves, runs go on where they stopped, bad input is told clearly."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import scene
+from pipeline.config import StageResult
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from stages.train import checkpoint, trainer
+from stages.train.config import TrainConfig
+from stages.train.photos import BlockFrame
+from stages.train.run import build_trainer, train_block
+from tests import ball_scene
+
+SMALL = TrainConfig(
+    steps=120,
+    rays=192,
+    samples=12,
+    points=128,
+    patches=48,
+    volume_resolution=48,
+    levels=6,
+    finest=96,
+    log2_table=12,
+    measure_every=60,
+)
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    """Compiling takes a minute; the graph is the same (test_compiled_step compares them)."""
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+
+
+@pytest.fixture
+def run(tmp_path):
+    made = ball_scene.make_run(tmp_path)
+    made.commit("priors", "priors-key", StageResult(), 0.0)
+    return made
+
+
+def start(run, config=SMALL):
+    partition = scene.read_partition(run)
+    block = partition.blocks[0]
+    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    return build_trainer(run, config, block, frame, "cpu"), frame
+
+
+def surface_error(made, frame):
+    """Median |sdf| in metres on the true ball where the cameras see it."""
+    direction = np.random.default_rng(0).normal(size=(4000, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    points = ball_scene.BALL_CENTRE + ball_scene.BALL_RADIUS * direction
+    points = points[points[:, 2] > 0.4]
+    with torch.no_grad():
+        sdf = made.model.surface.sdf(torch.tensor(frame.to_local(points), dtype=torch.float32))
+    return float(sdf.abs().median()) * frame.radius_m
+
+
+def test_training_brings_the_surface_to_the_truth_and_the_picture_to_the_photo(tmp_path):
+    run = ball_scene.make_run(tmp_path, n_points=60)  # few enough that the seed is far off
+    run.commit("priors", "priors-key", StageResult(), 0.0)
+    made, frame = start(run)
+    before, dark = surface_error(made, frame), made.held_out_psnr()
+    losses = [v["loss"] for v in (made.advance() for _ in range(SMALL.steps)) if v]
+    assert len(made.photos.held_out) > 0
+    assert losses[-1] < 0.6 * losses[0]
+    assert surface_error(made, frame) < 0.8 * before
+    assert made.held_out_psnr() > dark + 2.0
+
+
+def test_held_out_pixels_are_never_drawn(run):
+    made, _ = start(run, SMALL.model_copy(update={"held_out_share": 0.2}))
+    drawn = torch.cat([made.photos.draw(5000, made.generator) for _ in range(20)])
+    tiles = {tuple(row) for row in (drawn // torch.tensor([1, 16, 16])).tolist()}
+    held = {tuple(row) for row in (made.photos.held_out // torch.tensor([1, 16, 16])).tolist()}
+    assert held
+    assert not tiles & held
+
+
+def test_a_restored_trainer_goes_on_with_the_same_curve(run, tmp_path):
+    whole, _ = start(run)
+    first, _ = start(run)
+    for _ in range(20):
+        whole.advance()
+        first.advance()
+    checkpoint.save(tmp_path, first.state(), "key")
+    second, _ = start(run)
+    second.restore(checkpoint.load(tmp_path, "key"))
+    assert second.step == 20
+    for _ in range(10):
+        expected, got = whole.advance(), second.advance()
+    assert got["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+    assert checkpoint.load(tmp_path, "other key") is None
+
+
+def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice(run):
+    result = train_block(run, SMALL, Reporter(), "b000", "cpu")
+    assert result.steps == SMALL.steps
+    assert result.n_bricks == len(scene.read_brick_index(run, "b000")) > 0
+    assert result.heldout_psnr_db > 10
+    brick = scene.read_sdf_brick(run, "b000", 0)
+    assert brick.min() <= 0 <= brick.max()
+    events = []
+    again = train_block(run, SMALL, Reporter(events.append), "b000", "cpu")
+    assert any("going on from step 120" in e.get("message", "") for e in events)
+    assert again.n_bricks == result.n_bricks
+
+
+def test_a_checkpoint_of_another_size_is_refused(run, tmp_path):
+    made, _ = start(run)
+    checkpoint.save(tmp_path, made.state(), "key")
+    other, _ = start(run, SMALL.model_copy(update={"levels": 7}))
+    with pytest.raises(QuoinError, match="does not fit"):
+        other.restore(checkpoint.load(tmp_path, "key"))
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path):
+    (tmp_path / checkpoint.NAME).write_bytes(b"not safetensors at all")
+    with pytest.raises(QuoinError, match="cannot be read"):
+        checkpoint.load(tmp_path, "key")
+
+
+def test_a_loss_that_is_no_number_stops_with_the_term_named(run):
+    made, _ = start(run)
+    made.evidence = dataclasses.replace(made.evidence, weight=made.evidence.weight * torch.nan)
+    with pytest.raises(QuoinError, match="points"):
+        for _ in range(trainer.MAX_BAD_STEPS):
+            made.advance()
+    assert all(torch.isfinite(p).all() for p in made.model.parameters())
+
+
+def test_masks_that_leave_nothing_are_told(run):
+    for index in range(12):
+        scene.write_photo(run, index, [scene.read_photo(run, index)], np.zeros((120, 160), np.uint8))
+    with pytest.raises(QuoinError, match="masks"):
+        start(run)
+
+
+def test_a_block_without_points_is_told(run):
+    posed = scene.read_posed(run)
+    scene.write_posed(run, dataclasses.replace(posed, points_world=posed.points_world + 100.0))
+    with pytest.raises(QuoinError, match="No SfM point"):
+        start(run)
+
+
+@pytest.mark.slow
+def test_compiled_step(run, monkeypatch):
+    """The compiled step gives the losses of the eager one, and compiles once."""
+    monkeypatch.undo()
+    import torch._dynamo.utils
+
+    compiled_one, _ = start(run)
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    eager_one, _ = start(run)
+    for _ in range(10):
+        a, b = compiled_one.advance(), eager_one.advance()
+    assert a["loss"] == pytest.approx(b["loss"], rel=2e-2)
+    counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for _ in range(5):
+        compiled_one.advance()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == counted
