@@ -14,9 +14,10 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from io import TextIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline.errors import QuoinError
 
@@ -75,7 +76,7 @@ def _inherited_path() -> list[str]:
     return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
-def _read_log(stream: IO[str], log: IO[str], tail: deque[str], on_line: OnLine) -> None:
+def _read_log(stream: Iterable[str], log: TextIOBase, tail: deque[str], on_line: OnLine) -> None:
     for line in stream:
         log.write(line)
         text = _LOG_PREFIX.sub("", line.strip())

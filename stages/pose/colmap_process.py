@@ -73,11 +73,11 @@ def recasting(job: Job) -> Job:
         for photo, camera in enumerate(job["camera_of"]):
             image = database.read_image(photo + 1)
             image.camera_id = first_id + camera
-            database.update_image(image)
             frame = pycolmap.Frame()
             frame.frame_id, frame.rig_id = photo + 1, first_id + camera
             frame.add_data_id(image.data_id)
             database.update_frame(frame)
+            database.update_image(image)
     return {}
 
 

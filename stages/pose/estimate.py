@@ -14,7 +14,7 @@ from pipeline.run import Run
 from stages.pose.config import PoseConfig
 from stages.pose.mapping import map_photos, mean_error_px, merit, refine
 from stages.pose.overlap import find_features, gps_places, match_pairs, propose
-from stages.pose.start import by_many_hands, known_focal, starting_cameras
+from stages.pose.start import known_focal, starting_cameras
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
@@ -28,15 +28,13 @@ def estimate(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]
     """Poses of ``photos``; QuoinError with what to do where nothing can be posed."""
     shop = Workshop(run, config, report)
     shop.keep_only([inputs_of(photos), config.max_edge_px, config.max_features, config.given, shop.seed])
-    share = not by_many_hands(photos)
-    cameras, camera_of = starting_cameras(photos, share=share)
+    cameras, camera_of = starting_cameras(photos)
     n_features, n_masks = find_features(shop, config, photos, cameras, camera_of)
     pairs = match_pairs(shop, propose(shop, config, photos, gps_places(photos)))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap(run, n_features)
     components, mapper = map_photos(shop, config, pairs, len(photos))
-    if share:
-        components, mapper = _own_cameras_if_better(shop, config, photos, pairs, components, mapper)
+    components, mapper = _own_cameras_if_better(shop, config, photos, pairs, components, mapper)
     if not components:
         matching = int((pairs[:, 3] > 0).sum())
         raise QuoinError(

@@ -20,6 +20,9 @@ class Gravity:
     confidence: float
 
 
+PULL = 0.01  # of the cameras' own up, beside variances of right axes that are 0.5 when photos look all round
+
+
 def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
     """Up is what the right axes of all cameras are level to: people hold cameras level, whatever they look at.
 
@@ -33,7 +36,7 @@ def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
     weights, up = np.ones(len(right)), mean_up
     for _ in range(20):
         spread = np.einsum("n,ni,nj->ij", weights, right, right) / weights.sum()
-        up = np.linalg.eigh(spread - 0.05 * np.outer(mean_up, mean_up))[1][:, 0]
+        up = np.linalg.eigh(spread - PULL * np.outer(mean_up, mean_up))[1][:, 0]
         weights = 1.0 / (np.abs(right @ up) + 0.05)
     along = float(mean_up @ up)
     sign = np.sign(along) if abs(along) > 0.2 else -np.sign(float(forward.mean(axis=0) @ up))
@@ -104,6 +107,7 @@ class Georeference:
 
 
 MIN_GPS_PHOTOS = 4
+MIN_GRAVITY = 0.4  # confidence from which on gravity may stand in for the tilt
 
 
 def georeference(
@@ -126,10 +130,10 @@ def georeference(
     residual, error, extent = _quality(fit, centers, enu, inliers)
     if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * known.sum()):
         tilt = np.degrees(np.arccos(np.clip((fit.rotation @ gravity.up)[2], -1, 1)))
-        agrees = gravity.confidence < 0.5 or tilt < 20
+        agrees = gravity.confidence < MIN_GRAVITY or tilt < 20
         if error < 0.05 * extent[0] and error < 0.1 * extent[1] and agrees:
             return Georeference(_named(fit, "GPS", inliers, residual), origin, residual, int(inliers.sum()))
-    if gravity.confidence >= 0.5:
+    if gravity.confidence >= MIN_GRAVITY:
         fit, inliers = _fit_level(centers, enu, gravity)
         residual, error, extent = _quality(fit, centers, enu, inliers)
         if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * known.sum()) and error < 0.05 * extent[0]:

@@ -18,7 +18,7 @@ from stages.pose.workshop import Component, OnLine, Workshop, counter
 Array = np.ndarray
 
 SMALL = 60  # photos
-CONTENT_SHARE = 0.95  # of the photos that match others well; fewer registered: the other mapper is tried
+CONTENT_SHARE = 0.9  # of the photos that match others well; fewer registered: the other mapper is tried
 CONTENT_ERROR_PX = 1.0  # mean over photos of the median reprojection error; a worse one likewise
 
 

@@ -74,18 +74,21 @@ class SparseModel:
 
     def keep_observations(self, keep: Bool[Array, "t"]) -> SparseModel:
         """The model without the other observations; points with fewer than two of the rest go as well."""
-        owner = self.track_point
-        counts = np.bincount(owner[keep], minlength=len(self.points_sfm))
-        alive = counts >= 2
-        keep = keep & alive[owner]
+        alive, keep = self.survivors(keep)
         return replace(
             self,
             points_sfm=self.points_sfm[alive],
             point_colors=self.point_colors[alive],
-            track_offsets=np.concatenate([[0], np.cumsum(counts[alive])]),
+            track_offsets=np.concatenate([[0], np.cumsum(np.bincount(self.track_point[keep], minlength=len(alive))[alive])]),
             track_photo=self.track_photo[keep],
             track_xy=self.track_xy[keep],
         )
+
+    def survivors(self, keep: Bool[Array, "t"]) -> tuple[Bool[Array, "p"], Bool[Array, "t"]]:
+        """Which points, and which observations, are left when only some observations are kept."""
+        owner = self.track_point
+        alive = np.bincount(owner[keep], minlength=len(self.points_sfm)) >= 2
+        return alive, keep & alive[owner]
 
 
 _ARRAYS = [

@@ -125,8 +125,8 @@ def as_posed(
         xy[mine] = pinhole.pixels(camera, model.track_xy[mine])
         inside[mine] = ((xy[mine] > 0) & (xy[mine] < [pinhole.width, pinhole.height])).all(axis=1)
     errors = residuals_px(model)
-    # carried along as a second "pixel" so that observations outside the canvas leave together with what belongs to them
-    seen = SparseModel(**{**vars(model), "track_xy": np.column_stack([xy, errors])}).keep_observations(inside)
+    kept = model.survivors(inside)[1]
+    seen, errors_seen = model.keep_observations(inside), errors[kept]
     counts = np.diff(seen.track_offsets)
     return (
         Posed(
@@ -136,11 +136,11 @@ def as_posed(
             intrinsics=np.array([pinholes[c].intrinsics for c in model.camera_index]),
             sizes=np.array([[pinholes[c].width, pinholes[c].height] for c in model.camera_index], np.int64),
             points_world=world_from_sfm.apply(seen.points_sfm),
-            point_errors_px=np.add.reduceat(seen.track_xy[:, 2], seen.track_offsets[:-1]) / counts,
+            point_errors_px=np.add.reduceat(errors_seen, seen.track_offsets[:-1]) / counts,
             point_colors=seen.point_colors,
             track_offsets=seen.track_offsets,
             track_photo=seen.track_photo,
-            track_xy=np.ascontiguousarray(seen.track_xy[:, :2]),
+            track_xy=xy[kept],
         ),
         errors,
     )
@@ -184,6 +184,8 @@ def write_tables(run: Run, photos: list[Photo], found: Found, errors: Float[Arra
             reason = f"it belongs to another part of the photos (component {component})"
         elif i in used.gated.dropped:
             reason = f"dropped by the gate: {used.gated.dropped[i]}"
+        elif found.mapper == "given":
+            reason = "it has no given camera"
         else:
             reason = why_missing(found.n_features[i], best[i], any(p in placed for p in partners[i]))
         camera = used.gated.model.cameras[used.gated.model.camera_index[k]] if k is not None else None

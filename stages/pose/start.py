@@ -31,11 +31,6 @@ def starting_cameras(photos: list[dict[str, Any]], *, share: bool = True) -> tup
     return cameras, [order.index(key) for key in keys]
 
 
-def by_many_hands(photos: list[dict[str, Any]]) -> bool:
-    """Whether the photos look gathered from many people: then those without EXIF share nothing but their size."""
-    return len({photo["group"] for photo in photos}) > max(4, len(photos) / 5)
-
-
 def known_focal(photo: dict[str, Any]) -> bool:
     """Whether EXIF gave a usable focal length."""
     return not math.isnan(photo["focal_px"]) and photo["focal_px"] > 0

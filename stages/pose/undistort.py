@@ -1,7 +1,7 @@
 """Undistorted photos: a pinhole camera for each, the photo and its mask seen through it, and its pyramid.
 
-The photo is shrunk with an area filter first, then bent once with bicubic interpolation along a mesh of small quads
-(within 0.02 pixel of the exact map for lenses of normal photos).
+The photo is bent once with bicubic interpolation along a mesh of small quads (within 0.02 pixel of the exact map for
+lenses of normal photos), and shrunk with filters that average.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Array = np.ndarray
 
 MAX_CHANGE = 0.1  # of the size, by which a side of the canvas may move out or in
 QUAD_PX = 16
+OVERSAMPLE = 2.0
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,30 @@ def undistort_photo(
     from PIL import Image
 
     shrink = min(1.0, pinhole.intrinsics[0] / pinhole_part(camera)[0])
-    size = (max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink)))
-    photo = Image.fromarray(rgb)
-    if photo.size != size:
-        photo = photo.resize(size, Image.Resampling.BOX if shrink < 0.5 else Image.Resampling.HAMMING)
-    ratio = np.array(size) / [camera.width, camera.height]
-    quads, inside = _quads(camera, pinhole, ratio)
-    shape = (pinhole.width, pinhole.height)
-    bent = photo.transform(shape, Image.Transform.MESH, quads, Image.Resampling.BICUBIC)
+    finer = min(OVERSAMPLE, 1.0 / shrink)  # bent at a finer resolution, then averaged: bending alone would blur
+    size = _scaled((camera.width, camera.height), shrink * finer)
+    shape = _scaled((pinhole.width, pinhole.height), finer)
+    canvas = Pinhole(pinhole.intrinsics * np.tile(np.divide(shape, (pinhole.width, pinhole.height)), 2), *shape)
+    quads, inside = _quads(camera, canvas, np.divide(size, (camera.width, camera.height)))
+
+    def bend(pixels: Array, shrinking: Image.Resampling, bending: Image.Resampling) -> Image.Image:
+        image = Image.fromarray(pixels)
+        small = image if image.size == size else image.resize(size, shrinking)
+        return small.transform(shape, Image.Transform.MESH, quads, bending)
+
+    def average(image: Image.Image) -> Array:
+        final = (pinhole.width, pinhole.height)
+        return np.asarray(image if image.size == final else image.resize(final, Image.Resampling.HAMMING))
+
+    photo = average(bend(rgb, Image.Resampling.HAMMING, Image.Resampling.BICUBIC))
     valid = np.full((camera.height, camera.width), 255, np.uint8) if mask is None else mask
-    small = Image.fromarray(valid).resize(size, Image.Resampling.BOX)
-    use = np.asarray(small.transform(shape, Image.Transform.MESH, quads, Image.Resampling.BILINEAR)) >= 128
-    return np.asarray(bent), np.where(use & inside, 255, 0).astype(np.uint8)
+    use = np.array(bend(valid, Image.Resampling.BOX, Image.Resampling.BILINEAR))
+    use[~inside] = 0
+    return photo, np.where(average(Image.fromarray(use)) >= 128, 255, 0).astype(np.uint8)
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _quads(camera: Camera, pinhole: Pinhole, ratio: Float[Array, "2"]) -> tuple[list, Array]:

@@ -46,19 +46,25 @@ def _save_jpeg(source: Path, target: Path) -> None:
     part.replace(target)
 
 
-def write_masks(
-    photos: list[dict[str, Any]], files: list[str], folder: Path, threads: int
-) -> int:
-    """Masks where COLMAP looks for them (``<folder>/<file>.png``, black is ignored); returns how many."""
-    masked = [index for index, photo in enumerate(photos) if photo["mask_path"]]
+def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, threads: int) -> int:
+    """Masks where COLMAP looks for them (``<folder>/<file>.png``, black is ignored); returns how many photos have one.
+
+    Where some photos have one, the others get a white one: COLMAP skips a photo whose mask it does not find.
+    """
+    n_masks = sum(bool(photo["mask_path"]) for photo in photos)
+    if n_masks == 0:
+        return 0
     folder.mkdir(parents=True, exist_ok=True)
 
-    def write(row: int) -> None:
+    def write(index: int) -> None:
         from PIL import Image
 
-        photo, file = photos[masked[row]], files[masked[row]]
-        mask = load_mask(Path(photo["mask_path"]), (photo["width"], photo["height"]), photo["orientation"])
-        Image.fromarray(mask).save(folder / f"{file}.png")
+        photo, size = photos[index], (photos[index]["width"], photos[index]["height"])
+        if photo["mask_path"]:
+            mask = Image.fromarray(load_mask(Path(photo["mask_path"]), size, photo["orientation"]))
+        else:
+            mask = Image.new("L", size, 255)
+        mask.save(folder / f"{files[index]}.png")
 
-    each(write, len(masked), threads, lambda done: None)
-    return len(masked)
+    each(write, len(photos), threads, lambda done: None)
+    return n_masks

@@ -1,0 +1,257 @@
+"""The whole stage on rendered photos with known cameras."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline import cameras, scene
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from pipeline.similarity import fit_similarity
+from stages.pose.config import PoseConfig, PoseResult
+from stages.pose.model import Camera
+from stages.pose.run import run as pose
+from stages.pose.undistort import pinhole_of
+from tests.stages.pose.room import CAMERA, cameras_around, ingested, render, save, store_turned, texture
+from tests.stages.pose.test_given import gl_from
+
+CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
+N = 8
+TRUTH = cameras_around(N)
+
+
+class Events(list):
+    def __call__(self, event: dict) -> None:
+        self.append(event)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """Eight photos of the corner, each stored with another EXIF orientation; the seventh has a mask, stored like it."""
+    folder = tmp_path_factory.mktemp("corner")
+    rows = []
+    for index, pose_ in enumerate(TRUTH):
+        path = folder / f"corner {index}.jpg"
+        save(path, render(pose_), index + 1)
+        rows.append({"path": str(path), "orientation": index + 1})
+    mask = np.full((300, 400), 255, np.uint8)
+    mask[:, :100] = 0
+    (folder / "masks").mkdir()
+    Image.fromarray(np.ascontiguousarray(store_turned(mask, 7))).save(folder / "masks" / "corner 6.png")
+    rows[6]["mask_path"] = str(folder / "masks" / "corner 6.png")
+    return rows
+
+
+@pytest.fixture(scope="session")
+def posed(photos: list[dict], tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, PoseResult, Events]:
+    run, events = ingested(tmp_path_factory.mktemp("out") / "run", photos), Events()
+    return run, pose(run, CONFIG, Reporter(events)), events
+
+
+def test_all_photos_are_registered_where_they_were_taken(posed: tuple) -> None:
+    run, result, _ = posed
+    assert (result.n_registered, result.n_components, result.n_masks) == (N, 1, 1)
+    assert result.mean_reprojection_px < 0.5
+    assert result.warnings == []
+    found = scene.read_posed(run)
+    centers = cameras.centers_world(TRUTH)
+    truth_from_world = fit_similarity(cameras.centers_world(found.cam_from_world), centers)
+    off = np.linalg.norm(truth_from_world.apply(cameras.centers_world(found.cam_from_world)) - centers, axis=1)
+    assert np.median(off) < 0.01  # of an arc 3 units long
+    turned = np.einsum("nij,nkj->nik", truth_from_world.apply_to_poses(found.cam_from_world)[:, :, :3], TRUTH[:, :, :3])
+    angle = np.degrees(np.arccos(np.clip((np.trace(turned, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    assert np.median(angle) < 0.3
+    assert np.degrees(np.arccos(truth_from_world.rotation[2, 2])) < 5  # the cameras were held level
+
+
+def test_tracks_are_where_points_project(posed: tuple) -> None:
+    found = scene.read_posed(posed[0])
+    for index in range(N):
+        mine = found.track_photo == index
+        assert mine.sum() >= CONFIG.min_points
+        points = found.points_world[found.track_point[mine]]
+        pixels, depth = cameras.project(found.cam_from_world[index], found.intrinsics[index], points)
+        assert (depth > 0).all()
+        assert np.median(np.linalg.norm(pixels - found.track_xy[mine], axis=1)) < 0.5
+    assert found.track_lengths.min() >= 2
+    assert np.isfinite(found.point_errors_px).all()
+    assert np.abs(np.median(found.points_world, axis=0)).max() < 1.0
+
+
+def test_undistorted_photos_of_all_eight_orientations_are_upright(posed: tuple) -> None:
+    """Each is what a pinhole camera of the found intrinsics sees at the true pose."""
+    run, _, _ = posed
+    found = scene.read_posed(run)
+    for index in range(N):
+        rgb = scene.read_photo(run, index)
+        width, height = found.sizes[index]
+        assert rgb.shape == (height, width, 3)
+        ideal = Camera("PINHOLE", int(width), int(height), tuple(found.intrinsics[index]))
+        assert np.abs(rgb.astype(float) - render(TRUTH[index], ideal)).mean() < 12  # turned wrongly it is over 40
+        for level in range(1, scene.PYRAMID_LEVELS):
+            assert scene.read_photo(run, index, level).shape[:2] == (height >> level, width >> level)
+
+
+def test_masks_are_turned_with_their_photo_and_kept_from_features(posed: tuple) -> None:
+    run, _, _ = posed
+    found = scene.read_posed(run)
+    shares = [(scene.read_mask(run, index) == 255).mean() for index in range(N)]
+    assert min(shares[:6] + shares[7:]) > 0.99
+    mask = scene.read_mask(run, 6)
+    assert 0.7 < shares[6] < 0.8
+    assert (mask[:, :80] == 0).all()
+    assert (mask[:, 120:] == 255).all()
+    assert found.track_xy[found.track_photo == 6, 0].min() > 85
+
+
+def test_tables_frame_and_progress(posed: tuple) -> None:
+    run, result, events = posed
+    rows = pq.read_table(run.table("poses")).to_pylist()
+    assert [row["photo_id"] for row in rows] == list(range(N))
+    assert all(row["registered"] and row["component"] == 0 and row["reason"] == "" for row in rows)
+    assert all(abs(row["focal_px"] / 380 - 1) < 0.05 for row in rows)
+    pairs = pq.read_table(run.table("pairs")).to_pylist()
+    assert result.n_pairs == sum(pair["n_inliers"] > 0 for pair in pairs)
+    assert set(pairs[0]) == {"photo_a", "photo_b", "n_matches", "n_inliers"}
+    assert "gravity" in scene.read_frame(run, "world_from_sfm").provenance
+    assert run.scene["frame"].attrs["gravity"]["up_world"][2] == pytest.approx(1.0)
+    started = {event["name"] for event in events if event["kind"] == "start"}
+    assert {"pose/features", "pose/matching", "pose/undistort"} <= started
+    assert any(name.startswith("pose/mapping") for name in started)
+
+
+def test_sparse_is_a_colmap_model_in_the_world_frame(posed: tuple) -> None:
+    import pycolmap
+
+    run, result, _ = posed
+    model = pycolmap.Reconstruction(run.path / "sparse" / "0")
+    found = scene.read_posed(run)
+    by_name = {model.image(i).name: model.image(i) for i in model.reg_image_ids()}
+    assert set(by_name) == set(found.names) == {f"corner {i}.jpg" for i in range(N)}
+    theirs = np.array([by_name[name].cam_from_world().matrix() for name in found.names])
+    assert np.abs(theirs - found.cam_from_world).max() < 1e-9
+    assert model.num_points3D() == result.components[0].n_points
+
+
+def test_the_same_seed_gives_the_same_poses(posed: tuple, photos: list[dict], tmp_path: Path) -> None:
+    run, result, _ = posed
+    again = ingested(tmp_path / "again", photos)
+    assert pose(again, CONFIG, Reporter()).n_points == result.n_points
+    assert np.allclose(scene.read_posed(again).cam_from_world, scene.read_posed(run).cam_from_world, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["colmap", "transforms"])
+def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path, kind: str) -> None:
+    first = posed[0]
+    if kind == "colmap":
+        given, truth = first.path / "sparse", scene.read_posed(first).cam_from_world
+    else:
+        frames = [
+            {"file_path": f"./corner {i}.jpg", "transform_matrix": gl_from(TRUTH[i])} for i in range(N) if i != 3
+        ]
+        given, truth = tmp_path / "transforms.json", np.delete(TRUTH, 3, axis=0)
+        f, cx, cy, k = CAMERA.params
+        given.write_text(json.dumps({"fl_x": f, "cx": cx, "cy": cy, "k1": k, "w": 400, "h": 300, "frames": frames}))
+    run = ingested(tmp_path / "run", photos)
+    result = pose(run, CONFIG.model_copy(update={"given": str(given)}), Reporter())
+    found = scene.read_posed(run)
+    assert result.mapper == "given"
+    assert np.abs(found.cam_from_world - truth).max() < 1e-9
+    assert scene.read_frame(run, "world_from_sfm").matrix().tolist() == np.eye(4).tolist()
+    assert result.n_points > 200
+    assert result.median_reprojection_px < 0.6
+    if kind == "transforms":
+        assert found.photo_ids.tolist() == [0, 1, 2, 4, 5, 6, 7]
+        rows = pq.read_table(run.table("poses")).to_pylist()
+        assert "no given camera" in rows[3]["reason"]
+        near = np.abs(found.points_world).min(axis=1)  # distance from the nearest of the three planes
+        assert np.median(near) < 0.01
+        assert pinhole_of(CAMERA, 1600).width == found.sizes[0, 0]
+
+
+def test_given_cameras_of_other_photos_are_refused(photos: list[dict], tmp_path: Path) -> None:
+    frames = [{"file_path": f"{i}.png", "transform_matrix": gl_from(TRUTH[i])} for i in range(3)]
+    (tmp_path / "t.json").write_text(json.dumps({"fl_x": 380, "frames": frames}))
+    run = ingested(tmp_path / "run", photos)
+    with pytest.raises(QuoinError, match="0 of the 8 photos have a given camera"):
+        pose(run, CONFIG.model_copy(update={"given": str(tmp_path / "t.json")}), Reporter())
+    with pytest.raises(QuoinError, match="do not exist"):
+        pose(run, CONFIG.model_copy(update={"given": str(tmp_path / "none")}), Reporter())
+
+
+def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
+    from stages.pose.place import fingerprint
+
+    path = tmp_path / "t.json"
+    path.write_text("1")
+    before = fingerprint(str(path))
+    path.write_text("22")
+    assert fingerprint(str(path)) != before
+    assert fingerprint(None) == ""
+
+
+def test_photos_without_overlap_are_one_sentence(tmp_path: Path) -> None:
+    rows = []
+    for index in range(3):
+        path = tmp_path / "photos" / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(texture(50 + index)[:300, :400].astype(np.uint8)).save(path)
+        rows.append({"path": str(path)})
+    with pytest.raises(QuoinError, match="No two photos overlap"):
+        pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
+
+
+def test_photos_without_texture_are_told(tmp_path: Path) -> None:
+    rows = []
+    for index in range(2):
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(np.full((300, 400, 3), 90 + index, np.uint8)).save(path)
+        rows.append({"path": str(path)})
+    with pytest.raises(QuoinError, match="2 of 2 show hardly any texture"):
+        pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
+
+
+def test_one_photo_is_too_few(tmp_path: Path, photos: list[dict]) -> None:
+    with pytest.raises(QuoinError, match="one usable photo"):
+        pose(ingested(tmp_path / "run", photos[:1]), CONFIG, Reporter())
+
+
+def test_two_scenes_in_one_folder(tmp_path: Path, photos: list[dict]) -> None:
+    """The larger is used, the other reported, and a photo of neither has its reason."""
+    rows = [{**row, "mask_path": ""} for row in photos[:5]]
+    for index, pose_ in enumerate(cameras_around(8)[2:6]):
+        path = tmp_path / f"other {index}.jpg"
+        save(path, render(pose_, seed=1))
+        rows.append({"path": str(path)})
+    Image.fromarray(np.full((300, 400, 3), 120, np.uint8)).save(tmp_path / "grey.png")
+    rows.append({"path": str(tmp_path / "grey.png")})
+    run = ingested(tmp_path / "run", rows)
+    result = pose(run, CONFIG, Reporter())
+    assert [part.n_photos for part in result.components] == [5, 4]
+    assert result.n_registered == 5
+    assert any("2 parts" in text for text in result.warnings)
+    table = pq.read_table(run.table("poses")).to_pylist()
+    assert [row["component"] for row in table] == [0] * 5 + [1] * 4 + [-1]
+    assert "another part" in table[6]["reason"]
+    assert "few features" in table[9]["reason"]
+    assert (run.path / "sparse" / "1").is_dir()
+
+
+def test_gps_makes_the_world_metres(photos: list[dict], tmp_path: Path) -> None:
+    rows = []
+    for row, (east, north, up) in zip(photos, 10 * cameras.centers_world(TRUTH), strict=True):
+        place = {"latitude_deg": 48.77 + north / 111193, "longitude_deg": 2.3 + east / 73470, "altitude_m": 80 + up}
+        rows.append({**row, **place})
+    run = ingested(tmp_path / "run", rows)
+    result = pose(run, CONFIG, Reporter())
+    assert result.georeferenced
+    centers = cameras.centers_world(scene.read_posed(run).cam_from_world)
+    truth = 10 * cameras.centers_world(TRUTH)
+    assert np.abs((centers - np.median(centers, axis=0)) - (truth - np.median(truth, axis=0))).max() < 0.5
+    assert math.isclose(run.scene["frame"].attrs["enu_origin"]["latitude_deg"], 48.77, abs_tol=1e-3)
