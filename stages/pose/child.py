@@ -1,7 +1,7 @@
 """Runs one step of COLMAP in a process of its own, so that an abort of the library is an error of ours, not our end.
 
-The child reads a job (JSON), writes its result (JSON), and logs to stderr, which the parent keeps in a file and reads for
-progress. It dies with its parent: its stdin closes.
+The child reads a job (JSON), writes its result (JSON), and logs to stderr, which the parent keeps in a file and reads
+for progress. It dies with its parent: its stdin closes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ def run_child(step: str, job: dict[str, Any], folder: Path, on_line: OnLine = la
 
     Raises ChildDied where the process dies, QuoinError where the library reports a failure.
     """
-    job_path, result_path, log_path = folder / f"{step}.job.json", folder / f"{step}.result.json", folder / f"{step}.log"
+    job_path, result_path, log_path = (
+        folder / f"{step}.job.json",
+        folder / f"{step}.result.json",
+        folder / f"{step}.log",
+    )
     job_path.write_text(json.dumps({"step": step, **job}), encoding="utf-8")
     result_path.unlink(missing_ok=True)
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *_inherited_path()]))
@@ -64,7 +68,9 @@ def run_child(step: str, job: dict[str, Any], folder: Path, on_line: OnLine = la
     last = tail[0] if tail else "nothing was logged"
     if code != 0 or not result_path.exists():
         how = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
-        advice = "free some memory, then run quoin resume" if code == -signal.SIGKILL else "see the log, then quoin resume"
+        advice = (
+            "free some memory, then run quoin resume" if code == -signal.SIGKILL else "see the log, then quoin resume"
+        )
         raise ChildDied(f"COLMAP died in step {step!r} by {how}; its last line was: {last}", where=log_path, do=advice)
     result = json.loads(result_path.read_text(encoding="utf-8"))
     if "error" in result:

@@ -1,8 +1,8 @@
 """The COLMAP process: one step per process, started by ``stages.pose.child``. The only file that imports pycolmap.
 
-``python -m stages.pose.colmap_process JOB.json RESULT.json``. Steps are the functions in ``STEPS``; each takes the job and
-returns what JSON can hold. Photo i of the photo table is image i + 1, camera c of the job is camera c + 1. SIFT only, and no
-vocabulary tree: nothing here can download.
+``python -m stages.pose.colmap_process JOB.json RESULT.json``. Steps are the functions in ``STEPS``; each takes the job
+and returns what JSON can hold. Photo i of the photo table is image i + 1, camera c of the job is camera c + 1. SIFT
+only, and no vocabulary tree: nothing here can download.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def triangulating(job: Job) -> Job:
 
 
 def refining(job: Job) -> Job:
-    """A robust bundle adjustment of the model at ``path`` without dropped photos, principal points freed where they can be.
+    """A robust bundle adjustment of the model at ``path`` without dropped photos; principal points freed if possible.
 
     Written to ``output``; tells which cameras' principal points moved, and the shifts that were seen.
     """
@@ -148,7 +148,7 @@ def refining(job: Job) -> Job:
 
 
 def finish(job: Job) -> Job:
-    """Models without the photos the gate dropped, in the world frame and under the photos' own names, for other tools."""
+    """Models without what the gate dropped, in the world frame, under the photos' own names, for other tools."""
     for entry in job["models"]:
         component = pycolmap.Reconstruction(entry["path"])
         reconstruction.drop_photos(component, set(entry["photo_ids"]))
@@ -167,7 +167,9 @@ def _save(component: pycolmap.Reconstruction, path: Path) -> str:
     return str(path)
 
 
-STEPS = {step.__name__: step for step in (features, recasting, matching, mapping, reading, triangulating, refining, finish)}
+STEPS = {
+    step.__name__: step for step in (features, recasting, matching, mapping, reading, triangulating, refining, finish)
+}
 
 
 def main(job_path: str, result_path: str) -> None:

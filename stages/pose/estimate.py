@@ -29,6 +29,9 @@ def estimate(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]
     shop = Workshop(run, config, report)
     shop.keep_only([inputs_of(photos), config.max_edge_px, config.max_features, config.given, shop.seed])
     cameras, camera_of = starting_cameras(photos)
+    unknown = sum(not known_focal(photo) for photo in photos)
+    if unknown:
+        report.log("pose", f"{unknown} of {len(photos)} photos tell no focal length; it is estimated from the photos")
     n_features, n_masks = find_features(shop, config, photos, cameras, camera_of)
     pairs = match_pairs(shop, propose(shop, config, photos, gps_places(photos)))
     if not (pairs[:, 3] > 0).any():

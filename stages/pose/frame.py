@@ -1,4 +1,4 @@
-"""The world frame: metres, east north up where GPS is known; otherwise the scale of SfM, gravity from how cameras are held."""
+"""The world frame: metres, east north up where GPS is known; else the scale of SfM, gravity from cameras."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
     return Gravity(up, float(np.prod(parts)))
 
 
-def level_frame(
-    gravity: Gravity, cam_from_sfm: Float[Array, "n 3 4"], points_sfm: Float[Array, "p 3"]
-) -> Similarity:
+def level_frame(gravity: Gravity, cam_from_sfm: Float[Array, "n 3 4"], points_sfm: Float[Array, "p 3"]) -> Similarity:
     """world_from_sfm with z up, the first camera's right as x, the median point at the origin, and the scale of SfM."""
     rotation = _rotation_to_up(gravity.up, cam_from_sfm[0, 0, :3])
     middle = np.median(points_sfm, axis=0)
     return Similarity(
-        1.0, rotation, -(rotation @ middle), f"gravity from camera axes, confidence {gravity.confidence:.2f}; scale of SfM"
+        1.0,
+        rotation,
+        -(rotation @ middle),
+        f"gravity from camera axes, confidence {gravity.confidence:.2f}; scale of SfM",
     )
 
 
@@ -98,7 +99,7 @@ def enu_m(geodetic: Float[Array, "n 3"], origin: Float[Array, "3"]) -> Float[Arr
 
 @dataclass(frozen=True)
 class Georeference:
-    """world_from_sfm in metres east, north, up of ``origin`` (latitude, longitude, altitude), and how well GPS agrees."""
+    """world_from_sfm in metres east, north, up of ``origin`` (latitude, longitude, altitude); how well GPS agrees."""
 
     world_from_sfm: Similarity
     origin: Float[Array, "3"]
@@ -115,8 +116,9 @@ def georeference(
 ) -> Georeference | str:
     """Fit the camera centres to their GPS positions; a sentence where GPS does not carry it.
 
-    All seven degrees of freedom where positions span two directions well beyond their noise; otherwise gravity gives the
-    tilt and GPS the rest; otherwise nothing. ``geodetic`` has NaN rows for photos without GPS, NaN altitudes count as level.
+    All seven degrees of freedom where positions span two directions well beyond their noise; otherwise gravity gives
+    the tilt and GPS the rest; otherwise nothing. ``geodetic`` [n, 3] is latitude and longitude in degrees, altitude in
+    metres; NaN for photos without GPS; unknown altitudes count as level.
     """
     known = np.isfinite(geodetic[:, :2]).all(axis=1)
     if known.sum() < MIN_GPS_PHOTOS:
@@ -148,7 +150,7 @@ def _named(fit: Similarity, how: str, inliers: Array, residual: float) -> Simila
 
 
 def _quality(fit: Similarity, centers: Array, enu: Array, inliers: Array) -> tuple[float, float, Array]:
-    """Residual (root mean square, m), standard error of the fit (m), and extents of the inliers along their two main axes."""
+    """Root mean square residual (m), standard error of the fit (m), spread of the inliers along their two main axes."""
     off = np.linalg.norm(fit.apply(centers[inliers]) - enu[inliers], axis=1)
     residual = float(np.sqrt((off**2).mean())) if len(off) else np.inf
     spread = enu[inliers] - enu[inliers].mean(axis=0)

@@ -65,7 +65,10 @@ def _judge(model: SparseModel, min_points: int) -> list[str]:
     medians = photo_medians(model, residuals_px(model))
     wild = _wild(model)
     uses = np.bincount(model.camera_index, minlength=len(model.cameras))
-    broken = [uses[i] == 1 and not model.cameras[i].prior_focal and bool(camera_trouble(c)) for i, c in enumerate(model.cameras)]
+    broken = [
+        uses[i] == 1 and not model.cameras[i].prior_focal and bool(camera_trouble(c))
+        for i, c in enumerate(model.cameras)
+    ]
     reasons = []
     for k, count in enumerate(counts):
         if count < min_points:

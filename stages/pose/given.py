@@ -1,4 +1,4 @@
-"""Cameras given by the user: a transforms.json (nerfstudio, instant-ngp, NeRF) or a COLMAP model, matched to photos by name."""
+"""Cameras given by the user: transforms.json (nerfstudio, instant-ngp, NeRF) or a COLMAP model, matched by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GivenPhoto:
 
 
 def find_model(path: Path) -> Path:
-    """The folder of the COLMAP model at ``path``: itself, or its sparse/0, sparse or 0; QuoinError where there is none."""
+    """The folder of the COLMAP model at ``path``: itself, or its sparse/0, sparse or 0; QuoinError where none is."""
     for folder in (path, path / "sparse" / "0", path / "sparse", path / "0"):
         if any((folder / f"cameras{ending}").is_file() for ending in (".bin", ".txt")):
             missing = [
@@ -38,7 +38,9 @@ def find_model(path: Path) -> Path:
             ]
             if missing:
                 raise QuoinError(
-                    f"The COLMAP model lacks {' and '.join(missing)}", where=folder, do="give the folder of a whole model"
+                    f"The COLMAP model lacks {' and '.join(missing)}",
+                    where=folder,
+                    do="give the folder of a whole model",
                 )
             return folder
     raise QuoinError(
@@ -185,5 +187,7 @@ def _camera(facts: dict[str, Any], size: tuple[int, int], where: str) -> Camera:
         if not any(extra):
             model, extra = "PINHOLE", ()
     else:
-        raise QuoinError(f"camera_model {kind!r} is not supported", where=where, do="use OPENCV, PINHOLE or OPENCV_FISHEYE")
+        raise QuoinError(
+            f"camera_model {kind!r} is not supported", where=where, do="use OPENCV, PINHOLE or OPENCV_FISHEYE"
+        )
     return Camera(model, round(width), round(height), (fx, fy, cx, cy, *extra), True)

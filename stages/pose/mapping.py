@@ -27,9 +27,9 @@ def map_photos(
 ) -> tuple[list[Component], str]:
     """Gated components, largest first, and the mapper that made them ("" and none where none could).
 
-    The global mapper first: it uses all pairs at once and does not depend on where it starts. For small collections the
-    incremental one first: it finds the same poses there in a fraction of the time (benchmarks/poses.md). Where the gate is
-    not content with the first, the other too, and the better of both.
+    The global mapper first: it uses all pairs at once and does not depend on where it starts. For small collections
+    the incremental one first: it finds the same poses there in a fraction of the time (benchmarks/poses.md). Where the
+    gate is not content with the first, the other too, and the better of both.
     """
     matchable = len(np.unique(pairs[pairs[:, 3] >= FEW_INLIERS, :2]))
     tried: dict[str, list[Component]] = {}
@@ -49,7 +49,7 @@ def map_photos(
 
 
 def content(components: list[Component], matchable: int) -> bool:
-    """Whether a result needs no second opinion: nearly all photos that match others, in one component, and precisely."""
+    """Whether a result needs no second opinion: nearly all photos that match others, in one component, precisely."""
     if not components:
         return False
     return components[0].n_photos >= CONTENT_SHARE * matchable and mean_error_px(components[0]) <= CONTENT_ERROR_PX

@@ -79,7 +79,9 @@ class SparseModel:
             self,
             points_sfm=self.points_sfm[alive],
             point_colors=self.point_colors[alive],
-            track_offsets=np.concatenate([[0], np.cumsum(np.bincount(self.track_point[keep], minlength=len(alive))[alive])]),
+            track_offsets=np.concatenate(
+                [[0], np.cumsum(np.bincount(self.track_point[keep], minlength=len(alive))[alive])]
+            ),
             track_photo=self.track_photo[keep],
             track_xy=self.track_xy[keep],
         )

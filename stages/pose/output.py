@@ -21,7 +21,7 @@ from pipeline.similarity import Similarity
 from stages.pose.config import ComponentFacts, PoseConfig, PoseResult
 from stages.pose.distortion import focal_px
 from stages.pose.frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
-from stages.pose.gate import photo_medians, residuals_px, why_missing
+from stages.pose.gate import camera_trouble, photo_medians, residuals_px, why_missing
 from stages.pose.model import SparseModel
 from stages.pose.parallel import each
 from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
@@ -43,6 +43,7 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
     write_photos(run, shop, photos, model, pinholes)
     write_posed(run, posed)
     write_tables(run, photos, found, errors)
+    warnings += camera_doubts(model)
     missing = len(photos) - used.n_photos
     if missing:
         warnings.append(f"{missing} of {len(photos)} photos are not registered; tables/poses.parquet says why")
@@ -57,7 +58,9 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
         n_photos=len(photos),
         n_registered=used.n_photos,
         n_components=len(found.components),
-        components=[ComponentFacts(n_photos=c.n_photos, n_points=len(c.gated.model.points_sfm)) for c in found.components],
+        components=[
+            ComponentFacts(n_photos=c.n_photos, n_points=len(c.gated.model.points_sfm)) for c in found.components
+        ],
         n_points=len(posed.points_world),
         mean_reprojection_px=float(errors.mean()),
         median_reprojection_px=float(np.median(errors)),
@@ -72,6 +75,13 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
     )
 
 
+def camera_doubts(model: SparseModel) -> list[str]:
+    """What is implausible about the cameras in use, with how many photos it concerns."""
+    uses = np.bincount(model.camera_index, minlength=len(model.cameras))
+    troubles = [(camera_trouble(camera), count) for camera, count in zip(model.cameras, uses, strict=True)]
+    return [f"A camera of {count} photos came out strange: {trouble}" for trouble, count in troubles if trouble]
+
+
 def choose_frame(
     run: Run, photos: list[Photo], model: SparseModel, given: bool, warnings: list[str]
 ) -> tuple[Similarity, Gravity, Georeference | None]:
@@ -80,7 +90,9 @@ def choose_frame(
     if given:
         store_frame(run, Similarity.identity("world of the given cameras"), gravity, None)
         return Similarity.identity("world of the given cameras"), gravity, None
-    places = np.array([[photos[i][k] for k in ("latitude_deg", "longitude_deg", "altitude_m")] for i in model.photo_ids])
+    places = np.array(
+        [[photos[i][k] for k in ("latitude_deg", "longitude_deg", "altitude_m")] for i in model.photo_ids]
+    )
     geo = georeference(centers_world(model.cam_from_sfm), places.astype(np.float64), gravity, run.seed)
     if isinstance(geo, str):
         if np.isfinite(places[:, 0]).any():
@@ -117,7 +129,7 @@ def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, found: G
 def as_posed(
     photos: list[Photo], model: SparseModel, pinholes: list[Pinhole], world_from_sfm: Similarity
 ) -> tuple[Posed, Float[Array, "t"]]:
-    """Posed photos in the world frame with tracks in undistorted pixels, and the reprojection errors before undistortion."""
+    """Posed photos in the world frame, tracks in undistorted pixels; and reprojection errors before undistortion."""
     xy = np.zeros_like(model.track_xy)
     inside = np.zeros(len(xy), bool)
     for index, (camera, pinhole) in enumerate(zip(model.cameras, pinholes, strict=True)):
@@ -146,9 +158,7 @@ def as_posed(
     )
 
 
-def write_photos(
-    run: Run, shop: Workshop, photos: list[Photo], model: SparseModel, pinholes: list[Pinhole]
-) -> None:
+def write_photos(run: Run, shop: Workshop, photos: list[Photo], model: SparseModel, pinholes: list[Pinhole]) -> None:
     """Undistorted pyramids and masks of the posed photos."""
     store.delete(run.scene, "photos")
 

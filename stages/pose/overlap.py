@@ -44,10 +44,8 @@ def find_features(
     return result["n_features"], n_masks
 
 
-def propose(
-    shop: Workshop, config: PoseConfig, photos: list[Photo], places: Float[Array, "n d"]
-) -> Int[Array, "m 2"]:
-    """Which photos (by photo_id) to match: all pairs of a small collection, else neighbours in ``places``, by looks, by name."""
+def propose(shop: Workshop, config: PoseConfig, photos: list[Photo], places: Float[Array, "n d"]) -> Int[Array, "m 2"]:
+    """Pairs of photo ids to match: all of a small collection, else neighbours in ``places``, by looks and by name."""
     count, ids = len(photos), np.array([photo["photo_id"] for photo in photos])
     if count <= config.exhaustive_max_photos:
         return ids[exhaustive(count)]

@@ -23,6 +23,7 @@ from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
 
+
 def fingerprint(given: str | None) -> str:
     """Hash of the files that give the cameras, so that a changed file redoes the stage; "" where none are given."""
     if given is None:
@@ -48,7 +49,9 @@ def place(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]) -
     known = {photo: given[row] for row, photo in matched.items()}
     kept = [photo for photo in photos if photo["photo_id"] in known]
     cameras, camera_of = _cameras(known, kept)
-    shop.keep_only([inputs_of(kept), config.max_edge_px, config.max_features, [c.as_json() for c in cameras], shop.seed])
+    shop.keep_only(
+        [inputs_of(kept), config.max_edge_px, config.max_features, [c.as_json() for c in cameras], shop.seed]
+    )
     features, n_masks = find_features(shop, config, kept, cameras, camera_of)
     poses = np.array([known[photo["photo_id"]].cam_from_world for photo in kept])
     pairs = match_pairs(shop, propose(shop, config, kept, centers_world(poses)))
@@ -65,7 +68,9 @@ def place(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]) -
 def read_given(shop: Workshop, path: Path, photos: list[Photo]) -> list[GivenPhoto]:
     """All cameras in a transforms.json or a COLMAP model."""
     if not path.exists():
-        raise QuoinError("The given cameras do not exist", where=path, do="name a COLMAP model folder or a transforms.json")
+        raise QuoinError(
+            "The given cameras do not exist", where=path, do="name a COLMAP model folder or a transforms.json"
+        )
     if path.is_dir() and (path / "transforms.json").is_file():
         path = path / "transforms.json"
     if path.is_file():

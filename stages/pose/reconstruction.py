@@ -23,7 +23,9 @@ def map_globally(database: str, images: str, output: str, seed: int, threads: in
     return _run(pycolmap.global_mapping, database, images, output, options)
 
 
-def map_incrementally(database: str, images: str, output: str, seed: int, threads: int) -> list[pycolmap.Reconstruction]:
+def map_incrementally(
+    database: str, images: str, output: str, seed: int, threads: int
+) -> list[pycolmap.Reconstruction]:
     """Components of the incremental mapper (Schönberger and Frahm 2016), the one with most photos first."""
     options = pycolmap.IncrementalPipelineOptions(random_seed=seed, num_threads=threads)
     with pycolmap.Database.open(database) as opened:
@@ -52,7 +54,9 @@ def with_poses(database: str, poses: dict[str, list[list[float]]]) -> pycolmap.R
         for frame in opened.read_all_frames():
             posed.add_frame(frame)
         for image_id, image in images.items():
-            image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in opened.read_keypoints(image_id)[:, :2]])
+            image.points2D = pycolmap.Point2DList(
+                [pycolmap.Point2D(xy) for xy in opened.read_keypoints(image_id)[:, :2]]
+            )
             posed.add_image(image)
     for image_id in images:
         frame = posed.frame(image_id)

@@ -1,8 +1,9 @@
 """The pose stage: photos in, posed and undistorted photos, points and tracks out.
 
-Besides what ``pipeline.scene`` holds it writes tables/poses.parquet, tables/pairs.parquet, and ``sparse/``: the COLMAP models
-(component in use as ``sparse/0``, others as ``sparse/1`` and so on), with the photos' own names and their distorted cameras at
-the upright photo's full size, ``sparse/0`` in the world frame. ``quoin export`` writes undistorted photos with pinhole cameras.
+Besides what ``pipeline.scene`` holds it writes tables/poses.parquet, tables/pairs.parquet, and ``sparse/``: COLMAP
+models (the component in use as ``sparse/0``, others as ``sparse/1`` and so on) with the photos' own names and their
+distorted cameras at the upright photo's full size. ``sparse/0`` is in the world frame, each other in its own. What
+``quoin export`` writes are undistorted photos with pinhole cameras.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ from stages.pose.parallel import each
 _PLAIN = {"JPEG": ".jpg", "PNG": ".png"}
 
 
-def write_copies(photos: list[dict[str, Any]], folder: Path, threads: int, advance: Callable[[float], None]) -> list[str]:
+def write_copies(
+    photos: list[dict[str, Any]], folder: Path, threads: int, advance: Callable[[float], None]
+) -> list[str]:
     """File names, in ``folder``, of a copy (a link where the file is upright 8-bit RGB already) of every photo.
 
     ``photos`` are rows of the photo table. A copy has the pixels and the size of the upright photo.

@@ -1,5 +1,4 @@
-"""A corner of a room with known cameras: three textured planes, rendered in numpy, saved as photos with a photo table.
-"""
+"""A corner of a room with known cameras: three textured planes, rendered in numpy, saved with a photo table."""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ def test_an_opengl_camera_sees_what_is_before_it(tmp_path: Path) -> None:
     matrix[2, 3] = 5
     frames = [{"file_path": "a", "transform_matrix": matrix.tolist()}]
     given = read_transforms(write(tmp_path / "t.json", frames=frames, k1=0), SIZES)[0]
-    pixels, depth = project(given.cam_from_world, pinhole_part(given.camera), np.array([[0.0, 0, 0], [0, 1, 0], [1, 0, 0]]))
+    pixels, depth = project(
+        given.cam_from_world, pinhole_part(given.camera), np.array([[0.0, 0, 0], [0, 1, 0], [1, 0, 0]])
+    )
     assert np.allclose(depth, 5)
     assert np.allclose(pixels, [[200, 150], [200, 150 - 76], [276, 150]])
 

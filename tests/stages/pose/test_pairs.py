@@ -42,7 +42,9 @@ def test_codebook_finds_separate_clusters() -> None:
 
 def test_vlad_is_of_unit_length_and_empty_photos_are_zero() -> None:
     centers = np.eye(4, dtype=np.float32) * 100
-    assert np.linalg.norm(vlad(np.random.default_rng(0).uniform(0, 99, (30, 4)).astype(np.float32), centers)) == pytest.approx(1)
+    assert np.linalg.norm(
+        vlad(np.random.default_rng(0).uniform(0, 99, (30, 4)).astype(np.float32), centers)
+    ) == pytest.approx(1)
     assert not vlad(np.zeros((0, 4), np.float32), centers).any()
 
 
@@ -54,7 +56,9 @@ def test_photos_of_one_place_find_each_other() -> None:
     for i in range(40):
         seen = places[i % 8][rng.choice(300, 200, replace=False)]
         clutter = rng.integers(0, 120, (100, 32))
-        photos.append(np.clip(np.concatenate([seen, clutter]) + rng.integers(-6, 7, (300, 32)), 0, 255).astype(np.uint8))
+        photos.append(
+            np.clip(np.concatenate([seen, clutter]) + rng.integers(-6, 7, (300, 32)), 0, 255).astype(np.uint8)
+        )
     photos[39] = np.zeros((0, 32), np.uint8)
     pairs = look_alikes(photos.__getitem__, 40, neighbours=3, seed=1)
     pairs = pairs[(pairs != 39).all(axis=1)]

@@ -152,9 +152,7 @@ def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path
     if kind == "colmap":
         given, truth = first.path / "sparse", scene.read_posed(first).cam_from_world
     else:
-        frames = [
-            {"file_path": f"./corner {i}.jpg", "transform_matrix": gl_from(TRUTH[i])} for i in range(N) if i != 3
-        ]
+        frames = [{"file_path": f"./corner {i}.jpg", "transform_matrix": gl_from(TRUTH[i])} for i in range(N) if i != 3]
         given, truth = tmp_path / "transforms.json", np.delete(TRUTH, 3, axis=0)
         f, cx, cy, k = CAMERA.params
         given.write_text(json.dumps({"fl_x": f, "cx": cx, "cy": cy, "k1": k, "w": 400, "h": 300, "frames": frames}))
