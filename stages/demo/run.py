@@ -37,6 +37,7 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     from stages.demo.render import Solid, raycaster, render
     from stages.demo.truth import seen_faces
 
+    folder = folder.absolute()  # demo.json is read from anywhere
     photos, truth = folder / "photos", folder / "truth"
     photos.mkdir(parents=True, exist_ok=True)
     truth.mkdir(parents=True, exist_ok=True)

@@ -47,12 +47,15 @@ class Surface:
             return Surface(self.vertices[inside(self.vertices, low, high)], self.faces)
         from trimesh.intersections import slice_faces_plane
 
-        vertices, faces = self.vertices, self.faces
+        whole = inside(self.vertices, low, high)[self.faces].all(axis=1)
+        vertices, faces = self.vertices, self.faces[~whole]
         for axis in range(3):
             for corner, sign in ((low, 1.0), (high, -1.0)):
                 if len(faces):
                     vertices, faces, _ = slice_faces_plane(vertices, faces, sign * np.eye(3)[axis], corner)
-        return Surface(np.asarray(vertices, np.float64), np.asarray(faces, np.int64).reshape(-1, 3))
+        joined = np.concatenate([self.faces[whole], np.asarray(faces, np.int64).reshape(-1, 3) + len(self.vertices)])
+        used, index = np.unique(joined, return_inverse=True)
+        return Surface(np.concatenate([self.vertices, np.asarray(vertices)])[used], index.reshape(-1, 3))
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Float[Array, "n 3"], Int[Array, "n"]]:
         """``n`` points spread over the area at random, and the face of each. Bare points: at most ``n`` of them."""
