@@ -34,8 +34,8 @@ def residuals_px(model: SparseModel) -> Float[Array, "t"]:
     cam = np.einsum("tij,tj->ti", poses[:, :, :3], points) + poses[:, :, 3]
     error = np.full(len(cam), np.inf)
     front = cam[:, 2] > 1e-9
-    for index, camera in enumerate(model.cameras):
-        mine = np.flatnonzero(front & (model.camera_index[model.track_photo] == index))
+    for camera, rows in zip(model.cameras, model.observations_by_camera(), strict=True):
+        mine = rows[front[rows]]
         seen = distort(camera, cam[mine, :2] / cam[mine, 2:])
         error[mine] = np.linalg.norm(seen - model.track_xy[mine], axis=1)
     return error

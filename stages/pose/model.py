@@ -55,6 +55,12 @@ class SparseModel:
         """Point index of every observation."""
         return np.repeat(np.arange(len(self.points_sfm)), np.diff(self.track_offsets))
 
+    def observations_by_camera(self) -> list[Int[Array, "_"]]:
+        """Rows of the observations of each camera's photos."""
+        camera = self.camera_index[self.track_photo]
+        order = np.argsort(camera, kind="stable")
+        return np.split(order, np.cumsum(np.bincount(camera, minlength=len(self.cameras)))[:-1])
+
     @property
     def n_observations(self) -> Int[Array, "k"]:
         """Observed points per photo."""

@@ -132,8 +132,7 @@ def as_posed(
     """Posed photos in the world frame, tracks in undistorted pixels; and reprojection errors before undistortion."""
     xy = np.zeros_like(model.track_xy)
     inside = np.zeros(len(xy), bool)
-    for index, (camera, pinhole) in enumerate(zip(model.cameras, pinholes, strict=True)):
-        mine = np.flatnonzero(model.camera_index[model.track_photo] == index)
+    for camera, pinhole, mine in zip(model.cameras, pinholes, model.observations_by_camera(), strict=True):
         xy[mine] = pinhole.pixels(camera, model.track_xy[mine])
         inside[mine] = ((xy[mine] > 0) & (xy[mine] < [pinhole.width, pinhole.height])).all(axis=1)
     errors = residuals_px(model)

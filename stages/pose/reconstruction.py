@@ -10,7 +10,7 @@ import pycolmap
 
 from stages.pose.model import Camera, SparseModel
 
-MIN_COMPONENT = 3  # photos; two photos alone are kept only where there are no more
+MIN_COMPONENT = 3  # photos; the poses of two alone cannot be trusted
 
 
 def map_globally(database: str, images: str, output: str, seed: int, threads: int) -> list[pycolmap.Reconstruction]:
@@ -27,9 +27,7 @@ def map_incrementally(
     database: str, images: str, output: str, seed: int, threads: int
 ) -> list[pycolmap.Reconstruction]:
     """Components of the incremental mapper (Schönberger and Frahm 2016), the one with most photos first."""
-    options = pycolmap.IncrementalPipelineOptions(random_seed=seed, num_threads=threads)
-    with pycolmap.Database.open(database) as opened:
-        options.min_model_size = min(MIN_COMPONENT, opened.num_images())
+    options = pycolmap.IncrementalPipelineOptions(random_seed=seed, num_threads=threads, min_model_size=MIN_COMPONENT)
     options.mapper.random_seed = options.triangulation.random_seed = seed
     options.mapper.num_threads = threads
     return _run(pycolmap.incremental_mapping, database, images, output, options)

@@ -29,9 +29,10 @@ def run(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
     from stages.pose.place import place
 
     photos = read_photo_table(run, used_only=True)
-    if len(photos) < 2:
+    if len(photos) < (2 if config.given else 3):  # the focal length cannot be told from two
+        count = ("There are no usable photos", "There is one usable photo", "There are two usable photos")[len(photos)]
         raise QuoinError(
-            f"There {'is one usable photo' if len(photos) == 1 else 'are no usable photos'}, a surface needs several",
+            f"{count}; poses need three that overlap, a good surface many more",
             where=run.photos,
             do="take photos from many sides that overlap by half or more",
         )

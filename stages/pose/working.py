@@ -29,11 +29,10 @@ def write_copies(
             plain = image.format in _PLAIN and image.mode == "RGB" and orientation_of(image) == 1
             suffix = _PLAIN.get(image.format or "", ".jpg")
         target = folder / f"{stem}{suffix if plain else '.jpg'}"
-        if target.is_symlink() or target.exists():
-            return target.name
         if plain:
+            target.unlink(missing_ok=True)  # of an earlier attempt; the photos may have been moved since
             target.symlink_to(source)
-        else:
+        elif not target.exists():
             _save_jpeg(source, target)
         return target.name
 

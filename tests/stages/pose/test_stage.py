@@ -215,9 +215,10 @@ def test_photos_without_texture_are_told(tmp_path: Path) -> None:
         pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
 
 
-def test_one_photo_is_too_few(tmp_path: Path, photos: list[dict]) -> None:
-    with pytest.raises(QuoinError, match="one usable photo"):
-        pose(ingested(tmp_path / "run", photos[:1]), CONFIG, Reporter())
+@pytest.mark.parametrize(("count", "message"), [(1, "one usable photo"), (2, "two usable photos")])
+def test_one_or_two_photos_are_too_few(tmp_path: Path, photos: list[dict], count: int, message: str) -> None:
+    with pytest.raises(QuoinError, match=message):
+        pose(ingested(tmp_path / "run", photos[:count]), CONFIG, Reporter())
 
 
 def test_two_scenes_in_one_folder(tmp_path: Path, photos: list[dict]) -> None:

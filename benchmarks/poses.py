@@ -1,0 +1,138 @@
+"""Poses of real photo sets: how many photos are registered, how precisely, and how long it takes.
+
+    python -m benchmarks.poses DATA [SET ...] [--mapper global] [--no-refine] [--out FOLDER]
+
+DATA holds the sets (one folder each, photos in it or in its ``images``). Prints a Markdown table, one row per set as it
+is done. Sets by Strecha et al. (2008) have measured cameras: centre errors are after a robust similarity, as a share of
+the largest distance between two cameras, rotation errors in degrees; both medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import scene
+from pipeline.cameras import centers_world
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from pipeline.similarity import fit_similarity_robust
+from stages.ingest.config import IngestConfig
+from stages.ingest.run import run as ingest
+from stages.pose.config import PoseConfig
+from stages.pose.run import run as pose
+
+SETS = [
+    "strecha_fountain_p11",
+    "strecha_castle_p30",
+    "sceaux_castle",
+    "bundler_et",
+    "statue_of_liberty",
+    "sacre_coeur",
+    "kitchen",
+    "cyprus",
+    "fox",
+    "monstree",
+    "opensfm_lund",
+    "brighton_beach",
+]
+COLUMNS = (
+    "set",
+    "photos",
+    "registered",
+    "parts",
+    "mapper",
+    "points",
+    "error px (mean)",
+    "centre error",
+    "rotation error",
+    "seconds",
+)
+
+
+def measured_cameras(folder: Path) -> dict[str, np.ndarray]:
+    """cam_from_world [3, 4] by photo name, from .camera files: K, a row of zeros, R camera-to-world, centre, size."""
+    out = {}
+    for path in folder.glob("*.camera"):
+        rows = [[float(word) for word in line.split()] for line in path.read_text().splitlines() if line.strip()]
+        rotation = np.array(rows[4:7]).T
+        out[path.name.removesuffix(".camera")] = np.column_stack([rotation, -rotation @ np.array(rows[7])])
+    return out
+
+
+def pose_errors(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Median centre error as a share of the spread of the cameras, median rotation error in degrees."""
+    ours, theirs = centers_world(found), centers_world(truth)
+    fit, _ = fit_similarity_robust(ours, theirs)
+    spread = np.linalg.norm(theirs[:, None] - theirs[None], axis=2).max()
+    turned = np.einsum("nij,nkj->nik", fit.apply_to_poses(found)[:, :, :3], truth[:, :, :3])
+    angle = np.degrees(np.arccos(np.clip((np.trace(turned, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    return float(np.median(np.linalg.norm(fit.apply(ours) - theirs, axis=1)) / spread), float(np.median(angle))
+
+
+def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.ndarray]) -> list[str]:
+    """One row of the table."""
+    run = Run.create(out, photos=photos, settings={}, seed=0)
+    ingest(run, IngestConfig(), Reporter())
+    began = time.monotonic()
+    try:
+        result = pose(run, config, Reporter())
+    except QuoinError as error:
+        return [
+            str(len(scene.read_photo_table(run, used_only=True))),
+            error.what,
+            *[""] * 6,
+            f"{time.monotonic() - began:.0f}",
+        ]
+    seconds = time.monotonic() - began
+    centre = rotation = ""
+    if truth:
+        posed = scene.read_posed(run)
+        known = np.array([truth[Path(name).name] for name in posed.names])
+        share, angle = pose_errors(posed.cam_from_world, known)
+        centre, rotation = f"{100 * share:.3f} %", f"{angle:.3f}°"
+    return [
+        str(result.n_photos),
+        str(result.n_registered),
+        " + ".join(str(part.n_photos) for part in result.components),
+        result.mapper + (", principal point" if result.refined_cameras else ""),
+        str(result.n_points),
+        f"{result.mean_reprojection_px:.2f}",
+        centre,
+        rotation,
+        f"{seconds:.0f}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("sets", nargs="*", default=SETS)
+    parser.add_argument("--mapper", default="auto", choices=["auto", "global", "incremental"])
+    parser.add_argument("--no-refine", action="store_true", help="leave principal points at the centre")
+    parser.add_argument("--exhaustive-max-photos", type=int, default=300, help="above, pairs come from retrieval")
+    parser.add_argument("--out", type=Path, help="keep the runs here")
+    options = parser.parse_args()
+    config = PoseConfig(
+        mapper=options.mapper,
+        refine_intrinsics=not options.no_refine,
+        exhaustive_max_photos=options.exhaustive_max_photos,
+    )
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.sets:
+            folder = options.data / name
+            photos = folder / "images" if (folder / "images").is_dir() else folder
+            row = measure(
+                photos, (options.out or Path(scratch)) / name, config, measured_cameras(folder / "gt_dense_cameras")
+            )
+            print("| " + " | ".join([name, *row]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
