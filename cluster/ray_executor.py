@@ -8,6 +8,7 @@ killed before its work starts again elsewhere. A job goes on from its own checkp
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Event, Reporter
 
 POLL_SECONDS = 1.0
+KNOCK_SECONDS = 5.0
 OBJECT_STORE_BYTES = 200_000_000  # results are small; arrays travel through the run folder
 EVENTS_KEPT = 10_000
 
@@ -147,6 +149,13 @@ def _forward(ray: Any, attempt: _Attempt, report: Reporter, *, last: bool = Fals
         attempt.events = attempt.actor.take_events.remote()
 
 
+def _knock(address: str) -> None:
+    """OSError or ValueError where nothing listens at ``host:port``: Ray itself would try for minutes."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+
+
 def _home(error: Any) -> Exception:
     """The exception our code raised in the actor, the remote traceback noted on it."""
     cause = error.cause if isinstance(error.cause, Exception) else RuntimeError(str(error))
@@ -184,6 +193,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         if address is None:
             ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         else:
+            _knock(address)
             ray.init(address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         do = "see quoin doctor, or use --executor inline"

@@ -37,17 +37,25 @@ class ArtifactSink:
         self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_LENGTH)
         self._progress: dict[str, UUID] = {}
         self._told: dict[str, float] = {}
+        self._percent: dict[str, float] = {}
         self._silent_until = 0.0
         self._thread = threading.Thread(target=self._deliver, name="prefect-artifacts", daemon=True)
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        if event["kind"] == "metrics" or (event["kind"] == "advance" and not self._due(event)):
+        kind, name = event["kind"], event["name"]
+        if kind == "start":
+            self._percent[name] = 0.0
+        elif kind == "advance":
+            self._percent[name] = min(100.0, 100.0 * event["done"] / max(event["total"], 1e-9))
+        elif kind == "end" and not event["failed"]:
+            self._percent[name] = 100.0
+        if kind == "metrics" or (kind == "advance" and not self._due(event)):
             return
         with suppress(queue.Full):
-            self._queue.put_nowait(event)
+            self._queue.put_nowait(event | {"percent": self._percent.get(name)})
 
-    def close(self, timeout_seconds: float = 10.0) -> None:
+    def close(self, timeout_seconds: float = 20.0) -> None:
         """Deliver what is queued, within the timeout."""
         try:
             self._queue.put(None, timeout=1.0)
@@ -75,13 +83,8 @@ class ArtifactSink:
     def _show(self, event: Event) -> None:
         name = event["name"]
         match event["kind"]:
-            case "start":
-                self._show_progress(name, 0.0)
-            case "advance":
-                self._show_progress(name, 100.0 * event["done"] / max(event["total"], 1e-9))
-            case "end":
-                if not event["failed"]:
-                    self._show_progress(name, 100.0)
+            case "start" | "advance" | "end":
+                self._show_progress(name, event["percent"])
             case "log":
                 self._log(name, event["message"], event["level"])
             case "table":
@@ -90,7 +93,6 @@ class ArtifactSink:
                 self._send("markdown", slug(f"picture-{name}"), picture_markdown(event), event["caption"] or name)
 
     def _show_progress(self, name: str, percent: float) -> None:
-        percent = min(100.0, max(0.0, percent))
         known = self._progress.get(name)
         self._progress[name] = self._send("progress", slug(f"progress-{name}"), percent, name, update=known)
 
@@ -111,7 +113,7 @@ def prefect_sender(flow_run_id: UUID) -> Callable[..., UUID]:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
-    client = get_client(sync_client=True, httpx_settings={"timeout": 5.0})
+    client = get_client(sync_client=True, httpx_settings={"timeout": 20.0})
 
     def send(kind: str, key: str, data: Any, description: str, update: UUID | None = None) -> UUID:
         if update is not None:

@@ -292,7 +292,7 @@ def doctor() -> None:
 
 
 @app.command(sort_key=9)
-def ui(*, port: int = 4200) -> int:
+def ui(*, port: int = 4200) -> None:
     """Start a Prefect server on this machine to watch runs in the browser.
 
     Parameters
@@ -302,7 +302,7 @@ def ui(*, port: int = 4200) -> int:
     """
     from flows.ui import serve
 
-    return serve(port)
+    serve(port)
 
 
 def main() -> None:

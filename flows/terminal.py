@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from pipeline.progress import Event, JsonLines, Sink
 
 PLAIN_SECONDS = 10.0  # between two progress lines of one name
+UNEQUAL_UNITS = ("stages", "blocks")  # how long these take says nothing of the next
 SHOWN_METRICS = {"loss": "loss {:.3f}", "heldout_psnr_db": "{:.1f} dB"}
 
 Show = Literal["auto", "json", "quiet"]
@@ -34,6 +35,13 @@ def display(show: Show) -> Iterator[Sink]:
         yield PlainLines()
 
 
+class TimeLeft(TimeRemainingColumn):
+    """Time left, except where the parts are too unequal to say."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.fields["unit"] in UNEQUAL_UNITS else super().render(task)
+
+
 class LiveBars:
     """Sink: one bar per running stage and block with the time left, log lines above them."""
 
@@ -43,7 +51,7 @@ class LiveBars:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(),
+            TimeLeft(),
             TextColumn("{task.fields[note]}", style="dim"),
             console=console,
         )
@@ -98,8 +106,10 @@ class PlainLines:
     def _progress(self, event: Event) -> str:
         done, total = event["done"], max(event["total"], 1e-9)
         elapsed = event["time"] - self._began[event["name"]]
-        left = f", about {duration(elapsed * (total - done) / done)} left" if done > 0 else ""
-        return f"{done:g} of {total:g} {event['unit']}".rstrip() + left
+        text = f"{done:g} of {total:g} {event['unit']}".rstrip()
+        if done <= 0 or event["unit"] in UNEQUAL_UNITS:
+            return text
+        return f"{text}, about {duration(elapsed * (total - done) / done)} left"
 
 
 class Warnings:
@@ -112,7 +122,7 @@ class Warnings:
 
 def duration(seconds: float) -> str:
     """``8.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

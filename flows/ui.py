@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from http.client import HTTPException
 from pathlib import Path
+from typing import NoReturn
 from urllib.request import urlopen
 
 from pipeline.errors import QuoinError
@@ -30,23 +30,21 @@ def home_folder() -> Path:
     return Path(os.environ.get("QUOIN_HOME") or Path.home() / ".quoin")
 
 
-def serve(port: int) -> int:
-    """Run the server until Ctrl-C; returns its exit status."""
+def serve(port: int) -> NoReturn:
+    """Become the server; Ctrl-C stops it."""
     home = home_folder() / "prefect"
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise QuoinError(f"Cannot make a folder: {error.strerror}", where=home, do="set QUOIN_HOME") from error
-    print(f"The Prefect UI will be at      http://{HOST}:{port}   (Ctrl-C stops it)")
-    print("In another terminal, type      ", end="")
-    print(f"export PREFECT_API_URL=http://{HOST}:{port}/api")
-    print("and start quoin reconstruct there: it shows itself in the UI.", flush=True)
+    print(
+        f"The Prefect UI will be at      http://{HOST}:{port}   (Ctrl-C stops it)\n"
+        f"In another terminal, type      export PREFECT_API_URL=http://{HOST}:{port}/api\n"
+        "and start quoin reconstruct there: it shows itself in the UI.",
+        flush=True,
+    )
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    server = subprocess.Popen(command, env=os.environ | server_environment(port, home))
-    try:
-        return server.wait()
-    except KeyboardInterrupt:  # the server got it too
-        return server.wait()
+    os.execve(sys.executable, command, os.environ | server_environment(port, home))  # noqa: S606
 
 
 def answers(api_url: str) -> bool:
