@@ -9,6 +9,7 @@ et al. 2016).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -126,47 +127,107 @@ def smooth(
     return torch.where(torch.isnan(known), inverse, known)
 
 
-def level_planes(view: View, up: Float[Tensor, "3"], heights: Float[Tensor, "k"]) -> Float[Tensor, "k h w"]:
-    """Inverse depths of planes ``up · x = height`` (world) seen by a camera; 0 where it does not see them."""
-    rotation, translation = view.cam_from_world[:, :3], view.cam_from_world[:, 3]
-    slope = (rotation @ up) @ ray_grid(view)  # how fast a ray climbs
-    above = heights + (rotation.T @ translation) @ up  # plane height over the camera centre
-    return (slope[None] / torch.where(above.abs() < 1e-6, 1e-6, above)[:, None]).reshape(-1, *view.gray.shape)
+TILT_DEG = 50.0  # of the slanted plane families against the view
+
+
+def plane_normals(view: View, up: Float[Tensor, "3"]) -> Float[Tensor, "6 3"]:
+    """Normals of the plane families, in the camera frame: facing it, tilted four ways, and level in the world."""
+    s, c = math.sin(math.radians(TILT_DEG)), math.cos(math.radians(TILT_DEG))
+    tilted = [[0.0, 0.0, -1.0], [s, 0.0, -c], [-s, 0.0, -c], [0.0, s, -c], [0.0, -s, -c]]
+    return torch.cat([torch.tensor(tilted, device=up.device), (view.cam_from_world[:, :3] @ up)[None]])
+
+
+def plane_family(
+    view: View, normal: Float[Tensor, "3"], inverse_range: tuple[float, float], step: float, limit: int
+) -> Float[Tensor, "k h w"]:
+    """Inverse depths of parallel planes ``normal · x = −d``, neighbours about ``step`` apart in a pixel.
+
+    At most ``limit`` planes, together covering ``inverse_range`` wherever the family can be seen; 0 where it cannot.
+    """
+    facing = -(normal @ ray_grid(view)).reshape(view.gray.shape)
+    largest = float(facing.max())
+    if largest < 0.05:
+        facing, largest = -facing, float(-facing.min())  # seen from the other side
+    usual = max(float(facing.clamp(min=0.0).median()), 0.25 * largest)
+    low, high = inverse_range[0] / largest, inverse_range[1] / usual
+    count = int(min(max((high - low) * usual / step, 16), limit))
+    return torch.linspace(low, high, count, device=facing.device)[:, None, None] * facing.clamp(min=0.0)
+
+
+def first_depth(
+    sweep: Sweep, view: View, inverse_range: tuple[float, float], up: Float[Tensor, "3"]
+) -> tuple[Tensor, Tensor]:
+    """Inverse depth [h, w] and cost of the best plane of all families."""
+    low, high = inverse_range
+    best, cost = torch.full(sweep.shape, low, device=up.device), torch.full(sweep.shape, FAIL, device=up.device)
+    for normal in plane_normals(view, up):
+        family = plane_family(view, normal, inverse_range, sweep.inverse_depth_step(1.6), limit=56)
+        costs = [
+            torch.where((plane >= low) & (plane <= high), sweep.cost(1.0 / plane.clamp(min=low)), FAIL)
+            for plane in family
+        ]
+        inverse, found = best_of(torch.stack(costs), family)
+        best, cost = torch.where(found < cost, inverse, best), torch.minimum(found, cost)
+    return best, cost
 
 
 def depth_map(
     levels: list[tuple[View, list[View]]],
     inverse_range: tuple[float, float],
     up: Float[Tensor, "3"],
-    heights: tuple[float, float],
     window: int,
 ) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
     """Depth [h, w] and its cost at the finest of ``levels`` (coarsest first; each the reference and its sources)."""
     reference, sources = levels[0]
     sweep = Sweep(reference, sources, window)
+    best, cost = first_depth(sweep, reference, inverse_range, up)
     low, high = inverse_range
-    count = int(min(max((high - low) / sweep.inverse_depth_step(0.7), 24), 160))
-    planes = torch.linspace(low, high, count, device=reference.gray.device)
-    inverse = planes[:, None, None].expand(-1, *sweep.shape)
-    best, cost = best_of(torch.stack([sweep.cost(1.0 / plane) for plane in inverse]), inverse)
-    flat = level_planes(reference, up, torch.linspace(*heights, 48, device=planes.device))
-    seen = (flat >= low) & (flat <= high)
-    costs = torch.stack(
-        [torch.where(s, sweep.cost(1.0 / p.clamp(min=low)), FAIL) for p, s in zip(flat, seen, strict=True)]
-    )
-    level_best, level_cost = best_of(costs, flat)
-    better = level_cost < cost
-    best, cost = torch.where(better, level_best, best), torch.minimum(cost, level_cost)
     for number, (reference, sources) in enumerate(levels):
-        base = smooth(best.clamp(low, high), cost, 0.4, rounds=8)
+        base = smooth(best.clamp(low, high), cost, 0.5, rounds=8)
         if number:
             base = functional.interpolate(base[None, None], reference.gray.shape, mode="bilinear", align_corners=False)[
                 0, 0
             ]
             sweep = Sweep(reference, sources, window)
-        for pixels, reach in ((0.8, 5), (0.4, 3)):
-            offsets = torch.arange(-reach, reach + 1, device=base.device) * sweep.inverse_depth_step(pixels)
-            inverse = (base + offsets[:, None, None]).clamp(0.5 * low, 2.0 * high)
-            best, cost = best_of(torch.stack([sweep.cost(1.0 / plane) for plane in inverse]), inverse)
-            base = smooth(best, cost, 0.4, rounds=4)
+        best, cost = refine(sweep, base, inverse_range)
     return 1.0 / best.clamp(min=0.25 * low), cost
+
+
+def refine(sweep: Sweep, base: Float[Tensor, "h w"], inverse_range: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Inverse depth [h, w] and cost after two sweeps over small offsets of the map ``base``, smoothed between them."""
+    for pixels, reach in ((0.8, 5), (0.4, 3)):
+        offsets = torch.arange(-reach, reach + 1, device=base.device) * sweep.inverse_depth_step(pixels)
+        inverse = (base + offsets[:, None, None]).clamp(0.5 * inverse_range[0], 2.0 * inverse_range[1])
+        best, cost = best_of(torch.stack([sweep.cost(1.0 / plane) for plane in inverse]), inverse)
+        base = smooth(best, cost, 0.5, rounds=4)
+    return best, cost
+
+
+def propagated(
+    reference: View,
+    sources: list[View],
+    points_world: Float[Tensor, "n 3"],
+    depth: Float[Tensor, "h w"],
+    cost: Float[Tensor, "h w"],
+    inverse_range: tuple[float, float],
+    window: int,
+) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+    """``depth`` and ``cost``, improved where refining what other photos believe (``points_world``) costs less."""
+    seen = splat(reference, points_world)
+    known = torch.where(seen > 0, 0.0, FAIL)
+    base = smooth(1.0 / torch.where(seen > 0, seen, depth.clamp(min=0.5 / inverse_range[1])), known, 0.5, rounds=6)
+    inverse, found = refine(Sweep(reference, sources, window), base, inverse_range)
+    better = found < cost
+    return torch.where(better, 1.0 / inverse.clamp(min=0.25 * inverse_range[0]), depth), torch.minimum(found, cost)
+
+
+def splat(view: View, points_world: Float[Tensor, "n 3"]) -> Float[Tensor, "h w"]:
+    """Least depth of the points that fall into each pixel; 0 where none does."""
+    h, w = view.gray.shape
+    camera = points_world @ view.cam_from_world[:, :3].T + view.cam_from_world[:, 3]
+    k, z = view.intrinsics, camera[:, 2]
+    column, row = ((camera[:, :2] / z.clamp(min=1e-6)[:, None]) * k[:2] + k[2:]).floor().unbind(1)
+    inside = (z > 1e-6) & (column >= 0) & (column < w) & (row >= 0) & (row < h)
+    index = (row[inside] * w + column[inside]).long()
+    nearest = torch.full((h * w,), torch.inf, device=z.device).scatter_reduce(0, index, z[inside], "amin")
+    return torch.where(torch.isfinite(nearest), nearest, 0.0).view(h, w)

@@ -16,10 +16,10 @@ class TrainConfig(StageConfig):
     rays: int = Field(1024, ge=64)  # rays per step
     samples: int = Field(16, ge=4)  # network samples per ray inside the block
     outside_samples: int = Field(6, ge=2)  # samples per ray behind the block
-    points: int = Field(1024, ge=16)  # SfM points, free-space points and uniform points per step (each)
+    points: int = Field(2048, ge=16)  # SfM points, free-space points and uniform points per step (each)
     patches: int = Field(512, ge=16)  # rays of a step whose patches are compared between photos
-    volume_resolution: int = Field(160, ge=32, le=512)  # cells of the cached SDF volume along the longest side
-    refresh_every: int = Field(500, ge=10)  # steps between full refreshes of the cached volume
+    volume_resolution: int = Field(256, ge=32, le=512)  # cells of the cached SDF volume along the longest side
+    refresh_every: int = Field(1000, ge=10)  # steps between full refreshes of the cached volume
     levels: int = Field(10, ge=1, le=16)  # hash grid levels
     coarsest: int = Field(16, ge=2)  # cells along the block at the coarsest level
     finest: int = Field(512, ge=2)  # and at the finest

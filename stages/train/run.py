@@ -12,20 +12,14 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline import scene
-from pipeline.cameras import pixel_grid
 from pipeline.config import digest
-from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run, peak_memory_bytes
-from stages.train import checkpoint, extract, seed
+from stages.train import checkpoint, extract
 from stages.train.config import VERSION, BlockResult, TrainConfig
-from stages.train.model import BlockModel
-from stages.train.photos import TILE, BlockFrame, PhotoSet
-from stages.train.trainer import Evidence, Trainer, lines_of_sight
-from stages.train.volume import Volume
-
-N_SOURCES = 8
+from stages.train.gather import build_trainer
+from stages.train.photos import BlockFrame
 
 
 def choose_device(device: str) -> str:
@@ -74,141 +68,6 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
         peak_memory_bytes=peak_memory_bytes() if device == "cpu" else int(torch.cuda.max_memory_allocated()),
         device=device,
     )
-
-
-def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: BlockFrame, device: str) -> Trainer:
-    """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
-    posed = scene.read_posed(run)
-    if len(block.photo_index) == 0:
-        raise QuoinError("No photo sees this block", where=block.id, do="lower partition.min_blocks")
-    torch.manual_seed(run.seed)
-    index = np.asarray(block.photo_index)
-    local_of = np.full(len(posed), -1)
-    local_of[index] = np.arange(len(index))
-    points = frame.to_local(posed.points_world)
-    inside = np.all(np.abs(points) <= frame.half, axis=1)
-    if not inside.any():
-        raise QuoinError("No SfM point lies in this block", where=block.id, do="give more overlapping photos")
-    keep = local_of[posed.track_photo] >= 0
-    photo, point, xy = local_of[posed.track_photo][keep], posed.track_point[keep], posed.track_xy[keep]
-    cameras = frame.camera_from_local(posed.cam_from_world[index])
-    centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
-
-    known = gather_evidence(run, posed, block, frame, cameras, points, photo, point)
-    evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
-    seen = seen_matrix(len(index), len(points), photo, point)
-    observed = []
-    for k in range(len(index)):
-        mine = photo == k
-        observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
-    weights = seed.tile_weights(posed.sizes[index], observed, TILE)
-    photos = PhotoSet(
-        [scene.read_photo(run, int(i)) for i in index],
-        [scene.read_mask(run, int(i)) for i in index],
-        cameras,
-        posed.intrinsics[index],
-        weights,
-        source_photos(centres, seen[:, inside], points[inside].astype(np.float32), N_SOURCES),
-        held_out_share=config.held_out_share,
-        seed=run.seed,
-    )
-    if len(photos.tiles) == 0:
-        raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
-    half = torch.tensor(frame.half, dtype=torch.float32)
-    cache = Volume.over(half, config.volume_resolution)
-    start = seed.seed_sdf(
-        known["points"], known["towards"], -frame.half, float(cache.spacing), tuple(cache.values.shape)
-    )
-    cache.values.copy_(torch.from_numpy(start))
-    model = BlockModel(
-        Volume(cache.values.clone(), cache.low, float(cache.spacing)),
-        len(index),
-        n_levels=config.levels,
-        coarsest=config.coarsest,
-        finest=config.finest,
-        log2_table=config.log2_table,
-        sharpness=config.sharpness,
-    )
-    return Trainer(model, photos, evidence, cache, half, config, device, run.seed)
-
-
-MAX_STEREO_POINTS = 400_000
-
-
-def gather_evidence(
-    run: Run,
-    posed: scene.Posed,
-    block: scene.Block,
-    frame: BlockFrame,
-    cameras: np.ndarray,
-    points: np.ndarray,
-    photo: np.ndarray,
-    point: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``) and from believed stereo depths.
-
-    All in the block's frame. A track's point weighs by its length and reprojection error, a stereo point fully.
-    """
-    centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
-    inside = np.all(np.abs(points) <= frame.half, axis=1)
-    error, length = posed.point_errors_px, posed.track_lengths
-    weight = np.minimum(length, 6) / 6.0 / (1.0 + error**2)
-    viewer = np.zeros_like(points)
-    np.add.at(viewer, point, _unit(centres[photo] - points[point]))
-    stereo, by = _stereo_points(run, block, frame, posed, cameras)
-    sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
-    everything = np.concatenate([points, stereo])
-    out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
-    out["points"] = np.concatenate([points[inside], stereo])
-    out["weight"] = np.concatenate([weight[inside], np.ones(len(stereo))])
-    out["towards"] = np.concatenate([_unit(viewer[inside]), _unit(centres[by] - stereo)])
-    return out
-
-
-def _stereo_points(
-    run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the block's depth maps inside its box, thinned to an even density, and the photo (0..K-1) of each."""
-    rng = np.random.default_rng(run.seed)
-    found, by = [], []
-    for k, i in enumerate(block.photo_index):
-        stored = scene.read_depth(run, int(i))
-        if stored is None:
-            continue
-        depth, level = stored
-        pixels = pixel_grid(depth.shape[1], depth.shape[0])[depth.ravel() > 0] * 2.0**level
-        z = depth[depth > 0] / frame.radius_m
-        intrinsics = posed.intrinsics[i]
-        camera = np.concatenate([(pixels - intrinsics[2:]) / intrinsics[:2], np.ones((len(z), 1))], axis=1) * z[:, None]
-        local = (camera - cameras[k, :, 3]) @ cameras[k, :, :3]
-        local = local[np.all(np.abs(local) <= frame.half, axis=1)]
-        local = local[seed.thin_out(local, 0.004, MAX_STEREO_POINTS, rng)]
-        found.append(local)
-        by.append(np.full(len(local), k))
-    if not found:
-        return np.zeros((0, 3)), np.zeros(0, int)
-    points, photo = np.concatenate(found), np.concatenate(by)
-    keep = seed.thin_out(points, 0.004, MAX_STEREO_POINTS, rng)
-    return points[keep], photo[keep]
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-
-def _kind(points: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """1 for points inside the box, -1 for points between the camera and the box, 0 for the others."""
-    inside = np.all(np.abs(points) <= half, axis=1)
-    # a ray through the point that meets the box only beyond it
-    reach = np.linalg.norm(points - centre, axis=1)
-    enter = np.full(len(points), np.inf)
-    direction = (points - centre) / np.maximum(reach, 1e-9)[:, None]
-    safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
-    a, b = (-half - centre) / safe, (half - centre) / safe
-    start, stop = np.minimum(a, b).max(axis=1), np.maximum(a, b).min(axis=1)
-    meets = stop > np.maximum(start, 0.0)
-    enter[meets] = start[meets]
-    return np.where(inside, 1, np.where(meets & (reach < enter), -1, 0))
 
 
 def train(trainer: Trainer, config: TrainConfig, report: Reporter, name: str, log: MetricLog, save) -> float:  # type: ignore[no-untyped-def]

@@ -22,7 +22,7 @@ def guided_samples(
     leave: Float[Tensor, "rays"],
     sharpness: Float[Tensor, ""],
     jitter: Float[Tensor, "rays samples"],
-    n_march: int = 96,
+    n_march: int = 128,
     explore: float = 0.15,
 ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]:
     """Distances [rays, samples] along the rays, ascending, and the lengths of the sections around them.

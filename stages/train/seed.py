@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter
+from scipy.ndimage import distance_transform_edt, maximum_filter
 from scipy.spatial import cKDTree
 
 Array = np.ndarray
@@ -21,7 +23,7 @@ def seed_sdf(
 
     ``towards`` [p, 3] are unit directions from the points to who saw them: that side is outside. Behind a point the
     skin is as thick as the points are sparse (2 to 6 cells); farther behind nothing is known, and space counts as free
-    again, so that distance itself keeps it empty. Slightly smoothed.
+    again, so that distance itself keeps it empty.
     """
     if len(points) == 0:
         return np.ones(shape, np.float32)
@@ -32,12 +34,44 @@ def seed_sdf(
     cell = np.clip(np.round((points - low) / spacing).astype(int), 0, np.array(shape) - 1)
     occupied[tuple(cell.T)] = True
     distance = distance_transform_edt(~occupied).astype(np.float32) * spacing
-    near = np.argwhere(distance < 14.0 * spacing)
+    near = np.argwhere(distance < 4.0 * spacing + skin.max())
     exact, nearest = tree.query(near * spacing + low, workers=-1)
     outwards = ((near * spacing + low - points[nearest]) * towards[nearest]).sum(axis=1) >= 0
     behind = np.maximum(-exact, exact - 2.0 * skin[nearest])
     distance[tuple(near.T)] = np.where(outwards, exact, behind)
-    return gaussian_filter(distance, 0.7)
+    return distance
+
+
+class DepthMap(NamedTuple):
+    """A believed depth map [h, w] (0 = not known) with intrinsics [4] at its own size and pose [3, 4]."""
+
+    depth: Float[Array, "h w"]
+    intrinsics: Float[Array, "4"]
+    cam_from_local: Float[Array, "3 4"]
+
+
+def fuse_depths(
+    positions: Float[Array, "n 3"], depth_maps: list[DepthMap], truncation: float
+) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
+    """Mean truncated signed distance along the viewing rays, and how many maps it stands on (Curless & Levoy 1996).
+
+    A map says nothing of positions farther than ``truncation`` behind its surface.
+    """
+    total, count = np.zeros(len(positions), np.float32), np.zeros(len(positions), np.float32)
+    positions = positions.astype(np.float32)
+    for depth, k, pose in depth_maps:
+        camera = positions @ pose[:, :3].T.astype(np.float32) + pose[:, 3].astype(np.float32)
+        z = np.maximum(camera[:, 2], 1e-6)
+        column = np.floor(camera[:, 0] / z * k[0] + k[2]).astype(np.int64)
+        row = np.floor(camera[:, 1] / z * k[1] + k[3]).astype(np.int64)
+        height, width = depth.shape
+        inside = (camera[:, 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        surface = np.where(inside, depth[row.clip(0, height - 1), column.clip(0, width - 1)], 0.0)
+        ahead = surface - camera[:, 2]
+        seen = (surface > 0) & (ahead > -truncation)
+        total += np.where(seen, np.minimum(ahead, truncation), 0.0)
+        count += seen
+    return total / np.maximum(count, 1.0), count
 
 
 def thin_out(points: Float[Array, "p 3"], cell: float, limit: int, rng: np.random.Generator) -> Int[Array, "q"]:

@@ -191,7 +191,7 @@ class Trainer:
         """Evaluate the network on the cached volume: everywhere, or where the surface may be."""
         rows = None
         if near_only:
-            rows = torch.nonzero(self.cache.values.view(-1).abs() < 8.0 * self.cache.spacing)[:, 0]
+            rows = torch.nonzero(self.cache.values.view(-1).abs() < 3.0 * self.cache.spacing)[:, 0]
         self.cache.refresh(self.model.surface.sdf, rows)
 
     # -- measuring ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,19 @@ import torch
 
 from pipeline.cameras import look_at, pixel_grid, rays_world
 from stages.priors.agree import agreement
-from stages.priors.stereo import View, best_of, box_mean, depth_map, level_planes, smooth
+from stages.priors.stereo import (
+    FAIL,
+    View,
+    best_of,
+    box_mean,
+    depth_map,
+    plane_family,
+    plane_normals,
+    propagated,
+    ray_grid,
+    smooth,
+    splat,
+)
 from tests import ball_scene
 
 WIDTH, HEIGHT = 160, 120
@@ -39,7 +51,7 @@ def swept():
         reference = pictures[i][0]
         sources = [p[0] for k, p in enumerate(pictures) if k != i]
         levels = [(half(reference), [half(s) for s in sources]), (reference, sources)]
-        maps.append(depth_map(levels, (1 / 5.5, 1 / 1.4), torch.tensor([0.0, 0, 1]), (-0.1, 1.3), 7))
+        maps.append(depth_map(levels, (1 / 5.5, 1 / 1.4), torch.tensor([0.0, 0, 1]), 7))
     return pictures, maps
 
 
@@ -68,13 +80,37 @@ def test_agreement_believes_right_depths_and_drops_wrong_ones(swept):
 
 def test_level_planes_are_seen_at_their_depth():
     view, _ = picture(0.3)
-    inverse = level_planes(view, torch.tensor([0.0, 0, 1]), torch.tensor([0.0]))[0]
+    floor = plane_normals(view, torch.tensor([0.0, 0, 1]))[-1]
+    planes = plane_family(view, floor, (1 / 5.5, 1 / 1.4), 0.01, limit=40)
     origin, directions = rays_world(
-        view.cam_from_world.double().numpy(), view.intrinsics.double().numpy(), pixel_grid(160, 120)
+        view.cam_from_world.double().numpy(), view.intrinsics.double().numpy(), pixel_grid(WIDTH, HEIGHT)
     )
-    distance = -origin[2] / directions[:, 2]
-    true = 1 / (distance * (directions @ view.cam_from_world[2, :3].double().numpy()))
-    np.testing.assert_allclose(inverse.reshape(-1).numpy(), true, atol=1e-4)
+    depth = -origin[2] / directions[:, 2] * (directions @ view.cam_from_world[2, :3].double().numpy())
+    ratio = planes * torch.tensor(depth, dtype=torch.float32).view(HEIGHT, WIDTH)
+    for plane in ratio:  # each plane is the floor, moved: its inverse depth is the floor's, scaled
+        assert float(plane.std() / plane.mean()) < 1e-3
+    assert float(planes.min()) < 1 / 5.5 + 0.02
+    assert float(planes.max()) > 1 / 1.4 - 0.02
+
+
+def test_what_neighbours_believe_mends_a_wrong_map(swept):
+    pictures, _ = swept
+    reference, true = pictures[0][0], pictures[0][1].float()
+    own, cost = torch.full_like(true, 4.9), torch.full_like(true, FAIL)
+    view, depth = pictures[1][0], pictures[1][1].float()
+    camera = (ray_grid(view) * depth.reshape(-1))[:, depth.reshape(-1) > 0]
+    points = (camera.T - view.cam_from_world[:, 3]) @ view.cam_from_world[:, :3]
+    better, better_cost = propagated(reference, [p[0] for p in pictures[1:]], points, own, cost, (1 / 5.5, 1 / 1.4), 7)
+    good = (better_cost < 0.4) & (true > 0)
+    assert good.float().mean() > 0.35
+    assert float(((better - true).abs() / true)[good].median()) < 0.005
+
+
+def test_splatting_keeps_the_nearest():
+    view = View(torch.zeros(4, 6), torch.tensor([2.0, 2.0, 3.0, 2.0]), torch.eye(4)[:3])
+    seen = splat(view, torch.tensor([[0.1, 0.1, 2.0], [0.1, 0.1, 1.5], [0.0, 0.0, -1.0], [9.0, 0.0, 1.0]]))
+    assert float(seen[2, 3]) == 1.5
+    assert int((seen > 0).sum()) == 1
 
 
 def test_parabola_finds_the_minimum_between_planes():

@@ -1,0 +1,169 @@
+"""From the store to tensors: photos, cameras, points and depths of one block, and a trainer that starts from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from pipeline import scene
+from pipeline.cameras import pixel_grid
+from pipeline.covisibility import seen_matrix, source_photos
+from pipeline.errors import QuoinError
+from pipeline.run import Run
+from stages.train import seed
+from stages.train.config import TrainConfig
+from stages.train.model import BlockModel
+from stages.train.photos import TILE, BlockFrame, PhotoSet
+from stages.train.trainer import Evidence, Trainer, lines_of_sight
+from stages.train.volume import Volume
+
+N_SOURCES = 8
+MAX_STEREO_POINTS = 400_000
+STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
+
+
+def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: BlockFrame, device: str) -> Trainer:
+    """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
+    posed = scene.read_posed(run)
+    if len(block.photo_index) == 0:
+        raise QuoinError("No photo sees this block", where=block.id, do="lower partition.min_blocks")
+    torch.manual_seed(run.seed)
+    index = np.asarray(block.photo_index)
+    local_of = np.full(len(posed), -1)
+    local_of[index] = np.arange(len(index))
+    points = frame.to_local(posed.points_world)
+    inside = np.all(np.abs(points) <= frame.half, axis=1)
+    if not inside.any():
+        raise QuoinError("No SfM point lies in this block", where=block.id, do="give more overlapping photos")
+    keep = local_of[posed.track_photo] >= 0
+    photo, point, xy = local_of[posed.track_photo][keep], posed.track_point[keep], posed.track_xy[keep]
+    cameras = frame.camera_from_local(posed.cam_from_world[index])
+    centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
+
+    maps = _depth_maps(run, block, frame, posed, cameras)
+    known = gather_evidence(posed, frame, cameras, points, photo, point, maps, run.seed)
+    evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
+    seen = seen_matrix(len(index), len(points), photo, point)
+    observed = []
+    for k in range(len(index)):
+        mine = photo == k
+        observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
+    weights = seed.tile_weights(posed.sizes[index], observed, TILE)
+    photos = PhotoSet(
+        [scene.read_photo(run, int(i)) for i in index],
+        [scene.read_mask(run, int(i)) for i in index],
+        cameras,
+        posed.intrinsics[index],
+        weights,
+        source_photos(centres, seen[:, inside], points[inside].astype(np.float32), N_SOURCES),
+        held_out_share=config.held_out_share,
+        seed=run.seed,
+    )
+    if len(photos.tiles) == 0:
+        raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
+    half = torch.tensor(frame.half, dtype=torch.float32)
+    cache = Volume.over(half, config.volume_resolution)
+    cache.values.copy_(torch.from_numpy(_seed(cache, known, maps)))
+    model = BlockModel(
+        Volume(cache.values.clone(), cache.low, float(cache.spacing)),
+        len(index),
+        n_levels=config.levels,
+        coarsest=config.coarsest,
+        finest=config.finest,
+        log2_table=config.log2_table,
+        sharpness=config.sharpness,
+    )
+    return Trainer(model, photos, evidence, cache, half, config, device, run.seed)
+
+
+def _seed(cache: Volume, known: dict[str, np.ndarray], maps: dict[int, seed.DepthMap]) -> np.ndarray:
+    """The SDF to start from: fused depth maps where they reach, else a skin behind the nearest known points."""
+    spacing = float(cache.spacing)
+    low = cache.low.numpy().astype(np.float64)
+    sdf = seed.seed_sdf(known["points"], known["towards"], low, spacing, tuple(cache.values.shape))
+    near = np.flatnonzero(np.abs(sdf.ravel()) < 4.0 * spacing)
+    fused, count = seed.fuse_depths(cache.positions().numpy()[near], list(maps.values()), 3.0 * spacing)
+    sdf.ravel()[near] = np.where(count > 0, fused, sdf.ravel()[near])
+    return gaussian_filter(sdf, 0.7)
+
+
+def gather_evidence(
+    posed: scene.Posed,
+    frame: BlockFrame,
+    cameras: np.ndarray,
+    points: np.ndarray,
+    photo: np.ndarray,
+    point: np.ndarray,
+    maps: dict[int, seed.DepthMap],
+    random_seed: int,
+) -> dict[str, np.ndarray]:
+    """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``) and from believed depth maps.
+
+    All in the block's frame. A track's point weighs by its length and reprojection error, a stereo point fully.
+    """
+    centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
+    inside = np.all(np.abs(points) <= frame.half, axis=1)
+    error, length = posed.point_errors_px, posed.track_lengths
+    weight = np.minimum(length, 6) / 6.0 / (1.0 + error**2)
+    viewer = np.zeros_like(points)
+    np.add.at(viewer, point, _unit(centres[photo] - points[point]))
+    stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
+    sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
+    everything = np.concatenate([points, stereo])
+    out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
+    out["points"] = np.concatenate([points[inside], stereo])
+    out["weight"] = np.concatenate([weight[inside], np.ones(len(stereo))])
+    out["towards"] = np.concatenate([_unit(viewer[inside]), _unit(centres[by] - stereo)])
+    return out
+
+
+def _depth_maps(
+    run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
+) -> dict[int, seed.DepthMap]:
+    """Believed depth maps of the block's photos (by 0..K-1), in the block's unit."""
+    maps = {}
+    for k, i in enumerate(block.photo_index):
+        stored = scene.read_depth(run, int(i))
+        if stored is not None:
+            depth, level = stored
+            maps[k] = seed.DepthMap(depth / frame.radius_m, posed.intrinsics[i] / 2**level, cameras[k])
+    return maps
+
+
+def _stereo_points(
+    maps: dict[int, seed.DepthMap], half: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the depth maps inside the box, thinned to an even density, and the photo (0..K-1) of each."""
+    found, by = [np.zeros((0, 3))], [np.zeros(0, np.int64)]
+    for k, (depth, intrinsics, pose) in maps.items():
+        pixels = pixel_grid(depth.shape[1], depth.shape[0])[depth.ravel() > 0]
+        z = depth[depth > 0][:, None].astype(np.float64)
+        camera = np.concatenate([(pixels - intrinsics[2:]) / intrinsics[:2] * z, z], axis=1)
+        local = (camera - pose[:, 3]) @ pose[:, :3]
+        local = local[np.all(np.abs(local) <= half, axis=1)]
+        local = local[seed.thin_out(local, STEREO_CELL, MAX_STEREO_POINTS, rng)]
+        found.append(local)
+        by.append(np.full(len(local), k))
+    points, photo = np.concatenate(found), np.concatenate(by)
+    keep = seed.thin_out(points, STEREO_CELL, MAX_STEREO_POINTS, rng)
+    return points[keep], photo[keep]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _kind(points: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """1 for points inside the box, -1 for points between the camera and the box, 0 for the others."""
+    inside = np.all(np.abs(points) <= half, axis=1)
+    # a ray through the point that meets the box only beyond it
+    reach = np.linalg.norm(points - centre, axis=1)
+    enter = np.full(len(points), np.inf)
+    direction = (points - centre) / np.maximum(reach, 1e-9)[:, None]
+    safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
+    a, b = (-half - centre) / safe, (half - centre) / safe
+    start, stop = np.minimum(a, b).max(axis=1), np.maximum(a, b).min(axis=1)
+    meets = stop > np.maximum(start, 0.0)
+    enter[meets] = start[meets]
+    return np.where(inside, 1, np.where(meets & (reach < enter), -1, 0))
