@@ -2,6 +2,8 @@
 
 Mappers leave the principal point at the centre and keep some wrong observations. Where a camera took enough photos, its
 principal point is tried free on every second photo and on the others: when both halves find the same shift, it is real.
+And photos that were only taken to share a camera are tried with one each: when that explains them clearly better, they
+do not share it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ import numpy as np
 import pycolmap
 from jaxtyping import Float
 
+from stages.pose import reconstruction
+from stages.pose.distortion import focal_px
+from stages.pose.gate import residuals_px
+from stages.pose.model import SparseModel
 from stages.pose.reconstruction import drop_photos
 
 Array = np.ndarray
@@ -22,7 +28,9 @@ MIN_ANGLE_DEG = 1.5  # points seen under a smaller angle have no depth
 MIN_PHOTOS = 8  # of one camera, to try its principal point
 HALF_PHOTOS = 40  # of a camera looked at in each half
 MAX_SHIFT = 0.03  # of the long edge, by which a principal point may move
-AGREEMENT = 0.3  # of the shift, by which the two halves may differ
+BETTER = 0.85  # of the squared error that photos with cameras of their own must get below
+UNLIKE = 0.01  # spread of their focal lengths, relative, from which on they are not one lens
+AGREEMENT = 0.4  # of the shift, by which the two halves may differ
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,46 @@ def adjust(component: pycolmap.Reconstruction, threads: int, free_cameras: set[i
     clean(component)
 
 
+def find_unlike(component: pycolmap.Reconstruction, threads: int) -> set[int]:
+    """Cameras whose photos are explained clearly better, and with other focal lengths, by a camera for each."""
+    before = reconstruction.as_arrays(component)
+    uses: dict[int, list[int]] = {}
+    for image_id in sorted(component.reg_image_ids()):
+        uses.setdefault(component.image(image_id).camera_id, []).append(image_id)
+    shared = {camera_id for camera_id, image_ids in uses.items() if len(image_ids) >= 3}
+    if not shared:
+        return set()
+    split = reconstruction.with_own_cameras(component, shared)
+    adjust(split, threads, set())
+    after = reconstruction.as_arrays(split)
+    errors = [_squared_errors(model) for model in (before, after)]
+    unlike = set()
+    for camera_id in shared:
+        rows = [[model.photo_ids.tolist().index(i - 1) for i in uses[camera_id]] for model in (before, after)]
+        mean = [
+            float(np.mean(np.concatenate([error[k] for k in row]))) for error, row in zip(errors, rows, strict=True)
+        ]
+        focal = np.array([focal_px(after.cameras[after.camera_index[k]]) for k in rows[1]])
+        spread = 1.4826 * float(np.median(np.abs(focal / np.median(focal) - 1)))
+        if mean[1] < BETTER * mean[0] and spread > UNLIKE:
+            unlike.add(camera_id)
+    return unlike
+
+
+def _squared_errors(model: SparseModel) -> list[Float[Array, "_"]]:
+    """Squared reprojection errors of every photo, none above MAX_ERROR_PX."""
+    squared = np.minimum(residuals_px(model), MAX_ERROR_PX) ** 2
+    order = np.argsort(model.track_photo, kind="stable")
+    return np.split(squared[order], np.cumsum(model.n_observations)[:-1])
+
+
 def _median_error(component: pycolmap.Reconstruction) -> float:
     component.update_point_3d_errors()
     errors = [point.error for point in component.points3D.values()]
     return float(np.median(errors)) if errors else 1.0
 
 
-def find_shifts(path: Path, photo_ids: list[int], threads: int) -> dict[int, Shift]:
+def find_shifts(path: Path, photo_ids: list[int], without: set[int], threads: int) -> dict[int, Shift]:
     """By camera id, the principal point's shift in both halves of its photos, for cameras with enough of them."""
     whole = pycolmap.Reconstruction(path)
     by_camera: dict[int, list[int]] = {}
@@ -79,7 +120,7 @@ def find_shifts(path: Path, photo_ids: list[int], threads: int) -> dict[int, Shi
         by_camera.setdefault(whole.image(photo + 1).camera_id, []).append(photo)
     shifts = {}
     for camera_id, photos in by_camera.items():
-        if len(photos) < MIN_PHOTOS:
+        if len(photos) < MIN_PHOTOS or camera_id in without:
             continue
         photos = photos[: 2 * HALF_PHOTOS]
         halves = [_shift_of(path, photos[start::2], camera_id, threads) for start in (0, 1)]

@@ -131,20 +131,27 @@ def triangulating(job: Job) -> Job:
 
 
 def refining(job: Job) -> Job:
-    """A robust bundle adjustment of the model at ``path`` without dropped photos; principal points freed if possible.
+    """A robust bundle adjustment of the model at ``path`` without dropped photos, written to ``output``.
 
-    Written to ``output``; tells which cameras' principal points moved, and the shifts that were seen.
+    With ``free``, as much of the cameras is freed as the photos bear out: tells which cameras' principal points moved,
+    the shifts that were seen, and how many photos got a camera of their own.
     """
     component = pycolmap.Reconstruction(job["path"])
     reconstruction.drop_photos(component, set(job["photo_ids"]))
     adjust.clean(component)
-    shifts = adjust.find_shifts(Path(job["path"]), job["photo_ids"], job["threads"]) if job["free"] else {}
+    adjust.adjust(component, job["threads"], set())
+    unlike = adjust.find_unlike(component, job["threads"]) if job["free"] else set()
+    shifts = adjust.find_shifts(Path(job["path"]), job["photo_ids"], unlike, job["threads"]) if job["free"] else {}
     edge = {c: max(component.camera(c).width, component.camera(c).height) for c in shifts}
     moved = {c for c, shift in shifts.items() if shift.believable(edge[c])}
-    adjust.adjust(component, job["threads"], set())
+    n_split = sum(component.image(i).camera_id in unlike for i in component.reg_image_ids())
+    if unlike:
+        component = reconstruction.with_own_cameras(component, unlike)
+        adjust.adjust(component, job["threads"], set())
     adjust.adjust(component, job["threads"], moved)
     tried = [[shift.one.tolist(), shift.other.tolist()] for shift in shifts.values()]
-    return {"component": _save(component, Path(job["output"])), "moved": sorted(moved), "tried": tried}
+    saved = _save(component, Path(job["output"]))
+    return {"component": saved, "moved": sorted(moved), "tried": tried, "n_split": n_split}
 
 
 def finish(job: Job) -> Job:

@@ -131,5 +131,8 @@ def refine(shop: Workshop, config: PoseConfig, component: Component) -> tuple[Co
     if refined.n_photos < component.n_photos or mean_error_px(refined) > mean_error_px(component):
         shop.report.log("pose", "Refining made the poses worse, and was not taken", "warning")
         return component, 0
+    if result["n_split"]:
+        text = f"{result['n_split']} photos were taken to share cameras, but do not; each got its own"
+        shop.report.log("pose", text)
     refined.gated.dropped.update(component.gated.dropped)
     return refined, len(result["moved"])

@@ -63,6 +63,27 @@ def with_poses(database: str, poses: dict[str, list[list[float]]]) -> pycolmap.R
     return posed
 
 
+def with_own_cameras(component: pycolmap.Reconstruction, camera_ids: set[int]) -> pycolmap.Reconstruction:
+    """The registered photos and points, where each photo of ``camera_ids`` has a copy of its camera for itself."""
+    own = pycolmap.Reconstruction()
+    first_new = 1 + max(component.cameras)
+    for camera in component.cameras.values():
+        own.add_camera_with_trivial_rig(camera)
+    for image_id in sorted(component.reg_image_ids()):
+        image = component.image(image_id)
+        camera_id = image.camera_id
+        if camera_id in camera_ids:
+            camera = pycolmap.Camera(component.camera(camera_id).todict())
+            camera_id = camera.camera_id = first_new + image_id
+            own.add_camera_with_trivial_rig(camera)
+        bare = pycolmap.Image(name=image.name, camera_id=camera_id, image_id=image_id)
+        bare.points2D = pycolmap.Point2DList([pycolmap.Point2D(point.xy) for point in image.points2D])
+        own.add_image_with_trivial_frame(bare, image.cam_from_world())
+    for point in component.points3D.values():
+        own.add_point3D(point.xyz, point.track, point.color)
+    return own
+
+
 def as_arrays(component: pycolmap.Reconstruction) -> SparseModel:
     """The model with registered photos and the cameras they use."""
     image_ids = sorted(component.reg_image_ids())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from stages.pose.model import Camera
 CAMERA = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 200.0, 150.0, -0.06))
 
 
+@functools.cache
 def texture(seed: int, size: int = 512) -> np.ndarray:
     """Blobs of many sizes and colours, float [size, size, 3] in 0..255."""
     rng = np.random.default_rng(seed)
@@ -32,15 +34,19 @@ def texture(seed: int, size: int = 512) -> np.ndarray:
     return np.clip(128 + 60 * out, 0, 255)
 
 
+@functools.cache
+def _directions(camera: Camera, factor: int) -> np.ndarray:
+    xs = (np.arange(camera.width * factor) + 0.5) / factor
+    ys = (np.arange(camera.height * factor) + 0.5) / factor
+    ideal = undistort(camera, np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2))
+    return np.column_stack([ideal, np.ones(len(ideal))])
+
+
 def render(
     cam_from_world: np.ndarray, camera: Camera = CAMERA, seed: int = 0, factor: int = 2, shift: float = 0.0
 ) -> np.ndarray:
     """The corner seen by a camera, uint8 [H, W, 3]; planes x = 0, y = 0, z = 0, each textured over 4 x 4 units."""
-    xs = (np.arange(camera.width * factor) + 0.5) / factor
-    ys = (np.arange(camera.height * factor) + 0.5) / factor
-    pixels = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    ideal = undistort(camera, pixels)
-    directions = np.concatenate([ideal, np.ones((len(ideal), 1))], axis=1) @ cam_from_world[:, :3]
+    directions = _directions(camera, factor) @ cam_from_world[:, :3]
     origin = -cam_from_world[:, :3].T @ cam_from_world[:, 3]
     best, color = np.full(len(directions), np.inf), np.zeros((len(directions), 3))
     for axis in range(3):

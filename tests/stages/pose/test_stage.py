@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,15 @@ from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.similarity import fit_similarity
 from stages.pose.config import PoseConfig, PoseResult
+from stages.pose.gate import gate
+from stages.pose.mapping import content, gated, map_photos, merit
 from stages.pose.model import Camera
 from stages.pose.run import run as pose
+from stages.pose.start import starting_cameras
 from stages.pose.undistort import pinhole_of
+from stages.pose.workshop import Component, Workshop
 from tests.stages.pose.room import CAMERA, cameras_around, ingested, render, save, store_turned, texture
+from tests.stages.pose.test_child import children, needs_proc
 from tests.stages.pose.test_given import gl_from
 
 CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
@@ -139,6 +146,7 @@ def test_sparse_is_a_colmap_model_in_the_world_frame(posed: tuple) -> None:
     assert model.num_points3D() == result.components[0].n_points
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_poses(posed: tuple, photos: list[dict], tmp_path: Path) -> None:
     run, result, _ = posed
     again = ingested(tmp_path / "again", photos)
@@ -207,11 +215,11 @@ def test_photos_without_overlap_are_one_sentence(tmp_path: Path) -> None:
 
 def test_photos_without_texture_are_told(tmp_path: Path) -> None:
     rows = []
-    for index in range(2):
+    for index in range(3):
         path = tmp_path / f"{index}.png"
         Image.fromarray(np.full((300, 400, 3), 90 + index, np.uint8)).save(path)
         rows.append({"path": str(path)})
-    with pytest.raises(QuoinError, match="2 of 2 show hardly any texture"):
+    with pytest.raises(QuoinError, match="3 of 3 show hardly any texture"):
         pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
 
 
@@ -219,6 +227,72 @@ def test_photos_without_texture_are_told(tmp_path: Path) -> None:
 def test_one_or_two_photos_are_too_few(tmp_path: Path, photos: list[dict], count: int, message: str) -> None:
     with pytest.raises(QuoinError, match=message):
         pose(ingested(tmp_path / "run", photos[:count]), CONFIG, Reporter())
+
+
+def rendered(folder: Path, cameras_: list[Camera]) -> list[dict]:
+    """Photos of the corner, one by each camera."""
+    folder.mkdir()
+    for index, (pose_, camera) in enumerate(zip(cameras_around(len(cameras_)), cameras_, strict=True)):
+        save(folder / f"{index}.jpg", render(pose_, camera))
+    return [{"path": str(folder / f"{index}.jpg")} for index in range(len(cameras_))]
+
+
+def test_photos_that_share_no_camera_get_their_own(tmp_path: Path) -> None:
+    """Taken for one camera, as they have no EXIF and one size, though every second is zoomed in."""
+    lenses = [Camera("SIMPLE_RADIAL", 400, 300, (focal, 200.0, 150.0, -0.03)) for focal in (330.0, 480.0)] * 5
+    run = ingested(tmp_path / "run", rendered(tmp_path / "photos", lenses))
+    result = pose(run, CONFIG, Reporter())
+    assert result.n_registered == 10
+    focals = [row["focal_px"] for row in pq.read_table(run.table("poses")).to_pylist()]
+    assert np.allclose(focals, [330, 480] * 5, rtol=0.03)
+    assert result.mean_reprojection_px < 0.4
+
+
+def test_a_principal_point_off_the_centre_is_found(posed: tuple, tmp_path: Path) -> None:
+    assert posed[1].refined_cameras == 0  # where it is at the centre it stays there
+    lens = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 209.0, 144.0, 0.0))
+    run = ingested(tmp_path / "run", rendered(tmp_path / "photos", [lens] * 10))
+    result = pose(run, CONFIG, Reporter())
+    assert result.refined_cameras == 1
+    found = scene.read_posed(run)
+    assert np.abs(found.intrinsics[0, 2:] - [209, 144]).max() < 2.0  # no distortion: canvas and photo are the same
+
+
+def test_photos_can_be_mapped_again_with_cameras_of_their_own(posed: tuple) -> None:
+    run, _, _ = posed
+    shop = Workshop(run, CONFIG, Reporter())
+    photos_ = scene.read_photo_table(run, used_only=True)
+    own = shop.with_own_cameras(*starting_cameras(photos_, share=False))
+    pairs = np.array([[a, b, 50, 50] for a in range(N) for b in range(a)])
+    components, mapper = map_photos(own, CONFIG, pairs, N)
+    assert (components[0].n_photos, len(components[0].gated.model.cameras), mapper) == (N, N, "incremental")
+
+
+@needs_proc
+def test_a_step_that_dies_is_done_again_with_one_thread(posed: tuple) -> None:
+    shop, events, before = Workshop(posed[0], CONFIG, Reporter()), Events(), children()
+    shop.report = Reporter(events)
+    job, deaths = json.loads((shop.folder / "matching.job.json").read_text()), []
+
+    def kill_once(line: str) -> None:
+        if not deaths:
+            deaths.append(line)
+            for pid in children() - before:
+                os.kill(pid, signal.SIGKILL)
+
+    result = shop.persistent("matching", {key: job[key] for key in ("pairs_file", "block_size")}, kill_once)
+    assert len(result["pairs"]) == posed[1].n_pairs
+    assert "SIGKILL" in events[0]["message"]
+
+
+def test_mappers_are_compared_by_photos_then_by_error(posed: tuple) -> None:
+    shop = Workshop(posed[0], CONFIG, Reporter())
+    whole = gated(str(shop.folder / "refined"), CONFIG.min_points)
+    part = Component(whole.path, gate(whole.gated.model.keep_photos(np.arange(N) < 5), CONFIG.min_points))
+    assert merit([whole]) > merit([part]) > merit([])
+    assert content([whole], N)
+    assert not content([part], N)
+    assert not content([], 0)
 
 
 def test_two_scenes_in_one_folder(tmp_path: Path, photos: list[dict]) -> None:
@@ -242,6 +316,7 @@ def test_two_scenes_in_one_folder(tmp_path: Path, photos: list[dict]) -> None:
     assert (run.path / "sparse" / "1").is_dir()
 
 
+@pytest.mark.slow
 def test_gps_makes_the_world_metres(photos: list[dict], tmp_path: Path) -> None:
     rows = []
     for row, (east, north, up) in zip(photos, 10 * cameras.centers_world(TRUTH), strict=True):
