@@ -1,28 +1,83 @@
-"""What of a raw surface is kept: faces that enough photos see, and pieces that are large enough to be something."""
+"""What of a raw surface is kept: where photos see it and agree on its colour, in pieces of some size."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from stages.fuse.mesh import Mesh, components
 
 Array = np.ndarray
 
+SPREAD_ROUNDS = 30  # support is averaged over about as many vertices around as the square root of this
+UNKNOWN_AGREEMENT = 0.5  # of a vertex that one photo sees
+WELL_SEEN = 4  # vertices seen by so many photos tell what disagreement is usual
 
-def enough_views(faces: Int[Array, "f 3"], views: Int[Array, "v"], min_views: int) -> Bool[Array, "f"]:
-    """Faces with a vertex that at least ``min_views`` photos see (so a kept region ends just beyond what was seen)."""
-    return views[faces].max(axis=1, initial=0) >= min_views
+
+def support(
+    views: Int[Array, "v"], disagreement: Float[Array, "v"], faces: Int[Array, "f 3"]
+) -> tuple[Float[Array, "v"], float]:
+    """How many photos see and confirm the surface around each vertex, and the usual disagreement of their colours.
+
+    A surface in the wrong place takes other colours from every photo. The photos of a vertex count in full where they
+    disagree no more than is usual in this collection (its median d), and e^(1/2) less for every d more; then the count
+    is averaged along the surface, for support does not end from one vertex to the next.
+    """
+    well = views >= min(WELL_SEEN, int(views.max(initial=0)))
+    usual = max(float(np.median(disagreement[well])), 1.0) if well.any() else 1.0
+    agreement = np.exp(-np.maximum(disagreement - usual, 0) / (2 * usual))
+    return diffuse(views * np.where(views >= 2, agreement, UNKNOWN_AGREEMENT), faces, SPREAD_ROUNDS), usual
+
+
+def diffuse(values: Float[Array, "v"], faces: Int[Array, "f 3"], rounds: int) -> Float[Array, "v"]:
+    """Values averaged ``rounds`` times over each vertex and its neighbours along the edges."""
+    from scipy.sparse import coo_array
+
+    n = len(values)
+    rows = np.concatenate([faces[:, 0], faces[:, 1], faces[:, 2]])
+    cols = np.concatenate([faces[:, 1], faces[:, 2], faces[:, 0]])
+    weight = np.ones(len(rows), np.float32)
+    along = coo_array((weight, (rows, cols)), shape=(n, n)).tocsr()
+    back = along.T.tocsr()
+    share = (1.0 / (1.0 + along @ np.ones(n, np.float32) + back @ np.ones(n, np.float32))).astype(np.float32)
+    out = values.astype(np.float32)
+    for _ in range(rounds):
+        out = (out + along @ out + back @ out) * share
+    return out
+
+
+def supported_faces(mesh: Mesh, found: Float[Array, "v"], least: float, hole_diameter: float) -> Bool[Array, "f"]:
+    """Faces with a vertex of at least ``least`` support, and gaps smaller than ``hole_diameter`` between them."""
+    keep = found[mesh.faces].max(axis=1, initial=-np.inf) >= least
+    rim = np.zeros(len(mesh.vertices_world), bool)
+    rim[mesh.faces[keep]] = True
+    gaps = np.flatnonzero(~keep)
+    diameter, piece = piece_diameters(mesh.vertices_world, mesh.faces[gaps])
+    if len(diameter) == 0:
+        return keep
+    touches = np.zeros(len(diameter), bool)
+    touches[piece[rim[mesh.faces[gaps]].any(axis=1)]] = True
+    keep[gaps] = (touches & (diameter < hole_diameter))[piece]
+    return keep
 
 
 def large_pieces(mesh: Mesh, min_diameter: float) -> Bool[Array, "f"]:
     """Faces of connected pieces whose bounding box has a diagonal of ``min_diameter`` or more; the largest always."""
-    count, piece = components(mesh.faces, len(mesh.vertices_world))
+    diameter, piece = piece_diameters(mesh.vertices_world, mesh.faces)
+    return diameter[piece] >= min(min_diameter, diameter.max(initial=0))
+
+
+def piece_diameters(
+    vertices_world: Float[Array, "v 3"], faces: Int[Array, "f 3"]
+) -> tuple[Float[Array, "p"], Int[Array, "f"]]:
+    """Diagonal of the bounding box of every connected piece, and the piece of every face."""
+    count, piece = components(faces, len(vertices_world))
     if count == 0:
-        return np.zeros(0, bool)
-    corners = mesh.vertices_world[mesh.faces]
-    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
-    np.minimum.at(low, piece, corners.min(axis=1))
-    np.maximum.at(high, piece, corners.max(axis=1))
-    diameter = np.linalg.norm(high - low, axis=1)
-    return diameter[piece] >= min(min_diameter, diameter.max())
+        return np.zeros(0), piece
+    of_vertex = np.full(len(vertices_world), count)
+    of_vertex[faces] = piece[:, None]
+    order = np.argsort(of_vertex, kind="stable")
+    ends = np.searchsorted(of_vertex[order], np.arange(count + 1))
+    points = vertices_world[order[: ends[-1]]]
+    extent = np.maximum.reduceat(points, ends[:-1]) - np.minimum.reduceat(points, ends[:-1])
+    return np.linalg.norm(extent, axis=1), piece

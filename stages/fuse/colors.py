@@ -98,25 +98,29 @@ def _solve_gains(
 
 
 def vertex_colors(
-    samples: Samples, gains: Float[Array, "p 3"], *, chunk: int = 200_000
-) -> tuple[UInt8[Array, "v 3"], Bool[Array, "v"]]:
-    """Robust weighted mean of each vertex's samples after dividing by the gains; and which vertices have any.
+    samples: Samples, gains: Float[Array, "p 3"], *, chunk: int = 50_000
+) -> tuple[UInt8[Array, "v 3"], Float[Array, "v"]]:
+    """Robust weighted mean of each vertex's samples after dividing by the gains; and how far apart they lie.
 
-    The weighted median per channel first, then the weighted mean of the samples within OUTLIER of it.
+    The weighted median per channel first, then the weighted mean of the samples within OUTLIER of it. The disagreement
+    is the mean over samples of the largest difference of any channel from the median; NaN where there is no sample.
     """
     n = len(samples.weight)
-    out, known = np.zeros((n, 3), np.uint8), np.zeros(n, bool)
+    out, apart = np.zeros((n, 3), np.uint8), np.full(n, np.nan, np.float32)
     for start in range(0, n, chunk):
         part = slice(start, start + chunk)
         weight = samples.weight[part]
         rgb = samples.rgb[part] / gains[samples.photo[part]].astype(np.float32)
         middle = np.stack([_weighted_median(rgb[:, :, c], weight) for c in range(3)], axis=1)
-        near = weight * (np.abs(rgb - middle[:, None]).max(axis=2) <= OUTLIER)
+        off = np.abs(rgb - middle[:, None]).max(axis=2)
+        near = weight * (off <= OUTLIER)
         total = near.sum(axis=1)
         mean = (near[:, :, None] * rgb).sum(axis=1) / np.where(total > 0, total, 1)[:, None]
         out[part] = np.clip(np.rint(np.where(total[:, None] > 0, mean, middle)), 0, 255).astype(np.uint8)
-        known[part] = weight.max(axis=1, initial=0) > 0
-    return out, known
+        there = weight > 0
+        number = there.sum(axis=1)
+        apart[part] = np.where(number > 0, (off * there).sum(axis=1) / np.maximum(number, 1), np.nan)
+    return out, apart
 
 
 def _weighted_median(values: Float[Array, "n k"], weight: Float[Array, "n k"]) -> Float[Array, "n"]:

@@ -16,12 +16,14 @@ class FuseConfig(StageConfig):
     depth_edge_px: int = Field(512, ge=64, le=4000)
     # faces in one ray-casting scene; a larger mesh is cast in parts, 10000..100000000
     cast_faces: int = Field(8_000_000, ge=10_000, le=100_000_000)
-    # faces that fewer photos see are dropped, 0..50; lowered to a quarter of the photos where there are few
-    min_views: int = Field(3, ge=0, le=50)
+    # photos that must see a surface and agree on its colour, 0..50; at most a sixth of all photos are asked for
+    min_support: float = Field(2.0, ge=0, le=50)
     # a photo sees a face only where the cosine between its normal and the view is above this, 0..1
     min_cosine: float = Field(0.12, ge=0, lt=1)
-    # connected pieces are dropped whose extent is below this share of the whole surface's diagonal, 0..1
-    island_diameter: float = Field(0.02, ge=0, le=1)
+    # holes that the lack of support would cut are left closed below this share of the surface's diagonal, 0..1
+    hole_diameter: float = Field(0.01, ge=0, le=1)
+    # connected pieces are dropped whose extent is below this share of the surface's diagonal, 0..1
+    island_diameter: float = Field(0.01, ge=0, le=1)
     # photos whose colours a vertex keeps before the robust mean, 1..32
     color_samples: int = Field(8, ge=1, le=32)
     # faces of mesh.glb at most, 1000..5000000
@@ -41,9 +43,10 @@ class FuseResult(StageResult):
     n_blocks: int
     n_bricks: int
     n_raw_faces: int
-    dropped_unseen_faces: int
+    dropped_unsupported_faces: int
     dropped_island_faces: int
-    min_views: int  # as used
+    min_support: float  # as used
+    disagreement: float  # usual difference between the colours photos give a vertex, of 255
     glb_faces: int
     gain_range: tuple[float, float]  # least and greatest exposure factor found between photos, 1 = no difference
     seconds: dict[str, float]  # of the parts

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,15 +20,18 @@ from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse import surface
 from stages.fuse.blend import Source, bricks_to_march
-from stages.fuse.clean import enough_views, large_pieces
+from stages.fuse.clean import large_pieces, support, supported_faces
 from stages.fuse.colors import Samples, bilinear, fill_unknown, photo_gains, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
 from stages.fuse.extract import EdgeKeys, Patch, weld
 from stages.fuse.files import write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
-from stages.fuse.visibility import Seen, View, cast_scenes, depth_map, make_view, seen
+from stages.fuse.visibility import Seen, cast_scenes, depth_map, make_view, seen
 
 Array = np.ndarray
+Result = TypeVar("Result")
+
+TOLERANCE_VOXELS = 1.5  # a vertex so little behind what a photo sees counts as seen
 
 
 @stage("fuse", needs=("train",), version=1, result=FuseResult)
@@ -48,36 +56,20 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             report.log("fuse", f"{torn} open edges inside the known bricks: the blocks do not fit together", "warning")
         raw = surface.to_mesh(patch, edge_keys, lattice)
         del patch
-    with clock("clean"):
+    with clock("look"):
         posed = scene.read_posed(run)
-        eyes = Eyes(run, posed, lattice.voxel_size_m, config, report)
-        min_views = min(config.min_views, max(1, len(posed) // 4)) if config.min_views else 0
-        views = eyes.count(raw)
-        was_seen = enough_views(raw.faces, views, min_views)
-        if not was_seen.any():
-            raise QuoinError(
-                f"There is no surface that {min_views} photos see, though the blocks hold {len(raw.faces)} faces",
-                where=run.path,
-                do="look at cameras and blocks in the report; lower fuse.min_views",
-            )
-        mesh = raw.part(was_seen)
-        extent = np.linalg.norm(np.ptp(mesh.vertices_world, axis=0))
-        large = large_pieces(mesh, config.island_diameter * float(extent))
-        mesh = mesh.part(large)
+        views, samples = look(run, posed, raw, lattice.voxel_size_m, config, report)
+    with clock("clean"):
+        made = clean(raw, views, samples, len(posed), config, run.seed)
+        mesh, n_raw_faces = made.mesh, len(raw.faces)
+        del raw, samples
         report.log(
             "fuse",
-            f"{len(raw.faces):,} faces; {int((~was_seen).sum()):,} dropped that fewer than {min_views} photos see, "
-            f"{int((~large).sum()):,} in small islands",
+            f"{n_raw_faces:,} faces; {made.n_unsupported:,} dropped that too few photos confirm, "
+            f"{made.n_islands:,} in small islands",
         )
-    with clock("colour"):
-        normals = vertex_normals(mesh)
-        samples = eyes.sample(mesh, normals)
-        gains = photo_gains(samples, len(posed), seed=run.seed)
-        colors, known = vertex_colors(samples, gains)
-        mesh = Mesh(mesh.vertices_world, mesh.faces, fill_unknown(colors, known, mesh.vertices_world))
-        del samples
     with clock("write"):
-        write_ply(run.path / "mesh.ply", mesh, normals)
+        write_ply(run.path / "mesh.ply", mesh, vertex_normals(mesh))
         light = decimate(mesh, config.glb_faces)
         write_glb(run.path / "mesh.glb", light, vertex_normals(light))
     with clock("measure"):
@@ -93,12 +85,13 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             area_m2=float(areas.sum()),
             n_blocks=len(sources),
             n_bricks=len(bricks),
-            n_raw_faces=len(raw.faces),
-            dropped_unseen_faces=int((~was_seen).sum()),
-            dropped_island_faces=int((~large).sum()),
-            min_views=min_views,
+            n_raw_faces=n_raw_faces,
+            dropped_unsupported_faces=made.n_unsupported,
+            dropped_island_faces=made.n_islands,
+            min_support=made.min_support,
+            disagreement=made.disagreement,
             glb_faces=len(light.faces),
-            gain_range=(float(gains.min()), float(gains.max())),
+            gain_range=(float(made.gains.min()), float(made.gains.max())),
             seconds=clock.seconds,
         )
 
@@ -155,51 +148,94 @@ def extract_patch(
     return weld([Patch(*(store.read(run.scene, f"{n}/{p}") for p in ("keys", "fractions", "faces"))) for n in names])
 
 
-class Eyes:
-    """The posed photos looking at a mesh: how many see each vertex, and what colours they give it."""
+def look(
+    run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: FuseConfig, report: Reporter
+) -> tuple[Array, Samples]:
+    """Let every posed photo look at the mesh: how many see each vertex [v], and the best colours they give it.
 
-    def __init__(self, run: Run, posed: scene.Posed, voxel_size_m: float, config: FuseConfig, report: Reporter) -> None:
-        self.run, self.posed, self.voxel_size_m, self.config, self.report = run, posed, voxel_size_m, config, report
+    A sample counts by how straight on and from how near it was taken.
+    """
+    normals = vertex_normals(mesh)
+    middle = mesh.vertices_world.mean(axis=0)
+    local = (mesh.vertices_world - middle).astype(np.float32)
+    scenes = cast_scenes(local, mesh.faces, config.cast_faces)
 
-    def _look(self, mesh: Mesh, normals: Array, name: str) -> Iterator[tuple[int, View, Seen]]:
-        middle = mesh.vertices_world.mean(axis=0)
-        local = (mesh.vertices_world - middle).astype(np.float32)
-        scenes = cast_scenes(local, mesh.faces, self.config.cast_faces)
-        posed = self.posed
-        with self.report.task(f"fuse/{name}", len(posed), "photos") as advance:
-            for i in range(len(posed)):
-                view = make_view(
-                    posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], self.config.depth_edge_px, middle
-                )
-                mask = scene.read_mask(self.run, i)
-                found = seen(
-                    view,
-                    depth_map(scenes, view),
-                    None if (mask > 127).all() else mask,
-                    local,
-                    normals,
-                    tolerance=1.5 * self.voxel_size_m,
-                    min_cosine=self.config.min_cosine,
-                )
-                advance(i + 1)
-                yield i, view, found
+    def one(i: int) -> tuple[Seen, Array, Array]:
+        edge_px = config.depth_edge_px
+        view = make_view(posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], edge_px, middle)
+        mask = scene.read_mask(run, i)
+        found = seen(
+            view,
+            depth_map(scenes, view),
+            None if (mask > 127).all() else mask,
+            local,
+            normals,
+            tolerance=TOLERANCE_VOXELS * voxel_size_m,
+            min_cosine=config.min_cosine,
+        )
+        footprint = found.depth / posed.intrinsics[i, :2].mean() / voxel_size_m  # voxels in a level-0 pixel
+        finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
+        level = int(np.clip(np.floor(finer + 0.25), 0, scene.PYRAMID_LEVELS - 1))
+        rgb = bilinear(scene.read_photo(run, i, level), found.place)
+        return found, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
 
-    def count(self, mesh: Mesh) -> Array:
-        """How many photos see each vertex [v]."""
-        views = np.zeros(len(mesh.vertices_world), np.int32)
-        for _, _, found in self._look(mesh, vertex_normals(mesh), "views"):
+    views = np.zeros(len(local), np.int32)
+    samples = Samples.empty(len(local), config.color_samples)
+    with report.task("fuse/look", len(posed), "photos") as advance:
+        for i, (found, rgb, weight) in enumerate(in_order(one, range(len(posed)))):
             views[found.vertex] += 1
-        return views
+            samples.add(i, found.vertex, rgb, weight)
+            advance(i + 1)
+    return views, samples
 
-    def sample(self, mesh: Mesh, normals: Array) -> Samples:
-        """The best colour samples of each vertex: seen straight on and from near counts more."""
-        samples = Samples.empty(len(mesh.vertices_world), self.config.color_samples)
-        for i, _, found in self._look(mesh, normals, "colours"):
-            if len(found.vertex) == 0:
-                continue
-            footprint = found.depth / self.posed.intrinsics[i, :2].mean()  # metres per level-0 pixel
-            level = np.log2(self.voxel_size_m / max(float(np.median(footprint)), 1e-12))
-            level = int(np.clip(np.floor(level + 0.25), 0, scene.PYRAMID_LEVELS - 1))
-            rgb = bilinear(scene.read_photo(self.run, i, level), found.place)
-            samples.add(i, found.vertex, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32))
-        return samples
+
+@dataclass(frozen=True)
+class Cleaned:
+    """The coloured surface that is kept, and what was not."""
+
+    mesh: Mesh
+    gains: Array
+    n_unsupported: int
+    n_islands: int
+    min_support: float
+    disagreement: float
+
+
+def clean(raw: Mesh, views: Array, samples: Samples, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
+    """What photos confirm of the raw surface, without small islands, in their colours."""
+    gains = photo_gains(samples, n_photos, seed=seed)
+    colors, apart = vertex_colors(samples, gains)
+    least = min(config.min_support, n_photos / 6)
+    found, usual = support(views, np.nan_to_num(apart), raw.faces)
+    keep = supported_faces(raw, found, least, config.hole_diameter * diagonal(raw.vertices_world))
+    if not keep.any():
+        raise QuoinError(
+            f"There is no surface that photos confirm, though the blocks hold {len(raw.faces):,} faces",
+            do="look at cameras and blocks in the report; lower fuse.min_support",
+        )
+    n_unsupported = int((~keep).sum())
+    part = raw.part(keep)
+    keep[keep] = large_pieces(part, config.island_diameter * diagonal(part.vertices_world))
+    mesh = Mesh(raw.vertices_world, raw.faces, colors).part(keep)
+    known = np.isfinite(apart)[np.unique(raw.faces[keep])]
+    assert mesh.colors is not None
+    mesh = Mesh(mesh.vertices_world, mesh.faces, fill_unknown(mesh.colors, known, mesh.vertices_world))
+    return Cleaned(mesh, gains, n_unsupported, len(part.faces) - len(mesh.faces), least, usual)
+
+
+def diagonal(points_world: Array) -> float:
+    """Of the bounding box."""
+    return float(np.linalg.norm(np.ptp(points_world, axis=0)))
+
+
+def in_order(work: Callable[[int], Result], items: Iterable[int]) -> Iterator[Result]:
+    """Results of ``work`` in the order of ``items``, computed by a few threads that run only a little ahead."""
+    workers = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[Result]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 Array = np.ndarray
 
+CHUNK = 1 << 15  # vertices looked at together: what they need stays in the processor's cache
 STEEPEST = 6.0  # tan of the angle up to which a slanted surface widens the depth tolerance
 
 
@@ -110,6 +111,23 @@ def seen(
     A vertex may lie ``tolerance`` behind the depth map, and further by what a surface of its slant falls away within
     the half-diagonal of a pixel.
     """
+    parts = []
+    for start in range(0, len(vertices), CHUNK):
+        some = slice(start, start + CHUNK)
+        part = _seen(view, depth, mask, vertices[some], normals[some], tolerance, min_cosine)
+        parts.append((part.vertex + start, part.depth, part.cosine, part.place))
+    return Seen(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+
+
+def _seen(
+    view: View,
+    depth: Float[Array, "h w"],
+    mask: UInt8[Array, "mh mw"] | None,
+    vertices: Float[Array, "v 3"],
+    normals: Float[Array, "v 3"],
+    tolerance: float,
+    min_cosine: float,
+) -> Seen:
     cam = vertices @ view.cam_from_local[:, :3].T.astype(np.float32) + view.cam_from_local[:, 3].astype(np.float32)
     vertex = np.flatnonzero(cam[:, 2] > 1e-6)
     z = cam[vertex, 2]

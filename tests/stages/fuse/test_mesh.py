@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from stages.fuse.clean import enough_views, large_pieces
+from stages.fuse.clean import diffuse, large_pieces, support, supported_faces
 from stages.fuse.files import linear_from_srgb, read_ply, write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
 
@@ -73,10 +73,50 @@ def test_small_pieces_go_the_largest_always_stays() -> None:
     assert large_pieces(mesh, 0.0).all()
 
 
-def test_a_face_is_seen_when_one_of_its_corners_is() -> None:
-    faces = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4]])
-    assert enough_views(faces, np.array([3, 2, 0, 0, 1]), 3).tolist() == [True, False, False]
-    assert enough_views(faces, np.array([3, 2, 0, 0, 1]), 0).all()
+def strip(n: int) -> Mesh:
+    """A ribbon of 2 (n - 1) triangles along x, its vertices in pairs 2 i and 2 i + 1 at x = i."""
+    x = np.repeat(np.arange(n, dtype=float), 2)
+    points = np.stack([x, np.tile([0.0, 1.0], n), np.zeros(2 * n)], axis=1)
+    i = 2 * np.arange(n - 1)
+    faces = np.concatenate([np.stack([i, i + 2, i + 1], axis=1), np.stack([i + 1, i + 2, i + 3], axis=1)])
+    return Mesh(points, faces)
+
+
+def test_diffusion_keeps_constants_and_spreads_peaks() -> None:
+    faces = strip(20).faces
+    np.testing.assert_allclose(diffuse(np.full(40, 3.0), faces, 30), 3.0, rtol=1e-5)
+    peak = np.zeros(40)
+    peak[20] = 1.0
+    spread = diffuse(peak, faces, 10)
+    assert 0.02 < spread[20] < 0.3
+    assert spread[10] < spread[14] < spread[18]
+
+
+def test_support_counts_photos_that_agree() -> None:
+    mesh = strip(40)
+    views = np.full(80, 5)
+    disagreement = np.full(80, 6.0)
+    disagreement[60:] = 40.0
+    found, usual = support(views, disagreement, mesh.faces)
+    assert usual == 6.0
+    np.testing.assert_allclose(found[:30], 5.0, rtol=0.01)
+    assert (found[70:] < 1.5).all()
+    nowhere, usual = support(np.zeros(80, int), np.zeros(80), mesh.faces)
+    assert (nowhere == 0).all()
+    assert usual == 1.0
+
+
+def test_small_gaps_stay_closed_and_wide_ones_open() -> None:
+    mesh = strip(40)
+    found = np.full(80, 3.0)
+    found[20:26] = 0.0  # x = 10, 11, 12
+    found[50:] = 0.0  # from x = 25 on
+    kept = supported_faces(mesh, found, 2.0, hole_diameter=4.0)
+    x = mesh.vertices_world[mesh.faces[kept]][:, :, 0].max(axis=1)
+    assert x.max() == 25.0
+    assert kept.sum() == 2 * 25
+    assert supported_faces(mesh, found, 2.0, hole_diameter=0.0).sum() == 2 * 25 - 4
+    assert not supported_faces(mesh, np.zeros(80), 2.0, hole_diameter=100.0).any()
 
 
 def test_ply_comes_back_and_other_programs_read_it(tmp_path: Path) -> None:
