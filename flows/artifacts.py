@@ -29,7 +29,7 @@ class ArtifactSink:
     """Sink: turns events into Prefect artifacts and log lines. ``close`` delivers what is left.
 
     ``send(kind, key, data, description, update=None) -> id`` makes an artifact, or updates the one whose id is given;
-    see ``prefect_sender``.
+    see ``prefect_sender``. Beside the events of ``pipeline.progress`` it takes a ``page`` (markdown).
     """
 
     def __init__(self, send: Callable[..., UUID], log: Callable[[str, str, str], None]) -> None:
@@ -89,6 +89,8 @@ class ArtifactSink:
                 self._log(name, event["message"], event["level"])
             case "table":
                 self._send("table", slug(f"table-{name}"), json.dumps(event["rows"], default=str), name)
+            case "page":
+                self._send("markdown", slug(name), event["markdown"], name)
             case "picture":
                 self._send("markdown", slug(f"picture-{name}"), picture_markdown(event), event["caption"] or name)
 

@@ -230,23 +230,32 @@ def export(run: Path, /, *, format: str, out: Path | None = None, shown: Shown =
 
 
 @app.command(sort_key=6)
-def view(run: Path, /) -> None:
-    """Open a run's report in the browser: cameras, points, pictures, the mesh to turn around.
+def view(run: Path, /, *, port: int = 0, browser: bool = True) -> None:
+    """Look at a run in the browser: cameras, photos, points, mesh. Works on a run that is still going, too.
 
     Parameters
     ----------
     run
         folder of the run
+    port
+        where it is served, on loopback only; 0 takes a free one
+    browser
+        open a browser at once
     """
     import webbrowser
 
     from pipeline.run import Run
+    from stages.view import HOST, serve
 
-    page = Run.open(run).path / "report.html"
-    if not page.exists():
-        raise QuoinError("This run has no report yet", where=page, do=f"run quoin resume {run}")
-    print(page)
-    webbrowser.open(page.as_uri())
+    server = serve(Run.open(run), port)
+    address = f"http://{HOST}:{server.get_port()}"
+    print(f"{address}   (Ctrl-C stops it)", flush=True)
+    if browser:
+        webbrowser.open(address)
+    try:
+        server.sleep_forever()
+    finally:
+        server.stop()
 
 
 @app.command(sort_key=7)

@@ -5,6 +5,7 @@ Prefect shows and schedules; it decides nothing. Manifests alone say what is don
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from flows.failure import Terminated
 from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
 from flows.settings import Settings, load_settings
+from flows.terminal import size
 from pipeline.progress import Reporter
 from pipeline.run import Run
 
@@ -82,10 +84,29 @@ def _stages_as_tasks(
                 raise
 
         stage_task(str(run.path))
+        shown.table(f"result/{stage}", facts(run.require(stage).result))
+        if stage == "report":
+            shown.emit({"kind": "page", "name": "report", "time": time.time(), "markdown": report_page(run)})
 
     report.log("run", f"shown at {flow_run.get_flow_run_ui_url() or flow_run_id}")
     sink = ArtifactSink(prefect_sender(flow_run_id), log)
+    shown = Reporter(sink)
     try:
         reconstruct(run, settings, executor, Reporter(report.emit, sink), last=last, perform=perform_as_task)
     finally:
         sink.close()
+
+
+def facts(result: dict[str, Any]) -> list[dict[str, str]]:
+    """What a stage measured, as rows of a table: its numbers and words, longer things left out."""
+    return [{"what": k, "value": str(v)} for k, v in result.items() if not isinstance(v, dict | list) or len(v) < 5]
+
+
+def report_page(run: Run) -> str:
+    """Where the results lie, in Markdown."""
+    lines = [f"The results of `{run.photos}` are in `{run.path}`:", ""]
+    for name in ("report.html", "mesh.ply", "mesh.glb"):
+        path = run.path / name
+        if path.exists():
+            lines.append(f"- [{name}]({path.as_uri()}) ({size(path.stat().st_size)}): `{path}`")
+    return "\n".join(lines)

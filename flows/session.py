@@ -51,6 +51,7 @@ def reporting(run: Run, *sinks: Sink) -> Iterator[Reporter]:
     """A reporter that shows events on ``sinks`` and appends them to logs/events.jsonl."""
     path = run.path / "logs" / "events.jsonl"
     try:
+        path.parent.mkdir(exist_ok=True)
         stream = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed below)
     except OSError as error:
         raise disk_error(error, path) from error

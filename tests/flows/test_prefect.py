@@ -72,6 +72,8 @@ def test_stages_are_tasks_and_a_server_that_goes_away_takes_nothing_along(server
     artifacts = {(a["flow_run_id"], a["key"]): a["data"] for a in ask(url, "artifacts")}
     first, second = flows["FAILED"]["id"], flows["COMPLETED"]["id"]
     assert artifacts[second, "progress-run"] == 100
+    assert json.loads(artifacts[second, "table-result-pose"]) == [{"what": "value", "value": "0"}]
+    assert f"`{quoin.run / 'report.html'}`" in artifacts[second, "report"]
     assert 0 < artifacts[first, "progress-run"] < 100, "as far as it came"
     assert artifacts[first, "progress-train-b0"] == 100
     assert {row["block"] for row in json.loads(artifacts[first, "table-blocks"])} == {"b0", "b1"}

@@ -1,0 +1,260 @@
+"""The smaller commands: plan, doctor, presets, evaluate, export, demo's collection."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flows import cli, doctor
+from flows.demo import collect
+from flows.evaluate import print_scores
+from flows.plan import print_plan, stage_rows
+from flows.settings import STAGES, Settings, load_settings, preset_names
+from pipeline import scene
+from pipeline.config import build, parse_overrides
+from pipeline.errors import QuoinError
+from pipeline.lattice import Lattice
+from pipeline.run import Run
+from stages.demo.config import DemoConfig, DemoTruth
+from stages.evaluate.config import DistanceScore, EvaluateResult, PoseErrors, SurfaceScore
+from stages.partition.config import BlockFacts, PartitionResult
+from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_valid(name):
+    assert set(load_settings(name).model_dump()) == set(STAGES)
+
+
+def test_presets_of_the_first_issue_are_there():
+    assert {"default", "preview", "demo"} <= set(preset_names())
+    assert load_settings("auto") == load_settings("default") == build(Settings, {})
+    assert load_settings("demo").partition.min_blocks == 2
+    assert load_settings("preview").train.steps < load_settings("default").train.steps
+
+
+def test_overrides_lie_on_top_of_a_file_and_of_a_run(tmp_path):
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("train: {steps: 11, rays: 512}\n")
+    settings = load_settings(str(preset), ["train.steps=12"])
+    assert (settings.train.steps, settings.train.rays) == (12, 512)
+    again = load_settings(base=settings.model_dump(mode="json"), overrides=["train.rays=1024"])
+    assert (again.train.steps, again.train.rays) == (12, 1024)
+
+
+def test_settings_survive_the_run_folder():
+    settings = load_settings("demo", ["pose.given='a path: with signs # and more'", "train.grid_rate=1e-3"])
+    assert settings.train.grid_rate == 1e-3
+    assert build(Settings, settings.model_dump(mode="json")) == settings
+
+
+@pytest.mark.parametrize("name", ["a: b", "- c", "#d", "it's", 'say "so"', "日本", "1e3", "null", " e ", "new\nline"])
+def test_any_path_can_be_given_for_masks_and_poses(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    path.mkdir()
+    assert parse_overrides([f"ingest.masks={cli._quoted(path)}"]) == {"ingest": {"masks": str(path)}}
+    assert cli.What(masks=path, poses=path).settings().pose.given == str(path)
+
+
+# -- plan ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planned(tmp_path) -> Run:
+    """A partitioned run of a sphere in two blocks."""
+    run = make_run(tmp_path, "ingest", "pose")
+    run.record.settings = load_settings(overrides=["train.steps=2000"]).model_dump(mode="json")
+    posed = posed_points(ring_of_cameras(6, 4.0), sphere_points(500), faces_camera)
+    scene.write_posed(run, posed)
+    lattice = Lattice((-1.2, -1.2, -1.2), 0.05, 16)
+    box = lattice.cover(np.full(3, -1.1), np.full(3, 1.1))
+    blocks = [
+        scene.Block(
+            b.id, b.core, 1, np.arange(6), np.ones(6), 1.0 + i, (1 + i) << 30, {"n_bricks": 20, "n_points": 250}
+        )
+        for i, b in enumerate(split_box(box, 2))
+    ]
+    scene.write_partition(run, scene.Partition(lattice, blocks, np.full(3, -1.1), np.full(3, 1.1)))
+    corner = (0.0, 0.0, 0.0)
+    listed = [
+        BlockFacts(
+            id=b.id,
+            core_low_world=corner,
+            core_high_world=corner,
+            n_photos=6,
+            n_points=250,
+            cost=b.cost,
+            memory_bytes=b.memory_bytes,
+            seconds_predicted=1.0,
+        )
+        for b in blocks
+    ]
+    result = PartitionResult(
+        n_blocks=2,
+        voxel_size_m=0.05,
+        gsd_m=0.01,
+        lattice_shape=(45, 45, 45),
+        region_low_world=corner,
+        region_high_world=corner,
+        n_points_supported=500,
+        covered_share=1.0,
+        blocks=listed,
+    )
+    run.commit("partition", "key", result, 1.0)
+    return run
+
+
+def test_plan_tells_blocks_memory_disk_and_time(planned, capsys):
+    print_plan(planned)
+    out = capsys.readouterr().out
+    assert "2.0 GiB" in out
+    assert "67%" in out, "share of the work of the costlier block"
+    assert f"quoin resume {planned.path}" in out
+    for stage in ("train", "fuse", "report"):
+        assert stage in out
+
+
+def test_half_the_steps_take_half_the_time(planned):
+    usual = build(Settings, {}).train.steps
+    time = {row["stage"]: row["seconds"] for row in stage_rows(planned)}
+    planned.record.settings["train"]["steps"] = 2000 * 2
+    twice = {row["stage"]: row["seconds"] for row in stage_rows(planned)}
+    assert usual > 0
+    assert twice["train"] == pytest.approx(2 * time["train"])
+    assert twice["fuse"] == time["fuse"]
+
+
+# -- doctor ----------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_turns_a_check_that_breaks_into_a_finding():
+    def broken():
+        raise RuntimeError("no such library")
+        yield
+
+    (finding,) = doctor._safely(broken)
+    assert (finding.well, finding.text) == (False, "RuntimeError: no such library")
+
+
+def test_doctor_names_what_is_missing(monkeypatch):
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-package"))
+    missing, versions = doctor.packages()
+    assert (missing.topic, missing.well) == ("no-such-package", False)
+    assert versions.text.startswith("numpy ")
+
+
+def test_doctor_knows_the_machine_and_the_server(monkeypatch):
+    assert any("cores" in finding.text for finding in doctor.machine())
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    (finding,) = doctor.monitoring()
+    assert finding.well is False
+    assert "quoin ui" in finding.do
+
+
+# -- evaluate, export, view ------------------------------------------------------------------------------------------
+
+
+def test_scores_are_told_in_a_table(planned, capsys):
+    scores = [DistanceScore(distance_m=0.1, distance_percent=1.0, precision=0.5, recall=0.75, f=0.6)]
+    surface = SurfaceScore(
+        diagonal_m=10.0,
+        scores=scores,
+        accuracy_mean_m=0.02,
+        accuracy_median_m=0.01,
+        completeness_mean_m=0.04,
+        completeness_median_m=0.03,
+        chamfer_m=0.03,
+        normal_consistency=0.9,
+        cropped_share=0.0,
+        n_reconstruction=10,
+        n_reference=10,
+        reference_spacing_m=0.0,
+    )
+    poses = PoseErrors(
+        n_reference=9,
+        n_matched=8,
+        n_inliers=8,
+        spread_m=5.0,
+        center_median_m=0.002,
+        center_max_m=0.01,
+        center_median_percent=0.04,
+        center_max_percent=0.2,
+        rotation_median_deg=0.05,
+        rotation_max_deg=0.1,
+    )
+    result = EvaluateResult(
+        truth="t", cameras="c", scale=1.0, rotation=[], translation=[], surface=surface, poses=poses
+    )
+    print_scores(result, planned)
+    out = capsys.readouterr().out
+    for text in ("0.500", "0.750", "0.600", "Chamfer 0.03", "8 of 9 cameras", "0.040 % of their spread", "0.050°"):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate", "run", "--truth", "absent.ply"], "'fuse' has not been completed"),
+        (["export", "run", "--format", "plyy"], "Unknown export format ('plyy'). Did you mean 'ply'?"),
+        (["export", "run", "--format", "ply"], "'fuse' has not been completed"),
+        (["view", "run", "--no-browser"], "There is nothing to look at yet"),
+    ],
+)
+def test_what_cannot_be_done_yet_is_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+    make_run(tmp_path, "ingest")
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(arguments) == 2
+    assert sentence in capsys.readouterr().err
+
+
+# -- demo ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
+    run, made = make_run(tmp_path), []
+
+    def generate(folder, config, seed, report):
+        made.append(config.n_photos)
+        (folder / "truth").mkdir(parents=True, exist_ok=True)
+        (folder / "photos").mkdir(exist_ok=True)
+        (folder / "photos" / f"{len(made)}.jpg").touch()
+        facts = {
+            "photos": "p",
+            "mesh": "m",
+            "full_mesh": "f",
+            "cameras": "c",
+            "diagonal_m": 1.0,
+            "region_low_m": (0, 0, 0),
+            "region_high_m": (1, 1, 1),
+            "focal_px": 1.0,
+            "n_photos": config.n_photos,
+            "n_photos_with_people": 0,
+            "seed": seed,
+        }
+        truth = DemoTruth.model_validate(facts)
+        (folder / "truth" / "demo.json").write_text(truth.model_dump_json())
+        return truth
+
+    monkeypatch.setattr("stages.demo.run.generate", generate)
+    folder, how = tmp_path / "collection", cli.How(quiet=True)
+    five, six = build(DemoConfig, {"n_photos": 5}), build(DemoConfig, {"n_photos": 6})
+    assert collect(run, folder, five, 0, how) == collect(run, folder, five, 0, how)
+    assert made == [5]
+    collect(run, folder, six, 0, how)
+    assert made == [5, 6]
+    assert [path.name for path in (folder / "photos").iterdir()] == ["2.jpg"], "photos of the other demo are gone"
+
+
+def test_a_demo_of_impossible_size_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["demo", "--photos", "1"]) == 2
+    assert "n_photos" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quoin_errors_name_the_place():
+    with pytest.raises(QuoinError, match="pose"):
+        load_settings("default", ["pose.mapper=fast"])
