@@ -10,6 +10,7 @@ the largest distance between two cameras, rotation errors in degrees; both media
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -52,7 +53,14 @@ COLUMNS = (
     "centre error",
     "rotation error",
     "seconds",
+    "CPU seconds",
 )
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those it started and that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def measured_cameras(folder: Path) -> dict[str, np.ndarray]:
@@ -79,17 +87,13 @@ def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.nda
     """One row of the table."""
     run = Run.create(out, photos=photos, settings={}, seed=0)
     ingest(run, IngestConfig(), Reporter())
-    began = time.monotonic()
+    began, cpu = time.monotonic(), cpu_seconds()
     try:
         result = pose(run, config, Reporter())
     except QuoinError as error:
-        return [
-            str(len(scene.read_photo_table(run, used_only=True))),
-            error.what,
-            *[""] * 6,
-            f"{time.monotonic() - began:.0f}",
-        ]
-    seconds = time.monotonic() - began
+        used = len(scene.read_photo_table(run, used_only=True))
+        return [str(used), error.what, *[""] * 6, f"{time.monotonic() - began:.0f}", f"{cpu_seconds() - cpu:.0f}"]
+    seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
     centre = rotation = ""
     if truth:
         posed = scene.read_posed(run)
@@ -106,6 +110,7 @@ def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.nda
         centre,
         rotation,
         f"{seconds:.0f}",
+        f"{cpu:.0f}",
     ]
 
 

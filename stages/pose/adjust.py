@@ -28,6 +28,7 @@ MIN_ANGLE_DEG = 1.5  # points seen under a smaller angle have no depth
 MIN_PHOTOS = 8  # of one camera, to try its principal point
 HALF_PHOTOS = 40  # of a camera looked at in each half
 MAX_SHIFT = 0.03  # of the long edge, by which a principal point may move
+TRIAL_ITERATIONS = 30  # enough to tell which cameras the photos bear out
 BETTER = 0.85  # of the squared error that photos with cameras of their own must get below
 UNLIKE = 0.01  # spread of their focal lengths, relative, from which on they are not one lens
 AGREEMENT = 0.4  # of the shift, by which the two halves may differ
@@ -52,7 +53,7 @@ def clean(component: pycolmap.Reconstruction) -> None:
     pycolmap.ObservationManager(component).filter_all_points3D(MAX_ERROR_PX, MIN_ANGLE_DEG)
 
 
-def adjust(component: pycolmap.Reconstruction, threads: int, free_cameras: set[int]) -> None:
+def adjust(component: pycolmap.Reconstruction, threads: int, free_cameras: set[int], iterations: int = 100) -> None:
     """Bundle adjustment with a Cauchy loss at twice the median error, then ``clean``.
 
     With ``free_cameras`` the principal points of those move, and the intrinsics of all others stay as they are.
@@ -61,6 +62,7 @@ def adjust(component: pycolmap.Reconstruction, threads: int, free_cameras: set[i
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = max(0.2, 2.0 * _median_error(component))
     options.ceres.solver_options.num_threads = threads
+    options.ceres.solver_options.max_num_iterations = iterations
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in component.reg_image_ids():
         config.add_image(image_id)
@@ -83,7 +85,7 @@ def find_unlike(component: pycolmap.Reconstruction, threads: int) -> set[int]:
     if not shared:
         return set()
     split = reconstruction.with_own_cameras(component, shared)
-    adjust(split, threads, set())
+    adjust(split, threads, set(), TRIAL_ITERATIONS)
     after = reconstruction.as_arrays(split)
     errors = [_squared_errors(model) for model in (before, after)]
     unlike = set()
@@ -135,6 +137,6 @@ def _shift_of(path: Path, photos: list[int], camera_id: int, threads: int) -> Fl
     clean(part)
     if part.num_reg_images() < 3 or part.compute_num_observations() < 30 * part.num_reg_images():
         return None
-    adjust(part, threads, {camera_id})
+    adjust(part, threads, {camera_id}, TRIAL_ITERATIONS)
     camera = part.camera(camera_id)
     return np.array([camera.principal_point_x - camera.width / 2, camera.principal_point_y - camera.height / 2])

@@ -19,6 +19,7 @@ Array = np.ndarray
 
 SMALL = 60  # photos
 CONTENT_SHARE = 0.9  # of the photos that match others well; fewer registered: the other mapper is tried
+MAX_LOST = 0.03  # of the photos, that refinement may find to be wrong
 CONTENT_ERROR_PX = 1.0  # mean over photos of the median reprojection error; a worse one likewise
 
 
@@ -110,7 +111,7 @@ def _progress(mapper: str, n_photos: int, advance: Callable[[float], None]) -> O
 def refine(shop: Workshop, config: PoseConfig, component: Component) -> tuple[Component, int]:
     """The component after a robust bundle adjustment and the gate, and how many principal points were moved.
 
-    Stays as it is where the adjustment fails or loses photos.
+    Stays as it is where the adjustment fails, loses photos, or explains them worse.
     """
     model = component.gated.model
     output = shop.folder / "refined"
@@ -128,7 +129,8 @@ def refine(shop: Workshop, config: PoseConfig, component: Component) -> tuple[Co
         shop.report.log("pose", f"Not refined: {error.what}", "warning")
         return component, 0
     refined = gated(result["component"], config.min_points)
-    if refined.n_photos < component.n_photos or mean_error_px(refined) > mean_error_px(component):
+    lost = component.n_photos - refined.n_photos
+    if lost > MAX_LOST * component.n_photos or mean_error_px(refined) > mean_error_px(component):
         shop.report.log("pose", "Refining made the poses worse, and was not taken", "warning")
         return component, 0
     if result["n_split"]:

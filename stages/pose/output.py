@@ -79,7 +79,10 @@ def camera_doubts(model: SparseModel) -> list[str]:
     """What is implausible about the cameras in use, with how many photos it concerns."""
     uses = np.bincount(model.camera_index, minlength=len(model.cameras))
     troubles = [(camera_trouble(camera), count) for camera, count in zip(model.cameras, uses, strict=True)]
-    return [f"A camera of {count} photos came out strange: {trouble}" for trouble, count in troubles if trouble]
+    strange = [(trouble, int(count)) for trouble, count in troubles if trouble]
+    if not strange:
+        return []
+    return [f"The cameras of {sum(n for _, n in strange)} photos came out strange, for example: {strange[0][0]}"]
 
 
 def choose_frame(
