@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -344,7 +345,7 @@ def _export_path(run: Run, format: str) -> Path:
 
 def _quoted(path: Path) -> str:
     """An absolute path as a YAML scalar."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise QuoinError("There is nothing here", where=path, do="name a folder or file that exists")
     return json.dumps(str(path.absolute()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from typing import NoReturn
 from pipeline.errors import PartialResult, QuoinError
 
 PATIENCE_SECONDS = 5.0
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 CRASHED, REFUSED, PARTIAL, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 
@@ -38,6 +40,11 @@ def sentences(run_path: Path | None = None) -> Iterator[None]:
         print(f"stopped{go_on}", file=sys.stderr)
         raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            from pipeline.run import disk_error
+
+            say(str(disk_error(error, error.filename)))
+            raise SystemExit(REFUSED) from None
         path = save_traceback(error, run_path)
         say(f"quoin broke, which is a mistake of ours: {type(error).__name__}: {error}. The details are in {path}")
         raise SystemExit(CRASHED) from None

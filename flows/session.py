@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ ExecutorName = Literal["inline", "ray"]
 @contextmanager
 def started(photos: Path, out: Path, settings: Settings, seed: int) -> Iterator[Run]:
     """A new run of ``photos`` in ``out``, or the one that is there going on with these settings; locked meanwhile."""
-    if not photos.exists():
+    if not os.path.exists(photos):  # which, unlike Path.exists, is False for names no file can have
         raise QuoinError("There are no photos here", where=photos, do="name a folder that exists")
     with ExitStack() as lock:
         there = (out / RUN_FILE).exists()
@@ -42,8 +43,15 @@ def resumed(path: Path) -> Iterator[Run]:
 
 
 def settings_of(run: Run) -> Settings:
-    """The settings a run was made with."""
-    return build(Settings, run.record.settings)
+    """The settings a run was made with; QuoinError where this version of quoin does not know them all."""
+    try:
+        return build(Settings, run.record.settings)
+    except QuoinError as error:
+        raise QuoinError(
+            f"This run was made by quoin {run.record.quoin}, whose settings were others: {error}",
+            where=run.path,
+            do="use that version, or the full quoin reconstruct command to go on with today's settings",
+        ) from None
 
 
 @contextmanager
@@ -55,8 +63,11 @@ def reporting(run: Run, *sinks: Sink) -> Iterator[Reporter]:
         stream = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed below)
     except OSError as error:
         raise disk_error(error, path) from error
-    with stream:
+    try:
         yield Reporter(JsonLines(stream), *sinks)
+    finally:
+        with suppress(OSError):  # of a full disk: the run's own error says so
+            stream.close()
 
 
 def make_executor(kind: ExecutorName = "inline", device: Device = "auto", address: str | None = None) -> Executor:

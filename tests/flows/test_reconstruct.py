@@ -78,6 +78,15 @@ def test_a_refusal_is_one_sentence_and_a_mistake_of_ours_leaves_its_traceback_in
     assert "a mistake of ours" in crash.read_text()
 
 
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on_when_there_is_room(quoin, reconstruct):
+    full = reconstruct("-q", FAKE_FULL="fuse")
+    assert full.returncode == 2
+    assert full.stderr == "The disk is full ('somewhere'). Free some space, then run quoin resume.\n"
+    quoin.began()
+    assert quoin("resume", "run").returncode == 0
+    assert quoin.began() == ["fuse", "report"]
+
+
 def test_a_block_that_fails_does_not_stop_the_others(quoin, reconstruct):
     partial = reconstruct("-q", "--set", "partition.blocks=3", FAKE_BREAK="train/b1")
     assert partial.returncode == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -20,7 +21,7 @@ class FakeResult(StageResult):
 
 
 def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeResult:
-    """Note that ``name`` began. FAKE_WAIT=<name> waits FAKE_SECONDS, FAKE_FAIL refuses, FAKE_BREAK breaks."""
+    """Note that ``name`` began. FAKE_WAIT=<name> waits FAKE_SECONDS, FAKE_FAIL, _FULL and _BREAK go wrong."""
     with open(run.path / "began.txt", "a", encoding="utf-8") as file:
         file.write(f"{name}\n")
     with report.task(name, 2, "steps") as advance:
@@ -30,6 +31,8 @@ def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeRes
             time.sleep(float(os.environ.get("FAKE_SECONDS", "60")))
         if os.environ.get("FAKE_FAIL") == name:
             raise QuoinError("Nothing fits", where=name, do="take more photos")
+        if os.environ.get("FAKE_FULL") == name:
+            raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
         if os.environ.get("FAKE_BREAK") == name:
             raise ZeroDivisionError("a mistake of ours")
         advance(2)
