@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def _run(mapper: Any, database: str, images: str, output: str, options: Any) -> 
     folder = Path(output) / "raw"
     folder.mkdir(parents=True, exist_ok=True)
     found = mapper(database, images, str(folder), options)
+    shutil.rmtree(folder)  # what is kept is written elsewhere, once
     return sorted(found.values(), key=lambda component: -component.num_reg_images())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ def write_copies(
         target = folder / f"{stem}{suffix if plain else '.jpg'}"
         if plain:
             target.unlink(missing_ok=True)  # of an earlier attempt; the photos may have been moved since
-            target.symlink_to(source)
+            try:
+                target.symlink_to(source)
+            except OSError:  # a file system without links
+                shutil.copyfile(source, target)
         elif not target.exists():
             _save_jpeg(source, target)
         return target.name

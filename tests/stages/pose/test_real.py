@@ -1,0 +1,71 @@
+"""Small real photo sets, read in place; skipped where they are absent."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import scene
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.ingest.config import IngestConfig
+from stages.ingest.run import run as ingest
+from stages.pose.config import PoseConfig
+from stages.pose.descriptors import DescriptorReader
+from stages.pose.estimate import estimate
+from stages.pose.pairs import unique_pairs
+from stages.pose.retrieval import look_alikes
+from stages.pose.run import run as pose
+
+DATA = Path(__file__).parents[3] / ".." / "shared" / "data"
+
+
+def opened(name: str, out: Path) -> Run:
+    folder = DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"the photo set {name} is not on this machine")
+    run = Run.create(
+        out, photos=(folder / "images" if (folder / "images").is_dir() else folder).resolve(), settings={}, seed=0
+    )
+    ingest(run, IngestConfig(), Reporter())
+    return run
+
+
+def test_bundler_et(tmp_path: Path) -> None:
+    result = pose(opened("bundler_et", tmp_path / "run"), PoseConfig(threads=1), Reporter())
+    assert result.n_registered == 9
+    assert result.median_reprojection_px < 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "count"), [("sceaux_castle", 11), ("sacre_coeur", 10), ("cyprus", 10)])
+def test_everyday_sets_are_registered_whole(name: str, count: int, tmp_path: Path) -> None:
+    assert pose(opened(name, tmp_path / "run"), PoseConfig(max_edge_px=1200), Reporter()).n_registered == count
+
+
+@pytest.mark.slow
+def test_measured_cameras_of_the_fountain(tmp_path: Path) -> None:
+    from benchmarks.poses import measured_cameras, pose_errors
+
+    run = opened("strecha_fountain_p11", tmp_path / "run")
+    result = pose(run, PoseConfig(), Reporter())
+    posed = scene.read_posed(run)
+    truth = measured_cameras(DATA / "strecha_fountain_p11" / "gt_dense_cameras")
+    centre, rotation = pose_errors(posed.cam_from_world, np.array([truth[name] for name in posed.names]))
+    assert result.refined_cameras == 1
+    assert centre < 0.0005
+    assert rotation < 0.1
+
+
+@pytest.mark.slow
+def test_retrieval_finds_most_of_what_exhaustive_matching_finds(tmp_path: Path) -> None:
+    run = opened("kitchen", tmp_path / "run")
+    found = estimate(
+        run, PoseConfig(max_edge_px=640, max_features=1500), Reporter(), scene.read_photo_table(run, used_only=True)
+    )
+    strong = {tuple(pair) for pair in found.pairs[found.pairs[:, 3] >= 60, :2].tolist()}
+    proposed = unique_pairs(look_alikes(DescriptorReader(run.path / "work" / "pose" / "database.db"), 25, 8, seed=0))
+    share = len(proposed) / (25 * 24 / 2)
+    recall = len(strong & {tuple(pair) for pair in proposed.tolist()}) / len(strong)
+    assert share < 0.5
+    assert recall > 0.8
