@@ -31,4 +31,15 @@ def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
     import torch
 
+    # sizes of photos and volumes differ from block to block; ``free_sizes`` says which may, all else is fixed
+    torch._dynamo.config.force_parameter_static_shapes = False
+    torch._dynamo.config.force_nn_module_property_static_shapes = False
     return torch.compile(function, fullgraph=True, dynamic=False)
+
+
+def free_sizes(tensor: Any, *dims: int) -> None:
+    """Let these dimensions differ from block to block without compiling anew."""
+    import torch
+
+    for dim in dims:
+        torch._dynamo.mark_dynamic(tensor, dim)

@@ -25,8 +25,9 @@ class TrainConfig(StageConfig):
     finest: int = Field(512, ge=2)  # and at the finest
     log2_table: int = Field(18, ge=10, le=24)  # log2 of entries per hash level
     sharpness: float = Field(60.0, gt=0)  # initial 1/s of the logistic
-    grid_rate: float = Field(5e-3, gt=0)  # Adam learning rate of the hash grid
-    network_rate: float = Field(2e-3, gt=0)  # Adam learning rate of everything else
+    grid_rate: float = Field(2e-3, gt=0)  # Adam learning rate of the hash grids
+    surface_rate: float = Field(5e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
+    colour_rate: float = Field(3e-3, gt=0)  # of everything else
     warmup: float = Field(0.12, ge=0, lt=1)  # share of the steps before patches are compared
     coarse_to_fine: float = Field(0.35, gt=0, le=1)  # share of the steps until all hash levels are active
     colour_weight: float = Field(2.0, ge=0)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.errors import QuoinError
-from stages.train.compiling import compiled
+from stages.train.compiling import compiled, free_sizes
 from stages.train.config import TrainConfig
 from stages.train.model import BlockModel
 from stages.train.photos import GRAY_LEVELS, PhotoSet
@@ -62,15 +62,21 @@ class Trainer:
         self.evidence, self.half, self.config, self.device = evidence.to(device), half.to(device), config, device
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self._bad = 0, 0
-        tables = [p for name, p in model.named_parameters() if name.endswith("table") and "encoding" in name]
-        others = [p for name, p in model.named_parameters() if not (name.endswith("table") and "encoding" in name)]
+        groups: dict[float, list[torch.nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            grid, surface = name.endswith("encoding.table"), name.startswith(("surface.first", "surface.sdf_head"))
+            rate = config.grid_rate if grid else config.surface_rate if surface else config.colour_rate
+            groups.setdefault(rate, []).append(parameter)
+        self._rates = list(groups)
         self.optimiser = torch.optim.Adam(
-            [{"params": tables, "lr": config.grid_rate}, {"params": others, "lr": config.network_rate}],
-            betas=(0.9, 0.99),
-            eps=1e-15,
-            fused=True,
+            [{"params": group, "lr": rate} for rate, group in groups.items()], betas=(0.9, 0.99), eps=1e-15, fused=True
         )
-        self._rates = [config.grid_rate, config.network_rate]
+        for volume in (self.cache, self.model.surface.base):
+            free_sizes(volume.values, 0, 1, 2)
+        for name, buffer in self.photos.named_buffers():
+            if name not in ("tiles", "tile_cdf", "held_out"):
+                free_sizes(buffer, 0)
+        free_sizes(self.model.appearance.table, 0)
         self._loss = compiled(loss_of, device)
         self._place = compiled(torch.no_grad()(place_samples), device)
 
