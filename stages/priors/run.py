@@ -21,7 +21,6 @@ from stages.priors.stereo import View, depth_map, propagated, ray_grid
 COARSEST_EDGE_PX = 256
 ROUNDS = 1  # of trying what the neighbours believe
 NEIGHBOURS = 10  # photos whose depths are compared with a photo's own
-GUESS_COST = 0.75  # 1 − NCC up to which an unconfirmed depth is worth a hint
 RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
 
 
@@ -53,7 +52,6 @@ def run(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
             each("propagation", photos.propagate)
         each("agreement", lambda index: shares.append(photos.believe(index)))
     for index in photos.todo:
-        photos.keep_guess(index)
         for kind in ("raw", "cost"):
             store.delete(run.scene, f"priors/{index:06d}/{kind}")
     return PriorsResult(
@@ -126,12 +124,6 @@ class _Photos:
         good &= torch.from_numpy(mask > 127).to(self.device)
         scene.write_depth(self.run, index, torch.where(good, mean, 0.0).cpu().numpy(), self.finest[index])
         return float(good.float().mean()), float(count[good].float().median()) if bool(good.any()) else 0.0
-
-    def keep_guess(self, index: int) -> None:
-        """Keep as ``guess`` what matches at all, believed or not: a hint where to look, never evidence."""
-        depth, cost = self._read(index, "raw"), self._read(index, "cost")
-        guess = torch.where(cost < GUESS_COST, depth, 0.0).cpu().numpy()
-        scene.write_depth(self.run, index, guess, self.finest[index], "guess")
 
     def _points(self, index: int) -> torch.Tensor:
         """World points [n, 3] of the depths a photo believes."""

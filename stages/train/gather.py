@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from pipeline import scene
 from pipeline.cameras import pixel_grid
@@ -20,7 +20,6 @@ from stages.train.volume import Volume
 
 N_SOURCES = 8
 MAX_STEREO_POINTS = 400_000
-GUESS_WEIGHT = 0.05  # of a depth no neighbour confirms, against 1 for one that is believed
 STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
 
 
@@ -65,7 +64,7 @@ def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: Bloc
         raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
     half = torch.tensor(frame.half, dtype=torch.float32)
     cache = Volume.over(half, config.volume_resolution)
-    cache.values.copy_(torch.from_numpy(_seed(cache, frame.half, known, maps)))
+    cache.values.copy_(torch.from_numpy(_seed(cache, known, maps)))
     model = BlockModel(
         Volume(cache.values.clone(), cache.low, float(cache.spacing)),
         len(index),
@@ -78,19 +77,14 @@ def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: Bloc
     return Trainer(model, photos, evidence, cache, half, config, device, run.seed)
 
 
-def _seed(cache: Volume, half: np.ndarray, known: dict[str, np.ndarray], maps: dict[int, seed.DepthMap]) -> np.ndarray:
+def _seed(cache: Volume, known: dict[str, np.ndarray], maps: dict[int, seed.DepthMap]) -> np.ndarray:
     """The SDF to start from: fused depth maps where they reach, else a skin behind the nearest known points."""
-    spacing, shape = float(cache.spacing), tuple(cache.values.shape)
+    spacing = float(cache.spacing)
     low = cache.low.numpy().astype(np.float64)
-    sdf = seed.seed_sdf(known["points"], known["towards"], low, spacing, shape)
-    hints = np.concatenate([known["points"], *(_local_points(m, half) for m in maps.values())])
-    cell = np.round((hints - low) / spacing).astype(np.int64).clip(0, np.array(shape) - 1)
-    occupied = np.zeros(shape, bool)
-    occupied[tuple(cell.T)] = True
-    near = np.flatnonzero(binary_dilation(occupied, iterations=4))
+    sdf = seed.seed_sdf(known["points"], known["towards"], low, spacing, tuple(cache.values.shape))
+    near = np.flatnonzero(np.abs(sdf.ravel()) < 4.0 * spacing)
     fused, count = seed.fuse_depths(cache.positions().numpy()[near], list(maps.values()), 3.0 * spacing)
-    trusted = count >= np.where(fused < 0, 2.0, 1.0) * GUESS_WEIGHT  # one guess may clear space, two may fill it
-    sdf.ravel()[near] = np.where(trusted, fused, sdf.ravel()[near])
+    sdf.ravel()[near] = np.where(count > 0, fused, sdf.ravel()[near])
     return gaussian_filter(sdf, 0.7)
 
 
@@ -127,16 +121,13 @@ def gather_evidence(
 def _depth_maps(
     run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
 ) -> dict[int, seed.DepthMap]:
-    """Depth maps of the block's photos (by 0..K-1) in the block's unit; what is not believed counts as a guess."""
+    """Believed depth maps of the block's photos (by 0..K-1), in the block's unit."""
     maps = {}
     for k, i in enumerate(block.photo_index):
         stored = scene.read_depth(run, int(i))
         if stored is not None:
             depth, level = stored
-            guess, _ = scene.read_depth(run, int(i), "guess") or (depth, level)
-            weight = np.where(depth > 0, 1.0, GUESS_WEIGHT)
-            depth = np.where(depth > 0, depth, guess) / frame.radius_m
-            maps[k] = seed.DepthMap(depth, weight, posed.intrinsics[i] / 2**level, cameras[k])
+            maps[k] = seed.DepthMap(depth / frame.radius_m, posed.intrinsics[i] / 2**level, cameras[k])
     return maps
 
 
@@ -145,24 +136,18 @@ def _stereo_points(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points of the depth maps inside the box, thinned to an even density, and the photo (0..K-1) of each."""
     found, by = [np.zeros((0, 3))], [np.zeros(0, np.int64)]
-    for k, depth_map in maps.items():
-        local = _local_points(depth_map._replace(depth=np.where(depth_map.weight == 1.0, depth_map.depth, 0.0)), half)
+    for k, (depth, intrinsics, pose) in maps.items():
+        pixels = pixel_grid(depth.shape[1], depth.shape[0])[depth.ravel() > 0]
+        z = depth[depth > 0][:, None].astype(np.float64)
+        camera = np.concatenate([(pixels - intrinsics[2:]) / intrinsics[:2] * z, z], axis=1)
+        local = (camera - pose[:, 3]) @ pose[:, :3]
+        local = local[np.all(np.abs(local) <= half, axis=1)]
         local = local[seed.thin_out(local, STEREO_CELL, MAX_STEREO_POINTS, rng)]
         found.append(local)
         by.append(np.full(len(local), k))
     points, photo = np.concatenate(found), np.concatenate(by)
     keep = seed.thin_out(points, STEREO_CELL, MAX_STEREO_POINTS, rng)
     return points[keep], photo[keep]
-
-
-def _local_points(depth_map: seed.DepthMap, half: np.ndarray) -> np.ndarray:
-    """Points [n, 3] of a depth map inside the box."""
-    depth, _, intrinsics, pose = depth_map
-    pixels = pixel_grid(depth.shape[1], depth.shape[0])[depth.ravel() > 0]
-    z = depth[depth > 0][:, None].astype(np.float64)
-    camera = np.concatenate([(pixels - intrinsics[2:]) / intrinsics[:2] * z, z], axis=1)
-    local = (camera - pose[:, 3]) @ pose[:, :3]
-    return local[np.all(np.abs(local) <= half, axis=1)]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stages.train import checkpoint, extract
 from stages.train.config import VERSION, BlockResult, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.photos import BlockFrame
+from stages.train.trainer import Trainer
 
 
 def choose_device(device: str) -> str:
@@ -70,7 +72,14 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     )
 
 
-def train(trainer: Trainer, config: TrainConfig, report: Reporter, name: str, log: MetricLog, save) -> float:  # type: ignore[no-untyped-def]
+def train(
+    trainer: Trainer,
+    config: TrainConfig,
+    report: Reporter,
+    name: str,
+    log: MetricLog,
+    save: Callable[[Trainer], None],
+) -> float:
     """Run the loop to the end; returns seconds per step (after the first steps, which compile)."""
     began = saved = time.monotonic()
     timed_from, timed_step = began, trainer.step

@@ -43,10 +43,9 @@ def seed_sdf(
 
 
 class DepthMap(NamedTuple):
-    """A depth map [h, w] (0 = not known), what its pixels count, intrinsics [4] at its own size, pose [3, 4]."""
+    """A believed depth map [h, w] (0 = not known) with intrinsics [4] at its own size and pose [3, 4]."""
 
     depth: Float[Array, "h w"]
-    weight: Float[Array, "h w"]
     intrinsics: Float[Array, "4"]
     cam_from_local: Float[Array, "3 4"]
 
@@ -54,26 +53,25 @@ class DepthMap(NamedTuple):
 def fuse_depths(
     positions: Float[Array, "n 3"], depth_maps: list[DepthMap], truncation: float
 ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-    """Mean truncated signed distance along the viewing rays, and the weight it stands on (Curless & Levoy 1996).
+    """Mean truncated signed distance along the viewing rays, and how many maps it stands on (Curless & Levoy 1996).
 
     A map says nothing of positions farther than ``truncation`` behind its surface.
     """
     total, count = np.zeros(len(positions), np.float32), np.zeros(len(positions), np.float32)
     positions = positions.astype(np.float32)
-    for depth, weight, k, pose in depth_maps:
+    for depth, k, pose in depth_maps:
         camera = positions @ pose[:, :3].T.astype(np.float32) + pose[:, 3].astype(np.float32)
         z = np.maximum(camera[:, 2], 1e-6)
         column = np.floor(camera[:, 0] / z * k[0] + k[2]).astype(np.int64)
         row = np.floor(camera[:, 1] / z * k[1] + k[3]).astype(np.int64)
         height, width = depth.shape
         inside = (camera[:, 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        pixel = row.clip(0, height - 1), column.clip(0, width - 1)
-        surface = np.where(inside, depth[pixel], 0.0)
+        surface = np.where(inside, depth[row.clip(0, height - 1), column.clip(0, width - 1)], 0.0)
         ahead = surface - camera[:, 2]
-        counts = np.where((surface > 0) & (ahead > -truncation), weight[pixel], 0.0)
-        total += counts * np.minimum(ahead, truncation)
-        count += counts
-    return total / np.maximum(count, 1e-6), count
+        seen = (surface > 0) & (ahead > -truncation)
+        total += np.where(seen, np.minimum(ahead, truncation), 0.0)
+        count += seen
+    return total / np.maximum(count, 1.0), count
 
 
 def thin_out(points: Float[Array, "p 3"], cell: float, limit: int, rng: np.random.Generator) -> Int[Array, "q"]:

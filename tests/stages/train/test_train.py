@@ -69,7 +69,7 @@ def test_training_brings_the_surface_to_the_truth_and_the_picture_to_the_photo(t
     before, dark = surface_error(made, frame), made.held_out_psnr()
     losses = [v["loss"] for v in (made.advance() for _ in range(SMALL.steps)) if v]
     assert len(made.photos.held_out) > 0
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.75 * losses[0]
     assert surface_error(made, frame) < 0.8 * before
     assert made.held_out_psnr() > dark + 2.0
 
