@@ -8,11 +8,13 @@ killed before its work starts again elsewhere. A job goes on from its own checkp
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cluster.executor import Device, Job, Outcome
@@ -149,6 +151,19 @@ def _forward(ray: Any, attempt: _Attempt, report: Reporter, *, last: bool = Fals
         attempt.events = attempt.actor.take_events.remote()
 
 
+def _environment(address: str | None) -> dict[str, str]:
+    """What Ray reads from the environment, partly at import, where not set otherwise."""
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if address is None:
+        # Loopback only, and a secret of this process: Ray itself would leave one in the home folder for all to read.
+        secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        return quiet | secret | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    has_token = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if has_token or (Path.home() / ".ray" / "auth_token").exists():
+        return quiet | {"RAY_AUTH_MODE": "token"}  # ray start asks for it by default; Ray would not send it unasked
+    return quiet
+
+
 def _knock(address: str) -> None:
     """OSError or ValueError where nothing listens at ``host:port``: Ray itself would try for minutes."""
     if address != "auto":
@@ -180,9 +195,8 @@ def _lost(error: Exception, attempts: int) -> QuoinError:
 @contextmanager
 def _cluster(address: str | None) -> Iterator[Any]:
     """Ray, connected; a local cluster is loopback-only, sends no statistics, and ends with the block."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read at import: listen on loopback only
+    for name, value in _environment(address).items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():

@@ -10,6 +10,7 @@ import pytest
 from flows.engine import use_prefect
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
+from tests.flows.conftest import ROOT
 
 
 @pytest.fixture
@@ -66,3 +67,13 @@ def test_demanding_prefect_without_a_server_is_refused(report, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     with pytest.raises(QuoinError, match="No Prefect server answers"):
         use_prefect("prefect", report)
+
+
+def test_deployments_find_the_flow_beside_the_composition():
+    from prefect.flows import load_flow_from_entrypoint
+
+    found = load_flow_from_entrypoint(f"{ROOT / 'flows' / 'reconstruct.py'}:reconstruct_flow")
+    assert found.name == "reconstruct"
+    schema = found.parameters
+    assert schema.required == ["photos", "out"]
+    assert schema.properties["device"]["enum"] == ["auto", "cpu", "cuda"], "a form can be drawn from it"
