@@ -65,9 +65,10 @@ def surface_error(made, frame):
 def test_training_brings_the_surface_to_the_truth_and_the_picture_to_the_photo(tmp_path):
     run = ball_scene.make_run(tmp_path, n_points=60)  # few enough that the seed is far off
     run.commit("priors", "priors-key", StageResult(), 0.0)
-    made, frame = start(run)
+    long = SMALL.model_copy(update={"steps": 250})
+    made, frame = start(run, long)
     before, dark = surface_error(made, frame), made.held_out_psnr()
-    losses = [v["loss"] for v in (made.advance() for _ in range(SMALL.steps)) if v]
+    losses = [v["loss"] for v in (made.advance() for _ in range(long.steps)) if v]
     assert len(made.photos.held_out) > 0
     assert losses[-1] < 0.75 * losses[0]
     assert surface_error(made, frame) < 0.8 * before
