@@ -19,12 +19,12 @@ help:
 install: .venv/installed
 dev: .venv/installed-dev
 
-.venv/installed: pyproject.toml constraints.txt scripts/install.sh
-	@PYTHON="$(PYTHON)" scripts/install.sh run
+.venv/installed: pyproject.toml constraints.txt .ci/install
+	@PYTHON="$(PYTHON)" .ci/install run
 	@touch $@
 
-.venv/installed-dev: pyproject.toml constraints.txt scripts/install.sh
-	@PYTHON="$(PYTHON)" scripts/install.sh dev
+.venv/installed-dev: pyproject.toml constraints.txt .ci/install
+	@PYTHON="$(PYTHON)" .ci/install dev
 	@touch .venv/installed $@
 
 demo: .venv/installed
