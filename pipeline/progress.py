@@ -44,12 +44,12 @@ class Reporter:
         """A span with a length; the yielded function is called with how much is done so far (not the increment)."""
         began = time.monotonic()
         self._send("start", name, total=float(total), unit=unit)
-        last = [0.0]
+        last = [0.0, 0.0]
 
-        def advance(done: float) -> None:
+        def advance(done: float) -> None:  # told every percent, and at least ten times a second
             now = time.monotonic()
-            if now - last[0] >= 0.1 or done >= total:
-                last[0] = now
+            if now - last[0] >= 0.1 or done - last[1] >= total / 100 or done >= total:
+                last[:] = now, done
                 self._send("advance", name, done=float(done), total=float(total), unit=unit)
 
         failed = True
