@@ -153,15 +153,15 @@ def _forward(ray: Any, attempt: _Attempt, report: Reporter, *, last: bool = Fals
 
 def _environment(address: str | None) -> dict[str, str]:
     """What Ray reads from the environment, partly at import, where not set otherwise."""
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
-    if address is None:
-        # Loopback only, and a secret of this process: Ray itself would leave one in the home folder for all to read.
-        secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        return quiet | secret | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    values = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if address is None or address.startswith(("127.0.0.1:", "localhost:")):
+        values["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on loopback, and nowhere else
+    if address is None:  # a secret of this process: Ray itself would leave one in the home folder for all to read
+        return values | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     has_token = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
     if has_token or (Path.home() / ".ray" / "auth_token").exists():
-        return quiet | {"RAY_AUTH_MODE": "token"}  # ray start asks for it by default; Ray would not send it unasked
-    return quiet
+        values["RAY_AUTH_MODE"] = "token"  # ray start asks for it by default; Ray would not send it unasked
+    return values
 
 
 def _knock(address: str) -> None:
