@@ -19,7 +19,7 @@ from stages.priors.config import PriorsConfig, PriorsResult
 from stages.priors.stereo import View, depth_map, propagated, ray_grid
 
 COARSEST_EDGE_PX = 256
-ROUNDS = 1  # of trying what the neighbours believe
+ROUNDS = 2  # of trying what the neighbours believe
 NEIGHBOURS = 10  # photos whose depths are compared with a photo's own
 RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
 
@@ -121,6 +121,7 @@ class _Photos:
         step = 2 ** self.finest[index]
         mask = scene.read_mask(self.run, index)[::step, ::step][: mine.shape[0], : mine.shape[1]]
         good = (count >= min(self.config.min_agreeing, len(known))) & (cost < self.config.max_cost)
+        good |= (count >= 1) & (cost < 0.5 * self.config.max_cost)  # what matches well needs one witness
         good &= torch.from_numpy(mask > 127).to(self.device)
         scene.write_depth(self.run, index, torch.where(good, mean, 0.0).cpu().numpy(), self.finest[index])
         return float(good.float().mean()), float(count[good].float().median()) if bool(good.any()) else 0.0
