@@ -65,7 +65,8 @@ def march_tile(
 def to_mesh(patch: Patch, edge_keys: EdgeKeys, lattice: Lattice) -> Mesh:
     """The patch in the world."""
     at = positions_voxels(patch, edge_keys)
-    return Mesh(np.array(lattice.origin_world) + lattice.voxel_size_m * at, patch.faces)
+    index = np.int32 if len(at) < 2**31 else np.int64
+    return Mesh(np.array(lattice.origin_world) + lattice.voxel_size_m * at, patch.faces.astype(index))
 
 
 def torn_edges(patch: Patch, edge_keys: EdgeKeys, bricks: Int[Array, "m 3"], size: int) -> int:

@@ -9,21 +9,24 @@ from typing import Any
 GIB = 1 << 30
 
 # Training one block, bytes.
-PROCESS_BYTES = 1_100 << 20  # interpreter, torch, open3d, compiled step and its activations
-NETWORK_BYTES = 400 << 20  # hash tables with Adam's two moments, cached SDF volume, evidence
+PROCESS_BYTES = 900 << 20  # interpreter, torch, compiled step and its activations
+NETWORK_BYTES = 300 << 20  # hash tables with Adam's two moments, cached SDF volume, evidence
 PIXEL_BYTES = 11  # colours, gray pyramid and mask of a photo, and the copy made while they are put together
 BRICK_COPIES = 2  # SDF bricks in a list, then in one array
 
-# Speeds on two CPU cores of 2020s server class.
-TRAIN_SECONDS = 420.0  # of training one block at the default preset
-BRICKS_PER_S = 60.0  # of fusing: read, blend, extract
-FUSE_SECONDS_PER_PHOTO_MFACE = 0.35  # of looking at a mesh twice
+# Times on two CPU cores of 2020s server class.
+PRIORS_SECONDS_PER_PHOTO = 5.5  # dense stereo
+TRAIN_SECONDS = 850.0  # of training one block at the default preset: 4 million rays
+BRICKS_PER_S = 150.0  # of fusing: read, blend, extract
+LOOK_SECONDS = 0.06  # of one photo looking at a million faces
+CLEAN_SECONDS = 3.0  # of cleaning and writing a million faces
 REPORT_SECONDS = 20.0
 
 # Surface bricks hold about so many faces for each voxel of a brick's face.
-FACES_PER_BRICK = 2.4
+FACES_PER_BRICK = 3.0
 MESH_BYTES_PER_FACE = 27  # in mesh.ply: half a vertex and a face
 CAST_BYTES_PER_FACE = 420  # working arrays and ray-casting scene while fusing
+STEREO_BYTES_PER_PHOTO = 1 << 20  # on disk
 
 
 def machine_memory_bytes() -> int:
@@ -77,8 +80,15 @@ def plan_rows(
     n_blocks = len(block_memory)
     rounds = -(-n_blocks // max(workers, 1))
     sdf = n_bricks * brick_bytes(brick_size) * (1 if n_blocks == 1 else 1.4)
-    looks = 2 * n_photos * faces / 1e6
+    looking = LOOK_SECONDS * n_photos * faces / 1e6
     return [
+        {
+            "stage": "priors",
+            "memory_bytes": PROCESS_BYTES,
+            "disk_bytes": n_photos * STEREO_BYTES_PER_PHOTO,
+            "seconds": PRIORS_SECONDS_PER_PHOTO * n_photos,
+            "note": f"dense stereo of {n_photos} photos",
+        },
         {
             "stage": "train",
             "memory_bytes": sum(sorted(block_memory)[-workers:]),
@@ -91,7 +101,7 @@ def plan_rows(
             "stage": "fuse",
             "memory_bytes": PROCESS_BYTES // 2 + faces * CAST_BYTES_PER_FACE,
             "disk_bytes": faces * (MESH_BYTES_PER_FACE + 18) + (12 << 20),
-            "seconds": n_bricks / BRICKS_PER_S + FUSE_SECONDS_PER_PHOTO_MFACE * looks,
+            "seconds": n_bricks / BRICKS_PER_S + looking + CLEAN_SECONDS * faces / 1e6,
             "note": f"about {n_bricks:,} bricks, {faces / 1e6:,.1f} M faces",
         },
         {

@@ -163,7 +163,7 @@ def test_the_plan_adds_up() -> None:
         workers=2,
     )
     by_stage = {row["stage"]: row for row in rows}
-    assert list(by_stage) == ["train", "fuse", "report"]
+    assert list(by_stage) == ["priors", "train", "fuse", "report"]
     assert by_stage["train"]["memory_bytes"] == 5 << 30  # the two largest at once
     assert by_stage["train"]["seconds"] == 200.0  # three blocks, two at a time
     assert by_stage["train"]["disk_bytes"] > 500 * plan.brick_bytes(32)
