@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -203,6 +205,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield ray
         return
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
@@ -213,6 +216,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
         do = "see quoin doctor, or use --executor inline"
         raise QuoinError(f"Ray cannot be reached or started: {_reason(error)}", where=address, do=do) from error
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own there, which knows nothing of ours
         yield ray
     finally:
         ray.shutdown()

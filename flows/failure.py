@@ -26,6 +26,8 @@ CRASHED, REFUSED, PARTIAL, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where the work is, so that it ends as Ctrl-C does."""
 
+    received = False  # some libraries pass it on as a bare KeyboardInterrupt
+
 
 @contextmanager
 def sentences(run_path: Path | None = None) -> Iterator[None]:
@@ -35,10 +37,10 @@ def sentences(run_path: Path | None = None) -> Iterator[None]:
     except QuoinError as error:
         say(str(error))
         raise SystemExit(PARTIAL if isinstance(error, PartialResult) else REFUSED) from None
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         go_on = f"; go on with: quoin resume {run_path}" if run_path else ""
         print(f"stopped{go_on}", file=sys.stderr)
-        raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
+        raise SystemExit(TERMINATED if Terminated.received else INTERRUPTED) from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             from pipeline.run import disk_error
@@ -72,6 +74,7 @@ def save_traceback(error: BaseException, run_path: Path | None) -> Path:
 
 
 def raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    Terminated.received = True
     raise Terminated
 
 

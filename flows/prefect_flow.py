@@ -56,6 +56,7 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
         reconstruct_here(str(run.photos), str(run.path))
         return
     except TerminationSignal:  # Prefect has its own SIGTERM handler while a flow runs
+        Terminated.received = True
         raise Terminated from None
     except Exception as error:
         if errors:

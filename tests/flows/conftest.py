@@ -40,7 +40,7 @@ class Quoin:
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A quoin that has ended."""
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=250)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def start_and_wait_in(self, stage: str, *arguments: str) -> subprocess.Popen[str]:

@@ -130,3 +130,15 @@ def test_blocks_on_ray_workers(quoin, reconstruct):
     assert quoin.began() == ALL
     names = [json.loads(line)["name"] for line in done.stdout.splitlines()]
     assert names.count("train/b0") >= 3, "events come home from the workers"
+
+
+@pytest.mark.slow
+def test_sigterm_stops_ray_workers_too(quoin):
+    process = quoin.start_and_wait_in("train/b1", *ARGUMENTS, "--executor", "ray")
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "quoin resume" in err
+    quoin.began()
+    assert quoin("resume", "run").returncode == 0
+    assert quoin.began() == ["train/b1", "train/b0", "fuse", "report"]
