@@ -17,7 +17,7 @@ class FuseConfig(StageConfig):
     # faces in one ray-casting scene; a larger mesh is cast in parts, 10000..100000000
     cast_faces: int = Field(8_000_000, ge=10_000, le=100_000_000)
     # photos that must see a surface and agree on its colour, 0..50; at most a sixth of all photos are asked for
-    min_support: float = Field(1.5, ge=0, le=50)
+    min_support: float = Field(1.25, ge=0, le=50)
     # a photo sees a face only where the cosine between its normal and the view is above this, 0..1
     min_cosine: float = Field(0.12, ge=0, lt=1)
     # holes that the lack of support would cut are left closed below this share of the surface's diagonal, 0..1

@@ -26,7 +26,7 @@ from stages.fuse.config import FuseConfig, FuseResult
 from stages.fuse.extract import EdgeKeys, Patch, weld
 from stages.fuse.files import write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
-from stages.fuse.visibility import Seen, cast_scenes, depth_map, make_view, seen
+from stages.fuse.visibility import Seen, depth_maps, make_view, seen
 
 Array = np.ndarray
 Result = TypeVar("Result")
@@ -158,15 +158,18 @@ def look(
     normals = vertex_normals(mesh)
     middle = mesh.vertices_world.mean(axis=0)
     local = (mesh.vertices_world - middle).astype(np.float32)
-    scenes = cast_scenes(local, mesh.faces, config.cast_faces)
+    edge_px = config.depth_edge_px
+    views = [
+        make_view(pose, intrinsics, size, edge_px, middle)
+        for pose, intrinsics, size in zip(posed.cam_from_world, posed.intrinsics, posed.sizes, strict=True)
+    ]
+    depth_of = depth_maps(local, mesh.faces, views, config.cast_faces)
 
     def one(i: int) -> tuple[Seen, Array, Array]:
-        edge_px = config.depth_edge_px
-        view = make_view(posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], edge_px, middle)
         mask = scene.read_mask(run, i)
         found = seen(
-            view,
-            depth_map(scenes, view),
+            views[i],
+            depth_of(i),
             None if (mask > 127).all() else mask,
             local,
             normals,
@@ -179,14 +182,14 @@ def look(
         rgb = bilinear(scene.read_photo(run, i, level), found.place)
         return found, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
 
-    views = np.zeros(len(local), np.int32)
+    count = np.zeros(len(local), np.int32)
     samples = Samples.empty(len(local), config.color_samples)
     with report.task("fuse/look", len(posed), "photos") as advance:
         for i, (found, rgb, weight) in enumerate(in_order(one, range(len(posed)))):
-            views[found.vertex] += 1
+            count[found.vertex] += 1
             samples.add(i, found.vertex, rgb, weight)
             advance(i + 1)
-    return views, samples
+    return count, samples
 
 
 @dataclass(frozen=True)

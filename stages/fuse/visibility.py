@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,26 +46,43 @@ def make_view(
     return View(moved, intrinsics * np.concatenate([ratio, ratio]), *small)
 
 
-def cast_scenes(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], max_faces: int) -> list[Any]:
-    """Open3D ray-casting scenes (Embree) of a mesh in its local frame, each of at most ``max_faces`` faces."""
-    import open3d as o3d
+def depth_maps(
+    vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], views: list[View], max_faces: int
+) -> Callable[[int], Float[Array, "h w"]]:
+    """The depth map of view i on request, of a mesh in the views' local frame: see ``depth_map``.
 
-    scenes = []
+    A mesh of more than ``max_faces`` is cast in parts, one ray-casting scene in memory at a time; then all depth maps
+    are made at once and kept.
+    """
+    if len(faces) <= max_faces:
+        whole = cast_scene(vertices, faces)
+        return lambda i: depth_map(whole, views[i])
+    depths = [np.full((view.height, view.width), np.inf, np.float32) for view in views]
     for start in range(0, len(faces), max_faces):
         used, corners = np.unique(faces[start : start + max_faces], return_inverse=True)
-        scene = o3d.t.geometry.RaycastingScene()
-        scene.add_triangles(
-            o3d.core.Tensor(np.ascontiguousarray(vertices[used], np.float32)),
-            o3d.core.Tensor(np.ascontiguousarray(corners.reshape(-1, 3), np.uint32)),
-        )
-        scenes.append(scene)
-    return scenes
+        part = cast_scene(vertices[used], corners.reshape(-1, 3))
+        for view, depth in zip(views, depths, strict=True):
+            new = depth_map(part, view)
+            np.copyto(depth, new, where=np.abs(new) < np.abs(depth))
+    return depths.__getitem__
 
 
-def depth_map(scenes: list[Any], view: View) -> Float[Array, "h w"]:
+def cast_scene(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Any:
+    """An Open3D ray-casting scene (Embree) of a mesh in its local frame."""
+    import open3d as o3d
+
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(
+        o3d.core.Tensor(np.ascontiguousarray(vertices, np.float32)),
+        o3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
+    )
+    return scene
+
+
+def depth_map(scene: Any, view: View) -> Float[Array, "h w"]:
     """Depth along the camera's axis of the nearest surface at every pixel centre; inf where there is none.
 
-    0 where that surface is met from behind: who looks out of a solid sees nothing.
+    Negative where that surface is met from behind: who looks out of a solid sees nothing.
     """
     import open3d as o3d
 
@@ -74,16 +92,10 @@ def depth_map(scenes: list[Any], view: View) -> Float[Array, "h w"]:
     rays[:, :, :3] = view.center
     rotation = view.cam_from_local[:, :3]  # directions have z = 1 in the camera: hit distances are depths
     rays[:, :, 3:] = xs[None, :, None] * rotation[0] + ys[:, None, None] * rotation[1] + rotation[2]
-    depth = np.full((view.height, view.width), np.inf, np.float32)
-    behind = np.zeros(depth.shape, bool)
-    for scene in scenes:
-        cast = scene.cast_rays(o3d.core.Tensor(rays))
-        hit, normal = cast["t_hit"].numpy(), cast["primitive_normals"].numpy()
-        nearer = hit < depth
-        depth[nearer] = hit[nearer]
-        behind[nearer] = np.einsum("ij,ij->i", normal[nearer], rays[nearer][:, 3:]) > 0
-    depth[behind] = 0
-    return depth
+    cast = scene.cast_rays(o3d.core.Tensor(rays))
+    depth, normal = cast["t_hit"].numpy(), cast["primitive_normals"].numpy()
+    behind = np.isfinite(depth) & (np.einsum("hwi,hwi->hw", normal, rays[:, :, 3:]) > 0)
+    return np.where(behind, -depth, depth)
 
 
 @dataclass(frozen=True)

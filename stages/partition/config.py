@@ -21,7 +21,7 @@ class PartitionConfig(StageConfig):
     # bricks around a block's core that it trains too and that blend with the neighbours, 0..8
     halo_bricks: int = Field(1, ge=0, le=8)
     # space around the points that belongs to the region, share of its longest side, 0..1
-    margin: float = Field(0.04, ge=0, le=1)
+    margin: float = Field(0.08, ge=0, le=1)
     # points count for the region when they are seen from so many photos, 2..20
     min_track: int = Field(3, ge=2, le=20)
     # and under at least this angle between two of them, degrees, 0..60

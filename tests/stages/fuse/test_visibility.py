@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from pipeline.cameras import look_at
-from stages.fuse.visibility import cast_scenes, depth_map, make_view, seen
+from stages.fuse.visibility import cast_scene, depth_map, depth_maps, make_view, seen
 
 SIZE = np.array([96, 72])
 INTRINSICS = np.array([80.0, 80.0, 48.0, 36.0])
@@ -28,7 +28,7 @@ def ball(subdivisions: int = 4) -> tuple[np.ndarray, np.ndarray]:
 def test_depth_of_a_ball_is_that_of_the_formula(max_faces: int, edge_px: int) -> None:
     vertices, faces = ball(5)
     view = view_from([4.0, 0.0, 0.0], edge_px)
-    depth = depth_map(cast_scenes(vertices, faces, max_faces), view)
+    depth = depth_maps(vertices, faces, [view], max_faces)(0)
     assert depth.shape == (view.height, view.width) == (72 * edge_px // 96, edge_px)
     xs = (np.arange(view.width) + 0.5 - view.intrinsics[2]) / view.intrinsics[0]
     ys = (np.arange(view.height) + 0.5 - view.intrinsics[3]) / view.intrinsics[1]
@@ -46,7 +46,7 @@ def test_a_ball_shows_its_front_only() -> None:
     view = view_from([4.0, 0.0, 0.0])
     found = seen(
         view,
-        depth_map(cast_scenes(vertices, faces, 10**6), view),
+        depth_map(cast_scene(vertices, faces), view),
         None,
         vertices,
         vertices,
@@ -65,15 +65,15 @@ def test_a_wall_hides_what_is_behind_it_and_a_mask_what_it_covers() -> None:
     ys, zs = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-0.8, 0.8, 21))
     back = np.stack([np.zeros(ys.size), ys.ravel(), zs.ravel()], axis=1).astype(np.float32)
     wall = np.array([[1, 0, -2], [1, 3, -2], [1, 3, 2], [1, 0, 2]], np.float32)  # hides y > 0
-    scenes = cast_scenes(wall, np.array([[0, 1, 2], [0, 2, 3]]), 10)
+    wall_scene = cast_scene(wall, np.array([[0, 1, 2], [0, 2, 3]]))
     view = view_from([4.0, 0.0, 0.0])
     normals = np.tile(np.array([[1, 0, 0]], np.float32), (len(back), 1))
-    found = seen(view, depth_map(scenes, view), None, back, normals, tolerance=0.05, min_cosine=0.1)
+    found = seen(view, depth_map(wall_scene, view), None, back, normals, tolerance=0.05, min_cosine=0.1)
     assert (back[found.vertex, 1] < 0.1).all()
     assert set(found.vertex) >= set(np.flatnonzero(back[:, 1] < -0.1))
     mask = np.zeros((36, 48), np.uint8)
     mask[:18] = 255  # the upper half of the photo
-    upper = seen(view, depth_map(scenes, view), mask, back, normals, tolerance=0.05, min_cosine=0.1)
+    upper = seen(view, depth_map(wall_scene, view), mask, back, normals, tolerance=0.05, min_cosine=0.1)
     assert set(upper.vertex) == {v for v in found.vertex if back[v, 2] > 0}
 
 
@@ -90,7 +90,17 @@ def test_nothing_is_seen_behind_the_camera_or_beside_the_picture() -> None:
 def test_a_view_far_from_the_origin_is_moved_without_loss() -> None:
     vertices, faces = ball(3)
     here, there = view_from([4.0, 1.0, 0.5]), view_from([4.0, 1.0, 0.5], middle=(4e5, 5e6, 100.0))
-    scenes = cast_scenes(vertices, faces, 10**6)
-    a, b = depth_map(scenes, here), depth_map(scenes, there)
+    both = cast_scene(vertices, faces)
+    a, b = depth_map(both, here), depth_map(both, there)
     np.testing.assert_array_equal(np.isinf(a), np.isinf(b))
     np.testing.assert_allclose(a[np.isfinite(a)], b[np.isfinite(a)], atol=1e-4)
+
+
+def test_a_surface_met_from_behind_shows_nothing() -> None:
+    vertices, faces = ball()
+    view = view_from([0.5, 0.0, 0.0])  # inside the ball
+    for max_faces in (10**6, 500):
+        depth = depth_maps(vertices, faces, [view], max_faces)(0)
+        assert (depth < 0).all()
+        found = seen(view, depth, None, vertices, -vertices, tolerance=0.05, min_cosine=0.1)
+        assert len(found.vertex) == 0
