@@ -28,7 +28,7 @@ def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeRes
         advance(1)
         if os.environ.get("FAKE_WAIT") == name:
             (run.path / "waiting").touch()
-            time.sleep(float(os.environ.get("FAKE_SECONDS", "60")))
+            time.sleep(float(os.environ.get("FAKE_SECONDS", "240")))
         if os.environ.get("FAKE_FAIL") == name:
             raise QuoinError("Nothing fits", where=name, do="take more photos")
         if os.environ.get("FAKE_FULL") == name:
