@@ -8,6 +8,7 @@ killed before its work starts again elsewhere. A job goes on from its own checkp
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -94,6 +95,8 @@ class RayExecutor:
                         _forward(ray, attempt, report, last=True)
                         outcome = Outcome(attempt.job, error=_home(error))
                     except failure.RayError as error:
+                        if "creation task" in str(error):  # no job can run there, however often it is tried
+                            raise _cannot_start(error) from None
                         if attempt.number <= self.retries:
                             why = f"its worker was lost, starting again: {_reason(error)}"
                             report.log(attempt.job.name, why, level="warning")
@@ -183,6 +186,13 @@ def _home(error: Any) -> Exception:
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def _cannot_start(error: Exception) -> QuoinError:
+    last = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines()[-1]
+    return QuoinError(
+        f"No Ray worker can start: {last}", do="install this version of quoin on every machine of the cluster"
+    )
 
 
 def _lost(error: Exception, attempts: int) -> QuoinError:
