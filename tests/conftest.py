@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 # Set before any library reads it; quoin is imported by the tests only, after jaxtyping's import hook is in place.
@@ -20,6 +21,10 @@ os.environ.update(
     }
 )
 os.environ.pop("PREFECT_API_URL", None)  # never a developer's own server
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
