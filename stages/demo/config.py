@@ -10,7 +10,7 @@ from pipeline.config import StageConfig, StageResult
 class DemoConfig(StageConfig):
     """Size of the generated photo collection."""
 
-    n_photos: int = Field(40, ge=3, le=200)  # photos taken on the walk around the landmark
+    n_photos: int = Field(40, ge=3, le=200)  # taken on the walk around the landmark; below 30 SIFT may not tie them
     width: int = Field(800, ge=32, le=4000)  # pixels
     height: int = Field(600, ge=32, le=4000)  # pixels
 
