@@ -190,9 +190,8 @@ def _reason(error: Exception) -> str:
 
 def _cannot_start(error: Exception) -> QuoinError:
     last = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines()[-1]
-    return QuoinError(
-        f"No Ray worker can start: {last}", do="install this version of quoin on every machine of the cluster"
-    )
+    do = "install this version of quoin on every machine of the cluster"
+    return QuoinError(f"No Ray worker can start: {last}", do=do)
 
 
 def _lost(error: Exception, attempts: int) -> QuoinError:

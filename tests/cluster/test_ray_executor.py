@@ -14,6 +14,7 @@ from pipeline.progress import Reporter
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # six processes one after the other, on a machine that may have better to do
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
@@ -44,7 +45,9 @@ def make_jobs(folder):
     def refuses(report, device):
         raise QuoinError("Too dark", where="b3", do="take other photos")
 
-    return [Job(work.__name__, work, memory_bytes=10**15) for work in (well, dies_once, dies_always, refuses)]
+    too_much = 10**15  # more than any node has: must not wait for ever
+    needs = {well: too_much, dies_once: 10**8, dies_always: 10**8, refuses: 0}
+    return [Job(work.__name__, work, memory_bytes) for work, memory_bytes in needs.items()]
 
 
 def test_one_session_with_all_that_can_happen(tmp_path):
@@ -66,6 +69,13 @@ def test_one_session_with_all_that_can_happen(tmp_path):
     assert isinstance(refusal, QuoinError)
     assert refusal.do == "take other photos"
     assert any("Traceback" in note or "Too dark" in note for note in refusal.__notes__), "the remote traceback is kept"
+
+
+def test_a_worker_that_cannot_start_is_told_by_its_last_line():
+    from cluster.ray_executor import _cannot_start
+
+    error = RuntimeError("in its creation task\n\x1b[36mray::Worker\x1b[39m\nModuleNotFoundError: No module y\n")
+    assert str(_cannot_start(error)).startswith("No Ray worker can start: ModuleNotFoundError: No module y.")
 
 
 def test_an_unknown_cluster_is_a_sentence():

@@ -16,7 +16,7 @@ import pytest
 from flows.ui import answers
 from tests.flows.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STAGES = ["ingest", "pose", "partition", "priors", "train", "fuse", "report"]
 
