@@ -34,7 +34,9 @@ test: .venv/installed-dev
 	$(TEST_ENV) $(BIN)/python -m pytest -q
 
 test-all: .venv/installed-dev
-	$(TEST_ENV) $(BIN)/python -m pytest -q -m ""
+	$(TEST_ENV) $(BIN)/python -m pytest -q -m "not compiled"
+	$(TEST_ENV) TORCHDYNAMO_DISABLE=0 $(BIN)/python -m pytest -q -o filterwarnings=default \
+		-o addopts="--import-mode=importlib -p no:dash" -m compiled
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

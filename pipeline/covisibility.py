@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from pipeline.cameras import centers_world, project
+
 Array = np.ndarray
+BEST_ANGLE_DEG, ANGLE_FALL_DEG = 15.0, 12.0
 
 
 def seen_matrix(
@@ -18,36 +21,41 @@ def seen_matrix(
 
 
 def source_photos(
-    centres: Float[Array, "k 3"],
+    cam_from_world: Float[Array, "k 3 4"],
+    intrinsics: Float[Array, "k 4"],
+    sizes: Int[Array, "k 2"],
     seen: Bool[Array, "k p"],
-    points: Float[Array, "p 3"],
+    points_world: Float[Array, "p 3"],
     n_sources: int,
-    max_angle_deg: float = 50.0,
-    best_angle_deg: float = 15.0,
+    max_points: int = 1000,
 ) -> Int[Array, "k n_sources"]:
-    """For each photo the photos to compare it with: many shared points under a useful angle; -1 where fewer.
+    """For each photo the photos to compare it with: those that show many of its points under a useful angle; else -1.
 
-    A shared point counts fully from ``best_angle_deg`` on, less where the baseline is too short to say anything, and
-    not at all where the angle is too wide to match (the criterion of COLMAP's and OpenMVS's view selection).
+    A point counts fully under BEST_ANGLE_DEG, less where the baseline is too short to say anything or too wide to match
+    (the criterion of MVSNet's and OpenMVS's view selection); a quarter of that where it is in the picture but was not
+    matched there, for a surface may be compared from farther aside than SIFT still recognises it.
     """
-    n = len(centres)
-    score = np.zeros((n, n))
-    points = points.astype(np.float32)
-    for a in range(n):
+    out = np.full((len(cam_from_world), n_sources), -1)
+    centres = centers_world(cam_from_world)
+    for a in range(len(cam_from_world)):
         mine = np.flatnonzero(seen[a])
-        rays = _unit(points[mine] - centres[a])
-        for b in range(a + 1, n):
-            both = seen[b, mine]
-            if both.sum() < 5:
-                continue
-            cosine = (rays[both] * _unit(points[mine[both]] - centres[b])).sum(axis=1)
+        mine = mine[:: max(1, len(mine) // max_points)]
+        points = points_world[mine]
+        counts = np.where(seen[:, mine], 1.0, 0.25)
+        score = np.zeros(len(centres))
+        from_a = _unit(points - centres[a])
+        for b in range(len(centres)):
+            pixels, depth = project(cam_from_world[b], intrinsics[b], points)
+            inside = (depth > 0) & np.all((pixels >= 0) & (pixels < sizes[b]), axis=1)
+            cosine = (from_a * _unit(points - centres[b])).sum(axis=1)
             angle = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
-            useful = np.minimum(1.0, angle / best_angle_deg) ** 2 * (angle < max_angle_deg)
-            score[a, b] = score[b, a] = useful.sum()
-    order = np.argsort(-score, axis=1)[:, :n_sources]
-    chosen = np.where(np.take_along_axis(score, order, axis=1) > 1.0, order, -1)
-    out = np.full((n, n_sources), -1)
-    out[:, : chosen.shape[1]] = chosen
+            over = np.maximum(angle - BEST_ANGLE_DEG, 0.0) / ANGLE_FALL_DEG
+            useful = np.minimum(1.0, angle / BEST_ANGLE_DEG) ** 2 * np.exp(-0.5 * over**2)
+            score[b] = (useful * inside * counts[b]).sum()
+        score[a] = 0.0
+        order = np.argsort(-score)[:n_sources]
+        chosen = order[score[order] > 1.0]
+        out[a, : len(chosen)] = chosen
     return out
 
 

@@ -294,14 +294,27 @@ def block_folder(run: Run, block_id: str) -> Path:
 # -- depth maps (scene.zarr/priors, by priors) -----------------------------------------------------------------------
 
 
-def write_depth(run: Run, index: int, depth: Float[Array, "h w"], level: int, kind: str = "depth") -> None:
+def write_depth(run: Run, index: int, depth: Float[Array, "h w"], level: int) -> None:
     """Depth map of posed photo ``index`` at pyramid ``level``, in world units along the camera's z; 0 = not known."""
-    store.write(run.scene, f"priors/{index:06d}/{kind}", depth.astype(np.float32), attrs={"level": level})
+    store.write(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs={"level": level})
 
 
-def read_depth(run: Run, index: int, kind: str = "depth") -> tuple[Float[Array, "h w"], int] | None:
+def write_planes(run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int) -> None:
+    """Stereo's work in progress on posed photo ``index``: planes (w, a, b; ``stages.priors.planes``) of some kind."""
+    store.write(run.scene, f"priors/{index:06d}/{kind}", planes.astype(np.float32), attrs={"level": level})
+
+
+def read_planes(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h w"], int] | None:
+    """Planes of a photo and their pyramid level, or None where it has none yet."""
+    return _read_level(run, f"priors/{index:06d}/{kind}")
+
+
+def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     """A photo's depth map and its pyramid level, or None where it has none."""
-    name = f"priors/{index:06d}/{kind}"
+    return _read_level(run, f"priors/{index:06d}/depth")
+
+
+def _read_level(run: Run, name: str) -> tuple[Array, int] | None:
     if name not in run.scene:
         return None
     array = store.get(run.scene, name)

@@ -11,11 +11,9 @@ class PriorsConfig(StageConfig):
     """Dense stereo: how finely photos are compared, and which depths are believed."""
 
     # long edge of the finest depth maps, pixels, 64..4000; 0 leaves stereo out
-    stereo_edge_px: int = Field(400, ge=0, le=4000)
+    stereo_edge_px: int = Field(800, ge=0, le=4000)
     # photos each photo is compared with, 2..12
-    sources: int = Field(4, ge=2, le=12)
-    # NCC window at every level, odd pixels, 3..15
-    window_px: int = Field(7, ge=3, le=15)
+    sources: int = Field(8, ge=2, le=12)
     # depths whose 1 − NCC is above this are not believed, 0..1
     max_cost: float = Field(0.6, gt=0, le=1)
     # other photos whose depth must agree, 1..8

@@ -5,30 +5,44 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from pipeline import scene, store
-from pipeline.cameras import centers_world, project
+from pipeline.cameras import project
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.priors.agree import agreement
+from stages.priors.carry import carried
 from stages.priors.config import PriorsConfig, PriorsResult
-from stages.priors.stereo import View, depth_map, propagated, ray_grid
+from stages.priors.planes import Planes, finer
+from stages.priors.search import REACHES, Search
+from stages.priors.view import View
 
-COARSEST_EDGE_PX = 256
-ROUNDS = 2  # of trying what the neighbours believe
-NEIGHBOURS = 10  # photos whose depths are compared with a photo's own
+COARSEST_EDGE_PX = 128
+NEIGHBOURS = 10  # photos whose planes are compared with a photo's own
 RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
 
 
-@stage("priors", needs=("pose",), version=1, result=PriorsResult)
+class Pass(NamedTuple):
+    """One visit of all photos: how many levels above the finest, and rounds of trying."""
+
+    coarser: int
+    rounds: int
+    shake: float  # pixels in the sources by which depths are changed at random, in the first round
+
+
+PASSES = (Pass(3, 6, 2.0), Pass(2, 3, 1.0), Pass(1, 2, 1.0), Pass(0, 1, 0.5))
+
+
+@stage("priors", needs=("pose",), version=2, result=PriorsResult)
 def run(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
     """Depth maps into the store; nothing where ``stereo_edge_px`` is 0.
 
-    Each photo searches for itself; then, in rounds, each also tries what its neighbours have come to believe.
+    From coarse to fine; before each pass, every photo learns what its neighbours have come to believe.
     """
     store.delete(run.scene, "priors")
     if config.stereo_edge_px == 0:
@@ -46,14 +60,12 @@ def run(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
 
     shares: list[tuple[float, float]] = []
     with torch.no_grad():
-        each("search", photos.search)
-        for _ in range(ROUNDS):
-            each("agreement", photos.believe)
-            each("propagation", photos.propagate)
-        each("agreement", lambda index: shares.append(photos.believe(index)))
+        for number, step in enumerate(PASSES):
+            shares.clear()
+            each(f"search {number + 1}", functools.partial(photos.search, step=step))
+            each("agreement", lambda index: shares.append(photos.believe(index)))
     for index in photos.todo:
-        for kind in ("raw", "cost"):
-            store.delete(run.scene, f"priors/{index:06d}/{kind}")
+        photos.finish(index)
     return PriorsResult(
         n_depth_maps=len(shares),
         believed_share=float(np.mean([s for s, _ in shares])) if shares else 0.0,
@@ -64,15 +76,18 @@ def run(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
 
 
 class _Photos:
-    """The posed photos as stereo views, a few in memory at a time; their depth maps go through the store."""
+    """The posed photos as stereo views, a few in memory at a time; their planes go through the store."""
 
     def __init__(self, run: Run, config: PriorsConfig, device: str) -> None:
         self.run, self.config, self.device = run, config, device
         self.posed = posed = scene.read_posed(run)
         self.seen = seen_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
-        chosen = source_photos(centers_world(posed.cam_from_world), self.seen, posed.points_world, NEIGHBOURS)
+        chosen = source_photos(
+            posed.cam_from_world, posed.intrinsics, posed.sizes, self.seen, posed.points_world, NEIGHBOURS
+        )
         self.neighbours = [row[row >= 0].tolist() for row in chosen]
         self.finest = [_level(size, config.stereo_edge_px) for size in posed.sizes]
+        self.coarsest = [_level(size, min(COARSEST_EDGE_PX, config.stereo_edge_px)) for size in posed.sizes]
         self.range = [self._inverse_range(i) for i in range(len(posed))]
         self.todo = [i for i in range(len(posed)) if len(self.neighbours[i]) >= 2 and self.range[i] is not None]
         self.gray = functools.lru_cache(maxsize=64)(self._gray)
@@ -83,74 +98,78 @@ class _Photos:
         pose = torch.tensor(self.posed.cam_from_world[index], dtype=torch.float32, device=self.device)
         return View(self.gray(index, level), k, pose)
 
-    def sources(self, index: int, coarser: int = 0) -> list[View]:
-        """The photos to compare with, ``coarser`` levels above their finest."""
+    def search(self, index: int, step: Pass) -> None:
+        """Improve a photo's planes, at the level this pass works at."""
+        before = self._planes(index)
+        level = min(self.finest[index] + step.coarser, self.coarsest[index])
         chosen = self.neighbours[index][: self.config.sources]
-        return [self.view(s, min(self.finest[s] + coarser, scene.PYRAMID_LEVELS - 1)) for s in chosen]
-
-    def search(self, index: int) -> None:
-        """A photo's own depth map, over all depths its points allow."""
-        levels = [
-            (self.view(index, self.finest[index] + coarser), self.sources(index, coarser))
-            for coarser in range(_level(self.posed.sizes[index], COARSEST_EDGE_PX) - self.finest[index], -1, -1)
-        ]
-        depth, cost = depth_map(levels, self._range(index), self.up, self.config.window_px)
-        self._write(index, depth, cost)
-
-    def propagate(self, index: int) -> None:
-        """The depth map again, with what the neighbours believe as another start."""
-        points = [self._points(s) for s in (index, *self.neighbours[index])]
-        reference, depth, cost = (
-            self.view(index, self.finest[index]),
-            self._read(index, "raw"),
-            self._read(index, "cost"),
-        )
-        depth, cost = propagated(
-            reference, self.sources(index), torch.cat(points), depth, cost, self._range(index), self.config.window_px
-        )
-        self._write(index, depth, cost)
+        sources = [self.view(s, min(self.finest[s] + step.coarser, self.coarsest[s])) for s in chosen]
+        inverse_range = self.range[index]
+        assert inverse_range is not None  # photos without a range are not in todo
+        generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + index)
+        search = Search(self.view(index, level), sources, self.config.sources, inverse_range, generator)
+        if before is None:
+            search.sweep(self.up)
+        else:
+            planes, _, at = before
+            for _ in range(at - level):
+                planes = finer(planes, search.view.gray.shape)
+            search.start(planes)
+            search.attempt(carried(search.view, [self._believed(s) for s in self.neighbours[index] if s in self.todo]))
+        for number in range(step.rounds):
+            search.spread(REACHES[number % len(REACHES)])
+            search.flatten()
+            search.shake(step.shake * 0.5**number)
+        stacked = torch.stack([*search.planes, search.cost]).cpu().numpy()
+        scene.write_planes(self.run, index, "planes", stacked, level)
 
     def believe(self, index: int) -> tuple[float, float]:
         """Keep the depths that neighbours confirm; share of pixels kept and median number of confirmations."""
-        mine, cost = self._read(index, "raw"), self._read(index, "cost")
+        planes, cost, level = self._required(index)
         known = [s for s in self.neighbours[index] if s in self.todo]
-        views = [self.view(s, self.finest[s]) for s in known]
-        count, mean = agreement(
-            self.view(index, self.finest[index]), mine, views, [self._read(s, "raw") for s in known]
-        )
-        step = 2 ** self.finest[index]
-        mask = scene.read_mask(self.run, index)[::step, ::step][: mine.shape[0], : mine.shape[1]]
+        theirs = [self._required(s) for s in known]
+        views = [self.view(s, at) for s, (_, _, at) in zip(known, theirs, strict=True)]
+        count, mean = agreement(self.view(index, level), planes, views, [p for p, _, _ in theirs])
+        step = 2**level
+        mask = scene.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
         good = (count >= min(self.config.min_agreeing, len(known))) & (cost < self.config.max_cost)
         good |= (count >= 1) & (cost < 0.5 * self.config.max_cost)  # what matches well needs one witness
         good &= torch.from_numpy(mask > 127).to(self.device)
-        scene.write_depth(self.run, index, torch.where(good, mean, 0.0).cpu().numpy(), self.finest[index])
+        believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b])
+        scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level)
         return float(good.float().mean()), float(count[good].float().median()) if bool(good.any()) else 0.0
 
-    def _points(self, index: int) -> torch.Tensor:
-        """World points [n, 3] of the depths a photo believes."""
-        if index not in self.todo:
-            return torch.zeros(0, 3, device=self.device)
-        view, depth = self.view(index, self.finest[index]), self._read(index, "depth").reshape(-1)
-        camera = (ray_grid(view) * depth)[:, depth > 0]
-        return (camera.T - view.cam_from_world[:, 3]) @ view.cam_from_world[:, :3]
+    def _planes(self, index: int) -> tuple[Planes, torch.Tensor, int] | None:
+        """The planes a photo has so far, their cost, and their level."""
+        found = scene.read_planes(self.run, index, "planes")
+        if found is None:
+            return None
+        w, a, b, cost = torch.from_numpy(found[0]).to(self.device).unbind()
+        return Planes(w, a, b), cost, found[1]
 
-    def _read(self, index: int, kind: str) -> torch.Tensor:
-        found = scene.read_depth(self.run, index, kind)
-        assert found is not None  # written in the round before
-        return torch.from_numpy(found[0]).to(self.device)
+    def _required(self, index: int) -> tuple[Planes, torch.Tensor, int]:
+        found = self._planes(index)
+        assert found is not None  # written in the pass before
+        return found
 
-    def _write(self, index: int, depth: torch.Tensor, cost: torch.Tensor) -> None:
-        for kind, values in (("raw", depth), ("cost", cost)):
-            scene.write_depth(self.run, index, values.cpu().numpy(), self.finest[index], kind)
+    def _believed(self, index: int) -> tuple[View, Planes]:
+        """The planes a photo believed at the end of the pass before, w = 0 elsewhere."""
+        found = scene.read_planes(self.run, index, "believed")
+        assert found is not None  # believe follows search
+        return self.view(index, found[1]), Planes(*torch.from_numpy(found[0]).to(self.device))
+
+    def finish(self, index: int) -> None:
+        """Leave the believed depths, and nothing of the work."""
+        found = scene.read_planes(self.run, index, "believed")
+        assert found is not None
+        w = found[0][0]
+        scene.write_depth(self.run, index, np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0), found[1])
+        for kind in ("planes", "believed"):
+            store.delete(self.run.scene, f"priors/{index:06d}/{kind}")
 
     def _gray(self, index: int, level: int) -> torch.Tensor:
         weights = np.array([0.299, 0.587, 0.114], np.float32) / 255.0
         return torch.from_numpy(scene.read_photo(self.run, index, level).astype(np.float32) @ weights).to(self.device)
-
-    def _range(self, index: int) -> tuple[float, float]:
-        found = self.range[index]
-        assert found is not None  # photos without a range are not in todo
-        return found
 
     def _inverse_range(self, index: int) -> tuple[float, float] | None:
         """Inverse depths to sweep, from the points in the photo's frame that it or one of its neighbours sees."""

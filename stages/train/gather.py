@@ -56,7 +56,7 @@ def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: Bloc
         cameras,
         posed.intrinsics[index],
         weights,
-        source_photos(centres, seen[:, inside], points[inside].astype(np.float32), N_SOURCES),
+        source_photos(cameras, posed.intrinsics[index], posed.sizes[index], seen[:, inside], points[inside], N_SOURCES),
         held_out_share=config.held_out_share,
         seed=run.seed,
     )

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.compiling import compiled, free_sizes
 from pipeline.errors import QuoinError
-from stages.train.compiling import compiled, free_sizes
 from stages.train.config import TrainConfig
 from stages.train.model import BlockModel
 from stages.train.photos import GRAY_LEVELS, PhotoSet

@@ -136,11 +136,14 @@ def test_depth_maps_keep_their_level_and_may_be_absent(run: Run):
     depth = np.random.default_rng(5).uniform(0, 9, (6, 8)).astype(np.float32)
     assert scene.read_depth(run, 2) is None
     scene.write_depth(run, 2, depth, level=1)
-    scene.write_depth(run, 2, 2 * depth, level=1, kind="raw")
+    scene.write_planes(run, 2, "planes", np.stack([depth, 2 * depth]), level=3)
     back, level = scene.read_depth(run, 2)
     np.testing.assert_array_equal(back, depth)
     assert level == 1
-    np.testing.assert_array_equal(scene.read_depth(run, 2, kind="raw")[0], 2 * depth)
+    planes, level = scene.read_planes(run, 2, "planes")
+    np.testing.assert_array_equal(planes[1], 2 * depth)
+    assert level == 3
+    assert scene.read_planes(run, 2, "believed") is None
 
 
 # -- blocks ----------------------------------------------------------------------------------------------------------

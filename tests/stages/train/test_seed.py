@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from pipeline.covisibility import seen_matrix, source_photos
 from stages.train.extract import sample_bricks
 from stages.train.seed import seed_sdf, thin_out, tile_weights
 from stages.train.trainer import lines_of_sight
@@ -43,16 +42,6 @@ def test_tiles_with_points_of_the_block_weigh_most_and_those_in_front_nothing():
     assert weights[0, 0] == 1.0
     assert weights[0, 9] == 0.0
     assert weights[9, 5] == 0.25
-
-
-def test_source_photos_prefer_shared_points_under_a_useful_angle():
-    angles = np.radians([0, 1, 15, 90])
-    centres = np.stack([3 * np.cos(angles), 3 * np.sin(angles), np.zeros(4)], axis=1)
-    points = np.random.default_rng(0).normal(0, 0.1, (50, 3))
-    photo, point = np.repeat(np.arange(4), 50), np.tile(np.arange(50), 4)
-    sources = source_photos(centres, seen_matrix(4, 50, photo, point), points, 3)
-    assert sources[0, 0] == 2  # not the twin photo, not the one at a right angle
-    assert 3 not in sources[0]
 
 
 def test_lines_of_sight_are_cut_to_the_box():

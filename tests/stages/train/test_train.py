@@ -151,7 +151,7 @@ def test_a_block_without_points_is_told(run):
         start(run)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_compiled_step(run, monkeypatch):
     """The compiled step gives the losses of the eager one, and compiles once."""
     monkeypatch.undo()

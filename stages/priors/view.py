@@ -1,0 +1,35 @@
+"""A photo as stereo sees it, and where its rays go."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class View(NamedTuple):
+    """A photo at one pyramid level: gray [h, w] in [0, 1], focal and centre [4] of that level, pose [3, 4]."""
+
+    gray: Tensor
+    intrinsics: Tensor
+    cam_from_world: Tensor
+
+
+def relative_poses(reference: View, sources: list[View]) -> tuple[Float[Tensor, "s 3 3"], Float[Tensor, "s 3"]]:
+    """Rotation and translation from the reference camera to each source camera."""
+    r0, t0 = reference.cam_from_world[:, :3], reference.cam_from_world[:, 3]
+    rotation = torch.stack([s.cam_from_world[:, :3] @ r0.T for s in sources])
+    translation = torch.stack([s.cam_from_world[:, 3] - rotation[i] @ t0 for i, s in enumerate(sources)])
+    return rotation, translation
+
+
+def ray_grid(view: View) -> Float[Tensor, "3 h w"]:
+    """Directions with depth 1 through all pixel centres."""
+    h, w = view.gray.shape
+    fx, fy, cx, cy = view.intrinsics
+    y, x = torch.meshgrid(
+        torch.arange(h, device=view.gray.device) + 0.5, torch.arange(w, device=view.gray.device) + 0.5, indexing="ij"
+    )
+    return torch.stack([(x - cx) / fx, (y - cy) / fy, torch.ones_like(x)])
