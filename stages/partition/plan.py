@@ -15,7 +15,7 @@ PIXEL_BYTES = 11  # colours, gray pyramid and mask of a photo, and the copy made
 BRICK_COPIES = 2  # SDF bricks in a list, then in one array
 
 # Times on two CPU cores of 2020s server class.
-PRIORS_SECONDS_PER_PHOTO = 5.5  # dense stereo
+PRIORS_SECONDS_PER_PHOTO = 4.0  # dense stereo
 TRAIN_SECONDS = 850.0  # of training one block at the default preset: 4 million rays
 BRICKS_PER_S = 150.0  # of fusing: read, blend, extract
 LOOK_SECONDS = 0.06  # of one photo looking at a million faces
@@ -26,7 +26,7 @@ REPORT_SECONDS = 20.0
 FACES_PER_BRICK = 3.0
 MESH_BYTES_PER_FACE = 27  # in mesh.ply: half a vertex and a face
 CAST_BYTES_PER_FACE = 420  # working arrays and ray-casting scene while fusing
-STEREO_BYTES_PER_PHOTO = 1 << 20  # on disk
+STEREO_BYTES_PER_PHOTO = 10 << 20  # on disk
 
 
 def machine_memory_bytes() -> int:

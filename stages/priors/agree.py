@@ -43,7 +43,7 @@ def agreement(
         back = torch.stack([(x - k[2]) / k[0], (y - k[3]) / k[1], torch.ones_like(x)]) / inverse.clamp(min=1e-9)
         home = rotation[i].T @ (back - translation[i][:, None])
         returned = home[:2] / home[2].clamp(min=1e-6) * k0[:2, None] + k0[2:, None]
-        close = (returned - pixel).norm(dim=0) < tolerance_px
+        close = ((returned - pixel) ** 2).sum(dim=0) < tolerance_px**2
         same = (home[2] - points[2]).abs() < tolerance_share * points[2]
         agrees = inside & close & same & (there.w > 0) & (inverse > 0)
         count += agrees.int()

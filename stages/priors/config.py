@@ -11,7 +11,7 @@ class PriorsConfig(StageConfig):
     """Dense stereo: how finely photos are compared, and which depths are believed."""
 
     # long edge of the finest depth maps, pixels, 64..4000; 0 leaves stereo out
-    stereo_edge_px: int = Field(800, ge=0, le=4000)
+    stereo_edge_px: int = Field(1024, ge=0, le=4000)
     # photos each photo is compared with, 2..12
     sources: int = Field(8, ge=2, le=12)
     # depths whose 1 − NCC is above this are not believed, 0..1

@@ -18,7 +18,7 @@ from stages.priors.view import View, ray_grid, relative_poses
 
 CHUNK, CHUNK_CUDA = 1 << 12, 1 << 18  # pixels compared at once: what fits in a core's cache, or keeps a GPU busy
 REACHES = ((1, 2, 4), (1, 5, 11))  # pixels to neighbours whose planes are tried, in turn
-SWEEP = 64  # planes of a family in the first sweep
+SWEEP = 48  # planes of a family in the first sweep
 
 
 class Search:
