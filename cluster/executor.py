@@ -36,6 +36,8 @@ class Outcome:
 class Executor(Protocol):
     """Runs jobs somewhere and yields each one's outcome as it ends; a job that fails does not stop the others."""
 
+    device: Device
+
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]: ...
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.blocks import train_blocks
-from cluster.executor import Executor
+from cluster.executor import Executor, pick_device
 from flows.settings import STAGES, Settings
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
@@ -23,7 +23,8 @@ def perform(stage: str, run: Run, settings: Settings, executor: Executor, report
     if stage == "train":
         return train_blocks(run, settings.train, executor, report)
     work = importlib.import_module(f"stages.{stage}.run").run
-    return work(run, getattr(settings, stage), report)
+    how = {"device": pick_device(executor.device)} if stage == "priors" else {}
+    return work(run, getattr(settings, stage), report, **how)
 
 
 def reconstruct(

@@ -29,7 +29,6 @@ FORMAT = 1
 RUN_FILE = "run.json"
 
 Result = TypeVar("Result", bound=StageResult)
-Config = TypeVar("Config", bound=StageConfig)
 
 
 class Manifest(pydantic.BaseModel):
@@ -240,16 +239,17 @@ def stage(
     version: int,
     result: type[Result],
     inputs: Callable[[Run, Any], str] | None = None,
-) -> Callable[[Callable[[Run, Config, Reporter], Result]], Callable[[Run, Config, Reporter], Result]]:
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Make ``run(run, config, report) -> result`` a stage: skip when committed under the same key, else do and commit.
 
     ``version`` is the stage's code version: raise it when the same input would give another output.
     ``inputs(run, config)`` is a hash of what the stage reads from outside the run (the photo folder), where it does.
+    What else ``run`` is given (a device) says how the result is made, not what it is, and is no part of the key.
     """
 
-    def wrap(work: Callable[[Run, Config, Reporter], Result]) -> Callable[[Run, Config, Reporter], Result]:
+    def wrap(work: Callable[..., Result]) -> Callable[..., Result]:
         @functools.wraps(work)
-        def run_stage(run: Run, config: Config, report: Reporter) -> Result:
+        def run_stage(run: Run, config: StageConfig, report: Reporter, **how: Any) -> Result:
             key = run.key(name, config, needs, version, inputs(run, config) if inputs else "")
             done = run.manifest(name)
             if done is not None and done.key == key:
@@ -259,7 +259,7 @@ def stage(
             if done is not None:
                 run.invalidate(name)
             try:
-                made = work(run, config, report)
+                made = work(run, config, report, **how)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                     raise disk_error(error, error.filename or run.path) from error

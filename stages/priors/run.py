@@ -39,7 +39,7 @@ PASSES = (Pass(3, 6, 2.0), Pass(2, 3, 1.0), Pass(1, 2, 1.0), Pass(0, 1, 0.5))
 
 
 @stage("priors", needs=("pose",), version=2, result=PriorsResult)
-def run(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
+def run(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -> PriorsResult:
     """Depth maps into the store; nothing where ``stereo_edge_px`` is 0.
 
     From coarse to fine; before each pass, every photo learns what its neighbours have come to believe.
@@ -47,7 +47,7 @@ def run(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
     store.delete(run.scene, "priors")
     if config.stereo_edge_px == 0:
         return PriorsResult(n_depth_maps=0, believed_share=0.0, median_agreeing=0.0, edge_px=0, seconds={})
-    photos = _Photos(run, config, "cuda" if torch.cuda.is_available() else "cpu")
+    photos = _Photos(run, config, device)
     seconds: dict[str, float] = {}
 
     def each(name: str, work: Callable[[int], object]) -> None:

@@ -3,5 +3,5 @@ from stages.common import FakeResult, behave
 
 
 @stage("priors", needs=("pose",), version=1, result=FakeResult)
-def run(run, config, report):
+def run(run, config, report, device):
     return behave("priors", run, config, report)

@@ -1,0 +1,92 @@
+"""A run on real photos, killed in every stage: it goes on, redoes nothing committed, and ends with the same mesh."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+ROOT = Path(__file__).parents[2]
+PHOTOS = ROOT.parent / "shared" / "data" / "sceaux_castle" / "images"
+STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")
+SMALL = ("priors.stereo_edge_px=256", "train.steps=60", "train.checkpoint_minutes=0.05", "partition.resolution=160")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"no photos in {PHOTOS}"),
+]
+
+
+def start(run: Path) -> subprocess.Popen[str]:
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "reconstruct",
+            PHOTOS,
+            "--out",
+            run,
+            "--json",
+            "--device",
+            "cpu",
+            *settings,
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def kill_in(stage: str, run: Path) -> None:
+    """Start or go on, and kill everything once ``stage`` has made its first progress."""
+    process = start(run)
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["name"].split("/")[0] == stage and event["kind"] in ("advance", "start"):
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+def manifests(run: Path) -> dict[str, str]:
+    return {name: json.dumps(m) for name, m in json.loads((run / "run.json").read_text())["manifests"].items()}
+
+
+def finish(run: Path) -> trimesh.Trimesh:
+    process = start(run)
+    process.communicate()
+    assert process.returncode == 0
+    assert set(STAGES) <= set(manifests(run))
+    return trimesh.load(run / "mesh.ply", process=False)
+
+
+def test_killed_in_every_stage(tmp_path: Path) -> None:
+    whole = finish(tmp_path / "whole")
+    run, before = tmp_path / "killed", dict[str, str]()
+    for stage in STAGES:
+        kill_in(stage, run)
+        after = manifests(run)
+        assert stage not in after
+        assert before.items() <= after.items()
+        before = after
+    mended = finish(run)
+    assert before.items() <= manifests(run).items()
+    size = np.linalg.norm(whole.extents)
+    for one, other in ((whole, mended), (mended, whole)):
+        points = one.vertices[:: max(1, len(one.vertices) // 5000)]
+        off = trimesh.proximity.closest_point(other, points)[1]
+        assert np.quantile(off, 0.9) < 0.01 * size
