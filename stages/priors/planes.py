@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from stages.priors.view import View, ray_grid, relative_poses
 
-FAIL = 2.0  # cost where fewer than two sources see the pixel
+FAIL = 2.0  # cost where no source sees the pixel
 TAPS, STEP = 5, 2  # samples across a window, and pixels between them
 COLOUR_SIGMA = 0.1  # of the window's bilateral weights, gray in [0, 1]
+ALONE = 0.1  # added to the cost of the best source where it is not joined by a second
 NOISE = 1e-9  # product of two variances below which a window is flat
 MIN_FACING = 0.12  # cosine between a plane's normal and the ray: flatter is not believed (83 degrees)
 
@@ -100,7 +101,7 @@ def packed(gray: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
 
 
 def plane_cost(planes: Planes, known: Windows) -> Float[Tensor, "pixels"]:
-    """Mean of the two smallest 1 − NCC over the sources (COLMAP, Schönberger et al. 2016, for weights and NCC).
+    """Mean of the two smallest 1 − NCC over the sources, or the smallest and ALONE (COLMAP, 2016, for weights and NCC).
 
     ``planes`` are those of the pixels of ``known``, as flat fields.
     """
@@ -133,7 +134,7 @@ def plane_cost(planes: Planes, known: Windows) -> Float[Tensor, "pixels"]:
     for other in each[1:]:
         second = torch.minimum(second, torch.maximum(best, other))
         best = torch.minimum(best, other)
-    return 0.5 * (best + second)
+    return torch.minimum(0.5 * (best + second), best + ALONE)
 
 
 def plane_normals(planes: Planes, view: View) -> Float[Tensor, "3 h w"]:
