@@ -12,7 +12,7 @@ VERSION = 1
 class TrainConfig(StageConfig):
     """How one block's surface is trained. Lengths without a unit are in the block's: half its longest side."""
 
-    steps: int = Field(4000, ge=1)  # optimiser steps per block
+    steps: int = Field(2000, ge=1)  # optimiser steps per block
     rays: int = Field(1024, ge=64)  # rays per step
     samples: int = Field(16, ge=4)  # network samples per ray inside the block
     outside_samples: int = Field(6, ge=2)  # samples per ray behind the block
