@@ -26,7 +26,7 @@ from pipeline.progress import Reporter
 from pipeline.run import Run
 
 
-@flow(name="reconstruct", persist_result=False)
+@flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
 def reconstruct_flow(
     photos: str,
     out: str,
@@ -48,7 +48,7 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
     """``reconstruct`` under Prefect; should Prefect itself fail, the rest is done without it."""
     errors: list[BaseException] = []  # what the stages raised, as opposed to Prefect
 
-    @flow(name="reconstruct", persist_result=False)
+    @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
     def reconstruct_here(photos: str, out: str) -> None:
         _stages_as_tasks(run, settings, executor, report, last, errors)
 

@@ -10,6 +10,7 @@ from typing import Any
 from cluster.blocks import train_blocks
 from cluster.executor import Executor, pick_device
 from flows.settings import STAGES, Settings
+from pipeline import store
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -65,6 +66,8 @@ def write_report(run: Run, settings: Settings, report: Reporter) -> None:
 def redo_from(run: Run, stage: str) -> None:
     """Forget ``stage`` and all that came of it, with what its half-done work left behind."""
     run.invalidate(stage)
+    if STAGES.index(stage) <= STAGES.index("priors"):
+        store.delete(run.scene, "priors")
     for later in STAGES[STAGES.index(stage) :]:
         shutil.rmtree(run.path / "work" / ("blocks" if later == "train" else later), ignore_errors=True)
 

@@ -299,14 +299,26 @@ def write_depth(run: Run, index: int, depth: Float[Array, "h w"], level: int) ->
     store.write(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs={"level": level})
 
 
-def write_planes(run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int) -> None:
-    """Stereo's work in progress on posed photo ``index``: planes (w, a, b; ``stages.priors.planes``) of some kind."""
-    store.write(run.scene, f"priors/{index:06d}/{kind}", planes.astype(np.float32), attrs={"level": level})
+def write_planes(
+    run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int, *, passes: int = 0
+) -> None:
+    """Stereo's work in progress on posed photo ``index``: planes (w, a, b; ``stages.priors.planes``) of some kind.
+
+    ``passes`` is how many passes over the photos they have behind them.
+    """
+    attrs = {"level": level, "passes": passes}
+    store.write(run.scene, f"priors/{index:06d}/{kind}", planes.astype(np.float32), attrs=attrs)
 
 
 def read_planes(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h w"], int] | None:
     """Planes of a photo and their pyramid level, or None where it has none yet."""
     return _read_level(run, f"priors/{index:06d}/{kind}")
+
+
+def plane_passes(run: Run, index: int, kind: str) -> int:
+    """How many passes a photo's planes have behind them; 0 where it has none."""
+    name = f"priors/{index:06d}/{kind}"
+    return int(store.get(run.scene, name).attrs["passes"]) if name in run.scene else 0  # type: ignore[arg-type]
 
 
 def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:

@@ -11,6 +11,7 @@ from pipeline.cameras import look_at, pixel_grid, project, rays_world
 from pipeline.config import StageResult
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.run import Run
+from tests import synthetic
 
 BALL_CENTRE, BALL_RADIUS = np.array([0.0, 0.0, 0.6]), 0.6
 FLOOR_EXTENT = 1.2
@@ -66,7 +67,7 @@ def make_run(
         )
         rgb = np.clip(rgb * (0.8 + 0.3 * rng.random()), 0, 1)
         image = np.round(rgb * 255).astype(np.uint8).reshape(height, width, 3)
-        scene.write_photo(run, k, [image], np.full((height, width), 255, np.uint8))
+        scene.write_photo(run, k, synthetic.pyramid(image), np.full((height, width), 255, np.uint8))
     ball = rng.normal(size=(n_points, 3))
     ball = BALL_CENTRE + BALL_RADIUS * ball / np.linalg.norm(ball, axis=1, keepdims=True)
     floor = np.concatenate([rng.uniform(-FLOOR_EXTENT, FLOOR_EXTENT, (n_points, 2)), np.zeros((n_points, 1))], axis=1)

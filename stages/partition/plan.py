@@ -9,7 +9,7 @@ from typing import Any
 GIB = 1 << 30
 
 # Training one block, bytes.
-PROCESS_BYTES = 900 << 20  # interpreter, torch, compiled step and its activations
+PROCESS_BYTES = 1350 << 20  # interpreter, torch, compiled step and its activations, what stereo left
 NETWORK_BYTES = 300 << 20  # hash tables with Adam's two moments, cached SDF volume, evidence
 PIXEL_BYTES = 11  # colours, gray pyramid and mask of a photo, and the copy made while they are put together
 BRICK_COPIES = 2  # SDF bricks in a list, then in one array

@@ -38,15 +38,24 @@ class Pass(NamedTuple):
 PASSES = (Pass(3, 6, 2.0), Pass(2, 3, 1.0), Pass(1, 2, 1.0), Pass(0, 1, 0.5))
 
 
-@stage("priors", needs=("pose",), version=2, result=PriorsResult)
+VERSION = 2
+HALF_DONE = "half_done"  # attribute of the priors in the store: the key of the work that is going on there
+
+
+@stage("priors", needs=("pose",), version=VERSION, result=PriorsResult)
 def run(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -> PriorsResult:
     """Depth maps into the store; nothing where ``stereo_edge_px`` is 0.
 
-    From coarse to fine; before each pass, every photo learns what its neighbours have come to believe.
+    From coarse to fine; before each pass, every photo learns what its neighbours have come to believe. Work that was
+    stopped goes on at the photo where it stopped.
     """
-    store.delete(run.scene, "priors")
+    key = run.key("priors", config, ("pose",), VERSION)
+    if "priors" not in run.scene or run.scene["priors"].attrs.get(HALF_DONE) != key:
+        store.delete(run.scene, "priors")
     if config.stereo_edge_px == 0:
         return PriorsResult(n_depth_maps=0, believed_share=0.0, median_agreeing=0.0, edge_px=0, seconds={})
+    work = run.scene.require_group("priors")
+    work.attrs[HALF_DONE] = key
     photos = _Photos(run, config, device)
     seconds: dict[str, float] = {}
 
@@ -58,18 +67,18 @@ def run(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -
                 advance(done + 1)
         seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
 
-    shares: list[tuple[float, float]] = []
     with torch.no_grad():
-        for number, step in enumerate(PASSES):
-            shares.clear()
-            each(f"search {number + 1}", functools.partial(photos.search, step=step))
-            each("agreement", lambda index: shares.append(photos.believe(index)))
+        for number in range(len(PASSES)):
+            each(f"search {number + 1}", functools.partial(photos.search, number=number))
+            each("agreement", functools.partial(photos.believe, number=number))
+    told = [photos.finish(index) for index in photos.todo]
+    del work.attrs[HALF_DONE]
     for index in photos.todo:
-        photos.finish(index)
+        photos.clear(index)
     return PriorsResult(
-        n_depth_maps=len(shares),
-        believed_share=float(np.mean([s for s, _ in shares])) if shares else 0.0,
-        median_agreeing=float(np.median([m for _, m in shares])) if shares else 0.0,
+        n_depth_maps=len(told),
+        believed_share=float(np.mean([share for share, _ in told])) if told else 0.0,
+        median_agreeing=float(np.median([agreeing for _, agreeing in told])) if told else 0.0,
         edge_px=config.stereo_edge_px,
         seconds=seconds,
     )
@@ -98,9 +107,11 @@ class _Photos:
         pose = torch.tensor(self.posed.cam_from_world[index], dtype=torch.float32, device=self.device)
         return View(self.gray(index, level), k, pose)
 
-    def search(self, index: int, step: Pass) -> None:
-        """Improve a photo's planes, at the level this pass works at."""
-        before = self._planes(index)
+    def search(self, index: int, number: int) -> None:
+        """Improve a photo's planes, at the level pass ``number`` works at."""
+        if scene.plane_passes(self.run, index, "planes") > number:
+            return
+        step, before = PASSES[number], self._planes(index)
         level = min(self.finest[index] + step.coarser, self.coarsest[index])
         chosen = self.neighbours[index][: self.config.sources]
         sources = [self.view(s, min(self.finest[s] + step.coarser, self.coarsest[s])) for s in chosen]
@@ -116,15 +127,17 @@ class _Photos:
                 planes = finer(planes, search.view.gray.shape)
             search.start(planes)
             search.attempt(carried(search.view, [self._believed(s) for s in self.neighbours[index] if s in self.todo]))
-        for number in range(step.rounds):
-            search.spread(REACHES[number % len(REACHES)])
+        for turn in range(step.rounds):
+            search.spread(REACHES[turn % len(REACHES)])
             search.flatten()
-            search.shake(step.shake * 0.5**number)
+            search.shake(step.shake * 0.5**turn)
         stacked = torch.stack([*search.planes, search.cost]).cpu().numpy()
-        scene.write_planes(self.run, index, "planes", stacked, level)
+        scene.write_planes(self.run, index, "planes", stacked, level, passes=number + 1)
 
-    def believe(self, index: int) -> tuple[float, float]:
-        """Keep the depths that neighbours confirm; share of pixels kept and median number of confirmations."""
+    def believe(self, index: int, number: int) -> None:
+        """Keep the planes that neighbours confirm, and by how many."""
+        if scene.plane_passes(self.run, index, "believed") > number:
+            return
         planes, cost, level = self._required(index)
         known = [s for s in self.neighbours[index] if s in self.todo]
         theirs = [self._required(s) for s in known]
@@ -135,9 +148,8 @@ class _Photos:
         good = (count >= min(self.config.min_agreeing, len(known))) & (cost < self.config.max_cost)
         good |= (count >= 1) & (cost < 0.5 * self.config.max_cost)  # what matches well needs one witness
         good &= torch.from_numpy(mask > 127).to(self.device)
-        believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b])
-        scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level)
-        return float(good.float().mean()), float(count[good].float().median()) if bool(good.any()) else 0.0
+        believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
+        scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)
 
     def _planes(self, index: int) -> tuple[Planes, torch.Tensor, int] | None:
         """The planes a photo has so far, their cost, and their level."""
@@ -156,14 +168,18 @@ class _Photos:
         """The planes a photo believed at the end of the pass before, w = 0 elsewhere."""
         found = scene.read_planes(self.run, index, "believed")
         assert found is not None  # believe follows search
-        return self.view(index, found[1]), Planes(*torch.from_numpy(found[0]).to(self.device))
+        return self.view(index, found[1]), Planes(*torch.from_numpy(found[0][:3]).to(self.device))
 
-    def finish(self, index: int) -> None:
-        """Leave the believed depths, and nothing of the work."""
+    def finish(self, index: int) -> tuple[float, float]:
+        """Leave the believed depths; the share of pixels that is believed, and by how many others in the median."""
         found = scene.read_planes(self.run, index, "believed")
         assert found is not None
-        w = found[0][0]
-        scene.write_depth(self.run, index, np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0), found[1])
+        w, count, good = found[0][0], found[0][3], found[0][0] > 0
+        scene.write_depth(self.run, index, np.where(good, 1.0 / np.maximum(w, 1e-9), 0.0), found[1])
+        return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0
+
+    def clear(self, index: int) -> None:
+        """Leave nothing of the work."""
         for kind in ("planes", "believed"):
             store.delete(self.run.scene, f"priors/{index:06d}/{kind}")
 

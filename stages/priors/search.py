@@ -88,7 +88,7 @@ class Search:
             self.attempt(best)
 
     def shake(self, scale: float) -> None:
-        """Try random changes of depth (``scale`` pixels in the sources), of slant (its tangent), and of both."""
+        """Try random changes of depth (``scale`` pixels in the sources), then of slant (its tangent)."""
         size = self.cost.shape
         w, a, b = self.planes
         slant = min(1.0, scale)

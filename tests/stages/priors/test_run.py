@@ -1,0 +1,79 @@
+"""The stage on photos of the ball scene: depths that are right, and work that goes on where it stopped."""
+
+import numpy as np
+import pytest
+
+from pipeline import scene
+from pipeline.cameras import pixel_grid, rays_world
+from pipeline.progress import Reporter
+from stages.priors import run as stage
+from stages.priors import search
+from stages.priors.config import PriorsConfig
+from stages.priors.search import Search
+from tests import ball_scene
+
+SMALL = PriorsConfig(stereo_edge_px=96, sources=4)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "SWEEP", 16)  # a small scene needs few planes,
+    monkeypatch.setattr(search, "CHUNK", 1 << 10)  # and the test little time
+    return ball_scene.make_run(tmp_path, n_photos=6, width=96, height=72)
+
+
+def error_share(run, index):
+    """Relative error of the believed depths of a photo, where the scene is."""
+    depth, level = scene.read_depth(run, index)
+    posed = scene.read_posed(run)
+    origin, directions = rays_world(
+        posed.cam_from_world[index], posed.intrinsics[index] / 2**level, pixel_grid(depth.shape[1], depth.shape[0])
+    )
+    true = (ball_scene.cast(origin, directions) * (directions @ posed.cam_from_world[index, 2, :3])).reshape(
+        depth.shape
+    )
+    known = (depth > 0) & np.isfinite(true)
+    return np.abs(depth - true)[known] / true[known]
+
+
+def test_believed_depths_are_right(run):
+    result = stage.run(run, SMALL, Reporter())
+    assert result.n_depth_maps == len(scene.read_posed(run))
+    assert result.believed_share > 0.2
+    assert result.median_agreeing >= 1
+    errors = np.concatenate([error_share(run, i) for i in range(result.n_depth_maps)])
+    assert np.median(errors) < 0.005
+    assert np.mean(errors < 0.03) > 0.9
+
+
+def test_work_that_was_stopped_goes_on(run, monkeypatch):
+    searched = []
+
+    def start(self, planes):
+        searched.append(len(searched))
+        if len(searched) == 5:
+            raise KeyboardInterrupt
+        return untouched(self, planes)
+
+    untouched = Search.start
+    monkeypatch.setattr(Search, "start", start)
+    monkeypatch.setattr(stage, "PASSES", stage.PASSES[1:3])
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(run, SMALL, Reporter())
+    assert run.manifest("priors") is None
+    events = []
+    resumed = stage.run(run, SMALL, Reporter(events.append))
+    n = len(scene.read_posed(run))
+    assert len(searched) == 5 + (len(stage.PASSES) - 1) * n - 4  # nothing was searched twice but what was interrupted
+    first = {i: scene.read_depth(run, i)[0] for i in range(n)}
+    run.invalidate("priors")
+    again = stage.run(run, SMALL, Reporter())
+    assert again.believed_share == resumed.believed_share
+    for i, depth in first.items():
+        np.testing.assert_array_equal(scene.read_depth(run, i)[0], depth)
+
+
+def test_without_stereo_nothing_is_left_of_it(run):
+    scene.write_depth(run, 0, np.ones((4, 4), np.float32), 0)
+    assert stage.run(run, PriorsConfig(stereo_edge_px=0), Reporter()).n_depth_maps == 0
+    assert scene.read_depth(run, 0) is None
