@@ -20,7 +20,7 @@ FAIL = 2.0  # cost where no source sees the pixel
 TAPS, STEP = 5, 2  # samples across a window, and pixels between them
 COLOUR_SIGMA = 0.1  # of the window's bilateral weights, gray in [0, 1]
 ALONE = 0.1  # added to the cost of the best source where it is not joined by a second
-NOISE = 1e-9  # product of two variances below which a window is flat
+NOISE = 1e-8  # product of two variances below which windows say little: sky, where noise would match
 MIN_FACING = 0.12  # cosine between a plane's normal and the ray: flatter is not believed (83 degrees)
 
 
@@ -98,6 +98,12 @@ def packed(gray: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
     level = (functional.pad(gray[None, None], (0, 1, 0, 1), mode="replicate")[0, 0] * 255.0).round().long()
     four = level[:-1, :-1] | level[:-1, 1:] << 8 | level[1:, :-1] << 16 | level[1:, 1:] << 24
     return torch.where(four >= 1 << 31, four - (1 << 32), four).int()
+
+
+def contrast(gray: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Standard deviation of gray over 5 × 5 pixels: a window reaches farther, and may match by what lies beside it."""
+    mean, square = functional.avg_pool2d(torch.stack([gray, gray * gray])[None], 5, 1, 2, count_include_pad=False)[0]
+    return (square - mean * mean).clamp(min=0.0).sqrt()
 
 
 def plane_cost(planes: Planes, known: Windows) -> Float[Tensor, "pixels"]:

@@ -18,12 +18,13 @@ from pipeline.run import Run, stage
 from stages.priors.agree import agreement
 from stages.priors.carry import carried
 from stages.priors.config import PriorsConfig, PriorsResult
-from stages.priors.planes import Planes, finer
+from stages.priors.planes import Planes, contrast, finer
 from stages.priors.search import REACHES, Search
 from stages.priors.view import View
 
 COARSEST_EDGE_PX = 128
 NEIGHBOURS = 10  # photos whose planes are compared with a photo's own
+MIN_CONTRAST = 0.004  # standard deviation of gray about a pixel, of 1: flatter is sky, or the sky beside a chimney
 RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
 
 
@@ -147,7 +148,7 @@ class _Photos:
         mask = scene.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
         good = (count >= min(self.config.min_agreeing, len(known))) & (cost < self.config.max_cost)
         good |= (count >= 1) & (cost < 0.5 * self.config.max_cost)  # what matches well needs one witness
-        good &= torch.from_numpy(mask > 127).to(self.device)
+        good &= torch.from_numpy(mask > 127).to(self.device) & (contrast(self.gray(index, level)) > MIN_CONTRAST)
         believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
         scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)
 

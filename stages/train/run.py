@@ -15,6 +15,7 @@ import torch
 from pipeline import scene
 from pipeline.config import digest
 from pipeline.errors import QuoinError
+from pipeline.lattice import Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run, peak_memory_bytes
 from stages.train import checkpoint, extract
@@ -106,15 +107,15 @@ def train(
     return (time.monotonic() - timed_from) / max(trainer.step - timed_step, 1)
 
 
-def extract_bricks(trainer, lattice, block, frame, report, name):  # type: ignore[no-untyped-def]
+def extract_bricks(
+    trainer: Trainer, lattice: Lattice, block: scene.Block, frame: BlockFrame, report: Reporter, name: str
+) -> tuple[np.ndarray, np.ndarray]:
     """SDF bricks of the block's outer box, in voxels."""
     scale = frame.radius_m / lattice.voxel_size_m
 
-    @torch.no_grad()
     def sdf_voxels(index: np.ndarray) -> np.ndarray:
         local = frame.to_local(lattice.sample_world(index)).astype(np.float32)
-        parts = torch.from_numpy(local).to(trainer.device).split(1 << 16)
-        return torch.cat([trainer.model.surface.sdf(part) for part in parts]).cpu().numpy() * scale
+        return trainer.sdf(torch.from_numpy(local).to(trainer.device)).cpu().numpy() * scale
 
     with report.task(f"{name}/extract", 1.0) as advance:
         return extract.sample_bricks(

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.compiling import compiled, free_sizes
 from pipeline.errors import QuoinError
 from stages.train.config import TrainConfig
+from stages.train.field import SurfaceField
 from stages.train.model import BlockModel
 from stages.train.photos import GRAY_LEVELS, PhotoSet
 from stages.train.step import PATCH_RADIUS, STATS, TERMS, Batch, Schedule, loss_of, place_samples
@@ -21,6 +22,7 @@ from stages.train.volume import Volume
 
 MAX_BAD_STEPS = 20  # steps in a row without a finite loss before giving up
 FINAL_RATE = 0.05  # of the learning rate, at the end of the cosine
+CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what fits in a core's cache, or fills a GPU
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Trainer:
         free_sizes(self.model.appearance.table, 0)
         self._loss = compiled(loss_of, device)
         self._place = compiled(torch.no_grad()(place_samples), device)
+        self._sdf = compiled(torch.no_grad()(sdf_of), device)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -198,7 +201,15 @@ class Trainer:
         rows = None
         if near_only:
             rows = torch.nonzero(self.cache.values.view(-1).abs() < 3.0 * self.cache.spacing)[:, 0]
-        self.cache.refresh(self.model.surface.sdf, rows)
+        self.cache.refresh(self.sdf, rows)
+
+    @torch.no_grad()
+    def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+        """The SDF at any number of points, a fixed number at a time."""
+        size = CHUNK_CUDA if self.device.startswith("cuda") else CHUNK
+        parts = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % size)).split(size)
+        values = [self._sdf(self.model.surface, part) for part in parts]
+        return torch.cat(values)[: len(points)] if values else points[:, 0]
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -264,6 +275,11 @@ class Trainer:
         packed = self.optimiser.state_dict()
         packed["state"] = entries
         self.optimiser.load_state_dict(packed)
+
+
+def sdf_of(surface: SurfaceField, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+    """``surface.sdf(points)``, as a function that compiles once for all blocks."""
+    return surface.sdf(points)
 
 
 def trained_pixels(config: TrainConfig) -> int:

@@ -14,6 +14,7 @@ from stages.priors.planes import (
     ALONE,
     FAIL,
     Planes,
+    contrast,
     facing,
     finer,
     packed,
@@ -164,6 +165,14 @@ def test_planes_and_normals_are_the_same_thing(inverse, tilt_x, tilt_y, column, 
     torch.testing.assert_close(facing(planes, view)[seen], cosine[seen], atol=2e-3, rtol=0)
     fine = finer(planes, (HEIGHT, WIDTH)).w.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).mean(dim=(1, 3))
     torch.testing.assert_close(fine, w, atol=1e-5, rtol=1e-4)
+
+
+def test_contrast_is_local():
+    gray = torch.full((20, 30), 0.5)
+    gray[:, :10] = torch.rand(20, 10)
+    found = contrast(gray)
+    assert float(found[:, 12:].max()) < 1e-3
+    assert float(found[5, 5]) == pytest.approx(float(gray[3:8, 3:8].std(correction=0)), abs=1e-4)
 
 
 def test_four_grays_in_one_number():
