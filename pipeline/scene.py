@@ -318,7 +318,7 @@ def read_planes(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h w"],
 def plane_passes(run: Run, index: int, kind: str) -> int:
     """How many passes a photo's planes have behind them; 0 where it has none."""
     name = f"priors/{index:06d}/{kind}"
-    return int(store.get(run.scene, name).attrs["passes"]) if name in run.scene else 0  # type: ignore[arg-type]
+    return _number(store.get(run.scene, name), "passes") if name in run.scene else 0
 
 
 def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
@@ -330,4 +330,10 @@ def _read_level(run: Run, name: str) -> tuple[Array, int] | None:
     if name not in run.scene:
         return None
     array = store.get(run.scene, name)
-    return np.asarray(array[...]), int(array.attrs["level"])  # type: ignore[arg-type]
+    return np.asarray(array[...]), _number(array, "level")
+
+
+def _number(array: zarr.Array, attribute: str) -> int:
+    value = array.attrs[attribute]
+    assert isinstance(value, int)  # written above
+    return value

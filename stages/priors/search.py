@@ -38,10 +38,9 @@ class Search:
         self.known = _parts(windows(reference, sources, n_sources), self.size)
         self._cost = compiled(plane_cost, device)
         # change of inverse depth that moves a point by about a pixel in the sources
-        rotation, translation = relative_poses(reference, sources)
-        baseline = -torch.einsum("sji,sj->si", rotation, translation)
+        baselines = relative_poses(reference, sources)[1].norm(dim=1)
         focal = torch.stack([s.intrinsics[0] for s in sources]).mean()
-        self.pixel = 1.0 / (focal * baseline.norm(dim=1).median().clamp(min=1e-9))
+        self.pixel = 1.0 / (focal * baselines.median().clamp(min=1e-9))
         self.planes = Planes(*(torch.zeros_like(reference.gray) for _ in range(3)))
         self.cost = torch.full_like(reference.gray, FAIL)
 
