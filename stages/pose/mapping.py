@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from pipeline.errors import QuoinError
+from stages.pose.bridges import solid_parts
 from stages.pose.config import PoseConfig
 from stages.pose.gate import FEW_INLIERS, gate, photo_medians, residuals_px
 from stages.pose.model import read_model
@@ -82,8 +83,25 @@ def _map(shop: Workshop, mapper: str, config: PoseConfig, n_photos: int) -> list
         on_line = _progress(mapper, n_photos, advance)
         paths = shop.colmap("mapping", {"mapper": mapper, "output": str(output)}, on_line)["components"]
         advance(n_photos)
-    components = [gated(path, config.min_points) for path in paths]
+    components = [part for path in paths for part in _solid(shop, path, config.min_points)]
     return sorted((c for c in components if c.n_photos >= 2), key=lambda c: -c.n_photos)
+
+
+def _solid(shop: Workshop, path: str, min_points: int) -> list[Component]:
+    """The component in a folder, through the gate; several where its photos hang together by a thread only."""
+    whole = gated(path, min_points)
+    parts, bridges = solid_parts(whole.gated.model)
+    if not bridges:
+        return [whole]
+    for bridge in bridges:
+        size = min(int(bridge.side.sum()), int((~bridge.side).sum()))
+        text = (
+            f"{size} photos hang on the others by {bridge.n_shared} points only: not trusted to be in the right place"
+        )
+        shop.report.log("pose", text, "warning")
+    components = [Component(path, gate(part, min_points)) for part in parts]
+    components[0].gated.dropped.update(whole.gated.dropped)
+    return components
 
 
 # the global mapper works on all photos at once: its phases, and the share of its time that is gone when each begins
