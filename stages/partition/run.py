@@ -24,26 +24,27 @@ MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 @stage("partition", needs=("pose",), version=1, result=PartitionResult)
 def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
-    evidence = Evidence.of(scene.read_posed(run))
-    supported, low, high = find_region(evidence, config, run.seed)
-    gsd_m = evidence.gsd_m(supported)
-    size = config.voxel_size_m or region.voxel_size(
-        low, high, gsd_m, resolution=config.resolution, gsd_factor=config.gsd_factor
-    )
-    if float((high - low).max()) / size > MAX_SAMPLES:
-        raise QuoinError(
-            f"Voxels of {size:.3g} m are too small for a region of {float((high - low).max()):.4g} m",
-            where="partition.voxel_size_m",
-            do=f"choose at least {float((high - low).max()) / MAX_SAMPLES:.3g}",
+    with report.task("partition", 1):
+        evidence = Evidence.of(scene.read_posed(run))
+        supported, low, high = find_region(evidence, config, run.seed)
+        gsd_m = evidence.gsd_m(supported)
+        size = config.voxel_size_m or region.voxel_size(
+            low, high, gsd_m, resolution=config.resolution, gsd_factor=config.gsd_factor
         )
-    lattice, box = region.lattice_around(low, high, size, config.brick_size)
-    cap = int(config.memory_gib * plan.GIB) if config.memory_gib else int(0.6 * plan.machine_memory_bytes())
-    planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
-    if not planned:
-        raise QuoinError("No photo sees any block", where=run.path, do="look at the poses in the report")
-    partition = scene.Partition(lattice, planned, *lattice.box_world(box))
-    scene.write_partition(run, partition)
-    result = facts(partition, evidence, gsd_m, int(supported.sum()))
+        if float((high - low).max()) / size > MAX_SAMPLES:
+            raise QuoinError(
+                f"Voxels of {size:.3g} m are too small for a region of {float((high - low).max()):.4g} m",
+                where="partition.voxel_size_m",
+                do=f"choose at least {float((high - low).max()) / MAX_SAMPLES:.3g}",
+            )
+        lattice, box = region.lattice_around(low, high, size, config.brick_size)
+        cap = int(config.memory_gib * plan.GIB) if config.memory_gib else int(0.6 * plan.machine_memory_bytes())
+        planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
+        if not planned:
+            raise QuoinError("No photo sees any block", where=run.path, do="look at the poses in the report")
+        partition = scene.Partition(lattice, planned, *lattice.box_world(box))
+        scene.write_partition(run, partition)
+        result = facts(partition, evidence, gsd_m, int(supported.sum()))
     report.table("partition", [b.model_dump() for b in result.blocks])
     report.log(
         "partition",

@@ -20,11 +20,13 @@ from stages.priors.carry import carried
 from stages.priors.config import PriorsConfig, PriorsResult
 from stages.priors.planes import Planes, contrast, finer
 from stages.priors.search import REACHES, Search
+from stages.priors.speckles import speckles
 from stages.priors.view import View
 
 COARSEST_EDGE_PX = 128
 NEIGHBOURS = 10  # photos whose planes are compared with a photo's own
 MIN_CONTRAST = 0.004  # standard deviation of gray about a pixel, of 1: flatter is sky, or the sky beside a chimney
+MIN_PIECE_PX = 25  # believed pixels of one surface that hang together, in the finest level; fewer are chance
 RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
 
 
@@ -39,7 +41,7 @@ class Pass(NamedTuple):
 PASSES = (Pass(3, 6, 2.0), Pass(2, 3, 1.0), Pass(1, 2, 1.0), Pass(0, 1, 0.5))
 
 
-VERSION = 2
+VERSION = 3
 HALF_DONE = "half_done"  # attribute of the priors in the store: the key of the work that is going on there
 
 
@@ -175,8 +177,11 @@ class _Photos:
         """Leave the believed depths; the share of pixels that is believed, and by how many others in the median."""
         found = scene.read_planes(self.run, index, "believed")
         assert found is not None
-        w, count, good = found[0][0], found[0][3], found[0][0] > 0
-        scene.write_depth(self.run, index, np.where(good, 1.0 / np.maximum(w, 1e-9), 0.0), found[1])
+        w, count = found[0][0], found[0][3]
+        depth = np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0)
+        depth[speckles(depth, MIN_PIECE_PX)] = 0.0
+        scene.write_depth(self.run, index, depth, found[1])
+        good = depth > 0
         return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0
 
     def clear(self, index: int) -> None:

@@ -51,14 +51,13 @@ def start(run: Path) -> subprocess.Popen[str]:
 
 def kill_in(stage: str, run: Path) -> None:
     """Start or go on, and kill everything once ``stage`` has made its first progress."""
-    process = start(run)
-    assert process.stdout is not None
-    for line in process.stdout:
-        event = json.loads(line)
-        if event["name"].split("/")[0] == stage and event["kind"] in ("advance", "start"):
-            break
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with start(run) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["name"].split("/")[0] == stage and event["kind"] in ("advance", "start"):
+                break
+        os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
 
 

@@ -1,0 +1,35 @@
+"""Believed depths that stand alone: small islands in what is not known, most of them chance matches in a sky."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Array = np.ndarray
+
+_ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)
+_PAIRS = (  # right, below, below right, below left
+    ((_ALL, _FIRST), (_ALL, _LAST)),
+    ((_FIRST, _ALL), (_LAST, _ALL)),
+    ((_FIRST, _FIRST), (_LAST, _LAST)),
+    ((_FIRST, _LAST), (_LAST, _FIRST)),
+)
+
+
+def speckles(depth: Float[Array, "h w"], min_pixels: int, max_step: float = 0.05) -> Bool[Array, "h w"]:
+    """Known pixels (depth > 0) in pieces of fewer than ``min_pixels``.
+
+    A piece is of one surface: 8-neighbours whose depths differ by less than the share ``max_step``. Grazing surfaces
+    change faster from pixel to pixel than facing ones, but seldom by that much.
+    """
+    known = depth > 0
+    log_depth = np.log(np.where(known, depth, 1.0))
+    number = np.arange(depth.size).reshape(depth.shape)
+    joined = [known[a] & known[b] & (np.abs(log_depth[a] - log_depth[b]) < max_step) for a, b in _PAIRS]
+    one = np.concatenate([number[a][join] for (a, _), join in zip(_PAIRS, joined, strict=True)])
+    other = np.concatenate([number[b][join] for (_, b), join in zip(_PAIRS, joined, strict=True)])
+    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(depth.size, depth.size))
+    label = connected_components(graph, directed=False)[1]
+    return known & (np.bincount(label)[label] < min_pixels).reshape(depth.shape)
