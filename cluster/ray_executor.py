@@ -73,7 +73,7 @@ class RayExecutor:
     def _drive(self, ray: Any, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
         import ray.exceptions as failure
 
-        device, options, n_workers = self._share(ray)
+        device, options, n_workers = self._share(ray, len(jobs))
         waiting = deque((job, 1) for job in jobs)
         running: dict[Any, _Attempt] = {}
         report.log("ray", f"{len(jobs)} jobs on {n_workers} workers at a time, {device}")
@@ -110,21 +110,23 @@ class RayExecutor:
             for attempt in running.values():
                 ray.kill(attempt.actor)
 
-    def _share(self, ray: Any) -> tuple[str, dict[str, Any], int]:
-        """Device, actor options and number of workers that fit what the cluster has."""
+    def _share(self, ray: Any, n_jobs: int) -> tuple[str, dict[str, Any], int]:
+        """Device, actor options and number of workers for so many jobs that fit what the cluster has."""
         has = ray.cluster_resources()
         gpus, cores = int(has.get("GPU", 0)), max(1, int(has.get("CPU", 1)))
         if self.device == "cuda" and not gpus:
             raise QuoinError("The Ray cluster has no GPU", where=self.address, do="use --device cpu")
         device = "cuda" if gpus and self.device != "cpu" else "cpu"
-        n_workers = self.workers or (gpus if device == "cuda" else max(1, cores // 4))
-        threads = max(1, cores // n_workers)
+        n_workers = min(n_jobs, self.workers or (gpus if device == "cuda" else max(1, cores // 4)))
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node for node in alive if device == "cpu" or node.get("GPU")]
+        threads = max(1, min(cores // n_workers, int(max(node.get("CPU", 1) for node in nodes))))
         env = {"OMP_NUM_THREADS": str(threads)} | ({} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""})
-        largest = max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        largest = max(node.get("memory", 0) for node in nodes)
         return (
             device,
             {
-                "num_cpus": min(threads, cores),
+                "num_cpus": threads,
                 "num_gpus": 1 if device == "cuda" else 0,
                 "memory_limit": int(largest),
                 "runtime_env": {"env_vars": env},

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.blocks import train_blocks
-from cluster.executor import Executor, pick_device
+from cluster.executor import Executor
+from cluster.priors import find_priors
 from flows.settings import STAGES, Settings
 from pipeline import store
 from pipeline.config import StageResult
@@ -23,9 +24,10 @@ def perform(stage: str, run: Run, settings: Settings, executor: Executor, report
     """Do one stage, or keep it where it is committed under the same key."""
     if stage == "train":
         return train_blocks(run, settings.train, executor, report)
+    if stage == "priors":
+        return find_priors(run, settings.priors, executor, report)
     work = importlib.import_module(f"stages.{stage}.run").run
-    how = {"device": pick_device(executor.device)} if stage == "priors" else {}
-    return work(run, getattr(settings, stage), report, **how)
+    return work(run, getattr(settings, stage), report)
 
 
 def reconstruct(

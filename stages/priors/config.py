@@ -6,6 +6,9 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
+VERSION = 3
+NEEDS = ("pose",)
+
 
 class PriorsConfig(StageConfig):
     """Dense stereo: how finely photos are compared, and which depths are believed."""

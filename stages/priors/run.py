@@ -17,7 +17,7 @@ from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.priors.agree import agreement
 from stages.priors.carry import carried
-from stages.priors.config import PriorsConfig, PriorsResult
+from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.planes import Planes, contrast, finer
 from stages.priors.search import REACHES, Search
 from stages.priors.speckles import speckles
@@ -41,18 +41,16 @@ class Pass(NamedTuple):
 PASSES = (Pass(3, 6, 2.0), Pass(2, 3, 1.0), Pass(1, 2, 1.0), Pass(0, 1, 0.5))
 
 
-VERSION = 3
 HALF_DONE = "half_done"  # attribute of the priors in the store: the key of the work that is going on there
 
 
-@stage("priors", needs=("pose",), version=VERSION, result=PriorsResult)
-def run(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -> PriorsResult:
+def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -> PriorsResult:
     """Depth maps into the store; nothing where ``stereo_edge_px`` is 0.
 
     From coarse to fine; before each pass, every photo learns what its neighbours have come to believe. Work that was
     stopped goes on at the photo where it stopped.
     """
-    key = run.key("priors", config, ("pose",), VERSION)
+    key = run.key("priors", config, NEEDS, VERSION)
     if "priors" not in run.scene or run.scene["priors"].attrs.get(HALF_DONE) != key:
         store.delete(run.scene, "priors")
     if config.stereo_edge_px == 0:
@@ -85,6 +83,9 @@ def run(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -
         edge_px=config.stereo_edge_px,
         seconds=seconds,
     )
+
+
+run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult)(find_depths)
 
 
 class _Photos:

@@ -1,7 +1,5 @@
-from pipeline.run import stage
-from stages.common import FakeResult, behave
+from stages.common import behave
 
 
-@stage("priors", needs=("pose",), version=1, result=FakeResult)
-def run(run, config, report, device):
+def find_depths(run, config, report, device):
     return behave("priors", run, config, report)

@@ -1,0 +1,30 @@
+"""Stereo as one job of an executor, so that it runs where the device is, and not where the driver happens to be."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from cluster.executor import Executor, Job
+from pipeline.progress import Reporter
+from pipeline.run import Run, stage
+from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
+
+
+def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Reporter) -> PriorsResult:
+    """The priors stage; raises what stopped it. Started again, it goes on at the photo where it stopped."""
+
+    def work(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
+        job = Job("priors", functools.partial(_find, str(run.path), config))
+        [outcome] = executor.run([job], report)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.result
+
+    return stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult)(work)(run, config, report)
+
+
+def _find(run_path: str, config: PriorsConfig, report: Reporter, device: str) -> PriorsResult:
+    from stages.priors.run import find_depths
+
+    return find_depths(Run.open(Path(run_path)), config, report, device)
