@@ -8,9 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.encoding import HashGrid
-from stages.train.field import Appearance, ColourHead, Outside, SurfaceField, contract
-from stages.train.renderer import density_alpha, neus_alpha, weights
+from stages.train.encoding.hash_grid import HashGrid
+from stages.train.field.colour import Appearance, ColourHead
+from stages.train.field.outside import Outside, contract
+from stages.train.field.surface import SurfaceField
+from stages.train.renderer.neus import neus_alpha
+from stages.train.renderer.volume import density_alpha, weights
 from stages.train.volume import Volume
 
 

@@ -16,8 +16,9 @@ from stages.train import losses
 from stages.train.model import BlockModel
 from stages.train.patch import best_views_loss, first_crossing, ncc, plane_points
 from stages.train.photos import PhotoSet
-from stages.train.renderer import box_interval
-from stages.train.sampler import guided_samples, outside_samples
+from stages.train.sampler.box import box_interval
+from stages.train.sampler.guided import guided_samples
+from stages.train.sampler.outside import outside_samples
 from stages.train.volume import Volume
 
 PATCH_RADIUS = 5

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.compiling import compiled, free_sizes
 from pipeline.errors import QuoinError
 from stages.train.config import TrainConfig
-from stages.train.field import SurfaceField
+from stages.train.field.surface import SurfaceField
 from stages.train.model import BlockModel
 from stages.train.photos import GRAY_LEVELS, PhotoSet
 from stages.train.step import PATCH_RADIUS, STATS, TERMS, Batch, Schedule, loss_of, place_samples

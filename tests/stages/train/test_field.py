@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from stages.train.encoding import HashGrid, level_resolutions
-from stages.train.field import SurfaceField, contract
+from stages.train.encoding.hash_grid import HashGrid, level_resolutions
+from stages.train.field.outside import contract
+from stages.train.field.surface import SurfaceField
 from stages.train.volume import Volume
 
 

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from stages.train.patch import best_views_loss, first_crossing, ncc, plane_points
-from stages.train.renderer import box_interval, density_alpha, neus_alpha, weights
-from stages.train.sampler import guided_samples, outside_samples
+from stages.train.renderer.neus import neus_alpha
+from stages.train.renderer.volume import density_alpha, weights
+from stages.train.sampler.box import box_interval
+from stages.train.sampler.guided import guided_samples
+from stages.train.sampler.outside import outside_samples
 from stages.train.volume import Volume
 
 

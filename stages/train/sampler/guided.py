@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.train.renderer import weights
+from stages.train.renderer.volume import weights
 from stages.train.volume import Volume
 
 
@@ -57,12 +57,3 @@ def guided_samples(
     middle = 0.5 * (distance[:, 1:] + distance[:, :-1])
     bounds = torch.cat([2.0 * distance[:, :1] - middle[:, :1], middle, 2.0 * distance[:, -1:] - middle[:, -1:]], dim=1)
     return distance, bounds[:, 1:] - bounds[:, :-1]
-
-
-def outside_samples(
-    leave: Float[Tensor, "rays"], jitter: Float[Tensor, "rays samples"], nearest: float = 0.3
-) -> Float[Tensor, "rays samples"]:
-    """Distances behind the block, even in inverse distance from its far side (NeRF++ sec. 4)."""
-    n_samples = jitter.shape[1]
-    u = (torch.arange(n_samples, device=leave.device) + jitter) / n_samples
-    return leave[:, None] + nearest * (1.0 / (1.0 - 0.99 * u) - 1.0)

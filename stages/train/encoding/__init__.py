@@ -1,0 +1,1 @@
+"""What a point is turned into before a network sees it."""

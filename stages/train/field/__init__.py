@@ -1,0 +1,1 @@
+"""What is learnt: surface, colour, appearance per photo, and what lies outside the block."""

@@ -1,0 +1,1 @@
+"""How samples along a ray become a colour, or a ray finds the surface."""

@@ -1,0 +1,1 @@
+"""Where along each ray the field is asked."""
