@@ -12,7 +12,7 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.pose.config import PoseConfig
-from stages.pose.mapping import map_photos, mean_error_px, merit, refine
+from stages.pose.mapping import better, map_photos, mean_error_px, refine
 from stages.pose.overlap import find_features, gps_places, match_pairs, propose
 from stages.pose.start import known_focal, starting_cameras
 from stages.pose.workshop import Component, Found, Photo, Workshop
@@ -85,4 +85,4 @@ def _own_cameras_if_better(
             return components, mapper
     shop.report.log("pose", "One camera explains the photos badly; trying one for each photo")
     other, other_mapper = map_photos(shop.with_own_cameras(cameras, camera_of), config, pairs, len(photos))
-    return (other, other_mapper) if merit(other) > merit(components) else (components, mapper)
+    return (other, other_mapper) if better(other, components) else (components, mapper)

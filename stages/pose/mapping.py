@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ Array = np.ndarray
 SMALL = 60  # photos
 CONTENT_SHARE = 0.9  # of the photos that match others well; fewer registered: the other mapper is tried
 MAX_LOST = 0.03  # of the photos, that refinement may find to be wrong
+SAME_SIZE = 0.02  # components that differ by a smaller share of photos are of one size: the error decides
 CONTENT_ERROR_PX = 1.0  # mean over photos of the median reprojection error; a worse one likewise
 
 
@@ -46,7 +48,7 @@ def map_photos(
             break
     if not tried:
         raise QuoinError("COLMAP could not map the photos", where=shop.folder, do="see its logs in that folder")
-    mapper = max(tried, key=lambda name: merit(tried[name]))
+    mapper = functools.reduce(lambda best, name: name if better(tried[name], tried[best]) else best, tried)
     return tried[mapper], mapper if tried[mapper] else ""
 
 
@@ -57,12 +59,14 @@ def content(components: list[Component], matchable: int) -> bool:
     return components[0].n_photos >= CONTENT_SHARE * matchable and mean_error_px(components[0]) <= CONTENT_ERROR_PX
 
 
-def merit(components: list[Component]) -> tuple[float, float]:
-    """Photos of the largest component, then minus its error: larger is better. Below 2 % more photos error decides."""
-    if not components:
-        return (0.0, 0.0)
-    step = max(1.0, 0.02 * components[0].n_photos)
-    return (round(components[0].n_photos / step), -mean_error_px(components[0]))
+def better(one: list[Component], other: list[Component]) -> bool:
+    """Whether the largest component of ``one`` has clearly more photos, or as many (within 2 %) and less error."""
+    if not one or not other:
+        return len(one) > len(other)
+    n_one, n_other = one[0].n_photos, other[0].n_photos
+    if abs(n_one - n_other) > SAME_SIZE * max(n_one, n_other):
+        return n_one > n_other
+    return mean_error_px(one[0]) < mean_error_px(other[0])
 
 
 def mean_error_px(component: Component) -> float:

@@ -8,7 +8,9 @@ import pytest
 from pipeline.cameras import to_camera
 from stages.pose.distortion import distort
 from stages.pose.gate import camera_trouble, gate, photo_medians, residuals_px, why_missing
+from stages.pose.mapping import better
 from stages.pose.model import Camera, SparseModel, read_model, write_model
+from stages.pose.workshop import Component
 from tests.stages.pose.room import CAMERA, cameras_around
 
 
@@ -110,3 +112,23 @@ def test_models_survive_the_disk(model: SparseModel, tmp_path) -> None:
     assert again.cameras == model.cameras
     assert np.array_equal(again.track_xy, model.track_xy)
     assert np.array_equal(again.photo_ids, model.photo_ids)
+
+
+def test_the_larger_of_two_large_components_is_better_though_it_fits_worse(model: SparseModel) -> None:
+    def of(n_photos: int, error_px: float) -> list[Component]:
+        copies = replace(
+            model,
+            photo_ids=np.arange(n_photos),
+            cam_from_sfm=np.repeat(model.cam_from_sfm[:1], n_photos, axis=0),
+            camera_index=np.zeros(n_photos, np.int64),
+            track_offsets=np.arange(61) * n_photos,
+            track_photo=np.tile(np.arange(n_photos), 60),
+            track_xy=np.tile(model.track_xy[model.track_photo == 0][:, None], (1, n_photos, 1)).reshape(-1, 2)
+            + [error_px, 0],
+        )
+        return [Component("", gate(copies, 15))]
+
+    assert better(of(126, 0.8), of(107, 0.7))
+    assert not better(of(107, 0.7), of(126, 0.8))
+    assert better(of(107, 0.7), of(106, 0.8))
+    assert not better(of(106, 0.8), of(107, 0.7))

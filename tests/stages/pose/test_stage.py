@@ -18,7 +18,7 @@ from pipeline.run import Run
 from pipeline.similarity import fit_similarity
 from stages.pose.config import PoseConfig, PoseResult
 from stages.pose.gate import gate
-from stages.pose.mapping import content, gated, map_photos, merit
+from stages.pose.mapping import better, content, gated, map_photos
 from stages.pose.model import Camera
 from stages.pose.run import run as pose
 from stages.pose.start import starting_cameras
@@ -289,7 +289,7 @@ def test_mappers_are_compared_by_photos_then_by_error(posed: tuple) -> None:
     shop = Workshop(posed[0], CONFIG, Reporter())
     whole = gated(str(shop.folder / "refined"), CONFIG.min_points)
     part = Component(whole.path, gate(whole.gated.model.keep_photos(np.arange(N) < 5), CONFIG.min_points))
-    assert merit([whole]) > merit([part]) > merit([])
+    assert better([whole], [part]) and better([part], []) and not better([part], [whole]) and not better([], [part])
     assert content([whole], N)
     assert not content([part], N)
     assert not content([], 0)
