@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 TILE = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
@@ -45,9 +45,8 @@ class PhotoSet(torch.nn.Module):
     rgb_offset: Tensor  # int64 [K]
     gray_offset: Tensor  # int64 [K, levels]
     sizes: Tensor  # int64 [K, levels, 2] width, height
-    rotation: Tensor  # [K, 3, 3] camera from local
-    translation: Tensor  # [K, 3]
-    intrinsics: Tensor  # [K, 4]
+    pixel_from_local: Tensor  # [K, 3, 4] homogeneous pixels
+    local_from_pixel: Tensor  # [K, 3, 3] directions of camera depth 1
     centres: Tensor  # [K, 3]
     sources: Tensor  # int64 [K, S] photos to compare with, -1 where fewer
     tiles: Tensor  # int64 [T, 3] photo, x0, y0 of tiles that are trained on
@@ -74,8 +73,10 @@ class PhotoSet(torch.nn.Module):
         counts = sizes.prod(axis=2)
         rng = np.random.default_rng(seed)
         tiles, weights, held = _tiles(masks, tile_weights, held_out_share, rng)
-        rotation = torch.tensor(cam_from_local[:, :, :3], dtype=torch.float32)
-        translation = torch.tensor(cam_from_local[:, :, 3], dtype=torch.float32)
+        camera = np.zeros((len(photos), 3, 3))
+        camera[:, [0, 1, 0, 1], [0, 1, 2, 2]] = intrinsics
+        camera[:, 2, 2] = 1.0
+        rotation = cam_from_local[:, :, :3]
         tensors = {
             "rgb": torch.from_numpy(np.concatenate([p.reshape(-1, 3) for p in photos])),
             "gray": torch.from_numpy(np.concatenate([level.ravel() for levels in pyramid for level in levels])),
@@ -85,10 +86,9 @@ class PhotoSet(torch.nn.Module):
                 np.concatenate([[0], np.cumsum(counts.ravel())[:-1]]).reshape(counts.shape)
             ),
             "sizes": torch.from_numpy(sizes.astype(np.int64)),
-            "rotation": rotation,
-            "translation": translation,
-            "intrinsics": torch.tensor(intrinsics, dtype=torch.float32),
-            "centres": -torch.einsum("kji,kj->ki", rotation, translation),
+            "pixel_from_local": torch.tensor(camera @ cam_from_local, dtype=torch.float32),
+            "local_from_pixel": torch.tensor(np.linalg.inv(camera @ rotation), dtype=torch.float32),
+            "centres": torch.tensor(-np.einsum("kji,kj->ki", rotation, cam_from_local[:, :, 3]), dtype=torch.float32),
             "sources": torch.from_numpy(sources.astype(np.int64)),
             "tiles": torch.from_numpy(tiles),
             "tile_cdf": torch.cumsum(torch.from_numpy(weights), 0) / weights.sum(),
@@ -111,15 +111,12 @@ class PhotoSet(torch.nn.Module):
         y = torch.minimum(y0 + (u[:, 2] * TILE).long(), height - 1)
         return torch.stack([photo, x, y], dim=1)
 
-    def rays(self, photo: Tensor, xy: Float[Tensor, "*n 2"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "*n 3"]]:
-        """Origins [n, 3] and directions (of camera depth 1, not normalised) through pixel positions, local frame."""
-        extra = xy.dim() - 2
-        shape = (len(photo), *([1] * extra))
-        k = self.intrinsics[photo]
-        x = (xy[..., 0] - k[:, 2].view(shape)) / k[:, 0].view(shape)
-        y = (xy[..., 1] - k[:, 3].view(shape)) / k[:, 1].view(shape)
-        camera = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-        return self.centres[photo], torch.einsum("n...c,ncw->n...w", camera, self.rotation[photo])
+    def rays(
+        self, photo: Int[Tensor, "n"], xy: Float[Tensor, "n 2"]
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+        """Origins and directions (of camera depth 1, not normalised) through pixel positions, local frame."""
+        pixel = torch.cat([xy, torch.ones_like(xy[:, :1])], dim=1)
+        return self.centres[photo], torch.einsum("nwp,np->nw", self.local_from_pixel[photo], pixel)
 
     def colours(self, pixels: Int[Tensor, "rays 3"]) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
         """Colours in [0, 1] and mask weights of whole pixels."""
@@ -127,32 +124,28 @@ class PhotoSet(torch.nn.Module):
         index = self.rgb_offset[photo] + y * self.sizes[photo, 0, 0] + x
         return self.rgb[index].float() / 255.0, self.mask[index].float()
 
-    def project(
-        self, photo: Int[Tensor, "n"], points: Float[Tensor, "n pixels 3"]
-    ) -> tuple[Float[Tensor, "n pixels 2"], Float[Tensor, "n pixels"]]:
-        """Pixel positions and depths of local points in photos."""
-        camera = torch.einsum("ncw,npw->npc", self.rotation[photo], points) + self.translation[photo][:, None]
-        depth = camera[..., 2]
-        k = self.intrinsics[photo][:, None]
-        return camera[..., :2] / depth.clamp(min=1e-3)[..., None] * k[..., :2] + k[..., 2:], depth
 
-    def gray_at(
-        self, photo: Int[Tensor, "n"], xy: Float[Tensor, "n pixels 2"], level: Int[Tensor, ""]
-    ) -> tuple[Float[Tensor, "n pixels"], Tensor]:
-        """Gray values in [0, 1] at level-0 positions, bilinear at a pyramid level; whether they are in the photo."""
-        levels = level.expand(photo.shape)  # an index of its own: a scalar one would break the graph
-        size = self.sizes[photo, levels][:, None]
-        scaled = xy * torch.exp2(-level.to(xy.dtype)) - 0.5
-        inside = ((scaled >= 0) & (scaled <= size - 1)).all(dim=-1)
-        scaled = torch.minimum(scaled.clamp(min=0.0), (size - 1).to(xy.dtype) - 1e-3)
-        cell = scaled.detach().floor()
-        tx, ty = (scaled - cell).unbind(-1)
-        corner = cell.long()
-        width = size[..., 0]
-        start = self.gray_offset[photo, levels][:, None] + corner[..., 1] * width + corner[..., 0]
-        a, b = self.gray[start].to(xy.dtype), self.gray[start + 1].to(xy.dtype)
-        c, d = self.gray[start + width].to(xy.dtype), self.gray[start + width + 1].to(xy.dtype)
-        return torch.lerp(torch.lerp(a, b, tx), torch.lerp(c, d, tx), ty) / 255.0, inside
+def bilinear(
+    gray: UInt8[Tensor, "_"],
+    start: Int[Tensor, "n"],
+    size: Int[Tensor, "n 2"],
+    xy: Float[Tensor, "n pixels 2"],
+) -> tuple[Float[Tensor, "n pixels"], Bool[Tensor, "n pixels"]]:
+    """Values in [0, 1] at positions in pictures of ``size`` (width, height) that begin at ``start``; whether inside.
+
+    A position is in pixels of the picture, (0.5, 0.5) the middle of its first. Differentiable by position.
+    """
+    limit = (size - 1).to(xy.dtype)[:, None]
+    scaled = xy - 0.5
+    inside = ((scaled >= 0) & (scaled <= limit)).all(dim=-1)
+    scaled = torch.minimum(scaled.clamp(min=0.0), limit - 1e-3)
+    cell = scaled.detach().floor()
+    tx, ty = (scaled - cell).unbind(-1)
+    column, row = cell.to(torch.int32).unbind(-1)
+    width = size[:, :1].to(torch.int32)
+    at = start[:, None] + row * width + column
+    a, b, c, d = (gray[i].to(xy.dtype) for i in (at, at + 1, at + width, at + width + 1))
+    return torch.lerp(torch.lerp(a, b, tx), torch.lerp(c, d, tx), ty) / 255.0, inside
 
 
 def _gray_pyramid(rgb: np.ndarray) -> list[np.ndarray]:

@@ -14,18 +14,17 @@ from torch import Tensor, nn
 
 from stages.train import losses
 from stages.train.model import BlockModel
-from stages.train.patch import best_views_loss, first_crossing, ncc, plane_points
+from stages.train.patch import Patches, best_views_loss, first_crossing, ncc, seen_by_others
 from stages.train.photos import PhotoSet
 from stages.train.sampler.box import box_interval
 from stages.train.sampler.guided import guided_samples
 from stages.train.sampler.outside import outside_samples
 from stages.train.volume import Volume
 
-PATCH_RADIUS = 5
 PATCH_SOURCES = 4
 PATCH_BEST = 2
 PATCH_REJECT = 0.7
-MIN_CONTRAST = 0.012  # standard deviation of a patch below which it is flat
+MIN_COSINE = 0.15  # between a patch's normal and its ray: grazing ones say little
 TERMS = ("colour", "eikonal", "points", "free", "patch", "opacity")
 STATS = (*TERMS, "patch_used")
 
@@ -81,7 +80,14 @@ def place_samples(
 
 
 def loss_of(
-    model: BlockModel, photos: PhotoSet, rays: Rays, batch: Batch, schedule: Schedule, colour: Tensor, weight: Tensor
+    model: BlockModel,
+    photos: PhotoSet,
+    rays: Rays,
+    patches: Patches,
+    batch: Batch,
+    schedule: Schedule,
+    colour: Tensor,
+    weight: Tensor,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "stats"], dict[str, Tensor]]:
     """Total loss, its terms (STATS, for the log), and what was rendered."""
     n_points = len(batch.points)
@@ -90,7 +96,7 @@ def loss_of(
     out = model.render(
         rays.origins, rays.directions, photo, rays.distance, rays.length, rays.hits, rays.outside, schedule.anneal, more
     )
-    patch, used = patch_loss(photos, rays, batch, out, schedule.patch_level)
+    patch, used = patch_loss(photos, rays, patches, out)
     opacity = out["opacity"].clamp(1e-3, 1.0 - 1e-3)
     terms = torch.stack(
         [
@@ -106,32 +112,14 @@ def loss_of(
 
 
 def patch_loss(
-    photos: PhotoSet, rays: Rays, batch: Batch, out: dict[str, Tensor], level: Tensor
+    photos: PhotoSet, rays: Rays, patches: Patches, out: dict[str, Tensor]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """1 − NCC between the patch around each ray's pixel and its image in other photos, warped by the tangent plane."""
-    n = len(batch.source_draw)
-    photo, origin, direction = batch.pixels[:n, 0], rays.origins[:n], rays.directions[:n]
+    n = len(patches.usable)
     distance, normal, found = first_crossing(out["sdf"][:n], rays.distance[:n], out["gradient"][:n])
-    surface = origin + direction * distance[:, None]
-    facing = -(normal * direction).sum(dim=1)
-
-    side = torch.arange(-PATCH_RADIUS, PATCH_RADIUS + 1, device=origin.device)
-    offset = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1).reshape(-1, 2).float()
-    xy = batch.pixels[:n, None, 1:].float() + 0.5 + offset * torch.exp2(level.float())
-    reference, inside = photos.gray_at(photo, xy, level)
-    _, directions = photos.rays(photo, xy)
-    points = plane_points(origin, directions, surface, normal)
-
-    order = torch.where(photos.sources[photo] >= 0, batch.source_draw, -1.0).topk(PATCH_SOURCES, dim=1).indices
-    source = photos.sources[photo].gather(1, order)
-    flat = source.clamp(min=0).reshape(-1)
-    repeated = points[:, None].expand(-1, PATCH_SOURCES, -1, -1).reshape(n * PATCH_SOURCES, -1, 3)
-    seen_at, depth = photos.project(flat, repeated)
-    other, other_inside = photos.gray_at(flat, seen_at, level)
-    similarity = ncc(reference[:, None], other.view(n, PATCH_SOURCES, -1))
-
-    reference = reference.detach()
-    ahead = ((points - origin[:, None]) * direction[:, None]).sum(dim=2).amin(dim=1) > 0
-    good = found & (facing > 0.15) & inside.all(dim=1) & (reference.std(dim=1) > MIN_CONTRAST) & rays.hits[:n] & ahead
-    valid = good[:, None] & (source >= 0) & (other_inside & (depth > 1e-3)).all(dim=1).view(n, PATCH_SOURCES)
-    return best_views_loss(1.0 - similarity, valid, PATCH_BEST, PATCH_REJECT)
+    cosine = -(normal * rays.directions[:n]).sum(dim=1)
+    seen, inside = seen_by_others(patches, photos.gray, -cosine * distance, normal)
+    good = patches.usable & found & (cosine > MIN_COSINE) & rays.hits[:n]
+    return best_views_loss(
+        1.0 - ncc(patches.reference[:, None], seen), good[:, None] & inside, PATCH_BEST, PATCH_REJECT
+    )

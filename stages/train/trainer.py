@@ -16,8 +16,9 @@ from pipeline.errors import QuoinError
 from stages.train.config import TrainConfig
 from stages.train.field.surface import SurfaceField
 from stages.train.model import BlockModel
+from stages.train.patch import PATCH_RADIUS, place_patches
 from stages.train.photos import GRAY_LEVELS, PhotoSet
-from stages.train.step import PATCH_RADIUS, STATS, TERMS, Batch, Schedule, loss_of, place_samples
+from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Schedule, loss_of, place_samples
 from stages.train.volume import Volume
 
 MAX_BAD_STEPS = 20  # steps in a row without a finite loss before giving up
@@ -81,6 +82,7 @@ class Trainer:
         free_sizes(self.model.appearance.table, 0)
         self._loss = compiled(loss_of, device)
         self._place = compiled(torch.no_grad()(place_samples), device)
+        self._patches = compiled(torch.no_grad()(place_patches), device)
         self._sdf = compiled(torch.no_grad()(sdf_of), device)
 
     # -- one step ----------------------------------------------------------------------------------------------------
@@ -104,7 +106,9 @@ class Trainer:
                 batch.outside_jitter,
             )
             colour, weight = self.photos.colours(batch.pixels)
-        loss, terms, out = self._loss(self.model, self.photos, rays, batch, schedule, colour, weight)
+            first = batch.pixels[: config.patches]
+            patches = self._patches(self.photos, first, batch.source_draw, schedule.patch_level, PATCH_SOURCES)
+        loss, terms, out = self._loss(self.model, self.photos, rays, patches, batch, schedule, colour, weight)
         self.optimiser.zero_grad(set_to_none=True)
         if not self._finite(loss, terms):
             self.step += 1

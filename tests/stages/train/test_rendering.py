@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from stages.train.patch import best_views_loss, first_crossing, ncc, plane_points
+from pipeline.cameras import look_at
+from stages.train.patch import best_views_loss, first_crossing, ncc, place_patches, seen_by_others
+from stages.train.photos import PhotoSet
 from stages.train.renderer.neus import neus_alpha
 from stages.train.renderer.volume import density_alpha, weights
 from stages.train.sampler.box import box_interval
@@ -125,13 +128,41 @@ def test_crossing_moves_with_the_sdf():
     assert float(shift.grad) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_patch_points_lie_on_the_tangent_plane():
-    torch.manual_seed(0)
-    origin, surface = torch.zeros(4, 3), torch.tensor([0.0, 0.0, 2.0]).expand(4, 3)
-    normal = torch.nn.functional.normalize(torch.tensor([0.3, 0.1, -1.0]), dim=0).expand(4, 3)
-    directions = torch.cat([torch.rand(4, 9, 2) * 0.2, torch.ones(4, 9, 1)], dim=2)
-    points = plane_points(origin, directions, surface, normal)
-    assert (((points - surface[:, None]) * normal[:, None]).sum(dim=2).abs() < 1e-5).all()
+@pytest.mark.parametrize("level", [0, 1])
+def test_patches_are_seen_where_the_plane_projects(level):
+    """Against the projection of the plane's points, one by one, into a photo whose gray is its column."""
+    rng = np.random.default_rng(0)
+    poses = np.stack(
+        [look_at(np.array([0.0, -3.0, 0.2]), np.zeros(3)), look_at(np.array([0.9, -2.8, 0.4]), np.zeros(3))]
+    )
+    intrinsics = np.array([[110.0, 110.0, 64.0, 48.0]] * 2)
+    noise = rng.integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    ramp = np.repeat(np.tile(np.arange(128, dtype=np.uint8), (96, 1))[:, :, None], 3, axis=2)
+    photos = PhotoSet(
+        [noise, ramp],
+        [np.full((96, 128), 255, np.uint8)] * 2,
+        poses,
+        intrinsics,
+        [np.ones((6, 8))] * 2,
+        np.array([[1], [0]]),
+        held_out_share=0.0,
+        seed=0,
+    )
+    normal = torch.nn.functional.normalize(torch.tensor([[0.2, -1.0, 0.1]]), dim=1)
+    height = -torch.tensor([2.9])
+    pixels = torch.tensor([[0, 70, 40]])
+    patches = place_patches(photos, pixels, torch.ones(1, 1), torch.tensor(level), 1)
+    values, inside = seen_by_others(patches, photos.gray, height, normal)
+    assert inside.all() and patches.usable.all()
+
+    xy = (patches.pixel[0, :2, None] + patches.offset).T
+    origin, directions = photos.rays(torch.zeros(len(xy), dtype=torch.long), xy)
+    points = origin + directions * (height / (directions @ normal[0]))[:, None]
+    camera = points.double().numpy() @ poses[1][:, :3].T + poses[1][:, 3]
+    column = camera[:, 0] / camera[:, 2] * 110.0 + 64.0
+    np.testing.assert_allclose(values[0, 0].numpy() * 255, column - 0.5, atol=0.02 if level == 0 else 0.6)
+    assert not seen_by_others(patches, photos.gray, height, -normal)[1].any()  # from behind
+    assert not seen_by_others(patches, photos.gray, -height, normal)[1].any()  # behind the photo
 
 
 def test_ncc_ignores_gain_and_offset_and_knows_noise():
