@@ -144,8 +144,9 @@ def bilinear(
     column, row = cell.to(torch.int32).unbind(-1)
     width = size[:, :1].to(torch.int32)
     at = start[:, None] + row * width + column
-    a, b, c, d = (gray[i].to(xy.dtype) for i in (at, at + 1, at + width, at + width + 1))
-    return torch.lerp(torch.lerp(a, b, tx), torch.lerp(c, d, tx), ty) / 255.0, inside
+    corner = gray[torch.stack([at, at + 1, at + width, at + width + 1])].to(xy.dtype)
+    weight = torch.stack([(1.0 - tx) * (1.0 - ty), tx * (1.0 - ty), (1.0 - tx) * ty, tx * ty])
+    return (corner * weight).sum(dim=0) / 255.0, inside
 
 
 def _gray_pyramid(rgb: np.ndarray) -> list[np.ndarray]:

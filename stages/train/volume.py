@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights
+
 
 class Volume(nn.Module):
     """SDF on a regular grid [X, Y, Z] with the first sample at ``low`` and one ``spacing`` for all axes."""
@@ -35,36 +37,31 @@ class Volume(nn.Module):
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
-    def _cell(self, points: Float[Tensor, "n 3"]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        shape = self.values.shape
-        scaled = (points - self.low) / self.spacing
-        base, fraction = [], []
+    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "8 n"], tuple[Pair, Pair, Pair]]:
+        """Values at the corners of each point's cell, and the linear weights of near and far corners by axis."""
+        shape, scaled = self.values.shape, (points - self.low) / self.spacing
+        base, weight = [], []
         for axis, size in enumerate(shape):
             s = scaled[:, axis].clamp(0.0, size - 1.0)
             cell = s.floor().clamp(max=size - 2.0)
             base.append(cell.to(torch.int32))
-            fraction.append(s - cell)
+            weight.append((1.0 - (s - cell), s - cell))
         flat = (base[0] * shape[1] + base[1]) * shape[2] + base[2]
-        values = self.values.view(-1)
-        corner = [values[flat + (i * shape[1] + j) * shape[2] + k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-        return corner, tuple(fraction)
+        index = torch.stack([flat + ((i * shape[1] + j) * shape[2] + k) for i, j, k in CORNERS])
+        return self.values.view(-1)[index], (weight[0], weight[1], weight[2])
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """Trilinear value; clamped to the border outside."""
-        c, (tx, ty, tz) = self._cell(points)
-        z = [torch.lerp(c[2 * i], c[2 * i + 1], tz) for i in range(4)]
-        return torch.lerp(torch.lerp(z[0], z[1], ty), torch.lerp(z[2], z[3], ty), tx)
+        corner, weight = self._corners(points)
+        return (corner * corner_weights(*weight)).sum(dim=0)
 
-    def with_tangents(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "4 n"]:
-        """Trilinear value and its derivatives by x, y, z."""
-        c, (tx, ty, tz) = self._cell(points)
-        z = [torch.lerp(c[2 * i], c[2 * i + 1], tz) for i in range(4)]
-        dz = [c[2 * i + 1] - c[2 * i] for i in range(4)]
-        y = [torch.lerp(z[2 * i], z[2 * i + 1], ty) for i in range(2)]
-        dy = [z[2 * i + 1] - z[2 * i] for i in range(2)]
-        dz = [torch.lerp(dz[2 * i], dz[2 * i + 1], ty) for i in range(2)]
-        rows = [torch.lerp(y[0], y[1], tx), y[1] - y[0], torch.lerp(dy[0], dy[1], tx), torch.lerp(dz[0], dz[1], tx)]
-        return torch.stack([rows[0], *(row / self.spacing for row in rows[1:])])
+    def with_gradient(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
+        """Trilinear value and its gradient."""
+        corner, (x, y, z) = self._corners(points)
+        step = (torch.full_like(x[0], -1.0), torch.ones_like(x[0]))
+        by_axis = (corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step))
+        gradient = torch.stack([(corner * weight).sum(dim=0) for weight in by_axis], dim=1) / self.spacing
+        return (corner * corner_weights(x, y, z)).sum(dim=0), gradient
 
     @torch.no_grad()
     def absorb(self, points: Float[Tensor, "n 3"], sdf: Float[Tensor, "n"], gradient: Float[Tensor, "n 3"]) -> None:

@@ -1,15 +1,20 @@
 """Multi-resolution hash grid (Müller et al. 2022, instant-ngp, sec. 3) with features and their spatial tangents.
 
-Trilinear interpolation inside a cell is a tree of lerps over its eight corners; carrying differences beside the lerps
-gives ∂feature/∂x in the same pass, so that a training step needs first-order backward only.
+Trilinear interpolation inside a cell is a tree of lerps over its eight corners, and so is its derivative. Both from one
+reading of the table: a training step that needs the gradient of a field is then first-order backward only.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights
+
+PullBack = Callable[[Tensor], Tensor]
 PRIMES = (1, -1640531535, 805459861)  # instant-ngp's primes, the second as a wrapping int32
 
 
@@ -46,50 +51,47 @@ class HashGrid(nn.Module):
         level = torch.arange(self.n_levels, device=self.level_weight.device)
         self.level_weight.copy_((active_levels - level).clamp(0.0, 1.0))
 
-    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[Tensor, Tensor]:
-        """Corner features [n, levels, 2, 2, 2, features] and the fraction inside the cell [n, levels, 3]."""
-        scaled = (points[:, None, :].clamp(-1.0, 1.0) * 0.5 + 0.5) * self.resolutions[:, None]
-        cell = torch.minimum(scaled.floor(), (self.resolutions - 1)[:, None].to(scaled.dtype))
-        fraction = scaled - cell
-        base = cell.to(torch.int32)
-        side = torch.arange(2, device=points.device, dtype=torch.int32)
-        x = base[:, :, 0, None, None, None] + side[:, None, None]
-        y = base[:, :, 1, None, None, None] + side[None, :, None]
-        z = base[:, :, 2, None, None, None] + side[None, None, :]
-        index = self._index(x, y, z)
-        return self.table[index], fraction
-
-    def _index(self, x: Tensor, y: Tensor, z: Tensor) -> Int[Tensor, "n levels 2 2 2"]:
-        stride = (self.resolutions + 1)[:, None, None, None]
-        hashed = (x * PRIMES[0]) ^ (y * PRIMES[1]) ^ (z * PRIMES[2])
-        flat = (x * stride + y) * stride + z
-        inside = torch.where(self.dense[:, None, None, None], flat, hashed & (self.table_size - 1))
-        offset = torch.arange(self.n_levels, device=x.device, dtype=torch.int32) * self.table_size
-        return inside + offset[:, None, None, None]
-
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
         """Features at points."""
-        corner, t = self._corners(points)
-        t = t[..., None]
-        a = torch.lerp(corner[:, :, :, :, 0], corner[:, :, :, :, 1], t[:, :, 2, None, None])
-        b = torch.lerp(a[:, :, :, 0], a[:, :, :, 1], t[:, :, 1, None])
-        c = torch.lerp(b[:, :, 0], b[:, :, 1], t[:, :, 0])
-        return (c * self.level_weight[:, None]).flatten(1)
-
-    def with_tangents(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "4 n width"]:
-        """Row 0: features; rows 1..3: their derivatives by x, y, z (per unit of ``points``)."""
         corner, fraction = self._corners(points)
-        tx, ty, tz = (fraction[:, :, axis, None] for axis in range(3))
-        near, far = corner[:, :, :, :, 0], corner[:, :, :, :, 1]
-        value, dz = torch.lerp(near, far, tz[:, :, None, None]), far - near
-        value_0, value_1 = value[:, :, :, 0], value[:, :, :, 1]
-        dy = value_1 - value_0
-        value = torch.lerp(value_0, value_1, ty[:, :, None])
-        dz = torch.lerp(dz[:, :, :, 0], dz[:, :, :, 1], ty[:, :, None])
-        dx = value[:, :, 1] - value[:, :, 0]
-        value = torch.lerp(value[:, :, 0], value[:, :, 1], tx)
-        dy = torch.lerp(dy[:, :, 0], dy[:, :, 1], tx)
-        dz = torch.lerp(dz[:, :, 0], dz[:, :, 1], tx)
-        slope = self.level_weight[:, None] * (0.5 * self.resolutions[:, None])
-        rows = torch.stack([value * self.level_weight[:, None], dx * slope, dy * slope, dz * slope])
-        return rows.flatten(2)
+        return self._sum(corner, corner_weights(*_two_weights(fraction)))
+
+    def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
+        """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
+        corner, fraction = self._corners(points)
+        x, y, z = _two_weights(fraction)
+        slope_of_far = (self.level_weight * (0.5 * self.resolutions)).expand_as(x[0])  # one cell, in units of points
+        step = (-slope_of_far, slope_of_far)
+
+        def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:
+            adds = (corner * slope.view(len(slope), self.n_levels, self.n_features)).sum(dim=3)  # to f, by each corner
+            by_axis = (corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step))
+            return torch.stack([(adds * weight).sum(dim=(0, 2)) for weight in by_axis], dim=1)
+
+        return self._sum(corner, corner_weights(x, y, z)), pull_back
+
+    def _sum(self, corner: Tensor, weight: Tensor) -> Float[Tensor, "n width"]:
+        return (corner * (weight * self.level_weight)[..., None]).sum(dim=0).flatten(1)
+
+    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[Tensor, Tensor]:
+        """Features of the corners [8, n, levels, features], z fastest, and the place inside the cell [n, levels, 3].
+
+        Corners come first: that is what makes both the reading and its backward pass vector code.
+        """
+        scaled = (points[:, None, :].clamp(-1.0, 1.0) * 0.5 + 0.5) * self.resolutions[:, None]
+        cell = torch.minimum(scaled.floor(), (self.resolutions - 1)[:, None].to(scaled.dtype))
+        x, y, z = cell.to(torch.int32).unbind(2)
+        index = torch.stack([self._index(x + i, y + j, z + k) for i, j, k in CORNERS])
+        return self.table[index], scaled - cell
+
+    def _index(self, x: Int[Tensor, "n levels"], y: Tensor, z: Tensor) -> Int[Tensor, "n levels"]:
+        stride = self.resolutions + 1
+        hashed = ((x * PRIMES[0]) ^ (y * PRIMES[1]) ^ (z * PRIMES[2])) & (self.table_size - 1)
+        offset = torch.arange(self.n_levels, device=x.device, dtype=torch.int32) * self.table_size
+        return torch.where(self.dense, (x * stride + y) * stride + z, hashed) + offset
+
+
+def _two_weights(fraction: Float[Tensor, "n levels 3"]) -> tuple[Pair, Pair, Pair]:
+    """Linear weights [n, levels] of the near and the far corner along x, y and z."""
+    x, y, z = ((1.0 - t, t) for t in fraction.unbind(2))
+    return x, y, z

@@ -28,7 +28,7 @@ class SurfaceSample(NamedTuple):
 
 
 class SurfaceField(nn.Module):
-    """sdf(x) = base(x) + one-hidden-layer MLP of (x, hash features); the tangents ride along (forward mode)."""
+    """sdf(x) = base(x) + one-hidden-layer MLP of (x, hash features)."""
 
     def __init__(self, encoding: HashGrid, base: Volume, hidden: int = 64, n_feature: int = 15) -> None:
         super().__init__()
@@ -44,23 +44,16 @@ class SurfaceField(nn.Module):
             self.sdf_head.bias.zero_()
 
     def forward(self, points: Float[Tensor, "n 3"]) -> SurfaceSample:
-        """Value, gradient and feature in one pass."""
-        rows = torch.cat([_identity_rows(points), self.encoding.with_tangents(points)], dim=2)
-        pre = functional.linear(rows, self.first.weight)
-        value = pre[0] + self.first.bias
-        hidden = functional.softplus(value, beta=SOFTPLUS_BETA)
-        slope = torch.sigmoid(SOFTPLUS_BETA * value)
-        base = self.base.with_tangents(points)
-        sdf = self.sdf_head(hidden)[:, 0] + base[0]
-        gradient = functional.linear(pre[1:] * slope, self.sdf_head.weight)[:, :, 0] + base[1:]
-        return SurfaceSample(sdf, gradient.T, self.feature_head(hidden))
+        """Value, gradient and feature in one pass: the slopes go back through the network by hand (chain rule)."""
+        features, pull_back = self.encoding.linearised(points)
+        pre = self.first(torch.cat([points, features], dim=1))
+        hidden = functional.softplus(pre, beta=SOFTPLUS_BETA)
+        slope = (torch.sigmoid(SOFTPLUS_BETA * pre) * self.sdf_head.weight) @ self.first.weight
+        base, base_gradient = self.base.with_gradient(points)
+        gradient = slope[:, :3] + pull_back(slope[:, 3:]) + base_gradient
+        return SurfaceSample(self.sdf_head(hidden)[:, 0] + base, gradient, self.feature_head(hidden))
 
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """The value alone, about four times cheaper."""
         hidden = functional.softplus(self.first(torch.cat([points, self.encoding(points)], dim=1)), beta=SOFTPLUS_BETA)
-        return self.sdf_head(hidden)[:, 0] + self.base.with_tangents(points)[0]
-
-
-def _identity_rows(points: Tensor) -> Float[Tensor, "4 n 3"]:
-    eye = torch.eye(3, device=points.device, dtype=points.dtype)
-    return torch.cat([points[None], eye[:, None, :].expand(3, len(points), 3)])
+        return self.sdf_head(hidden)[:, 0] + self.base(points)
