@@ -1,0 +1,57 @@
+"""Occupancy Networks (Mescheder et al. 2019): the objective, and where its labels come from."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from stages.train.seed import DepthMap, fuse_depths
+
+Array = np.ndarray
+VOTES = 3  # rays per inside test, of which one may graze an edge
+
+
+def occupancy_loss(logits: Float[Tensor, "n"], occupied: Bool[Tensor, "n"]) -> Float[Tensor, ""]:
+    """Mean binary cross-entropy (Occupancy Networks eq. 3); σ(``logits``) is the probability of being inside."""
+    return functional.binary_cross_entropy_with_logits(logits, occupied.to(logits.dtype))
+
+
+def labels_from_mesh(
+    vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], points: Float[Array, "n 3"]
+) -> Bool[Array, "n"]:
+    """Which points lie inside a closed mesh: those whose rays leave it an odd number of times. Eager.
+
+    Raises ValueError where the mesh is open: then inside means nothing.
+    """
+    import open3d as o3d
+
+    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    n_open = int((np.unique(edges, axis=0, return_counts=True)[1] % 2).sum())
+    if n_open or len(faces) == 0:
+        raise ValueError(
+            f"the mesh is not watertight: {n_open} edges of its {len(faces)} faces are open (are its vertices welded?)"
+        )
+    middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2  # single precision far from the origin is coarse
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(
+        o3d.core.Tensor((vertices - middle).astype(np.float32)), o3d.core.Tensor(faces.astype(np.uint32))
+    )
+    return scene.compute_occupancy((points - middle).astype(np.float32), nsamples=VOTES).numpy() > 0
+
+
+def labels_from_depth(
+    points: Float[Array, "n 3"], depth_maps: list[DepthMap], thickness: float
+) -> tuple[Bool[Array, "n"], Bool[Array, "n"]]:
+    """Which points are occupied, and of which that is known. Eager.
+
+    What lies in front of the surface some map shows is free; what lies less than ``thickness`` behind it in at least
+    one, and in front of none, is occupied; of the rest nothing is known. True to about a pixel's footprint.
+    """
+    free, behind = np.zeros(len(points), bool), np.zeros(len(points), bool)
+    for depth_map in depth_maps:
+        ahead, told = fuse_depths(points, [depth_map], thickness)
+        free |= ahead > 0
+        behind |= (told > 0) & (ahead <= 0)
+    return behind & ~free, behind | free
