@@ -67,7 +67,7 @@ class Trainer:
         self.step, self._bad = 0, 0
         groups: dict[float, list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
-            grid, surface = name.endswith("encoding.table"), name.startswith(("surface.first", "surface.sdf_head"))
+            grid, surface = name.endswith("encoding.table"), name.startswith("surface.network")
             rate = config.grid_rate if grid else config.surface_rate if surface else config.colour_rate
             groups.setdefault(rate, []).append(parameter)
         self._rates = list(groups)

@@ -1,4 +1,4 @@
-"""Random Fourier features (Tancik et al. 2020) with their spatial tangents."""
+"""Random Fourier features (Tancik et al. 2020) and its slope."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from stages.train.encoding.trilinear import PullBack
 
 
 class RandomFourier(nn.Module):
@@ -32,9 +34,13 @@ class RandomFourier(nn.Module):
         angle = points @ self.radians.T
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
-    def with_tangents(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "4 n width"]:
-        """Row 0: features; rows 1..3: their derivatives by x, y, z."""
+    def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
+        """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]."""
         angle = points @ self.radians.T
         cos, sin = angle.cos(), angle.sin()
-        slopes = torch.cat([-sin, cos], dim=1) * torch.cat([self.radians, self.radians]).T[:, None]
-        return torch.cat([torch.cat([cos, sin], dim=1)[None], slopes])
+
+        def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:
+            of_cos, of_sin = slope.chunk(2, dim=1)
+            return (of_sin * cos - of_cos * sin) @ self.radians
+
+        return torch.cat([cos, sin], dim=1), pull_back

@@ -1,4 +1,4 @@
-"""Frequency encoding (NeRF's positional encoding) with its spatial tangents."""
+"""Frequency encoding (NeRF's positional encoding) and its slope."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from stages.train.encoding.trilinear import PullBack
 
 
 class Frequency(nn.Module):
@@ -40,14 +42,14 @@ class Frequency(nn.Module):
         waves = torch.stack([angle.sin(), angle.cos()], dim=2) * self.level_weight[:, None, None]
         return torch.cat([points, waves.flatten(1)], dim=1) if self.include_input else waves.flatten(1)
 
-    def with_tangents(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "4 n width"]:
-        """Row 0: features; rows 1..3: their derivatives by x, y, z."""
+    def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
+        """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]."""
         angle = points[:, None] * self.frequencies[:, None]
-        sin, cos = angle.sin(), angle.cos()
-        waves = torch.stack([sin, cos], dim=2) * self.level_weight[:, None, None]
-        slopes = torch.stack([cos, -sin], dim=2) * (self.level_weight * self.frequencies)[:, None, None]
-        eye = torch.eye(3, device=points.device, dtype=points.dtype)
-        rows = torch.cat([waves[None], slopes * eye[:, None, None, None]]).flatten(2)
-        if not self.include_input:
-            return rows
-        return torch.cat([torch.cat([points[None], eye[:, None].expand(3, len(points), 3)]), rows], dim=2)
+        slopes = torch.stack([angle.cos(), -angle.sin()], dim=2) * (self.level_weight * self.frequencies)[:, None, None]
+
+        def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:
+            waves = slope[:, 3 * self.include_input :].view(slopes.shape)
+            through = (waves * slopes).sum(dim=(1, 2))
+            return through + slope[:, :3] if self.include_input else through
+
+        return self(points), pull_back

@@ -6,15 +6,12 @@ reading of the table: a training step that needs the gradient of a field is then
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights
+from stages.train.encoding.trilinear import CORNERS, Pair, PullBack, corner_weights
 
-PullBack = Callable[[Tensor], Tensor]
 PRIMES = (1, -1640531535, 805459861)  # instant-ngp's primes, the second as a wrapping int32
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 CORNERS = tuple(itertools.product((0, 1), repeat=3))  # z fastest
+PullBack = Callable[[Tensor], Tensor]  # from a slope by features to one by points
 Pair = tuple[Tensor, Tensor]  # weights of the near and the far corner along an axis
 
 

@@ -1,12 +1,13 @@
-"""A multi-layer perceptron that carries a value and its three spatial tangents through one forward pass.
+"""A multi-layer perceptron of one output that gives its slope by its inputs beside its value.
 
-An SDF's renderer needs ∇f, and so does its loss. Forward mode gives it beside the value, so that a training step
-needs first-order backward only, where autograd's ∇f would need a second one through the first.
+An SDF's renderer needs ∇f, and so does its loss. Going back through the network by hand, in the forward pass, costs as
+much as the value again; a training step then needs first-order backward only, and no second pass through a first.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,16 +16,24 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 
-class TangentMLP(nn.Module):
-    """``n_layers`` hidden layers of width ``hidden`` and a linear one on top, from ``n_in`` to ``n_out`` numbers.
+class Linearised(NamedTuple):
+    """Value [n], its derivative by the inputs [n, inputs], and the last hidden layer [n, hidden]."""
+
+    value: Tensor
+    slope: Tensor
+    hidden: Tensor
+
+
+class ScalarMLP(nn.Module):
+    """``n_layers`` hidden layers of width ``hidden`` and a linear one on top, from ``n_in`` numbers to one.
 
     Hidden layer ``skip`` (from 0) sees the input again, beside the activations and both over √2 (IDR, NeuS); the layer
     before it is narrower by as much. The activation is softplus of sharpness ``beta``; infinity makes it ReLU.
     ``weight_norm`` learns each row's length apart from its direction (Salimans & Kingma 2016).
 
-    ``sphere`` starts all outputs near |x| − ``sphere`` (SAL, Atzmon & Lipman 2020, theorem 1; IDR for the encoding),
-    with the point itself as the first three inputs; eight layers of 256 are off by 0.1 on average over [-1, 1]³, by 0.4
-    at worst. ``inside_out`` turns the sign, for a room seen from inside.
+    ``sphere`` starts near |x| − ``sphere`` (SAL, Atzmon & Lipman 2020, theorem 1; IDR for the encoding), with the point
+    itself as the first three inputs; eight layers of 256 are off by 0.1 on average over [-1, 1]³, by 0.4 at worst.
+    ``inside_out`` turns the sign, for a room seen from inside. Without ``sphere`` it starts near 0.
     """
 
     def __init__(
@@ -32,7 +41,6 @@ class TangentMLP(nn.Module):
         n_in: int,
         hidden: int,
         n_layers: int,
-        n_out: int,
         *,
         skip: int | None = None,
         beta: float = 100.0,
@@ -46,44 +54,50 @@ class TangentMLP(nn.Module):
         self.skip, self.beta = skip, beta
         widths = [hidden - n_in if index + 1 == skip else hidden for index in range(n_layers)]
         self.layers = nn.ModuleList(nn.Linear(hidden if i else n_in, width) for i, width in enumerate(widths))
-        self.last = nn.Linear(hidden, n_out)
-        if sphere is not None:
-            self._start_as_sphere(n_in, sphere, -1.0 if inside_out else 1.0)
+        self.last = nn.Linear(hidden, 1)
+        self._start(n_in, sphere, -1.0 if inside_out else 1.0)
         if weight_norm:
             for layer in (*self.layers, self.last):
                 parametrizations.weight_norm(layer)
 
     @torch.no_grad()
-    def _start_as_sphere(self, n_in: int, radius: float, sign: float) -> None:
-        """Deviation √(2 / out) keeps |x| through ReLU layers, a last layer of mean √(π / in) sums it up."""
+    def _start(self, n_in: int, radius: float | None, sign: float) -> None:
+        """Deviation √(2 / out) keeps |x| through ReLU layers; a last layer of mean √(π / in) sums it up to a sphere."""
         for index, layer in enumerate(self.layers):
             layer.weight.normal_(0.0, math.sqrt(2.0 / layer.out_features))
             layer.bias.zero_()
-            if index in (0, self.skip):
+            if radius is not None and index in (0, self.skip):
                 layer.weight[:, layer.in_features - n_in + 3 :] = 0.0
-        self.last.weight.normal_(sign * math.sqrt(math.pi / self.last.in_features), 1e-4)
-        self.last.bias.fill_(-sign * radius)
+        if radius is None:
+            self.last.weight.normal_(0.0, 1e-3)
+            self.last.bias.zero_()
+        else:
+            self.last.weight.normal_(sign * math.sqrt(math.pi / self.last.in_features), 1e-4)
+            self.last.bias.fill_(-sign * radius)
 
-    def forward(self, rows: Float[Tensor, "4 n inputs"]) -> Float[Tensor, "4 n outputs"]:
-        """Row 0: the value; rows 1..3: its derivatives by x, y, z, from those of the input."""
-        out = rows
+    def forward(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n"]:
+        """The value alone."""
+        out = inputs
         for index, layer in enumerate(self.layers):
-            if index == self.skip:
-                out = torch.cat([out, rows], dim=2) / math.sqrt(2.0)
-            out = functional.linear(out, layer.weight)
-            value = out[0] + layer.bias
-            out = torch.cat([self._activation(value)[None], out[1:] * self._slope(value)])
-        out = functional.linear(out, self.last.weight)
-        return torch.cat([(out[0] + self.last.bias)[None], out[1:]])
+            out = self._activation(layer(self._with_input(index, out, inputs)))
+        return self.last(out)[:, 0]
 
-    def forward_value(self, points_encoded: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
-        """The value alone, about four times cheaper."""
-        out = points_encoded
+    def linearised(self, inputs: Float[Tensor, "n inputs"]) -> Linearised:
+        """Value, slope and last hidden layer."""
+        out, slopes = inputs, []
         for index, layer in enumerate(self.layers):
+            before = layer(self._with_input(index, out, inputs))
+            out = self._activation(before)
+            slopes.append(self._slope(before))
+        slope, around = self.last.weight, None
+        for index in reversed(range(len(self.layers))):
+            slope = (slope * slopes[index]) @ self.layers[index].weight
             if index == self.skip:
-                out = torch.cat([out, points_encoded], dim=1) / math.sqrt(2.0)
-            out = self._activation(layer(out))
-        return self.last(out)
+                slope, around = (slope / math.sqrt(2.0)).split([slope.shape[1] - inputs.shape[1], inputs.shape[1]], 1)
+        return Linearised(self.last(out)[:, 0], slope if around is None else slope + around, out)
+
+    def _with_input(self, index: int, out: Tensor, inputs: Tensor) -> Tensor:
+        return torch.cat([out, inputs], dim=1) / math.sqrt(2.0) if index == self.skip else out
 
     def _activation(self, value: Tensor) -> Tensor:
         return functional.relu(value) if math.isinf(self.beta) else functional.softplus(value, beta=self.beta)

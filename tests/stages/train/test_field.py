@@ -79,7 +79,7 @@ def test_field_gradient_is_the_derivative_of_its_sdf():
     torch.manual_seed(0)
     field = SurfaceField(HashGrid(3, 4, 16, 10), linear_volume()[0].float()).double()
     torch.nn.init.normal_(field.encoding.table, std=0.1)
-    torch.nn.init.normal_(field.sdf_head.weight)
+    torch.nn.init.normal_(field.network.last.weight)
     points = inner_points(40) * torch.tensor([1.0, 0.5, 0.75])
     sample = field(points)
     torch.testing.assert_close(sample.sdf, field.sdf(points))

@@ -1,4 +1,4 @@
-"""The tangent MLP: its derivatives and their gradients against autograd's, and the sphere it starts as."""
+"""The network of one output: its slopes and their gradients against autograd's, and the sphere it starts as."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from stages.train.encoding.dense_grid import DenseGrid
 from stages.train.encoding.fourier import RandomFourier
 from stages.train.encoding.frequency import Frequency
-from stages.train.field.mlp import TangentMLP
+from stages.train.field.mlp import ScalarMLP
 
 VARIANTS = {
     "softplus": {},
@@ -19,10 +19,20 @@ VARIANTS = {
 }
 
 
-def network(options, n_out=3):
+def network(options):
     torch.manual_seed(0)
     encoding = Frequency(2)
-    return encoding.double(), TangentMLP(encoding.width, 24, 3, n_out, **options).double()
+    mlp = ScalarMLP(encoding.width, 24, 3, **options)
+    with torch.no_grad():
+        mlp.last.weight.add_(0.1 * torch.randn(1, 24))  # not near 0
+    return encoding.double(), mlp.double()
+
+
+def linearised(encoding, mlp, points):
+    """Value [n] and gradient [n, 3] in the forward pass."""
+    features, pull_back = encoding.linearised(points)
+    value, slope, _ = mlp.linearised(features)
+    return value, pull_back(slope)
 
 
 def cube_points(n):
@@ -30,18 +40,18 @@ def cube_points(n):
 
 
 def by_autograd(encoding, mlp, points):
-    """Rows [4, n, out] of the value path and its derivatives, which can be differentiated again."""
+    """The value path and its gradient, which can be differentiated again."""
     points = points.requires_grad_()
-    value = mlp.forward_value(encoding(points))
-    slopes = [torch.autograd.grad(column.sum(), points, create_graph=True)[0].T for column in value.unbind(1)]
-    return torch.cat([value[None], torch.stack(slopes, dim=2)])
+    value = mlp(encoding(points))
+    return value, torch.autograd.grad(value.sum(), points, create_graph=True)[0]
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_tangents_are_derivatives_of_the_value(options):
+def test_slopes_are_derivatives_of_the_value(options):
     encoding, mlp = network(options)
     points = cube_points(30)
-    torch.testing.assert_close(mlp(encoding.with_tangents(points)), by_autograd(encoding, mlp, points))
+    for one, other in zip(linearised(encoding, mlp, points), by_autograd(encoding, mlp, points), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
@@ -49,12 +59,12 @@ def test_one_backward_pass_gives_what_double_backward_does(options):
     encoding, mlp = network(options)
     points = cube_points(30)
 
-    def gradients(rows):
-        loss = ((rows[1:].norm(dim=0) - 1.0) ** 2).mean() + rows[0].square().mean()
+    def gradients(value, gradient):
+        loss = ((gradient.norm(dim=1) - 1.0) ** 2).mean() + value.square().mean()
         return torch.autograd.grad(loss, list(mlp.parameters()))
 
-    forward_mode = gradients(mlp(encoding.with_tangents(points)))
-    for one, two in zip(forward_mode, gradients(by_autograd(encoding, mlp, points)), strict=True):
+    by_hand = gradients(*linearised(encoding, mlp, points))
+    for one, two in zip(by_hand, gradients(*by_autograd(encoding, mlp, points)), strict=True):
         torch.testing.assert_close(one, two)
 
 
@@ -69,24 +79,24 @@ def test_it_starts_as_a_sphere(hidden, n_layers, skip, beta, close, slope_close,
     torch.manual_seed(0)
     encoding, radius = Frequency(4), 0.6
     options = {"skip": skip, "beta": beta, "weight_norm": True, "sphere": radius, "inside_out": inside_out}
-    mlp = TangentMLP(encoding.width, hidden, n_layers, 2, **options)
+    mlp = ScalarMLP(encoding.width, hidden, n_layers, **options)
     points = cube_points(300).float()
     with torch.no_grad():
-        rows = sign * mlp(encoding.with_tangents(points))
-    distance = points.norm(dim=1, keepdim=True) - radius
-    assert (rows[0] - distance).abs().mean() < close
-    assert (rows[0][distance.expand(-1, 2) < -0.4] < 0).all()
-    assert (rows[0][distance.expand(-1, 2) > 0.4] > 0).all()
-    assert (rows[1:].norm(dim=0) - 1.0).abs().mean() < slope_close
+        value, gradient = linearised(encoding, mlp, points)
+    distance = points.norm(dim=1) - radius
+    assert (sign * value - distance).abs().mean() < close
+    assert (sign * value[distance < -0.4] < 0).all()
+    assert (sign * value[distance > 0.4] > 0).all()
+    assert (gradient.norm(dim=1) - 1.0).abs().mean() < slope_close
 
 
 def test_a_skip_keeps_the_width_and_one_that_has_no_layer_is_told():
-    mlp = TangentMLP(9, 32, 4, 1, skip=2)
+    mlp = ScalarMLP(9, 32, 4, skip=2)
     assert [layer.out_features for layer in mlp.layers] == [32, 23, 32, 32]
     assert [layer.in_features for layer in mlp.layers] == [9, 32, 32, 32]
     for skip in (0, 4):
         with pytest.raises(ValueError, match=f"no hidden layer {skip}"):
-            TangentMLP(9, 32, 4, 1, skip=skip)
+            ScalarMLP(9, 32, 4, skip=skip)
 
 
 @pytest.mark.compiled
@@ -94,12 +104,12 @@ def test_a_skip_keeps_the_width_and_one_that_has_no_layer_is_told():
     "encoding", [Frequency(3), RandomFourier(8, 1.0, 0), DenseGrid(8, 6)], ids=lambda e: type(e).__name__
 )
 def test_it_compiles_with_every_encoding_into_one_graph(encoding):
-    mlp = TangentMLP(encoding.width, 32, 3, 2, skip=2, weight_norm=True)
+    mlp = ScalarMLP(encoding.width, 32, 3, skip=2, weight_norm=True)
     points = cube_points(64).float()
 
     def loss(points):
-        rows = mlp(encoding.with_tangents(points))
-        return ((rows[1:, :, 0].norm(dim=0) - 1.0) ** 2).mean() + rows[0].square().mean()
+        value, gradient = linearised(encoding, mlp, points)
+        return ((gradient.norm(dim=1) - 1.0) ** 2).mean() + value.square().mean()
 
     parameters = [*mlp.parameters(), *encoding.parameters()]
     eager = torch.autograd.grad(loss(points), parameters)
