@@ -17,6 +17,7 @@ from stages.priors.config import PriorsConfig
 from stages.report.config import ReportConfig
 from stages.train.config import TrainConfig
 
+DEFAULT_METHOD = "quoin"
 STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")
 
 
@@ -34,8 +35,7 @@ class Settings(StageConfig):
 
 def preset_names() -> list[str]:
     """Names of the presets that come with quoin."""
-    folder = resources.files("configs") / "presets"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return _names("presets")
 
 
 def read_preset(preset: str) -> dict[str, Any]:
@@ -45,8 +45,31 @@ def read_preset(preset: str) -> dict[str, Any]:
     name = "default" if preset == "auto" else preset
     if name not in preset_names():
         raise QuoinError("Unknown preset", where=preset, do=nearest(preset, [*preset_names(), "auto"]))
-    with resources.as_file(resources.files("configs") / "presets" / f"{name}.yaml") as path:
+    return _read("presets", name)
+
+
+def _names(kind: str) -> list[str]:
+    folder = resources.files("configs") / kind
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _read(kind: str, name: str) -> dict[str, Any]:
+    with resources.as_file(resources.files("configs") / kind / f"{name}.yaml") as path:
         return read_yaml(path)
+
+
+def method_names() -> list[str]:
+    """Names of the training methods that come with quoin."""
+    return _names("methods")
+
+
+def read_method(method: str) -> dict[str, Any]:
+    """Values of the train section of a method by name, or of a YAML file by path."""
+    if method.endswith((".yaml", ".yml")):
+        return {"method": method, **read_yaml(Path(method))}
+    if method not in method_names():
+        raise QuoinError("Unknown method", where=method, do=nearest(method, method_names()))
+    return {"method": method, **_read("methods", method)}
 
 
 def load_settings(
@@ -54,10 +77,19 @@ def load_settings(
 ) -> Settings:
     """Settings of ``preset`` with ``overrides`` on top; with ``base`` (a run's stored settings) the preset is not read.
 
-    Raises QuoinError naming the nearest known preset, section or key.
+    A method that preset or overrides name lies under what they say of the train section themselves. Raises QuoinError
+    naming the nearest known preset, method, section or key.
     """
-    values = read_preset(preset) if base is None else dict(base)
-    return build(Settings, merge(values, parse_overrides(overrides)))
+    if base is None:
+        base = _with_method(read_preset(preset), {"train": read_method(DEFAULT_METHOD)})
+    return build(Settings, _with_method(parse_overrides(overrides), base))
+
+
+def _with_method(values: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` on top of the method they name, on top of ``under``."""
+    train = values.get("train")
+    method = train.get("method") if isinstance(train, Mapping) else None
+    return merge(merge(under, {"train": read_method(str(method))}) if method else under, values)
 
 
 def check_stage(name: str) -> str:

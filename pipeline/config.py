@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pydantic
 import yaml
@@ -54,7 +54,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``over`` laid on top, mapping by mapping."""
+    """``base`` with ``over`` laid on top, mapping by mapping; a part of another ``kind`` replaces the whole part."""
+    if "kind" in over and over["kind"] != base.get("kind"):
+        return dict(over)
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
@@ -101,10 +103,14 @@ def _explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) -
 
 
 def _submodel(model: type[pydantic.BaseModel], path: list[str]) -> type[pydantic.BaseModel] | None:
+    """The model at ``path``; a part that may be of several kinds has its kind in the path, behind its name."""
+    known: Any = model
     for part in path:
-        field = model.model_fields.get(part)
-        kind = field.annotation if field else None
-        if not (isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)):
+        if isinstance(known, type) and issubclass(known, pydantic.BaseModel):
+            field = known.model_fields.get(part)
+            known = field.annotation if field else None
+        else:
+            known = next((kind for kind in get_args(known) if kind.model_fields["kind"].default == part), None)
+        if known is None:
             return None
-        model = kind
-    return model
+    return known if isinstance(known, type) and issubclass(known, pydantic.BaseModel) else None

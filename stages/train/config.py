@@ -1,42 +1,190 @@
-"""Configuration and results of the train stage."""
+"""Configuration and results of the train stage. A method is five parts: encoding, field, renderer, sampler, losses.
+
+The defaults are the method ``quoin``; configs/methods/ has it and published ones. Lengths without a unit are in the
+block's own: half its longest side.
+"""
 
 from __future__ import annotations
+
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 1
+VERSION = 2
+
+
+class HashEncoding(StageConfig):
+    """Multi-resolution hash grid (instant-ngp), coarse to fine (Neuralangelo)."""
+
+    kind: Literal["hash"] = "hash"
+    levels: int = Field(10, ge=1, le=16)
+    coarsest: int = Field(16, ge=2)  # cells along the block at the coarsest level
+    finest: int = Field(512, ge=2)  # and at the finest
+    log2_table: int = Field(18, ge=10, le=24)  # log2 of entries per level
+    features: int = Field(2, ge=1, le=8)  # numbers per entry
+    start_levels: int = Field(4, ge=1)  # active from the start
+    coarse_to_fine: float = Field(0.35, gt=0, le=1)  # share of the steps until all levels are
+
+
+class FrequencyEncoding(StageConfig):
+    """Sines and cosines of doubling frequency (NeRF)."""
+
+    kind: Literal["frequency"] = "frequency"
+    frequencies: int = Field(6, ge=0, le=16)
+
+
+class FourierEncoding(StageConfig):
+    """Sines and cosines of random directions (Tancik et al.)."""
+
+    kind: Literal["fourier"] = "fourier"
+    waves: int = Field(64, ge=1)
+    scale: float = Field(4.0, gt=0)  # standard deviation of the frequencies, cycles per unit
+
+
+class GridEncoding(StageConfig):
+    """A dense trainable grid."""
+
+    kind: Literal["grid"] = "grid"
+    resolution: int = Field(128, ge=2, le=512)  # cells along the block
+    features: int = Field(4, ge=1)
+
+
+Encoding = Annotated[HashEncoding | FrequencyEncoding | FourierEncoding | GridEncoding, Field(discriminator="kind")]
+
+
+class SurfaceConfig(StageConfig):
+    """The signed distance: what it starts as, and the network that corrects it."""
+
+    start: Literal["seed", "sphere", "inside sphere"] = "seed"  # seed: the volume fused from known points and depths
+    layers: int = Field(1, ge=1, le=12)
+    width: int = Field(64, ge=8)
+    skip: int | None = Field(None, ge=1)  # hidden layer, from 0, that sees the encoding again
+    weight_norm: bool = False
+    features: int = Field(15, ge=1)  # handed to the colour network
+
+
+class ColourConfig(StageConfig):
+    """The colour network, and what differs from photo to photo."""
+
+    layers: int = Field(2, ge=1, le=8)
+    width: int = Field(64, ge=8)
+    frequencies: int = Field(0, ge=0, le=8)  # of the view direction
+    gain: bool = True  # a factor per photo and channel
+    code: int = Field(8, ge=0)  # numbers per photo that the network sees
+
+
+class OutsideConfig(StageConfig):
+    """The density of all that lies outside the block, in contracted space."""
+
+    samples: int = Field(6, ge=2)  # per ray
+
+
+class NeusRenderer(StageConfig):
+    """Opacity by the logistic of NeuS."""
+
+    kind: Literal["neus"] = "neus"
+    sharpness: float = Field(60.0, gt=0)  # 1/s at the start
+    anneal: float = Field(0.25, gt=0, le=1)  # share of the steps over which the true slope takes over
+
+
+class LaplaceRenderer(StageConfig):
+    """Density by the Laplace distribution of VolSDF."""
+
+    kind: Literal["laplace"] = "laplace"
+    beta: float = Field(0.1, gt=0)  # at the start
+
+
+Renderer = Annotated[NeusRenderer | LaplaceRenderer, Field(discriminator="kind")]
+
+
+class GuidedSampler(StageConfig):
+    """Samples where a cached volume shows the surface; the network is not asked."""
+
+    kind: Literal["guided"] = "guided"
+    samples: int = Field(16, ge=4)  # per ray
+
+
+class ImportanceSampler(StageConfig):
+    """Even samples, then rounds of more where the field shows the surface (NeuS)."""
+
+    kind: Literal["importance"] = "importance"
+    coarse: int = Field(64, ge=4)
+    rounds: int = Field(4, ge=1)
+    per_round: int = Field(16, ge=1)
+
+
+class BoundedSampler(StageConfig):
+    """Samples whose opacity is right to a bound (VolSDF)."""
+
+    kind: Literal["bounded"] = "bounded"
+    samples: int = Field(64, ge=4)
+    search: int = Field(128, ge=16)  # evaluations a round
+    rounds: int = Field(5, ge=1)
+    error: float = Field(0.1, gt=0, lt=1)
+
+
+class WindowSampler(StageConfig):
+    """Samples in a window around the cached surface, on both sides of it, and rounds of more (NeuralRecon-W)."""
+
+    kind: Literal["window"] = "window"
+    window: int = Field(8, ge=2)
+    beside: int = Field(5, ge=2)  # on each side
+    rounds: int = Field(2, ge=1)
+    per_round: int = Field(8, ge=1)
+    half_width: float = Field(16.0, gt=0)  # cells of the cached volume
+
+
+Sampler = Annotated[GuidedSampler | ImportanceSampler | BoundedSampler | WindowSampler, Field(discriminator="kind")]
+
+
+class CacheConfig(StageConfig):
+    """The cached SDF volume: where training starts, and what guides its samples."""
+
+    resolution: int = Field(256, ge=32, le=512)  # cells along the longest side
+    refresh_every: int = Field(1000, ge=10)  # steps between refreshes near the surface
+
+
+class LossConfig(StageConfig):
+    """Weights of the loss terms."""
+
+    colour: float = Field(2.0, ge=0)
+    eikonal: float = Field(0.1, ge=0)
+    points: float = Field(1.0, ge=0)  # known points lie on the surface
+    free: float = Field(2.0, ge=0)  # nothing lies before them
+    patch: float = Field(0.15, ge=0)  # patches look alike in all photos
+    patch_after: float = Field(0.12, ge=0, lt=1)  # share of the steps before that
+    opacity: float = Field(0.0, ge=0)  # entropy of the rays' opacity: no fog
+    late: float = Field(0.3, ge=0, le=1)  # factor on points and free in the second half
+
+
+class RateConfig(StageConfig):
+    """Learning rates of Adam."""
+
+    grid: float = Field(2e-3, gt=0)  # of grids
+    surface: float = Field(5e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
+    colour: float = Field(3e-3, gt=0)  # of everything else
+    final: float = Field(0.05, gt=0, le=1)  # factor at the end of the cosine
 
 
 class TrainConfig(StageConfig):
-    """How one block's surface is trained. Lengths without a unit are in the block's: half its longest side."""
+    """How one block's surface is trained."""
 
+    method: str = "quoin"  # name in configs/methods/, or the path of such a file
     steps: int = Field(2000, ge=1)  # optimiser steps per block
-    rays: int = Field(1024, ge=64)  # rays per step
-    samples: int = Field(16, ge=4)  # network samples per ray inside the block
-    outside_samples: int = Field(6, ge=2)  # samples per ray behind the block
-    points: int = Field(2048, ge=16)  # SfM points, free-space points and uniform points per step (each)
+    rays: int = Field(1024, ge=64)  # per step
+    points: int = Field(2048, ge=16)  # known points, free-space points and uniform points per step (each)
     patches: int = Field(512, ge=16)  # rays of a step whose patches are compared between photos
-    volume_resolution: int = Field(256, ge=32, le=512)  # cells of the cached SDF volume along the longest side
-    refresh_every: int = Field(1000, ge=10)  # steps between full refreshes of the cached volume
-    levels: int = Field(10, ge=1, le=16)  # hash grid levels
-    coarsest: int = Field(16, ge=2)  # cells along the block at the coarsest level
-    finest: int = Field(512, ge=2)  # and at the finest
-    log2_table: int = Field(18, ge=10, le=24)  # log2 of entries per hash level
-    sharpness: float = Field(60.0, gt=0)  # initial 1/s of the logistic
-    grid_rate: float = Field(2e-3, gt=0)  # Adam learning rate of the hash grids
-    surface_rate: float = Field(5e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
-    colour_rate: float = Field(3e-3, gt=0)  # of everything else
-    warmup: float = Field(0.12, ge=0, lt=1)  # share of the steps before patches are compared
-    coarse_to_fine: float = Field(0.35, gt=0, le=1)  # share of the steps until all hash levels are active
-    colour_weight: float = Field(2.0, ge=0)
-    eikonal_weight: float = Field(0.1, ge=0)
-    points_weight: float = Field(1.0, ge=0)
-    free_weight: float = Field(2.0, ge=0)
-    patch_weight: float = Field(0.15, ge=0)
-    opacity_weight: float = Field(0.0, ge=0)  # entropy of the rays' opacity: no fog
-    sparse_late: float = Field(0.3, ge=0, le=1)  # factor on points and free space in the second half
+    encoding: Encoding = HashEncoding()
+    surface: SurfaceConfig = SurfaceConfig()
+    colour: ColourConfig = ColourConfig()
+    outside: OutsideConfig = OutsideConfig()
+    renderer: Renderer = NeusRenderer()
+    sampler: Sampler = GuidedSampler()
+    cache: CacheConfig = CacheConfig()
+    losses: LossConfig = LossConfig()
+    rates: RateConfig = RateConfig()
     held_out_share: float = Field(0.02, ge=0, le=0.5)  # share of the photos' tiles that is never trained on
     measure_every: int = Field(250, ge=1)  # steps between held-out measurements
     checkpoint_minutes: float = Field(2.0, gt=0)  # between checkpoints

@@ -12,8 +12,8 @@ from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
 from pipeline.run import Run
 from stages.train import seed
+from stages.train.compose import build_model
 from stages.train.config import TrainConfig
-from stages.train.model import BlockModel
 from stages.train.photos import TILE, BlockFrame, PhotoSet
 from stages.train.trainer import Evidence, Trainer, lines_of_sight
 from stages.train.volume import Volume
@@ -63,17 +63,10 @@ def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: Bloc
     if len(photos.tiles) == 0:
         raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
     half = torch.tensor(frame.half, dtype=torch.float32)
-    cache = Volume.over(half, config.volume_resolution)
+    cache = Volume.over(half, config.cache.resolution)
     cache.values.copy_(torch.from_numpy(_seed(cache, known, maps)))
-    model = BlockModel(
-        Volume(cache.values.clone(), cache.low, float(cache.spacing)),
-        len(index),
-        n_levels=config.levels,
-        coarsest=config.coarsest,
-        finest=config.finest,
-        log2_table=config.log2_table,
-        sharpness=config.sharpness,
-    )
+    seed_volume = Volume(cache.values.clone(), cache.low, float(cache.spacing))
+    model = build_model(config, seed_volume, len(index))
     return Trainer(model, photos, evidence, cache, half, config, device, run.seed)
 
 

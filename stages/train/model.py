@@ -1,20 +1,18 @@
-"""The model of one block: surface field, colour, appearance per photo, what lies outside, how sharp the surface is."""
+"""The model of one block: its parts, and how they render a ray."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.encoding.hash_grid import HashGrid
 from stages.train.field.colour import Appearance, ColourHead
 from stages.train.field.outside import Outside, contract
 from stages.train.field.surface import SurfaceField
-from stages.train.renderer.neus import neus_alpha
+from stages.train.renderer.neus import Neus
+from stages.train.renderer.volsdf import Laplace
 from stages.train.renderer.volume import density_alpha, weights
-from stages.train.volume import Volume
+from stages.train.sampler.choose import Sampler
 
 
 class BlockModel(nn.Module):
@@ -22,25 +20,16 @@ class BlockModel(nn.Module):
 
     def __init__(
         self,
-        base: Volume,
-        n_photos: int,
-        *,
-        n_levels: int,
-        coarsest: int,
-        finest: int,
-        log2_table: int,
-        sharpness: float,
+        surface: SurfaceField,
+        colour: ColourHead,
+        appearance: Appearance,
+        outside: Outside,
+        renderer: Neus | Laplace,
+        sampler: Sampler,
     ) -> None:
         super().__init__()
-        self.surface = SurfaceField(HashGrid(n_levels, coarsest, finest, log2_table), base)
-        self.colour = ColourHead(self.surface.feature_head.out_features)
-        self.appearance = Appearance(n_photos)
-        self.outside = Outside()
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness) / 10.0))  # ×10 as in NeuS fields.py
-
-    def sharpness(self) -> Float[Tensor, ""]:
-        """1/s of the logistic that turns distance into opacity."""
-        return torch.exp(10.0 * self.log_sharpness).clamp(1.0, 1e5)
+        self.surface, self.colour, self.appearance, self.outside = surface, colour, appearance, outside
+        self.renderer, self.sampler = renderer, sampler
 
     def render(
         self,
@@ -66,7 +55,7 @@ class BlockModel(nn.Module):
         sdf = everything.sdf[:n_flat].view(n_rays, n_samples)
         gradient = everything.gradient[:n_flat].view(n_rays, n_samples, 3)
         cosine = (gradient * directions[:, None]).sum(dim=2)
-        alpha = neus_alpha(sdf, cosine, length, self.sharpness(), anneal) * hits[:, None]
+        alpha = self.renderer.alpha(sdf, cosine, length, anneal) * hits[:, None]
 
         gain, code = self.appearance(photo)
         spread = directions[:, None].expand(-1, n_samples, -1).reshape(-1, 3)

@@ -17,7 +17,7 @@ from stages.train.model import BlockModel
 from stages.train.patch import Patches, best_views_loss, first_crossing, ncc, seen_by_others
 from stages.train.photos import PhotoSet
 from stages.train.sampler.box import box_interval
-from stages.train.sampler.guided import guided_samples
+from stages.train.sampler.choose import Stretch
 from stages.train.sampler.outside import outside_samples
 from stages.train.volume import Volume
 
@@ -63,19 +63,20 @@ class Rays(NamedTuple):
 
 
 def place_samples(
+    model: BlockModel,
     photos: PhotoSet,
     cache: Volume,
     half: Tensor,
-    sharpness: Tensor,
     pixels: Tensor,
     jitter: Tensor,
     outside_jitter: Tensor,
 ) -> Rays:
-    """Rays through pixels and where to sample them; no network evaluation, no gradient."""
+    """Rays through pixels and where to sample them, without gradient."""
     origins, directions = photos.rays(pixels[:, 0], pixels[:, 1:].float() + 0.5)
     directions = nn.functional.normalize(directions, dim=1)
     enter, leave, hits = box_interval(origins, directions, -half, half)
-    distance, length = guided_samples(cache, origins, directions, enter, leave, sharpness, jitter)
+    rays = Stretch(origins, directions, enter, leave, model.surface.sdf, model.renderer, cache)
+    distance, length = model.sampler(rays, jitter)
     return Rays(origins, directions, hits, distance, length, outside_samples(leave, outside_jitter))
 
 

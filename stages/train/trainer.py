@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.compiling import compiled, free_sizes
 from pipeline.errors import QuoinError
-from stages.train.config import TrainConfig
+from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
 from stages.train.field.surface import SurfaceField
 from stages.train.model import BlockModel
 from stages.train.patch import PATCH_RADIUS, place_patches
@@ -22,7 +22,6 @@ from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Schedule, loss
 from stages.train.volume import Volume
 
 MAX_BAD_STEPS = 20  # steps in a row without a finite loss before giving up
-FINAL_RATE = 0.05  # of the learning rate, at the end of the cosine
 CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what fits in a core's cache, or fills a GPU
 
 
@@ -65,21 +64,24 @@ class Trainer:
         self.evidence, self.half, self.config, self.device = evidence.to(device), half.to(device), config, device
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self._bad = 0, 0
+        rates = config.rates
         groups: dict[float, list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             grid, surface = name.endswith("encoding.table"), name.startswith("surface.network")
-            rate = config.grid_rate if grid else config.surface_rate if surface else config.colour_rate
+            rate = rates.grid if grid else rates.surface if surface else rates.colour
             groups.setdefault(rate, []).append(parameter)
         self._rates = list(groups)
         self.optimiser = torch.optim.Adam(
             [{"params": group, "lr": rate} for rate, group in groups.items()], betas=(0.9, 0.99), eps=1e-15, fused=True
         )
         for volume in (self.cache, self.model.surface.base):
-            free_sizes(volume.values, 0, 1, 2)
+            if volume is not None:
+                free_sizes(volume.values, 0, 1, 2)
         for name, buffer in self.photos.named_buffers():
             if name not in ("tiles", "tile_cdf", "held_out"):
                 free_sizes(buffer, 0)
         free_sizes(self.model.appearance.table, 0)
+        self._anneal = config.renderer.anneal if isinstance(config.renderer, NeusRenderer) else 1.0
         self._loss = compiled(loss_of, device)
         self._place = compiled(torch.no_grad()(place_samples), device)
         self._patches = compiled(torch.no_grad()(place_patches), device)
@@ -90,17 +92,17 @@ class Trainer:
     def advance(self) -> dict[str, float] | None:
         """One optimiser step. Returns the loss terms every 10th step (reading them waits for the device), else None."""
         config, share = self.config, self.step / self.config.steps
-        if self.step % config.refresh_every == 0 and self.step:
+        if self.step % config.cache.refresh_every == 0 and self.step:
             self.refresh(near_only=True)
         self._set_progress(share)
         batch = self._batch()
         schedule = self._schedule(share)
         with torch.no_grad():
             rays = self._place(
+                self.model,
                 self.photos,
                 self.cache,
                 self.half,
-                self.model.sharpness(),
                 batch.pixels,
                 batch.jitter,
                 batch.outside_jitter,
@@ -127,7 +129,7 @@ class Trainer:
         if self.step % 10:
             return None
         values = {"loss": float(loss.detach()), **dict(zip(STATS, terms.tolist(), strict=True))}
-        values["sharpness"] = float(self.model.sharpness().detach())
+        values["sharpness"] = float(self.model.renderer.sharpness().detach())
         return values
 
     def _finite(self, loss: Tensor, terms: Tensor) -> bool:
@@ -145,28 +147,31 @@ class Trainer:
 
     def _set_progress(self, share: float) -> None:
         config = self.config
-        first = min(4, config.levels)
-        active = first + (config.levels - first) * min(1.0, share / config.coarse_to_fine)
-        self.model.surface.encoding.set_progress(active)
-        rate = FINAL_RATE + (1.0 - FINAL_RATE) * 0.5 * (1.0 + math.cos(math.pi * share))
+        want, final = config.encoding, config.rates.final
+        if isinstance(want, HashEncoding):
+            first = min(want.start_levels, want.levels)
+            active = first + (want.levels - first) * min(1.0, share / want.coarse_to_fine)
+            self.model.surface.encoding.set_progress(active)
+        rate = final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * share))
         rate *= min(1.0, (self.step + 1) / 50)
         for group, base in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = base * rate
 
     def _schedule(self, share: float) -> Schedule:
         config = self.config
-        late = 1.0 if share < 0.5 else config.sparse_late
+        losses = config.losses
+        late = 1.0 if share < 0.5 else losses.late
         term = {
-            "colour": config.colour_weight,
-            "eikonal": config.eikonal_weight,
-            "points": config.points_weight * late,
-            "free": config.free_weight * late,
-            "patch": config.patch_weight if share >= config.warmup else 0.0,
-            "opacity": config.opacity_weight,
+            "colour": losses.colour,
+            "eikonal": losses.eikonal,
+            "points": losses.points * late,
+            "free": losses.free * late,
+            "patch": losses.patch if share >= losses.patch_after else 0.0,
+            "opacity": losses.opacity,
         }
         level = 2 if share < 0.25 else 1 if share < 0.5 else 0
         return Schedule(
-            torch.tensor(min(1.0, share / 0.25), device=self.device),
+            torch.tensor(min(1.0, share / self._anneal), device=self.device),
             torch.tensor(min(level, GRAY_LEVELS - 1), device=self.device),
             torch.tensor([term[name] for name in TERMS], device=self.device),
         )
@@ -187,8 +192,8 @@ class Trainer:
         free = known.sight_origin[sight] + known.sight_direction[sight] * at[:, None]
         return Batch(
             pixels=self.photos.draw(config.rays, generator),
-            jitter=rand(config.rays, config.samples),
-            outside_jitter=rand(config.rays, config.outside_samples),
+            jitter=rand(config.rays, self.model.sampler.n_jitter),
+            outside_jitter=rand(config.rays, config.outside.samples),
             points=known.points[point],
             point_weight=known.weight[point],
             free=free,
@@ -237,9 +242,9 @@ class Trainer:
     def render(self, pixels: Tensor) -> dict[str, Tensor]:
         """Colour, opacity and depth of pixels [n, 3] (photo, x, y), eagerly."""
         n, config = len(pixels), self.config
-        jitter = torch.full((n, config.samples), 0.5, device=self.device)
-        outside = torch.full((n, config.outside_samples), 0.5, device=self.device)
-        rays = place_samples(self.photos, self.cache, self.half, self.model.sharpness(), pixels, jitter, outside)
+        jitter = torch.full((n, self.model.sampler.n_jitter), 0.5, device=self.device)
+        outside = torch.full((n, config.outside.samples), 0.5, device=self.device)
+        rays = place_samples(self.model, self.photos, self.cache, self.half, pixels, jitter, outside)
         none = torch.zeros(0, 3, device=self.device)
         one = torch.ones((), device=self.device)
         return self.model.render(

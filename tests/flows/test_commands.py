@@ -45,9 +45,23 @@ def test_overrides_lie_on_top_of_a_file_and_of_a_run(tmp_path):
 
 
 def test_settings_survive_the_run_folder():
-    settings = load_settings("demo", ["pose.given='a path: with signs # and more'", "train.grid_rate=1e-3"])
-    assert settings.train.grid_rate == 1e-3
+    settings = load_settings("demo", ["pose.given='a path: with signs # and more'", "train.rates.grid=1e-3"])
+    assert settings.train.rates.grid == 1e-3
     assert build(Settings, settings.model_dump(mode="json")) == settings
+
+
+def test_a_method_lies_under_what_is_said_beside_it(tmp_path):
+    assert load_settings().train == Settings().train  # the defaults are the method quoin
+    train = load_settings("demo", ["train.method=volsdf", "train.sampler.samples=32"]).train
+    assert (train.renderer.kind, train.sampler.kind, train.sampler.samples) == ("laplace", "bounded", 32)
+    assert load_settings(base={"train": train.model_dump()}, overrides=["train.method=quoin"]).train == Settings().train
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("sampler: {kind: importance, coarse: 32}")
+    train = load_settings(overrides=[f"train.method={mine}"]).train
+    assert (train.sampler.coarse, train.encoding) == (32, Settings().train.encoding)
+    for override, hint in (("train.method=news", "neus"), ("train.sampler.sample=3", "samples")):
+        with pytest.raises(QuoinError, match=f"Did you mean '{hint}'"):
+            load_settings(overrides=[override])
 
 
 @pytest.mark.parametrize("name", ["a: b", "- c", "#d", "it's", 'say "so"', "日本", "1e3", "null", " e ", "new\nline"])

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-APPEARANCE_CODE = 8
+from stages.train.encoding.frequency import Frequency
 
 
 class ColourHead(nn.Module):
     """Colour of a surface point from feature, position, normal, view direction and the photo's appearance code."""
 
-    def __init__(self, n_feature: int, hidden: int = 64) -> None:
+    def __init__(self, n_feature: int, n_code: int, *, layers: int = 2, width: int = 64, frequencies: int = 0) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(n_feature + 9 + APPEARANCE_CODE, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 3),
-        )
+        self.look = Frequency(frequencies)
+        n_in = n_feature + 6 + self.look.width + n_code
+        pairs = itertools.pairwise([n_in, *[width] * layers])
+        hidden = [part for i, o in pairs for part in (nn.Linear(i, o), nn.ReLU())]
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, 3))
 
     def forward(self, feature: Tensor, points: Tensor, normals: Tensor, directions: Tensor, code: Tensor) -> Tensor:
-        return torch.sigmoid(self.layers(torch.cat([feature, points, normals, directions, code], dim=1)))
+        return torch.sigmoid(self.layers(torch.cat([feature, points, normals, self.look(directions), code], dim=1)))
 
 
 class Appearance(nn.Module):
     """What differs from photo to photo: a gain per channel (exposure, tint) and a small code (NeRF-W sec. 4.1)."""
 
-    def __init__(self, n_photos: int) -> None:
+    def __init__(self, n_photos: int, *, gain: bool, n_code: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.zeros(n_photos, 3 + APPEARANCE_CODE))
+        self.gain = gain
+        self.table = nn.Parameter(torch.zeros(n_photos, 3 + n_code))
 
     def forward(self, photo: Int[Tensor, "n"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n c"]]:
         row = self.table[photo]
-        return torch.exp(row[:, :3]), row[:, 3:]
+        return torch.exp(row[:, :3]) if self.gain else torch.ones_like(row[:, :3]), row[:, 3:]

@@ -8,17 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.train.encoding.hash_grid import HashGrid
-from stages.train.field.colour import APPEARANCE_CODE
 
 
 class Outside(nn.Module):
     """Density and colour of all that lies outside the block, in contracted space (mip-NeRF 360 eq. 10, max norm)."""
 
-    def __init__(self, log2_table: int = 17, hidden: int = 32) -> None:
+    def __init__(self, n_code: int, log2_table: int = 17, hidden: int = 32) -> None:
         super().__init__()
         self.encoding = HashGrid(6, 16, 256, log2_table)
         self.trunk = nn.Sequential(nn.Linear(self.encoding.width + 3, hidden), nn.ReLU(), nn.Linear(hidden, 16))
-        self.colour = nn.Sequential(nn.Linear(16 + 3 + APPEARANCE_CODE, hidden), nn.ReLU(), nn.Linear(hidden, 3))
+        self.colour = nn.Sequential(nn.Linear(16 + 3 + n_code, hidden), nn.ReLU(), nn.Linear(hidden, 3))
 
     def forward(
         self, points: Tensor, directions: Tensor, code: Tensor

@@ -11,9 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stages.train.encoding.dense_grid import DenseGrid
+from stages.train.encoding.fourier import RandomFourier
+from stages.train.encoding.frequency import Frequency
 from stages.train.encoding.hash_grid import HashGrid
 from stages.train.field.mlp import ScalarMLP
 from stages.train.volume import Volume
+
+Encoding = HashGrid | Frequency | RandomFourier | DenseGrid
 
 
 class SurfaceSample(NamedTuple):
@@ -25,22 +30,24 @@ class SurfaceSample(NamedTuple):
 
 
 class SurfaceField(nn.Module):
-    """sdf(x) = base(x) + network of (x, encoding(x))."""
+    """sdf(x) = base(x) + network of (x, encoding(x)); without a base the network starts as a sphere."""
 
-    def __init__(self, encoding: HashGrid, base: Volume, hidden: int = 64, n_feature: int = 15) -> None:
+    def __init__(self, encoding: Encoding, network: ScalarMLP, base: Volume | None, n_feature: int) -> None:
         super().__init__()
-        self.encoding, self.base = encoding, base
-        self.network = ScalarMLP(3 + encoding.width, hidden, 1)
-        self.feature_head = nn.Linear(hidden, n_feature)
+        self.encoding, self.network, self.base = encoding, network, base
+        self.feature_head = nn.Linear(network.last.in_features, n_feature)
 
     def forward(self, points: Float[Tensor, "n 3"]) -> SurfaceSample:
         """Value, gradient and feature in one pass."""
         features, pull_back = self.encoding.linearised(points)
         value, slope, hidden = self.network.linearised(torch.cat([points, features], dim=1))
-        base, base_gradient = self.base.with_gradient(points)
-        gradient = slope[:, :3] + pull_back(slope[:, 3:]) + base_gradient
-        return SurfaceSample(value + base, gradient, self.feature_head(hidden))
+        gradient = slope[:, :3] + pull_back(slope[:, 3:])
+        if self.base is not None:
+            base, base_gradient = self.base.with_gradient(points)
+            value, gradient = value + base, gradient + base_gradient
+        return SurfaceSample(value, gradient, self.feature_head(hidden))
 
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """The value alone."""
-        return self.network(torch.cat([points, self.encoding(points)], dim=1)) + self.base(points)
+        value = self.network(torch.cat([points, self.encoding(points)], dim=1))
+        return value if self.base is None else value + self.base(points)

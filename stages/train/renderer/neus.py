@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Neus(nn.Module):
+    """NeuS with a sharpness 1/s that is learnt: exp(10 v), v a parameter (official fields.py)."""
+
+    def __init__(self, sharpness: float) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness) / 10.0))
+
+    def sharpness(self) -> Float[Tensor, ""]:
+        """1/s of the logistic that turns distance into opacity."""
+        return torch.exp(10.0 * self.log_sharpness).clamp(1.0, 1e5)
+
+    def alpha(
+        self,
+        sdf: Float[Tensor, "rays samples"],
+        cosine: Float[Tensor, "rays samples"],
+        length: Float[Tensor, "rays samples"],
+        anneal: Float[Tensor, ""],
+    ) -> Float[Tensor, "rays samples"]:
+        """Opacity of the sections around samples; ``cosine`` = ∇f·d."""
+        return neus_alpha(sdf, cosine, length, self.sharpness(), anneal)
+
+    def guide(
+        self, sdf: Float[Tensor, "rays edges"], length: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
+    ) -> Float[Tensor, "rays edges-1"]:
+        """Opacity of sections from the SDF at their ends, read from a volume: no sharper than its ``spacing`` tells."""
+        sharpness = torch.minimum(self.sharpness(), 2.0 / torch.maximum(length, spacing))
+        cumulative = torch.sigmoid(sdf * sharpness)
+        enter, leave = cumulative[:, :-1], cumulative[:, 1:]
+        return ((enter - leave + 1e-6) / (enter + 1e-6)).clamp(0.0, 1.0)
 
 
 def neus_alpha(

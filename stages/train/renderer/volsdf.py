@@ -4,7 +4,44 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from stages.train.renderer.volume import density_alpha
+
+LEAST_BETA = 1e-4
+
+
+class Laplace(nn.Module):
+    """VolSDF with a scale β = |v| + 10⁻⁴ that is learnt (official density.py)."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.raw_beta = nn.Parameter(torch.tensor(beta - LEAST_BETA))
+
+    def beta(self) -> Float[Tensor, ""]:
+        """Scale of the Laplace distribution that turns distance into density."""
+        return self.raw_beta.abs() + LEAST_BETA
+
+    def sharpness(self) -> Float[Tensor, ""]:
+        """1/β."""
+        return 1.0 / self.beta()
+
+    def alpha(
+        self,
+        sdf: Float[Tensor, "rays samples"],
+        cosine: Float[Tensor, "rays samples"],
+        length: Float[Tensor, "rays samples"],
+        anneal: Float[Tensor, ""],
+    ) -> Float[Tensor, "rays samples"]:
+        """Opacity of the sections around samples; their slope and ``anneal`` do not matter."""
+        return density_alpha(laplace_density(sdf, self.beta()), length)
+
+    def guide(
+        self, sdf: Float[Tensor, "rays edges"], length: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
+    ) -> Float[Tensor, "rays edges-1"]:
+        """Opacity of sections from the SDF at their ends, read from a volume: no sharper than its ``spacing`` tells."""
+        density = laplace_density(sdf, torch.maximum(self.beta(), 0.5 * torch.maximum(length, spacing)))
+        return density_alpha(0.5 * (density[:, :-1] + density[:, 1:]), length)
 
 
 def laplace_density(sdf: Float[Tensor, "*#shape"], beta: Float[Tensor, "*#shape"]) -> Float[Tensor, "*#shape"]:

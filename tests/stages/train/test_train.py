@@ -11,7 +11,7 @@ from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from stages.train import checkpoint, trainer
-from stages.train.config import TrainConfig
+from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.photos import BlockFrame
 from stages.train.run import train_block
@@ -20,13 +20,11 @@ from tests import ball_scene
 SMALL = TrainConfig(
     steps=120,
     rays=192,
-    samples=12,
     points=128,
     patches=48,
-    volume_resolution=48,
-    levels=6,
-    finest=96,
-    log2_table=12,
+    sampler=GuidedSampler(samples=12),
+    cache=CacheConfig(resolution=48),
+    encoding=HashEncoding(levels=6, finest=96, log2_table=12),
     measure_every=60,
 )
 
@@ -116,7 +114,7 @@ def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice
 def test_a_checkpoint_of_another_size_is_refused(run, tmp_path):
     made, _ = start(run)
     checkpoint.save(tmp_path, made.state(), "key")
-    other, _ = start(run, SMALL.model_copy(update={"levels": 7}))
+    other, _ = start(run, SMALL.model_copy(update={"encoding": HashEncoding(levels=7, finest=96, log2_table=12)}))
     with pytest.raises(QuoinError, match="does not fit"):
         other.restore(checkpoint.load(tmp_path, "key"))
 

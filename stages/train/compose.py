@@ -1,0 +1,80 @@
+"""From a configuration to the parts of a method."""
+
+from __future__ import annotations
+
+from stages.train.config import (
+    BoundedSampler,
+    FourierEncoding,
+    FrequencyEncoding,
+    GridEncoding,
+    GuidedSampler,
+    HashEncoding,
+    ImportanceSampler,
+    NeusRenderer,
+    TrainConfig,
+)
+from stages.train.encoding.dense_grid import DenseGrid
+from stages.train.encoding.fourier import RandomFourier
+from stages.train.encoding.frequency import Frequency
+from stages.train.encoding.hash_grid import HashGrid
+from stages.train.field.colour import Appearance, ColourHead
+from stages.train.field.mlp import ScalarMLP
+from stages.train.field.outside import Outside
+from stages.train.field.surface import Encoding, SurfaceField
+from stages.train.model import BlockModel
+from stages.train.renderer.neus import Neus
+from stages.train.renderer.volsdf import Laplace
+from stages.train.sampler.choose import Bounded, Guided, Importance, Sampler, Window
+from stages.train.volume import Volume
+
+START_RADIUS = 0.5  # of the sphere that a field without a seed starts as (NeuS)
+
+
+def build_model(config: TrainConfig, seed: Volume, n_photos: int) -> BlockModel:
+    """The model of a block, its surface starting from ``seed`` or as a sphere."""
+    encoding, want = build_encoding(config), config.surface
+    seeded = want.start == "seed"
+    network = ScalarMLP(
+        3 + encoding.width,
+        want.width,
+        want.layers,
+        skip=want.skip,
+        weight_norm=want.weight_norm,
+        sphere=None if seeded else START_RADIUS,
+        inside_out=want.start == "inside sphere",
+    )
+    look = config.colour
+    return BlockModel(
+        SurfaceField(encoding, network, seed if seeded else None, want.features),
+        ColourHead(want.features, look.code, layers=look.layers, width=look.width, frequencies=look.frequencies),
+        Appearance(n_photos, gain=look.gain, n_code=look.code),
+        Outside(look.code),
+        Neus(config.renderer.sharpness) if isinstance(config.renderer, NeusRenderer) else Laplace(config.renderer.beta),
+        build_sampler(config),
+    )
+
+
+def build_encoding(config: TrainConfig) -> Encoding:
+    """The encoding; it does not hold the point itself, which the network gets beside it."""
+    match config.encoding:
+        case HashEncoding() as e:
+            return HashGrid(e.levels, e.coarsest, e.finest, e.log2_table, e.features)
+        case FrequencyEncoding() as e:
+            return Frequency(e.frequencies, include_input=False)
+        case FourierEncoding() as e:
+            return RandomFourier(e.waves, e.scale, seed=0)
+        case GridEncoding() as e:
+            return DenseGrid(e.resolution, e.features)
+
+
+def build_sampler(config: TrainConfig) -> Sampler:
+    """The sampler."""
+    match config.sampler:
+        case GuidedSampler() as s:
+            return Guided(s.samples)
+        case ImportanceSampler() as s:
+            return Importance(s.coarse, s.rounds, s.per_round)
+        case BoundedSampler() as s:
+            return Bounded(s.samples, s.search, s.rounds, s.error)
+        case s:
+            return Window(s.window, s.beside, s.rounds, s.per_round, s.half_width)

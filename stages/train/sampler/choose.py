@@ -1,0 +1,114 @@
+"""The samplers behind one call: from a ray's stretch in the block to distances and section lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from stages.train.renderer.neus import Neus
+from stages.train.renderer.volsdf import Laplace
+from stages.train.sampler.bounded import bounded_samples
+from stages.train.sampler.guided import guided_samples, march
+from stages.train.sampler.importance import neus_upsample
+from stages.train.sampler.sections import sections_between
+from stages.train.sampler.stratified import stratified
+from stages.train.sampler.window import window_samples
+from stages.train.volume import Volume
+
+
+class Stretch(NamedTuple):
+    """Rays in the block, and what may be asked about the surface along them."""
+
+    origins: Float[Tensor, "rays 3"]
+    directions: Float[Tensor, "rays 3"]  # unit
+    enter: Float[Tensor, "rays"]
+    leave: Float[Tensor, "rays"]
+    sdf: Callable[[Tensor], Tensor]  # the network
+    renderer: Neus | Laplace
+    cache: Volume
+
+
+Samples = tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Distances, ascending, and section lengths; ``jitter`` [rays, n_jitter] in [0, 1) is all its randomness."""
+
+    n_jitter: int
+
+    def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples: ...
+
+
+class Guided:
+    """By the cached volume alone (``guided.py``)."""
+
+    def __init__(self, samples: int) -> None:
+        self.n_jitter = samples
+
+    def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
+        stretch = (rays.origins, rays.directions, rays.enter, rays.leave)
+        return guided_samples(rays.cache, rays.renderer.guide, *stretch, jitter)
+
+
+class Importance:
+    """Even, with one jitter a ray, then by the network (NeuS sec. 4.1)."""
+
+    n_jitter = 1
+
+    def __init__(self, coarse: int, rounds: int, per_round: int) -> None:
+        self.coarse, self.rounds, self.per_round = coarse, rounds, per_round
+
+    def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
+        even, _ = stratified(rays.enter, rays.leave, jitter.expand(-1, self.coarse))
+        edges = neus_upsample(rays.sdf, rays.origins, rays.directions, even, self.rounds, self.per_round)
+        return sections_between(edges)
+
+
+class Bounded:
+    """Where opacity is right to a bound (VolSDF, algorithm 1)."""
+
+    def __init__(self, samples: int, search: int, rounds: int, error: float) -> None:
+        self.n_jitter, self.search, self.rounds, self.error = samples, search, rounds, error
+
+    def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
+        stretch = (rays.origins, rays.directions, rays.enter, rays.leave)
+        beta = 1.0 / rays.renderer.sharpness()
+        return bounded_samples(
+            rays.sdf, *stretch, beta, jitter, n_initial=self.search, epsilon=self.error, rounds=self.rounds
+        )
+
+
+class Window:
+    """Around the surface of the cached volume, then by the network (NeuralRecon-W sec. 3.2)."""
+
+    def __init__(self, window: int, beside: int, rounds: int, per_round: int, half_width: float) -> None:
+        self.n_jitter = window + 2 * beside
+        self.beside, self.rounds, self.per_round, self.half_width = beside, rounds, per_round, half_width
+
+    def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
+        stretch = (rays.origins, rays.directions, rays.enter, rays.leave)
+        edges, sdf, _ = march(rays.cache, rays.renderer.guide, *stretch)
+        surface, found = first_entry(edges, sdf)
+        half = self.half_width * rays.cache.spacing
+        around = window_samples(surface, found, rays.enter, rays.leave, half, jitter, self.beside)
+        refined = neus_upsample(
+            rays.sdf, rays.origins, rays.directions, around, self.rounds, self.per_round, sharpness=512.0
+        )
+        return sections_between(refined)
+
+
+def first_entry(
+    edges: Float[Tensor, "rays edges"], sdf: Float[Tensor, "rays edges"]
+) -> tuple[Float[Tensor, "rays"], Bool[Tensor, "rays"]]:
+    """Where the SDF first goes from outside in, by linear interpolation; and whether it does."""
+    sign = (sdf[:, :-1] > 0) & (sdf[:, 1:] <= 0)
+    order = torch.arange(sign.shape[1], device=sdf.device)
+    at = torch.where(sign, order, sign.shape[1] - 1).amin(dim=1, keepdim=True)
+    f0, f1 = sdf.gather(1, at), sdf.gather(1, at + 1)
+    share = (f0 / (f0 - f1).clamp(min=1e-9)).clamp(0.0, 1.0)
+    return torch.lerp(edges.gather(1, at), edges.gather(1, at + 1), share)[:, 0], sign.any(dim=1)
