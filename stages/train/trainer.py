@@ -141,7 +141,7 @@ class Trainer:
             wrong = [name for name, value in zip(STATS, terms.tolist(), strict=True) if not math.isfinite(value)]
             raise QuoinError(
                 f"Training diverged at step {self.step}: {', '.join(wrong) or 'the loss'} is not a finite number",
-                do="lower train.grid_rate, then quoin resume (the last checkpoint is intact)",
+                do="lower train.rates.grid, then quoin resume (the last checkpoint is intact)",
             )
         return False
 

@@ -77,10 +77,14 @@ class ScalarMLP(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n"]:
         """The value alone."""
+        return self.last(self.hidden(inputs))[:, 0]
+
+    def hidden(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n hidden"]:
+        """The last hidden layer."""
         out = inputs
         for index, layer in enumerate(self.layers):
             out = self._activation(layer(self._with_input(index, out, inputs)))
-        return self.last(out)[:, 0]
+        return out
 
     def linearised(self, inputs: Float[Tensor, "n inputs"]) -> Linearised:
         """Value, slope and last hidden layer."""

@@ -1,0 +1,84 @@
+"""Rays per second of a full training step, ours against NeuS's, in turns in one process.
+
+    python -m benchmarks.step RUN [METHOD …] [--device cuda]
+
+RUN is a run folder that is partitioned; its first block is trained for the measure, nothing is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks import neus_twin
+from benchmarks.measure import circumstances
+from flows.settings import load_settings
+from pipeline import scene
+from pipeline.run import Run
+from stages.train.gather import build_trainer
+from stages.train.photos import BlockFrame
+
+TURNS, STEPS = 5, 20
+PATCHES_ON = 0.3  # of the steps: all loss terms count by then
+
+
+def ours(run: Run, method: str, device: str) -> tuple[Callable[[], object], int]:
+    """A step of a method on the run's first block, past its warm-up, and its rays."""
+    partition = scene.read_partition(run)
+    block = partition.blocks[0]
+    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    config = load_settings(overrides=[f"train.method={method}"]).train
+    trainer = build_trainer(run, config, block, frame, device)
+    trainer.step = int(PATCHES_ON * config.steps)
+    return trainer.advance, config.rays
+
+
+def seconds(step: Callable[[], object], n: int, device: str) -> float:
+    """Mean of ``n`` steps."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(n):
+        step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / n
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("run", type=Path)
+    parser.add_argument("methods", nargs="*", default=["quoin"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    asked = parser.parse_args()
+    run = Run.open(asked.run)
+    steps = {name: ours(run, name, asked.device) for name in asked.methods or ["quoin"]}
+    steps["official NeuS step"] = (neus_twin.NeusStep(asked.device), neus_twin.RAYS)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step, _ in steps.values():
+        seconds(step, 2, asked.device)  # compiles
+    for _ in range(TURNS):
+        for name, (step, _) in steps.items():
+            slow = name not in asked.methods or name != "quoin"
+            times[name].append(seconds(step, 1 if slow else STEPS, asked.device))
+    rates = {name: rays / statistics.median(times[name]) for name, (_, rays) in steps.items()}
+    theirs = rates["official NeuS step"]
+    rows = {
+        name: {
+            "rays_per_s": round(rate, 1),
+            "step_s": round(statistics.median(times[name]), 4),
+            "times_neus": round(rate / theirs, 1),
+        }
+        for name, rate in rates.items()
+    }
+    print(json.dumps({**circumstances(), "threads": torch.get_num_threads(), "steps": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
