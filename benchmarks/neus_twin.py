@@ -1,7 +1,7 @@
 """The training step of the official NeuS code, rebuilt in plain PyTorch: what our step is compared with.
 
 512 rays, 64 + 4 × 16 samples, 32 outside, SDF network 8 × 256 with frequencies 6, colour network 4 × 256, background
-8 × 256 with frequencies 10, ∇f by autograd with a second backward pass through it, Adam (Wang et al. 2021, womask.conf).
+8 × 256 with frequencies 10, ∇f by autograd and a backward pass through that, Adam (Wang et al. 2021, womask.conf).
 """
 
 from __future__ import annotations
