@@ -22,8 +22,11 @@ def compiler_missing(device: str) -> str | None:
     return None
 
 
-def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    """``function`` as one compiled graph of fixed shapes, or itself where nothing can compile it."""
+def compiled(function: Callable[..., Any], device: str, *, one_thread: bool = False) -> Callable[..., Any]:
+    """``function`` as one compiled graph of fixed shapes, or itself where nothing can compile it.
+
+    ``one_thread`` on a CPU: code for one core, which may add up without atomic operations.
+    """
     if compiler_missing(device):
         return function
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "quoin" / "inductor"
@@ -34,7 +37,8 @@ def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
     # sizes of photos and volumes differ from block to block; ``free_sizes`` says which may, all else is fixed
     torch._dynamo.config.force_parameter_static_shapes = False
     torch._dynamo.config.force_nn_module_property_static_shapes = False
-    return torch.compile(function, fullgraph=True, dynamic=False)
+    options: dict[str, str | int | bool] | None = {"cpp.threads": 1} if one_thread and device == "cpu" else None
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
 
 def free_sizes(tensor: Any, *dims: int) -> None:

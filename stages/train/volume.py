@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights
+from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, weighted
 
 
 class Volume(nn.Module):
@@ -37,7 +37,7 @@ class Volume(nn.Module):
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
-    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "8 n"], tuple[Pair, Pair, Pair]]:
+    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[list[Tensor], tuple[Pair, Pair, Pair]]:
         """Values at the corners of each point's cell, and the linear weights of near and far corners by axis."""
         shape, scaled = self.values.shape, (points - self.low) / self.spacing
         base, weight = [], []
@@ -47,21 +47,22 @@ class Volume(nn.Module):
             base.append(cell.to(torch.int32))
             weight.append((1.0 - (s - cell), s - cell))
         flat = (base[0] * shape[1] + base[1]) * shape[2] + base[2]
-        index = torch.stack([flat + ((i * shape[1] + j) * shape[2] + k) for i, j, k in CORNERS])
-        return self.values.view(-1)[index], (weight[0], weight[1], weight[2])
+        values = self.values.view(-1)
+        corner = [values[flat + ((i * shape[1] + j) * shape[2] + k)] for i, j, k in CORNERS]
+        return corner, (weight[0], weight[1], weight[2])
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """Trilinear value; clamped to the border outside."""
         corner, weight = self._corners(points)
-        return (corner * corner_weights(*weight)).sum(dim=0)
+        return weighted(corner, corner_weights(*weight))
 
     def with_gradient(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
         """Trilinear value and its gradient."""
         corner, (x, y, z) = self._corners(points)
         step = (torch.full_like(x[0], -1.0), torch.ones_like(x[0]))
         by_axis = (corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step))
-        gradient = torch.stack([(corner * weight).sum(dim=0) for weight in by_axis], dim=1) / self.spacing
-        return (corner * corner_weights(x, y, z)).sum(dim=0), gradient
+        gradient = torch.stack([weighted(corner, weight) for weight in by_axis], dim=1) / self.spacing
+        return weighted(corner, corner_weights(x, y, z)), gradient
 
     @torch.no_grad()
     def absorb(self, points: Float[Tensor, "n 3"], sdf: Float[Tensor, "n"], gradient: Float[Tensor, "n 3"]) -> None:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import CORNERS, Pair, PullBack, corner_weights
+from stages.train.encoding.trilinear import CORNERS, Interpolation, PullBack
 
 
 class DenseGrid(nn.Module):
@@ -23,23 +23,15 @@ class DenseGrid(nn.Module):
 
     def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
         """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
-        corner, (x, y, z) = self._corners(points)
-        per_cell = torch.full_like(x[0], 0.5 * self.resolution)
-        step = (-per_cell, per_cell)
-
-        def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:
-            adds = (corner * slope).sum(dim=2)  # to f, by each corner
-            by_axis = (corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step))
-            return torch.stack([(adds * weight).sum(dim=0) for weight in by_axis], dim=1)
-
-        return (corner * corner_weights(x, y, z)[..., None]).sum(dim=0), pull_back
-
-    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "8 n width"], tuple[Pair, Pair, Pair]]:
-        """Features of the corners of each point's cell, and the weights of near and far corners by axis."""
-        scaled = (points.clamp(-1.0, 1.0) * 0.5 + 0.5) * self.resolution
+        scaled = (points.T[:, None].clamp(-1.0, 1.0) * 0.5 + 0.5) * self.resolution
         cell = scaled.floor().clamp(max=self.resolution - 1)
-        x, y, z = cell.to(torch.int32).unbind(1)
+        x, y, z = cell.to(torch.int32).unbind(0)
         stride = self.resolution + 1
         index = torch.stack([((x + i) * stride + y + j) * stride + z + k for i, j, k in CORNERS])
-        tx, ty, tz = (scaled - cell).unbind(1)
-        return self.table[index], ((1.0 - tx, tx), (1.0 - ty, ty), (1.0 - tz, tz))
+        one = points.new_ones(1, 1)
+        value, *slopes = Interpolation.apply(self.table, index, scaled - cell, one, 0.5 * self.resolution * one)
+
+        def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:
+            return torch.stack([(by_axis[0] * slope).sum(dim=1) for by_axis in slopes], dim=1)
+
+        return value[0], pull_back

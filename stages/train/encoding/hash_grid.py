@@ -1,8 +1,4 @@
-"""Multi-resolution hash grid (Müller et al. 2022, instant-ngp, sec. 3) with features and their spatial tangents.
-
-Trilinear interpolation inside a cell is a tree of lerps over its eight corners, and so is its derivative. Both from one
-reading of the table: a training step that needs the gradient of a field is then first-order backward only.
-"""
+"""Multi-resolution hash grid (Müller et al. 2022, instant-ngp, sec. 3)."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import CORNERS, Pair, PullBack, corner_weights
+from stages.train.encoding.trilinear import CORNERS, Interpolation, PullBack
 
 PRIMES = (1, -1640531535, 805459861)  # instant-ngp's primes, the second as a wrapping int32
 
@@ -24,7 +20,7 @@ def level_resolutions(n_levels: int, coarsest: int, finest: int) -> list[int]:
 
 
 class HashGrid(nn.Module):
-    """Features of points in [-1, 1]³: ``n_levels * n_features`` numbers each, with or without their tangents."""
+    """Features of points in [-1, 1]³: ``n_levels * n_features`` numbers each."""
 
     resolutions: Tensor
     dense: Tensor
@@ -50,45 +46,25 @@ class HashGrid(nn.Module):
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
         """Features at points."""
-        corner, fraction = self._corners(points)
-        return self._sum(corner, corner_weights(*_two_weights(fraction)))
+        return self.linearised(points)[0]
 
     def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
         """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
-        corner, fraction = self._corners(points)
-        x, y, z = _two_weights(fraction)
-        slope_of_far = (self.level_weight * (0.5 * self.resolutions)).expand_as(x[0])  # one cell, in units of points
-        step = (-slope_of_far, slope_of_far)
+        resolutions, weight = self.resolutions[:, None], self.level_weight[:, None]
+        scaled = (points.T[:, None].clamp(-1.0, 1.0) * 0.5 + 0.5) * resolutions
+        cell = torch.minimum(scaled.floor(), (resolutions - 1).to(scaled.dtype))
+        x, y, z = cell.to(torch.int32).unbind(0)
+        index = torch.stack([self._index(x + i, y + j, z + k) for i, j, k in CORNERS])
+        value, *slopes = Interpolation.apply(self.table, index, scaled - cell, weight, 0.5 * resolutions)
 
         def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:
-            adds = (corner * slope.view(len(slope), self.n_levels, self.n_features)).sum(dim=3)  # to f, by each corner
-            by_axis = (corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step))
-            return torch.stack([(adds * weight).sum(dim=(0, 2)) for weight in by_axis], dim=1)
+            per_level = slope.view(len(slope), self.n_levels, self.n_features).transpose(0, 1)
+            return torch.stack([(by_axis * per_level).sum(dim=(0, 2)) for by_axis in slopes], dim=1)
 
-        return self._sum(corner, corner_weights(x, y, z)), pull_back
+        return value.transpose(0, 1).reshape(len(points), -1), pull_back
 
-    def _sum(self, corner: Tensor, weight: Tensor) -> Float[Tensor, "n width"]:
-        return (corner * (weight * self.level_weight)[..., None]).sum(dim=0).flatten(1)
-
-    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[Tensor, Tensor]:
-        """Features of the corners [8, n, levels, features], z fastest, and the place inside the cell [n, levels, 3].
-
-        Corners come first: that is what makes both the reading and its backward pass vector code.
-        """
-        scaled = (points[:, None, :].clamp(-1.0, 1.0) * 0.5 + 0.5) * self.resolutions[:, None]
-        cell = torch.minimum(scaled.floor(), (self.resolutions - 1)[:, None].to(scaled.dtype))
-        x, y, z = cell.to(torch.int32).unbind(2)
-        index = torch.stack([self._index(x + i, y + j, z + k) for i, j, k in CORNERS])
-        return self.table[index], scaled - cell
-
-    def _index(self, x: Int[Tensor, "n levels"], y: Tensor, z: Tensor) -> Int[Tensor, "n levels"]:
-        stride = self.resolutions + 1
+    def _index(self, x: Int[Tensor, "levels n"], y: Tensor, z: Tensor) -> Int[Tensor, "levels n"]:
+        stride = (self.resolutions + 1)[:, None]
         hashed = ((x * PRIMES[0]) ^ (y * PRIMES[1]) ^ (z * PRIMES[2])) & (self.table_size - 1)
-        offset = torch.arange(self.n_levels, device=x.device, dtype=torch.int32) * self.table_size
-        return torch.where(self.dense, (x * stride + y) * stride + z, hashed) + offset
-
-
-def _two_weights(fraction: Float[Tensor, "n levels 3"]) -> tuple[Pair, Pair, Pair]:
-    """Linear weights [n, levels] of the near and the far corner along x, y and z."""
-    x, y, z = ((1.0 - t, t) for t in fraction.unbind(2))
-    return x, y, z
+        offset = torch.arange(self.n_levels, device=x.device, dtype=torch.int32)[:, None] * self.table_size
+        return torch.where(self.dense[:, None], (x * stride + y) * stride + z, hashed) + offset
