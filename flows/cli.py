@@ -46,14 +46,18 @@ class What:
     "folder of masks (any usual naming; dark is ignored)"
     poses: Path | None = None
     "cameras to use instead of estimating them: a COLMAP model or a transforms.json"
+    budget: str | None = None
+    "time to train all blocks in, such as 90s, 5m or 2h; at most train.steps each"
     seed: int = 0
     "the same seed gives the same result, within what the hardware allows"
 
     def settings(self) -> Settings:
-        from flows.settings import load_settings
+        from flows.settings import load_settings, minutes
 
         given = [("ingest.masks", self.masks), ("pose.given", self.poses)]
         chosen = [f"{key}={_quoted(path)}" for key, path in given if path is not None]
+        if self.budget is not None:
+            chosen.append(f"train.budget_minutes={minutes(self.budget)}")
         return load_settings(self.preset, [*chosen, *self.set])
 
 

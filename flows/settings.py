@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -97,3 +98,11 @@ def check_stage(name: str) -> str:
     if name not in STAGES:
         raise QuoinError("Unknown stage", where=name, do=nearest(name, STAGES))
     return name
+
+
+def minutes(duration: str) -> float:
+    """``90s``, ``5m`` or ``1.5h`` in minutes; a bare number is minutes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", duration.strip().lower())
+    if found is None or float(found.group(1)) <= 0:
+        raise QuoinError("A budget is a time", where=duration, do="write for example 90s, 5m or 2h")
+    return float(found.group(1)) * {"s": 1 / 60, "m": 1.0, "": 1.0, "h": 60.0}[found.group(2)]

@@ -16,7 +16,7 @@ BRICK_COPIES = 2  # SDF bricks in a list, then in one array
 
 # Times on two CPU cores of 2020s server class.
 PRIORS_SECONDS_PER_PHOTO = 4.0  # dense stereo
-TRAIN_SECONDS = 400.0  # of training one block at the default preset: 2 million rays
+TRAIN_SECONDS = 220.0  # of training one block at the default preset: 2 million rays
 BRICKS_PER_S = 150.0  # of fusing: read, blend, extract
 LOOK_SECONDS = 0.06  # of one photo looking at a million faces
 CLEAN_SECONDS = 3.0  # of cleaning and writing a million faces

@@ -172,7 +172,8 @@ class TrainConfig(StageConfig):
     """How one block's surface is trained."""
 
     method: str = "quoin"  # name in configs/methods/, or the path of such a file
-    steps: int = Field(2000, ge=1)  # optimiser steps per block
+    steps: int = Field(2000, ge=1)  # optimiser steps per block, or fewer:
+    budget_minutes: float | None = Field(None, gt=0)  # for all blocks, one after the other
     rays: int = Field(1024, ge=64)  # per step
     points: int = Field(2048, ge=16)  # known points, free-space points and uniform points per step (each)
     patches: int = Field(512, ge=16)  # rays of a step whose patches are compared between photos

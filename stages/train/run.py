@@ -47,6 +47,9 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     key = digest([config.model_dump(), known, block_id, run.seed, VERSION])
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     trainer = build_trainer(run, config, block, frame, device)
+    if config.budget_minutes is not None:
+        all_cost = sum(b.cost for b in partition.blocks)
+        trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
     log = MetricLog(run.table(f"train_{block_id}"))
     state = checkpoint.load(folder, key)
     if state is not None:
@@ -83,13 +86,14 @@ def train(
 ) -> float:
     """Run the loop to the end; returns seconds per step (after the first steps, which compile)."""
     began = saved = time.monotonic()
-    timed_from, timed_step = began, trainer.step
+    timed_from, timed_step, spent_s = began, trainer.step, trainer.spent_s
     with report.task(name, config.steps, "steps") as advance:
-        while trainer.step < config.steps:
+        while trainer.share < 1.0:
             values = trainer.advance()
+            trainer.spent_s = spent_s + time.monotonic() - began
             if trainer.step - timed_step == 20 and timed_from == began:
                 timed_from, timed_step = time.monotonic(), trainer.step
-            advance(trainer.step)
+            advance(trainer.share * config.steps)
             if values is not None:
                 report.metrics(name, trainer.step, values)
                 log.add(trainer.step, time.monotonic() - began, values)

@@ -64,6 +64,7 @@ class Trainer:
         self.evidence, self.half, self.config, self.device = evidence.to(device), half.to(device), config, device
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self._bad = 0, 0
+        self.spent_s, self.budget_s = 0.0, math.inf
         rates = config.rates
         groups: dict[float, list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
@@ -87,11 +88,16 @@ class Trainer:
         self._patches = compiled(torch.no_grad()(place_patches), device)
         self._sdf = compiled(torch.no_grad()(sdf_of), device)
 
+    @property
+    def share(self) -> float:
+        """How much of the training is done, 0..1, by steps or by time, whichever is nearer its end."""
+        return min(1.0, max(self.step / self.config.steps, self.spent_s / self.budget_s))
+
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def advance(self) -> dict[str, float] | None:
         """One optimiser step. Returns the loss terms every 10th step (reading them waits for the device), else None."""
-        config, share = self.config, self.step / self.config.steps
+        config, share = self.config, self.share
         if self.step % config.cache.refresh_every == 0 and self.step:
             self.refresh(near_only=True)
         self._set_progress(share)
@@ -259,6 +265,7 @@ class Trainer:
         out["cache"] = self.cache.values
         out["random"] = self.generator.get_state()
         out["step"] = torch.tensor(self.step)
+        out["spent_s"] = torch.tensor(self.spent_s, dtype=torch.float64)
         for index, entry in self.optimiser.state_dict()["state"].items():
             for name, value in entry.items():
                 out[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
@@ -275,7 +282,7 @@ class Trainer:
                 do="redo the stage with --force train",
             ) from None
         self.generator.set_state(state["random"])
-        self.step = int(state["step"])
+        self.step, self.spent_s = int(state["step"]), float(state["spent_s"])
         entries: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimiser."):

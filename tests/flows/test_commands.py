@@ -9,7 +9,7 @@ from flows import cli, doctor
 from flows.demo import collect
 from flows.evaluate import print_scores
 from flows.plan import print_plan, stage_rows
-from flows.settings import STAGES, Settings, load_settings, preset_names
+from flows.settings import STAGES, Settings, load_settings, minutes, preset_names
 from pipeline import scene
 from pipeline.config import build, parse_overrides
 from pipeline.errors import QuoinError
@@ -48,6 +48,18 @@ def test_settings_survive_the_run_folder():
     settings = load_settings("demo", ["pose.given='a path: with signs # and more'", "train.rates.grid=1e-3"])
     assert settings.train.rates.grid == 1e-3
     assert build(Settings, settings.model_dump(mode="json")) == settings
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90s", 1.5), ("5m", 5.0), (" 7 ", 7.0), ("1.5 H", 90.0)])
+def test_a_budget_is_a_time(text, expected):
+    assert minutes(text) == expected
+    assert cli.What(budget=text).settings().train.budget_minutes == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", "5 days", "-3m", "0s", "m"])
+def test_a_budget_that_is_none_is_told(text):
+    with pytest.raises(QuoinError, match="A budget is a time"):
+        minutes(text)
 
 
 def test_a_method_lies_under_what_is_said_beside_it(tmp_path):

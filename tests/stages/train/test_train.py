@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from pipeline import scene
-from pipeline.config import StageResult
+from pipeline.config import StageResult, digest
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from stages.train import checkpoint, trainer
-from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.photos import BlockFrame
 from stages.train.run import train_block
@@ -109,6 +109,20 @@ def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice
     again = train_block(run, SMALL, Reporter(events.append), "b000", "cpu")
     assert any("going on from step 120" in e.get("message", "") for e in events)
     assert again.n_bricks == result.n_bricks
+
+
+def test_a_budget_ends_the_training_with_its_schedule_done(run):
+    config = SMALL.model_copy(update={"steps": 100_000, "budget_minutes": 0.05})
+    result = train_block(run, config, Reporter(), "b000", "cpu")
+    assert 0 < result.steps < 5000
+    state = checkpoint.load(scene.block_folder(run, "b000"), _key_of(run, config))
+    assert float(state["spent_s"]) >= 3.0
+    assert result.n_bricks > 0
+
+
+def _key_of(run, config):
+    known = [run.require(stage).key for stage in ("partition", "priors")]
+    return digest([config.model_dump(), known, "b000", run.seed, VERSION])
 
 
 def test_a_checkpoint_of_another_size_is_refused(run, tmp_path):
