@@ -89,16 +89,19 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.cases) - set(CASES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    here = circumstances()  # before results change the tree
     with tempfile.TemporaryDirectory() as scratch:
+        folder = given.keep or Path(scratch)
         for name in given.cases or CASES:
             needs, case = CASES[name]
             if not needs.exists():
                 print(f"{name}: skipped, {needs} is absent")
                 continue
-            measured, numbers = case((given.keep or Path(scratch)) / name)
-            result = {"case": name, **asdict(measured), **circumstances(), **numbers}
+            measured, numbers = case(folder / name)
+            result = {"case": name, **asdict(measured), **here, **numbers}
             RESULTS.mkdir(exist_ok=True)
-            (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(result, indent=1).replace(str(folder), "OUT").replace(str(ROOT.parent), "..")
+            (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
             peak_gib = measured.peak_memory_bytes / 2**30
             print(f"{name}: exit {measured.exit_status}, {measured.seconds:.1f} s, {peak_gib:.2f} GiB")
 
