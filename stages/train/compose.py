@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from stages.train.config import (
     BoundedSampler,
     FourierEncoding,
@@ -9,7 +11,9 @@ from stages.train.config import (
     GridEncoding,
     GuidedSampler,
     HashEncoding,
+    HierarchicalSampler,
     ImportanceSampler,
+    LaplaceRenderer,
     NeusRenderer,
     TrainConfig,
 )
@@ -22,11 +26,13 @@ from stages.train.field.mlp import ScalarMLP
 from stages.train.field.outside import Outside
 from stages.train.field.surface import Encoding, SurfaceField
 from stages.train.model import BlockModel
+from stages.train.renderer.density import Density
 from stages.train.renderer.neus import Neus
 from stages.train.renderer.volsdf import Laplace
-from stages.train.sampler.choose import Bounded, Guided, Importance, Sampler, Window
+from stages.train.sampler.choose import Bounded, Guided, Hierarchical, Importance, Sampler, Window
 from stages.train.volume import Volume
 
+EMPTY = 3.0  # value of a density field that starts with nothing in it
 START_RADIUS = 0.5  # of the sphere that a field without a seed starts as (NeuS)
 
 
@@ -40,16 +46,18 @@ def build_model(config: TrainConfig, seed: Volume, n_photos: int) -> BlockModel:
         want.layers,
         skip=want.skip,
         weight_norm=want.weight_norm,
-        sphere=None if seeded else START_RADIUS,
+        sphere=START_RADIUS if want.start.endswith("sphere") else None,
         inside_out=want.start == "inside sphere",
     )
+    if want.start == "empty":
+        torch.nn.init.constant_(network.last.bias, EMPTY)
     look = config.colour
     return BlockModel(
         SurfaceField(encoding, network, seed if seeded else None, want.features),
         ColourHead(want.features, look.code, layers=look.layers, width=look.width, frequencies=look.frequencies),
         Appearance(n_photos, gain=look.gain, n_code=look.code),
         Outside(look.code),
-        Neus(config.renderer.sharpness) if isinstance(config.renderer, NeusRenderer) else Laplace(config.renderer.beta),
+        build_renderer(config),
         build_sampler(config),
     )
 
@@ -67,6 +75,17 @@ def build_encoding(config: TrainConfig) -> Encoding:
             return DenseGrid(e.resolution, e.features)
 
 
+def build_renderer(config: TrainConfig) -> Neus | Laplace | Density:
+    """The renderer."""
+    match config.renderer:
+        case NeusRenderer() as r:
+            return Neus(r.sharpness)
+        case LaplaceRenderer() as r:
+            return Laplace(r.beta)
+        case r:
+            return Density(r.scale)
+
+
 def build_sampler(config: TrainConfig) -> Sampler:
     """The sampler."""
     match config.sampler:
@@ -74,6 +93,8 @@ def build_sampler(config: TrainConfig) -> Sampler:
             return Guided(s.samples)
         case ImportanceSampler() as s:
             return Importance(s.coarse, s.rounds, s.per_round)
+        case HierarchicalSampler() as s:
+            return Hierarchical(s.coarse, s.fine)
         case BoundedSampler() as s:
             return Bounded(s.samples, s.search, s.rounds, s.error)
         case s:

@@ -57,7 +57,8 @@ Encoding = Annotated[HashEncoding | FrequencyEncoding | FourierEncoding | GridEn
 class SurfaceConfig(StageConfig):
     """The signed distance: what it starts as, and the network that corrects it."""
 
-    start: Literal["seed", "sphere", "inside sphere"] = "seed"  # seed: the volume fused from known points and depths
+    # seed: the volume fused from known points and depths; empty: nothing anywhere, for densities
+    start: Literal["seed", "sphere", "inside sphere", "empty"] = "seed"
     layers: int = Field(1, ge=1, le=12)
     width: int = Field(64, ge=8)
     skip: int | None = Field(None, ge=1)  # hidden layer, from 0, that sees the encoding again
@@ -96,7 +97,14 @@ class LaplaceRenderer(StageConfig):
     beta: float = Field(0.1, gt=0)  # at the start
 
 
-Renderer = Annotated[NeusRenderer | LaplaceRenderer, Field(discriminator="kind")]
+class DensityRenderer(StageConfig):
+    """A density of its own, which knows no distance (NeRF)."""
+
+    kind: Literal["density"] = "density"
+    scale: float = Field(30.0, gt=0)  # per unit of length; the surface is where density is 0.69 of it
+
+
+Renderer = Annotated[NeusRenderer | LaplaceRenderer | DensityRenderer, Field(discriminator="kind")]
 
 
 class GuidedSampler(StageConfig):
@@ -113,6 +121,14 @@ class ImportanceSampler(StageConfig):
     coarse: int = Field(64, ge=4)
     rounds: int = Field(4, ge=1)
     per_round: int = Field(16, ge=1)
+
+
+class HierarchicalSampler(StageConfig):
+    """Even samples, then more by their weights (NeRF)."""
+
+    kind: Literal["hierarchical"] = "hierarchical"
+    coarse: int = Field(64, ge=4)
+    fine: int = Field(128, ge=4)
 
 
 class BoundedSampler(StageConfig):
@@ -136,7 +152,10 @@ class WindowSampler(StageConfig):
     half_width: float = Field(16.0, gt=0)  # cells of the cached volume
 
 
-Sampler = Annotated[GuidedSampler | ImportanceSampler | BoundedSampler | WindowSampler, Field(discriminator="kind")]
+Sampler = Annotated[
+    GuidedSampler | ImportanceSampler | HierarchicalSampler | BoundedSampler | WindowSampler,
+    Field(discriminator="kind"),
+]
 
 
 class CacheConfig(StageConfig):

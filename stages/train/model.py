@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from stages.train.field.colour import Appearance, ColourHead
 from stages.train.field.outside import Outside, contract
 from stages.train.field.surface import SurfaceField
+from stages.train.renderer.density import Density
 from stages.train.renderer.neus import Neus
 from stages.train.renderer.volsdf import Laplace
 from stages.train.renderer.volume import density_alpha, weights
@@ -24,7 +25,7 @@ class BlockModel(nn.Module):
         colour: ColourHead,
         appearance: Appearance,
         outside: Outside,
-        renderer: Neus | Laplace,
+        renderer: Neus | Laplace | Density,
         sampler: Sampler,
     ) -> None:
         super().__init__()

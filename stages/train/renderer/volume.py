@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def density_alpha(density: Float[Tensor, "rays samples"], length: Float[Tensor, "rays samples"]) -> Tensor:
+def density_alpha(density: Float[Tensor, "rays samples"], length: Float[Tensor, "rays #samples"]) -> Tensor:
     """Opacity of sections of constant density: α = 1 − exp(−σδ) (NeRF eq. 3)."""
     return 1.0 - torch.exp(-density * length)
 

@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stages.train.renderer.density import Density
 from stages.train.renderer.neus import Neus
 from stages.train.renderer.volsdf import Laplace
+from stages.train.renderer.volume import weights
 from stages.train.sampler.bounded import bounded_samples
 from stages.train.sampler.guided import guided_samples, march
-from stages.train.sampler.importance import neus_upsample
-from stages.train.sampler.sections import sections_between
+from stages.train.sampler.importance import importance, merge, neus_upsample, sdf_along
+from stages.train.sampler.sections import section_lengths, sections_between
 from stages.train.sampler.stratified import stratified
 from stages.train.sampler.window import window_samples
 from stages.train.volume import Volume
@@ -28,7 +30,7 @@ class Stretch(NamedTuple):
     enter: Float[Tensor, "rays"]
     leave: Float[Tensor, "rays"]
     sdf: Callable[[Tensor], Tensor]  # the network
-    renderer: Neus | Laplace
+    renderer: Neus | Laplace | Density
     cache: Volume
 
 
@@ -67,6 +69,21 @@ class Importance:
         even, _ = stratified(rays.enter, rays.leave, jitter.expand(-1, self.coarse))
         edges = neus_upsample(rays.sdf, rays.origins, rays.directions, even, self.rounds, self.per_round)
         return sections_between(edges)
+
+
+class Hierarchical:
+    """Even, then by the weights that the field gives these (NeRF sec. 5.2); one field for both, NeRF has two."""
+
+    def __init__(self, coarse: int, fine: int) -> None:
+        self.n_jitter, self.coarse = coarse + fine, coarse
+
+    def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
+        even, _ = stratified(rays.enter, rays.leave, jitter[:, : self.coarse])
+        value = sdf_along(rays.sdf, rays.origins, rays.directions, even)
+        length = (rays.leave - rays.enter)[:, None] / self.coarse
+        weight = weights(rays.renderer.guide(value, length, length.new_zeros(())))
+        distance = merge(even, importance(even, weight, jitter[:, self.coarse :]))
+        return distance, section_lengths(distance)
 
 
 class Bounded:

@@ -16,6 +16,8 @@ SMALL = {
     "neus": ["surface.width=48", "sampler.coarse=24", "sampler.rounds=2", "sampler.per_round=8"],
     "volsdf": ["surface.width=48", "sampler.samples=24", "sampler.search=24", "sampler.rounds=2"],
     "neuralrecon-w": ["surface.width=48"],
+    "nerf": ["surface.width=48", "encoding.frequencies=4", "sampler.coarse=24", "sampler.fine=24"],
+    "nerf-hash": ["encoding.levels=6", "encoding.finest=96", "encoding.log2_table=12"],
 }
 ALL = ["steps=40", "rays=96", "points=64", "patches=32", "cache.resolution=32", "outside.samples=4", "colour.width=24"]
 
@@ -53,6 +55,6 @@ def test_a_method_trains(method, run, monkeypatch):
     for _ in range(40):
         made.advance()
     still = [name for name, value in made.model.named_parameters() if torch.equal(value, before[name])]
-    unused = {"appearance.table"} if method in ("neus", "volsdf") else set()
+    unused = {"appearance.table"} if method in ("neus", "volsdf", "nerf") else set()
     assert set(still) <= unused
     assert made.held_out_psnr() > dark
