@@ -21,7 +21,6 @@ from stages.train.sampler.sections import points_along, sections_between
 from stages.train.sampler.stratified import stratified
 
 RAYS = 512
-SAMPLES = 128
 
 
 class NeusStep:

@@ -24,7 +24,7 @@ from pipeline.run import Run
 from stages.train.gather import build_trainer
 from stages.train.photos import BlockFrame
 
-TURNS, STEPS = 5, 20
+TURNS, STEPS = 5, 20  # one step a turn of all methods but quoin: they take seconds
 PATCHES_ON = 0.3  # of the steps: all loss terms count by then
 
 
@@ -52,21 +52,20 @@ def seconds(step: Callable[[], object], n: int, device: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("methods", nargs="*", default=["quoin"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     asked = parser.parse_args()
     run = Run.open(asked.run)
-    steps = {name: ours(run, name, asked.device) for name in asked.methods or ["quoin"]}
+    steps = {name: ours(run, name, asked.device) for name in asked.methods}
     steps["official NeuS step"] = (neus_twin.NeusStep(asked.device), neus_twin.RAYS)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step, _ in steps.values():
         seconds(step, 2, asked.device)  # compiles
     for _ in range(TURNS):
         for name, (step, _) in steps.items():
-            slow = name not in asked.methods or name != "quoin"
-            times[name].append(seconds(step, 1 if slow else STEPS, asked.device))
+            times[name].append(seconds(step, STEPS if name == "quoin" else 1, asked.device))
     rates = {name: rays / statistics.median(times[name]) for name, (_, rays) in steps.items()}
     theirs = rates["official NeuS step"]
     rows = {

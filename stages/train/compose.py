@@ -37,7 +37,7 @@ START_RADIUS = 0.5  # of the sphere that a field without a seed starts as (NeuS)
 
 
 def build_model(config: TrainConfig, seed: Volume, n_photos: int) -> BlockModel:
-    """The model of a block, its surface starting from ``seed`` or as a sphere."""
+    """The model of a block, its surface starting from ``seed``, as a sphere, or with nothing."""
     encoding, want = build_encoding(config), config.surface
     seeded = want.start == "seed"
     network = ScalarMLP(

@@ -14,6 +14,7 @@ from stages.train.renderer.neus import Neus
 from stages.train.renderer.volsdf import Laplace
 from stages.train.renderer.volume import density_alpha, weights
 from stages.train.sampler.choose import Sampler
+from stages.train.sampler.sections import points_along
 
 
 class BlockModel(nn.Module):
@@ -49,8 +50,7 @@ class BlockModel(nn.Module):
         ``directions`` are unit; ``hits`` bool [rays]: whether the ray meets the block at all.
         """
         n_rays, n_samples = distance.shape
-        points = origins[:, None] + directions[:, None] * distance[..., None]
-        flat = points.reshape(-1, 3)
+        flat = points_along(origins, directions, distance).reshape(-1, 3)
         everything = self.surface(torch.cat([flat, more_points]))
         n_flat = n_rays * n_samples
         sdf = everything.sdf[:n_flat].view(n_rays, n_samples)
@@ -65,11 +65,11 @@ class BlockModel(nn.Module):
         colour = self.colour(everything.feature[:n_flat], flat, normals, spread, codes).view(n_rays, n_samples, 3)
 
         n_out = outside_distance.shape[1]
-        behind = origins[:, None] + directions[:, None] * outside_distance[..., None]
-        squeezed = contract(behind.reshape(-1, 3)).view(n_rays, n_out, 3)
+        behind = points_along(origins, directions, outside_distance).reshape(-1, 3)
+        squeezed = contract(behind).view(n_rays, n_out, 3)
         step = (squeezed[:, 1:] - squeezed[:, :-1]).norm(dim=2)
         density, out_colour = self.outside(
-            behind.reshape(-1, 3),
+            behind,
             directions[:, None].expand(-1, n_out, -1).reshape(-1, 3),
             code[:, None].expand(-1, n_out, -1).reshape(n_rays * n_out, -1),
         )

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from stages.train.photos import PhotoSet, bilinear
+from stages.train.sampler.sections import first_entry
 
 PATCH_RADIUS = 5
 MIN_CONTRAST = 0.012  # standard deviation of a patch below which it is flat
@@ -27,10 +28,7 @@ def first_crossing(
 
     Differentiable through the SDF values and gradients at the two samples around the crossing.
     """
-    sign = (sdf[:, :-1] > 0) & (sdf[:, 1:] <= 0)
-    found = sign.any(dim=1)
-    order = torch.arange(sign.shape[1], device=sdf.device)
-    at = torch.where(sign, order, sign.shape[1] - 1).amin(dim=1, keepdim=True)
+    at, found = first_entry(sdf)
     f0, f1 = sdf.gather(1, at)[:, 0], sdf.gather(1, at + 1)[:, 0]
     t0, t1 = distance.gather(1, at)[:, 0], distance.gather(1, at + 1)[:, 0]
     drop = torch.where(found, f0 - f1, torch.ones_like(f0)).clamp(min=1e-7)

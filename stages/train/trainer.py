@@ -18,6 +18,7 @@ from stages.train.field.surface import SurfaceField
 from stages.train.model import BlockModel
 from stages.train.patch import PATCH_RADIUS, place_patches
 from stages.train.photos import GRAY_LEVELS, PhotoSet
+from stages.train.sampler.sections import points_along
 from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Schedule, loss_of, place_samples
 from stages.train.volume import Volume
 
@@ -123,7 +124,7 @@ class Trainer:
             return None
         loss.backward()
         self.optimiser.step()
-        points = rays.origins[:, None] + rays.directions[:, None] * rays.distance[..., None]
+        points = points_along(rays.origins, rays.directions, rays.distance)
         with torch.no_grad():
             hit = rays.hits[:, None].expand_as(rays.distance).reshape(-1)
             self.cache.absorb(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, weighted
+from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
 
 
 class Volume(nn.Module):
@@ -60,8 +60,9 @@ class Volume(nn.Module):
         """Trilinear value and its gradient."""
         corner, (x, y, z) = self._corners(points)
         step = (torch.full_like(x[0], -1.0), torch.ones_like(x[0]))
-        by_axis = (corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step))
-        gradient = torch.stack([weighted(corner, weight) for weight in by_axis], dim=1) / self.spacing
+        gradient = (
+            torch.stack([weighted(corner, weight) for weight in slope_weights(x, y, z, step)], dim=1) / self.spacing
+        )
         return weighted(corner, corner_weights(x, y, z)), gradient
 
     @torch.no_grad()

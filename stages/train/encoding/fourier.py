@@ -1,4 +1,4 @@
-"""Random Fourier features (Tancik et al. 2020) and its slope."""
+"""Random Fourier features (Tancik et al. 2020) and their slope."""
 
 from __future__ import annotations
 

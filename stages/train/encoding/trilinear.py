@@ -21,8 +21,13 @@ PullBack = Callable[[Tensor], Tensor]  # from a slope by features to one by poin
 
 
 def corner_weights(x: Pair, y: Pair, z: Pair) -> list[Tensor]:
-    """Weights of the eight corners. A weight's derivative by one axis: (−1, 1) in that axis's stead, in cells."""
+    """Weights of the eight corners."""
     return [x[i] * y[j] * z[k] for i, j, k in CORNERS]
+
+
+def slope_weights(x: Pair, y: Pair, z: Pair, step: Pair) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Derivatives of ``corner_weights`` by x, y and z; ``step`` is that of a pair, (−1, 1) in cells."""
+    return corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step)
 
 
 def weighted(corner: list[Tensor], weight: list[Tensor]) -> Tensor:
@@ -71,9 +76,4 @@ def _all_weights(fraction: Tensor, weight: Tensor, cells: Tensor) -> tuple[list[
     step = (-far, far)
     level = weight[..., None]
     x_level = (x[0] * level, x[1] * level)
-    return (
-        corner_weights(x_level, y, z),
-        corner_weights(step, y, z),
-        corner_weights(x, step, z),
-        corner_weights(x, y, step),
-    )
+    return corner_weights(x_level, y, z), *slope_weights(x, y, z, step)

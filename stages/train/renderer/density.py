@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.train.renderer.volume import density_alpha
+from stages.train.renderer.volume import density_alpha, density_alpha_between
 
 
 class Density(nn.Module):
@@ -44,5 +44,4 @@ class Density(nn.Module):
         self, value: Float[Tensor, "rays edges"], length: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
     ) -> Float[Tensor, "rays edges-1"]:
         """Opacity of sections from the values at their ends."""
-        density = self.density(value)
-        return density_alpha(0.5 * (density[:, :-1] + density[:, 1:]), length)
+        return density_alpha_between(self.density(value), length)

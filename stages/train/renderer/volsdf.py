@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.renderer.volume import density_alpha
+from stages.train.renderer.volume import density_alpha, density_alpha_between
 
 LEAST_BETA = 1e-4
 
@@ -41,7 +41,7 @@ class Laplace(nn.Module):
     ) -> Float[Tensor, "rays edges-1"]:
         """Opacity of sections from the SDF at their ends, read from a volume: no sharper than its ``spacing`` tells."""
         density = laplace_density(sdf, torch.maximum(self.beta(), 0.5 * torch.maximum(length, spacing)))
-        return density_alpha(0.5 * (density[:, :-1] + density[:, 1:]), length)
+        return density_alpha_between(density, length)
 
 
 def laplace_density(sdf: Float[Tensor, "*#shape"], beta: Float[Tensor, "*#shape"]) -> Float[Tensor, "*#shape"]:

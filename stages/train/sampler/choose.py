@@ -16,7 +16,7 @@ from stages.train.renderer.volume import weights
 from stages.train.sampler.bounded import bounded_samples
 from stages.train.sampler.guided import guided_samples, march
 from stages.train.sampler.importance import importance, merge, neus_upsample, sdf_along
-from stages.train.sampler.sections import section_lengths, sections_between
+from stages.train.sampler.sections import first_entry, section_lengths, sections_between
 from stages.train.sampler.stratified import stratified
 from stages.train.sampler.window import window_samples
 from stages.train.volume import Volume
@@ -109,8 +109,7 @@ class Window:
 
     def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
         stretch = (rays.origins, rays.directions, rays.enter, rays.leave)
-        edges, sdf, _ = march(rays.cache, rays.renderer.guide, *stretch)
-        surface, found = first_entry(edges, sdf)
+        surface, found = cached_surface(*march(rays.cache, *stretch))
         half = self.half_width * rays.cache.spacing
         around = window_samples(surface, found, rays.enter, rays.leave, half, jitter, self.beside)
         refined = neus_upsample(
@@ -119,13 +118,11 @@ class Window:
         return sections_between(refined)
 
 
-def first_entry(
+def cached_surface(
     edges: Float[Tensor, "rays edges"], sdf: Float[Tensor, "rays edges"]
 ) -> tuple[Float[Tensor, "rays"], Bool[Tensor, "rays"]]:
     """Where the SDF first goes from outside in, by linear interpolation; and whether it does."""
-    sign = (sdf[:, :-1] > 0) & (sdf[:, 1:] <= 0)
-    order = torch.arange(sign.shape[1], device=sdf.device)
-    at = torch.where(sign, order, sign.shape[1] - 1).amin(dim=1, keepdim=True)
+    at, found = first_entry(sdf)
     f0, f1 = sdf.gather(1, at), sdf.gather(1, at + 1)
     share = (f0 / (f0 - f1).clamp(min=1e-9)).clamp(0.0, 1.0)
-    return torch.lerp(edges.gather(1, at), edges.gather(1, at + 1), share)[:, 0], sign.any(dim=1)
+    return torch.lerp(edges.gather(1, at), edges.gather(1, at + 1), share)[:, 0], found

@@ -25,17 +25,14 @@ Guide = Callable[[Tensor, Tensor, Tensor], Tensor]  # opacity of sections, as ``
 
 def march(
     volume: Volume,
-    guide: Guide,
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     enter: Float[Tensor, "rays"],
     leave: Float[Tensor, "rays"],
-) -> tuple[Float[Tensor, "rays edges"], Float[Tensor, "rays edges"], Float[Tensor, "rays edges-1"]]:
-    """Even distances from enter to leave, the volume's SDF there, and the weights of the sections between."""
-    span = (leave - enter)[:, None]
-    edges = enter[:, None] + span * torch.linspace(0.0, 1.0, N_MARCH + 1, device=origins.device)
-    sdf = volume(points_along(origins, directions, edges).reshape(-1, 3)).view(edges.shape)
-    return edges, sdf, weights(guide(sdf, span / N_MARCH, volume.spacing))
+) -> tuple[Float[Tensor, "rays edges"], Float[Tensor, "rays edges"]]:
+    """Even distances from enter to leave, and the volume's SDF there."""
+    edges = enter[:, None] + (leave - enter)[:, None] * torch.linspace(0.0, 1.0, N_MARCH + 1, device=origins.device)
+    return edges, volume(points_along(origins, directions, edges).reshape(-1, 3)).view(edges.shape)
 
 
 def guided_samples(
@@ -52,7 +49,8 @@ def guided_samples(
     ``jitter`` in [0, 1) places each sample inside its stratum of the cumulative distribution. The share EXPLORE of the
     samples is spread evenly, so that what the volume does not know can still be found.
     """
-    edges, _, weight = march(volume, guide, origins, directions, enter, leave)
+    edges, sdf = march(volume, origins, directions, enter, leave)
+    weight = weights(guide(sdf, (leave - enter)[:, None] / N_MARCH, volume.spacing))
     # neighbours share the larger weight (mip-NeRF's blur-pool), for the volume may be off by a section
     padded = torch.nn.functional.pad(weight, (1, 1))
     weight = torch.maximum(torch.maximum(padded[:, :-2], padded[:, 2:]), weight)

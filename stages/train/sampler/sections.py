@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -33,3 +33,10 @@ def sections_between(
     begins where the one before it ends, so that the opacities of ``neus_alpha`` miss no crossing.
     """
     return 0.5 * (edges[:, 1:] + edges[:, :-1]), edges.diff(dim=1)
+
+
+def first_entry(sdf: Float[Tensor, "rays samples"]) -> tuple[Int[Tensor, "rays 1"], Bool[Tensor, "rays"]]:
+    """The sample after which each ray first goes from outside in; and whether it does (the last but one if not)."""
+    enters = (sdf[:, :-1] > 0) & (sdf[:, 1:] <= 0)
+    order = torch.arange(enters.shape[1], device=sdf.device)
+    return torch.where(enters, order, enters.shape[1] - 1).amin(dim=1, keepdim=True), enters.any(dim=1)

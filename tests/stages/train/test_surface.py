@@ -203,7 +203,10 @@ def test_masks_alone_grow_a_ball_to_its_outline():
 
     def slope(start):
         radius = scalar(start).requires_grad_()
-        ball = lambda points: points.norm(dim=1) - radius  # noqa: E731
+
+        def ball(points):
+            return points.norm(dim=1) - radius
+
         _, found = sphere_trace(ball, origins, directions, near, far)
         distance = least_along(ball, origins, directions, near, far, n_steps=101)
         least = ball(origins + directions * distance[:, None])
