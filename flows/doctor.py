@@ -40,7 +40,7 @@ def print_report() -> None:
 
 def findings() -> Iterator[Finding]:
     """All findings, one at a time; a check that breaks is a finding itself."""
-    for check in (machine, packages, device, compiler, poses, geometry, monitoring):
+    for check in (machine, packages, device, compiler, grids, poses, geometry, monitoring):
         yield from _safely(check)
 
 
@@ -106,6 +106,20 @@ def compiler() -> Iterator[Finding]:
         yield Finding("torch.compile", f"does not work on {where}: {reason}", False, needs)
     else:
         yield Finding("torch.compile", f"works on {where}" if right else f"computes wrong values on {where}", right)
+
+
+def grids() -> Iterator[Finding]:
+    """Which code reads hash grids where training runs."""
+    import torch
+
+    from stages.train.encoding.hash_grid import reads_by_triton
+
+    if not torch.cuda.is_available():
+        yield Finding("hash grids", "read by PyTorch on cpu (on cuda by Triton kernels)")
+    elif reads_by_triton("cuda"):
+        yield Finding("hash grids", "read by Triton kernels on cuda", True)
+    else:
+        yield Finding("hash grids", "read by PyTorch on cuda, for lack of Triton: slower", False, "pip install triton")
 
 
 def poses() -> Iterator[Finding]:

@@ -180,6 +180,23 @@ def test_doctor_knows_the_machine_and_the_server(monkeypatch):
     assert "quoin ui" in finding.do
 
 
+@pytest.mark.parametrize(
+    ("cuda", "has_triton", "well", "says"),
+    [
+        (False, True, None, "PyTorch on cpu"),
+        (True, True, True, "Triton kernels on cuda"),
+        (True, False, False, "PyTorch on cuda"),
+    ],
+)
+def test_doctor_says_what_reads_the_hash_grids(monkeypatch, cuda, has_triton, well, says):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("stages.train.encoding.hash_grid.HAS_TRITON", has_triton)
+    (finding,) = doctor.grids()
+    assert finding.well is well
+    assert says in finding.text
+    assert bool(finding.do) == (well is False)
+
+
 # -- evaluate, export, view ------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -9,6 +11,12 @@ from torch import Tensor, nn
 from stages.train.encoding.trilinear import CORNERS, Interpolation, PullBack
 
 PRIMES = (1, -1640531535, 805459861)  # instant-ngp's primes, the second as a wrapping int32
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+
+
+def reads_by_triton(device: str, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether Triton kernels read the grids on this kind of device; PyTorch gives the same numbers elsewhere."""
+    return HAS_TRITON and device == "cuda" and dtype == torch.float32
 
 
 def level_resolutions(n_levels: int, coarsest: int, finest: int) -> list[int]:
@@ -46,25 +54,37 @@ class HashGrid(nn.Module):
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
         """Features at points."""
-        return self.linearised(points)[0]
+        return _by_point(self._read(points, slopes=False)[0])
 
     def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
         """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
-        resolutions, weight = self.resolutions[:, None], self.level_weight[:, None]
-        scaled = (points.T[:, None].clamp(-1.0, 1.0) * 0.5 + 0.5) * resolutions
-        cell = torch.minimum(scaled.floor(), (resolutions - 1).to(scaled.dtype))
-        x, y, z = cell.to(torch.int32).unbind(0)
-        index = torch.stack([self._index(x + i, y + j, z + k) for i, j, k in CORNERS])
-        value, *slopes = Interpolation.apply(self.table, index, scaled - cell, weight, 0.5 * resolutions)
+        value, *slopes = self._read(points, slopes=True)
 
         def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:
             per_level = slope.view(len(slope), self.n_levels, self.n_features).transpose(0, 1)
             return torch.stack([(by_axis * per_level).sum(dim=(0, 2)) for by_axis in slopes], dim=1)
 
-        return value.transpose(0, 1).reshape(len(points), -1), pull_back
+        return _by_point(value), pull_back
+
+    def _read(self, points: Float[Tensor, "n 3"], *, slopes: bool) -> tuple[Float[Tensor, "levels n f"], ...]:
+        """Features by level, and with ``slopes`` their derivatives by x, y and z."""
+        if reads_by_triton(points.device.type, self.table.dtype):
+            from stages.train.encoding.hash_grid_triton import interpolate
+
+            return interpolate(self.table, points, self.resolutions, self.level_weight, slopes=slopes)
+        resolutions, weight = self.resolutions[:, None], self.level_weight[:, None]
+        scaled = (points.T[:, None].clamp(-1.0, 1.0) * 0.5 + 0.5) * resolutions
+        cell = torch.minimum(scaled.floor(), (resolutions - 1).to(scaled.dtype))
+        x, y, z = cell.to(torch.int32).unbind(0)
+        index = torch.stack([self._index(x + i, y + j, z + k) for i, j, k in CORNERS])
+        return Interpolation.apply(self.table, index, scaled - cell, weight, 0.5 * resolutions)
 
     def _index(self, x: Int[Tensor, "levels n"], y: Tensor, z: Tensor) -> Int[Tensor, "levels n"]:
         stride = (self.resolutions + 1)[:, None]
         hashed = ((x * PRIMES[0]) ^ (y * PRIMES[1]) ^ (z * PRIMES[2])) & (self.table_size - 1)
         offset = torch.arange(self.n_levels, device=x.device, dtype=torch.int32)[:, None] * self.table_size
         return torch.where(self.dense[:, None], (x * stride + y) * stride + z, hashed) + offset
+
+
+def _by_point(features: Float[Tensor, "levels n f"]) -> Float[Tensor, "n width"]:
+    return features.transpose(0, 1).flatten(1)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from stages.train.encoding import hash_grid
 from stages.train.encoding.hash_grid import HashGrid, level_resolutions
 from stages.train.field.mlp import ScalarMLP
 from stages.train.field.outside import contract
@@ -47,6 +48,15 @@ def test_inactive_levels_give_zero():
     assert (features[:, 1] != 0).any()
     grid.set_progress(4.0)
     torch.testing.assert_close(grid(inner_points(20).float()).view(20, 4, 2)[:, 2] * 0.5, features[:, 2])
+
+
+def test_triton_reads_grids_on_cuda_alone(monkeypatch):
+    monkeypatch.setattr(hash_grid, "HAS_TRITON", True)
+    assert hash_grid.reads_by_triton("cuda")
+    assert not hash_grid.reads_by_triton("cpu")
+    assert not hash_grid.reads_by_triton("cuda", torch.float64)
+    monkeypatch.setattr(hash_grid, "HAS_TRITON", False)
+    assert not hash_grid.reads_by_triton("cuda")
 
 
 def linear_volume():
