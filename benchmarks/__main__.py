@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import ROOT, Measured, circumstances, quoin
+from benchmarks.measure import ROOT, Measured, Skipped, circumstances, quoin
 
 DATA = ROOT.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results"
@@ -55,6 +55,13 @@ def reconstruction(photos: Path) -> Callable[[Path], tuple[Measured, Numbers]]:
     return case
 
 
+def gpu(out: Path) -> tuple[Measured, Numbers]:
+    """A training step on CUDA."""
+    from benchmarks.gpu import case
+
+    return case()
+
+
 CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  # what it needs, how it is measured
     "help": (ROOT, help_),
     "demo": (ROOT, demo),
@@ -68,6 +75,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     ),
     "sceaux": (DATA / "sceaux_castle", reconstruction(DATA / "sceaux_castle" / "images")),
     "bundler_et": (DATA / "bundler_et", reconstruction(DATA / "bundler_et")),
+    "gpu": (ROOT, gpu),
     "liberty": (DATA / "statue_of_liberty", reconstruction(DATA / "statue_of_liberty" / "images")),
 }
 
@@ -97,7 +105,11 @@ def main() -> None:
             if not needs.exists():
                 print(f"{name}: skipped, {needs} is absent")
                 continue
-            measured, numbers = case(folder / name)
+            try:
+                measured, numbers = case(folder / name)
+            except Skipped as why:
+                print(f"{name}: skipped, {why}")
+                continue
             result = {"case": name, **asdict(measured), **here, **numbers}
             RESULTS.mkdir(exist_ok=True)
             text = json.dumps(result, indent=1).replace(str(folder), "OUT").replace(str(ROOT.parent), "..")

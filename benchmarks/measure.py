@@ -26,6 +26,10 @@ class Measured:
     peak_memory_bytes: int  # largest sum of proportional set sizes seen, a sample every quarter of a second
 
 
+class Skipped(Exception):
+    """This machine cannot measure the case; the message says why."""
+
+
 def quoin(*arguments: str | Path) -> Measured:
     """Run ``quoin arguments`` of this checkout; its output goes where ours goes."""
     words = [str(argument) for argument in arguments]
@@ -41,18 +45,13 @@ def quoin(*arguments: str | Path) -> Measured:
 
 def circumstances() -> dict[str, Any]:
     """Machine, versions and commit: what a number means nothing without."""
-    from importlib.metadata import version
-
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
     return {
-        "commit": commit.stdout.strip() + ("+" if dirty.strip() else ""),  # +: with changes not committed
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),  # +: changed
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {_memory_gib():.0f} GiB",
         "gpu": _gpu(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "pycolmap", "numpy")},
+        **{name: _version(name) for name in ("torch", "triton", "pycolmap", "numpy")},
     }
 
 
@@ -96,6 +95,23 @@ def _processor() -> str:
 
 def _memory_gib() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def _git(*words: str) -> str:
+    try:
+        told = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return told.stdout.strip()
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _gpu() -> str:

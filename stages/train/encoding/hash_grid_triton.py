@@ -14,7 +14,6 @@ A pointer given to a helper counts as written to when PyTorch looks at a kernel,
 import math
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The hash grid's Triton kernels against their PyTorch twin: on a GPU where there is one, else by Triton's interpreter."""
+"""Triton kernels of the hash grid against their PyTorch twin: on a GPU if there is one, else by its interpreter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ with mock.patch.dict(os.environ, {} if ON_GPU else {"TRITON_INTERPRET": "1"}):  
 
 
 def path(by_triton):
-    return mock.patch.object(hash_grid, "reads_by_triton", lambda *_: by_triton)
+    return mock.patch.object(hash_grid, "reads_by_triton", return_value=by_triton)
 
 
 def drawn(generator, *shape):
