@@ -180,6 +180,35 @@ def test_doctor_knows_the_machine_and_the_server(monkeypatch):
     assert "quoin ui" in finding.do
 
 
+def test_doctor_tells_what_training_runs_on_and_what_is_kept_compiled(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CXX", "sh")  # any program that is there
+    steps, kept = doctor.training()
+    assert steps.well
+    assert "cpu: compiled by" in steps.text
+    assert kept.text.startswith("none yet")
+    (tmp_path / "cache" / "deep").mkdir(parents=True)
+    (tmp_path / "cache" / "deep" / "kernel.so").write_bytes(bytes(2048))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    steps, kept = doctor.training()
+    assert steps.well is False
+    assert "no C++ compiler" in steps.text
+    assert kept.text == f"2.0 KiB kept in {tmp_path / 'cache'}"
+
+
+def test_doctor_names_the_kernel_of_the_hash_grid_where_there_is_one(monkeypatch, tmp_path):
+    import stages.train.encoding
+
+    monkeypatch.setattr(stages.train.encoding, "__path__", [str(tmp_path)])
+    assert doctor.hash_grid_kernel() is None
+    (tmp_path / "some_triton_grid.py").write_text("")
+    assert doctor.hash_grid_kernel() == "Triton (some_triton_grid)"
+    (tmp_path / "some_triton_grid.py").unlink()
+    (tmp_path / "other_triton_grid.py").write_text("import no_such_module")
+    assert doctor.hash_grid_kernel() is None
+
+
 # -- evaluate, export, view ------------------------------------------------------------------------------------------
 
 
