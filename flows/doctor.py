@@ -14,6 +14,7 @@ from pathlib import Path
 from flows.terminal import size
 from flows.ui import answers
 from pipeline import __version__
+from pipeline.compiling import cache_folder, compiler_missing, cpp_compiler
 
 SYSTEM_LIBRARIES = "libusb-1.0-0 libgl1 libegl1 libx11-6 libudev1 libgomp1 libidn2-0"  # what Open3D's wheel needs
 PACKAGES = ("torch", "pycolmap", "open3d", "zarr", "numpy", "pyarrow", "trimesh", "ray", "prefect", "fastapi", "pillow")
@@ -40,7 +41,7 @@ def print_report() -> None:
 
 def findings() -> Iterator[Finding]:
     """All findings, one at a time; a check that breaks is a finding itself."""
-    for check in (machine, packages, device, compiler, grids, poses, geometry, monitoring):
+    for check in (machine, packages, device, compiler, training, grids, poses, geometry, monitoring):
         yield from _safely(check)
 
 
@@ -106,6 +107,20 @@ def compiler() -> Iterator[Finding]:
         yield Finding("torch.compile", f"does not work on {where}: {reason}", False, needs)
     else:
         yield Finding("torch.compile", f"works on {where}" if right else f"computes wrong values on {where}", right)
+
+
+def training() -> Iterator[Finding]:
+    """Which code a training step runs, and what of it is kept compiled."""
+    import torch
+
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    reason = compiler_missing(where)
+    kernels = {"cuda": "compiled by Triton", "cpu": f"compiled by {cpp_compiler()}, for all cores"}[where]
+    steps = f"steps on {where}: {kernels if reason is None else f'not compiled, {reason}'}"
+    yield Finding("training", steps, reason is None)
+    folder = cache_folder()
+    n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    yield Finding("compiled code", f"{size(n_bytes)} kept in {folder}" if n_bytes else f"none yet in {folder}")
 
 
 def grids() -> Iterator[Finding]:

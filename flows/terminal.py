@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -15,7 +15,12 @@ from pipeline.progress import Event, JsonLines, Sink
 
 PLAIN_SECONDS = 10.0  # between two progress lines of one name
 UNEQUAL_UNITS = ("stages", "blocks")  # how long these take says nothing of the next
-SHOWN_METRICS = {"loss": "loss {:.3f}", "heldout_psnr_db": "{:.1f} dB"}
+SHOWN_METRICS = {
+    "loss": "loss {:.3f}",
+    "heldout_psnr_db": "{:.1f} dB",
+    "sfm_error_m": "{:.3g} m off SfM points",
+    "samples_per_ray": "{:.0f} samples a ray",
+}
 
 Show = Literal["auto", "json", "quiet"]
 
@@ -56,6 +61,7 @@ class LiveBars:
             console=console,
         )
         self._bars: dict[str, TaskID] = {}
+        self._metrics: dict[str, dict[str, float]] = {}  # the last that was told of each
 
     def __call__(self, event: Event) -> None:
         name, bar = event["name"], self._bars.get(event["name"])
@@ -66,7 +72,9 @@ class LiveBars:
             case "advance" if bar is not None:
                 self.progress.update(bar, completed=event["done"], total=event["total"])
             case "metrics" if bar is not None:
-                self.progress.update(bar, note=_metrics(event))
+                values = self._metrics.setdefault(name, {})
+                values.update(event["values"])
+                self.progress.update(bar, note=_metrics(values))
             case "end":
                 self._remove(name)
                 if not event["failed"]:
@@ -89,6 +97,7 @@ class PlainLines:
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._metrics: dict[str, dict[str, float]] = {}  # the last that was told of each
 
     def __call__(self, event: Event) -> None:
         name, now = event["name"], event["time"]
@@ -98,6 +107,8 @@ class PlainLines:
             case "advance" if now - self._told.get(name, now) >= PLAIN_SECONDS:
                 self._told[name] = now
                 _line(name, self._progress(event))
+            case "metrics":
+                self._metrics.setdefault(name, {}).update(event["values"])
             case "end":
                 _line(name, f"{'stopped' if event['failed'] else 'done'} after {duration(event['seconds'])}")
             case "log":
@@ -109,7 +120,9 @@ class PlainLines:
         text = f"{done:g} of {total:g} {event['unit']}".rstrip()
         if done <= 0 or event["unit"] in UNEQUAL_UNITS:
             return text
-        return f"{text}, about {duration(elapsed * (total - done) / done)} left"
+        values = self._metrics.get(event["name"], {})
+        left = values.get("seconds_left", elapsed * (total - done) / done)
+        return ", ".join(filter(None, (f"{text}, about {duration(left)} left", _metrics(values, ", "))))
 
 
 class Warnings:
@@ -137,9 +150,8 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def _metrics(event: Event) -> str:
-    values = event["values"]
-    return " ".join(form.format(values[name]) for name, form in SHOWN_METRICS.items() if name in values)
+def _metrics(values: Mapping[str, float], between: str = " ") -> str:
+    return between.join(form.format(values[name]) for name, form in SHOWN_METRICS.items() if name in values)
 
 
 def _line(name: str, message: str) -> None:

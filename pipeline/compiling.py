@@ -17,9 +17,18 @@ def compiler_missing(device: str) -> str | None:
         except ImportError:
             return "triton is not installed"
         return None
-    if not any(shutil.which(os.environ.get("CXX", name)) for name in ("g++", "clang++")):
-        return "no C++ compiler (g++) found"
-    return None
+    return None if cpp_compiler() else "no C++ compiler (g++) found"
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that would be used on a CPU, or None."""
+    return next(filter(None, (shutil.which(os.environ.get("CXX", name)) for name in ("g++", "clang++"))), None)
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept between processes."""
+    own = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "quoin" / "inductor"
+    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", own))
 
 
 def compiled(function: Callable[..., Any], device: str, *, one_thread: bool = False) -> Callable[..., Any]:
@@ -29,8 +38,7 @@ def compiled(function: Callable[..., Any], device: str, *, one_thread: bool = Fa
     """
     if compiler_missing(device):
         return function
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "quoin" / "inductor"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
     import torch
 

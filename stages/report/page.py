@@ -15,6 +15,7 @@ from markupsafe import Markup
 from stages.report import chart, words
 from stages.report.atlas import Atlas
 from stages.report.facts import Report
+from stages.report.previews import Preview
 from stages.report.views import Start
 
 HERE = Path(__file__).parent
@@ -91,6 +92,7 @@ def render(
     title: str,
     maps: Atlas | None,
     pictures: Mapping[int, Mapping[str, str]],
+    previews: Mapping[str, Sequence[Preview]],
     glb: bytes | None,
     start: Start | None,
 ) -> str:
@@ -116,6 +118,7 @@ def render(
         three=three,
         maps=maps,
         pictures=pictures,
+        previews=previews,
         charts={**training_charts(facts), **pose_charts(facts)},
         curve_blocks=list(dict.fromkeys(c.label for name in sorted(facts.curves) for c in facts.curves[name])),
         states=sorted(Counter(p.state for p in facts.photos).items()),

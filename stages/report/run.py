@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage, write_atomic
 from pipeline.scene import Partition, Posed, read_partition, read_posed
-from stages.report import atlas, gather, surface
+from stages.report import atlas, gather, previews, surface
 from stages.report.advice import advise
 from stages.report.config import ReportConfig, ReportResult
 from stages.report.facts import MeshFacts, Report
@@ -37,6 +37,7 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
         title=title(run),
         maps=maps,
         pictures={shot.facts.number: shot.pictures for shot in shots},
+        previews=previews.read(run, [block.id for block in facts.blocks]),
         glb=inside[0] if inside else None,
         start=max(shots, key=lambda s: s.framed_share).start if shots else None,
     ).encode("utf-8", "replace")

@@ -208,6 +208,9 @@ class TrainConfig(StageConfig):
     held_out_share: float = Field(0.02, ge=0, le=0.5)  # share of the photos' tiles that is never trained on
     measure_every: int = Field(250, ge=1)  # steps between held-out measurements
     checkpoint_minutes: float = Field(2.0, gt=0)  # between checkpoints
+    preview_minutes: float = Field(3.0, ge=0)  # between previews, and one at the end; 0: none
+    # voxels the surface may move in a fortieth of the training and count as still; what follows is cut short; 0: never
+    settle: float = Field(0.0, ge=0)
 
 
 class BlockResult(StageResult):

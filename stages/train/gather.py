@@ -10,6 +10,7 @@ from pipeline import scene
 from pipeline.cameras import pixel_grid
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.train import seed
 from stages.train.compose import build_model
@@ -20,10 +21,19 @@ from stages.train.volume import Volume
 
 N_SOURCES = 8
 MAX_STEREO_POINTS = 400_000
+ONE_SPOT = 1e-6  # extent of points, in the block's unit, that makes no surface
+SILENT = Reporter()
 STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
 
 
-def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: BlockFrame, device: str) -> Trainer:
+def build_trainer(
+    run: Run,
+    config: TrainConfig,
+    block: scene.Block,
+    frame: BlockFrame,
+    device: str,
+    report: Reporter = SILENT,
+) -> Trainer:
     """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
     posed = scene.read_posed(run)
     if len(block.photo_index) == 0:
@@ -36,6 +46,8 @@ def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: Bloc
     inside = np.all(np.abs(points) <= frame.half, axis=1)
     if not inside.any():
         raise QuoinError("No SfM point lies in this block", where=block.id, do="give more overlapping photos")
+    if np.ptp(points[inside], axis=0).max() < ONE_SPOT:
+        raise QuoinError("All SfM points of this block lie in one spot", where=block.id, do="look at the poses")
     keep = local_of[posed.track_photo] >= 0
     photo, point, xy = local_of[posed.track_photo][keep], posed.track_point[keep], posed.track_xy[keep]
     cameras = frame.camera_from_local(posed.cam_from_world[index])
@@ -43,6 +55,8 @@ def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: Bloc
 
     maps = _depth_maps(run, block, frame, posed, cameras)
     known = gather_evidence(posed, frame, cameras, points, photo, point, maps, run.seed)
+    if len(known["sight_reach"]) == 0:
+        raise QuoinError("No photo of this block sees a point of it", where=block.id, do="look at the poses")
     evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
     seen = seen_matrix(len(index), len(points), photo, point)
     observed = []
@@ -50,16 +64,24 @@ def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: Bloc
         mine = photo == k
         observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
     weights = seed.tile_weights(posed.sizes[index], observed, TILE)
+    masks = [scene.read_mask(run, int(i)) for i in index]
+    others = (cameras, posed.intrinsics[index], posed.sizes[index], seen[:, inside], points[inside], N_SOURCES)
+    sources = source_photos(*others)
+    masked = np.flatnonzero([not mask.any() for mask in masks])
+    sources[np.isin(sources, masked)] = -1
     photos = PhotoSet(
         [scene.read_photo(run, int(i)) for i in index],
-        [scene.read_mask(run, int(i)) for i in index],
+        masks,
         cameras,
         posed.intrinsics[index],
         weights,
-        source_photos(cameras, posed.intrinsics[index], posed.sizes[index], seen[:, inside], points[inside], N_SOURCES),
+        sources,
         held_out_share=config.held_out_share,
         seed=run.seed,
     )
+    if 0 < len(masked) < len(index):
+        names = ", ".join(posed.names[int(i)] for i in index[masked])
+        report.log(f"train/{block.id}", f"wholly masked, and so not trained on: {names}", "warning")
     if len(photos.tiles) == 0:
         raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
     half = torch.tensor(frame.half, dtype=torch.float32)
@@ -107,6 +129,7 @@ def gather_evidence(
     out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
     out["points"] = np.concatenate([points[inside], stereo])
     out["weight"] = np.concatenate([weight[inside], np.ones(len(stereo))])
+    out["sfm"] = np.concatenate([np.ones(inside.sum()), np.zeros(len(stereo))])
     out["towards"] = np.concatenate([_unit(viewer[inside]), _unit(centres[by] - stereo)])
     return out
 

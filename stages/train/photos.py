@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from pipeline.errors import QuoinError
+
 TILE = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
 GRAY_LEVELS = 3
 
@@ -25,6 +27,11 @@ class BlockFrame:
     def around(cls, low_world: np.ndarray, high_world: np.ndarray) -> BlockFrame:
         centre, extent = (low_world + high_world) / 2, (high_world - low_world) / 2
         radius = float(extent.max())
+        if not (np.isfinite(extent).all() and extent.min() > 0):
+            raise QuoinError(
+                f"A block of {', '.join(f'{2 * e:g}' for e in extent)} m cannot be trained",
+                do="look at the poses, or set partition.voxel_size_m",
+            )
         return cls(centre, radius, extent / radius)
 
     def to_local(self, points_world: np.ndarray) -> np.ndarray:

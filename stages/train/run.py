@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from pipeline import scene
@@ -21,7 +16,9 @@ from pipeline.run import Run, peak_memory_bytes
 from stages.train import checkpoint, extract
 from stages.train.config import VERSION, BlockResult, TrainConfig
 from stages.train.gather import build_trainer
+from stages.train.loop import MetricLog, train
 from stages.train.photos import BlockFrame
+from stages.train.preview import PREVIEWS, forget_after, keep
 from stages.train.trainer import Trainer
 
 
@@ -46,7 +43,8 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     known = [run.require(stage).key for stage in ("partition", "priors")]
     key = digest([config.model_dump(), known, block_id, run.seed, VERSION])
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
-    trainer = build_trainer(run, config, block, frame, device)
+    trainer = build_trainer(run, config, block, frame, device, report)
+    trainer.warn = lambda message: report.log(name, message, "warning")
     if config.budget_minutes is not None:
         all_cost = sum(b.cost for b in partition.blocks)
         trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
@@ -56,7 +54,20 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
         trainer.restore(state)
         log.keep_before(trainer.step)
         report.log(name, f"going on from step {trainer.step} of {config.steps}")
-    seconds = train(trainer, config, report, name, log, lambda t: checkpoint.save(folder, t.state(), key))
+    elif (folder / checkpoint.NAME).exists():
+        report.log(name, "the checkpoint is of other settings or inputs: starting from the beginning")
+    forget_after(folder / PREVIEWS, trainer.step)
+    seconds = train(
+        trainer,
+        config,
+        report,
+        name,
+        log,
+        lambda t: checkpoint.save(folder, t.state(), key),
+        show=lambda step, rgb: keep(folder / PREVIEWS, step, rgb),
+        unit_m=frame.radius_m,
+        voxel_m=partition.lattice.voxel_size_m,
+    )
 
     psnr = trainer.held_out_psnr()
     bricks, sdf = extract_bricks(trainer, partition.lattice, block, frame, report, name)
@@ -69,46 +80,11 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
         steps=trainer.step,
         seconds=time.monotonic() - began,
         heldout_psnr_db=psnr,
-        rays_per_s=config.rays / max(seconds, 1e-9),
+        rays_per_s=trainer.size.rays / max(seconds, 1e-9),
         n_bricks=len(bricks),
         peak_memory_bytes=peak_memory_bytes() if device == "cpu" else int(torch.cuda.max_memory_allocated()),
         device=device,
     )
-
-
-def train(
-    trainer: Trainer,
-    config: TrainConfig,
-    report: Reporter,
-    name: str,
-    log: MetricLog,
-    save: Callable[[Trainer], None],
-) -> float:
-    """Run the loop to the end; returns seconds per step (after the first steps, which compile)."""
-    began = saved = time.monotonic()
-    timed_from, timed_step, spent_s = began, trainer.step, trainer.spent_s
-    with report.task(name, config.steps, "steps") as advance:
-        while trainer.share < 1.0:
-            values = trainer.advance()
-            trainer.spent_s = spent_s + time.monotonic() - began
-            if trainer.step - timed_step == 20 and timed_from == began:
-                timed_from, timed_step = time.monotonic(), trainer.step
-            advance(trainer.share * config.steps)
-            if values is not None:
-                report.metrics(name, trainer.step, values)
-                log.add(trainer.step, time.monotonic() - began, values)
-            if trainer.step % config.measure_every == 0:
-                psnr = trainer.held_out_psnr()
-                if psnr is not None:
-                    report.metrics(name, trainer.step, {"heldout_psnr_db": psnr})
-                    log.add(trainer.step, time.monotonic() - began, {"heldout_psnr_db": psnr})
-            if time.monotonic() - saved > 60.0 * config.checkpoint_minutes:
-                save(trainer)
-                log.write()
-                saved = time.monotonic()
-    save(trainer)
-    log.write()
-    return (time.monotonic() - timed_from) / max(trainer.step - timed_step, 1)
 
 
 def extract_bricks(
@@ -125,22 +101,3 @@ def extract_bricks(
         return extract.sample_bricks(
             sdf_voxels, block.outer.bricks(), lattice.brick_size, scene.SDF_CLIP_VOXELS, advance
         )
-
-
-class MetricLog:
-    """tables/train_<block>.parquet: step, seconds, name, value; rewritten whole, for it is small."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-
-    def add(self, step: int, seconds: float, values: dict[str, float]) -> None:
-        self.rows.extend({"step": step, "seconds": seconds, "name": k, "value": float(v)} for k, v in values.items())
-
-    def keep_before(self, step: int) -> None:
-        """Take over the rows of an earlier attempt up to ``step``."""
-        if self.path.exists():
-            self.rows = [row for row in pq.read_table(self.path).to_pylist() if row["step"] <= step]
-
-    def write(self) -> None:
-        pq.write_table(pa.Table.from_pylist(self.rows), self.path) if self.rows else None

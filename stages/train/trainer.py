@@ -13,16 +13,19 @@ from torch import Tensor
 
 from pipeline.compiling import compiled, free_sizes
 from pipeline.errors import QuoinError
+from stages.train import checkpoint
 from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
 from stages.train.field.surface import SurfaceField
+from stages.train.memory import StepSize, halved, out_of_memory
 from stages.train.model import BlockModel
 from stages.train.patch import PATCH_RADIUS, place_patches
 from stages.train.photos import GRAY_LEVELS, PhotoSet
 from stages.train.sampler.sections import points_along
-from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Schedule, loss_of, place_samples
+from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Rays, Schedule, loss_of, place_samples
 from stages.train.volume import Volume
 
-MAX_BAD_STEPS = 20  # steps in a row without a finite loss before giving up
+MAX_BAD_STEPS = 20  # steps in a row without a finite loss and gradient before giving up
+READ_EVERY = 10  # steps between two readings of numbers, for which the device must be waited
 CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what fits in a core's cache, or fills a GPU
 
 
@@ -30,13 +33,14 @@ CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what
 class Evidence:
     """What SfM says about the block, in its local frame, as tensors on the device.
 
-    ``points`` [P, 3] with ``weight`` [P]; ``sight_*`` [S]: lines of sight from camera centres to points: the part
-    ``enter..end`` of each that lies inside the block, in distance from the camera, and the distance ``reach`` of the
-    point.
+    ``points`` [P, 3] with ``weight`` [P] and ``sfm`` [P], 1 for those of SfM and 0 for stereo; ``sight_*`` [S]: lines
+    of sight from camera centres to points: the part ``enter..end`` of each that lies inside the block, in distance from
+    the camera, and the distance ``reach`` of the point.
     """
 
     points: Tensor
     weight: Tensor
+    sfm: Tensor
     sight_origin: Tensor
     sight_direction: Tensor
     sight_enter: Tensor
@@ -64,8 +68,13 @@ class Trainer:
         self.model, self.photos, self.cache = model.to(device), photos.to(device), cache.to(device)
         self.evidence, self.half, self.config, self.device = evidence.to(device), half.to(device), config, device
         self.generator = torch.Generator().manual_seed(seed)
-        self.step, self._bad = 0, 0
+        self.step, self.ahead = 0, 0.0
         self.spent_s, self.budget_s = 0.0, math.inf
+        self.size = StepSize(config.rays, config.points, config.patches)
+        self.warn: Callable[[str], None] = lambda message: None
+        self._bad, self._skipped = torch.zeros(2, dtype=torch.int64, device=device).unbind()
+        self._wrong = torch.zeros(len(STATS) + 1, dtype=torch.bool, device=device)
+        self._told_of_skipped = False
         rates = config.rates
         groups: dict[float, list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
@@ -76,6 +85,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(
             [{"params": group, "lr": rate} for rate, group in groups.items()], betas=(0.9, 0.99), eps=1e-15, fused=True
         )
+        self._small = [p for name, p in model.named_parameters() if not name.endswith("encoding.table")]
         for volume in (self.cache, self.model.surface.base):
             if volume is not None:
                 free_sizes(volume.values, 0, 1, 2)
@@ -92,18 +102,61 @@ class Trainer:
     @property
     def share(self) -> float:
         """How much of the training is done, 0..1, by steps or by time, whichever is nearer its end."""
-        return min(1.0, max(self.step / self.config.steps, self.spent_s / self.budget_s))
+        return min(1.0, max(self.step / self.config.steps, self.spent_s / self.budget_s) + self.ahead)
+
+    def seconds_left(self, per_step: float) -> float:
+        """Until the steps or the budget end, whichever is first, at so many seconds a step."""
+        whole = 1.0 - self.ahead
+        left = min((whole * self.config.steps - self.step) * per_step, whole * self.budget_s - self.spent_s)
+        return max(0.0, left)
+
+    def hurry_to(self, share: float) -> None:
+        """Leave out the part of the training before ``share``."""
+        self.ahead += max(0.0, share - self.share)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def advance(self) -> dict[str, float] | None:
-        """One optimiser step. Returns the loss terms every 10th step (reading them waits for the device), else None."""
-        config, share = self.config, self.share
-        if self.step % config.cache.refresh_every == 0 and self.step:
+        """One optimiser step. Returns the loss terms every 10th step (reading them waits for the device), else None.
+
+        A step whose loss or gradient is not finite changes nothing. One that memory does not suffice for is taken again
+        with half of everything.
+        """
+        share = self.share
+        if self.step % self.config.cache.refresh_every == 0 and self.step:
             self.refresh(near_only=True)
         self._set_progress(share)
-        batch = self._batch()
-        schedule = self._schedule(share)
+        self.optimiser.zero_grad(set_to_none=True)
+        taken = None
+        try:
+            taken = self._backward(share)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if taken is None:  # out of the except clause, which would keep what the step had made
+            self._take_less()
+            return None
+        loss, terms, rays, out = taken
+        self._judge(loss, terms)
+        self.optimiser.step()
+        points = points_along(rays.origins, rays.directions, rays.distance)
+        self.cache.absorb(
+            points.reshape(-1, 3),
+            out["sdf"].detach().reshape(-1),
+            out["gradient"].detach().reshape(-1, 3),
+            rays.hits[:, None].expand_as(rays.distance).reshape(-1),
+        )
+        self.step += 1
+        if self.step % READ_EVERY or not self._is_well():
+            return None
+        values = {"loss": float(loss), **dict(zip(STATS, terms.tolist(), strict=True))}
+        values["sharpness"] = float(self.model.renderer.sharpness().detach())
+        values["samples_per_ray"] = float(rays.distance.shape[1])
+        return values
+
+    def _backward(self, share: float) -> tuple[Tensor, Tensor, Rays, dict[str, Tensor]]:
+        """Draw a batch and leave the gradient of its loss: the loss, its terms, and what was rendered where."""
+        batch, schedule = self._batch(), self._schedule(share)
         with torch.no_grad():
             rays = self._place(
                 self.model,
@@ -115,42 +168,59 @@ class Trainer:
                 batch.outside_jitter,
             )
             colour, weight = self.photos.colours(batch.pixels)
-            first = batch.pixels[: config.patches]
+            first = batch.pixels[: self.size.patches]
             patches = self._patches(self.photos, first, batch.source_draw, schedule.patch_level, PATCH_SOURCES)
         loss, terms, out = self._loss(self.model, self.photos, rays, patches, batch, schedule, colour, weight)
-        self.optimiser.zero_grad(set_to_none=True)
-        if not self._finite(loss, terms):
-            self.step += 1
-            return None
         loss.backward()
-        self.optimiser.step()
-        points = points_along(rays.origins, rays.directions, rays.distance)
-        with torch.no_grad():
-            hit = rays.hits[:, None].expand_as(rays.distance).reshape(-1)
-            self.cache.absorb(
-                points.reshape(-1, 3)[hit],
-                out["sdf"].detach().reshape(-1)[hit],
-                out["gradient"].detach().reshape(-1, 3)[hit],
-            )
-        self.step += 1
-        if self.step % 10:
-            return None
-        values = {"loss": float(loss.detach()), **dict(zip(STATS, terms.tolist(), strict=True))}
-        values["sharpness"] = float(self.model.renderer.sharpness().detach())
-        return values
+        return loss.detach(), terms, rays, out
 
-    def _finite(self, loss: Tensor, terms: Tensor) -> bool:
-        if bool(torch.isfinite(loss)):
-            self._bad = 0
-            return True
-        self._bad += 1
-        if self._bad >= MAX_BAD_STEPS:
-            wrong = [name for name, value in zip(STATS, terms.tolist(), strict=True) if not math.isfinite(value)]
+    def _take_less(self) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        less = halved(self.size)
+        if less is None:
             raise QuoinError(
-                f"Training diverged at step {self.step}: {', '.join(wrong) or 'the loss'} is not a finite number",
+                f"Memory does not suffice for a step of {self.size.rays} rays",
+                do="close other programs, make blocks smaller (partition.memory_gib), or use --device cpu",
+            )
+        self.warn(f"memory does not suffice for {self.size.rays} rays a step: going on with {less.rays}")
+        self.size = less
+
+    def _judge(self, loss: Tensor, terms: Tensor) -> None:
+        """Tell the optimiser whether the loss and its gradient are finite; the device need not be waited for.
+
+        The gradients of the large tables are not read: what is not finite in them has come through the network, and a
+        sum over all points is in the gradient of each of its weights.
+        """
+        norms = torch._foreach_norm([p.grad for p in self._small if p.grad is not None])
+        gradient = torch.stack(norms).sum()
+        good = torch.isfinite(loss + gradient)
+        self._wrong = torch.where(good, self._wrong, ~torch.isfinite(torch.cat([terms, gradient[None]])))
+        self._bad = torch.where(good, 0, self._bad + 1)
+        self._skipped = self._skipped + ~good
+        self.optimiser.found_inf = (~good).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
+
+    def _is_well(self) -> bool:
+        """Whether the last step was finite; QuoinError where many in a row were not."""
+        bad, skipped = int(self._bad), int(self._skipped)
+        if bad >= MAX_BAD_STEPS:
+            raise QuoinError(
+                f"Training diverged at step {self.step}: {self._what_is_wrong()} is not a finite number",
                 do="lower train.rates.grid, then quoin resume (the last checkpoint is intact)",
             )
-        return False
+        if skipped and not self._told_of_skipped:
+            self.warn(
+                f"{self._what_is_wrong()} was not a finite number before step {self.step}: such steps are skipped"
+            )
+            self._told_of_skipped = True
+        return bad == 0
+
+    def _what_is_wrong(self) -> str:
+        """Names of the loss terms that were not finite when it last happened, or else the gradient."""
+        *terms, gradient = self._wrong.tolist()
+        wrong = [name for name, is_wrong in zip(STATS, terms, strict=True) if is_wrong]
+        return ", ".join(wrong or ["the gradient" if gradient else "the loss"])
 
     def _set_progress(self, share: float) -> None:
         config = self.config
@@ -184,12 +254,12 @@ class Trainer:
         )
 
     def _batch(self) -> Batch:
-        config, generator, known = self.config, self.generator, self.evidence
+        config, generator, known, size = self.config, self.generator, self.evidence, self.size
 
         def rand(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator).to(self.device)
 
-        n = config.points
+        n = size.points
         point = (rand(n) * len(known.points)).long().clamp(max=len(known.points) - 1)
         sight = (rand(n) * len(known.sight_reach)).long().clamp(max=len(known.sight_reach) - 1)
         enter, end, reach = known.sight_enter[sight], known.sight_end[sight], known.sight_reach[sight]
@@ -198,15 +268,15 @@ class Trainer:
         at = end - (end - enter) * back
         free = known.sight_origin[sight] + known.sight_direction[sight] * at[:, None]
         return Batch(
-            pixels=self.photos.draw(config.rays, generator),
-            jitter=rand(config.rays, self.model.sampler.n_jitter),
-            outside_jitter=rand(config.rays, config.outside.samples),
+            pixels=self.photos.draw(size.rays, generator),
+            jitter=rand(size.rays, self.model.sampler.n_jitter),
+            outside_jitter=rand(size.rays, config.outside.samples),
             points=known.points[point],
             point_weight=known.weight[point],
             free=free,
             free_margin=(0.2 * (reach - at)).clamp(max=0.02),
             uniform=(rand(n, 3) * 2.0 - 1.0) * self.half,
-            source_draw=rand(config.patches, self.photos.sources.shape[1]),
+            source_draw=rand(size.patches, self.photos.sources.shape[1]),
         )
 
     # -- the cached volume -------------------------------------------------------------------------------------------
@@ -238,7 +308,7 @@ class Trainer:
         step = max(1, len(pixels) // limit)
         pixels = pixels[::step][:limit]
         error, count = 0.0, 0.0
-        for part in pixels.split(self.config.rays):
+        for part in pixels.split(self.size.rays):
             rendered = self.render(part)["colour"].clamp(0.0, 1.0)
             truth, weight = self.photos.colours(part)
             error += float((((rendered - truth) ** 2).mean(dim=1) * weight).sum())
@@ -246,17 +316,28 @@ class Trainer:
         return -10.0 * math.log10(max(error / max(count, 1.0), 1e-10))
 
     @torch.no_grad()
+    def sfm_error(self) -> float | None:
+        """Median |sdf| at the block's SfM points, or at evenly chosen ones where they are many; None without any.
+
+        In the block's unit. Training sees these points too: it tells how well they are met, not how true the surface.
+        """
+        points = self.evidence.points[self.evidence.sfm > 0]
+        points = points[:: -(-len(points) // CHUNK) or 1]
+        return float(self.sdf(points).abs().median()) if len(points) else None
+
+    @torch.no_grad()
     def render(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Colour, opacity and depth of pixels [n, 3] (photo, x, y), eagerly."""
+        """What ``BlockModel.render`` gives for pixels [n, 3] (photo, x, y), eagerly; and ``distance`` and ``hits``."""
         n, config = len(pixels), self.config
         jitter = torch.full((n, self.model.sampler.n_jitter), 0.5, device=self.device)
         outside = torch.full((n, config.outside.samples), 0.5, device=self.device)
         rays = place_samples(self.model, self.photos, self.cache, self.half, pixels, jitter, outside)
         none = torch.zeros(0, 3, device=self.device)
         one = torch.ones((), device=self.device)
-        return self.model.render(
+        out = self.model.render(
             rays.origins, rays.directions, pixels[:, 0], rays.distance, rays.length, rays.hits, rays.outside, one, none
         )
+        return {**out, "distance": rays.distance, "hits": rays.hits}
 
     # -- stopping and going on ---------------------------------------------------------------------------------------
 
@@ -266,6 +347,8 @@ class Trainer:
         out["cache"] = self.cache.values
         out["random"] = self.generator.get_state()
         out["step"] = torch.tensor(self.step)
+        out["size"] = torch.tensor(self.size)
+        out["ahead"] = torch.tensor(self.ahead, dtype=torch.float64)
         out["spent_s"] = torch.tensor(self.spent_s, dtype=torch.float64)
         for index, entry in self.optimiser.state_dict()["state"].items():
             for name, value in entry.items():
@@ -273,17 +356,23 @@ class Trainer:
         return {k: v.detach().cpu().contiguous().clone() for k, v in out.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from ``state``; QuoinError where it belongs to another method or size."""
-        try:
-            self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
-            self.cache.values.copy_(state["cache"])
-        except (RuntimeError, KeyError) as error:
+        """Go on from ``state``; QuoinError, and nothing taken over, where it belongs to another method or size."""
+        mine = {name: tensor for name, tensor in self.state().items() if not name.startswith("optimiser.")}
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        for number, parameter in enumerate(parameters):  # those that never had a gradient have no entry either
+            entry = {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
+            named = {f"optimiser.{number}.{name}": tensor for name, tensor in entry.items()}
+            mine |= named if named.keys() & state.keys() else {}
+        reason = checkpoint.misfit(state, mine)
+        if reason is not None:
             raise QuoinError(
-                f"The checkpoint does not fit this configuration: {str(error).splitlines()[0]}",
-                do="redo the stage with --force train",
-            ) from None
+                f"The checkpoint does not fit this configuration: {reason}", do="redo the stage with --force train"
+            )
+        self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+        self.cache.values.copy_(state["cache"])
         self.generator.set_state(state["random"])
-        self.step, self.spent_s = int(state["step"]), float(state["spent_s"])
+        self.step, self.spent_s, self.ahead = int(state["step"]), float(state["spent_s"]), float(state["ahead"])
+        self.size = StepSize(*state["size"].tolist())
         entries: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimiser."):

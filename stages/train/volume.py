@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
@@ -66,18 +66,27 @@ class Volume(nn.Module):
         return weighted(corner, corner_weights(x, y, z)), gradient
 
     @torch.no_grad()
-    def absorb(self, points: Float[Tensor, "n 3"], sdf: Float[Tensor, "n"], gradient: Float[Tensor, "n 3"]) -> None:
+    def absorb(
+        self,
+        points: Float[Tensor, "n 3"],
+        sdf: Float[Tensor, "n"],
+        gradient: Float[Tensor, "n 3"],
+        counts: Bool[Tensor, "n"],
+    ) -> None:
         """Take over what a training step learnt anyway: the nearest sample gets sdf + ∇f·(sample − point).
 
-        Keeps the volume fresh where the surface is without a single network evaluation.
+        Keeps the volume fresh where the surface is without a single network evaluation. Of several points at one sample
+        the last wins, on a CPU; shapes are fixed, so that a GPU need not be waited for: points that do not count, lie
+        outside or are not finite go to the first sample and leave it as it is.
         """
-        scaled = (points - self.low) / self.spacing
+        shape, scaled = self.values.shape, (points - self.low) / self.spacing
         nearest = scaled.round()
-        limit = torch.tensor(self.values.shape, device=points.device) - 1
-        inside = ((nearest >= 0) & (nearest <= limit)).all(dim=1)
-        index = nearest[inside].long()
-        moved = sdf[inside] + (gradient[inside] * (nearest - scaled)[inside]).sum(dim=1) * self.spacing
-        self.values[index[:, 0], index[:, 1], index[:, 2]] = moved
+        limit = torch.tensor([size - 1 for size in shape], device=points.device)
+        moved = sdf + (gradient * (nearest - scaled)).sum(dim=1) * self.spacing
+        good = counts & ((nearest >= 0) & (nearest <= limit)).all(dim=1) & moved.isfinite()
+        cell = torch.where(good[:, None], nearest, 0.0).long()
+        flat, values = (cell[:, 0] * shape[1] + cell[:, 1]) * shape[2] + cell[:, 2], self.values.view(-1)
+        values.scatter_(0, flat, torch.where(good, moved, values[0]))
 
     @torch.no_grad()
     def refresh(self, sdf, rows: slice | Tensor | None = None, chunk: int = 1 << 17) -> None:

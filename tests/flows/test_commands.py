@@ -180,6 +180,23 @@ def test_doctor_knows_the_machine_and_the_server(monkeypatch):
     assert "quoin ui" in finding.do
 
 
+def test_doctor_tells_what_training_runs_on_and_what_is_kept_compiled(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CXX", "sh")  # any program that is there
+    steps, kept = doctor.training()
+    assert steps.well
+    assert "cpu: compiled by" in steps.text
+    assert kept.text.startswith("none yet")
+    (tmp_path / "cache" / "deep").mkdir(parents=True)
+    (tmp_path / "cache" / "deep" / "kernel.so").write_bytes(bytes(2048))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    steps, kept = doctor.training()
+    assert steps.well is False
+    assert "no C++ compiler" in steps.text
+    assert kept.text == f"2.0 KiB kept in {tmp_path / 'cache'}"
+
+
 @pytest.mark.parametrize(
     ("cuda", "has_triton", "well", "says"),
     [

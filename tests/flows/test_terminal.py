@@ -38,6 +38,29 @@ def test_plain_lines_are_few_and_say_how_long_it_will_take(capsys):
     ]
 
 
+def test_plain_lines_tell_the_last_of_each_number_and_the_time_left_that_training_knows(capsys):
+    sink = PlainLines()
+    sink(event("start", "train/b0", 0.0, total=100.0, unit="steps"))
+    sink(
+        event("metrics", "train/b0", 1.0, step=1, values={"loss": 0.5, "heldout_psnr_db": 21.26, "sfm_error_m": 0.0123})
+    )
+    sink(
+        event("metrics", "train/b0", 2.0, step=2, values={"loss": 0.1234, "samples_per_ray": 16.0, "seconds_left": 7.0})
+    )
+    sink(event("advance", "train/b0", 20.0, done=50.0, total=100.0, unit="steps"))
+    assert capsys.readouterr().err == (
+        "train/b0: 50 of 100 steps, about 7.0 s left, loss 0.123, 21.3 dB, 0.0123 m off SfM points, 16 samples a ray\n"
+    )
+
+
+def test_a_bar_keeps_what_was_told_before():
+    sink = LiveBars(Console(file=io.StringIO()))
+    for one in (*TRAINING[:-1], event("metrics", "train/b0", 30.0, step=60, values={"loss": 0.1})):
+        sink(one)
+    (bar,) = sink.progress.tasks
+    assert bar.fields["note"] == "loss 0.100 21.3 dB"
+
+
 def test_no_time_left_is_guessed_from_parts_that_are_unequal(capsys):
     sink = PlainLines()
     sink(event("start", "run", 0.0, total=7.0, unit="stages"))

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from stages.report import surface, words
+from stages.report import previews, surface, words
 from stages.report.config import ReportConfig
 from stages.report.facts import Report
 from stages.report.run import run as run_stage
@@ -84,6 +85,30 @@ def page(hostile_run: Run) -> Page:
 @pytest.fixture(scope="module")
 def facts(hostile_run: Run) -> Report:
     return Report.model_validate_json((hostile_run.path / "report.json").read_bytes())
+
+
+def test_previews_of_training_stand_in_the_page_the_last_of_each_block_among_them(tmp_path: Path):
+    made = make_run(tmp_path, upto="train")
+    for block, steps in (("b000", range(100, 1000, 100)), ("b001", [50])):
+        folder = made.path / "work" / "blocks" / block / "preview"
+        folder.mkdir(parents=True)
+        for step in steps:
+            Image.new("RGB", (48, 12), (step % 256, 0, 0)).save(folder / f"{step:06d}.jpg")
+        (folder / "notes.jpg").write_text("not one of them")
+    chosen = previews.read(made, ["b000", "b001", "b002"])
+    assert {block: [p.step for p in shown] for block, shown in chosen.items()} == {
+        "b000": [300, 500, 700, 900],
+        "b001": [50],
+    }
+    assert [p.step for p in previews.read(made, ["b000", *(f"x{k}" for k in range(30))])["b000"]] == [900]
+    write(made, ReportConfig(), Reporter())
+    page = Page((made.path / "report.html").read_text(encoding="utf-8"))
+    shown = [a for a in page.of("img") if a.get("class") == "preview"]
+    assert [a["alt"] for a in shown][-2:] == [
+        "b000, step 900: photo, rendering, normals",
+        "b001, step 50: photo, rendering, normals",
+    ]
+    assert all(INSIDE.match(a["src"] or "") for a in shown)
 
 
 def test_the_page_loads_nothing(page: Page):

@@ -80,7 +80,8 @@ def test_absorbing_exact_values_keeps_a_linear_volume_and_mends_a_wrong_one():
     right = volume.values.clone()
     volume.values.fill_(9.0)
     points = inner_points(5000) * torch.tensor([1.0, 0.5, 0.75])
-    volume.absorb(points, points @ slope + 0.1, slope.expand(len(points), 3))
+    everything = torch.ones(len(points), dtype=torch.bool)
+    volume.absorb(points, points @ slope + 0.1, slope.expand(len(points), 3), everything)
     touched = volume.values != 9.0
     assert touched.float().mean() > 0.8
     torch.testing.assert_close(volume.values[touched], right[touched])

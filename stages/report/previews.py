@@ -1,0 +1,36 @@
+"""What training showed of itself: a few previews of each block, from the first to the last."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.run import Run
+
+MOST, MOST_OF_BLOCK = 40, 4  # pictures in the page, and of one block
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A photo, its rendering and the normals, side by side, after so many steps."""
+
+    step: int
+    uri: str
+
+
+def read(run: Run, block_ids: Sequence[str]) -> dict[str, list[Preview]]:
+    """By block, of those that left any; the last is always among them. Where there are many blocks, of the first."""
+    room = min(MOST_OF_BLOCK, max(1, MOST // max(len(block_ids), 1)))
+    out = {}
+    for block_id in block_ids[:MOST]:
+        folder = run.path / "work" / "blocks" / block_id / "preview"
+        found = sorted((int(path.stem), path) for path in folder.glob("*.jpg") if path.stem.isdigit())
+        chosen = [found[len(found) - 1 - len(found) * k // room] for k in range(min(room, len(found)))][::-1]
+        if chosen:
+            out[block_id] = [Preview(step, _uri(path.read_bytes())) for step, path in chosen]
+    return out
+
+
+def _uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

@@ -1,0 +1,92 @@
+"""A small picture of how far training is: a photo, what the model renders of it, and the normals of the surface."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from pipeline.run import write_atomic
+from stages.train.patch import first_crossing
+from stages.train.photos import PhotoSet
+from stages.train.trainer import Trainer
+
+PREVIEWS = "preview"  # folder of a block's previews, beside its checkpoint: <step>.jpg
+WIDEST, NARROWEST = 160, 40  # pixels
+NOTHING = 1.0  # grey of normals where a ray meets no surface
+
+
+def width_for(n_rays: float, aspect: float) -> int:
+    """Width in pixels of a picture of about ``n_rays``, within bounds; ``aspect`` is height over width."""
+    return int(min(WIDEST, max(NARROWEST, (n_rays / max(aspect, 1e-3)) ** 0.5)))
+
+
+def best_photo(photos: PhotoSet) -> int:
+    """The photo that shows most of the block: its tiles weigh most."""
+    weight = photos.tile_cdf.diff(prepend=photos.tile_cdf.new_zeros(1))
+    total = torch.zeros(len(photos.sizes), dtype=weight.dtype, device=weight.device)
+    return int(total.index_add(0, photos.tiles[:, 0], weight).argmax())
+
+
+def pixels_of(photos: PhotoSet, photo: int, width: int) -> tuple[Int[Tensor, "n 3"], int]:
+    """Pixels (photo, x, y) of an even grid over a photo, ``width`` of them across, row by row; and how many rows."""
+    full_width, full_height = (int(n) for n in photos.sizes[photo, 0])
+    width = min(width, full_width)
+    height = max(1, round(width * full_height / full_width))
+    x = ((torch.arange(width) + 0.5) * full_width / width).long()
+    y = ((torch.arange(height) + 0.5) * full_height / height).long().clamp(max=full_height - 1)
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    pixels = torch.stack([torch.full_like(x, photo), x, y], dim=-1).reshape(-1, 3)
+    return pixels.to(photos.sizes.device), height
+
+
+def normal_colours(
+    normal: Float[Tensor, "n 3"], found: Bool[Tensor, "n"], local_from_pixel: Float[Tensor, "3 3"]
+) -> Float[Tensor, "n 3"]:
+    """Normals as colours: right, up and towards the camera as red, green and blue, 0.5 + 0.5·n.
+
+    ``local_from_pixel`` = Rᵀ K⁻¹: its first two columns point right and down in the photo.
+    """
+    right, down = torch.nn.functional.normalize(local_from_pixel[:, :2], dim=0).unbind(1)
+    axes = torch.stack([right, -down, -torch.linalg.cross(right, down)], dim=1)
+    return torch.where(found[:, None], 0.5 + 0.5 * (normal @ axes), NOTHING)
+
+
+@torch.no_grad()
+def preview(trainer: Trainer, n_rays: float) -> UInt8[np.ndarray, "h w 3"]:
+    """Photo, rendering and normals of ``best_photo`` side by side, each of about ``n_rays`` pixels within bounds."""
+    photos = trainer.photos
+    photo = best_photo(photos)
+    width, height = photos.sizes[photo, 0].tolist()
+    pixels, rows = pixels_of(photos, photo, width_for(n_rays, height / width))
+    parts = []
+    for part in pixels.split(trainer.size.rays):
+        out = trainer.render(part)
+        _, normal, found = first_crossing(out["sdf"], out["distance"], out["gradient"])
+        normals = normal_colours(normal, found & out["hits"], photos.local_from_pixel[photo])
+        parts.append(torch.cat([photos.colours(part)[0], out["colour"].clamp(0.0, 1.0), normals], dim=1))
+    picture = torch.cat(parts).view(rows, -1, 3, 3).permute(0, 2, 1, 3).reshape(rows, -1, 3)
+    return (picture * 255.0).round().to(torch.uint8).cpu().numpy()
+
+
+def keep(folder: Path, step: int, rgb: UInt8[np.ndarray, "h w 3"]) -> Path:
+    """Write a preview; where it lies."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=85)
+    path = folder / f"{step:06d}.jpg"
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Delete previews of later steps, which an attempt left that is not gone on from."""
+    for path in folder.glob("*.jpg"):
+        if path.stem.isdigit() and int(path.stem) > step:
+            path.unlink()

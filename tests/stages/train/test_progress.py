@@ -1,0 +1,218 @@
+"""What training tells on the way: movement of the surface, previews, numbers; and that it stops when nothing moves."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import scene
+from pipeline.config import StageResult
+from pipeline.progress import Reporter
+from stages.train import loop, preview, trainer
+from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
+from stages.train.gather import build_trainer
+from stages.train.photos import BlockFrame
+from stages.train.run import train_block
+from stages.train.settle import LAST_STRETCH, LOOKED_AT, Movement, near_surface
+from stages.train.volume import Volume
+from tests import ball_scene
+
+TINY = TrainConfig(
+    steps=40,
+    rays=64,
+    points=32,
+    patches=16,
+    sampler=GuidedSampler(samples=8),
+    cache=CacheConfig(resolution=32),
+    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
+    measure_every=20,
+)
+STILL = RateConfig(grid=1e-9, surface=1e-9, colour=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    made = ball_scene.make_run(tmp_path_factory.mktemp("progress"), n_photos=6, width=80, height=60, n_points=100)
+    made.commit("priors", "priors-key", StageResult(), 0.0)
+    return made
+
+
+def start(run, config=TINY):
+    partition = scene.read_partition(run)
+    block = partition.blocks[0]
+    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    return build_trainer(run, config, block, frame, "cpu")
+
+
+def sphere(radius):
+    return lambda points: points.norm(dim=1) - radius
+
+
+# -- movement --------------------------------------------------------------------------------------------------------
+
+
+def ball_volume(radius=0.5):
+    volume = Volume.over(torch.ones(3), 48)
+    volume.refresh(sphere(radius))
+    return volume
+
+
+def test_samples_near_the_surface_are_where_they_say():
+    volume = ball_volume()
+    points = near_surface(volume, torch.Generator().manual_seed(0))
+    assert 1000 < len(points) <= LOOKED_AT
+    assert float(sphere(0.5)(points).abs().max()) < float(volume.spacing) + 1e-5
+    index = (points - volume.low) / volume.spacing
+    torch.testing.assert_close(index, index.round(), atol=1e-4, rtol=0)
+
+
+def test_a_ball_that_grows_moves_by_what_it_grows_and_one_that_is_right_does_not():
+    volume, voxel = ball_volume(), 0.02
+    movement = Movement(voxel)
+    assert movement.look(volume, sphere(0.5), 0.1) is None
+    assert movement.look(volume, sphere(0.505), 0.1) == pytest.approx(0.25, rel=1e-3)
+    assert movement.still == 0
+    for k in range(1, 4):
+        assert movement.look(volume, sphere(0.505), 0.1) == pytest.approx(0.0, abs=1e-4)
+        assert movement.still == k
+    movement.look(volume, sphere(0.51), 0.1)
+    assert movement.still == 0
+
+
+def test_a_bulge_on_a_tenth_of_the_surface_counts_as_movement():
+    def bulge(points):
+        return points.norm(dim=1) - 0.5 - 0.01 * (points[:, 2] > 0.4).float()  # a cap of a tenth of the sphere
+
+    movement = Movement(0.02)
+    movement.look(ball_volume(), sphere(0.5), 0.1)
+    assert movement.look(ball_volume(), bulge, 0.1) == pytest.approx(0.5, rel=1e-2)
+
+
+def test_without_a_surface_there_is_nothing_to_compare():
+    empty, movement = Volume.over(torch.ones(3), 32, fill=1.0), Movement(0.02)
+    for _ in range(3):
+        assert movement.look(empty, sphere(0.5), 1.0) is None
+    assert movement.still == 0
+
+
+def train(run, config, tmp_path):
+    events, made = [], start(run, config)
+    show = lambda step, rgb: preview.keep(tmp_path, step, rgb)  # noqa: E731
+    log = loop.MetricLog(tmp_path / "log.parquet")
+    loop.train(made, config, Reporter(events.append), "block", log, lambda t: None, show=show, unit_m=1.6, voxel_m=0.05)
+    return made, events, log
+
+
+def test_training_that_moves_nothing_hurries_to_the_last_stretch(run, tmp_path):
+    made, events, log = train(run, TINY.model_copy(update={"settle": 0.05, "rates": STILL}), tmp_path)
+    assert made.share == 1.0
+    assert made.step == pytest.approx(TINY.steps * (0.5 + 4 / 40 + 1.0 - LAST_STRETCH), abs=3)
+    assert made.optimiser.param_groups[0]["lr"] < 0.1 * STILL.colour  # the schedules came to their end
+    assert any("moves no more" in e.get("message", "") for e in events)
+    moved = [row["value"] for row in log.rows if row["name"] == "moved_voxels"]
+    assert max(moved) < 0.01
+
+
+@pytest.mark.parametrize("config", [{"settle": 0.05}, {"rates": STILL}], ids=["moving", "not asked to"])
+def test_training_goes_on_where_it_moves_or_is_not_asked_to_stop(run, tmp_path, config):
+    rates = {"rates": RateConfig(grid=5e-2, surface=5e-3, final=1.0)}
+    made, events, _ = train(run, TINY.model_copy(update={**rates, **config}), tmp_path)
+    assert made.step == TINY.steps
+    assert not any("moves no more" in e.get("message", "") for e in events)
+
+
+def test_what_was_left_out_is_remembered(run):
+    made = start(run)
+    made.step = 24
+    made.hurry_to(LAST_STRETCH)
+    assert made.share == pytest.approx(LAST_STRETCH)
+    made.hurry_to(0.2)
+    assert made.share == pytest.approx(LAST_STRETCH)
+    again = start(run)
+    again.restore(made.state())
+    assert again.share == pytest.approx(LAST_STRETCH)
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_time_left_is_that_of_steps_or_budget_whichever_ends_first(run):
+    made = start(run)
+    made.step = 10
+    assert made.seconds_left(4.0) == pytest.approx(120.0)
+    made.budget_s, made.spent_s = 100.0, 30.0
+    assert made.seconds_left(4.0) == pytest.approx(70.0)
+    assert made.seconds_left(1.0) == pytest.approx(30.0)
+    made.hurry_to(LAST_STRETCH)
+    assert made.seconds_left(4.0) == pytest.approx(10.0)  # a tenth of the budget
+
+
+def test_the_error_on_sfm_points_is_the_distance_to_them(run):
+    made = start(run)
+    made.sdf = lambda points: torch.full((len(points),), -0.25)
+    assert made.sfm_error() == pytest.approx(0.25)
+    points = made.evidence.points
+    made.sdf = lambda points: points[:, 0]
+    sfm = points[made.evidence.sfm > 0]
+    assert made.sfm_error() == pytest.approx(float(sfm[:, 0].abs().median()))
+    made.evidence.sfm.zero_()
+    assert made.sfm_error() is None
+
+
+def test_a_block_tells_loss_psnr_samples_surface_error_movement_and_time_left(run):
+    events = []
+    train_block(run, TINY, Reporter(events.append), "b000", "cpu")
+    told = {name for e in events if e["kind"] == "metrics" for name in e["values"]}
+    expected = {"loss", "heldout_psnr_db", "samples_per_ray", "sfm_error_m", "moved_voxels", "seconds_left"}
+    assert expected <= told
+    left = [e["values"]["seconds_left"] for e in events if e["kind"] == "metrics" and "seconds_left" in e["values"]]
+    assert left[0] > left[-1] == 0.0
+    pictures = [e for e in events if e["kind"] == "picture"]
+    assert [e["caption"] for e in pictures] == ["train/b000, step 40: photo, rendering, normals"]
+    folder = scene.block_folder(run, "b000") / preview.PREVIEWS
+    assert [p.name for p in folder.iterdir()] == ["000040.jpg"]
+
+
+# -- previews --------------------------------------------------------------------------------------------------------
+
+
+def test_a_preview_shows_photo_rendering_and_normals(run):
+    made = start(run)
+    rgb = preview.preview(made, 1e9)
+    assert rgb.shape == (60, 3 * 80, 3)
+    photo = preview.best_photo(made.photos)
+    assert np.array_equal(rgb[:, :80], scene.read_photo(run, photo))
+    normals = rgb[:, 160:].astype(float) / 255.0 * 2.0 - 1.0
+    found = (rgb[:, 160:] != 255).any(axis=2)
+    assert found.mean() > 0.2
+    np.testing.assert_allclose(np.linalg.norm(normals[found], axis=1), 1.0, atol=0.02)
+    assert np.median(normals[found], axis=0)[2] > 0.3  # towards the camera
+
+
+def test_normals_are_coloured_as_the_camera_sees_them():
+    focal = torch.diag(torch.tensor([1 / 50.0, 1 / 40.0, 1.0]))
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    turn = turn * torch.linalg.det(turn).sign()  # local from camera
+    seen = torch.tensor([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]])  # right, up, towards the camera
+    colours = preview.normal_colours(seen @ turn.T, torch.ones(3, dtype=torch.bool), turn @ focal)
+    torch.testing.assert_close(colours, 0.5 + 0.5 * torch.eye(3))
+    nothing = preview.normal_colours(seen, torch.zeros(3, dtype=torch.bool), focal)
+    assert bool((nothing == preview.NOTHING).all())
+
+
+def test_a_preview_is_as_small_as_the_machine_is_slow():
+    assert preview.width_for(1e9, 0.75) == preview.WIDEST
+    assert preview.width_for(0.0, 0.75) == preview.NARROWEST
+    assert preview.width_for(0.75 * 100**2, 0.75) == pytest.approx(100, abs=1)
+
+
+def test_previews_of_an_attempt_that_is_not_gone_on_from_are_forgotten(tmp_path):
+    for step in (0, 500, 1000):
+        preview.keep(tmp_path, step, np.zeros((4, 12, 3), np.uint8))
+    preview.forget_after(tmp_path, 500)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000000.jpg", "000500.jpg"]
+    preview.forget_after(tmp_path / "none", 0)

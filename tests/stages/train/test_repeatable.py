@@ -1,0 +1,147 @@
+"""The same seed gives the same weights to the last bit; and nothing is compiled anew once training runs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import scene
+from pipeline.config import StageResult
+from pipeline.lattice import BrickBox
+from stages.train import trainer
+from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from stages.train.field.colour import Appearance
+from stages.train.gather import build_trainer
+from stages.train.photos import BlockFrame
+from stages.train.volume import Volume
+from tests import ball_scene
+
+SMALL = TrainConfig(
+    steps=30,
+    rays=512,
+    points=512,
+    patches=128,
+    sampler=GuidedSampler(samples=16),
+    cache=CacheConfig(resolution=48, refresh_every=20),
+    encoding=HashEncoding(levels=6, finest=96, log2_table=12),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    made = ball_scene.make_run(tmp_path_factory.mktemp("repeatable"), n_photos=6, width=80, height=60, n_points=200)
+    made.commit("priors", "priors-key", StageResult(), 0.0)
+    return made
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def start(run, config=SMALL, **changes):
+    partition = scene.read_partition(run)
+    block = dataclasses.replace(partition.blocks[0], **changes)
+    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    return build_trainer(run, config, block, frame, "cpu")
+
+
+def trained(run, config, n_steps):
+    made = start(run, config)
+    made.step = config.steps // 2  # past the point where every loss counts
+    for _ in range(n_steps):
+        made.advance()
+    return made.state()
+
+
+def differing(one, other):
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def test_two_trainings_of_one_seed_are_the_same_to_the_last_bit(run, two_threads, monkeypatch):
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    assert differing(trained(run, SMALL, 8), trained(run, SMALL, 8)) == []
+
+
+@pytest.mark.compiled
+def test_so_are_compiled_ones(run, two_threads):
+    assert differing(trained(run, SMALL, 30), trained(run, SMALL, 30)) == []
+
+
+@pytest.mark.compiled
+def test_nothing_is_compiled_after_the_second_step_whatever_the_schedules_and_the_block(run):
+    import torch._dynamo.utils
+
+    def graphs():
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    torch._dynamo.reset()
+    config = SMALL.model_copy(update={"steps": 7})
+    large = start(run, config)
+    seen, counted = set(), []
+    for _ in range(7):
+        schedule = large._schedule(large.share)
+        seen.add((int(schedule.patch_level), *schedule.term_weights.tolist(), float(schedule.anneal)))
+        large.advance()
+        counted.append(graphs())
+    assert len(seen) == 4  # anneal, pyramid levels, patches and late weights did change
+    assert counted[1] > 0
+    assert counted[2:] == counted[1:2] * 5
+    large.sfm_error()  # the SDF alone is a graph of its own
+    compiled_by_one = graphs()
+    box = BrickBox((0, 0, 0), (1, 1, 1))
+    small = start(run, config, core=box, photo_index=np.arange(4), photo_weight=np.ones(4))
+    assert small.cache.values.shape != large.cache.values.shape
+    assert len(small.photos.rgb) != len(large.photos.rgb)
+    for _ in range(7):
+        small.advance()
+    small.sfm_error()
+    assert graphs() == compiled_by_one
+
+
+# -- what makes it so ------------------------------------------------------------------------------------------------
+
+
+@given(
+    n_photos=st.integers(1, 12),
+    gain=st.booleans(),
+    n_code=st.integers(0, 3),
+    photo=st.lists(st.integers(0, 11), min_size=1),
+)
+def test_appearance_is_the_photos_row_and_its_gradient_goes_there(n_photos, gain, n_code, photo):
+    photo = torch.tensor(photo) % n_photos
+    appearance = Appearance(n_photos, gain=gain, n_code=n_code)
+    torch.nn.init.normal_(appearance.table)
+    row = appearance.table[photo]
+    factor, code = appearance(photo)
+    torch.testing.assert_close(factor, row[:, :3].exp() if gain else torch.ones(len(photo), 3))
+    torch.testing.assert_close(code, row[:, 3:])
+    (factor.sum() + 2.0 * code.sum()).backward()
+    times = torch.bincount(photo, minlength=n_photos)[:, None]
+    by_gain = appearance.table[:, :3].exp() if gain else torch.zeros(n_photos, 3)
+    torch.testing.assert_close(
+        appearance.table.grad, times * torch.cat([by_gain, torch.full((n_photos, n_code), 2.0)], 1)
+    )
+
+
+def test_of_several_points_at_one_sample_the_last_wins_and_others_are_left_alone(two_threads):
+    generator = torch.Generator().manual_seed(0)
+    volume = Volume.over(torch.ones(3), 8)
+    points = torch.rand(60_000, 3, generator=generator) * 2.4 - 1.2  # some outside
+    sdf, counts = torch.randn(60_000, generator=generator), torch.rand(60_000, generator=generator) < 0.7
+    sdf[::7] = torch.nan
+    expected = volume.values.clone().numpy()
+    index = ((points - volume.low) / volume.spacing).round().long()
+    good = counts & sdf.isfinite() & ((index >= 0) & (index <= 8)).all(dim=1)
+    for (i, j, k), value in zip(index[good].tolist(), sdf[good].tolist(), strict=True):
+        expected[i, j, k] = value
+    volume.absorb(points, sdf, torch.zeros(60_000, 3), counts)
+    got = volume.values.numpy()
+    assert np.array_equal(got.ravel()[1:], expected.ravel()[1:].astype(np.float32))
+    assert got[0, 0, 0] == 0.0 or got[0, 0, 0] == np.float32(expected[0, 0, 0])

@@ -1,0 +1,323 @@
+"""What training does where things go wrong: numbers that are none, memory that does not suffice, files of others."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import scene
+from pipeline.config import StageResult
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from stages.train import checkpoint, trainer
+from stages.train.config import CacheConfig, FrequencyEncoding, GuidedSampler, HashEncoding, TrainConfig
+from stages.train.gather import build_trainer
+from stages.train.memory import SMALLEST, StepSize, halved, out_of_memory
+from stages.train.photos import BlockFrame
+from stages.train.step import STATS
+from tests import ball_scene
+
+TINY = TrainConfig(
+    steps=60,
+    rays=128,
+    points=64,
+    patches=32,
+    sampler=GuidedSampler(samples=8),
+    cache=CacheConfig(resolution=32),
+    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
+)
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    made = ball_scene.make_run(tmp_path_factory.mktemp("robust"), n_photos=6, width=80, height=60, n_points=100)
+    made.commit("priors", "priors-key", StageResult(), 0.0)
+    return made
+
+
+@pytest.fixture
+def own_run(tmp_path):
+    """A run of the test's own, to be spoilt."""
+    made = ball_scene.make_run(tmp_path, n_photos=6, width=80, height=60, n_points=100)
+    made.commit("priors", "priors-key", StageResult(), 0.0)
+    return made
+
+
+def start(run, config=TINY, report=None):
+    partition = scene.read_partition(run)
+    block = partition.blocks[0]
+    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    return build_trainer(run, config, block, frame, "cpu", report or Reporter())
+
+
+def advance(made, n):
+    for _ in range(n):
+        made.advance()
+
+
+def weights(made):
+    return {name: value.clone() for name, value in made.model.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# -- numbers that are none -------------------------------------------------------------------------------------------
+
+
+class Poison(torch.autograd.Function):
+    """The value itself; its gradient is not a number."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * torch.nan
+
+
+@pytest.mark.parametrize("wrong", ["eikonal", "the gradient"])
+def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_goes_on(run, wrong):
+    made, said = start(run), []
+    made.warn = said.append
+    for _ in range(3):
+        made.advance()
+    kept, moments = weights(made), {k: v.clone() for k, v in made.state().items() if k.startswith("optimiser.")}
+    honest = made._loss
+
+    def spoilt(*inputs):
+        loss, terms, out = honest(*inputs)
+        if wrong == "the gradient":
+            return Poison.apply(loss), terms, out
+        terms = terms.clone()
+        terms[STATS.index(wrong)] = torch.inf
+        return loss * torch.inf, terms, out
+
+    made._loss = spoilt
+    for _ in range(4):
+        assert made.advance() is None
+    assert same(kept, weights(made))
+    assert all(torch.equal(v, made.state()[k]) for k, v in moments.items())
+    assert bool(made.cache.values.isfinite().all())
+    made._loss = honest
+    for _ in range(3):
+        values = made.advance()
+    assert values is not None
+    assert not same(kept, weights(made))
+    assert len(said) == 1
+    assert wrong in said[0]
+
+
+def test_a_gradient_that_is_never_finite_stops_with_the_checkpoint_intact(run, tmp_path):
+    made = start(run)
+    made.advance()
+    checkpoint.save(tmp_path, made.state(), "key")
+    honest = made._loss
+    made._loss = lambda *inputs: (Poison.apply((found := honest(*inputs))[0]), *found[1:])
+    with pytest.raises(QuoinError, match="the gradient is not a finite number"):
+        advance(made, trainer.MAX_BAD_STEPS + trainer.READ_EVERY)
+    again = start(run)
+    again.restore(checkpoint.load(tmp_path, "key"))
+    assert all(torch.isfinite(value).all() for value in weights(again).values())
+
+
+# -- memory that does not suffice ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:83] data. DefaultCPUAllocator: not enough memory: you tried to"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+        MemoryError(),
+    ],
+)
+def test_a_step_that_memory_does_not_suffice_for_is_taken_again_with_half(run, error, tmp_path):
+    made, said = start(run), []
+    made.warn = said.append
+    honest, seen = made._loss, []
+
+    def hungry(*inputs):
+        seen.append(len(inputs[4].pixels))
+        if len(inputs[4].pixels) > 64:
+            raise error
+        return honest(*inputs)
+
+    made._loss = hungry
+    for _ in range(11):
+        values = made.advance()
+    assert seen == [128] + [64] * 10
+    assert made.step == 10
+    assert values is not None
+    assert made.size == StepSize(64, 32, 16)
+    assert len(said) == 1
+    assert "64" in said[0]
+    checkpoint.save(tmp_path, made.state(), "key")
+    again = start(run)
+    again.restore(checkpoint.load(tmp_path, "key"))
+    assert again.size == made.size
+
+
+def test_what_even_the_smallest_step_has_no_memory_for_is_told(run):
+    made = start(run)
+
+    def hungry(*inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    made._loss = hungry
+    with pytest.raises(QuoinError, match="Memory does not suffice for a step of 64 rays"):
+        advance(made, 10)
+
+
+def test_other_errors_are_not_taken_for_it(run):
+    made = start(run)
+
+    def broken(*inputs):
+        raise RuntimeError("shapes do not match")
+
+    made._loss = broken
+    with pytest.raises(RuntimeError, match="shapes"):
+        made.advance()
+    assert made.size.rays == TINY.rays
+
+
+def test_the_cpu_allocator_says_what_is_listened_for():
+    with pytest.raises(RuntimeError) as told:
+        torch.empty(1 << 60)
+    assert out_of_memory(told.value)
+    assert not out_of_memory(ValueError("out of memory"))
+
+
+def test_halving_ends_at_the_smallest_step():
+    size, count = StepSize(1024, 2048, 512), 0
+    while (less := halved(size)) is not None:
+        assert all(n // 2 == m or m == least for n, m, least in zip(size, less, SMALLEST, strict=True))
+        size, count = less, count + 1
+    assert count == 4
+    assert size == StepSize(64, 128, 32)
+    assert halved(StepSize(64, 16, 16)) is None
+
+
+# -- photos, points and boxes ----------------------------------------------------------------------------------------
+
+
+def test_a_wholly_masked_photo_is_named_and_not_drawn_from(own_run):
+    scene.write_photo(own_run, 2, [scene.read_photo(own_run, 2)], np.zeros((60, 80), np.uint8))
+    events = []
+    made = start(own_run, report=Reporter(events.append))
+    assert [e["message"] for e in events if e.get("level") == "warning"] == [
+        "wholly masked, and so not trained on: 2.jpg"
+    ]
+    assert 2 not in made.photos.tiles[:, 0]
+    assert 2 not in made.photos.held_out[:, 0]
+    assert 2 not in made.photos.sources
+    assert made.advance() is None  # and it trains
+
+
+def spoil(run, **fields):
+    scene.write_posed(run, dataclasses.replace(scene.read_posed(run), **fields))
+
+
+def test_a_block_without_photos_is_told(run):
+    partition = scene.read_partition(run)
+    block = dataclasses.replace(partition.blocks[0], photo_index=np.zeros(0, np.int64), photo_weight=np.zeros(0))
+    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    with pytest.raises(QuoinError, match="No photo sees this block"):
+        build_trainer(run, TINY, block, frame, "cpu")
+
+
+def test_poses_without_a_point_are_told(own_run):
+    none = np.zeros(0, np.int64)
+    spoil(
+        own_run,
+        points_world=np.zeros((0, 3)),
+        point_errors_px=np.zeros(0),
+        point_colors=np.zeros((0, 3), np.uint8),
+        track_offsets=np.zeros(1, np.int64),
+        track_photo=none,
+        track_xy=np.zeros((0, 2)),
+    )
+    with pytest.raises(QuoinError, match="No SfM point lies in this block"):
+        start(own_run)
+
+
+def test_points_that_all_lie_in_one_spot_are_told(own_run):
+    points = scene.read_posed(own_run).points_world
+    spoil(own_run, points_world=np.tile(points[:1], (len(points), 1)))
+    with pytest.raises(QuoinError, match="in one spot"):
+        start(own_run)
+
+
+def test_points_that_no_photo_of_the_block_sees_are_told(own_run):
+    partition = scene.read_partition(own_run)
+    block = dataclasses.replace(partition.blocks[0], photo_index=np.array([0]), photo_weight=np.ones(1))
+    spoil(own_run, track_photo=np.maximum(scene.read_posed(own_run).track_photo, 1))
+    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    with pytest.raises(QuoinError, match="No photo of this block sees a point of it"):
+        build_trainer(own_run, TINY, block, frame, "cpu")
+
+
+@pytest.mark.parametrize("high", [[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, np.nan, 1.0]])
+def test_a_box_without_extent_is_told(high):
+    with pytest.raises(QuoinError, match="cannot be trained"):
+        BlockFrame.around(np.zeros(3), np.array(high))
+
+
+# -- checkpoints of others -------------------------------------------------------------------------------------------
+
+
+OTHERS = {
+    "of another size: model.surface.encoding.table": {"encoding": HashEncoding(levels=5, finest=48, log2_table=10)},
+    "of another method, without": {"encoding": FrequencyEncoding()},
+    "of another size: model.surface.base": {"cache": CacheConfig(resolution=40)},
+}
+
+
+@pytest.mark.parametrize("reason", OTHERS)
+def test_a_checkpoint_of_another_method_or_size_is_told_and_nothing_of_it_taken_over(run, reason):
+    other, made = start(run, TINY.model_copy(update=OTHERS[reason])), start(run)
+    other.advance()
+    before = weights(made)
+    with pytest.raises(QuoinError, match=f"does not fit.*{reason}"):
+        made.restore(other.state())
+    assert same(before, weights(made))
+    assert made.step == 0
+
+
+def test_a_checkpoint_that_lacks_or_adds_something_is_told(run):
+    made = start(run)
+    made.advance()
+    whole = made.state()
+    for name in ("random", "size", "optimiser.0.exp_avg"):
+        with pytest.raises(QuoinError, match=f"without {name}"):
+            start(run).restore({k: v for k, v in whole.items() if k != name})
+    with pytest.raises(QuoinError, match="with strange"):
+        start(run).restore({**whole, "strange": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_checkpoint_is_told(run, tmp_path, share):
+    checkpoint.save(tmp_path, start(run).state(), "key")
+    path = tmp_path / checkpoint.NAME
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(QuoinError, match="cannot be read"):
+        checkpoint.load(tmp_path, "key")
+
+
+def test_a_file_of_another_program_is_told(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.ones(3)}, tmp_path / checkpoint.NAME)
+    with pytest.raises(QuoinError, match="no checkpoint of quoin"):
+        checkpoint.load(tmp_path, "key")
