@@ -25,7 +25,7 @@ STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's un
 
 def build_trainer(run: Run, config: TrainConfig, block: scene.Block, frame: BlockFrame, device: str) -> Trainer:
     """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
-    posed = scene.read_posed(run)
+    posed = scene.hide(scene.read_posed(run), scene.read_held_out(run))
     if len(block.photo_index) == 0:
         raise QuoinError("No photo sees this block", where=block.id, do="lower partition.min_blocks")
     torch.manual_seed(run.seed)
