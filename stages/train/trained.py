@@ -21,6 +21,7 @@ from stages.train.model import BlockModel
 from stages.train.photos import BlockFrame
 from stages.train.renderer.density import Density
 from stages.train.sampler.choose import Guided, Stretch
+from stages.train.sampler.guided import N_MARCH
 from stages.train.sampler.outside import outside_samples
 from stages.train.sampler.window import shell_interval
 from stages.train.volume import Volume
@@ -150,6 +151,10 @@ def _render(
     """Colour with and without what lies ``behind``, opacity, distance and normal of rays that may meet the surface."""
     rays = Stretch(origins, directions, enter, leave, model.surface.sdf, model.renderer, cache)
     distance, length = model.sampler(rays, torch.full_like(enter, 0.5)[:, None].expand(-1, model.sampler.n_jitter))
+    if isinstance(model.sampler, Guided):
+        # a sample in space that the volume knows to be empty stands for little of it: from a long section NeuS concludes
+        # on a surface at its end, which training averages out and a picture does not
+        length = torch.minimum(length, 2.0 * torch.maximum((leave - enter) / N_MARCH, cache.spacing)[:, None])
     return _seen(model, origins, directions, distance, length, leave > enter, behind)
 
 
