@@ -152,8 +152,8 @@ def _render(
     rays = Stretch(origins, directions, enter, leave, model.surface.sdf, model.renderer, cache)
     distance, length = model.sampler(rays, torch.full_like(enter, 0.5)[:, None].expand(-1, model.sampler.n_jitter))
     if isinstance(model.sampler, Guided):
-        # a sample in space that the volume knows to be empty stands for little of it: from a long section NeuS concludes
-        # on a surface at its end, which training averages out and a picture does not
+        # a sample in space that the volume knows to be empty stands for little of it: from a long section NeuS would
+        # conclude on a surface at its end, which training averages out and a picture does not
         length = torch.minimum(length, 2.0 * torch.maximum((leave - enter) / N_MARCH, cache.spacing)[:, None])
     return _seen(model, origins, directions, distance, length, leave > enter, behind)
 

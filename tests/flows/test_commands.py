@@ -224,7 +224,7 @@ def test_scores_are_told_in_a_table(planned, capsys):
     ("arguments", "sentence"),
     [
         (["evaluate", "run", "--truth", "absent.ply"], "'fuse' has not been completed"),
-        (["evaluate", "run"], "name a known surface with --truth, or say --views"),
+        (["evaluate", "run"], "Name a known surface with --truth, or say --views"),
         (["evaluate", "run", "--views", "--device", "cpu"], "'train' has not been completed"),
         (["render", "run", "--out", "frames", "--device", "cpu"], "'train' has not been completed"),
         (["render", "run", "--out", "frames", "--size", "33", "20", "--device", "cpu"], "'width'"),

@@ -140,13 +140,13 @@ def test_a_block_without_a_model_is_told(run):
 
 
 def test_samples_in_empty_space_conclude_on_no_surface(monkeypatch):
-    """Behind a gap that only a few samples explore, a section as long as the gap would end inside the ball."""
+    """Before a surface that the ray grazes, a long section around a sample in empty space would end inside it."""
     monkeypatch.setattr(trained, "occupied", lambda model, cache: None)  # rays keep their length
     origin = CENTRE + np.array([-3.0, 0.0, 0.0])
-    angle = np.linspace(0.0, 0.25, 200)
+    angle = np.linspace(0.0, 0.29, 200)
     directions = np.stack([np.cos(angle), np.sin(angle), np.zeros(200)], axis=1)
     model, cache = ball_model(FRAME, CENTRE, RADIUS)
     seen = trained.look_through(model, cache, FRAME, 6, "cpu", fast=False)
     layer = seen(origin, directions, np.full(200, 1.4), np.full(200, 4.6), np.ones(200, bool))
     near = 3.0 * np.cos(angle) - np.sqrt(RADIUS**2 - (3.0 * np.sin(angle)) ** 2)
-    np.testing.assert_allclose(layer.distance_m / layer.opacity, near, atol=0.02)
+    np.testing.assert_allclose(layer.distance_m / layer.opacity, near, atol=0.005)
