@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 from cluster.executor import Executor, Job
+from pipeline import scene
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
@@ -21,7 +22,8 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
             raise outcome.error
         return outcome.result
 
-    return stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult)(work)(run, config, report)
+    made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=scene.held_out_key)(work)
+    return made(run, config, report)
 
 
 def _find(run_path: str, config: PriorsConfig, report: Reporter, device: str) -> PriorsResult:

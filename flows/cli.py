@@ -188,12 +188,14 @@ def evaluate(
     run: Path,
     /,
     *,
-    truth: Path,
+    truth: Path | None = None,
+    views: Annotated[bool, Flag] = False,
     cameras: Path | None = None,
     distance: Annotated[tuple[float, ...], Flag] = (),
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     shown: Shown = Shown(),
 ) -> None:
-    """Compare a run with a known surface: precision, recall, F, Chamfer, pose errors.
+    """Compare a run with a known surface (precision, recall, F, Chamfer, pose errors), or with photos it held out.
 
     Parameters
     ----------
@@ -201,17 +203,21 @@ def evaluate(
         folder of the run
     truth
         mesh or points (PLY, OBJ, ...)
+    views
+        render the photos that were held out (partition.hold_out_every): PSNR and SSIM
     cameras
         reference cameras in the frame of the truth (transforms.json, a COLMAP model, .camera files, or a CSV of
         name,x,y,z); without them, those the run was given with --poses
     distance
         where F is measured, in the truth's unit; 0.25, 0.5 and 1 % of its diagonal where not given; may be repeated
+    device
+        what renders
     """
     from flows.evaluate import evaluate_run
     from flows.session import resumed
 
     with resumed(run) as opened, shown.reporter(opened) as report:
-        evaluate_run(opened, truth, cameras, distance, report)
+        evaluate_run(opened, truth, cameras, distance, report, views=device if views else None)
 
 
 @app.command(sort_key=5)
@@ -235,6 +241,52 @@ def export(run: Path, /, *, format: str, out: Path | None = None, shown: Shown =
 
 
 @app.command(sort_key=6)
+def render(
+    run: Path,
+    /,
+    *,
+    path: Literal["orbit", "photos"] = "orbit",
+    what: Literal["colour", "normals", "depth"] = "colour",
+    out: Path | None = None,
+    size: Annotated[tuple[int, int], Flag] = (640, 360),
+    seconds: float = 6.0,
+    fps: int = 24,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    shown: Shown = Shown(),
+) -> None:
+    """Make a film of a run's trained surface.
+
+    Parameters
+    ----------
+    run
+        folder of the run
+    path
+        around what the photos look at, or past the photos
+    what
+        what is shown
+    out
+        a video (.mp4), or a folder for pictures; films/<path>.mp4 in the run where not given
+    size
+        width and height in pixels, even numbers
+    seconds
+        how long the film is
+    fps
+        frames a second
+    device
+        what renders
+    """
+    from flows.render import render_run
+    from flows.session import resumed
+    from pipeline.config import build
+    from stages.render.config import FilmConfig
+
+    asked = {"path": path, "what": what, "width": size[0], "height": size[1], "seconds": seconds}
+    config = build(FilmConfig, {**asked, "frames_per_s": fps})
+    with resumed(run) as opened, shown.reporter(opened) as report:
+        render_run(opened, config, out, device, report)
+
+
+@app.command(sort_key=7)
 def view(run: Path, /, *, port: int = 0, browser: bool = True) -> None:
     """Look at a run in the browser: cameras, photos, points, mesh. Works on a run that is still going, too.
 
@@ -263,7 +315,7 @@ def view(run: Path, /, *, port: int = 0, browser: bool = True) -> None:
         server.stop()
 
 
-@app.command(sort_key=7)
+@app.command(sort_key=8)
 def demo(
     *,
     out: Path = Path("runs/demo"),
@@ -297,7 +349,7 @@ def demo(
     run_demo(out, photos, size, What(preset=preset, set=set, seed=seed), how)
 
 
-@app.command(sort_key=8)
+@app.command(sort_key=9)
 def doctor() -> None:
     """Say what is installed, which device there is, and which fast paths are active."""
     from flows.doctor import print_report
@@ -305,7 +357,7 @@ def doctor() -> None:
     print_report()
 
 
-@app.command(sort_key=9)
+@app.command(sort_key=10)
 def ui(*, port: int = 4200) -> None:
     """Start a Prefect server on this machine to watch runs in the browser.
 

@@ -9,18 +9,55 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cluster.executor import Device
 from pipeline.config import build
+from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from stages.evaluate.config import EvaluateConfig, EvaluateResult, PoseErrors
+from stages.evaluate.config import EvaluateConfig, EvaluateResult, PoseErrors, ViewScore, ViewsResult
 
 
-def evaluate_run(run: Run, truth: Path, cameras: Path | None, distances_m: Sequence[float], report: Reporter) -> None:
-    """Evaluate ``run`` against ``truth`` and print the scores on standard output."""
-    from stages.evaluate.run import evaluate
+def evaluate_run(
+    run: Run,
+    truth: Path | None,
+    cameras: Path | None,
+    distances_m: Sequence[float],
+    report: Reporter,
+    *,
+    views: Device | None = None,
+) -> None:
+    """Evaluate ``run`` against ``truth``, or the photos it held out (rendered on device ``views``), or both."""
+    from stages.evaluate.run import evaluate, evaluate_views
 
+    if truth is None and views is None:
+        raise QuoinError(
+            "There is nothing to compare the run with",
+            where=run.path,
+            do="name a known surface with --truth, or say --views to compare with the photos that were held out",
+        )
     config = build(EvaluateConfig, {"distances_m": list(distances_m)})
-    print_scores(evaluate(run, truth, cameras, report, config), run)
+    seen = None
+    if views is not None:
+        from flows.render import opener
+        from stages.render.run import render_held_out
+
+        render_held_out(run, opener(run, views), report)
+        seen = evaluate_views(run, report)
+    if truth is not None:
+        print_scores(evaluate(run, truth, cameras, report, config, seen), run)
+    if seen is not None:
+        print_views(seen, run)
+
+
+def print_views(result: ViewsResult, run: Run) -> None:
+    """Scores of the photos that were held out, by photo, and their means."""
+    table = Table("photo held out", "PSNR", "colour-corrected", "SSIM", box=box.SIMPLE_HEAD)
+    rows: list[tuple[str, ViewScore | ViewsResult]] = [(score.photo, score) for score in result.photos]
+    for name, score in [*rows, ("mean", result)]:
+        table.add_row(name, f"{score.psnr_db:.2f} dB", f"{score.psnr_corrected_db:.2f} dB", f"{score.ssim:.3f}")
+    Console(width=100).print(table)
+    print(f"  {run.path / 'views'}")
+    print(f"  {run.path / 'evaluation.json'}")
 
 
 def print_scores(result: EvaluateResult, run: Run) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import zarr
 from jaxtyping import Float, Int, UInt8
 
 from pipeline import store
+from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.run import Run
 from pipeline.similarity import Similarity
@@ -90,6 +92,29 @@ class Posed:
     @property
     def track_lengths(self) -> Int[Array, "p"]:
         return np.diff(self.track_offsets)
+
+
+def hide(posed: Posed, photos: Int[Array, "h"]) -> Posed:
+    """``posed`` as if ``photos`` (indices) had seen nothing: without their tracks and points that under two others see.
+
+    The photos keep their places and their poses.
+    """
+    if len(photos) == 0:
+        return posed
+    point = posed.track_point
+    left = ~np.isin(posed.track_photo, photos)
+    length = np.bincount(point[left], minlength=len(posed.points_world))
+    kept = length >= 2
+    left &= kept[point]
+    return replace(
+        posed,
+        points_world=posed.points_world[kept],
+        point_errors_px=posed.point_errors_px[kept],
+        point_colors=posed.point_colors[kept],
+        track_offsets=np.concatenate([[0], np.cumsum(length[kept])]),
+        track_photo=posed.track_photo[left],
+        track_xy=posed.track_xy[left],
+    )
 
 
 _POSED_ARRAYS = [
@@ -184,12 +209,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Partition:
-    """The lattice, the blocks, and the region of the world that is to be reconstructed."""
+    """The lattice, the blocks, and the region of the world that is to be reconstructed.
+
+    ``held_out`` [H] are photos (indices into Posed) that nothing after the poses may look at, but an evaluation.
+    """
 
     lattice: Lattice
     blocks: list[Block]
     region_low_world: Float[Array, "3"]
     region_high_world: Float[Array, "3"]
+    held_out: Int[Array, "h"] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def block(self, block_id: str) -> Block:
         return next(b for b in self.blocks if b.id == block_id)
@@ -205,6 +234,7 @@ def write_partition(run: Run, partition: Partition) -> None:
             "region_low_world": partition.region_low_world.tolist(),
             "region_high_world": partition.region_high_world.tolist(),
             "order": [b.id for b in partition.blocks],
+            "held_out": partition.held_out.tolist(),
         }
     )
     for b in partition.blocks:
@@ -248,7 +278,24 @@ def read_partition(run: Run) -> Partition:
         blocks,
         np.array(root.attrs["region_low_world"]),
         np.array(root.attrs["region_high_world"]),
+        _held_out(root),
     )
+
+
+def read_held_out(run: Run) -> Int[Array, "h"]:
+    """Photos that partition keeps out of all that follows; none before it is done."""
+    return _held_out(run.scene["blocks"]) if run.manifest("partition") else np.zeros(0, np.int64)
+
+
+def _held_out(blocks: Any) -> Int[Array, "h"]:
+    return np.array(blocks.attrs.get("held_out", []), np.int64)
+
+
+def held_out_key(run: Run, config: object = None) -> str:
+    """What the held-out photos add to the key of a stage that does not need partition otherwise; "" where none are."""
+    del config
+    held_out = read_held_out(run).tolist()
+    return f"without {held_out}" if held_out else ""
 
 
 @dataclass(frozen=True)
@@ -284,11 +331,64 @@ def read_sdf_brick(run: Run, block_id: str, row: int) -> Float[Array, "s s s"]:
     return np.asarray(store.get(run.scene, f"blocks/{block_id}/sdf")[row], np.float32)
 
 
+def write_model(run: Run, block_id: str, arrays: Mapping[str, Array], about: Mapping[str, Any]) -> None:
+    """Put a block's trained model under blocks/<id>/model: arrays by name, and what is needed to build it."""
+    name = f"blocks/{block_id}/model"
+    store.delete(run.scene, name)
+    group = run.scene.require_group(name)
+    for key, values in arrays.items():
+        store.write(group, key, values)
+    group.attrs.update(dict(about))
+
+
+def read_model(run: Run, block_id: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """A block's trained model: its arrays by name, and what is needed to build it."""
+    run.require(f"train/{block_id}")
+    group: Any = run.scene.get(f"blocks/{block_id}/model")
+    if group is None:
+        raise QuoinError(
+            "This block was trained by a quoin that did not keep its model",
+            where=f"{run.path}, {block_id}",
+            do="train it again with quoin resume --force train",
+        )
+    return {name: store.read(group, name) for name in group.array_keys()}, dict(group.attrs)
+
+
 def block_folder(run: Run, block_id: str) -> Path:
     """Local folder for a block's checkpoints and logs (run folder/work/blocks/<id>)."""
     folder = run.path / "work" / "blocks" / block_id
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+# -- what held-out photos should look like (scene.zarr/renderings, by render) -----------------------------------------
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a camera would see of the trained blocks.
+
+    ``colour`` in [0, 1] and may be beyond; ``normal`` unit, world frame, 0 where there is no surface; ``depth_m`` along
+    the camera's z, 0 where there is no surface; ``opacity`` of all surfaces, in [0, 1].
+    """
+
+    colour: Float[Array, "h w 3"]
+    normal: Float[Array, "h w 3"]
+    depth_m: Float[Array, "h w"]
+    opacity: Float[Array, "h w"]
+
+
+def write_rendering(run: Run, index: int, rendering: Rendering) -> None:
+    """Put what posed photo ``index`` should look like into the store."""
+    for name, values in vars(rendering).items():
+        kind = np.float32 if name == "depth_m" else np.float16
+        store.write(run.scene, f"renderings/{index:06d}/{name}", values.astype(kind))
+
+
+def read_rendering(run: Run, index: int) -> Rendering:
+    """What posed photo ``index`` should look like."""
+    names = ("colour", "normal", "depth_m", "opacity")
+    return Rendering(*(store.read(run.scene, f"renderings/{index:06d}/{n}").astype(np.float32) for n in names))
 
 
 # -- depth maps (scene.zarr/priors, by priors) -----------------------------------------------------------------------

@@ -60,6 +60,25 @@ class SurfaceScore(StageResult):
     reference_spacing_m: float  # median distance of neighbouring reference points; 0 where the reference is a mesh
 
 
+class ViewScore(StageResult):
+    """One photo that was held out, against its rendering; ``views.py`` states the measures."""
+
+    photo: str
+    psnr_db: float
+    psnr_corrected_db: float  # after an affine change of colours fitted to the photo
+    ssim: float
+    used_share: float  # of its pixels, what its mask leaves
+
+
+class ViewsResult(StageResult):
+    """All photos that were held out, and the means over them."""
+
+    psnr_db: float
+    psnr_corrected_db: float
+    ssim: float
+    photos: list[ViewScore]
+
+
 class EvaluateResult(StageResult):
     """The evaluation of one run."""
 
@@ -70,3 +89,4 @@ class EvaluateResult(StageResult):
     translation: list[float]
     surface: SurfaceScore
     poses: PoseErrors
+    views: ViewsResult | None = None  # where they were asked for

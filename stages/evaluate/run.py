@@ -1,9 +1,11 @@
-"""Evaluate a run: align it by its cameras, compare its mesh with the reference, write down the numbers."""
+"""Evaluate a run: its mesh, aligned by its cameras, against a reference; its renderings against photos held out."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -12,7 +14,7 @@ from pipeline.config import build
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run, write_atomic
-from stages.evaluate.config import EvaluateConfig, EvaluateResult
+from stages.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
 
 
 def evaluate(
@@ -21,11 +23,12 @@ def evaluate(
     cameras: Path | None,
     report: Reporter,
     config: EvaluateConfig | None = None,
+    views: ViewsResult | None = None,
 ) -> EvaluateResult:
     """Precision, recall, F, Chamfer and pose errors of a fused run against ``truth`` (a mesh or points).
 
     ``cameras`` are the reference cameras, in the frame of ``truth``; the run is moved onto them by a robust similarity.
-    Without them, the cameras that the run was given (pose.given) serve. Writes evaluation.json,
+    Without them, the cameras that the run was given (pose.given) serve. Writes evaluation.json with ``views`` in it,
     tables/evaluation.parquet (a row per distance) and tables/evaluation_poses.parquet (a row per matched photo).
     """
     from stages.evaluate.align import align
@@ -54,6 +57,7 @@ def evaluate(
         translation=truth_from_world.translation.tolist(),
         surface=surface,
         poses=poses,
+        views=views,
     )
     smallest = surface.scores[0].distance_m
     if surface.reference_spacing_m > smallest:
@@ -67,6 +71,41 @@ def evaluate(
     pq.write_table(pa.Table.from_pylist([s.model_dump() for s in surface.scores]), run.table("evaluation"))
     pq.write_table(pa.Table.from_pylist(rows), run.table("evaluation_poses"))
     report.table("evaluate", [s.model_dump() for s in surface.scores])
+    return result
+
+
+def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
+    """PSNR, SSIM and colour-corrected PSNR of the photos that were held out, whose renderings are in the store.
+
+    Writes evaluation.json (``views``, all there is in it) and tables/evaluation_views.parquet (a row per photo).
+    """
+    from stages.evaluate.views import score_view
+
+    posed, scores = scene.read_posed(run), []
+    for index in scene.read_held_out(run).tolist():
+        colour, mask = scene.read_rendering(run, index).colour, scene.read_mask(run, index) > 127
+        measured = score_view(colour, scene.read_photo(run, index).astype(np.float32) / 255.0, mask)
+        if measured is None:
+            report.log("evaluate", f"{posed.names[index]}: its mask leaves nothing to compare", "warning")
+            continue
+        psnr, corrected, ssim = measured
+        scores.append(
+            ViewScore(
+                photo=posed.names[index],
+                psnr_db=psnr,
+                psnr_corrected_db=corrected,
+                ssim=ssim,
+                used_share=float(mask.mean()),
+            )
+        )
+    if not scores:
+        raise QuoinError("The masks leave nothing of the held-out photos", where=run.path, do="check the masks")
+    rows = [score.model_dump() for score in scores]
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in ("psnr_db", "psnr_corrected_db", "ssim")}
+    result = ViewsResult(**mean, photos=scores)
+    write_atomic(run.path / "evaluation.json", json.dumps({"views": result.model_dump()}, indent=1).encode())
+    pq.write_table(pa.Table.from_pylist(rows), run.table("evaluation_views"))
+    report.table("evaluate/views", rows)
     return result
 
 

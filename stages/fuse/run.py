@@ -153,23 +153,22 @@ def look(
 ) -> tuple[Array, Samples]:
     """Let every posed photo look at the mesh: how many see each vertex [v], and the best colours they give it.
 
-    A sample counts by how straight on and from how near it was taken.
+    A sample counts by how straight on and from how near it was taken. Photos held out do not look.
     """
     normals = vertex_normals(mesh)
     middle = mesh.vertices_world.mean(axis=0)
     local = (mesh.vertices_world - middle).astype(np.float32)
     edge_px = config.depth_edge_px
-    views = [
-        make_view(pose, intrinsics, size, edge_px, middle)
-        for pose, intrinsics, size in zip(posed.cam_from_world, posed.intrinsics, posed.sizes, strict=True)
-    ]
+    photos = np.setdiff1d(np.arange(len(posed)), scene.read_held_out(run)).tolist()
+    views = [make_view(posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], edge_px, middle) for i in photos]
     depth_of = depth_maps(local, mesh.faces, views, config.cast_faces)
 
-    def one(i: int) -> tuple[Seen, Array, Array]:
+    def one(view: int) -> tuple[Seen, Array, Array]:
+        i = photos[view]
         mask = scene.read_mask(run, i)
         found = seen(
-            views[i],
-            depth_of(i),
+            views[view],
+            depth_of(view),
             None if (mask > 127).all() else mask,
             local,
             normals,
@@ -184,11 +183,11 @@ def look(
 
     count = np.zeros(len(local), np.int32)
     samples = Samples.empty(len(local), config.color_samples)
-    with report.task("fuse/look", len(posed), "photos") as advance:
-        for i, (found, rgb, weight) in enumerate(in_order(one, range(len(posed)))):
+    with report.task("fuse/look", len(photos), "photos") as advance:
+        for done, (found, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
             count[found.vertex] += 1
-            samples.add(i, found.vertex, rgb, weight)
-            advance(i + 1)
+            samples.add(photos[done], found.vertex, rgb, weight)
+            advance(done + 1)
     return count, samples
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config import StageConfig, StageResult
 
@@ -36,6 +36,16 @@ class PartitionConfig(StageConfig):
     min_blocks: int = Field(1, ge=1, le=10_000)
     # photos a block trains with at most, 2..5000
     max_photos: int = Field(200, ge=2, le=5000)
+    # of this many photos, in the order of their names, the first is held out: nothing that follows looks at it, so that
+    # quoin evaluate --views can; 0 holds none out, else 2 and more
+    hold_out_every: int = Field(0, ge=0)
+
+    @field_validator("hold_out_every")
+    @classmethod
+    def _leaves_some(cls, every: int) -> int:
+        if every == 1:
+            raise ValueError("it would hold out every photo")
+        return every
 
 
 class BlockFacts(StageResult):
@@ -62,4 +72,5 @@ class PartitionResult(StageResult):
     region_high_world: tuple[float, float, float]
     n_points_supported: int  # points that shaped the region
     covered_share: float  # of all points, those inside the region
+    held_out: tuple[str, ...] = ()  # names of photos
     blocks: list[BlockFacts]

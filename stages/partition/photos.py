@@ -14,6 +14,12 @@ MIN_SHARE = 0.05  # unless they are so many of its points
 MAX_POINTS = 20_000  # points considered when photos are chosen
 
 
+def held_out(names: list[str], every: int) -> Int[Array, "h"]:
+    """Photos 0, ``every``, 2 · ``every`` ... in the order of their names; none where ``every`` is 0."""
+    by_name = np.array(sorted(range(len(names)), key=lambda i: names[i]), np.int64)
+    return np.sort(by_name[::every]) if every else by_name[:0]
+
+
 def picture_cells(
     track_xy: Float[Array, "t 2"], track_photo: Int[Array, "t"], sizes: Int[Array, "n 2"]
 ) -> tuple[Int[Array, "t"], Int[Array, "c"]]:

@@ -25,7 +25,9 @@ MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
     with report.task("partition", 1):
-        evidence = Evidence.of(scene.read_posed(run))
+        posed = scene.read_posed(run)
+        held_out = photos.held_out(posed.names, config.hold_out_every)
+        evidence = Evidence.of(scene.hide(posed, held_out))
         supported, low, high = find_region(evidence, config, run.seed)
         gsd_m = evidence.gsd_m(supported)
         size = config.voxel_size_m or region.voxel_size(
@@ -42,9 +44,11 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
         planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
         if not planned:
             raise QuoinError("No photo sees any block", where=run.path, do="look at the poses in the report")
-        partition = scene.Partition(lattice, planned, *lattice.box_world(box))
+        partition = scene.Partition(lattice, planned, *lattice.box_world(box), held_out)
         scene.write_partition(run, partition)
         result = facts(partition, evidence, gsd_m, int(supported.sum()))
+    if result.held_out:
+        report.log("partition", f"{len(result.held_out)} of {len(posed)} photos are held out")
     report.table("partition", [b.model_dump() for b in result.blocks])
     report.log(
         "partition",
@@ -223,5 +227,6 @@ def facts(partition: scene.Partition, evidence: Evidence, gsd_m: float, n_suppor
         region_high_world=tuple(high.tolist()),
         n_points_supported=n_supported,
         covered_share=float(inside.mean()),
+        held_out=tuple(evidence.posed.names[i] for i in partition.held_out),
         blocks=listed,
     )

@@ -50,7 +50,7 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
     From coarse to fine; before each pass, every photo learns what its neighbours have come to believe. Work that was
     stopped goes on at the photo where it stopped.
     """
-    key = run.key("priors", config, NEEDS, VERSION)
+    key = run.key("priors", config, NEEDS, VERSION, scene.held_out_key(run))
     if "priors" not in run.scene or run.scene["priors"].attrs.get(HALF_DONE) != key:
         store.delete(run.scene, "priors")
     if config.stereo_edge_px == 0:
@@ -85,7 +85,7 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
     )
 
 
-run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult)(find_depths)
+run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=scene.held_out_key)(find_depths)
 
 
 class _Photos:
@@ -93,12 +93,15 @@ class _Photos:
 
     def __init__(self, run: Run, config: PriorsConfig, device: str) -> None:
         self.run, self.config, self.device = run, config, device
-        self.posed = posed = scene.read_posed(run)
+        held_out = scene.read_held_out(run)
+        self.posed = posed = scene.hide(scene.read_posed(run), held_out)
         self.seen = seen_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
-        chosen = source_photos(
-            posed.cam_from_world, posed.intrinsics, posed.sizes, self.seen, posed.points_world, NEIGHBOURS
-        )
-        self.neighbours = [row[row >= 0].tolist() for row in chosen]
+        used = np.setdiff1d(np.arange(len(posed)), held_out)
+        cameras = posed.cam_from_world[used], posed.intrinsics[used], posed.sizes[used]
+        chosen = source_photos(*cameras, self.seen[used], posed.points_world, NEIGHBOURS)
+        self.neighbours: list[list[int]] = [[] for _ in range(len(posed))]
+        for index, row in zip(used, chosen, strict=True):
+            self.neighbours[index] = used[row[row >= 0]].tolist()
         self.finest = [_level(size, config.stereo_edge_px) for size in posed.sizes]
         self.coarsest = [_level(size, min(COARSEST_EDGE_PX, config.stereo_edge_px)) for size in posed.sizes]
         self.range = [self._inverse_range(i) for i in range(len(posed))]
@@ -146,10 +149,12 @@ class _Photos:
         known = [s for s in self.neighbours[index] if s in self.todo]
         theirs = [self._required(s) for s in known]
         views = [self.view(s, at) for s, (_, _, at) in zip(known, theirs, strict=True)]
-        count, mean = agreement(self.view(index, level), planes, views, [p for p, _, _ in theirs])
+        count, mean = torch.zeros_like(cost, dtype=torch.int32), torch.zeros_like(cost)
+        if known:
+            count, mean = agreement(self.view(index, level), planes, views, [p for p, _, _ in theirs])
         step = 2**level
         mask = scene.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
-        good = (count >= min(self.config.min_agreeing, len(known))) & (cost < self.config.max_cost)
+        good = (count >= max(1, min(self.config.min_agreeing, len(known)))) & (cost < self.config.max_cost)
         good |= (count >= 1) & (cost < 0.5 * self.config.max_cost)  # what matches well needs one witness
         good &= torch.from_numpy(mask > 127).to(self.device) & (contrast(self.gray(index, level)) > MIN_CONTRAST)
         believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 2
+VERSION = 3
 
 
 class HashEncoding(StageConfig):

@@ -35,7 +35,7 @@ def build_trainer(
     report: Reporter = SILENT,
 ) -> Trainer:
     """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
-    posed = scene.read_posed(run)
+    posed = scene.hide(scene.read_posed(run), scene.read_held_out(run))
     if len(block.photo_index) == 0:
         raise QuoinError("No photo sees this block", where=block.id, do="lower partition.min_blocks")
     torch.manual_seed(run.seed)

@@ -47,6 +47,7 @@ class BlockModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Colour of rays; and SDF and gradient at their samples and at ``more_points``, from one forward pass.
 
+        "inside" is the part of the colour that comes from within the block; "normal" is weighted as the colour is.
         ``directions`` are unit; ``hits`` bool [rays]: whether the ray meets the block at all.
         """
         n_rays, n_samples = distance.shape
@@ -80,8 +81,10 @@ class BlockModel(nn.Module):
         colours = torch.cat([colour, out_colour.view(n_rays, n_out, 3)], dim=1)
         return {
             "colour": (weight[..., None] * colours).sum(dim=1) * gain,
+            "inside": (weight[:, :n_samples, None] * colour).sum(dim=1) * gain,
             "opacity": weight[:, :n_samples].sum(dim=1),
             "depth": (weight[:, :n_samples] * distance).sum(dim=1),
+            "normal": (weight[:, :n_samples, None] * normals.view(n_rays, n_samples, 3)).sum(dim=1),
             "sdf": sdf,
             "gradient": gradient,
             "more_sdf": everything.sdf[n_flat:],

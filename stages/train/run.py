@@ -1,4 +1,4 @@
-"""Train one block: gather what the store knows of it, train, extract its SDF bricks into the store."""
+"""Train one block: gather what the store knows of it, train, leave its SDF bricks and its model in the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.errors import QuoinError
 from pipeline.lattice import Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run, peak_memory_bytes
-from stages.train import checkpoint, extract
+from stages.train import checkpoint, extract, trained
 from stages.train.config import VERSION, BlockResult, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.loop import MetricLog, train
@@ -74,6 +74,8 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     if len(bricks) == 0:
         report.log(name, "no surface found in this block: the SDF does not change sign", "warning")
     scene.write_sdf_bricks(run, block_id, scene.SdfBricks(bricks, sdf))
+    trainer.refresh(near_only=True)
+    scene.write_model(run, block_id, *trained.to_keep(trainer.model, trainer.cache, config))
     log.write()
     return BlockResult(
         block=block_id,

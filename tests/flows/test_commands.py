@@ -258,6 +258,11 @@ def test_scores_are_told_in_a_table(planned, capsys):
     ("arguments", "sentence"),
     [
         (["evaluate", "run", "--truth", "absent.ply"], "'fuse' has not been completed"),
+        (["evaluate", "run"], "Name a known surface with --truth, or say --views"),
+        (["evaluate", "run", "--views", "--device", "cpu"], "'train' has not been completed"),
+        (["render", "run", "--out", "frames", "--device", "cpu"], "'train' has not been completed"),
+        (["render", "run", "--out", "frames", "--size", "33", "20", "--device", "cpu"], "'width'"),
+        (["render", "run", "--path", "oval"], "oval"),
         (["export", "run", "--format", "plyy"], "Unknown export format ('plyy'). Did you mean 'ply'?"),
         (["export", "run", "--format", "ply"], "'fuse' has not been completed"),
         (["view", "run", "--no-browser"], "There is nothing to look at yet"),

@@ -13,6 +13,7 @@ from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.run import Run
 from pipeline.similarity import Similarity
+from tests.synthetic import faces_camera, posed_points, ring_of_cameras, sphere_points
 
 
 class Nothing(StageResult):
@@ -202,3 +203,19 @@ def test_sdf_bricks_are_kept_to_half_precision(run: Run):
 def test_a_block_without_surface_has_no_bricks(run: Run):
     scene.write_sdf_bricks(run, "b0", scene.SdfBricks(np.zeros((0, 3), np.int64), np.zeros((0, 5, 5, 5), np.float32)))
     assert scene.read_brick_index(run, "b0").shape == (0, 3)
+
+
+def test_hidden_photos_have_seen_nothing():
+    posed = posed_points(ring_of_cameras(6, 4.0, 0.5), sphere_points(80), faces_camera)
+    hidden = scene.hide(posed, np.array([1, 4]))
+    assert len(hidden) == 6
+    assert not np.isin(hidden.track_photo, [1, 4]).any()
+    assert hidden.track_lengths.min() >= 2
+    left = np.bincount(posed.track_point[~np.isin(posed.track_photo, [1, 4])], minlength=len(posed.points_world))
+    np.testing.assert_array_equal(hidden.points_world, posed.points_world[left >= 2])
+    np.testing.assert_array_equal(hidden.track_lengths, left[left >= 2])
+    for k in (0, 17, len(hidden.points_world) - 1):
+        mine = hidden.track_point == k
+        whole = (posed.track_point == np.flatnonzero(left >= 2)[k]) & ~np.isin(posed.track_photo, [1, 4])
+        np.testing.assert_array_equal(hidden.track_xy[mine], posed.track_xy[whole])
+    assert scene.hide(posed, np.zeros(0, np.int64)) is posed
