@@ -16,12 +16,15 @@ from pipeline.errors import QuoinError
 from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
 from stages.train.field.surface import SurfaceField
 from stages.train.model import BlockModel
+from stages.train.occupancy import points_behind
 from stages.train.patch import PATCH_RADIUS, place_patches
 from stages.train.photos import GRAY_LEVELS, PhotoSet
+from stages.train.renderer.volume import VolumeRenderer
 from stages.train.sampler.sections import points_along
 from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Schedule, loss_of, place_samples
 from stages.train.volume import Volume
 
+CURVATURE_WARM_UP = 0.01  # share of the steps (Neuralangelo: 5,000 of 500,000)
 MAX_BAD_STEPS = 20  # steps in a row without a finite loss before giving up
 CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what fits in a core's cache, or fills a GPU
 
@@ -116,7 +119,11 @@ class Trainer:
             )
             colour, weight = self.photos.colours(batch.pixels)
             first = batch.pixels[: config.patches]
-            patches = self._patches(self.photos, first, batch.source_draw, schedule.patch_level, PATCH_SOURCES)
+            patches = (
+                self._patches(self.photos, first, batch.source_draw, schedule.patch_level, PATCH_SOURCES)
+                if config.losses.patch > 0
+                else None
+            )
         loss, terms, out = self._loss(self.model, self.photos, rays, patches, batch, schedule, colour, weight)
         self.optimiser.zero_grad(set_to_none=True)
         if not self._finite(loss, terms):
@@ -136,7 +143,8 @@ class Trainer:
         if self.step % 10:
             return None
         values = {"loss": float(loss.detach()), **dict(zip(STATS, terms.tolist(), strict=True))}
-        values["sharpness"] = float(self.model.renderer.sharpness().detach())
+        if isinstance(self.model.renderer, VolumeRenderer):
+            values["sharpness"] = float(self.model.renderer.sharpness().detach())
         return values
 
     def _finite(self, loss: Tensor, terms: Tensor) -> bool:
@@ -175,6 +183,8 @@ class Trainer:
             "free": losses.free * late,
             "patch": losses.patch if share >= losses.patch_after else 0.0,
             "opacity": losses.opacity,
+            "curvature": losses.curvature * min(1.0, share / CURVATURE_WARM_UP),
+            "occupancy": losses.occupancy,
         }
         level = 2 if share < 0.25 else 1 if share < 0.5 else 0
         return Schedule(
@@ -197,6 +207,11 @@ class Trainer:
         back = torch.where(torch.arange(n, device=self.device) % 2 == 0, 10.0 ** (-3.0 * u), u)
         at = end - (end - enter) * back
         free = known.sight_origin[sight] + known.sight_direction[sight] * at[:, None]
+        behind, behind_weight = None, None
+        if config.losses.occupancy > 0:  # as dense near the surface as the even rows of ``free``
+            even = sight[::2]
+            ray = (known.sight_origin[even], known.sight_direction[even], reach[::2])
+            behind, behind_weight = points_behind(*ray, u[::2], self.half)
         return Batch(
             pixels=self.photos.draw(config.rays, generator),
             jitter=rand(config.rays, self.model.sampler.n_jitter),
@@ -207,6 +222,8 @@ class Trainer:
             free_margin=(0.2 * (reach - at)).clamp(max=0.02),
             uniform=(rand(n, 3) * 2.0 - 1.0) * self.half,
             source_draw=rand(config.patches, self.photos.sources.shape[1]),
+            behind=behind,
+            behind_weight=behind_weight,
         )
 
     # -- the cached volume -------------------------------------------------------------------------------------------
@@ -231,9 +248,9 @@ class Trainer:
 
     @torch.no_grad()
     def held_out_psnr(self, limit: int = 4096) -> float | None:
-        """PSNR in dB over held-out pixels (never a target of the colour loss), or None where there is none."""
+        """PSNR in dB over held-out pixels (never a target of the colour loss), or None where there is none to learn."""
         pixels = self.photos.held_out
-        if len(pixels) == 0:
+        if len(pixels) == 0 or self.config.losses.colour == 0:
             return None
         step = max(1, len(pixels) // limit)
         pixels = pixels[::step][:limit]
