@@ -115,6 +115,7 @@ def test_parts_that_do_not_go_together_are_told(overrides, told):
 
 
 @pytest.mark.compiled
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("method", ["neuralangelo", "idr", "dvr", "occupancy"])
 def test_a_step_compiles_once_and_is_the_eager_one(method, run, monkeypatch):
     import torch._dynamo.utils
