@@ -14,7 +14,10 @@ from stages.train.config import (
     HierarchicalSampler,
     ImportanceSampler,
     LaplaceRenderer,
+    MarchSampler,
     NeusRenderer,
+    SurfaceRenderer,
+    TraceSampler,
     TrainConfig,
 )
 from stages.train.encoding.dense_grid import DenseGrid
@@ -28,8 +31,19 @@ from stages.train.field.surface import Encoding, SurfaceField
 from stages.train.model import BlockModel
 from stages.train.renderer.density import Density
 from stages.train.renderer.neus import Neus
+from stages.train.renderer.surface import Surface
 from stages.train.renderer.volsdf import Laplace
-from stages.train.sampler.choose import Bounded, Guided, Hierarchical, Importance, Sampler, Window
+from stages.train.sampler.choose import (
+    Bounded,
+    Guided,
+    Hierarchical,
+    Importance,
+    March,
+    Renderer,
+    Sampler,
+    Trace,
+    Window,
+)
 from stages.train.volume import Volume
 
 EMPTY = 3.0  # value of a density field that starts with nothing in it
@@ -53,7 +67,9 @@ def build_model(config: TrainConfig, seed: Volume, n_photos: int) -> BlockModel:
         torch.nn.init.constant_(network.last.bias, EMPTY)
     look = config.colour
     return BlockModel(
-        SurfaceField(encoding, network, seed if seeded else None, want.features),
+        SurfaceField(
+            encoding, network, seed if seeded else None, want.features, differences=want.gradient == "differences"
+        ),
         ColourHead(want.features, look.code, layers=look.layers, width=look.width, frequencies=look.frequencies),
         Appearance(n_photos, gain=look.gain, n_code=look.code),
         Outside(look.code),
@@ -75,13 +91,15 @@ def build_encoding(config: TrainConfig) -> Encoding:
             return DenseGrid(e.resolution, e.features)
 
 
-def build_renderer(config: TrainConfig) -> Neus | Laplace | Density:
+def build_renderer(config: TrainConfig) -> Renderer:
     """The renderer."""
     match config.renderer:
         case NeusRenderer() as r:
             return Neus(r.sharpness)
         case LaplaceRenderer() as r:
             return Laplace(r.beta)
+        case SurfaceRenderer():
+            return Surface()
         case r:
             return Density(r.scale)
 
@@ -97,5 +115,9 @@ def build_sampler(config: TrainConfig) -> Sampler:
             return Hierarchical(s.coarse, s.fine)
         case BoundedSampler() as s:
             return Bounded(s.samples, s.search, s.rounds, s.error)
+        case TraceSampler() as s:
+            return Trace(s.iterations, s.march, s.secants)
+        case MarchSampler() as s:
+            return March(s.steps, s.secants)
         case s:
             return Window(s.window, s.beside, s.rounds, s.per_round, s.half_width)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config import StageConfig, StageResult
+from pipeline.errors import QuoinError
 
 VERSION = 3
 
@@ -55,7 +56,7 @@ Encoding = Annotated[HashEncoding | FrequencyEncoding | FourierEncoding | GridEn
 
 
 class SurfaceConfig(StageConfig):
-    """The signed distance: what it starts as, and the network that corrects it."""
+    """The signed distance, or another value of that sign: what it starts as, and the network that corrects it."""
 
     # seed: the volume fused from known points and depths; empty: nothing anywhere, for densities
     start: Literal["seed", "sphere", "inside sphere", "empty"] = "seed"
@@ -64,6 +65,9 @@ class SurfaceConfig(StageConfig):
     skip: int | None = Field(None, ge=1)  # hidden layer, from 0, that sees the encoding again
     weight_norm: bool = False
     features: int = Field(15, ge=1)  # handed to the colour network
+    # by position: of the network itself, or by differences over a cell of the finest active level (Neuralangelo)
+    gradient: Literal["analytic", "differences"] = "analytic"
+    distance: bool = True  # whether the value is one; if not (density, occupancy), it is meshed by its sign alone
 
 
 class ColourConfig(StageConfig):
@@ -104,7 +108,13 @@ class DensityRenderer(StageConfig):
     scale: float = Field(30.0, gt=0)  # per unit of length; the surface is where density is 0.69 of it
 
 
-Renderer = Annotated[NeusRenderer | LaplaceRenderer | DensityRenderer, Field(discriminator="kind")]
+class SurfaceRenderer(StageConfig):
+    """The colour of the first surface, and nothing else (DVR, IDR)."""
+
+    kind: Literal["surface"] = "surface"
+
+
+Renderer = Annotated[NeusRenderer | LaplaceRenderer | DensityRenderer | SurfaceRenderer, Field(discriminator="kind")]
 
 
 class GuidedSampler(StageConfig):
@@ -152,8 +162,31 @@ class WindowSampler(StageConfig):
     half_width: float = Field(16.0, gt=0)  # cells of the cached volume
 
 
+class TraceSampler(StageConfig):
+    """The first surface, by sphere tracing, and by marching where that does not arrive (IDR)."""
+
+    kind: Literal["trace"] = "trace"
+    iterations: int = Field(10, ge=1)
+    march: int = Field(100, ge=2)  # even samples
+    secants: int = Field(8, ge=0)
+
+
+class MarchSampler(StageConfig):
+    """The first surface, by the first change of sign among even samples (DVR)."""
+
+    kind: Literal["march"] = "march"
+    steps: int = Field(128, ge=2)
+    secants: int = Field(8, ge=0)
+
+
 Sampler = Annotated[
-    GuidedSampler | ImportanceSampler | HierarchicalSampler | BoundedSampler | WindowSampler,
+    GuidedSampler
+    | ImportanceSampler
+    | HierarchicalSampler
+    | BoundedSampler
+    | WindowSampler
+    | TraceSampler
+    | MarchSampler,
     Field(discriminator="kind"),
 ]
 
@@ -175,6 +208,8 @@ class LossConfig(StageConfig):
     patch: float = Field(0.15, ge=0)  # patches look alike in all photos
     patch_after: float = Field(0.12, ge=0, lt=1)  # share of the steps before that
     opacity: float = Field(0.0, ge=0)  # entropy of the rays' opacity: no fog
+    curvature: float = Field(0.0, ge=0)  # how far slopes change over a cell
+    occupancy: float = Field(0.0, ge=0)  # free space is empty, what lies behind known points is not
     late: float = Field(0.3, ge=0, le=1)  # factor on points and free in the second half
 
 
@@ -211,6 +246,43 @@ class TrainConfig(StageConfig):
     preview_minutes: float = Field(3.0, ge=0)  # between previews, and one at the end; 0: none
     # voxels the surface may move in a fortieth of the training and count as still; what follows is cut short; 0: never
     settle: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def parts_fit(self) -> TrainConfig:
+        """QuoinError where two parts are chosen that do not go together."""
+        on_surface, grid = self.renderer.kind == "surface", self.encoding.kind in ("hash", "grid")
+        by_differences = self.surface.gradient == "differences"
+        kinds = f"renderer {self.renderer.kind}, sampler {self.sampler.kind}, encoding {self.encoding.kind}"
+        for wrong, what, do in (
+            (
+                on_surface != (self.sampler.kind in ("trace", "march")),
+                "Samples on the surface and the renderer surface go together",
+                "take both, or neither",
+            ),
+            (
+                on_surface and grid,
+                "Surface rendering needs an encoding with derivatives by position, which grids do not have",
+                "take encoding frequency or fourier",
+            ),
+            (
+                on_surface and self.losses.patch > 0,
+                "Patches are compared where a volume is entered, which surface rendering does not have",
+                "set losses.patch to 0",
+            ),
+            (
+                by_differences and not grid,
+                "Differences are taken over a cell of a grid",
+                "take encoding hash or grid, or surface.gradient analytic",
+            ),
+            (
+                self.losses.curvature > 0 and not by_differences,
+                "Curvature comes with a gradient by differences",
+                "set surface.gradient to differences, or losses.curvature to 0",
+            ),
+        ):
+            if wrong:
+                raise QuoinError(what, where=f"train: {kinds}", do=do)
+        return self
 
 
 class BlockResult(StageResult):

@@ -19,6 +19,15 @@ def eikonal_loss(gradient: Float[Tensor, "n 3"]) -> Float[Tensor, ""]:
     return ((torch.sqrt((gradient * gradient).sum(dim=1) + 1e-8) - 1.0) ** 2).mean()
 
 
+def curvature_loss(curvature: Float[Tensor, "n"]) -> Float[Tensor, ""]:
+    """Mean |ε ∇²f|: how far the slope changes over a cell of side ε of the finest active level.
+
+    Neuralangelo (eq. 6) has mean |∇²f| and divides its weight by a level's growth for each level that comes in: the
+    same, with ε at the coarsest level taken into the weight.
+    """
+    return curvature.abs().mean()
+
+
 def surface_points_loss(sdf: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     """SfM points lie on the surface: mean |f| weighted by how well each is known (Geo-NeuS eq. 10)."""
     return (sdf.abs() * weight).sum() / weight.sum().clamp(min=1e-6)

@@ -14,41 +14,43 @@ HALVES = np.array(list(product((0, 1, 2), repeat=3)))
 
 
 def mise(
-    value: Callable[[Float[Array, "n 3"]], Float[Array, "n"]], resolution: int, coarse: int = 32, level: float = 0.0
+    value: Callable[[Int[Array, "n 3"]], Float[Array, "n"]],
+    cells: tuple[int, int, int],
+    stride: int = 8,
+    level: float = 0.0,
 ) -> tuple[Float[Array, "x y z"], int]:
-    """Samples [R+1, R+1, R+1] of ``value`` for marching cubes at ``level``, and how many of them were asked for.
+    """Samples of ``value`` on a lattice of ``cells`` for marching cubes at ``level``, and how many were asked for.
 
-    ``value`` takes sample indices of the final lattice, 0..R along each axis, many at once and none twice. A grid of
-    ``coarse`` cells is asked in full and halved until it has R = ``resolution``, ``coarse`` times a power of two. Cells
-    with corners on both sides of ``level`` are asked in full when they are halved, all else is interpolated; where a
-    sample turns out to lie on the other side than its surroundings were thought to, they are asked too.
+    ``value`` takes sample indices of the lattice, 0 .. cells along each axis, many at once and none twice. Every
+    ``stride``-th of them, a power of two, is asked first; then the spacing is halved until it is 1. Cells with corners
+    on both sides of ``level`` are asked in full when they are halved, all else is interpolated; where a sample turns
+    out to lie on the other side than its surroundings were thought to, they are asked too.
 
     So every cell of the result that holds surface has eight true corners, and marching cubes makes of it what it makes
     of the whole lattice, but for pieces of surface that slip between the samples of the coarse grid altogether. Eager.
     """
-    if resolution % coarse or (resolution // coarse).bit_count() != 1:
-        raise ValueError(f"resolution {resolution} is not {coarse} times a power of two")
-    n = coarse
-    known = np.ones((n + 1,) * 3, bool)
-    values = value(np.argwhere(known) * (resolution / n)).reshape(known.shape)
+    if stride.bit_count() != 1 or any(n % stride for n in cells):
+        raise ValueError(f"a stride of {stride} is no power of two, or does not divide {cells} cells")
+    known = np.ones([n // stride + 1 for n in cells], bool)
+    values = value(np.argwhere(known) * stride).reshape(known.shape)
     n_asked = known.size
-    cells = np.argwhere(_straddles(np.stack(_corners(values), axis=-1), level))
-    while n < resolution:
-        n *= 2
+    mixed_cells = np.argwhere(_straddles(np.stack(_corners(values), axis=-1), level))
+    while stride > 1:
+        stride //= 2
         values, known = _halved(values), _spread(known)
-        active = np.zeros((n,) * 3, bool)
-        wanted = _marked(2 * cells[:, None] + HALVES, known.shape) & ~known
+        active = np.zeros([n - 1 for n in known.shape], bool)
+        wanted = _marked(2 * mixed_cells[:, None] + HALVES, known.shape) & ~known
         while wanted.any():
             asked = np.argwhere(wanted)
-            values[wanted] = value(asked * (resolution / n))
+            values[wanted] = value(asked * stride)
             known |= wanted
             n_asked += len(asked)
-            around = np.argwhere(np.logical_or.reduce(_corners(wanted)))
+            around = np.argwhere(_cells_around(wanted))
             corners = around[:, None] + CORNERS
             mixed = _straddles(values[tuple(corners.T)].T, level)
             active[tuple(around[mixed].T)] = True
             wanted = _marked(corners[mixed], known.shape) & ~known
-        cells = np.argwhere(active)
+        mixed_cells = np.argwhere(active)
     return values, n_asked
 
 
@@ -62,6 +64,14 @@ def _corners(samples: Array) -> list[Array]:
     return [
         samples[tuple(slice(c, n - 1 + c) for c, n in zip(corner, samples.shape, strict=True))] for corner in CORNERS
     ]
+
+
+def _cells_around(samples: Bool[Array, "x y z"]) -> Bool[Array, "a b c"]:
+    """Cells with any of ``samples`` at a corner."""
+    out = np.zeros([n - 1 for n in samples.shape], bool)
+    for corner in _corners(samples):
+        out |= corner
+    return out
 
 
 def _marked(samples: Int[Array, "cells k 3"], shape: tuple[int, ...]) -> Bool[Array, "x y z"]:

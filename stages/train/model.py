@@ -8,12 +8,9 @@ from torch import Tensor, nn
 
 from stages.train.field.colour import Appearance, ColourHead
 from stages.train.field.outside import Outside, contract
-from stages.train.field.surface import SurfaceField
-from stages.train.renderer.density import Density
-from stages.train.renderer.neus import Neus
-from stages.train.renderer.volsdf import Laplace
+from stages.train.field.surface import SurfaceField, SurfaceSample
 from stages.train.renderer.volume import density_alpha, weights
-from stages.train.sampler.choose import Sampler
+from stages.train.sampler.choose import Renderer, Sampler
 from stages.train.sampler.sections import points_along
 
 
@@ -26,7 +23,7 @@ class BlockModel(nn.Module):
         colour: ColourHead,
         appearance: Appearance,
         outside: Outside,
-        renderer: Neus | Laplace | Density,
+        renderer: Renderer,
         sampler: Sampler,
     ) -> None:
         super().__init__()
@@ -47,8 +44,9 @@ class BlockModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Colour of rays; and SDF and gradient at their samples and at ``more_points``, from one forward pass.
 
-        "inside" is the part of the colour that comes from within the block; "normal" is weighted as the colour is.
-        ``directions`` are unit; ``hits`` bool [rays]: whether the ray meets the block at all.
+        "inside" is the part of the colour that comes from within the block; "normal" is weighted as the colour is;
+        "curvature" of all points is there if the field gives it. ``directions`` are unit; ``hits`` bool [rays]: whether
+        the ray meets the block at all.
         """
         n_rays, n_samples = distance.shape
         flat = points_along(origins, directions, distance).reshape(-1, 3)
@@ -62,8 +60,10 @@ class BlockModel(nn.Module):
         gain, code = self.appearance(photo)
         spread = directions[:, None].expand(-1, n_samples, -1).reshape(-1, 3)
         codes = code[:, None].expand(-1, n_samples, -1).reshape(n_flat, -1)
-        normals = nn.functional.normalize(gradient.reshape(-1, 3), dim=1, eps=1e-6)
-        colour = self.colour(everything.feature[:n_flat], flat, normals, spread, codes).view(n_rays, n_samples, 3)
+        here = SurfaceSample(sdf.reshape(-1), gradient.reshape(-1, 3), everything.feature[:n_flat])
+        flat, seen = self.renderer.shown(self.surface, spread, flat, here)
+        normals = nn.functional.normalize(seen.gradient, dim=1, eps=1e-6)
+        colour = self.colour(seen.feature, flat, normals, spread, codes).view(n_rays, n_samples, 3)
 
         n_out = outside_distance.shape[1]
         behind = points_along(origins, directions, outside_distance).reshape(-1, 3)
@@ -79,7 +79,7 @@ class BlockModel(nn.Module):
 
         weight = weights(torch.cat([alpha, out_alpha], dim=1))
         colours = torch.cat([colour, out_colour.view(n_rays, n_out, 3)], dim=1)
-        return {
+        out = {
             "colour": (weight[..., None] * colours).sum(dim=1) * gain,
             "inside": (weight[:, :n_samples, None] * colour).sum(dim=1) * gain,
             "opacity": weight[:, :n_samples].sum(dim=1),
@@ -90,3 +90,6 @@ class BlockModel(nn.Module):
             "more_sdf": everything.sdf[n_flat:],
             "more_gradient": everything.gradient[n_flat:],
         }
+        if everything.curvature is not None:
+            out["curvature"] = everything.curvature
+        return out

@@ -11,11 +11,34 @@ from stages.train.seed import DepthMap, fuse_depths
 
 Array = np.ndarray
 VOTES = 3  # rays per inside test, of which one may graze an edge
+THICKNESS = 0.03  # of what is seen, in the block's unit: so far behind a known point all is occupied
 
 
-def occupancy_loss(logits: Float[Tensor, "n"], occupied: Bool[Tensor, "n"]) -> Float[Tensor, ""]:
-    """Mean binary cross-entropy (Occupancy Networks eq. 3); σ(``logits``) is the probability of being inside."""
-    return functional.binary_cross_entropy_with_logits(logits, occupied.to(logits.dtype))
+def occupancy_loss(
+    logits: Float[Tensor, "n"], occupied: Bool[Tensor, "n"], weight: Float[Tensor, "n"]
+) -> Float[Tensor, ""]:
+    """Mean binary cross-entropy (Occupancy Networks eq. 3); σ(``logits``) is the probability of being inside.
+
+    ``weight`` leaves out points of which nothing is known, at a fixed shape.
+    """
+    cost = functional.binary_cross_entropy_with_logits(logits, occupied.to(logits.dtype), reduction="none")
+    return (cost * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def points_behind(
+    origins: Float[Tensor, "n 3"],
+    directions: Float[Tensor, "n 3"],
+    reach: Float[Tensor, "n"],
+    draw: Float[Tensor, "n"],
+    half: Float[Tensor, "3"],
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
+    """Points just behind the ends of lines of sight, which hit something there; and 1 where they are in the block.
+
+    Up to THICKNESS behind, as many in each factor of distance: ``draw`` in [0, 1) is log₁₀ of the share, over -3.
+    """
+    at = reach + THICKNESS * 10.0 ** (-3.0 * draw)
+    points = origins + directions * at[:, None]
+    return points, (points.abs() <= half).all(dim=1).to(points.dtype)
 
 
 def labels_from_mesh(

@@ -94,12 +94,13 @@ def extract_bricks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """SDF bricks of the block's outer box, in voxels."""
     scale = frame.radius_m / lattice.voxel_size_m
+    size, clip = lattice.brick_size, scene.SDF_CLIP_VOXELS
 
     def sdf_voxels(index: np.ndarray) -> np.ndarray:
         local = frame.to_local(lattice.sample_world(index)).astype(np.float32)
         return trainer.sdf(torch.from_numpy(local).to(trainer.device)).cpu().numpy() * scale
 
     with report.task(f"{name}/extract", 1.0) as advance:
-        return extract.sample_bricks(
-            sdf_voxels, block.outer.bricks(), lattice.brick_size, scene.SDF_CLIP_VOXELS, advance
-        )
+        if not trainer.config.surface.distance:
+            return extract.sample_level(sdf_voxels, block.outer, size, clip)
+        return extract.sample_bricks(sdf_voxels, block.outer.bricks(), size, clip, advance)

@@ -1,7 +1,8 @@
 """One training step: from random numbers to a loss. Everything in here compiles into one graph for CPU and for CUDA.
 
 Follow a ray: pixel → ray → interval in the block → guided samples → field → NeuS weights → colour → loss, and for the
-first rays of the batch on to the patch around the surface point and its look in other photos.
+first rays of the batch on to the patch around the surface point and its look in other photos. What a method has no use
+for is None, and is not computed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from stages.train import losses
 from stages.train.model import BlockModel
+from stages.train.occupancy import occupancy_loss
 from stages.train.patch import Patches, best_views_loss, first_crossing, ncc, seen_by_others
 from stages.train.photos import PhotoSet
 from stages.train.sampler.box import box_interval
@@ -25,7 +27,7 @@ PATCH_SOURCES = 4
 PATCH_BEST = 2
 PATCH_REJECT = 0.7
 MIN_COSINE = 0.15  # between a patch's normal and its ray: grazing ones say little
-TERMS = ("colour", "eikonal", "points", "free", "patch", "opacity")
+TERMS = ("colour", "eikonal", "points", "free", "patch", "opacity", "curvature", "occupancy")
 STATS = (*TERMS, "patch_used")
 
 
@@ -41,6 +43,8 @@ class Batch(NamedTuple):
     free_margin: Float[Tensor, "points"]
     uniform: Float[Tensor, "points 3"]  # anywhere in the block
     source_draw: Float[Tensor, "patches s"]  # random order of source photos
+    behind: Float[Tensor, "behind 3"] | None  # points just behind known ones
+    behind_weight: Float[Tensor, "behind"] | None
 
 
 class Schedule(NamedTuple):
@@ -84,7 +88,7 @@ def loss_of(
     model: BlockModel,
     photos: PhotoSet,
     rays: Rays,
-    patches: Patches,
+    patches: Patches | None,
     batch: Batch,
     schedule: Schedule,
     colour: Tensor,
@@ -92,24 +96,38 @@ def loss_of(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "stats"], dict[str, Tensor]]:
     """Total loss, its terms (STATS, for the log), and what was rendered."""
     n_points = len(batch.points)
-    more = torch.cat([batch.points, batch.free, batch.uniform])
+    more = torch.cat([batch.points, batch.free, batch.uniform] + ([] if batch.behind is None else [batch.behind]))
     photo = batch.pixels[:, 0]
     out = model.render(
         rays.origins, rays.directions, photo, rays.distance, rays.length, rays.hits, rays.outside, schedule.anneal, more
     )
-    patch, used = patch_loss(photos, rays, patches, out)
+    terms = {}
+    if patches is not None:
+        terms["patch"], terms["patch_used"] = patch_loss(photos, rays, patches, out)
     opacity = out["opacity"].clamp(1e-3, 1.0 - 1e-3)
-    terms = torch.stack(
-        [
-            losses.colour_loss(out["colour"], colour, weight),
-            losses.eikonal_loss(torch.cat([out["gradient"].reshape(-1, 3), out["more_gradient"]])),
-            losses.surface_points_loss(out["more_sdf"][:n_points], batch.point_weight),
-            losses.free_space_loss(out["more_sdf"][n_points : 2 * n_points], batch.free_margin),
-            patch,
-            -(opacity * opacity.log() + (1.0 - opacity) * (1.0 - opacity).log()).mean(),
-        ]
-    )
-    return (terms * schedule.term_weights).sum(), torch.cat([terms, used[None]]).detach(), out
+    free = out["more_sdf"][n_points : 2 * n_points]
+    terms |= {
+        "colour": losses.colour_loss(out["colour"], colour, weight),
+        "eikonal": losses.eikonal_loss(torch.cat([out["gradient"].reshape(-1, 3), out["more_gradient"]])),
+        "points": losses.surface_points_loss(out["more_sdf"][:n_points], batch.point_weight),
+        "free": losses.free_space_loss(free, batch.free_margin),
+        "opacity": -(opacity * opacity.log() + (1.0 - opacity) * (1.0 - opacity).log()).mean(),
+    }
+    if "curvature" in out:
+        terms["curvature"] = losses.curvature_loss(out["curvature"])
+    if batch.behind is not None:
+        behind = out["more_sdf"][-len(batch.behind) :]
+        terms["occupancy"] = labels_loss(free, behind, batch.behind_weight)
+    stats = torch.stack([terms.get(name, colour.new_zeros(())) for name in STATS])
+    return (stats[: len(TERMS)] * schedule.term_weights).sum(), stats.detach(), out
+
+
+def labels_loss(
+    free: Float[Tensor, "free"], behind: Float[Tensor, "behind"], behind_weight: Float[Tensor, "behind"]
+) -> Float[Tensor, ""]:
+    """The field as the logit of being empty: what was seen through is, what lies behind known points is not."""
+    occupied = torch.arange(len(free) + len(behind), device=free.device) >= len(free)
+    return occupancy_loss(-torch.cat([free, behind]), occupied, torch.cat([torch.ones_like(free), behind_weight]))
 
 
 def patch_loss(

@@ -18,12 +18,15 @@ from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
 from stages.train.field.surface import SurfaceField
 from stages.train.memory import StepSize, halved, out_of_memory
 from stages.train.model import BlockModel
+from stages.train.occupancy import points_behind
 from stages.train.patch import PATCH_RADIUS, place_patches
 from stages.train.photos import GRAY_LEVELS, PhotoSet
+from stages.train.renderer.volume import VolumeRenderer
 from stages.train.sampler.sections import points_along
 from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Rays, Schedule, loss_of, place_samples
 from stages.train.volume import Volume
 
+CURVATURE_WARM_UP = 0.01  # share of the steps (Neuralangelo: 5,000 of 500,000)
 MAX_BAD_STEPS = 20  # steps in a row without a finite loss and gradient before giving up
 READ_EVERY = 10  # steps between two readings of numbers, for which the device must be waited
 CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what fits in a core's cache, or fills a GPU
@@ -150,7 +153,8 @@ class Trainer:
         if self.step % READ_EVERY or not self._is_well():
             return None
         values = {"loss": float(loss), **dict(zip(STATS, terms.tolist(), strict=True))}
-        values["sharpness"] = float(self.model.renderer.sharpness().detach())
+        if isinstance(self.model.renderer, VolumeRenderer):
+            values["sharpness"] = float(self.model.renderer.sharpness().detach())
         values["samples_per_ray"] = float(rays.distance.shape[1])
         return values
 
@@ -169,7 +173,11 @@ class Trainer:
             )
             colour, weight = self.photos.colours(batch.pixels)
             first = batch.pixels[: self.size.patches]
-            patches = self._patches(self.photos, first, batch.source_draw, schedule.patch_level, PATCH_SOURCES)
+            patches = (
+                self._patches(self.photos, first, batch.source_draw, schedule.patch_level, PATCH_SOURCES)
+                if self.config.losses.patch > 0
+                else None
+            )
         loss, terms, out = self._loss(self.model, self.photos, rays, patches, batch, schedule, colour, weight)
         loss.backward()
         return loss.detach(), terms, rays, out
@@ -245,6 +253,8 @@ class Trainer:
             "free": losses.free * late,
             "patch": losses.patch if share >= losses.patch_after else 0.0,
             "opacity": losses.opacity,
+            "curvature": losses.curvature * min(1.0, share / CURVATURE_WARM_UP),
+            "occupancy": losses.occupancy,
         }
         level = 2 if share < 0.25 else 1 if share < 0.5 else 0
         return Schedule(
@@ -267,6 +277,11 @@ class Trainer:
         back = torch.where(torch.arange(n, device=self.device) % 2 == 0, 10.0 ** (-3.0 * u), u)
         at = end - (end - enter) * back
         free = known.sight_origin[sight] + known.sight_direction[sight] * at[:, None]
+        behind, behind_weight = None, None
+        if config.losses.occupancy > 0:  # as dense near the surface as the even rows of ``free``
+            even = sight[::2]
+            ray = (known.sight_origin[even], known.sight_direction[even], reach[::2])
+            behind, behind_weight = points_behind(*ray, u[::2], self.half)
         return Batch(
             pixels=self.photos.draw(size.rays, generator),
             jitter=rand(size.rays, self.model.sampler.n_jitter),
@@ -277,6 +292,8 @@ class Trainer:
             free_margin=(0.2 * (reach - at)).clamp(max=0.02),
             uniform=(rand(n, 3) * 2.0 - 1.0) * self.half,
             source_draw=rand(size.patches, self.photos.sources.shape[1]),
+            behind=behind,
+            behind_weight=behind_weight,
         )
 
     # -- the cached volume -------------------------------------------------------------------------------------------
@@ -301,9 +318,9 @@ class Trainer:
 
     @torch.no_grad()
     def held_out_psnr(self, limit: int = 4096) -> float | None:
-        """PSNR in dB over held-out pixels (never a target of the colour loss), or None where there is none."""
+        """PSNR in dB over held-out pixels (never a target of the colour loss), or None where there is none to learn."""
         pixels = self.photos.held_out
-        if len(pixels) == 0:
+        if len(pixels) == 0 or self.config.losses.colour == 0:
             return None
         step = max(1, len(pixels) // limit)
         pixels = pixels[::step][:limit]

@@ -17,6 +17,10 @@ class DenseGrid(nn.Module):
         self.resolution, self.width = resolution, n_features
         self.table = nn.Parameter(torch.empty((resolution + 1) ** 3, n_features).uniform_(-1e-4, 1e-4))
 
+    def cell(self) -> Float[Tensor, ""]:
+        """Side of a cell, in the unit of the points."""
+        return self.table.new_tensor(2.0 / self.resolution)
+
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
         """Features at points."""
         return self.linearised(points)[0]

@@ -52,6 +52,10 @@ class HashGrid(nn.Module):
         level = torch.arange(self.n_levels, device=self.level_weight.device)
         self.level_weight.copy_((active_levels - level).clamp(0.0, 1.0))
 
+    def cell(self) -> Float[Tensor, ""]:
+        """Side of a cell of the finest active level, in the unit of the points."""
+        return 2.0 / torch.where(self.level_weight > 0, self.resolutions, 1).amax()
+
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
         """Features at points."""
         return _by_point(self._read(points, slopes=False)[0])

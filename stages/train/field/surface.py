@@ -15,6 +15,7 @@ from stages.train.encoding.dense_grid import DenseGrid
 from stages.train.encoding.fourier import RandomFourier
 from stages.train.encoding.frequency import Frequency
 from stages.train.encoding.hash_grid import HashGrid
+from stages.train.field.differences import central_differences
 from stages.train.field.mlp import ScalarMLP
 from stages.train.volume import Volume
 
@@ -22,23 +23,35 @@ Encoding = HashGrid | Frequency | RandomFourier | DenseGrid
 
 
 class SurfaceSample(NamedTuple):
-    """Field values at points: sdf [n], its gradient [n, 3], a feature for the colour head [n, f]."""
+    """Field values at points: sdf [n], its gradient [n, 3], a feature for the colour head [n, f]; curvature [n]."""
 
     sdf: Tensor
     gradient: Tensor
     feature: Tensor
+    curvature: Tensor | None = None  # how far the slope changes over a cell; only where it is one of differences
 
 
 class SurfaceField(nn.Module):
-    """sdf(x) = base(x) + network of (x, encoding(x)); without a base the network starts as a sphere."""
+    """sdf(x) = base(x) + network of (x, encoding(x)); without a base the network starts as a sphere.
 
-    def __init__(self, encoding: Encoding, network: ScalarMLP, base: Volume | None, n_feature: int) -> None:
+    ``differences``: the gradient is one of central differences over a cell of the encoding (Neuralangelo sec. 3.1).
+    """
+
+    def __init__(
+        self, encoding: Encoding, network: ScalarMLP, base: Volume | None, n_feature: int, *, differences: bool = False
+    ) -> None:
         super().__init__()
-        self.encoding, self.network, self.base = encoding, network, base
+        self.encoding, self.network, self.base, self.differences = encoding, network, base, differences
         self.feature_head = nn.Linear(network.last.in_features, n_feature)
 
     def forward(self, points: Float[Tensor, "n 3"]) -> SurfaceSample:
-        """Value, gradient and feature in one pass."""
+        """Value, gradient and feature in one pass; with ``differences`` in seven, and curvature too."""
+        if self.differences:
+            hidden = self.network.hidden(self._inputs(points))
+            value = self._with_base(self.network.last(hidden)[:, 0], points)
+            cell = self.encoding.cell()
+            gradient, laplacian = central_differences(self.sdf, points, value, cell)
+            return SurfaceSample(value, gradient, self.feature_head(hidden), laplacian * cell)
         features, pull_back = self.encoding.linearised(points)
         value, slope, hidden = self.network.linearised(torch.cat([points, features], dim=1))
         gradient = slope[:, :3] + pull_back(slope[:, 3:])
@@ -49,5 +62,10 @@ class SurfaceField(nn.Module):
 
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """The value alone."""
-        value = self.network(torch.cat([points, self.encoding(points)], dim=1))
+        return self._with_base(self.network(self._inputs(points)), points)
+
+    def _inputs(self, points: Tensor) -> Tensor:
+        return torch.cat([points, self.encoding(points)], dim=1)
+
+    def _with_base(self, value: Tensor, points: Tensor) -> Tensor:
         return value if self.base is None else value + self.base(points)

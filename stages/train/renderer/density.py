@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from stages.train.renderer.volume import density_alpha, density_alpha_between
+from stages.train.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
 
 
-class Density(nn.Module):
+class Density(VolumeRenderer):
     """σ = ``scale`` · softplus(−f): f is the field's value, positive where it is emptier than ``scale`` · ln 2.
 
     With the sign of a distance, f is meshed as one; it is none, and is not smooth.

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stages.train.renderer.volume import VolumeRenderer
 
-class Neus(nn.Module):
+
+class Neus(VolumeRenderer):
     """NeuS with a sharpness 1/s that is learnt: exp(10 v), v a parameter (official fields.py)."""
 
     def __init__(self, sharpness: float) -> None:

@@ -1,19 +1,18 @@
-"""Surface rendering: the distance found by ``sampler/trace.py`` made differentiable, and what rays without one teach.
+"""Surface rendering: the point found by ``sampler/trace.py`` made differentiable.
 
-The search stores nothing for the backward pass. One more evaluation at its result, with gradient, is enough:
-
-    distance, found = sphere_trace(field.sdf, origins, directions, near, far)
-    sample = field(origins + directions * distance[:, None])
-    distance = attach_distance(distance, sample.sdf, (sample.gradient * directions).sum(dim=1))
-    surface = origins + directions * distance[:, None]
+The search stores nothing for the backward pass. Two evaluations of the field at its result are enough: one tells how
+the surface moves with the field, one what is seen there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
-from torch.nn import functional
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stages.train.field.surface import SurfaceSample
 
 STEEPEST = 1e-3  # least |∇f·d| that is divided by (DVR)
 
@@ -36,32 +35,31 @@ def attach_distance(
     return distance.detach() - (value - value.detach()) / slope
 
 
-def silhouette_loss(
-    least_sdf: Float[Tensor, "rays"],
-    inside: Bool[Tensor, "rays"],
-    found: Bool[Tensor, "rays"],
-    alpha: Float[Tensor, ""],
-) -> Float[Tensor, ""]:
-    """Masks by the least SDF along each ray: BCE(sigmoid(−α f), O) / α, its mean over all rays (IDR eq. 7, mask loss).
+class Surface(nn.Module):
+    """Nothing but the first surface (DVR, IDR): one opaque sample on it, or one of no length where a ray met none."""
 
-    It counts on rays that found no surface, or are not ``inside`` the photo's mask O; the others are for colour to
-    teach. ``alpha`` in 1 / unit of length sharpens during training (50, doubled five times, in IDR).
-    """
-    cost = functional.binary_cross_entropy_with_logits(-alpha * least_sdf, inside.to(least_sdf.dtype), reduction="none")
-    return torch.where(inside & found, 0.0, cost).mean() / alpha
+    def alpha(
+        self,
+        value: Float[Tensor, "rays 1"],
+        cosine: Float[Tensor, "rays 1"],
+        length: Float[Tensor, "rays 1"],
+        anneal: Float[Tensor, ""],
+    ) -> Float[Tensor, "rays 1"]:
+        """1 where the ray met a surface, else 0."""
+        return (length > 0).to(value.dtype)
 
+    def shown(
+        self,
+        field: Callable[[Tensor], SurfaceSample],
+        directions: Float[Tensor, "n 3"],
+        points: Float[Tensor, "n 3"],
+        sample: SurfaceSample,
+    ) -> tuple[Float[Tensor, "n 3"], SurfaceSample]:
+        """The same points, moving along their rays with the surface as the field changes; and the field there.
 
-def empty_points_loss(value: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, ""]:
-    """Points where nothing should be: mean −log(1 − occupancy), ``value`` the logit of being empty (DVR, L_freespace).
-
-    A random point on each ray outside the mask. ``weight`` leaves out the others at a fixed shape.
-    """
-    return (functional.softplus(-value) * weight).sum() / weight.sum().clamp(min=1e-6)
-
-
-def occupied_points_loss(value: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, ""]:
-    """Points where something should be: mean −log(occupancy), ``value`` the logit of being empty (DVR, L_occupancy).
-
-    A random point on each ray inside the mask that found no surface. ``weight`` leaves out the others.
-    """
-    return (functional.softplus(value) * weight).sum() / weight.sum().clamp(min=1e-6)
+        x(θ) = x₀ + (t(θ) − t₀) d (IDR eq. 3). ``sample`` is the field at x₀; feature and normal are taken anew at x(θ),
+        so that colour teaches shape through them too. That needs an encoding with derivatives by position.
+        """
+        ahead = attach_distance(points.new_zeros(len(points)), sample.sdf, (sample.gradient * directions).sum(dim=1))
+        points = points + directions * ahead[:, None]
+        return points, field(points)

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.renderer.volume import density_alpha, density_alpha_between
+from stages.train.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
 
 LEAST_BETA = 1e-4
 
 
-class Laplace(nn.Module):
+class Laplace(VolumeRenderer):
     """VolSDF with a scale β = |v| + 10⁻⁴ that is learnt (official density.py)."""
 
     def __init__(self, beta: float) -> None:

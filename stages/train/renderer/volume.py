@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from stages.train.field.surface import SurfaceSample
+
+
+class VolumeRenderer(nn.Module):
+    """What all renderers have in common that see a ray's samples where the sampler put them."""
+
+    def shown(
+        self,
+        field: Callable[[Tensor], SurfaceSample],
+        directions: Float[Tensor, "n 3"],
+        points: Float[Tensor, "n 3"],
+        sample: SurfaceSample,
+    ) -> tuple[Float[Tensor, "n 3"], SurfaceSample]:
+        """The points whose colour is seen, and the field there."""
+        return points, sample
 
 
 def density_alpha(density: Float[Tensor, "rays samples"], length: Float[Tensor, "rays #samples"]) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stages.train.renderer.density import Density
 from stages.train.renderer.neus import Neus
+from stages.train.renderer.surface import Surface
 from stages.train.renderer.volsdf import Laplace
 from stages.train.renderer.volume import weights
 from stages.train.sampler.bounded import bounded_samples
@@ -18,8 +19,11 @@ from stages.train.sampler.guided import guided_samples, march
 from stages.train.sampler.importance import importance, merge, neus_upsample, sdf_along
 from stages.train.sampler.sections import first_entry, section_lengths, sections_between
 from stages.train.sampler.stratified import stratified
+from stages.train.sampler.trace import march_and_secant, sphere_trace
 from stages.train.sampler.window import window_samples
 from stages.train.volume import Volume
+
+Renderer = Neus | Laplace | Density | Surface
 
 
 class Stretch(NamedTuple):
@@ -30,7 +34,7 @@ class Stretch(NamedTuple):
     enter: Float[Tensor, "rays"]
     leave: Float[Tensor, "rays"]
     sdf: Callable[[Tensor], Tensor]  # the network
-    renderer: Neus | Laplace | Density
+    renderer: Renderer
     cache: Volume
 
 
@@ -116,6 +120,38 @@ class Window:
             rays.sdf, rays.origins, rays.directions, around, self.rounds, self.per_round, sharpness=512.0
         )
         return sections_between(refined)
+
+
+class Trace:
+    """On the first surface, by sphere tracing and marching where that does not arrive (IDR); of no length if none."""
+
+    n_jitter = 0
+
+    def __init__(self, iterations: int, march: int, secants: int) -> None:
+        self.iterations, self.march, self.secants = iterations, march, secants
+
+    def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
+        stretch = (rays.origins, rays.directions, rays.enter, rays.leave)
+        found = sphere_trace(rays.sdf, *stretch, self.iterations, n_fallback=self.march, secant_steps=self.secants)
+        return on_surface(*found)
+
+
+class March:
+    """On the first surface, by the first change of sign among even samples (DVR); of no length where there is none."""
+
+    n_jitter = 0
+
+    def __init__(self, steps: int, secants: int) -> None:
+        self.steps, self.secants = steps, secants
+
+    def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
+        stretch = (rays.origins, rays.directions, rays.enter, rays.leave)
+        return on_surface(*march_and_secant(rays.sdf, *stretch, self.steps, self.secants))
+
+
+def on_surface(distance: Float[Tensor, "rays"], found: Bool[Tensor, "rays"]) -> Samples:
+    """A sample a ray; one without a surface has no length."""
+    return distance[:, None], found.to(distance.dtype)[:, None]
 
 
 def cached_surface(

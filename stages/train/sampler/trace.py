@@ -99,29 +99,6 @@ def march_and_secant(
     return torch.where(found, _secant(value, origins, directions, bracket, secant_steps, level), far), found
 
 
-@torch.no_grad()
-def least_along(
-    value: Value,
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    n_steps: int,
-) -> Float[Tensor, "rays"]:
-    """Distance of the least ``value`` among ``n_steps`` equidistant samples from ``near`` to ``far`` (IDR sec. 3.3).
-
-    There the caller asks the field again, with gradient, for ``silhouette_loss``.
-    """
-    distance, least = near, torch.full_like(near, torch.inf)
-    for first in range(0, n_steps, AT_ONCE):
-        following = _equidistant(near, far, n_steps, first)
-        lowest, row = _ask(value, origins, directions, following).min(dim=0, keepdim=True)
-        lower = lowest[0] < least
-        distance = torch.where(lower, following.gather(0, row)[0], distance)
-        least = torch.where(lower, lowest[0], least)
-    return distance
-
-
 def _secant(
     value: Value, origins: Tensor, directions: Tensor, bracket: Float[Tensor, "4 rays"], steps: int, level: float
 ) -> Float[Tensor, "rays"]:

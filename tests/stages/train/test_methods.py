@@ -1,4 +1,4 @@
-"""Every method that comes with quoin trains: a few steps at a small size, on the ball scene."""
+"""Every method that comes with quoin trains: a few steps at a small size, on the ball scene. Parts that do not fit."""
 
 import pytest
 import torch
@@ -6,7 +6,9 @@ import torch
 from flows.settings import load_settings, method_names, read_method
 from pipeline import scene
 from pipeline.config import StageResult
+from pipeline.errors import QuoinError
 from stages.train import trainer
+from stages.train.config import TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.photos import BlockFrame
 from tests import ball_scene
@@ -18,6 +20,17 @@ SMALL = {
     "neuralrecon-w": ["surface.width=48"],
     "nerf": ["surface.width=48", "encoding.frequencies=4", "sampler.coarse=24", "sampler.fine=24"],
     "nerf-hash": ["encoding.levels=6", "encoding.finest=96", "encoding.log2_table=12"],
+    "neuralangelo": [
+        "encoding.levels=6",
+        "encoding.finest=96",
+        "encoding.log2_table=12",
+        "surface.width=32",
+        "sampler.coarse=12",
+        "sampler.rounds=1",
+    ],
+    "idr": ["surface.width=48", "rates.surface=1e-3", "rates.colour=3e-3"],
+    "dvr": ["surface.width=48", "rates.surface=1e-3", "rates.colour=3e-3"],
+    "occupancy": ["surface.width=48", "rates.surface=1e-3"],
 }
 ALL = ["steps=40", "rays=96", "points=64", "patches=32", "cache.resolution=32", "outside.samples=4", "colour.width=24"]
 
@@ -29,8 +42,8 @@ def run(tmp_path_factory):
     return made
 
 
-def start(run, method):
-    values = [f"train.{value}" for value in (f"method={method}", *ALL, *SMALL[method])]
+def start(run, method, *more):
+    values = [f"train.{value}" for value in (f"method={method}", *ALL, *SMALL[method], *more)]
     partition = scene.read_partition(run)
     block = partition.blocks[0]
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
@@ -43,7 +56,15 @@ def test_every_method_is_tried():
 
 @pytest.mark.parametrize("method", SMALL)
 def test_a_method_names_all_its_parts(method):
-    assert set(read_method(method)) == set(read_method("quoin"))
+    def keys(values):
+        """Of all sections but those that may be of several kinds."""
+        return {name: keys(v) if isinstance(v, dict) and "kind" not in v else None for name, v in values.items()}
+
+    assert keys(read_method(method)) == keys(read_method("quoin"))
+
+
+def test_the_default_method_is_the_default_configuration():
+    assert load_settings(overrides=["train.method=quoin"]).train == TrainConfig()
 
 
 @pytest.mark.parametrize("method", SMALL)
@@ -55,6 +76,57 @@ def test_a_method_trains(method, run, monkeypatch):
     for _ in range(40):
         made.advance()
     still = [name for name, value in made.model.named_parameters() if torch.equal(value, before[name])]
-    unused = {"appearance.table"} if method in ("neus", "volsdf", "nerf") else set()
-    assert set(still) <= unused
+    if method == "occupancy":  # knows no colour
+        assert {name for name in before if name.startswith("surface.network")}.isdisjoint(still)
+        assert dark is None
+        return
+    assert set(still) <= ({"appearance.table"} if made.model.appearance.table.shape[1] == 3 else set())
     assert made.held_out_psnr() > dark
+
+
+def test_what_a_method_does_not_use_is_not_computed(run, monkeypatch):
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    for method, patches, behind in (("quoin", True, False), ("neus", False, False), ("dvr", False, True)):
+        made, seen = start(run, method), []
+
+        def loss_of(*given, made=made, seen=seen, inner=made._loss):
+            seen.append(given[3:5])
+            return inner(*given)
+
+        made._loss = loss_of
+        made.advance()
+        assert [(p is not None, b.behind is not None) for p, b in seen] == [(patches, behind)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["method=idr", "sampler.kind=guided"], "go together"),
+        (["method=neus", "sampler.kind=march"], "go together"),
+        (["method=idr", "encoding.kind=hash"], "derivatives by position"),
+        (["method=dvr", "losses.patch=0.1"], "Patches"),
+        (["method=neuralangelo", "encoding.kind=frequency"], "a cell of a grid"),
+        (["losses.curvature=0.1"], "Curvature"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_told(overrides, told):
+    with pytest.raises(QuoinError, match=told):
+        load_settings(overrides=[f"train.{value}" for value in overrides])
+
+
+@pytest.mark.compiled
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("method", ["neuralangelo", "idr", "dvr", "occupancy"])
+def test_a_step_compiles_once_and_is_the_eager_one(method, run, monkeypatch):
+    import torch._dynamo.utils
+
+    made = start(run, method)
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    eager = start(run, method)
+    for _ in range(10):
+        a, b = made.advance(), eager.advance()
+    assert a["loss"] == pytest.approx(b["loss"], rel=3e-2)
+    counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for _ in range(5):
+        made.advance()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == counted

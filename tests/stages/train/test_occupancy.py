@@ -10,7 +10,7 @@ import trimesh
 from stages.fuse.extract import EdgeKeys, march, positions_voxels
 from stages.train.encoding.frequency import Frequency
 from stages.train.mise import mise
-from stages.train.occupancy import labels_from_depth, labels_from_mesh, occupancy_loss
+from stages.train.occupancy import THICKNESS, labels_from_depth, labels_from_mesh, occupancy_loss, points_behind
 from stages.train.seed import DepthMap
 
 RADIUS = 0.6
@@ -24,7 +24,27 @@ def test_the_loss_is_the_mean_code_length():
     occupied = torch.tensor([True, False, True])
     probability = torch.tensor([0.9, 0.2, 0.5])
     expected = -(math.log(0.9) + math.log(0.8) + math.log(0.5)) / 3
-    assert float(occupancy_loss(torch.logit(probability), occupied)) == pytest.approx(expected, abs=1e-6)
+    logits = torch.logit(probability)
+    assert float(occupancy_loss(logits, occupied, torch.ones(3))) == pytest.approx(expected, abs=1e-6)
+    without = occupancy_loss(logits, occupied, torch.tensor([1.0, 1.0, 0.0]))
+    assert float(without) == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 2, abs=1e-6)
+    assert float(occupancy_loss(logits, occupied, torch.zeros(3))) == 0.0
+
+
+def test_points_behind_are_just_behind_and_as_many_in_each_factor_of_distance():
+    n = 4000
+    draw = torch.rand(n, generator=torch.Generator().manual_seed(0))
+    origins, directions = torch.tensor([-2.0, 0.0, 0.0]).expand(n, 3), torch.tensor([1.0, 0.0, 0.0]).expand(n, 3)
+    reach = torch.where(torch.arange(n) < n // 2, 2.3, 2.99)  # at x = 0.3, and 0.01 before the block's end
+    points, known = points_behind(origins, directions, reach, draw, torch.ones(3))
+    depth = (points - origins).norm(dim=1) - reach
+    assert (points[:, 1:] == 0).all()
+    assert float(depth.min()) > 0 and float(depth.max()) <= THICKNESS + 1e-6
+    for share in (0.1, 0.01):
+        third = 1 / 3 if share == 0.1 else 2 / 3
+        assert float((depth > THICKNESS * share).float().mean()) == pytest.approx(third, abs=0.03)
+    assert (known[: n // 2] == 1).all()
+    assert torch.equal(known[n // 2 :], (depth[n // 2 :] <= 0.01).float())
 
 
 @pytest.mark.parametrize("shift", [0.0, 40_000.0])  # metres from the origin, as in a town
@@ -125,7 +145,7 @@ def test_a_small_network_learns_a_ball_and_its_mesh_is_one():
     for step in range(300):
         rows = torch.arange(step * 1024, step * 1024 + 1024) % len(inputs)
         optimiser.zero_grad()
-        occupancy_loss(network(inputs[rows]), occupied[rows]).backward()
+        occupancy_loss(network(inputs[rows]), occupied[rows], torch.ones(1024)).backward()
         optimiser.step()
 
     fresh = cube_points(20_000, seed=1)
@@ -138,7 +158,7 @@ def test_a_small_network_learns_a_ball_and_its_mesh_is_one():
         with torch.no_grad():
             return -network(torch.from_numpy(index / 32.0 - 1.0).float()).numpy()
 
-    values, _ = mise(outside, 64, coarse=16)
+    values, _ = mise(outside, (64, 64, 64), 4)
     keys = EdgeKeys((0, 0, 0), values.shape)
     surface = march(values, np.zeros(3, int), keys)
     distance = np.linalg.norm(positions_voxels(surface, keys) / 32.0 - 1.0, axis=1)

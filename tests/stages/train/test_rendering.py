@@ -43,6 +43,32 @@ def test_neus_weight_peaks_on_the_surface_and_the_naive_density_before_it(cosine
     assert float(t[0, naive.argmax()]) < 1.2 - 0.004
 
 
+def peak_of(weight, t):
+    """Where a curve is highest, between samples too."""
+    i = int(weight.argmax())
+    before, top, after = weight[i - 1 : i + 2].log().tolist()
+    return float(t[i]) + 0.5 * (before - after) / (before - 2 * top + after) * float(t[1] - t[0])
+
+
+def test_on_a_curved_surface_neus_is_off_to_second_order_and_the_naive_density_to_first():
+    """Past a ball of radius 0.5 at 0.4: twice as sharp, four times as near with NeuS, twice without."""
+    hit = -0.3
+    t = hit + torch.linspace(-0.08, 0.08, 8001, dtype=torch.float64)
+    sdf, length = (t * t + 0.4**2).sqrt() - 0.5, torch.full((1, 8001), 0.16 / 8000, dtype=torch.float64)
+    cosine, one = t / (sdf + 0.5), torch.ones((), dtype=torch.float64)
+    off = {"neus": [], "naive": []}
+    for sharpness in (150.0, 300.0, 600.0):
+        ours = weights(neus_alpha(sdf[None], cosine[None], length, one * sharpness, one))
+        logistic = torch.sigmoid(sdf * sharpness) * torch.sigmoid(-sdf * sharpness) * sharpness
+        naive = weights(density_alpha(logistic[None], length))
+        off["neus"].append(abs(peak_of(ours[0], t) - hit))
+        off["naive"].append(abs(peak_of(naive[0], t) - hit))
+    for i in (0, 1):
+        assert 3.4 < off["neus"][i] / off["neus"][i + 1] < 4.6
+        assert 1.7 < off["naive"][i] / off["naive"][i + 1] < 2.3
+        assert off["neus"][i] < 0.2 * off["naive"][i]
+
+
 def test_surfaces_seen_from_behind_do_not_absorb():
     _, sdf, cos, length = wall_at(1.0, cosine=1.0)
     one, behind = torch.ones((), dtype=torch.float64), sdf[0] > 0

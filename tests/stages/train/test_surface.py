@@ -1,4 +1,4 @@
-"""Derivatives of distances against rays traced anew after a small change; losses against what they stand for."""
+"""Derivatives of distances and of pictures against rays traced and rendered anew after a small change."""
 
 import math
 
@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from stages.train.renderer.surface import attach_distance, empty_points_loss, occupied_points_loss, silhouette_loss
-from stages.train.sampler.trace import least_along, march_and_secant, sphere_trace
+from flows.settings import load_settings
+from stages.train.compose import build_model
+from stages.train.renderer.surface import attach_distance
+from stages.train.sampler.choose import March, Stretch, Trace
+from stages.train.sampler.trace import march_and_secant, sphere_trace
+from stages.train.volume import Volume
 
 DOUBLE = torch.float64
 
@@ -29,10 +33,10 @@ class BumpyBall(nn.Module):
         return points.norm(dim=1) - self.radius + torch.tanh(points @ self.first.T + self.shift) @ self.last
 
 
-def rays(n=12):
+def rays(n=12, spread=0.5):
     generator = torch.Generator().manual_seed(1)
     origins = nn.functional.normalize(torch.randn(n, 3, generator=generator, dtype=DOUBLE), dim=1) * 2.0
-    targets = torch.rand(n, 3, generator=generator, dtype=DOUBLE) * 0.5 - 0.25
+    targets = (torch.rand(n, 3, generator=generator, dtype=DOUBLE) - 0.5) * spread
     near = torch.full((n,), 0.5, dtype=DOUBLE)
     return origins, nn.functional.normalize(targets - origins, dim=1), near, near + 3.0
 
@@ -167,64 +171,79 @@ def test_depth_alone_finds_the_radius_of_a_ball():
     assert float(radius.detach()) == pytest.approx(0.7, abs=1e-4)
 
 
-def scalar(value):
-    return torch.tensor(value, dtype=DOUBLE)
+def model_of(method):
+    """A small one of the method, in double precision, with a sampler that finds the surface to the last digits."""
+    torch.manual_seed(0)
+    values = [f"method={method}", "encoding.frequencies=2", "surface.width=32", "surface.layers=2", "surface.skip=1"]
+    config = load_settings(overrides=[f"train.{value}" for value in [*values, "outside.samples=2"]]).train
+    model = build_model(config, Volume.over(torch.ones(3), 4), 1).double()
+    model.sampler = March(64, 24)
+    return model
 
 
-def test_silhouette_counts_where_the_ray_missed_or_the_mask_is_empty():
-    least = torch.tensor([0.02, 0.02, -0.01, -0.01], dtype=DOUBLE, requires_grad=True)
-    inside = torch.tensor([True, False, False, True])
-    found = torch.tensor([False, False, True, True])
-    loss = silhouette_loss(least, inside, found, scalar(50.0))
-
-    def softplus(x):
-        return math.log1p(math.exp(x))
-
-    assert float(loss.detach()) == pytest.approx((softplus(1.0) + softplus(-1.0) + softplus(0.5)) / 50.0 / 4)
-    loss.backward()
-    assert least.grad[0] > 0  # descent pulls the surface to a ray that should hit
-    assert (least.grad[1:3] < 0).all()  # and away from one that should not
-    assert least.grad[3] == 0
+def picture(model, origins, directions, near, far):
+    """What is rendered of rays, found anew."""
+    n, cache = len(origins), Volume.over(torch.ones(3, dtype=DOUBLE), 4)
+    rays = Stretch(origins, directions, near, far, model.surface.sdf, model.renderer, cache)
+    distance, length = model.sampler(rays, near.new_zeros(n, 0))
+    behind = far[:, None] + torch.tensor([0.0, 1.0], dtype=DOUBLE)
+    photo, hits = torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.bool)
+    extra = near.new_zeros(0, 3)
+    return model.render(origins, directions, photo, distance, length, hits, behind, near.new_ones(()), extra)
 
 
-def test_silhouette_of_a_sharp_alpha_is_the_distance_on_the_wrong_side():
-    least = torch.tensor([0.3, -0.2, 0.3, -0.2], dtype=DOUBLE)
-    inside = torch.tensor([True, True, False, False])
-    loss = silhouette_loss(least, inside, torch.zeros(4, dtype=torch.bool), scalar(1e4))
-    assert float(loss) == pytest.approx((0.3 + 0.2) / 4, abs=1e-4)
+@pytest.mark.parametrize("method", ["idr", "dvr"])
+def test_colours_change_with_the_surface_as_a_picture_rendered_anew_does(method):
+    """Through the point itself, and through the normal and the feature there."""
+    model, ray = model_of(method), rays(40, 2.0)
+    opacity = picture(model, *ray)["opacity"]
+    assert 10 < opacity.sum() < 40
+    inner = picture(model, ray[0], ray[1] + 1e-4, *ray[2:])["opacity"] == opacity  # no outline nearby
+    weight = torch.linspace(-1.0, 2.0, 40, dtype=DOUBLE)[:, None] * (inner & (opacity > 0))[:, None]
+    parameters = list(model.surface.parameters())
+    analytic = torch.autograd.grad((picture(model, *ray)["colour"] * weight).sum(), parameters)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(3):
+        way = [torch.randn(p.shape, generator=generator, dtype=DOUBLE) for p in parameters]
+        seen = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                for parameter, part in zip(parameters, way, strict=True):
+                    parameter += step * part
+                seen.append(float((picture(model, *ray)["colour"] * weight).sum()))
+                for parameter, part in zip(parameters, way, strict=True):
+                    parameter -= step * part
+        expected = (seen[0] - seen[1]) / 2e-6
+        got = sum(float((slope * part).sum()) for slope, part in zip(analytic, way, strict=True))
+        assert got == pytest.approx(expected, rel=1e-4)
+        assert abs(expected) > 1e-3
 
 
-def test_masks_alone_grow_a_ball_to_its_outline():
-    """Parallel rays, inside the mask up to 0.5 from the axis: the loss is least where the ball's radius is 0.5."""
-    across = torch.linspace(0.0, 1.0, 101, dtype=DOUBLE)
-    origins = torch.stack([across, 0.0 * across, 0.0 * across - 2.0], dim=1)
-    directions = torch.tensor([[0.0, 0.0, 1.0]], dtype=DOUBLE).expand(101, 3)
-    near, far = torch.full_like(across, 0.5), torch.full_like(across, 3.5)
+def test_a_ray_shows_the_surface_or_what_lies_outside_and_never_both():
+    model, ray = model_of("idr"), rays(60, 2.0)
+    out = picture(model, *ray)
+    found = out["opacity"] > 0
+    assert 10 < found.sum() < 55
+    assert set(out["opacity"].tolist()) == {0.0, 1.0}
+    of_colour, of_outside = list(model.colour.parameters()), list(model.outside.colour.parameters())
 
-    def slope(start):
-        radius = scalar(start).requires_grad_()
+    def reached(rows, parameters):
+        slopes = torch.autograd.grad(out["colour"][rows].sum(), parameters, retain_graph=True)
+        return max(float(slope.abs().max()) for slope in slopes)
 
-        def ball(points):
-            return points.norm(dim=1) - radius
-
-        _, found = sphere_trace(ball, origins, directions, near, far)
-        distance = least_along(ball, origins, directions, near, far, n_steps=101)
-        least = ball(origins + directions * distance[:, None])
-        return float(torch.autograd.grad(silhouette_loss(least, across < 0.5, found, scalar(400.0)), radius)[0])
-
-    assert slope(0.4) < -0.05
-    assert slope(0.6) > 0.05
+    assert reached(found, of_colour) > 1e-3
+    assert reached(found, of_outside) < 1e-5  # weights let 1e-7 through
+    assert reached(~found, of_outside) > 1e-3
+    assert reached(~found, of_colour) == 0.0
 
 
-def test_points_that_should_be_empty_or_occupied():
-    value = torch.tensor([0.0, 3.0, -3.0, 100.0], dtype=DOUBLE, requires_grad=True)
-    weight = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=DOUBLE)
-    occupancy = torch.sigmoid(-value.detach()[:3])
-    empty, occupied = empty_points_loss(value, weight), occupied_points_loss(value, weight)
-    torch.testing.assert_close(empty.detach(), -(1.0 - occupancy).log().mean())
-    torch.testing.assert_close(occupied.detach(), -occupancy.log().mean())
-    (pushed_out,) = torch.autograd.grad(empty, value)
-    (pulled_in,) = torch.autograd.grad(occupied, value)
-    assert (pushed_out[:3] < 0).all() and (pulled_in[:3] > 0).all()  # descent raises one and lowers the other
-    assert pushed_out[3] == pulled_in[3] == 0
-    assert empty_points_loss(value, 0.0 * weight) == 0.0
+@pytest.mark.parametrize("sampler", [lambda n: March(n, 8), lambda n: Trace(10, n, 8)])
+def test_what_a_picture_keeps_for_its_gradient_does_not_grow_with_the_steps(sampler):
+    kept = {}
+    for n in (16, 512):
+        model, ray, sizes = model_of("idr"), rays(20), []
+        model.sampler = sampler(n)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: (s.append(t.nbytes), t)[1], lambda t: t):
+            picture(model, *ray)["colour"].sum().backward()
+        kept[n] = sum(sizes)
+    assert kept[16] == kept[512] > 0

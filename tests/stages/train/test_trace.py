@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from pipeline.compiling import compiled
 from stages.train.sampler.box import box_interval
-from stages.train.sampler.trace import least_along, march_and_secant, sphere_trace
+from stages.train.sampler.trace import march_and_secant, sphere_trace
 
 DOUBLE = torch.float64
 HALF = torch.tensor([0.5, 0.4, 0.3], dtype=DOUBLE)
@@ -254,22 +254,6 @@ def test_samples_are_equidistant_ends_included(n_steps):
     _, found = march_and_secant(value, *ray, n_steps=n_steps, secant_steps=0)
     assert not found
     torch.testing.assert_close(torch.cat(seen).unique(), expected)
-    seen.clear()
-    least_along(value, *ray, n_steps=n_steps)
-    torch.testing.assert_close(torch.cat(seen).unique(), expected)
-
-
-@pytest.mark.parametrize("n_steps", [16, 50, 512])
-def test_least_value_along_a_ray(n_steps):
-    ray = rays(seed=4)
-    origins, directions, near, far = ray
-    at = torch.linspace(0.0, 1.0, n_steps, dtype=DOUBLE)[:, None] * (far - near) + near
-    values = torus((origins + directions * at[..., None]).reshape(-1, 3)).view(at.shape)
-    distance = least_along(torus, *ray, n_steps=n_steps)
-    assert (torus(origins + directions * distance[:, None]) - values.amin(dim=0)).abs().max() < 1e-9
-    nearest = (-(origins * directions).sum(dim=1)).clamp(near, far)  # of a sphere: where the ray passes its centre
-    spacing = 3.0 / (n_steps - 1)
-    assert ((least_along(sphere, *ray, n_steps=n_steps) - nearest).abs() <= 0.5 * spacing + 1e-9).all()
 
 
 class PeakMemory(TorchDispatchMode):
@@ -294,7 +278,6 @@ class PeakMemory(TorchDispatchMode):
     [
         lambda value, ray, n: march_and_secant(value, *ray, n_steps=n),
         lambda value, ray, n: sphere_trace(value, *ray, n_fallback=n),
-        lambda value, ray, n: least_along(value, *ray, n_steps=n),
     ],
 )
 def test_memory_does_not_grow_with_the_steps_along_a_ray(search):
@@ -317,7 +300,7 @@ def test_compiled_search_is_the_eager_one():
     def search(origins, directions, near, far):
         ray = (origins, directions, near, far)
         traced = sphere_trace(torus, *ray, n_fallback=33, fallback_share=0.5)
-        return *traced, *march_and_secant(torus, *ray, n_steps=33), least_along(torus, *ray, n_steps=33)
+        return *traced, *march_and_secant(torus, *ray, n_steps=33)
 
     for a, b in zip(compiled(search, "cpu")(*ray), search(*ray), strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=0)

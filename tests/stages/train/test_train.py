@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
+from flows.settings import load_settings
 from pipeline import scene
 from pipeline.config import StageResult, digest
 from pipeline.errors import QuoinError
@@ -109,6 +111,32 @@ def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice
     again = train_block(run, SMALL, Reporter(events.append), "b000", "cpu")
     assert any("going on from step 120" in e.get("message", "") for e in events)
     assert again.n_bricks == result.n_bricks
+
+
+def test_an_occupancy_is_learnt_from_lines_of_sight_and_meshed_where_the_scene_is(run):
+    """No photo teaches it: the zero level of its bricks lies on ball and floor where points are known."""
+    small = ["steps=150", "rates.surface=2e-3", "surface.width=64", "surface.layers=3", "encoding.frequencies=4"]
+    values = ["method=occupancy", "cache.resolution=32", "points=512", *small]
+    config = load_settings(overrides=[f"train.{value}" for value in values]).train
+    result = train_block(run, config, Reporter(), "b000", "cpu")
+    assert result.heldout_psnr_db is None
+    assert result.n_bricks > 0
+    lattice = scene.read_partition(run).lattice
+    crossings = []
+    for row, brick in enumerate(scene.read_brick_index(run, "b000")):
+        sdf = scene.read_sdf_brick(run, "b000", row).astype(np.float64)
+        for axis in range(3):
+            a, b = np.moveaxis(sdf, axis, 0)[:-1], np.moveaxis(sdf, axis, 0)[1:]
+            at = np.argwhere((a > 0) != (b > 0))
+            share = (a / np.where(a == b, 1.0, a - b))[tuple(at.T)]
+            index = np.insert(at[:, 1:].astype(float), axis, at[:, 0] + share, axis=1)
+            crossings.append(index + brick * lattice.brick_size)
+    surface = np.array(lattice.origin_world) + np.concatenate(crossings) * lattice.voxel_size_m
+    points = scene.read_posed(run).points_world
+    reach = cKDTree(surface).query(points)[0]
+    assert np.median(reach) < 1.0 * lattice.voxel_size_m
+    near = surface[cKDTree(points).query(surface)[0] < 0.1]
+    assert np.median(np.abs(ball_scene.sdf_world(near))) < 1.0 * lattice.voxel_size_m
 
 
 def test_a_budget_ends_the_training_with_its_schedule_done(run):

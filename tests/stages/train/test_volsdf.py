@@ -1,5 +1,6 @@
 """Laplace density against its formula and its limits."""
 
+import itertools
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import laplace
 
-from stages.train.renderer.volsdf import laplace_density
+from stages.train.renderer.volsdf import LEAST_BETA, Laplace, laplace_density
 from stages.train.renderer.volume import density_alpha, weights
 
 
@@ -48,3 +49,25 @@ def test_a_wall_is_seen_within_a_few_beta_of_where_it_is(beta):
     depth = float((weight * distance).sum() / weight.sum())
     assert abs(depth - 1.0) < 1.5 * beta
     assert float(weight[(distance - 1.0).abs() < 6.0 * beta].sum()) > 0.99
+
+
+def test_beta_starts_as_asked_shrinks_as_a_wall_is_learnt_and_stays_above_its_least():
+    """Its schedule is learnt: the sharper the true wall, the smaller it gets, with no step of a hand-made one."""
+    renderer = Laplace(0.1)
+    assert float(renderer.beta().detach()) == pytest.approx(0.1)
+    assert float(renderer.sharpness().detach()) == pytest.approx(10.0)
+    distance = torch.linspace(0.0, 2.0, 401)[None]
+    length, truth = torch.full_like(distance, 2.0 / 400), (distance > 1.0).float()
+    optimiser, betas = torch.optim.Adam(renderer.parameters(), lr=2e-3), []
+    for _ in range(60):
+        alpha = renderer.alpha(1.0 - distance, -torch.ones_like(distance), length, torch.ones(()))
+        through = weights(alpha).cumsum(dim=1)
+        optimiser.zero_grad()
+        (through - truth).square().mean().backward()
+        optimiser.step()
+        betas.append(float(renderer.beta().detach()))
+    assert all(after < before for before, after in itertools.pairwise(betas[:31]))
+    assert betas[-1] < 0.02
+    with torch.no_grad():
+        renderer.raw_beta.zero_()
+    assert float(renderer.beta().detach()) == pytest.approx(LEAST_BETA)

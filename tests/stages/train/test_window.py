@@ -4,11 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.train.renderer.neus import neus_alpha
+from stages.train.renderer.neus import Neus, neus_alpha
 from stages.train.renderer.volume import weights
+from stages.train.sampler.choose import Stretch, Window
 from stages.train.sampler.importance import neus_upsample
 from stages.train.sampler.sections import points_along, sections_between
 from stages.train.sampler.window import shell_interval, voxel_shell, window_samples
+from stages.train.volume import Volume
 
 RADIUS = 0.5
 LOW, SPACING, SHAPE = torch.full((3,), -1.0), torch.tensor(0.1), (20, 20, 20)
@@ -81,6 +83,31 @@ def test_a_surface_known_roughly_is_rendered_where_it_is_with_few_samples():
     assert facing.sum() > 100
     depth = (weight * t).sum(dim=1)
     assert float((depth - hit)[facing].abs().max()) < 3e-3
+
+
+@settings(max_examples=15)
+@given(st.floats(-0.9, 0.9))
+def test_the_window_around_the_cached_surface_covers_the_true_one(share):
+    """A cache that is off by ``share`` of the half width, as far as the network has moved on since."""
+    origins, directions, meets, hit, _ = sphere_rays(200)
+    cache = Volume.over(torch.ones(3), 128)
+    half = 5.0 * float(cache.spacing)
+    cache.values.copy_((cache.positions().norm(dim=1) - RADIUS + share * half).view_as(cache.values))
+
+    def sphere(points):
+        return points.norm(dim=1) - RADIUS
+
+    near, far = torch.full((200,), 0.5), torch.full((200,), 2.5)
+    rays = Stretch(origins, directions, near, far, sphere, Neus(20.0), cache)
+    distance, length = Window(8, 5, 2, 8, half_width=5.0)(rays, torch.full((200, 18), 0.5))
+    assert distance.shape == length.shape == (200, 33)
+    head_on = meets & ((origins + directions * hit[:, None]) * directions).sum(dim=1).lt(-0.95 * RADIUS)
+    assert head_on.sum() > 20
+    off = (distance - hit[:, None])[head_on]
+    assert (off.abs() < 2.0 * half).sum(dim=1).min() >= 18  # those of the window, most of those by the network
+    for side in (off, -off):
+        nearest = torch.where(side > 0, side, torch.inf).amin(dim=1)
+        assert float(nearest.max()) < 2.0 * half / 8
 
 
 def sphere_shell():
