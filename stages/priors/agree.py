@@ -15,8 +15,8 @@ def agreement(
     planes: Planes,
     sources: list[View],
     source_planes: list[Planes],
-    tolerance_px: float = 1.0,
-    tolerance_share: float = 0.01,
+    tolerance_px: float = 2.0,
+    tolerance_share: float = 0.02,
 ) -> tuple[Int[Tensor, "h w"], Float[Tensor, "h w"]]:
     """How many sources agree, and the mean of the reference's depth and theirs, brought back to the reference.
 

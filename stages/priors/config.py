@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 3
+VERSION = 4
 NEEDS = ("pose",)
 
 
@@ -18,9 +18,9 @@ class PriorsConfig(StageConfig):
     # photos each photo is compared with, 2..12
     sources: int = Field(8, ge=2, le=12)
     # depths whose 1 − NCC is above this are not believed, 0..1
-    max_cost: float = Field(0.6, gt=0, le=1)
+    max_cost: float = Field(0.8, gt=0, le=1)
     # other photos whose depth must agree, 1..8
-    min_agreeing: int = Field(2, ge=1, le=8)
+    min_agreeing: int = Field(1, ge=1, le=8)
 
 
 class PriorsResult(StageResult):

@@ -155,7 +155,6 @@ class _Photos:
         step = 2**level
         mask = scene.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
         good = (count >= max(1, min(self.config.min_agreeing, len(known)))) & (cost < self.config.max_cost)
-        good |= (count >= 1) & (cost < 0.5 * self.config.max_cost)  # what matches well needs one witness
         good &= torch.from_numpy(mask > 127).to(self.device) & (contrast(self.gray(index, level)) > MIN_CONTRAST)
         believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
         scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)
