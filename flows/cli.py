@@ -319,7 +319,7 @@ def view(run: Path, /, *, port: int = 0, browser: bool = True) -> None:
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    photos: int = 36,
+    photos: int = 40,
     size: Annotated[tuple[int, int], Flag] = (800, 600),
     preset: str = "demo",
     set: Annotated[tuple[str, ...], Flag] = (),

@@ -7,6 +7,7 @@ import torch
 
 from stages.train.compose import build_model
 from stages.train.config import CacheConfig, HashEncoding, NeusRenderer, TrainConfig
+from stages.train.fine_volume import FineVolume
 from stages.train.model import BlockModel
 from stages.train.photos import BlockFrame
 from stages.train.volume import Volume
@@ -22,11 +23,19 @@ CONFIG = TrainConfig(
 def ball_model(frame: BlockFrame, centre_world: np.ndarray, radius_m: float) -> tuple[BlockModel, Volume]:
     """The model and its cached volume: the network adds nothing to the volume it starts from."""
     torch.manual_seed(0)
-    cache = Volume.over(torch.tensor(frame.half, dtype=torch.float32), CONFIG.cache.resolution)
+    half = torch.tensor(frame.half, dtype=torch.float32)
     centre = torch.tensor(frame.to_local(centre_world), dtype=torch.float32)
-    distance = (cache.positions() - centre).norm(dim=1) - radius_m / frame.radius_m
-    cache.values.copy_(distance.view(cache.values.shape))
-    model = build_model(CONFIG, Volume(cache.values.clone(), cache.low, float(cache.spacing)), 3)
+
+    def distance(points: torch.Tensor) -> torch.Tensor:
+        return (points - centre).norm(dim=1) - radius_m / frame.radius_m
+
+    cache, base = Volume.over(half, CONFIG.cache.resolution), FineVolume.over(half, CONFIG.cache.resolution // 2)
+    cache.refresh(distance)
+    base.values.copy_(distance(base.positions()))
+    near = base.values.view(*base.shape.tolist())[:-1, :-1, :-1].abs() < 3.0 * base.coarse
+    base.refine(near.reshape(-1))
+    base.values.copy_(distance(base.positions()))
+    model = build_model(CONFIG, base, 3)
     torch.nn.init.zeros_(model.surface.network.last.weight)
     torch.nn.init.zeros_(model.surface.network.last.bias)
     return model.eval().requires_grad_(False), cache

@@ -28,6 +28,7 @@ from stages.train.field.colour import Appearance, ColourHead
 from stages.train.field.mlp import ScalarMLP
 from stages.train.field.outside import Outside
 from stages.train.field.surface import Encoding, SurfaceField
+from stages.train.fine_volume import FineVolume
 from stages.train.model import BlockModel
 from stages.train.renderer.density import Density
 from stages.train.renderer.neus import Neus
@@ -44,13 +45,12 @@ from stages.train.sampler.choose import (
     Trace,
     Window,
 )
-from stages.train.volume import Volume
 
 EMPTY = 3.0  # value of a density field that starts with nothing in it
 START_RADIUS = 0.5  # of the sphere that a field without a seed starts as (NeuS)
 
 
-def build_model(config: TrainConfig, seed: Volume, n_photos: int) -> BlockModel:
+def build_model(config: TrainConfig, seed: FineVolume, n_photos: int) -> BlockModel:
     """The model of a block, its surface starting from ``seed``, as a sphere, or with nothing."""
     encoding, want = build_encoding(config), config.surface
     seeded = want.start == "seed"

@@ -203,21 +203,20 @@ class LossConfig(StageConfig):
 
     colour: float = Field(2.0, ge=0)
     eikonal: float = Field(0.1, ge=0)
-    points: float = Field(1.0, ge=0)  # known points lie on the surface
+    points: float = Field(2.0, ge=0)  # known points lie on the surface
     free: float = Field(2.0, ge=0)  # nothing lies before them
     patch: float = Field(0.15, ge=0)  # patches look alike in all photos
     patch_after: float = Field(0.12, ge=0, lt=1)  # share of the steps before that
     opacity: float = Field(0.0, ge=0)  # entropy of the rays' opacity: no fog
     curvature: float = Field(0.0, ge=0)  # how far slopes change over a cell
     occupancy: float = Field(0.0, ge=0)  # free space is empty, what lies behind known points is not
-    late: float = Field(0.3, ge=0, le=1)  # factor on points and free in the second half
 
 
 class RateConfig(StageConfig):
     """Learning rates of Adam."""
 
-    grid: float = Field(2e-3, gt=0)  # of grids
-    surface: float = Field(5e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
+    grid: float = Field(1e-3, gt=0)  # of grids
+    surface: float = Field(2e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
     colour: float = Field(3e-3, gt=0)  # of everything else
     final: float = Field(0.05, gt=0, le=1)  # factor at the end of the cosine
 

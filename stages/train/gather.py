@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 from pipeline import scene
 from pipeline.cameras import pixel_grid
@@ -15,6 +14,7 @@ from pipeline.run import Run
 from stages.train import seed
 from stages.train.compose import build_model
 from stages.train.config import TrainConfig
+from stages.train.fine_volume import FineVolume
 from stages.train.photos import TILE, BlockFrame, PhotoSet
 from stages.train.trainer import Evidence, Trainer, lines_of_sight
 from stages.train.volume import Volume
@@ -24,6 +24,7 @@ MAX_STEREO_POINTS = 400_000
 ONE_SPOT = 1e-6  # extent of points, in the block's unit, that makes no surface
 SILENT = Reporter()
 STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
+COMPANY, COMPANY_CELLS = 16, 6.0  # stereo points with fewer others within so many of their cells are chance
 
 
 def build_trainer(
@@ -85,22 +86,12 @@ def build_trainer(
     if len(photos.tiles) == 0:
         raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
     half = torch.tensor(frame.half, dtype=torch.float32)
+    base = FineVolume.over(half, config.cache.resolution // 2)
+    base = seed.seed_volume(base, known["points"], known["towards"], maps)
     cache = Volume.over(half, config.cache.resolution)
-    cache.values.copy_(torch.from_numpy(_seed(cache, known, maps)))
-    seed_volume = Volume(cache.values.clone(), cache.low, float(cache.spacing))
-    model = build_model(config, seed_volume, len(index))
+    cache.refresh(base)
+    model = build_model(config, base, len(index))
     return Trainer(model, photos, evidence, cache, half, config, device, run.seed)
-
-
-def _seed(cache: Volume, known: dict[str, np.ndarray], maps: dict[int, seed.DepthMap]) -> np.ndarray:
-    """The SDF to start from: fused depth maps where they reach, else a skin behind the nearest known points."""
-    spacing = float(cache.spacing)
-    low = cache.low.numpy().astype(np.float64)
-    sdf = seed.seed_sdf(known["points"], known["towards"], low, spacing, tuple(cache.values.shape))
-    near = np.flatnonzero(np.abs(sdf.ravel()) < 4.0 * spacing)
-    fused, count = seed.fuse_depths(cache.positions().numpy()[near], list(maps.values()), 3.0 * spacing)
-    sdf.ravel()[near] = np.where(count > 0, fused, sdf.ravel()[near])
-    return gaussian_filter(sdf, 0.7)
 
 
 def gather_evidence(
@@ -163,6 +154,8 @@ def _stereo_points(
         by.append(np.full(len(local), k))
     points, photo = np.concatenate(found), np.concatenate(by)
     keep = seed.thin_out(points, STEREO_CELL, MAX_STEREO_POINTS, rng)
+    points, photo = points[keep], photo[keep]
+    keep = seed.in_company(points, COMPANY, COMPANY_CELLS * STEREO_CELL)
     return points[keep], photo[keep]
 
 

@@ -2,14 +2,65 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, maximum_filter
 from scipy.spatial import cKDTree
+from torch import Tensor
+
+from pipeline.compiling import compiled, free_sizes
+from stages.train.fine_volume import FineVolume
 
 Array = np.ndarray
+TRUNCATION = 3.0  # fine cells before and behind a surface within which a depth map tells the distance
+CHUNK = 1 << 15  # positions fused at once: what fits in a core's cache
+
+
+def seed_volume(
+    volume: FineVolume,
+    points: Float[Array, "p 3"],
+    towards: Float[Array, "p 3"],
+    depth_maps: dict[int, DepthMap],
+) -> FineVolume:
+    """The SDF to start from, in ``volume``: fused depth maps where they reach, else a skin behind the known points.
+
+    It is smoothed by a fine cell: depths are rough from pixel to pixel, and training would follow the roughness first.
+    """
+    spacing, low = float(volume.coarse), volume.low.double().numpy()
+    shape = tuple(volume.shape.tolist())
+    volume.values.copy_(torch.from_numpy(seed_sdf(points, towards, low, spacing, shape)).view(-1))
+    volume.refine(torch.from_numpy(cells_near(points, low, spacing, shape)))
+    positions, truncation = volume.positions(), TRUNCATION * float(volume.fine)
+    near = torch.nonzero(volume.values.abs() < 2.0 * spacing)[:, 0]
+    skin = volume.values[near]
+    fused, count = fuse_depths(positions[near], list(depth_maps.values()), truncation)
+    free = fused > 0.95 * truncation  # the surface is that far away, or farther
+    fused = torch.where(free, skin.clamp(min=truncation), fused)
+    volume.values[near] = torch.where(count > 0, fused, skin)
+    around = torch.cat([torch.eye(3), -torch.eye(3)]) * volume.fine
+    rows = torch.nonzero(volume.values.abs() < spacing)[:, 0]
+    volume.free_sizes()
+    read, total = compiled(_read, "cpu"), 2.0 * volume.values[rows]
+    for step in around:
+        total += _by_chunks(lambda part: read(volume, part), positions[rows] + step)
+    volume.values[rows] = total / (2.0 + len(around))
+    return volume
+
+
+def _read(volume: FineVolume, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+    return volume(points)
+
+
+def _by_chunks(function: Callable[[Tensor], Tensor], points: Float[Tensor, "n 3"]) -> Tensor:
+    """``function`` of CHUNK points at a time, the last ones filled up with zeros: what is compiled has one size."""
+    parts = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % CHUNK)).split(CHUNK)
+    return torch.cat([function(part) for part in parts])[: len(points)]
 
 
 def seed_sdf(
@@ -17,19 +68,19 @@ def seed_sdf(
     towards: Float[Array, "p 3"],
     low: Float[Array, "3"],
     spacing: float,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
 ) -> Float[Array, "x y z"]:
     """A signed distance to start from: that of a thin solid skin behind the points known to lie on the surface.
 
     ``towards`` [p, 3] are unit directions from the points to who saw them: that side is outside. Behind a point the
-    skin is as thick as the points are sparse (2 to 6 cells); farther behind nothing is known, and space counts as free
+    skin is as thick as the points are sparse (1 to 3 cells); farther behind nothing is known, and space counts as free
     again, so that distance itself keeps it empty.
     """
     if len(points) == 0:
         return np.ones(shape, np.float32)
     tree = cKDTree(points)
     neighbour = tree.query(points, k=min(5, len(points)), workers=-1)[0].reshape(len(points), -1)
-    skin = np.clip(0.75 * neighbour[:, -1] / spacing, 2.0, 6.0) * spacing
+    skin = np.clip(0.75 * neighbour[:, -1] / spacing, 1.0, 3.0) * spacing
     occupied = np.zeros(shape, bool)
     cell = np.clip(np.round((points - low) / spacing).astype(int), 0, np.array(shape) - 1)
     occupied[tuple(cell.T)] = True
@@ -51,35 +102,71 @@ class DepthMap(NamedTuple):
 
 
 def fuse_depths(
-    positions: Float[Array, "n 3"], depth_maps: list[DepthMap], truncation: float
-) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
+    positions: Float[Tensor, "n 3"], depth_maps: list[DepthMap], truncation: float
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Mean truncated signed distance along the viewing rays, and how many maps it stands on (Curless & Levoy 1996).
 
     A map says nothing of positions farther than ``truncation`` behind its surface.
     """
-    total, count = np.zeros(len(positions), np.float32), np.zeros(len(positions), np.float32)
-    positions = positions.astype(np.float32)
+    told = torch.zeros(len(positions), 2, dtype=positions.dtype)
+    tell = compiled(_distance_told, "cpu")
     for depth, k, pose in depth_maps:
-        camera = positions @ pose[:, :3].T.astype(np.float32) + pose[:, 3].astype(np.float32)
-        z = np.maximum(camera[:, 2], 1e-6)
-        column = np.floor(camera[:, 0] / z * k[0] + k[2]).astype(np.int64)
-        row = np.floor(camera[:, 1] / z * k[1] + k[3]).astype(np.int64)
-        height, width = depth.shape
-        inside = (camera[:, 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        surface = np.where(inside, depth[row.clip(0, height - 1), column.clip(0, width - 1)], 0.0)
-        ahead = surface - camera[:, 2]
-        seen = (surface > 0) & (ahead > -truncation)
-        total += np.where(seen, np.minimum(ahead, truncation), 0.0)
-        count += seen
-    return total / np.maximum(count, 1.0), count
+        surface = torch.from_numpy(np.ascontiguousarray(depth)).to(positions.dtype).view(-1)
+        free_sizes(surface, 0)
+        about = (*depth.shape, *k, truncation, *pose.ravel())
+        numbers = torch.tensor([float(number) for number in about], dtype=positions.dtype)
+        told += _by_chunks(functools.partial(tell, surface, numbers), positions)
+    total, count = told.unbind(1)
+    return total / count.clamp(min=1.0), count
+
+
+def _distance_told(
+    surface: Float[Tensor, "pixels"], about: Float[Tensor, "19"], positions: Float[Tensor, "n 3"]
+) -> Float[Tensor, "n 2"]:
+    """What one depth map tells of positions: the truncated distance, or 0; and whether it tells it.
+
+    ``about`` it: height, width, intrinsics [4], the truncation, pose [12].
+    """
+    height, width, fx, fy, cx, cy, truncation = about[:7].unbind()
+    matrix = about[7:].view(3, 4)
+    x, y, z = (positions @ matrix[:, :3].T + matrix[:, 3]).unbind(1)
+    ahead = z.clamp(min=1e-6)
+    column, row = (x / ahead * fx + cx).floor(), (y / ahead * fy + cy).floor()
+    inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    depth = surface[torch.where(inside, row * width + column, 0.0).long()]
+    tells = inside & (depth > 0) & (depth - z > -truncation)
+    distance = torch.where(tells, torch.minimum(depth - z, truncation), 0.0)
+    return torch.stack([distance, tells.to(distance.dtype)], dim=1)
+
+
+def cells_near(
+    points: Float[Array, "p 3"], low: Float[Array, "3"], spacing: float, shape: tuple[int, ...]
+) -> Bool[Array, "cells"]:
+    """Cells of a grid (C order) that hold a point, or lie within a quarter of a cell of one."""
+    size = np.array(shape) - 1
+    near = np.zeros(size, bool)
+    for aside in itertools.product((-0.25, 0.25), repeat=3):
+        cell = np.clip(np.floor((points - low) / spacing + aside).astype(int), 0, size - 1)
+        near[tuple(cell.T)] = True
+    return near.ravel()
 
 
 def thin_out(points: Float[Array, "p 3"], cell: float, limit: int, rng: np.random.Generator) -> Int[Array, "q"]:
     """Indices of at most one point per cell of a grid, and of at most ``limit`` of them, at random."""
     order = rng.permutation(len(points))
-    key = np.floor(points[order] / cell).astype(np.int64)
-    first = np.unique(key, axis=0, return_index=True)[1]
+    index = np.floor(points[order] / cell).astype(np.int64)
+    index -= index.min(axis=0, initial=0)
+    number = np.ravel_multi_index(tuple(index.T), tuple(index.max(axis=0, initial=0) + 1))
+    first = np.unique(number, return_index=True)[1]
     return order[rng.permutation(first)[:limit]]
+
+
+def in_company(points: Float[Array, "p 3"], n: int, reach: float) -> Bool[Array, "p"]:
+    """Which points have ``n`` others within ``reach``."""
+    if len(points) <= n:
+        return np.zeros(len(points), bool)
+    distance = cKDTree(points).query(points, k=[n + 1], distance_upper_bound=reach, workers=-1)[0]
+    return np.isfinite(distance[:, 0])
 
 
 def tile_weights(

@@ -17,11 +17,11 @@ from pipeline.config import build
 from pipeline.run import Run
 from stages.train.compose import build_model
 from stages.train.config import TrainConfig
+from stages.train.fine_volume import FineVolume
 from stages.train.model import BlockModel
 from stages.train.photos import BlockFrame
 from stages.train.renderer.density import Density
 from stages.train.sampler.choose import Guided, Stretch
-from stages.train.sampler.guided import N_MARCH
 from stages.train.sampler.outside import outside_samples
 from stages.train.sampler.window import shell_interval
 from stages.train.volume import Volume
@@ -57,7 +57,7 @@ def to_keep(model: BlockModel, cache: Volume, config: TrainConfig) -> tuple[dict
     """
     tensors = {**model.state_dict(), "cache": cache.values}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor.numel()}
-    kept = {name: a.astype(np.float16) if a.size >= LARGE else a for name, a in arrays.items()}
+    kept = {name: a.astype(np.float16) if a.size >= LARGE and a.dtype.kind == "f" else a for name, a in arrays.items()}
     return kept, {"config": config.model_dump(mode="json")}
 
 
@@ -78,11 +78,16 @@ def open_block(run: Run, block_id: str, device: str, *, fast: bool = True) -> Lo
 
 def restored(arrays: dict[str, Array], config: TrainConfig, frame: BlockFrame) -> tuple[BlockModel, Volume]:
     """The model and the cached volume, with one row of appearance: the mean of all photos'."""
-    tensors = {name: torch.from_numpy(np.asarray(a, np.float32)) for name, a in arrays.items()}
-    cache = Volume.over(torch.tensor(frame.half, dtype=torch.float32), config.cache.resolution)
+    halves = {name: a.astype(np.float32) if a.dtype == np.float16 else np.asarray(a) for name, a in arrays.items()}
+    tensors = {name: torch.from_numpy(a) for name, a in halves.items()}
+    half = torch.tensor(frame.half, dtype=torch.float32)
+    cache = Volume.over(half, config.cache.resolution)
     cache.values.copy_(tensors.pop("cache"))
     tensors["appearance.table"] = tensors["appearance.table"].mean(dim=0, keepdim=True)
-    model = build_model(config, Volume(cache.values.clone(), cache.low, float(cache.spacing)), 1)
+    base = FineVolume.over(half, config.cache.resolution // 2)
+    if "surface.base.values" in tensors:
+        base.values, base.first = tensors["surface.base.values"], tensors["surface.base.first"]
+    model = build_model(config, base, 1)
     empty = {name: value for name, value in model.state_dict().items() if not value.numel()}
     model.load_state_dict({**tensors, **empty})
     return model.eval().requires_grad_(False), cache
@@ -92,9 +97,9 @@ def look_through(
     model: BlockModel, cache: Volume, frame: BlockFrame, n_outside: int, device: str, *, fast: bool
 ) -> Look:
     """``open_block`` of a model that is at hand, with ``n_outside`` samples behind the block."""
-    for volume in (cache, model.surface.base):
-        if volume is not None:
-            free_sizes(volume.values, 0, 1, 2)
+    free_sizes(cache.values, 0, 1, 2)
+    if model.surface.base is not None:
+        model.surface.base.free_sizes()
     render = _compiled(device) if fast else _render
     shell = occupied(model, cache)
     n_rays, metre = RAYS_CUDA if device.startswith("cuda") else RAYS, frame.radius_m
@@ -151,10 +156,6 @@ def _render(
     """Colour with and without what lies ``behind``, opacity, distance and normal of rays that may meet the surface."""
     rays = Stretch(origins, directions, enter, leave, model.surface.sdf, model.renderer, cache)
     distance, length = model.sampler(rays, torch.full_like(enter, 0.5)[:, None].expand(-1, model.sampler.n_jitter))
-    if isinstance(model.sampler, Guided):
-        # a sample in space that the volume knows to be empty stands for little of it: from a long section NeuS would
-        # conclude on a surface at its end, which training averages out and a picture does not
-        length = torch.minimum(length, 2.0 * torch.maximum((leave - enter) / N_MARCH, cache.spacing)[:, None])
     return _seen(model, origins, directions, distance, length, leave > enter, behind)
 
 

@@ -89,9 +89,9 @@ class Trainer:
             [{"params": group, "lr": rate} for rate, group in groups.items()], betas=(0.9, 0.99), eps=1e-15, fused=True
         )
         self._small = [p for name, p in model.named_parameters() if not name.endswith("encoding.table")]
-        for volume in (self.cache, self.model.surface.base):
-            if volume is not None:
-                free_sizes(volume.values, 0, 1, 2)
+        free_sizes(self.cache.values, 0, 1, 2)
+        if self.model.surface.base is not None:
+            self.model.surface.base.free_sizes()
         for name, buffer in self.photos.named_buffers():
             if name not in ("tiles", "tile_cdf", "held_out"):
                 free_sizes(buffer, 0)
@@ -245,18 +245,17 @@ class Trainer:
     def _schedule(self, share: float) -> Schedule:
         config = self.config
         losses = config.losses
-        late = 1.0 if share < 0.5 else losses.late
         term = {
             "colour": losses.colour,
             "eikonal": losses.eikonal,
-            "points": losses.points * late,
-            "free": losses.free * late,
+            "points": losses.points,
+            "free": losses.free,
             "patch": losses.patch if share >= losses.patch_after else 0.0,
             "opacity": losses.opacity,
             "curvature": losses.curvature * min(1.0, share / CURVATURE_WARM_UP),
             "occupancy": losses.occupancy,
         }
-        level = 2 if share < 0.25 else 1 if share < 0.5 else 0
+        level = 1 if share < 0.25 else 0
         return Schedule(
             torch.tensor(min(1.0, share / self._anneal), device=self.device),
             torch.tensor(min(level, GRAY_LEVELS - 1), device=self.device),

@@ -17,7 +17,7 @@ from stages.train.encoding.frequency import Frequency
 from stages.train.encoding.hash_grid import HashGrid
 from stages.train.field.differences import central_differences
 from stages.train.field.mlp import ScalarMLP
-from stages.train.volume import Volume
+from stages.train.fine_volume import FineVolume
 
 Encoding = HashGrid | Frequency | RandomFourier | DenseGrid
 
@@ -38,7 +38,13 @@ class SurfaceField(nn.Module):
     """
 
     def __init__(
-        self, encoding: Encoding, network: ScalarMLP, base: Volume | None, n_feature: int, *, differences: bool = False
+        self,
+        encoding: Encoding,
+        network: ScalarMLP,
+        base: FineVolume | None,
+        n_feature: int,
+        *,
+        differences: bool = False,
     ) -> None:
         super().__init__()
         self.encoding, self.network, self.base, self.differences = encoding, network, base, differences

@@ -47,7 +47,8 @@ def guided_samples(
     """Distances [rays, samples] along the rays, ascending, and the lengths of the sections around them.
 
     ``jitter`` in [0, 1) places each sample inside its stratum of the cumulative distribution. The share EXPLORE of the
-    samples is spread evenly, so that what the volume does not know can still be found.
+    samples is spread evenly, so that what the volume does not know can still be found. Such a lone sample stands for
+    two steps of the march at most: at the end of a long section NeuS would conclude on a surface that is not there.
     """
     edges, sdf = march(volume, origins, directions, enter, leave)
     weight = weights(guide(sdf, (leave - enter)[:, None] / N_MARCH, volume.spacing))
@@ -57,4 +58,5 @@ def guided_samples(
     total = weight.sum(dim=1, keepdim=True)
     share = weight * (1.0 - EXPLORE) / total.clamp(min=1e-6) * total.clamp(max=1.0)
     distance = importance(edges, share + (1.0 - share.sum(dim=1, keepdim=True)) / N_MARCH, jitter)
-    return distance, section_lengths(distance)
+    most = 2.0 * torch.maximum((leave - enter) / N_MARCH, volume.spacing)
+    return distance, torch.minimum(section_lengths(distance), most[:, None])

@@ -8,6 +8,7 @@ import torch
 from flows.settings import load_settings
 from stages.train.compose import build_model
 from stages.train.field.surface import SurfaceSample
+from stages.train.fine_volume import FineVolume
 from stages.train.renderer.density import Density
 from stages.train.renderer.volume import density_alpha, weights
 from stages.train.sampler.choose import Hierarchical, Stretch
@@ -91,7 +92,7 @@ def test_nerf_renders_the_integral_of_its_fog():
     """Red ∫ t σ exp(−∫σ) dt over [0, 1], green 1 − exp(−∫σ), blue exp(−∫σ), ∫σ = 3t²: with all of the method."""
     torch.manual_seed(0)
     config = load_settings(overrides=["train.method=nerf", "train.surface.width=64"]).train
-    model = build_model(config, Volume.over(torch.ones(3), 4), 1)
+    model = build_model(config, FineVolume.over(torch.ones(3), 4), 1)
     model.surface, model.colour, model.outside = Fog(), Glow(), Blue()
     n = 64
     origins, directions = torch.rand(n, 3) * torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
@@ -116,7 +117,7 @@ def shown_after_training(*ablation):
     config = load_settings(overrides=[f"train.{value}" for value in values]).train
     cache = Volume.over(torch.ones(3), 32)
     cache.values.copy_((6.0 * (cache.positions().norm(dim=1) - 0.6)).view_as(cache.values))
-    model = build_model(config, cache, 1)
+    model = build_model(config, FineVolume(cache.values.clone(), cache.low, float(cache.spacing)), 1)
     networks = [
         *model.surface.network.parameters(),
         *model.surface.feature_head.parameters(),

@@ -10,6 +10,7 @@ from torch import nn
 
 from flows.settings import load_settings
 from stages.train.compose import build_model
+from stages.train.fine_volume import FineVolume
 from stages.train.renderer.surface import attach_distance
 from stages.train.sampler.choose import March, Stretch, Trace
 from stages.train.sampler.trace import march_and_secant, sphere_trace
@@ -176,7 +177,7 @@ def model_of(method):
     torch.manual_seed(0)
     values = [f"method={method}", "encoding.frequencies=2", "surface.width=32", "surface.layers=2", "surface.skip=1"]
     config = load_settings(overrides=[f"train.{value}" for value in [*values, "outside.samples=2"]]).train
-    model = build_model(config, Volume.over(torch.ones(3), 4), 1).double()
+    model = build_model(config, FineVolume.over(torch.ones(3), 4), 1).double()
     model.sampler = March(64, 24)
     return model
 
