@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
@@ -74,7 +75,7 @@ def labels_from_depth(
     """
     free, behind = np.zeros(len(points), bool), np.zeros(len(points), bool)
     for depth_map in depth_maps:
-        ahead, told = fuse_depths(points, [depth_map], thickness)
+        ahead, told = (t.numpy() for t in fuse_depths(torch.from_numpy(points), [depth_map], thickness))
         free |= ahead > 0
         behind |= (told > 0) & (ahead <= 0)
     return behind & ~free, behind | free

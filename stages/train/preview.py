@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from pipeline.run import write_atomic
-from stages.train.patch import first_crossing
 from stages.train.photos import PhotoSet
 from stages.train.trainer import Trainer
 
@@ -66,8 +65,9 @@ def preview(trainer: Trainer, n_rays: float) -> UInt8[np.ndarray, "h w 3"]:
     parts = []
     for part in pixels.split(trainer.size.rays):
         out = trainer.render(part)
-        _, normal, found = first_crossing(out["sdf"], out["distance"], out["gradient"])
-        normals = normal_colours(normal, found & out["hits"], photos.local_from_pixel[photo])
+        normal = torch.nn.functional.normalize(out["normal"], dim=1, eps=1e-6)
+        found = (out["opacity"] > 0.5) & out["hits"]
+        normals = normal_colours(normal, found, photos.local_from_pixel[photo])
         parts.append(torch.cat([photos.colours(part)[0], out["colour"].clamp(0.0, 1.0), normals], dim=1))
     picture = torch.cat(parts).view(rows, -1, 3, 3).permute(0, 2, 1, 3).reshape(rows, -1, 3)
     return (picture * 255.0).round().to(torch.uint8).cpu().numpy()

@@ -13,7 +13,7 @@ from pipeline.config import StageResult, digest
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from stages.train import checkpoint, trainer
-from stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.photos import BlockFrame
 from stages.train.run import train_block
@@ -65,7 +65,7 @@ def surface_error(made, frame):
 def test_training_brings_the_surface_to_the_truth_and_the_picture_to_the_photo(tmp_path):
     run = ball_scene.make_run(tmp_path, n_points=60)  # few enough that the seed is far off
     run.commit("priors", "priors-key", StageResult(), 0.0)
-    long = SMALL.model_copy(update={"steps": 250})
+    long = SMALL.model_copy(update={"steps": 250, "rates": RateConfig(grid=2e-3, surface=5e-4)})
     made, frame = start(run, long)
     before, dark = surface_error(made, frame), made.held_out_psnr()
     losses = [v["loss"] for v in (made.advance() for _ in range(long.steps)) if v]
