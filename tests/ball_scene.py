@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,12 @@ from pipeline import scene
 from pipeline.cameras import look_at, pixel_grid, project, rays_world
 from pipeline.config import StageResult
 from pipeline.lattice import BrickBox, Lattice
+from pipeline.progress import Reporter
 from pipeline.run import Run
+from stages.train.config import TrainConfig
+from stages.train.gather import build_trainer
+from stages.train.photos import BlockFrame
+from stages.train.trainer import Trainer
 from tests import synthetic
 
 BALL_CENTRE, BALL_RADIUS = np.array([0.0, 0.0, 0.6]), 0.6
@@ -105,3 +112,11 @@ def make_run(
     scene.write_partition(run, scene.Partition(lattice, [block], low, high))
     run.commit("partition", "partition-key", StageResult(), 0.0)
     return run
+
+
+def start(run: Run, config: TrainConfig, report: Reporter | None = None, **changes: Any) -> tuple[Trainer, BlockFrame]:
+    """A trainer of the run's first block, with ``changes`` to the block, and the block's frame."""
+    partition = scene.read_partition(run)
+    block = dataclasses.replace(partition.blocks[0], **changes)
+    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    return build_trainer(run, config, block, frame, "cpu", report or Reporter()), frame

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.compiling import free_sizes
 from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
+from stages.train.volume import Volume
 
 FINER = 4  # fine cells along a coarse one
 SIDE = FINER + 1  # samples along a brick: neighbours have copies of those they share
@@ -39,9 +40,8 @@ class FineVolume(nn.Module):
     @classmethod
     def over(cls, half: Float[Tensor, "3"], resolution: int) -> FineVolume:
         """Zeros over the box [-half, half], ``resolution`` coarse cells along the longest side, and no bricks."""
-        coarse = 2.0 * float(half.max()) / resolution
-        shape = [int(torch.ceil(2.0 * h / coarse - 1e-4)) + 1 for h in half]
-        return cls(torch.zeros(shape, device=half.device, dtype=half.dtype), -half, coarse)
+        grid = Volume.over(half, resolution)
+        return cls(grid.values, grid.low, float(grid.spacing))
 
     @property
     def fine(self) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.errors import QuoinError
 
 TILE = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
-GRAY_LEVELS = 3
+GRAY_LEVELS = 2  # whole and half size: patches begin at half
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pipeline.compiling import compiled, free_sizes
+from stages.train.chunks import by_chunks
 from stages.train.fine_volume import FineVolume
 
 Array = np.ndarray
@@ -48,19 +48,13 @@ def seed_volume(
     volume.free_sizes()
     read, total = compiled(_read, "cpu"), 2.0 * volume.values[rows]
     for step in around:
-        total += _by_chunks(lambda part: read(volume, part), positions[rows] + step)
+        total += by_chunks(functools.partial(read, volume), positions[rows] + step, CHUNK)
     volume.values[rows] = total / (2.0 + len(around))
     return volume
 
 
 def _read(volume: FineVolume, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
     return volume(points)
-
-
-def _by_chunks(function: Callable[[Tensor], Tensor], points: Float[Tensor, "n 3"]) -> Tensor:
-    """``function`` of CHUNK points at a time, the last ones filled up with zeros: what is compiled has one size."""
-    parts = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % CHUNK)).split(CHUNK)
-    return torch.cat([function(part) for part in parts])[: len(points)]
 
 
 def seed_sdf(
@@ -115,7 +109,7 @@ def fuse_depths(
         free_sizes(surface, 0)
         about = (*depth.shape, *k, truncation, *pose.ravel())
         numbers = torch.tensor([float(number) for number in about], dtype=positions.dtype)
-        told += _by_chunks(functools.partial(tell, surface, numbers), positions)
+        told += by_chunks(functools.partial(tell, surface, numbers), positions, CHUNK)
     total, count = told.unbind(1)
     return total / count.clamp(min=1.0), count
 

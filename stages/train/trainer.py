@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from torch import Tensor
 from pipeline.compiling import compiled, free_sizes
 from pipeline.errors import QuoinError
 from stages.train import checkpoint
+from stages.train.chunks import by_chunks
 from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
 from stages.train.field.surface import SurfaceField
 from stages.train.memory import StepSize, halved, out_of_memory
 from stages.train.model import BlockModel
 from stages.train.occupancy import points_behind
 from stages.train.patch import PATCH_RADIUS, place_patches
-from stages.train.photos import GRAY_LEVELS, PhotoSet
+from stages.train.photos import PhotoSet
 from stages.train.renderer.volume import VolumeRenderer
 from stages.train.sampler.sections import points_along
 from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Rays, Schedule, loss_of, place_samples
@@ -258,7 +260,7 @@ class Trainer:
         level = 1 if share < 0.25 else 0
         return Schedule(
             torch.tensor(min(1.0, share / self._anneal), device=self.device),
-            torch.tensor(min(level, GRAY_LEVELS - 1), device=self.device),
+            torch.tensor(level, device=self.device),
             torch.tensor([term[name] for name in TERMS], device=self.device),
         )
 
@@ -309,9 +311,7 @@ class Trainer:
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """The SDF at any number of points, a fixed number at a time."""
         size = CHUNK_CUDA if self.device.startswith("cuda") else CHUNK
-        parts = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % size)).split(size)
-        values = [self._sdf(self.model.surface, part) for part in parts]
-        return torch.cat(values)[: len(points)] if values else points[:, 0]
+        return by_chunks(functools.partial(self._sdf, self.model.surface), points, size)
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -343,7 +343,7 @@ class Trainer:
 
     @torch.no_grad()
     def render(self, pixels: Tensor) -> dict[str, Tensor]:
-        """What ``BlockModel.render`` gives for pixels [n, 3] (photo, x, y), eagerly; and ``distance`` and ``hits``."""
+        """What ``BlockModel.render`` gives for pixels [n, 3] (photo, x, y), eagerly; and ``hits``."""
         n, config = len(pixels), self.config
         jitter = torch.full((n, self.model.sampler.n_jitter), 0.5, device=self.device)
         outside = torch.full((n, config.outside.samples), 0.5, device=self.device)
@@ -353,7 +353,7 @@ class Trainer:
         out = self.model.render(
             rays.origins, rays.directions, pixels[:, 0], rays.distance, rays.length, rays.hits, rays.outside, one, none
         )
-        return {**out, "distance": rays.distance, "hits": rays.hits}
+        return {**out, "hits": rays.hits}
 
     # -- stopping and going on ---------------------------------------------------------------------------------------
 

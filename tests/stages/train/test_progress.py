@@ -9,8 +9,6 @@ from pipeline.config import StageResult
 from pipeline.progress import Reporter
 from stages.train import loop, preview, trainer
 from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
-from stages.train.gather import build_trainer
-from stages.train.photos import BlockFrame
 from stages.train.run import train_block
 from stages.train.settle import LAST_STRETCH, LOOKED_AT, Movement, near_surface
 from stages.train.volume import Volume
@@ -42,10 +40,7 @@ def run(tmp_path_factory):
 
 
 def start(run, config=TINY):
-    partition = scene.read_partition(run)
-    block = partition.blocks[0]
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
-    return build_trainer(run, config, block, frame, "cpu")
+    return ball_scene.start(run, config)[0]
 
 
 def sphere(radius):

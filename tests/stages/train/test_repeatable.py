@@ -1,21 +1,16 @@
 """The same seed gives the same weights to the last bit; and nothing is compiled anew once training runs."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import scene
 from pipeline.config import StageResult
 from pipeline.lattice import BrickBox
 from stages.train import trainer
 from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
 from stages.train.field.colour import Appearance
-from stages.train.gather import build_trainer
-from stages.train.photos import BlockFrame
 from stages.train.volume import Volume
 from tests import ball_scene
 
@@ -46,10 +41,7 @@ def two_threads():
 
 
 def start(run, config=SMALL, **changes):
-    partition = scene.read_partition(run)
-    block = dataclasses.replace(partition.blocks[0], **changes)
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
-    return build_trainer(run, config, block, frame, "cpu")
+    return ball_scene.start(run, config, **changes)[0]
 
 
 def trained(run, config, n_steps):

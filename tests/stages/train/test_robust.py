@@ -50,10 +50,7 @@ def own_run(tmp_path):
 
 
 def start(run, config=TINY, report=None):
-    partition = scene.read_partition(run)
-    block = partition.blocks[0]
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
-    return build_trainer(run, config, block, frame, "cpu", report or Reporter())
+    return ball_scene.start(run, config, report)[0]
 
 
 def advance(made, n):

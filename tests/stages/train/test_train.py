@@ -14,8 +14,6 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from stages.train import checkpoint, trainer
 from stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
-from stages.train.gather import build_trainer
-from stages.train.photos import BlockFrame
 from stages.train.run import train_block
 from tests import ball_scene
 
@@ -45,10 +43,7 @@ def run(tmp_path):
 
 
 def start(run, config=SMALL):
-    partition = scene.read_partition(run)
-    block = partition.blocks[0]
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
-    return build_trainer(run, config, block, frame, "cpu"), frame
+    return ball_scene.start(run, config)
 
 
 def surface_error(made, frame):
