@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 4
+VERSION = 5
 NEEDS = ("pose",)
 
 

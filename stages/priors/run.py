@@ -26,7 +26,6 @@ from stages.priors.view import View
 COARSEST_EDGE_PX = 128
 NEIGHBOURS = 10  # photos whose planes are compared with a photo's own
 MIN_CONTRAST = 0.004  # standard deviation of gray about a pixel, of 1: flatter is sky, or the sky beside a chimney
-MIN_PIECE_PX = 25  # believed pixels of one surface that hang together, in the finest level; fewer are chance
 RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
 
 
@@ -184,7 +183,7 @@ class _Photos:
         assert found is not None
         w, count = found[0][0], found[0][3]
         depth = np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0)
-        depth[speckles(depth, MIN_PIECE_PX)] = 0.0
+        depth[speckles(depth, self._required(index)[1].cpu().numpy())] = 0.0
         scene.write_depth(self.run, index, depth, found[1])
         good = depth > 0
         return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0

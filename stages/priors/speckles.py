@@ -9,6 +9,10 @@ from scipy.sparse.csgraph import connected_components
 
 Array = np.ndarray
 
+LEAST_PX = 25  # of one surface that hang together; fewer are chance
+SMALL_PX, SMALL_COST = 400, 0.4  # pieces of fewer pixels must have been matched better than this in the mean
+MAX_STEP = 0.05  # of depth, from a pixel to the next of the same surface; grazing ones seldom change faster
+
 _ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)
 _PAIRS = (  # right, below, below right, below left
     ((_ALL, _FIRST), (_ALL, _LAST)),
@@ -18,18 +22,20 @@ _PAIRS = (  # right, below, below right, below left
 )
 
 
-def speckles(depth: Float[Array, "h w"], min_pixels: int, max_step: float = 0.05) -> Bool[Array, "h w"]:
-    """Known pixels (depth > 0) in pieces of fewer than ``min_pixels``.
+def speckles(depth: Float[Array, "h w"], cost: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Known pixels (depth > 0) in pieces that are small, or rather small and badly matched.
 
-    A piece is of one surface: 8-neighbours whose depths differ by less than the share ``max_step``. Grazing surfaces
-    change faster from pixel to pixel than facing ones, but seldom by that much.
+    A piece is of one surface: 8-neighbours whose depths differ by less than the share MAX_STEP. ``cost`` is 1 − NCC.
     """
     known = depth > 0
     log_depth = np.log(np.where(known, depth, 1.0))
     number = np.arange(depth.size).reshape(depth.shape)
-    joined = [known[a] & known[b] & (np.abs(log_depth[a] - log_depth[b]) < max_step) for a, b in _PAIRS]
+    joined = [known[a] & known[b] & (np.abs(log_depth[a] - log_depth[b]) < MAX_STEP) for a, b in _PAIRS]
     one = np.concatenate([number[a][join] for (a, _), join in zip(_PAIRS, joined, strict=True)])
     other = np.concatenate([number[b][join] for (_, b), join in zip(_PAIRS, joined, strict=True)])
     graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(depth.size, depth.size))
-    label = connected_components(graph, directed=False)[1]
-    return known & (np.bincount(label)[label] < min_pixels).reshape(depth.shape)
+    piece = connected_components(graph, directed=False)[1]
+    size = np.bincount(piece)
+    mean_cost = np.bincount(piece, cost.ravel()) / size
+    chance = (size < LEAST_PX) | ((size < SMALL_PX) & (mean_cost > SMALL_COST))
+    return known & chance[piece].reshape(depth.shape)
