@@ -7,7 +7,7 @@ than a dense grid, and a fraction of the memory.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pipeline.compiling import free_sizes
@@ -67,12 +67,33 @@ class FineVolume(nn.Module):
         grid = torch.cartesian_prod(*axes) * self.coarse + self.low
         return torch.cat([grid, self._brick_positions(torch.nonzero(self.first >= 0)[:, 0])])
 
+    def firsts(self) -> Int[Tensor, "n"]:
+        """For each sample the one that stands for it: itself, or its copy at the beginning of a neighbouring brick."""
+        of_brick = torch.nonzero(self.first >= 0)[:, 0]
+        side = torch.arange(SIDE, device=self.low.device)
+        inner = torch.cartesian_prod(side, side, side)
+        onwards = inner == FINER  # the far faces of a brick begin the next
+        cell = self._cell(of_brick)[:, None] + onwards
+        a, b, c = (self.shape - 1).tolist()
+        x, y, z = torch.minimum(cell, self.shape - 2).unbind(2)
+        there = self.first.view(a, b, c)[x, y, z]
+        inner = torch.where(onwards, 0, inner)
+        copy = there + (inner[:, 0] * SIDE + inner[:, 1]) * SIDE + inner[:, 2]
+        number = torch.arange(len(self.values), device=self.low.device)
+        n_coarse = int(self.shape.prod())
+        mine = number[n_coarse:].view(-1, SIDE**3)
+        known = (there >= 0) & (cell <= self.shape - 2).all(dim=2)
+        return torch.cat([number[:n_coarse], torch.where(known, copy, mine).view(-1)])
+
+    def _cell(self, number: Tensor) -> Int[Tensor, "n 3"]:
+        """Coarse cells by their number in C order."""
+        _, b, c = (self.shape - 1).unbind()
+        return torch.stack([number // (b * c), number // c % b, number % c], dim=1)
+
     def _brick_positions(self, cells: Tensor) -> Float[Tensor, "n 3"]:
         side = torch.arange(SIDE, device=self.low.device, dtype=self.low.dtype) / FINER
-        _, b, c = (self.shape - 1).unbind()
-        corner = torch.stack([cells // (b * c), cells // c % b, cells % c], dim=1)
         inner = torch.cartesian_prod(side, side, side)
-        return ((corner[:, None] + inner) * self.coarse + self.low).reshape(-1, 3)
+        return ((self._cell(cells)[:, None] + inner) * self.coarse + self.low).reshape(-1, 3)
 
     def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[list[Tensor], tuple[Pair, Pair, Pair], Tensor]:
         """Values at the corners of each point's finest cell, linear weights of near and far ones by axis, its size."""

@@ -36,20 +36,24 @@ def seed_volume(
     shape = tuple(volume.shape.tolist())
     volume.values.copy_(torch.from_numpy(seed_sdf(points, towards, low, spacing, shape)).view(-1))
     volume.refine(torch.from_numpy(cells_near(points, low, spacing, shape)))
+    firsts = volume.firsts()
+    one = firsts == torch.arange(len(firsts))  # the others are copies of these
     positions, truncation = volume.positions(), TRUNCATION * float(volume.fine)
-    near = torch.nonzero(volume.values.abs() < 2.0 * spacing)[:, 0]
+    near = torch.nonzero((volume.values < 2.0 * spacing) & one)[:, 0]
     skin = volume.values[near]
     fused, count = fuse_depths(positions[near], list(depth_maps.values()), truncation)
     free = fused > 0.95 * truncation  # the surface is that far away, or farther
     fused = torch.where(free, skin.clamp(min=truncation), fused)
     volume.values[near] = torch.where(count > 0, fused, skin)
+    volume.values = volume.values[firsts]
     around = torch.cat([torch.eye(3), -torch.eye(3)]) * volume.fine
-    rows = torch.nonzero(volume.values.abs() < spacing)[:, 0]
+    rows = torch.nonzero((volume.values.abs() < spacing) & one)[:, 0]
     volume.free_sizes()
     read, total = compiled(_read, "cpu"), 2.0 * volume.values[rows]
     for step in around:
         total += by_chunks(functools.partial(read, volume), positions[rows] + step, CHUNK)
     volume.values[rows] = total / (2.0 + len(around))
+    volume.values = volume.values[firsts]
     return volume
 
 

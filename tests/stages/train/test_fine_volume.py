@@ -38,6 +38,22 @@ def test_linear_functions_and_their_slope_are_kept_whatever_is_refined(share, se
     torch.testing.assert_close(gradient, SLOPE.expand_as(gradient))
 
 
+@settings(max_examples=10, deadline=None)
+@given(share=st.floats(0.0, 1.0), seed=st.integers(0, 99))
+def test_copies_of_a_sample_lie_where_it_lies(share, seed):
+    volume, _ = linear(share, seed)
+    firsts, positions = volume.firsts(), volume.positions()
+    torch.testing.assert_close(positions[firsts], positions)
+    assert torch.equal(firsts[firsts], firsts)
+
+
+def test_each_sample_between_bricks_has_one_that_stands_for_it():
+    volume, _ = linear(1.0)
+    n_coarse, positions = int(volume.shape.prod()), volume.positions()
+    within = (positions < volume.low + (volume.shape - 1) * volume.coarse - 1e-9).all(dim=1)[n_coarse:]
+    assert len(volume.firsts()[n_coarse:][within].unique()) == int(((volume.shape - 1) * FINER).prod())
+
+
 def test_refined_cells_resolve_what_coarse_ones_do_not():
     volume = FineVolume.over(torch.ones(3), 16)
     cells = torch.zeros_like(volume.first, dtype=torch.bool)
@@ -84,6 +100,16 @@ def test_the_seed_has_its_surface_where_depths_say_and_is_free_before_it():
     assert (sdf[along < 0.48] > 0).all()
     crossing = along[int((sdf < 0).nonzero()[0, 0])]
     assert float(crossing) == pytest.approx(0.5, abs=0.5 * float(volume.fine))
+
+
+def test_a_wrong_point_leaves_nothing_where_depths_see_through_it():
+    wrong = np.array([[-0.12, 0.0, 0.35]])
+    far = np.array([[0.9, 0.9, -0.9], [0.9, -0.9, -0.9], [-0.9, 0.9, -0.9], [-0.9, -0.9, -0.9]])  # so its skin is thick
+    volume = seed_volume(
+        FineVolume.over(torch.ones(3), 64), np.concatenate([wrong, far]), np.tile([0, 0, -1.0], (5, 1)), {0: wall(0.9)}
+    )
+    along = torch.linspace(0.2, 0.8, 200)
+    assert (volume(torch.stack([along * -0.12 / 0.35, torch.zeros(200), along], dim=1)) > 0).all()
 
 
 def test_cells_near_a_point_are_its_own_and_those_it_is_close_to():
