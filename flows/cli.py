@@ -321,6 +321,7 @@ def demo(
     out: Path = Path("runs/demo"),
     photos: int = 40,
     size: Annotated[tuple[int, int], Flag] = (800, 600),
+    plain: bool = False,
     preset: str = "demo",
     set: Annotated[tuple[str, ...], Flag] = (),
     seed: int = 0,
@@ -336,6 +337,8 @@ def demo(
         how many photos
     size
         width and height of a photo in pixels
+    plain
+        whitewashed walls instead of stone and brick: harder, for there is nothing on them to match
     preset
         the name of a preset, or a YAML file
     set
@@ -346,7 +349,7 @@ def demo(
     from flows.demo import run_demo
 
     how.check()
-    run_demo(out, photos, size, What(preset=preset, set=set, seed=seed), how)
+    run_demo(out, photos, size, plain, What(preset=preset, set=set, seed=seed), how)
 
 
 @app.command(sort_key=9)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from flows.cli import How, What
 
 
-def run_demo(out: Path, n_photos: int, size: tuple[int, int], what: What, how: How) -> None:
+def run_demo(out: Path, n_photos: int, size: tuple[int, int], plain: bool, what: What, how: How) -> None:
     """Generate into ``out``/collection (kept where it is the same), reconstruct into ``out``/run, print the score."""
     settings = what.settings()
-    config = build(DemoConfig, {"n_photos": n_photos, "width": size[0], "height": size[1]})
+    config = build(DemoConfig, {"n_photos": n_photos, "width": size[0], "height": size[1], "plain": plain})
     collection = out / "collection"
     photos = collection / "photos"
     try:

@@ -13,6 +13,7 @@ class DemoConfig(StageConfig):
     n_photos: int = Field(40, ge=3, le=200)  # taken on the walk around the landmark; below 30 SIFT may not tie them
     width: int = Field(800, ge=32, le=4000)  # pixels
     height: int = Field(600, ge=32, le=4000)  # pixels
+    plain: bool = False  # walls of whitewash instead of stone and brick: nothing on them to match
 
 
 class DemoTruth(StageResult):

@@ -14,6 +14,7 @@ from stages.demo.landmark import MATERIALS
 Array = np.ndarray
 SIDE = 128
 FINE_M, COARSE_M = 0.014, 0.07  # voxel of the volume at its two scales
+WALLS = ("ashlar", "brick", "plaster")  # 44 % of the landmark's surface
 TURN = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]], np.float32)
 
 
@@ -44,15 +45,16 @@ class Noise:
 
 
 def albedo(
-    points: Float[Array, "n 3"], normals: Float[Array, "n 3"], material: Int[Array, "n"], noise: Noise
+    points: Float[Array, "n 3"], normals: Float[Array, "n 3"], material: Int[Array, "n"], noise: Noise, *, plain: bool
 ) -> Float[Array, "n 3"]:
-    """Linear reflectance of points on surfaces of ``material`` (index into MATERIALS)."""
+    """Linear reflectance of points on surfaces of ``material`` (index into MATERIALS); ``plain``: WALLS are bare."""
     fine, coarse = noise.fine(points), noise.coarse(points)
     out = np.empty((len(points), 3), np.float32)
     for index, name in enumerate(MATERIALS):
         chosen = np.flatnonzero(material == index)
+        paint = _whitewash if plain and name in WALLS else _PAINT[name]
         if len(chosen):
-            out[chosen] = _PAINT[name](points[chosen], normals[chosen], fine[chosen], coarse[chosen])
+            out[chosen] = paint(points[chosen], normals[chosen], fine[chosen], coarse[chosen])
     return np.clip(out, 0.01, 0.95)
 
 
@@ -114,6 +116,10 @@ def _plaster(points: Array, normals: Array, fine: Array, coarse: Array) -> Array
     base = _mix((0.5, 0.32, 0.2), (0.66, 0.45, 0.3), 0.5 + 0.22 * fine + 0.1 * coarse)
     base = base * (1 - 0.35 * _pits(-fine))[:, None]
     return base * (1 - flaked)[:, None] + _ashlar(points, normals, fine, coarse) * flaked[:, None]
+
+
+def _whitewash(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
+    return _mix((0.6, 0.58, 0.54), (0.64, 0.62, 0.58), 0.5 + 0.1 * coarse)
 
 
 def _tiles(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:

@@ -44,7 +44,11 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     made = landmark.build(seed)
     noise = Noise(seed)
     caster = raycaster(made.vertices, made.faces)
-    solid = Solid(caster, lambda points, normals, face: albedo(points, normals, made.material[face], noise))
+
+    def paint(points: Array, normals: Array, face: Array) -> Array:
+        return albedo(points, normals, made.material[face], noise, plain=config.plain)
+
+    solid = Solid(caster, paint)
     poses = walk.cameras(config.n_photos, seed)
     size = (config.width, config.height)
     focal = focal_px(config)

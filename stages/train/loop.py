@@ -100,7 +100,7 @@ def measure(trainer: Trainer, unit_m: float) -> dict[str, float]:
 
 
 def schedules_end(config: TrainConfig) -> float:
-    """Share of the training before which nobody asks whether the surface still moves: half, or the last schedule's end."""
+    """Share of the training before which nobody asks whether the surface moves: half, or the end of the schedules."""
     levels = config.encoding.coarse_to_fine if isinstance(config.encoding, HashEncoding) else 0.0
     anneal = config.renderer.anneal if isinstance(config.renderer, NeusRenderer) else 0.0
     return max(0.5, levels, anneal, config.losses.patch_after)

@@ -15,7 +15,7 @@ from pipeline.progress import Reporter
 from stages.demo import landmark, walk
 from stages.demo.config import DemoConfig, DemoTruth
 from stages.demo.landmark import Landmark
-from stages.demo.materials import MATERIALS, Noise, albedo
+from stages.demo.materials import MATERIALS, WALLS, Noise, albedo
 from stages.demo.render import Solid, raycaster, render
 from stages.demo.run import generate
 from stages.demo.truth import seen_faces
@@ -112,7 +112,9 @@ def test_pixels_show_the_surface_at_its_place(made: Landmark) -> None:
     """A point of the landmark has the same reflectance wherever it is seen from: two cameras, one colour."""
     noise = Noise(0)
     caster = raycaster(made.vertices, made.faces)
-    solid = Solid(caster, lambda points, normals, face: albedo(points, normals, made.material[face], noise))
+    solid = Solid(
+        caster, lambda points, normals, face: albedo(points, normals, made.material[face], noise, plain=False)
+    )
     poses, size = walk.cameras(40, 0), (200, 150)
     intrinsics = np.array([190.0, 190, 100, 75])
     pictures = [render([solid], pose, intrinsics, size, noise, np.ones(3)) for pose in poses[:6]]
@@ -221,10 +223,22 @@ def test_every_material_varies_and_reflects_less_than_it_gets(name: str) -> None
     points = rng.uniform(-3, 3, (4000, 3)).astype(np.float32)
     normals = rng.normal(size=(4000, 3)).astype(np.float32)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    colours = albedo(points, normals, np.full(4000, MATERIALS.index(name)), Noise(0))
+    colours = albedo(points, normals, np.full(4000, MATERIALS.index(name)), Noise(0), plain=False)
     assert colours.min() > 0
     assert colours.max() < 1
     assert colours.mean(axis=1).std() > 0.02
+
+
+def test_plain_walls_have_nothing_to_match_and_the_rest_is_as_it_was() -> None:
+    points = np.random.default_rng(0).uniform(-3, 3, (2000, 3)).astype(np.float32)
+    normals = np.tile(np.array([1, 0, 0], np.float32), (2000, 1))
+    for index, name in enumerate(MATERIALS):
+        kind = np.full(2000, index)
+        plain = albedo(points, normals, kind, Noise(0), plain=True)
+        if name in WALLS:
+            assert plain.std(axis=0).max() < 0.01
+        else:
+            assert np.array_equal(plain, albedo(points, normals, kind, Noise(0), plain=False))
 
 
 @pytest.mark.slow
