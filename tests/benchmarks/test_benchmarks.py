@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.ablation import VARIANTS
 from benchmarks.lego import EVERY, collect, distances, in_turns
 from benchmarks.measure import Measured, Skipped, together
-from benchmarks.rivals import surface_scores, training, view_scores
+from benchmarks.rivals import parts_of_training, surface_scores, training, view_scores
 from benchmarks.sheet import CELL_PX, TITLE_PX, as_jpeg, contact_sheet, parts_of
 from flows.settings import load_settings
 from stages.partition.photos import held_out
@@ -73,6 +73,15 @@ def test_every_variant_is_a_configuration_and_another_one():
 def test_commands_together_take_all_their_time_and_the_highest_peak():
     parts = [Measured("a", 0, 1.5, 30), Measured("b", 2, 2.0, 20)]
     assert together("both", parts) == Measured("both", 2, 3.5, 30)
+
+
+def test_time_of_training_is_that_of_its_steps_and_of_the_surface(tmp_path):
+    ends = [("run", 99), ("train/b000", 5), ("train/b000/extract", 2), ("train", 40), ("train/b001", 7)]
+    start, stopped = {"kind": "start", "name": "train"}, {"kind": "end", "name": "train/b000", "seconds": 50}
+    events = [start, stopped, start, *({"kind": "end", "name": n, "seconds": s} for n, s in ends)]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "events.jsonl").write_text("\n".join(map(json.dumps, events)))
+    assert parts_of_training(tmp_path) == {"steps": 12, "extract": 2}
 
 
 def test_a_run_that_was_not_trained_has_no_scores(tmp_path):
