@@ -15,7 +15,7 @@ from benchmarks.sheet import as_jpeg, contact_sheet, parts_of
 
 METHODS = ("quoin", "neus", "volsdf")
 EVERY = 8  # of so many photos one is held out
-EDGE_PX = 400  # of the photos: neus and volsdf would need an hour on two cores for a rendering of 1600
+EDGE_PX = 256  # of the photos: two cores take minutes for a picture of this size by neus, and twice that by volsdf
 SHOWN = 2  # held-out photos on the sheet
 
 
