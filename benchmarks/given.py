@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.poses import measured_cameras
-
 Array = np.ndarray
 
 
@@ -58,6 +56,8 @@ def dtu(folder: Path, out: Path) -> Path:
 
 def strecha(folder: Path, out: Path) -> Path:
     """``gt_dense_cameras/*.camera`` of Strecha et al. 2008."""
+    from benchmarks.poses import measured_cameras
+
     poses = measured_cameras(folder / "gt_dense_cameras")
     cameras = [np.loadtxt(folder / "gt_dense_cameras" / f"{name}.camera", max_rows=3) for name in poses]
     return write_transforms(out, list(poses), np.array(cameras), np.array(list(poses.values())))
