@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from benchmarks.measure import ROOT, Measured, Skipped, circumstances, quoin
+from benchmarks import ablation, lego, views
+from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
-DATA = ROOT.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results"
-
-Numbers = dict[str, Any]
 
 
 def help_(out: Path) -> tuple[Measured, Numbers]:
@@ -80,28 +78,37 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
 }
 
 
-def stages(run: Path) -> Numbers:
-    """What every committed stage returned, and how long it took."""
-    manifests = read(run / "run.json").get("manifests", {})
-    return {"stages": {name: {"seconds": m["seconds"], **m["result"]} for name, m in manifests.items()}}
+# what takes as long as one says: what it needs, seconds where --seconds says nothing, how it is measured
+TIMED: dict[str, tuple[Path, float, Callable[..., tuple[Measured, Numbers]]]] = {
+    **{f"views-{name}": (photos.folder, 300.0, views.case(name)) for name, photos in views.SETS.items()},
+    "lego": (lego.SOURCE, 1200.0, lego.case),
+    "ablation": (DATA / "strecha_fountain_p11", 300.0, ablation.case),
+}
 
 
-def read(path: Path) -> Numbers:
-    return json.loads(path.read_bytes()) if path.exists() else {}
+def chosen(seconds: float | None) -> dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]]:
+    """All cases, those that take as long as one says with ``seconds``, or with their own where that is None."""
+    timed = {
+        name: (needs, functools.partial(case, seconds=seconds or usual)) for name, (needs, usual, case) in TIMED.items()
+    }
+    return {**CASES, **timed}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(CASES)}; all where none is named")
+    names = ", ".join([*CASES, *TIMED])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {names}; all where none is named")
+    parser.add_argument("--seconds", type=float, help=f"of training, or in all, in {', '.join(TIMED)}")
     parser.add_argument("--keep", type=Path, help="folder for the runs; a temporary one where not given")
     given = parser.parse_args()
-    if unknown := set(given.cases) - set(CASES):
+    cases = chosen(given.seconds)
+    if unknown := set(given.cases) - set(cases):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     here = circumstances()  # before results change the tree
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
-        for name in given.cases or CASES:
-            needs, case = CASES[name]
+        for name in given.cases or cases:
+            needs, case = cases[name]
             if not needs.exists():
                 print(f"{name}: skipped, {needs} is absent")
                 continue

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
 SAMPLE_SECONDS = 0.25
+
+Numbers = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,27 @@ def quoin(*arguments: str | Path) -> Measured:
     seconds = time.monotonic() - began
     peak.stop()
     return Measured(" ".join(["quoin", *words]), status, round(seconds, 2), peak.bytes)
+
+
+def together(command: str, parts: Sequence[Measured]) -> Measured:
+    """Several commands, one after the other, as one: all their time, the worst exit status, the highest peak."""
+    return Measured(
+        command,
+        max(part.exit_status for part in parts),
+        round(sum(part.seconds for part in parts), 2),
+        max(part.peak_memory_bytes for part in parts),
+    )
+
+
+def stages(run: Path) -> Numbers:
+    """What every committed stage returned, and how long it took."""
+    manifests = read(run / "run.json").get("manifests", {})
+    return {"stages": {name: {"seconds": m["seconds"], **m["result"]} for name, m in manifests.items()}}
+
+
+def read(path: Path) -> Numbers:
+    """A JSON file; nothing where there is none."""
+    return json.loads(path.read_bytes()) if path.exists() else {}
 
 
 def circumstances() -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""What each part of the default method brings: without it, everything else and the seconds of training the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import given, rivals
+from benchmarks.measure import DATA, Measured, Numbers, quoin, together
+
+FOUNTAIN = DATA / "strecha_fountain_p11"
+EVERY = 8  # of so many photos of the fountain one is held out
+N_PHOTOS = 40  # of the demo
+VARIANTS: dict[str, list[str]] = {
+    "everything": [],
+    "64 + 64 samples by importance": ["train.sampler={kind: importance, coarse: 64, rounds: 4, per_round: 16}"],
+    "64 guided samples": ["train.sampler.samples=64"],
+    "no points": ["train.losses.points=0", "train.losses.free=0"],
+    "no stereo": ["priors.stereo_edge_px=0"],
+    "no patches": ["train.losses.patch=0"],
+    "all levels at once": ["train.encoding.start_levels=10"],
+    "no appearance": ["train.colour.gain=false", "train.colour.code=0"],
+}
+
+
+def case(out: Path, seconds: float) -> tuple[Measured, Numbers]:
+    """F on the generated landmark, views held out of the fountain; poses are given, stereo takes time of its own."""
+    demo = collection(out / "demo")
+    truth, poses = demo / "truth", given.strecha(FOUNTAIN, out / "fountain" / "transforms.json")
+    done: list[Measured] = []
+    numbers: Numbers = {"seconds_of_training": seconds}
+    sets: list[tuple[str, Path, rivals.Options, rivals.Options, Callable[[Path], Numbers]]] = [
+        (
+            "demo",
+            demo / "photos",
+            ["--preset", "demo", "--poses", truth / "transforms.json"],
+            ["--truth", truth / "mesh.ply"],
+            rivals.surface_scores,
+        ),
+        (
+            "fountain",
+            FOUNTAIN / "images",
+            ["--poses", poses, *rivals.settings(f"partition.hold_out_every={EVERY}")],
+            ["--views"],
+            rivals.view_scores,
+        ),
+    ]
+    for name, photos, options, asked, scores in sets:
+        measured, numbers[name] = variants(out / name, photos, options, asked, scores, seconds)
+        done += measured
+    return together(f"python -m benchmarks ablation --seconds {seconds:g}", done), numbers
+
+
+def variants(
+    out: Path,
+    photos: Path,
+    options: rivals.Options,
+    asked: rivals.Options,
+    scores: Callable[[Path], Numbers],
+    seconds: float,
+) -> tuple[list[Measured], Numbers]:
+    """Every variant on one set of photos, scored by ``quoin evaluate`` with what is ``asked``."""
+    posed = out / "posed"
+    done = [quoin("plan", photos, "--out", posed, *options)]
+    if done[0].exit_status:
+        return done, {}
+    rivals.find_stereo(posed)
+    found: Numbers = {}
+    for number, (name, changes) in enumerate(VARIANTS.items()):
+        run = rivals.copied(posed, out / f"variant{number}")
+        done.append(rivals.trained(photos, run, [*options, *rivals.settings(*changes)], seconds))
+        done.append(quoin("evaluate", run, *asked))
+        found[name] = {"changes": changes, **scores(run), **rivals.training(run)}
+    return done, found
+
+
+def collection(folder: Path) -> Path:
+    """The demo's photos and truth."""
+    from pipeline.config import build
+    from pipeline.progress import Reporter
+    from stages.demo.config import DemoConfig
+    from stages.demo.run import generate
+
+    generate(folder, build(DemoConfig, {"n_photos": N_PHOTOS}), 0, Reporter())
+    return folder
