@@ -91,7 +91,10 @@ def build_trainer(
     cache = Volume.over(half, config.cache.resolution)
     cache.refresh(base)
     model = build_model(config, base, len(index))
-    return Trainer(model, photos, evidence, cache, half, config, device, run.seed)
+    trainer = Trainer(model, photos, evidence, cache, half, config, device, run.seed)
+    if config.surface.start != "seed":
+        trainer.refresh(near_only=False)
+    return trainer
 
 
 def gather_evidence(

@@ -301,9 +301,9 @@ class Trainer:
 
     @torch.no_grad()
     def refresh(self, near_only: bool) -> None:
-        """Evaluate the network on the cached volume: everywhere, or where the surface may be."""
+        """Evaluate the network on the cached volume: everywhere, or where the surface of a distance may be."""
         rows = None
-        if near_only:
+        if near_only and self.config.surface.distance:
             rows = torch.nonzero(self.cache.values.view(-1).abs() < 3.0 * self.cache.spacing)[:, 0]
         self.cache.refresh(self.sdf, rows)
 

@@ -14,6 +14,8 @@ from stages.train.renderer.volume import VolumeRenderer
 class Neus(VolumeRenderer):
     """NeuS with a sharpness 1/s that is learnt: exp(10 v), v a parameter (official fields.py)."""
 
+    most_steps = 2.0  # the slope at a sample tells nothing of what is farther: a long section would end in a surface
+
     def __init__(self, sharpness: float) -> None:
         super().__init__()
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness) / 10.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,6 +14,8 @@ from stages.train.field.surface import SurfaceSample
 
 class VolumeRenderer(nn.Module):
     """What all renderers have in common that see a ray's samples where the sampler put them."""
+
+    most_steps: float = math.inf  # of a march: the longest section of a ray whose opacity is worth something
 
     def shown(
         self,

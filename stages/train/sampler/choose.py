@@ -58,7 +58,7 @@ class Guided:
 
     def __call__(self, rays: Stretch, jitter: Float[Tensor, "rays jitter"]) -> Samples:
         stretch = (rays.origins, rays.directions, rays.enter, rays.leave)
-        return guided_samples(rays.cache, rays.renderer.guide, *stretch, jitter)
+        return guided_samples(rays.cache, rays.renderer.guide, *stretch, jitter, rays.renderer.most_steps)
 
 
 class Importance:

@@ -43,12 +43,13 @@ def guided_samples(
     enter: Float[Tensor, "rays"],
     leave: Float[Tensor, "rays"],
     jitter: Float[Tensor, "rays samples"],
+    most_steps: float,
 ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]:
     """Distances [rays, samples] along the rays, ascending, and the lengths of the sections around them.
 
     ``jitter`` in [0, 1) places each sample inside its stratum of the cumulative distribution. The share EXPLORE of the
-    samples is spread evenly, so that what the volume does not know can still be found. Such a lone sample stands for
-    two steps of the march at most: at the end of a long section NeuS would conclude on a surface that is not there.
+    samples is spread evenly, so that what the volume does not know can still be found. A section is as long as
+    ``most_steps`` steps of the march at most (``VolumeRenderer.most_steps``).
     """
     edges, sdf = march(volume, origins, directions, enter, leave)
     weight = weights(guide(sdf, (leave - enter)[:, None] / N_MARCH, volume.spacing))
@@ -58,5 +59,5 @@ def guided_samples(
     total = weight.sum(dim=1, keepdim=True)
     share = weight * (1.0 - EXPLORE) / total.clamp(min=1e-6) * total.clamp(max=1.0)
     distance = importance(edges, share + (1.0 - share.sum(dim=1, keepdim=True)) / N_MARCH, jitter)
-    most = 2.0 * torch.maximum((leave - enter) / N_MARCH, volume.spacing)
+    most = most_steps * torch.maximum((leave - enter) / N_MARCH, volume.spacing)
     return distance, torch.minimum(section_lengths(distance), most[:, None])

@@ -103,7 +103,7 @@ def test_guided_samples_gather_at_the_surface_in_order():
     origins = torch.tensor([0.0, 0.0, -3.0]).expand(n, 3) + torch.rand(n, 3) * 0.4 - 0.2
     directions = torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
     enter, leave, _ = box_interval(origins, directions, -torch.ones(3), torch.ones(3))
-    t, length = guided_samples(volume, Neus(200.0).guide, origins, directions, enter, leave, torch.rand(n, 16))
+    t, length = guided_samples(volume, Neus(200.0).guide, origins, directions, enter, leave, torch.rand(n, 16), 2.0)
     assert (t[:, 1:] >= t[:, :-1]).all()
     assert (length >= 0).all()
     assert ((t >= enter[:, None] - 1e-5) & (t <= leave[:, None] + 1e-5)).all()
@@ -125,6 +125,7 @@ def test_rays_through_empty_space_are_sampled_evenly():
         torch.tensor([1.0]),
         torch.tensor([3.0]),
         torch.full((1, 16), 0.5),
+        2.0,
     )
     torch.testing.assert_close(t[0], 1.0 + (torch.arange(16) + 0.5) / 8, atol=0.03, rtol=0)
 
