@@ -39,6 +39,7 @@ PHOTO_SCHEMA = pa.schema(
         ("altitude_m", pa.float64()),
         ("taken_at", pa.string()),  # EXIF time, "" where unknown
         ("mask_path", pa.string()),  # absolute path of its mask, "" where none
+        ("border", pa.list_(pa.int64())),  # pixels at left, top, right, bottom that are a frame; null or zeros: none
         ("content_hash", pa.string()),  # of the decoded upright pixels
         ("used", pa.bool_()),
         ("reason", pa.string()),  # why it is not used; "" where used

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
@@ -13,6 +15,11 @@ class IngestConfig(StageConfig):
     min_side_px: int = Field(128, ge=1, le=100_000)  # pixels; photos with a shorter side are left out: too few features
     max_megapixels: float = Field(300.0, gt=0, le=300.0)  # larger files are taken for decompression bombs
     min_contrast: float = Field(2.0, ge=0, le=100)  # grey levels (standard deviation); below it a photo is blank
+    max_aspect: float = Field(2.5, ge=1)  # long side / short side; what is longer is a panorama, unless most photos are
+    min_sharpness: float = Field(
+        0.35, ge=0, le=1
+    )  # of the median photo's; blurred photos below it are left out, 0: none
+    near_duplicates: Literal["drop", "keep"] = "drop"  # one picture saved in several ways, or frames of a still camera
     masks: str = "auto"  # "auto": folders named masks or mask inside or beside the photos; "none"; or a folder
 
 
@@ -22,8 +29,10 @@ class IngestResult(StageResult):
     n_files: int
     n_used: int
     n_duplicates: int
+    n_near_duplicates: int
     n_unreadable: int
     n_masks: int
+    n_borders: int  # photos with a frame, which is ignored
     n_with_focal: int
     n_with_gps: int
     n_groups: int  # of cameras: photos of one group may share intrinsics

@@ -1,4 +1,4 @@
-"""One file examined: upright size, EXIF facts, content hash and contrast, or the reason why it is no photo to use."""
+"""One file examined: upright size, EXIF facts, content hash, look and border, or the reason why it is not used."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from PIL import Image
 
 from pipeline.errors import QuoinError
 from pipeline.images import NOT_AN_IMAGE, load_mask, open_image, stored_orientation, upright_rgb
+from stages.ingest.borders import NO_BORDER, borders
 from stages.ingest.exif import Exif, read_exif
 from stages.ingest.files import PHOTO_SUFFIXES, suffix_of
+from stages.ingest.look import Look, look_of
+from stages.ingest.panorama import panorama_tag
 
 Array = np.ndarray
 
@@ -32,6 +35,8 @@ class Examined:
     orientation: int = 1
     exif: Exif = field(default_factory=Exif)
     content_hash: str = ""
+    look: Look | None = None  # of a photo to use
+    border: tuple[int, int, int, int] = NO_BORDER  # pixels at the left, top, right, bottom
     reason: str = ""
     mask_error: str = ""
 
@@ -65,11 +70,16 @@ def examine(
             if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
                 raise QuoinError("animated image: not a photo")
             orientation, exif = stored_orientation(image), read_exif(image)
+            stitched = panorama_tag(image)
             rgb = upright_rgb(image)
             image.close()  # its pixels are not needed twice
             height, width = rgb.shape[:2]
             reason = _useless(rgb, min_side_px, min_contrast)
+            if stitched and not reason:
+                reason = f"panorama: the file says that it is {stitched}"
             hashed = content_hash(rgb)
+            look = None if reason else look_of(rgb)
+            border = NO_BORDER if reason else borders(rgb)
     except QuoinError as error:
         return Examined(reason=_reason(path, error.what))
     mask_error = ""
@@ -79,7 +89,7 @@ def examine(
                 reason = "masked: its mask ignores all of it"
         except QuoinError as error:
             mask_error = error.what
-    return Examined(width, height, orientation, exif, hashed, reason, mask_error)
+    return Examined(width, height, orientation, exif, hashed, look, border, reason, mask_error)
 
 
 def content_hash(rgb: UInt8[Array, "h w 3"]) -> str:

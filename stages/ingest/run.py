@@ -18,6 +18,7 @@ from stages.ingest.files import Found
 from stages.ingest.groups import camera_groups
 from stages.ingest.listing import Listing, list_photos
 from stages.ingest.photo import Examined, PixelBudget, examine
+from stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
 
 MAX_THREADS = 16
 MAX_PIXELS_AT_ONCE = 150_000_000  # decoded at the same time: 1.5 GB
@@ -37,7 +38,7 @@ def contents(run: Run, config: IngestConfig) -> str:
     return list_photos(run.photos, config.masks, without=run.path).contents
 
 
-@stage("ingest", needs=(), version=1, result=IngestResult, inputs=contents)
+@stage("ingest", needs=(), version=2, result=IngestResult, inputs=contents)
 def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     """Examine every file below ``run.photos`` and write tables/photos.parquet.
 
@@ -51,7 +52,7 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     rows = [
         _row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(listing.files, examined, strict=True)
     ]
-    _drop_duplicates(rows)
+    _select(rows, examined, listing, config, report)
     _number(rows, examined)
     write_photo_table(run, rows)
 
@@ -108,18 +109,25 @@ def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
         "altitude_m": facts.exif.altitude_m,
         "taken_at": facts.exif.taken_at,
         "mask_path": str(mask) if mask else "",
+        "border": list(facts.border),
         "content_hash": facts.content_hash,
         "used": not facts.reason,
         "reason": facts.reason,
     }
 
 
-def _drop_duplicates(rows: list[Row]) -> None:
-    """Of photos with equal pixels the first stays."""
-    first: dict[str, str] = {}
-    for row in rows:
-        if row["used"] and (name := first.setdefault(row["content_hash"], row["name"])) != row["name"]:
-            row.update(used=False, reason=f"duplicate: same pixels as {name}")
+def _select(
+    rows: list[Row], examined: list[Examined], listing: Listing, config: IngestConfig, report: Reporter
+) -> None:
+    """Leave out what is there twice and what is no photo of one view."""
+    looks = [facts.look for facts in examined]
+    drop_duplicates(rows)
+    drop_panoramas(rows, config.max_aspect)
+    drop_blurred(rows, looks, config.min_sharpness)
+    if config.near_duplicates == "drop":
+        n_bytes = [file.n_bytes for file in listing.files]
+        with report.task("ingest/compare", total=sum(row["used"] for row in rows), unit="photos") as advance:
+            drop_near_duplicates(rows, looks, n_bytes, advance)
 
 
 def _number(rows: list[Row], examined: list[Examined]) -> None:
@@ -154,8 +162,10 @@ def _result(rows: list[Row], listing: Listing) -> IngestResult:
         n_files=len(rows),
         n_used=len(used),
         n_duplicates=reasons["duplicate"],
+        n_near_duplicates=reasons["near duplicate"],
         n_unreadable=sum(reasons[kind] for kind in UNREADABLE),
         n_masks=sum(bool(row["mask_path"]) for row in used),
+        n_borders=sum(any(row["border"]) for row in used),
         n_with_focal=sum(not isnan(row["focal_px"]) for row in used),
         n_with_gps=sum(not isnan(row["latitude_deg"]) for row in used),
         n_groups=len({row["group"] for row in used}),
@@ -177,7 +187,7 @@ def _listed(reasons: dict[str, int]) -> str:
 
 def _too_few(result: IngestResult, where: Path) -> QuoinError:
     files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
-    if result.n_used == 1 and result.reasons.keys() == {"duplicate"}:
+    if result.n_used == 1 and result.reasons and result.reasons.keys() <= {"duplicate", "near duplicate"}:
         return QuoinError(f"All {files} show the same picture", where=where, do="take photos from several places")
     have = "is no photo" if result.n_used == 0 else "is 1 photo"
     why = f" ({_listed(result.reasons)})" if result.reasons else ""
@@ -193,7 +203,7 @@ def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Repor
         "ingest",
         f"{result.n_used} photos of {result.n_files} files, {result.megapixels:.0f} megapixels, "
         f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
-        f"with mask {result.n_masks}",
+        f"with mask {result.n_masks}, with a frame that is ignored {result.n_borders}",
     )
     worth = {kind: count for kind, count in result.reasons.items() if kind not in EXPECTED}
     if worth:

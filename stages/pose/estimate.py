@@ -51,7 +51,10 @@ def estimate(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]
 
 def inputs_of(photos: list[Photo]) -> list[Any]:
     """What features and matches depend on."""
-    return [[p["content_hash"], p["group"], p["focal_px"], p["mask_path"], _stamp(p["mask_path"])] for p in photos]
+    return [
+        [p["content_hash"], p["group"], p["focal_px"], p["mask_path"], _stamp(p["mask_path"]), p.get("border")]
+        for p in photos
+    ]
 
 
 def _stamp(path: str) -> float:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from pipeline import store
 from pipeline.cameras import centers_world
-from pipeline.images import load_mask, load_upright
+from pipeline.images import load_upright
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, Posed, write_frame, write_photo, write_posed
@@ -25,6 +25,7 @@ from stages.pose.gate import camera_trouble, photo_medians, residuals_px, why_mi
 from stages.pose.model import SparseModel
 from stages.pose.parallel import each
 from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
+from stages.pose.working import mask_of
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
@@ -166,9 +167,9 @@ def write_photos(run: Run, shop: Workshop, photos: list[Photo], model: SparseMod
 
     def write(index: int) -> None:
         photo, camera = photos[model.photo_ids[index]], model.cameras[model.camera_index[index]]
-        size = (photo["width"], photo["height"])
-        mask = load_mask(Path(photo["mask_path"]), size, photo["orientation"]) if photo["mask_path"] else None
-        rgb, use = undistort_photo(load_upright(Path(photo["path"])), mask, camera, pinholes[model.camera_index[index]])
+        rgb, use = undistort_photo(
+            load_upright(Path(photo["path"])), mask_of(photo), camera, pinholes[model.camera_index[index]]
+        )
         write_photo(run, index, pyramid(rgb, PYRAMID_LEVELS), use)
 
     with shop.report.task("pose/undistort", len(model.photo_ids), "photos") as advance:

@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.images import load_mask, load_upright, open_image, orientation_of
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.images import load_upright, open_image, orientation_of, use_mask
 from stages.pose.parallel import each
+
+Array = np.ndarray
 
 # COLMAP reads and turns these by itself, but of odd colour modes and of EXIF turns we trust our own reading only
 _PLAIN = {"JPEG": ".jpg", "PNG": ".png"}
@@ -51,12 +56,19 @@ def _save_jpeg(source: Path, target: Path) -> None:
     part.replace(target)
 
 
+def mask_of(photo: dict[str, Any]) -> UInt8[Array, "h w"] | None:
+    """What of a photo is used, 255 or 0: its mask without its border; None where all of it is."""
+    size = (photo["width"], photo["height"])
+    return use_mask(photo["mask_path"], size, photo["orientation"], photo.get("border"))
+
+
 def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, threads: int) -> int:
     """Masks where COLMAP looks for them (``<folder>/<file>.png``, black is ignored); returns how many photos have one.
 
-    Where some photos have one, the others get a white one: COLMAP skips a photo whose mask it does not find.
+    A border counts as a mask. Where some photos have one, the others get a white one: COLMAP skips a photo whose mask
+    it does not find.
     """
-    n_masks = sum(bool(photo["mask_path"]) for photo in photos)
+    n_masks = sum(bool(photo["mask_path"]) or any(photo.get("border") or ()) for photo in photos)
     if n_masks == 0:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,11 +76,9 @@ def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, th
     def write(index: int) -> None:
         from PIL import Image
 
-        photo, size = photos[index], (photos[index]["width"], photos[index]["height"])
-        if photo["mask_path"]:
-            mask = Image.fromarray(load_mask(Path(photo["mask_path"]), size, photo["orientation"]))
-        else:
-            mask = Image.new("L", size, 255)
+        use = mask_of(photos[index])
+        size = (photos[index]["width"], photos[index]["height"])
+        mask = Image.new("L", size, 255) if use is None else Image.fromarray(use)
         mask.save(folder / f"{files[index]}.png")
 
     each(write, len(photos), threads, lambda done: None)

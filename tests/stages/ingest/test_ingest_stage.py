@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
+from scipy.ndimage import gaussian_filter
 
 from pipeline.errors import QuoinError
 from pipeline.images import load_mask, load_upright, turn_upright
 from pipeline.scene import PHOTO_SCHEMA
 from tests.pictures import UNDO, bomb_png, picture, save
+from tests.stages.ingest.scenes import as_rgb, texture, view
 
 DATA = Path("../shared/data")
 
@@ -139,6 +141,69 @@ def test_every_reason(put, photos, ingest):
     assert result.n_files == len(rows) == sum(result.reasons.values()) + result.n_used
     assert (result.n_duplicates, result.n_unreadable) == (3, 4)
     assert any("3 duplicate" in line for line in logs)
+
+
+def test_of_one_picture_saved_in_several_ways_the_best_is_used(photos, put, ingest):
+    photo = view(0.0)
+    half = np.asarray(Image.fromarray(photo).resize((200, 150), Image.Resampling.LANCZOS))
+    put("a half.png", half)
+    put("b compressed.jpg", photo, quality=40)
+    put("c original.png", photo)
+    put("d cut.png", photo[:, 12:])
+    put("a step on.png", view(3.0))
+    result, rows, logs = ingest()
+    assert {name for name, row in rows.items() if row["used"]} == {"a step on.png", "c original.png"}
+    assert rows["a half.png"]["reason"] == "near duplicate: the same picture as c original.png"
+    assert (result.n_used, result.n_near_duplicates, result.reasons) == (2, 3, {"near duplicate": 3})
+    assert any("3 near duplicate" in line for line in logs)
+    assert ingest(near_duplicates="keep")[0].n_used == 5
+    for name in ("a step on.png", "d cut.png"):
+        (photos / name).unlink()
+    with pytest.raises(QuoinError, match="All 3 files show the same picture"):
+        ingest()
+
+
+def test_a_near_duplicate_with_a_mask_stays(put, ingest):
+    put("large.png", view(0.0))
+    put("small.png", view(0.0)[:, 12:])
+    put("masks/small.png", np.full((300, 388), 255, np.uint8))
+    put("other.png", view(5.0))
+    _, rows, _ = ingest()
+    assert rows["large.png"]["reason"] == "near duplicate: the same picture as small.png"
+
+
+def test_blurred_photos_unless_all_are(put, ingest):
+    sharp = [texture(i, 300, 400) for i in range(5)]
+    for i, photo in enumerate(sharp):
+        put(f"{i}.png", as_rgb(photo))
+    put("blurred.png", as_rgb(gaussian_filter(texture(9), 4.0)))
+    result, rows, _ = ingest()
+    assert rows["blurred.png"]["reason"] == "blurred: far less sharp than the other photos"
+    assert (result.n_used, result.reasons) == (5, {"blurred": 1})
+    assert ingest(min_sharpness=0.0)[0].n_used == 6
+    for i, photo in enumerate(sharp):
+        put(f"{i}.png", as_rgb(gaussian_filter(photo, 4.0)))
+    assert ingest()[0].n_used == 6
+
+
+def test_panoramas(put, ingest):
+    put("a.png", as_rgb(texture(1))), put("b.png", as_rgb(texture(2)))
+    put("wide.png", as_rgb(texture(3, 200, 600)))
+    put("tagged.jpg", as_rgb(texture(4)), xmp=b'GPano:ProjectionType="equirectangular"')
+    _, rows, _ = ingest()
+    assert rows["wide.png"]["reason"] == "panorama: 600 x 200 pixels are more than one lens takes in"
+    assert rows["tagged.jpg"]["reason"] == "panorama: the file says that it is equirectangular"
+    assert ingest(max_aspect=4.0)[1]["wide.png"]["used"]
+
+
+def test_a_frame_is_noted_and_the_photo_keeps_its_size(put, ingest):
+    put("framed.png", np.pad(as_rgb(texture(1)), ((20, 20), (30, 30), (0, 0)), constant_values=255))
+    put("plain.png", as_rgb(texture(2)))
+    result, rows, _ = ingest()
+    assert (rows["framed.png"]["width"], rows["framed.png"]["height"]) == (460, 340)
+    assert rows["framed.png"]["border"] == [32, 22, 32, 22]
+    assert rows["plain.png"]["border"] == [0, 0, 0, 0]
+    assert result.n_borders == 1
 
 
 @pytest.mark.parametrize(
@@ -313,9 +378,10 @@ def test_all_bad_inputs_in_one_run(photos, ingest):
     used = {name for name, row in rows.items() if row["used"]}
     reasons = {Path(name).name: row["reason"] for name, row in rows.items()}
     assert len(rows) == sum(path.is_file() for path in photos.rglob("*")) == result.n_files
-    assert {
-        f"exif-samples/orientation/{kind}_{i}.jpg" for kind in ("landscape", "portrait") for i in range(1, 9)
-    } <= used
+    for kind in ("landscape", "portrait"):  # one picture in eight orientations, each with its number written over it
+        names = [f"exif-samples/orientation/{kind}_{i}.jpg" for i in range(1, 9)]
+        assert len([name for name in names if name in used]) == 1
+        assert {rows[name]["reason"].partition(":")[0] for name in names} == {"", "near duplicate"}
     assert {f"exif-samples/gps/DSCN00{i}.jpg" for i in (10, 12, 21, 25, 27, 29, 38, 40, 42)} <= used
     assert reasons["DJI_20251001213509_0003_D_LENS_CAP.JPG"] == "blank: it shows nothing"
     assert reasons["DJI_20251027143608_0008_D_LENS_CAP.JPG"] == "blank: it shows nothing"
