@@ -13,7 +13,7 @@ from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.train import seed
 from stages.train.compose import build_model
-from stages.train.config import TrainConfig
+from stages.train.config import GuidedSampler, TrainConfig
 from stages.train.fine_volume import FineVolume
 from stages.train.photos import TILE, BlockFrame, PhotoSet
 from stages.train.trainer import Evidence, Trainer, lines_of_sight
@@ -92,8 +92,8 @@ def build_trainer(
     cache.refresh(base)
     model = build_model(config, base, len(index))
     trainer = Trainer(model, photos, evidence, cache, half, config, device, run.seed)
-    if config.surface.start != "seed":
-        trainer.refresh(near_only=False)
+    if isinstance(config.sampler, GuidedSampler) and config.surface.start != "seed":
+        trainer.refresh(near_only=False)  # a field of its own kind is not guided by the seed's distances
     return trainer
 
 

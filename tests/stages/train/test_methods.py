@@ -84,6 +84,18 @@ def test_a_method_trains(method, run, monkeypatch):
     assert made.held_out_psnr() > dark
 
 
+def test_a_density_is_guided_by_itself_and_everywhere(run, monkeypatch):
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    made = start(run, "nerf-hash", "cache.refresh_every=10")
+    for _ in range(2):
+        own = made.sdf(made.cache.positions())
+        torch.testing.assert_close(made.cache.values.view(-1), own)
+        for _ in range(10):
+            made.advance()
+        made.refresh(near_only=True)
+        assert not torch.allclose(made.cache.values.view(-1), own)
+
+
 def test_what_a_method_does_not_use_is_not_computed(run, monkeypatch):
     monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
     for method, patches, behind in (("quoin", True, False), ("neus", False, False), ("dvr", False, True)):
