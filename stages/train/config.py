@@ -219,9 +219,7 @@ class RateConfig(StageConfig):
     surface: float = Field(2e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
     colour: float = Field(3e-3, gt=0)  # of everything else
     final: float = Field(0.05, gt=0, le=1)  # factor at the end of the cosine
-    cameras: float = Field(
-        0.0, ge=0
-    )  # of poses and focal lengths, pixels a step (0.05 is usual); 0: they stay as given
+    cameras: float = Field(0.0, ge=0)  # of poses and focal lengths, pixels a step: 0.05; 0 keeps them as given
 
 
 class TrainConfig(StageConfig):

@@ -1,4 +1,4 @@
-"""Cameras that training corrects: their geometry, their slopes, what they gain on wrong poses, and that off means off."""
+"""Cameras that training corrects: their geometry, their slopes, what is gained on wrong poses; and off means off."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from stages.train import checkpoint, corrections, trainer
-from stages.train.cameras import AFTER, PRIOR, RELIEF, SPREAD, Cameras, follow, moved_px
+from stages.train.cameras import AFTER, PRIOR, RELIEF, SPREAD, Cameras, follow
 from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, LossConfig, RateConfig, TrainConfig
 from stages.train.patch import best_views_loss, ncc, place_patches, seen_by_others
 from stages.train.step import STATS, patch_loss
@@ -325,6 +325,6 @@ def test_corrected_cameras_are_kept_in_the_world_and_far_ones_named(run, tmp_pat
     assert found[4]["moved_m"] == pytest.approx(20.0 * px, rel=1e-3)
     events = []
     corrections.keep(tmp_path / "cameras.parquet", found, Reporter(events.append), "train/b000")
-    assert [e["message"] for e in events if e["level"] == "warning"][0].endswith("4.jpg")
+    assert next(e["message"] for e in events if e["level"] == "warning").endswith("4.jpg")
     again = pq.read_table(tmp_path / "cameras.parquet").to_pylist()
     assert again == found
