@@ -219,6 +219,7 @@ class RateConfig(StageConfig):
     surface: float = Field(2e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
     colour: float = Field(3e-3, gt=0)  # of everything else
     final: float = Field(0.05, gt=0, le=1)  # factor at the end of the cosine
+    cameras: float = Field(0.0, ge=0)  # of poses and focal lengths, pixels a step: 0.05; 0 keeps them as given
 
 
 class TrainConfig(StageConfig):
@@ -267,6 +268,11 @@ class TrainConfig(StageConfig):
                 on_surface and self.losses.patch > 0,
                 "Patches are compared where a volume is entered, which surface rendering does not have",
                 "set losses.patch to 0",
+            ),
+            (
+                self.rates.cameras > 0 and self.losses.patch == 0,
+                "Cameras are refined by comparing patches between photos",
+                "set losses.patch above 0, or rates.cameras to 0",
             ),
             (
                 by_differences and not grid,

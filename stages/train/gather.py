@@ -12,6 +12,7 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.train import seed
+from stages.train.cameras import Cameras
 from stages.train.compose import build_model
 from stages.train.config import GuidedSampler, TrainConfig
 from stages.train.fine_volume import FineVolume
@@ -91,7 +92,10 @@ def build_trainer(
     cache = Volume.over(half, config.cache.resolution)
     cache.refresh(base)
     model = build_model(config, base, len(index))
-    trainer = Trainer(model, photos, evidence, cache, half, config, device, run.seed)
+    refined = None
+    if config.rates.cameras > 0:
+        refined = Cameras(cameras, posed.intrinsics[index], _middle_depths(cameras, points, photo, point))
+    trainer = Trainer(model, photos, evidence, cache, half, config, device, run.seed, refined)
     if isinstance(config.sampler, GuidedSampler) and config.surface.start != "seed":
         trainer.refresh(near_only=False)  # a field of its own kind is not guided by the seed's distances
     return trainer
@@ -160,6 +164,13 @@ def _stereo_points(
     points, photo = points[keep], photo[keep]
     keep = seed.in_company(points, COMPANY, COMPANY_CELLS * STEREO_CELL)
     return points[keep], photo[keep]
+
+
+def _middle_depths(cameras: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Median depth [K] of the points that each photo shows; the distance to the block's middle where it shows none."""
+    depth = np.einsum("ti,ti->t", cameras[photo, 2, :3], points[point]) + cameras[photo, 2, 3]
+    shown = [depth[(photo == k) & (depth > 0)] for k in range(len(cameras))]
+    return np.array([np.median(d) if len(d) else np.linalg.norm(cameras[k, :, 3]) for k, d in enumerate(shown)])
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -52,6 +52,7 @@ class Patches(NamedTuple):
     size: Int[Tensor, "n s 2"]
     valid: Bool[Tensor, "n s"]
     scale: Float[Tensor, ""]  # pixels of the pyramid level per pixel
+    source: Int[Tensor, "n s"]  # which photo the other one is; 0 where it is not valid
 
 
 def place_patches(
@@ -82,6 +83,7 @@ def place_patches(
         photos.sizes[other, others],
         source >= 0,
         1.0 / step,
+        other,
     )
 
 

@@ -43,6 +43,12 @@ class BlockFrame:
         shift = (rotation @ self.centre_world + cam_from_world[:, :, 3]) / self.radius_m
         return np.concatenate([rotation, shift[:, :, None]], axis=2)
 
+    def camera_from_world(self, cam_from_local: np.ndarray) -> np.ndarray:
+        """Poses [n, 3, 4] in metres of cameras that are given in the block's frame."""
+        rotation = cam_from_local[:, :, :3]
+        shift = cam_from_local[:, :, 3] * self.radius_m - rotation @ self.centre_world
+        return np.concatenate([rotation, shift[:, :, None]], axis=2)
+
 
 class PhotoSet(torch.nn.Module):
     """Pixels, cameras and sampling weights of a block's photos (K of them, of any sizes) as tensors on one device."""

@@ -13,7 +13,7 @@ from pipeline.errors import QuoinError
 from pipeline.lattice import Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run, peak_memory_bytes
-from stages.train import checkpoint, extract, trained
+from stages.train import checkpoint, corrections, extract, trained
 from stages.train.config import VERSION, BlockResult, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.loop import MetricLog, train
@@ -76,6 +76,12 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     scene.write_sdf_bricks(run, block_id, scene.SdfBricks(bricks, sdf))
     trainer.refresh(near_only=True)
     scene.write_model(run, block_id, *trained.to_keep(trainer.model, trainer.cache, config))
+    table = run.table(f"cameras_{block_id}")
+    if trainer.cameras is None:
+        table.unlink(missing_ok=True)
+    else:
+        names = [scene.read_posed(run).names[int(i)] for i in block.photo_index]
+        corrections.keep(table, corrections.rows(trainer.cameras, frame, names), report, name)
     log.write()
     return BlockResult(
         block=block_id,

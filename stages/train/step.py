@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stages.train import losses
+from stages.train.cameras import Cameras, follow
 from stages.train.model import BlockModel
 from stages.train.occupancy import occupancy_loss
 from stages.train.patch import Patches, best_views_loss, first_crossing, ncc, seen_by_others
@@ -93,8 +94,9 @@ def loss_of(
     schedule: Schedule,
     colour: Tensor,
     weight: Tensor,
+    cameras: Cameras | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "stats"], dict[str, Tensor]]:
-    """Total loss, its terms (STATS, for the log), and what was rendered."""
+    """Total loss, its terms (STATS, for the log), and what was rendered. ``cameras``: where they are trained too."""
     n_points = len(batch.points)
     more = torch.cat([batch.points, batch.free, batch.uniform] + ([] if batch.behind is None else [batch.behind]))
     photo = batch.pixels[:, 0]
@@ -103,7 +105,12 @@ def loss_of(
     )
     terms = {}
     if patches is not None:
-        terms["patch"], terms["patch_used"] = patch_loss(photos, rays, patches, out)
+        centre = None
+        if cameras is not None:
+            patches, centre = follow(cameras, patches, photo[: len(patches.usable)])
+        terms["patch"], terms["patch_used"] = patch_loss(photos, rays, patches, out, centre)
+        if cameras is not None:
+            terms["patch"] = terms["patch"] + cameras.prior()
     opacity = out["opacity"].clamp(1e-3, 1.0 - 1e-3)
     free = out["more_sdf"][n_points : 2 * n_points]
     terms |= {
@@ -131,13 +138,19 @@ def labels_loss(
 
 
 def patch_loss(
-    photos: PhotoSet, rays: Rays, patches: Patches, out: dict[str, Tensor]
+    photos: PhotoSet, rays: Rays, patches: Patches, out: dict[str, Tensor], centre: Float[Tensor, "n 3"] | None = None
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """1 − NCC between the patch around each ray's pixel and its image in other photos, warped by the tangent plane."""
+    """1 − NCC between the patch around each ray's pixel and its image in other photos, warped by the tangent plane.
+
+    ``centre`` of the photos, where it is trained: the plane stays when it moves away from the rays' origins.
+    """
     n = len(patches.usable)
     distance, normal, found = first_crossing(out["sdf"][:n], rays.distance[:n], out["gradient"][:n])
     cosine = -(normal * rays.directions[:n]).sum(dim=1)
-    seen, inside = seen_by_others(patches, photos.gray, -cosine * distance, normal)
+    height = -cosine * distance
+    if centre is not None:
+        height = height - (normal * (centre - rays.origins[:n])).sum(dim=1)
+    seen, inside = seen_by_others(patches, photos.gray, height, normal)
     good = patches.usable & found & (cosine > MIN_COSINE) & rays.hits[:n]
     return best_views_loss(
         1.0 - ncc(patches.reference[:, None], seen), good[:, None] & inside, PATCH_BEST, PATCH_REJECT

@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.compiling import compiled, free_sizes
 from pipeline.errors import QuoinError
 from stages.train import checkpoint
+from stages.train.cameras import AFTER, Cameras
 from stages.train.chunks import by_chunks
 from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
 from stages.train.field.surface import SurfaceField
@@ -69,7 +70,9 @@ class Trainer:
         config: TrainConfig,
         device: str,
         seed: int,
+        cameras: Cameras | None = None,
     ) -> None:
+        self.cameras = None if cameras is None else cameras.to(device)
         self.model, self.photos, self.cache = model.to(device), photos.to(device), cache.to(device)
         self.evidence, self.half, self.config, self.device = evidence.to(device), half.to(device), config, device
         self.generator = torch.Generator().manual_seed(seed)
@@ -91,6 +94,12 @@ class Trainer:
             [{"params": group, "lr": rate} for rate, group in groups.items()], betas=(0.9, 0.99), eps=1e-15, fused=True
         )
         self._small = [p for name, p in model.named_parameters() if not name.endswith("encoding.table")]
+        if self.cameras is not None:
+            self.optimiser.add_param_group({"params": [self.cameras.correction], "lr": config.rates.cameras})
+            self._rates.append(config.rates.cameras)
+            self._small.append(self.cameras.correction)
+            self.cameras.lay_into(self.photos)
+            self.cameras.free_sizes()
         free_sizes(self.cache.values, 0, 1, 2)
         if self.model.surface.base is not None:
             self.model.surface.base.free_sizes()
@@ -144,6 +153,8 @@ class Trainer:
         loss, terms, rays, out = taken
         self._judge(loss, terms)
         self.optimiser.step()
+        if self.cameras is not None:
+            self.cameras.lay_into(self.photos)
         points = points_along(rays.origins, rays.directions, rays.distance)
         self.cache.absorb(
             points.reshape(-1, 3),
@@ -180,7 +191,8 @@ class Trainer:
                 if self.config.losses.patch > 0
                 else None
             )
-        loss, terms, out = self._loss(self.model, self.photos, rays, patches, batch, schedule, colour, weight)
+        inputs = (self.model, self.photos, rays, patches, batch, schedule, colour, weight)
+        loss, terms, out = self._loss(*inputs, *([] if self.cameras is None else [self.cameras]))
         loss.backward()
         return loss.detach(), terms, rays, out
 
@@ -243,6 +255,8 @@ class Trainer:
         rate *= min(1.0, (self.step + 1) / 50)
         for group, base in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = base * rate
+        if self.cameras is not None and share < AFTER:
+            self.optimiser.param_groups[-1]["lr"] = 0.0
 
     def _schedule(self, share: float) -> Schedule:
         config = self.config
@@ -360,6 +374,8 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Everything that makes the same curve go on: weights, optimiser, cached volume, random state, step."""
         out = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        if self.cameras is not None:
+            out["cameras"] = self.cameras.correction
         out["cache"] = self.cache.values
         out["random"] = self.generator.get_state()
         out["step"] = torch.tensor(self.step)
@@ -385,6 +401,9 @@ class Trainer:
                 f"The checkpoint does not fit this configuration: {reason}", do="redo the stage with --force train"
             )
         self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+        if self.cameras is not None:
+            self.cameras.correction.data.copy_(state["cameras"])
+            self.cameras.lay_into(self.photos)
         self.cache.values.copy_(state["cache"])
         self.generator.set_state(state["random"])
         self.step, self.spent_s, self.ahead = int(state["step"]), float(state["spent_s"]), float(state["ahead"])
