@@ -215,8 +215,8 @@ class LossConfig(StageConfig):
 class RateConfig(StageConfig):
     """Learning rates of Adam."""
 
-    grid: float = Field(1e-3, gt=0)  # of grids
-    surface: float = Field(2e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
+    grid: float = Field(2e-3, gt=0)  # of grids
+    surface: float = Field(4e-4, gt=0)  # of the surface network: low, for the seed is good and must not be shaken
     colour: float = Field(3e-3, gt=0)  # of everything else
     final: float = Field(0.05, gt=0, le=1)  # factor at the end of the cosine
     cameras: float = Field(0.0, ge=0)  # of poses and focal lengths, pixels a step: 0.05; 0 keeps them as given
