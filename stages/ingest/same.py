@@ -165,12 +165,18 @@ def _at_rest(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], insi
 
 def _moved(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], tiles: Int[Array, "n 2"]) -> int:
     """How many tiles (row, column) of ``target`` lie in ``aligned`` beside their place: things before a far wall."""
-    from skimage.feature import match_template
-
     found = 0
     for top, left in tiles * TILE_PX:
         rows = slice(max(0, top - REACH_PX), top + TILE_PX + REACH_PX)
         columns = slice(max(0, left - REACH_PX), left + TILE_PX + REACH_PX)
         tile = target[top : top + TILE_PX, left : left + TILE_PX]
-        found += bool(match_template(aligned[rows, columns], tile).max() > MATCHED)
+        found += _best_ncc(aligned[rows, columns], tile) > MATCHED
     return found
+
+
+def _best_ncc(area: Float32[Array, "h w"], tile: Float32[Array, "t t"]) -> float:
+    """The largest normalised cross-correlation of ``tile`` with a piece of ``area`` of its size."""
+    pieces = np.lib.stride_tricks.sliding_window_view(area, tile.shape).reshape(-1, tile.size)
+    pieces = pieces - pieces.mean(axis=1, keepdims=True)
+    centred = (tile - tile.mean()).ravel()
+    return float((pieces @ centred / np.sqrt((pieces**2).sum(axis=1) * (centred @ centred) + 1e-12)).max())

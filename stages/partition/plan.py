@@ -10,7 +10,7 @@ GIB = 1 << 30
 
 # Training one block, bytes.
 PROCESS_BYTES = 1350 << 20  # interpreter, torch, compiled step and its activations, what stereo left
-NETWORK_BYTES = 300 << 20  # hash tables with Adam's two moments, cached SDF volume, evidence
+NETWORK_BYTES = 1300 << 20  # the seed while it is made; later hash tables with Adam's moments, cached volume, evidence
 PIXEL_BYTES = 11  # colours, gray pyramid and mask of a photo, and the copy made while they are put together
 BRICK_COPIES = 2  # SDF bricks in a list, then in one array
 

@@ -69,21 +69,22 @@ class FineVolume(nn.Module):
 
     def firsts(self) -> Int[Tensor, "n"]:
         """For each sample the one that stands for it: itself, or its copy at the beginning of a neighbouring brick."""
-        of_brick = torch.nonzero(self.first >= 0)[:, 0]
+        cells = self._cell(torch.nonzero(self.first >= 0)[:, 0])
         side = torch.arange(SIDE, device=self.low.device)
         inner = torch.cartesian_prod(side, side, side)
-        onwards = inner == FINER  # the far faces of a brick begin the next
-        cell = self._cell(of_brick)[:, None] + onwards
+        n_coarse, last = int(self.shape.prod()), self.shape - 2
+        firsts = torch.arange(len(self.values), device=self.low.device)
+        of_brick = firsts[n_coarse:].view(-1, SIDE**3)
         a, b, c = (self.shape - 1).tolist()
-        x, y, z = torch.minimum(cell, self.shape - 2).unbind(2)
-        there = self.first.view(a, b, c)[x, y, z]
-        inner = torch.where(onwards, 0, inner)
-        copy = there + (inner[:, 0] * SIDE + inner[:, 1]) * SIDE + inner[:, 2]
-        number = torch.arange(len(self.values), device=self.low.device)
-        n_coarse = int(self.shape.prod())
-        mine = number[n_coarse:].view(-1, SIDE**3)
-        known = (there >= 0) & (cell <= self.shape - 2).all(dim=2)
-        return torch.cat([number[:n_coarse], torch.where(known, copy, mine).view(-1)])
+        for onwards in torch.cartesian_prod(*[torch.arange(2, device=self.low.device)] * 3)[1:]:
+            there = cells + onwards  # the far faces of a brick begin the next
+            x, y, z = torch.minimum(there, last).unbind(1)
+            known = (there <= last).all(dim=1) & (self.first.view(a, b, c)[x, y, z] >= 0)
+            shared = torch.nonzero(((inner == FINER) == onwards.bool()).all(dim=1))[:, 0]
+            i, j, k = (inner[shared] * (1 - onwards)).unbind(1)
+            copies = self.first.view(a, b, c)[x, y, z, None] + (i * SIDE + j) * SIDE + k
+            of_brick[:, shared] = torch.where(known[:, None], copies, of_brick[:, shared])
+        return firsts
 
     def _cell(self, number: Tensor) -> Int[Tensor, "n 3"]:
         """Coarse cells by their number in C order."""
