@@ -21,10 +21,8 @@ from stages.train.photos import PhotoSet
 RELIEF = 0.25  # how far from the middle depth things lie, as a share of it: what a turn about it is seen by
 SPREAD = 0.5  # how far from the middle of the photo, in focal lengths: what roll, nearing and zoom are seen by
 PRIOR = 0.002  # what a square pixel of correction costs, in the mean over the photos, beside 1 − NCC
+AFTER = 0.25  # share of the training in which cameras stay: the surface comes first
 Poses = tuple[Float[Tensor, "k 3 4"], Float[Tensor, "k 4"]]  # cameras from local, intrinsics
-AFTER = (
-    0.25  # share of the training in which cameras stay: the surface comes first, and patches of half size fit no plane
-)
 
 
 class Cameras(nn.Module):
