@@ -40,9 +40,9 @@ def case(name: str) -> Callable[[Path, float], tuple[Measured, Numbers]]:
 
     def measure(out: Path, seconds: float) -> tuple[Measured, Numbers]:
         folder, photos, cameras = SETS[name]
-        options: list[str | Path] = rivals.settings(  # type: ignore[assignment]
-            f"partition.hold_out_every={EVERY}", f"pose.photo_max_edge_px={EDGE_PX}"
-        )
+        options: list[str | Path] = [
+            *rivals.settings(f"partition.hold_out_every={EVERY}", f"pose.photo_max_edge_px={EDGE_PX}")
+        ]
         if cameras is not None:
             options += ["--poses", cameras(folder, out / "transforms.json")]
         done = [quoin("plan", folder / photos, "--out", out / "posed", *options)]

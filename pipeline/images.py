@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -160,22 +160,6 @@ def load_mask(path: Path, size: tuple[int, int], orientation: int = 1) -> UInt8[
     if mask.shape[::-1] != tuple(size):
         mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     return np.ascontiguousarray(mask)
-
-
-def use_mask(
-    path: str, size: tuple[int, int], orientation: int, border: Sequence[int] | None
-) -> UInt8[Array, "h w"] | None:
-    """What of a photo is used (255, else 0): by its mask file ("" where it has none) and within its border, pixels at
-    the left, top, right and bottom. None where all of it is used.
-    """
-    width, height = size
-    left, top, right, bottom = border or (0, 0, 0, 0)
-    if not path and not any((left, top, right, bottom)):
-        return None
-    mask = load_mask(Path(path), size, orientation) if path else np.full((height, width), 255, np.uint8)
-    within = np.zeros_like(mask)
-    within[top : height - bottom, left : width - right] = 255
-    return np.minimum(mask, within)
 
 
 def fits(size: tuple[int, ...], photo: tuple[int, int]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cameras import centers_world
+from pipeline.cameras import angles_deg, centers_world
 from pipeline.errors import QuoinError
 from pipeline.similarity import Similarity, fit_similarity_robust
 from stages.evaluate.cameras import Cameras, match_names
@@ -40,7 +40,7 @@ def align(
     turned = None
     if reference.rotations is not None:
         cam_from_truth = truth_from_world.apply_to_poses(cam_from_world[ours])[:, :, :3]
-        turned = _angles_deg(cam_from_truth, reference.rotations[theirs])
+        turned = angles_deg(cam_from_truth, reference.rotations[theirs])
     spread = max(float(np.linalg.norm(truth - center, axis=1).max()) for center in truth)
     rows: list[dict[str, float | str | None]] = [
         {
@@ -68,9 +68,3 @@ def _summary(n_reference: int, errors: Array, turned: Array | None, inliers: Arr
         rotation_median_deg=None if turned is None else float(np.median(turned)),
         rotation_max_deg=None if turned is None else float(turned.max()),
     )
-
-
-def _angles_deg(a: Float[Array, "n 3 3"], b: Float[Array, "n 3 3"]) -> Float[Array, "n"]:
-    """Angle of the rotation between two, by the chord (exact for tiny angles, where arccos of the trace is not)."""
-    chord = np.linalg.norm(a - b, axis=(1, 2)) / (2 * np.sqrt(2))
-    return np.degrees(2 * np.arcsin(np.clip(chord, 0.0, 1.0)))

@@ -30,7 +30,11 @@ def borders(rgb: UInt8[Array, "h w 3"]) -> tuple[int, int, int, int]:
     top, bottom = _bars(rgb)
     inner = rgb[top : height - bottom].swapaxes(0, 1)
     left, right = _bars(inner)
-    return tuple(bar + margin if bar else 0 for bar in (left, top, right, bottom))  # type: ignore[return-value]
+
+    def cut(bar: int) -> int:
+        return bar + margin if bar else 0
+
+    return cut(left), cut(top), cut(right), cut(bottom)
 
 
 def _bars(rgb: UInt8[Array, "h w 3"]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.images import load_upright, open_image, orientation_of, use_mask
+from pipeline.images import load_mask, load_upright, open_image, orientation_of
 from stages.pose.parallel import each
 
 Array = np.ndarray
@@ -58,8 +58,15 @@ def _save_jpeg(source: Path, target: Path) -> None:
 
 def mask_of(photo: dict[str, Any]) -> UInt8[Array, "h w"] | None:
     """What of a photo is used, 255 or 0: its mask without its border; None where all of it is."""
-    size = (photo["width"], photo["height"])
-    return use_mask(photo["mask_path"], size, photo["orientation"], photo.get("border"))
+    width, height, path = photo["width"], photo["height"], photo["mask_path"]
+    left, top, right, bottom = photo.get("border") or (0, 0, 0, 0)
+    if not path and not any((left, top, right, bottom)):
+        return None
+    whole = np.full((height, width), 255, np.uint8)
+    mask = load_mask(Path(path), (width, height), photo["orientation"]) if path else whole
+    within = np.zeros_like(mask)
+    within[top : height - bottom, left : width - right] = 255
+    return np.minimum(mask, within)
 
 
 def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, threads: int) -> int:

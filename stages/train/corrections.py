@@ -10,14 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.cameras import centers_world
+from pipeline.cameras import angles_deg, centers_world
 from pipeline.progress import Reporter
 from stages.train.cameras import Cameras
 from stages.train.photos import BlockFrame
 
-IMPLAUSIBLE_PX = (
-    5.0  # a photo that moves further than half a patch has followed a wrong likeness, or its pose was wrong
-)
+IMPLAUSIBLE_PX = 5.0  # half a patch: who moves further has followed a wrong likeness, or was posed wrongly
 
 
 @torch.no_grad()
@@ -26,15 +24,12 @@ def rows(cameras: Cameras, frame: BlockFrame, names: list[str]) -> list[dict[str
     pose, intrinsics = (tensor.double().cpu().numpy() for tensor in cameras.poses())
     given = frame.camera_from_world(cameras.given.double().cpu().numpy())
     now = frame.camera_from_world(pose)
-    turn = np.einsum("kij,kij->k", now[:, :, :3], given[:, :, :3])  # 1 + 2 cos of the angle
-    skew = now[:, :, :3] @ given[:, :, :3].transpose(0, 2, 1)
-    sine = 0.5 * np.linalg.norm((skew - skew.transpose(0, 2, 1))[:, [2, 0, 1], [1, 2, 0]], axis=1)
     columns = {
         "photo": names,
         "cam_from_world": now.reshape(-1, 12).tolist(),
         "intrinsics": intrinsics.tolist(),
         "moved_px": cameras.moved().tolist(),
-        "turned_deg": np.degrees(np.arctan2(sine, 0.5 * (turn - 1.0))).tolist(),
+        "turned_deg": angles_deg(now[:, :, :3], given[:, :, :3]).tolist(),
         "moved_m": np.linalg.norm(centers_world(now) - centers_world(given), axis=1).tolist(),
         "focal_percent": (100.0 * (intrinsics[:, 0] / cameras.intrinsics[:, 0].cpu().numpy() - 1.0)).tolist(),
     }

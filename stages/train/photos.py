@@ -110,9 +110,6 @@ class PhotoSet(torch.nn.Module):
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def __len__(self) -> int:
-        return len(self.rotation)
-
     def draw(self, n_rays: int, generator: torch.Generator) -> Int[Tensor, "rays 3"]:
         """Random pixels (photo, x, y) by tile weight."""
         device = self.tiles.device
