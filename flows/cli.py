@@ -322,6 +322,7 @@ def demo(
     photos: int = 40,
     size: Annotated[tuple[int, int], Flag] = (800, 600),
     plain: bool = False,
+    wild: bool = False,
     preset: str = "demo",
     set: Annotated[tuple[str, ...], Flag] = (),
     seed: int = 0,
@@ -339,6 +340,8 @@ def demo(
         width and height of a photo in pixels
     plain
         whitewashed walls instead of stone and brick: harder, for there is nothing on them to match
+    wild
+        photos as strangers take them: a crowd before the landmark, other exposures, tints and tone curves, more sky
     preset
         the name of a preset, or a YAML file
     set
@@ -347,9 +350,16 @@ def demo(
         another seed builds another landmark
     """
     from flows.demo import run_demo
+    from stages.demo.config import WILD
 
     how.check()
-    run_demo(out, photos, size, plain, What(preset=preset, set=set, seed=seed), how)
+    more = {"plain": plain, **(WILD if wild else {})}
+    run_demo(
+        out,
+        {"n_photos": photos, "width": size[0], "height": size[1], **more},
+        What(preset=preset, set=set, seed=seed),
+        how,
+    )
 
 
 @app.command(sort_key=9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.evaluate import evaluate_run
 from flows.session import started
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from flows.cli import How, What
 
 
-def run_demo(out: Path, n_photos: int, size: tuple[int, int], plain: bool, what: What, how: How) -> None:
-    """Generate into ``out``/collection (kept where it is the same), reconstruct into ``out``/run, print the score."""
+def run_demo(out: Path, wanted: dict[str, Any], what: What, how: How) -> None:
+    """Generate into ``out``/collection (kept where it is the same), reconstruct into ``out``/run, print the score.
+
+    ``wanted``: values of DemoConfig.
+    """
     settings = what.settings()
-    config = build(DemoConfig, {"n_photos": n_photos, "width": size[0], "height": size[1], "plain": plain})
+    config = build(DemoConfig, wanted)
     collection = out / "collection"
     photos = collection / "photos"
     try:

@@ -392,7 +392,17 @@ def read_rendering(run: Run, index: int) -> Rendering:
     return Rendering(*(store.read(run.scene, f"renderings/{index:06d}/{n}").astype(np.float32) for n in names))
 
 
-# -- depth maps (scene.zarr/priors, by priors) -----------------------------------------------------------------------
+# -- exposures and depth maps (scene.zarr/priors, by priors) ---------------------------------------------------------
+
+
+def write_exposures(run: Run, gains: Float[Array, "n 3"]) -> None:
+    """Exposure and tint of every posed photo: a factor per channel, about 1."""
+    store.write(run.scene, "priors/exposures", gains.astype(np.float64))
+
+
+def read_exposures(run: Run) -> Float[Array, "n 3"] | None:
+    """Exposures of the posed photos, or None where they are not known."""
+    return np.asarray(store.get(run.scene, "priors/exposures")[...]) if "priors/exposures" in run.scene else None
 
 
 def write_depth(run: Run, index: int, depth: Float[Array, "h w"], level: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
@@ -14,6 +16,16 @@ class DemoConfig(StageConfig):
     width: int = Field(800, ge=32, le=4000)  # pixels
     height: int = Field(600, ge=32, le=4000)  # pixels
     plain: bool = False  # walls of whitewash instead of stone and brick: nothing on them to match
+    # share of a picture that people cover, as far as they reach into it; None: a few in a third of the photos
+    crowd: float | None = Field(None, ge=0, le=1)
+    exposure: tuple[float, float] = (0.6, 1.35)  # each photo's, between these factors
+    tint: float = Field(0.06, ge=0, lt=1)  # and up to so much more or less of each channel
+    gamma: float = Field(1.0, ge=1, le=3)  # display values to a power between this and its inverse
+    look_up_deg: float = Field(0.0, ge=-45, le=45)  # every camera turned up: more sky
+
+
+# photos as strangers take them
+WILD: dict[str, Any] = {"crowd": 0.75, "exposure": (0.5, 2.0), "tint": 0.2, "gamma": 1.25, "look_up_deg": 6.0}
 
 
 class DemoTruth(StageResult):
@@ -29,4 +41,5 @@ class DemoTruth(StageResult):
     focal_px: float  # of every photo
     n_photos: int
     n_photos_with_people: int
+    people_share: float  # of the pictures, in the mean, in which a ray meets one of them
     seed: int

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from stages.demo.landmark import ground_height_m
 from stages.demo.materials import Noise
 from stages.demo.parts import ball, turned
-from stages.demo.render import Solid, raycaster
+from stages.demo.render import Solid, covered, raycaster
+from stages.demo.walk import standing_places
 
 Array = np.ndarray
 WAIST_M, NECK_M = 0.88, 1.48
+CROWD_NEAREST_M = 1.2
+MOST_PEOPLE = 90
 BODY = [(0.0, 0.0), (0.16, 0.02), (0.17, 0.5), (0.2, WAIST_M), (0.18, 1.05), (0.24, 1.38), (0.16, NECK_M), (0.06, 1.6)]
 
 
@@ -39,3 +45,25 @@ def crowd(spots: Float[Array, "n 2"], noise: Noise, rng: np.random.Generator) ->
         return tint[face] * (1 + 0.12 * noise.coarse(points))[:, None]
 
     return Solid(raycaster(np.concatenate(vertices), np.concatenate(faces)), paint)
+
+
+def crowd_of(
+    share: float,
+    cam_from_world: Float[Array, "3 4"],
+    intrinsics: Float[Array, "4"],
+    size: tuple[int, int],
+    noise: Noise,
+    seed: Sequence[int],
+) -> Solid | None:
+    """As many people as cover ``share`` of a photo, or the most that find a place; None where nobody does."""
+    spots = standing_places(cam_from_world, MOST_PEOPLE, CROWD_NEAREST_M, np.random.default_rng([*seed, 0]))
+
+    def some(count: int) -> Solid:
+        return crowd(spots[:count], noise, np.random.default_rng([*seed, 1]))
+
+    def suffice(count: int) -> bool:
+        return covered(some(count), cam_from_world, intrinsics, size) >= share
+
+    if not len(spots) or share <= 0:
+        return None
+    return some(1 + bisect_left(range(1, len(spots)), True, key=suffice))

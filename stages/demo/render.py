@@ -40,6 +40,17 @@ def raycaster(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> o3d.t.
     return scene
 
 
+def covered(
+    solid: Solid, cam_from_world: Float[Array, "3 4"], intrinsics: Float[Array, "4"], size: tuple[int, int]
+) -> float:
+    """Share of a photo in which a ray meets the solid, whatever else stands before it; by every 8th pixel."""
+    xs, ys = np.meshgrid(np.arange(4, size[0], 8), np.arange(4, size[1], 8))
+    pixels = np.stack([xs.ravel(), ys.ravel()], axis=1).astype(float)
+    origin, directions = rays_world(cam_from_world, intrinsics, pixels)
+    rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
+    return float(solid.scene.test_occlusions(rays).numpy().mean())
+
+
 def render(
     solids: list[Solid],
     cam_from_world: Float[Array, "3 4"],
@@ -47,8 +58,9 @@ def render(
     size: tuple[int, int],
     noise: Noise,
     gain: Float[Array, "3"],
+    gamma: float = 1.0,
 ) -> UInt8[Array, "h w 3"]:
-    """A photo of ``size`` (width, height); ``gain`` is exposure times tint, per channel. Display gamma 2."""
+    """A photo of ``size`` (width, height); ``gain``: exposure times tint, by channel. Display gamma 2 / ``gamma``."""
     width, height = size
     out = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, BAND_ROWS):
@@ -57,7 +69,8 @@ def render(
         pixels = np.stack([xs.ravel() / SAMPLES, ys.ravel() / SAMPLES + top], axis=1)
         origin, directions = rays_world(cam_from_world, intrinsics, pixels)
         light = radiance(solids, origin.astype(np.float32), directions.astype(np.float32), noise) * gain
-        display = np.sqrt(np.clip(light, 0.0, 1.0)).reshape(rows, SAMPLES, width, SAMPLES, 3).mean(axis=(1, 3))
+        display = np.clip(light, 0.0, 1.0) ** (gamma / 2)
+        display = display.reshape(rows, SAMPLES, width, SAMPLES, 3).mean(axis=(1, 3))
         out[top : top + rows] = (255 * display + 0.5).astype(np.uint8)
     return out
 

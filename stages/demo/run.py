@@ -28,13 +28,13 @@ def focal_px(config: DemoConfig) -> float:
 def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> DemoTruth:
     """Write ``photos/*.jpg`` and ``truth/`` (mesh.ply, full.ply, transforms.json, demo.json) into ``folder``.
 
-    The same seed and size give the same photos. Exposure (x0.6–1.35) and tint change from photo to photo, people stand
-    in about a third. Returns the facts of demo.json.
+    The same seed and settings give the same photos. Exposure and tint change from photo to photo, people stand in about
+    a third of them, or in all where a crowd is asked for. Returns the facts of demo.json.
     """
     from stages.demo import landmark, walk
     from stages.demo.materials import Noise, albedo
-    from stages.demo.people import crowd
-    from stages.demo.render import Solid, raycaster, render
+    from stages.demo.people import crowd, crowd_of
+    from stages.demo.render import Solid, covered, raycaster, render
     from stages.demo.truth import seen_faces
 
     folder = folder.absolute()  # demo.json is read from anywhere
@@ -49,7 +49,7 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         return albedo(points, normals, made.material[face], noise, plain=config.plain)
 
     solid = Solid(caster, paint)
-    poses = walk.cameras(config.n_photos, seed)
+    poses = walk.cameras(config.n_photos, seed, config.look_up_deg)
     size = (config.width, config.height)
     focal = focal_px(config)
     intrinsics = np.array([focal, focal, config.width / 2, config.height / 2])
@@ -58,19 +58,27 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     shuffled = np.random.default_rng([seed, 5]).permutation(config.n_photos)
     peopled = set(shuffled[: round(PEOPLE_SHARE * config.n_photos)].tolist())
 
-    def take(index: int) -> bool:
-        rng = np.random.default_rng([seed, 4, index])
-        gain = rng.uniform(0.6, 1.35) * (1 + rng.uniform(-0.06, 0.06, 3))
+    def people_of(index: int, rng: np.random.Generator) -> Solid | None:
+        if config.crowd is not None:
+            share = config.crowd * rng.uniform(0.5, 1.5)
+            return crowd_of(share, poses[index], intrinsics, size, noise, [seed, 6, index])
         spots = walk.passers_by(poses[index], rng) if index in peopled else np.zeros((0, 2))
-        solids = [solid, crowd(spots, noise, rng)] if len(spots) else [solid]
-        save_photo(photos / names[index], render(solids, poses[index], intrinsics, size, noise, gain), index)
-        return len(spots) > 0
+        return crowd(spots, noise, rng) if len(spots) else None
+
+    def take(index: int) -> tuple[bool, float]:
+        rng = np.random.default_rng([seed, 4, index])
+        gain = rng.uniform(*config.exposure) * (1 + rng.uniform(-config.tint, config.tint, 3))
+        people = people_of(index, rng)
+        gamma = float(np.exp(np.log(config.gamma) * rng.uniform(-1, 1)))
+        solids = [solid] if people is None else [solid, people]
+        save_photo(photos / names[index], render(solids, poses[index], intrinsics, size, noise, gain, gamma), index)
+        return people is not None, 0.0 if people is None else covered(people, poses[index], intrinsics, size)
 
     with report.task("demo", config.n_photos, "photos") as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        n_peopled = 0
-        for done, people in enumerate(pool.map(take, range(config.n_photos)), start=1):
-            n_peopled += people
-            advance(done)
+        taken: list[tuple[bool, float]] = []
+        for one in pool.map(take, range(config.n_photos)):
+            taken.append(one)
+            advance(len(taken))
 
     triangles = made.vertices[made.faces[made.inside]]
     seen = seen_faces(caster, triangles, poses, intrinsics, size)
@@ -88,7 +96,8 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         region_high_m=landmark.REGION_HIGH_M,
         focal_px=focal,
         n_photos=config.n_photos,
-        n_photos_with_people=n_peopled,
+        n_photos_with_people=sum(peopled for peopled, _ in taken),
+        people_share=sum(share for _, share in taken) / len(taken),
         seed=seed,
     )
     (truth / "demo.json").write_text(facts.model_dump_json(indent=1), encoding="utf-8")

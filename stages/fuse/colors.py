@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -11,8 +10,6 @@ from jaxtyping import Bool, Float, Int, UInt8
 Array = np.ndarray
 
 OUTLIER = 28.0  # a sample further from the median than this (of 255, any channel) does not count
-GAIN_LIMITS = (0.3, 3.3)
-GAIN_PRIOR = 0.02  # how strongly a gain is drawn to 1, as a share of the photo's mean number of shared vertices
 
 
 @dataclass
@@ -47,54 +44,6 @@ def bilinear(image: UInt8[Array, "h w 3"], place: Float[Array, "n 2"]) -> UInt8[
     top = image[y0, x0] * (1 - u) + image[y0, x1] * u
     bottom = image[y1, x0] * (1 - u) + image[y1, x1] * u
     return np.rint(top * (1 - v) + bottom * v).astype(np.uint8)
-
-
-def photo_gains(samples: Samples, n_photos: int, *, seed: int, max_vertices: int = 40_000) -> Float[Array, "p 3"]:
-    """Exposure factor of every photo and channel, about 1: divided by it, the colours of all photos agree.
-
-    For each pair of photos the median log ratio r_pq over vertices both see; then least squares
-    Σ n_pq (g_p - g_q - r_pq)² + λ Σ g_p² (gain compensation of Brown & Lowe 2007, in the logarithm).
-    """
-    rng = np.random.default_rng(seed)
-    shared = np.flatnonzero((samples.weight > 0).sum(axis=1) >= 2)
-    pick = rng.choice(shared, min(max_vertices, len(shared)), replace=False)
-    valid = (samples.weight[pick] > 0) & np.all((samples.rgb[pick] > 12) & (samples.rgb[pick] < 245), axis=2)
-    light = np.log(np.maximum(samples.rgb[pick], 1).astype(np.float32))
-    first, second, ratio = [], [], []
-    for a, b in combinations(range(samples.photo.shape[1]), 2):
-        both = valid[:, a] & valid[:, b]
-        p, q, r = samples.photo[pick[both], a], samples.photo[pick[both], b], light[both, a] - light[both, b]
-        swap = p > q
-        first.append(np.where(swap, q, p))
-        second.append(np.where(swap, p, q))
-        ratio.append(np.where(swap[:, None], -r, r))
-    out = np.ones((n_photos, 3))
-    if not first or sum(map(len, first)) == 0:
-        return out
-    pair = np.concatenate(first).astype(np.int64) * n_photos + np.concatenate(second)
-    ratios = np.concatenate(ratio)
-    pairs, count = np.unique(pair, return_counts=True)
-    p, q = np.divmod(pairs, n_photos)
-    for channel in range(3):
-        order = np.lexsort((ratios[:, channel], pair))  # within each pair by ratio: the median is in the middle
-        start = np.cumsum(count) - count
-        median = ratios[order[start + count // 2], channel]
-        out[:, channel] = np.exp(_solve_gains(p, q, median, count, n_photos))
-    return np.clip(out, *GAIN_LIMITS)
-
-
-def _solve_gains(
-    p: Int[Array, "m"], q: Int[Array, "m"], ratio: Float[Array, "m"], count: Int[Array, "m"], n_photos: int
-) -> Float[Array, "n"]:
-    from scipy.sparse import coo_array, diags_array
-    from scipy.sparse.linalg import spsolve
-
-    weight = count.astype(np.float64)
-    rows, cols = np.concatenate([p, q, p, q]), np.concatenate([p, q, q, p])
-    laplacian = coo_array((np.concatenate([weight, weight, -weight, -weight]), (rows, cols)), shape=(n_photos,) * 2)
-    right = np.bincount(p, weight * ratio, n_photos) - np.bincount(q, weight * ratio, n_photos)
-    prior = max(GAIN_PRIOR * 2 * weight.sum() / n_photos, 1e-6)
-    return spsolve((laplacian + diags_array(np.full(n_photos, prior))).tocsc(), right)
 
 
 def vertex_colors(

@@ -16,12 +16,13 @@ import numpy as np
 
 from pipeline import scene, store
 from pipeline.errors import QuoinError
+from pipeline.exposure import photo_gains
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse import surface
 from stages.fuse.blend import Source, bricks_to_march
 from stages.fuse.clean import large_pieces, support, supported_faces
-from stages.fuse.colors import Samples, bilinear, fill_unknown, photo_gains, vertex_colors
+from stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
 from stages.fuse.extract import EdgeKeys, Patch, weld
 from stages.fuse.files import write_glb, write_ply
@@ -205,7 +206,7 @@ class Cleaned:
 
 def clean(raw: Mesh, views: Array, samples: Samples, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
     """What photos confirm of the raw surface, without small islands, in their colours."""
-    gains = photo_gains(samples, n_photos, seed=seed)
+    gains = photo_gains(samples.rgb, samples.photo, samples.weight > 0, n_photos, seed=seed)
     colors, apart = vertex_colors(samples, gains)
     least = min(config.min_support, n_photos / 6)
     found, usual = support(views, np.nan_to_num(apart), raw.faces)

@@ -18,6 +18,7 @@ from pipeline.run import Run, stage
 from stages.priors.agree import agreement
 from stages.priors.carry import carried
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
+from stages.priors.exposure import EDGE_PX, exposures
 from stages.priors.planes import Planes, contrast, finer
 from stages.priors.search import REACHES, Search
 from stages.priors.speckles import speckles
@@ -52,6 +53,7 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
     key = run.key("priors", config, NEEDS, VERSION, scene.held_out_key(run))
     if "priors" not in run.scene or run.scene["priors"].attrs.get(HALF_DONE) != key:
         store.delete(run.scene, "priors")
+    find_exposures(run)
     if config.stereo_edge_px == 0:
         return PriorsResult(n_depth_maps=0, believed_share=0.0, median_agreeing=0.0, edge_px=0, seconds={})
     work = run.scene.require_group("priors")
@@ -82,6 +84,17 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
         edge_px=config.stereo_edge_px,
         seconds=seconds,
     )
+
+
+def find_exposures(run: Run) -> None:
+    """Exposures of all photos into the store."""
+    posed = scene.hide(scene.read_posed(run), scene.read_held_out(run))
+
+    def read(index: int) -> np.ndarray:
+        return scene.read_photo(run, index, _level(posed.sizes[index], EDGE_PX))
+
+    tracks = posed.track_photo, posed.track_point, posed.track_xy
+    scene.write_exposures(run, exposures(read, posed.sizes, *tracks, seed=run.seed))
 
 
 run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=scene.held_out_key)(find_depths)

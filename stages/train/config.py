@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from pipeline.config import StageConfig, StageResult
 from pipeline.errors import QuoinError
 
-VERSION = 3
+VERSION = 4
 
 
 class HashEncoding(StageConfig):

@@ -92,6 +92,9 @@ def build_trainer(
     cache = Volume.over(half, config.cache.resolution)
     cache.refresh(base)
     model = build_model(config, base, len(index))
+    gains = scene.read_exposures(run)
+    if gains is not None and config.colour.gain:
+        model.appearance.known.copy_(torch.from_numpy(np.log(gains[index])))
     refined = None
     if config.rates.cameras > 0:
         refined = Cameras(cameras, posed.intrinsics[index], _middle_depths(cameras, points, photo, point))

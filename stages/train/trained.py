@@ -65,7 +65,8 @@ def open_block(run: Run, block_id: str, device: str, *, fast: bool = True) -> Lo
     """``look(origin_world [3], directions [n, 3], enter_m [n], leave_m [n], ends [n])`` on a trained block: a Layer.
 
     Directions are unit, in the world's frame; each ray is followed from ``enter_m`` to ``leave_m``, and where it
-    ``ends`` in this block on to infinity. Its appearance is the mean of the block's photos: of log gains and of codes.
+    ``ends`` in this block on to infinity. Its appearance is that of a photo of exposure 1 in the scene, otherwise the
+    mean of the block's photos.
     ``fast`` compiles first, which pays from about a frame on.
     """
     arrays, about = scene.read_model(run, block_id)
@@ -77,12 +78,13 @@ def open_block(run: Run, block_id: str, device: str, *, fast: bool = True) -> Lo
 
 
 def restored(arrays: dict[str, Array], config: TrainConfig, frame: BlockFrame) -> tuple[BlockModel, Volume]:
-    """The model and the cached volume, with one row of appearance: the mean of all photos'."""
+    """The model and the cached volume, with one row of appearance: the mean of all photos', exposures apart."""
     halves = {name: a.astype(np.float32) if a.dtype == np.float16 else np.asarray(a) for name, a in arrays.items()}
     tensors = {name: torch.from_numpy(a) for name, a in halves.items()}
     half = torch.tensor(frame.half, dtype=torch.float32)
     cache = Volume.over(half, config.cache.resolution)
     cache.values.copy_(tensors.pop("cache"))
+    tensors["appearance.known"] = torch.zeros(1, 3)
     tensors["appearance.table"] = tensors["appearance.table"].mean(dim=0, keepdim=True)
     base = FineVolume.over(half, config.cache.resolution // 2)
     if "surface.base.values" in tensors:

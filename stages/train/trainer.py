@@ -107,6 +107,7 @@ class Trainer:
             if name not in ("tiles", "tile_cdf", "held_out"):
                 free_sizes(buffer, 0)
         free_sizes(self.model.appearance.table, 0)
+        free_sizes(self.model.appearance.known, 0)
         self._anneal = config.renderer.anneal if isinstance(config.renderer, NeusRenderer) else 1.0
         self._loss = compiled(loss_of, device)
         self._place = compiled(torch.no_grad()(place_samples), device)

@@ -27,14 +27,21 @@ class ColourHead(nn.Module):
 
 
 class Appearance(nn.Module):
-    """What differs from photo to photo: a gain per channel (exposure, tint) and a small code (NeRF-W sec. 4.1)."""
+    """What differs from photo to photo: a gain per channel (exposure, tint) and a small code (NeRF-W sec. 4.1).
+
+    The gain starts as the photo's exposure in the whole scene, ``known`` (in logarithms), so that blocks agree on it.
+    """
+
+    known: Tensor  # [photos, 3]
 
     def __init__(self, n_photos: int, *, gain: bool, n_code: int) -> None:
         super().__init__()
         self.gain = gain
         self.table = nn.Parameter(torch.zeros(n_photos, 3 + n_code))
+        self.register_buffer("known", torch.zeros(n_photos, 3))
 
     def forward(self, photo: Int[Tensor, "n"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n c"]]:
+        rows = torch.cat([self.table[:, :3] + self.known, self.table[:, 3:]], dim=1)
         # a product, not a reading: its backward pass adds up in the same order every time
-        row = (photo[:, None] == torch.arange(len(self.table), device=photo.device)).to(self.table) @ self.table
+        row = (photo[:, None] == torch.arange(len(rows), device=photo.device)).to(rows) @ rows
         return torch.exp(row[:, :3]) if self.gain else torch.ones_like(row[:, :3]), row[:, 3:]

@@ -10,13 +10,14 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.cameras import centers_world, pixel_grid, project, rays_world
+from pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
 from pipeline.progress import Reporter
 from stages.demo import landmark, walk
-from stages.demo.config import DemoConfig, DemoTruth
+from stages.demo.config import WILD, DemoConfig, DemoTruth
 from stages.demo.landmark import Landmark
 from stages.demo.materials import MATERIALS, WALLS, Noise, albedo
-from stages.demo.render import Solid, raycaster, render
+from stages.demo.people import crowd_of
+from stages.demo.render import Solid, covered, raycaster, render
 from stages.demo.run import generate
 from stages.demo.truth import seen_faces
 
@@ -190,6 +191,30 @@ def test_passers_by_are_in_photos_and_not_in_the_truth(tmp_path: Path) -> None:
     low, high = mesh.bounds
     assert np.all(low >= np.array(facts.region_low_m) - 0.2)
     assert np.all(high <= np.array(facts.region_high_m) + 0.2)
+
+
+def test_a_crowd_covers_the_share_it_is_asked_for() -> None:
+    size, intrinsics = (160, 120), np.array([150.0, 150, 80, 60])
+    pose = look_at(np.array([12.0, 0, 1.7]), np.array([0.0, 0, 2]), np.array([0.0, 0, 1]))
+    for share in (0.1, 0.25):
+        people = crowd_of(share, pose, intrinsics, size, Noise(0), [0])
+        assert people is not None
+        assert share <= covered(people, pose, intrinsics, size) < share + 0.12
+    assert crowd_of(0.0, pose, intrinsics, size, Noise(0), [0]) is None
+
+
+def test_wild_photos_differ_in_exposure_tint_and_tone_and_show_more_sky(tmp_path: Path) -> None:
+    size = {"n_photos": 6, "width": 48, "height": 36}
+    calm = {**WILD, "crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
+    photos = {}
+    for name, wanted in (("wild", WILD), ("calm", calm), ("level", {**calm, "look_up_deg": 0.0})):
+        facts = generate(tmp_path / name, DemoConfig(**size, **wanted), 0, Reporter())
+        photos[name] = np.stack([np.asarray(Image.open(p), float) for p in sorted(Path(facts.photos).iterdir())])
+        assert (facts.people_share > 0.1) == (name == "wild")
+    means = photos["wild"].mean(axis=(1, 2)) / photos["calm"].mean(axis=(1, 2))
+    assert np.ptp(np.log(means.mean(axis=1))) > 0.3
+    assert np.ptp(means / means.mean(axis=1, keepdims=True)) > 0.1
+    assert photos["calm"][:, :6].mean() > photos["level"][:, :6].mean() + 5
 
 
 def test_people_stand_on_the_ground_before_the_camera() -> None:

@@ -1,10 +1,10 @@
-"""Colours: best samples kept, exposures found, a passer-by outvoted."""
+"""Colours: best samples kept, a passer-by outvoted."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from stages.fuse.colors import Samples, bilinear, fill_unknown, photo_gains, vertex_colors
+from stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
 
 
 def filled(rgb: np.ndarray, photo: np.ndarray, weight: np.ndarray) -> Samples:
@@ -29,27 +29,6 @@ def test_bilinear_reads_pixel_centres_and_blends_between() -> None:
     assert found[:, 0].tolist() == [40, 60, 0, 120]
     assert found[:, 1].tolist() == [0, 100, 0, 200]
     assert bilinear(np.full((1, 1, 3), 7, np.uint8), place).tolist() == [[7, 7, 7]] * 4
-
-
-def test_gains_are_found_up_to_a_common_factor() -> None:
-    rng = np.random.default_rng(0)
-    true_gain = np.exp(rng.normal(0, 0.15, (6, 3)))
-    true_gain /= np.exp(np.log(true_gain).mean(axis=0))
-    albedo = rng.uniform(60, 160, (4000, 3))
-    photo = np.stack([rng.permutation(6)[:4] for _ in range(4000)])
-    rgb = albedo[:, None] * true_gain[photo]
-    passer_by = rng.random((4000, 4)) < 0.15
-    rgb[passer_by] = rng.uniform(20, 230, (passer_by.sum(), 3))
-    found = photo_gains(filled(np.clip(rgb, 0, 255), photo, np.ones((4000, 4))), 6, seed=0)
-    found /= np.exp(np.log(found).mean(axis=0))
-    np.testing.assert_allclose(found, true_gain, rtol=0.02)
-
-
-def test_photos_that_share_nothing_keep_their_exposure() -> None:
-    rgb = np.full((50, 2, 3), 100)
-    weight = np.stack([np.ones(50), np.zeros(50)], axis=1)
-    found = photo_gains(filled(rgb, np.zeros((50, 2)), weight), 3, seed=0)
-    np.testing.assert_allclose(found, 1.0)
 
 
 def test_a_passer_by_is_outvoted_and_exposure_divided_out() -> None:
