@@ -46,6 +46,8 @@ class What:
     "folder of masks (any usual naming; dark is ignored)"
     poses: Path | None = None
     "cameras to use instead of estimating them: a COLMAP model or a transforms.json"
+    memory: float | None = None
+    "GiB one block may take to train (more, smaller blocks of fewer photos); 60 % of the machine's where not given"
     budget: str | None = None
     "time to train all blocks in, such as 90s, 5m or 2h; at most train.steps each"
     seed: int = 0
@@ -56,6 +58,8 @@ class What:
 
         given = [("ingest.masks", self.masks), ("pose.given", self.poses)]
         chosen = [f"{key}={_quoted(path)}" for key, path in given if path is not None]
+        if self.memory is not None:
+            chosen.append(f"partition.memory_gib={self.memory:g}")
         if self.budget is not None:
             chosen.append(f"train.budget_minutes={minutes(self.budget)}")
         return load_settings(self.preset, [*chosen, *self.set])

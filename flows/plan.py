@@ -50,7 +50,7 @@ def stage_rows(run: Run) -> list[dict]:
         n_bricks=sum(block.notes["n_bricks"] for block in partition.blocks),
         brick_size=partition.lattice.brick_size,
         block_memory=[block.memory_bytes for block in partition.blocks],
-        block_pixels=[int(pixels[block.photo_index].sum()) for block in partition.blocks],
+        block_pixels=[int((pixels[block.photo_index] // 4**block.photo_level).sum()) for block in partition.blocks],
         train_seconds=TRAIN_SECONDS * relative_effort(settings_of(run).train),
     )
 

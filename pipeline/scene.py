@@ -190,7 +190,7 @@ class Block:
     """One block: core of whole bricks, halo around it, the photos that see it and their share of view.
 
     ``photo_index`` [K] into Posed, most useful first; ``photo_weight`` [K] in (0, 1]: share of the photo that shows the
-    block.
+    block; ``photo_level`` [K] of its pyramid that the block is trained with; none given: 0 for all.
     """
 
     id: str
@@ -201,6 +201,11 @@ class Block:
     cost: float = 1.0
     memory_bytes: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
+    photo_level: Int[Array, "k"] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.photo_level) == 0:
+            object.__setattr__(self, "photo_level", np.zeros(len(self.photo_index), np.int64))
 
     @property
     def outer(self) -> BrickBox:
@@ -252,6 +257,7 @@ def write_partition(run: Run, partition: Partition) -> None:
         )
         store.write(group, "photo_index", np.asarray(b.photo_index, np.int64))
         store.write(group, "photo_weight", np.asarray(b.photo_weight, np.float64))
+        store.write(group, "photo_level", np.asarray(b.photo_level, np.int64))
 
 
 def read_partition(run: Run) -> Partition:
@@ -272,6 +278,7 @@ def read_partition(run: Run) -> Partition:
                 a["cost"],
                 a["memory_bytes"],
                 dict(a["notes"]),
+                store.read(group, "photo_level") if "photo_level" in group else np.zeros(0, np.int64),
             )
         )
     return Partition(

@@ -12,6 +12,8 @@ WANTED_VIEWS = 6  # photos every point of a block should be seen by, before any 
 MIN_TRACKS = 6  # a photo that shows fewer points of a block does not show it,
 MIN_SHARE = 0.05  # unless they are so many of its points
 MAX_POINTS = 20_000  # points considered when photos are chosen
+FINE_ENOUGH = 0.25  # voxels a pixel covers where a photo is nearest to the surface: a finer one tells nothing more
+NEAREST = 0.1  # share of a photo's points that are about as near
 
 
 def held_out(names: list[str], every: int) -> Int[Array, "h"]:
@@ -38,6 +40,19 @@ def shares(
     shows = np.bincount(cell[inside], minlength=len(cell_photo)) > 0
     some = np.bincount(cell_photo, minlength=n_photos)
     return np.bincount(cell_photo[shows], minlength=n_photos) / np.maximum(some, 1)
+
+
+def levels(
+    photo: Int[Array, "t"], footprint_m: Float[Array, "t"], voxel_size_m: float, most: int, n_photos: int
+) -> Int[Array, "n"]:
+    """How often each photo may be halved (at most ``most``) before its pixels are too large; 0 where unseen."""
+    order = np.lexsort((footprint_m, photo))
+    count = np.bincount(photo, minlength=n_photos)
+    at = np.cumsum(count) - count + (NEAREST * count).astype(np.int64)
+    seen = count > 0
+    nearest = np.full(n_photos, np.inf)
+    nearest[seen] = footprint_m[order][at[seen]]
+    return np.clip(np.floor(np.log2(np.maximum(FINE_ENOUGH * voxel_size_m / nearest, 1.0))), 0, most).astype(np.int64)
 
 
 def choose(

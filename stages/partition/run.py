@@ -21,7 +21,7 @@ MAX_SAMPLES = 1 << 18  # lattice samples along a side: what edges can be numbere
 MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 
 
-@stage("partition", needs=("pose",), version=1, result=PartitionResult)
+@stage("partition", needs=("pose",), version=2, result=PartitionResult)
 def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
     with report.task("partition", 1):
@@ -150,7 +150,9 @@ def plan_blocks(
             seed=seed,
         )
         n_bricks = plan.surface_bricks(int(outer.contains(load.bricks).sum()))
-        memory = plan.block_memory_bytes(int(posed.sizes[order].prod(axis=1).sum()), n_bricks, config.brick_size)
+        seen = posed.track_photo[mine], evidence.footprint_m[mine]
+        level = photos.levels(*seen, lattice.voxel_size_m, scene.PYRAMID_LEVELS - 1, len(posed))[order]
+        pixels = int(n_pixels(posed, order, level).sum())
         return scene.Block(
             "",
             core,
@@ -158,8 +160,9 @@ def plan_blocks(
             order,
             share[order],
             cost=load.of(core),
-            memory_bytes=memory,
+            memory_bytes=plan.block_memory_bytes(pixels, n_bricks, config.brick_size),
             notes={"n_points": int(core.contains(brick).sum()), "n_bricks": n_bricks},
+            photo_level=level,
         )
 
     cores = blocks.partition(
@@ -184,7 +187,7 @@ def plan_blocks(
 def within(block: scene.Block, posed: scene.Posed, cap_bytes: int, brick_size: int, report: Reporter) -> scene.Block:
     """The block with its least useful photos left out until it keeps the memory cap (it keeps two at least)."""
     bricks = block.notes["n_bricks"]
-    pixels = np.cumsum(posed.sizes[block.photo_index].prod(axis=1))
+    pixels = np.cumsum(n_pixels(posed, block.photo_index, block.photo_level))
     memory = np.array([plan.block_memory_bytes(int(p), bricks, brick_size) for p in pixels])
     if len(memory) == 0 or memory[-1] <= cap_bytes:
         return block
@@ -194,8 +197,13 @@ def within(block: scene.Block, posed: scene.Posed, cap_bytes: int, brick_size: i
         f"block at bricks {block.core.low}: {n} of {len(memory)} photos fit into {cap_bytes / plan.GIB:.1f} GiB",
         "warning",
     )
-    changed = {"photo_index": block.photo_index[:n], "photo_weight": block.photo_weight[:n]}
+    changed = {name: getattr(block, name)[:n] for name in ("photo_index", "photo_weight", "photo_level")}
     return scene.Block(**{**vars(block), **changed, "memory_bytes": int(memory[:n][-1])})
+
+
+def n_pixels(posed: scene.Posed, photo: Array, level: Array) -> Array:
+    """Pixels of photos at levels of their pyramids."""
+    return posed.sizes[photo].prod(axis=1) // 4**level
 
 
 def facts(partition: scene.Partition, evidence: Evidence, gsd_m: float, n_supported: int) -> PartitionResult:

@@ -201,7 +201,9 @@ class CacheConfig(StageConfig):
 class LossConfig(StageConfig):
     """Weights of the loss terms."""
 
-    colour: float = Field(2.0, ge=0)
+    colour: float = Field(2.0, ge=0)  # absolute differences
+    colour_squared: float = Field(0.0, ge=0)  # squared ones
+    trust_after: float = Field(0.25, ge=0, le=1)  # share of the steps after which what passed by counts less; 1: never
     eikonal: float = Field(0.1, ge=0)
     points: float = Field(2.0, ge=0)  # known points lie on the surface
     free: float = Field(2.0, ge=0)  # nothing lies before them
@@ -210,6 +212,11 @@ class LossConfig(StageConfig):
     opacity: float = Field(0.0, ge=0)  # entropy of the rays' opacity: no fog
     curvature: float = Field(0.0, ge=0)  # how far slopes change over a cell
     occupancy: float = Field(0.0, ge=0)  # free space is empty, what lies behind known points is not
+
+    @property
+    def sees_colour(self) -> bool:
+        """Whether photos teach colours at all."""
+        return self.colour > 0 or self.colour_squared > 0
 
 
 class RateConfig(StageConfig):

@@ -19,15 +19,18 @@ IMPLAUSIBLE_PX = 5.0  # half a patch: who moves further has followed a wrong lik
 
 
 @torch.no_grad()
-def rows(cameras: Cameras, frame: BlockFrame, names: list[str]) -> list[dict[str, Any]]:
-    """A row per photo: its corrected camera in the world, and how far that is from the given one."""
+def rows(cameras: Cameras, frame: BlockFrame, names: list[str], level: np.ndarray) -> list[dict[str, Any]]:
+    """A row per photo: its corrected camera in the world, for the whole photo, and how far that is from the given one.
+
+    ``level`` [K]: how often each photo was halved for the training.
+    """
     pose, intrinsics = (tensor.double().cpu().numpy() for tensor in cameras.poses())
     given = frame.camera_from_world(cameras.given.double().cpu().numpy())
     now = frame.camera_from_world(pose)
     columns = {
         "photo": names,
         "cam_from_world": now.reshape(-1, 12).tolist(),
-        "intrinsics": intrinsics.tolist(),
+        "intrinsics": (intrinsics * 2.0 ** level[:, None]).tolist(),
         "moved_px": cameras.moved().tolist(),
         "turned_deg": angles_deg(now[:, :, :3], given[:, :, :3]).tolist(),
         "moved_m": np.linalg.norm(centers_world(now) - centers_world(given), axis=1).tolist(),

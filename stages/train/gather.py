@@ -51,7 +51,11 @@ def build_trainer(
     if np.ptp(points[inside], axis=0).max() < ONE_SPOT:
         raise QuoinError("All SfM points of this block lie in one spot", where=block.id, do="look at the poses")
     keep = local_of[posed.track_photo] >= 0
-    photo, point, xy = local_of[posed.track_photo][keep], posed.track_point[keep], posed.track_xy[keep]
+    photo, point = local_of[posed.track_photo][keep], posed.track_point[keep]
+    pictures = [scene.read_photo(run, int(i), int(level)) for i, level in zip(index, block.photo_level, strict=True)]
+    sizes = np.array([picture.shape[1::-1] for picture in pictures])
+    scale = 0.5**block.photo_level
+    intrinsics, xy = posed.intrinsics[index] * scale[:, None], posed.track_xy[keep] * scale[photo][:, None]
     cameras = frame.camera_from_local(posed.cam_from_world[index])
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
 
@@ -65,17 +69,20 @@ def build_trainer(
     for k in range(len(index)):
         mine = photo == k
         observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
-    weights = seed.tile_weights(posed.sizes[index], observed, TILE)
-    masks = [scene.read_mask(run, int(i)) for i in index]
-    others = (cameras, posed.intrinsics[index], posed.sizes[index], seen[:, inside], points[inside], N_SOURCES)
+    weights = seed.tile_weights(sizes, observed, TILE)
+    masks = [
+        scene.read_mask(run, int(i))[:: 2**level, :: 2**level][:height, :width]
+        for i, level, (width, height) in zip(index, block.photo_level, sizes, strict=True)
+    ]
+    others = (cameras, intrinsics, sizes, seen[:, inside], points[inside], N_SOURCES)
     sources = source_photos(*others)
     masked = np.flatnonzero([not mask.any() for mask in masks])
     sources[np.isin(sources, masked)] = -1
     photos = PhotoSet(
-        [scene.read_photo(run, int(i)) for i in index],
+        pictures,
         masks,
         cameras,
-        posed.intrinsics[index],
+        intrinsics,
         weights,
         sources,
         held_out_share=config.held_out_share,
@@ -97,7 +104,7 @@ def build_trainer(
         model.appearance.known.copy_(torch.from_numpy(np.log(gains[index])))
     refined = None
     if config.rates.cameras > 0:
-        refined = Cameras(cameras, posed.intrinsics[index], _middle_depths(cameras, points, photo, point))
+        refined = Cameras(cameras, intrinsics, _middle_depths(cameras, points, photo, point))
     trainer = Trainer(model, photos, evidence, cache, half, config, device, run.seed, refined)
     if isinstance(config.sampler, GuidedSampler) and config.surface.start != "seed":
         trainer.refresh(near_only=False)  # a field of its own kind is not guided by the seed's distances

@@ -14,6 +14,13 @@ def colour_loss(
     return ((rendered - photo).abs().mean(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
+def colour_squared_loss(
+    rendered: Float[Tensor, "rays 3"], photo: Float[Tensor, "rays 3"], weight: Float[Tensor, "rays"]
+) -> Float[Tensor, ""]:
+    """Mean squared difference over channels and rays that count (NeRF eq. 6): what PSNR asks for."""
+    return (((rendered - photo) ** 2).mean(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
+
+
 def eikonal_loss(gradient: Float[Tensor, "n 3"]) -> Float[Tensor, ""]:
     """Mean of (|∇f| − 1)² (Gropp et al. 2020, eq. 2)."""
     return ((torch.sqrt((gradient * gradient).sum(dim=1) + 1e-8) - 1.0) ** 2).mean()

@@ -81,7 +81,7 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
         table.unlink(missing_ok=True)
     else:
         names = [scene.read_posed(run).names[int(i)] for i in block.photo_index]
-        corrections.keep(table, corrections.rows(trainer.cameras, frame, names), report, name)
+        corrections.keep(table, corrections.rows(trainer.cameras, frame, names, block.photo_level), report, name)
     log.write()
     return BlockResult(
         block=block_id,

@@ -28,7 +28,7 @@ PATCH_SOURCES = 4
 PATCH_BEST = 2
 PATCH_REJECT = 0.7
 MIN_COSINE = 0.15  # between a patch's normal and its ray: grazing ones say little
-TERMS = ("colour", "eikonal", "points", "free", "patch", "opacity", "curvature", "occupancy")
+TERMS = ("colour", "colour_squared", "eikonal", "points", "free", "patch", "opacity", "curvature", "occupancy")
 STATS = (*TERMS, "patch_used")
 
 
@@ -115,6 +115,7 @@ def loss_of(
     free = out["more_sdf"][n_points : 2 * n_points]
     terms |= {
         "colour": losses.colour_loss(out["colour"], colour, weight),
+        "colour_squared": losses.colour_squared_loss(out["colour"], colour, weight),
         "eikonal": losses.eikonal_loss(torch.cat([out["gradient"].reshape(-1, 3), out["more_gradient"]])),
         "points": losses.surface_points_loss(out["more_sdf"][:n_points], batch.point_weight),
         "free": losses.free_space_loss(free, batch.free_margin),

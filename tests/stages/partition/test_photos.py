@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.partition.photos import MIN_TRACKS, choose, picture_cells, shares
+from stages.partition.photos import FINE_ENOUGH, MIN_TRACKS, choose, levels, picture_cells, shares
 
 
 def test_cells_number_photos_and_places() -> None:
@@ -54,3 +54,11 @@ def test_a_glimpse_does_not_count_unless_there_is_nothing_else() -> None:
     assert choose(photo, point, np.ones(2), np.ones(3), max_photos=9, seed=0).tolist() == [2]
     none = np.zeros(0, np.int64)
     assert len(choose(none, none, np.zeros(0), np.ones(3), max_photos=9, seed=0)) == 0
+
+
+def test_a_photo_is_halved_until_its_nearest_pixels_are_as_fine_as_needed() -> None:
+    photo = np.repeat([0, 1, 3], 100)
+    size = FINE_ENOUGH * np.repeat([1.0, 0.24, 0.01], 100)  # photo 1: twice halved it is just fine enough
+    size[5], size[105] = 0.0001, 10.0  # one point right before a camera says nothing
+    assert levels(photo, size, 1.0, 2, 4).tolist() == [0, 2, 0, 2]
+    assert levels(photo, size, 0.24, 2, 4).tolist() == [0, 0, 0, 2]

@@ -205,6 +205,7 @@ def true_surface(frame):
         normal = np.where(points[:, 2:] > 1e-5, away, [0.0, 0.0, 1.0])
         sides = torch.tensor(reach / frame.radius_m)[:, None] + torch.tensor([-1e-3, 1e-3])
         out = {
+            "colour": colour,
             "sdf": torch.tensor([1e-3, -1e-3]) * torch.tensor(met)[:, None],
             "gradient": torch.tensor(normal)[:, None].expand(-1, 2, -1).float(),
         }
@@ -311,12 +312,12 @@ def test_cameras_without_patches_are_refused():
 def test_corrected_cameras_are_kept_in_the_world_and_far_ones_named(run, tmp_path):
     made, frame = ball_scene.start(run, TINY.model_copy(update=REFINED))
     true = scene.read_posed(run)
-    found = corrections.rows(made.cameras, frame, true.names)
+    found = corrections.rows(made.cameras, frame, true.names, np.zeros(len(true.names), np.int64))
     np.testing.assert_allclose([row["cam_from_world"] for row in found], true.cam_from_world.reshape(-1, 12), atol=1e-5)
     np.testing.assert_allclose([row["intrinsics"] for row in found], true.intrinsics, rtol=1e-6)
     assert max(row["turned_deg"] for row in found) < 1e-4
     made.cameras.correction.data[3, 0], made.cameras.correction.data[4, 3] = 2.0, 20.0
-    found = corrections.rows(made.cameras, frame, true.names)
+    found = corrections.rows(made.cameras, frame, true.names, np.zeros(len(true.names), np.int64))
     pose = np.array(found[3]["cam_from_world"]).reshape(3, 4)
     between = Rotation.from_matrix(pose[:, :3] @ true.cam_from_world[3, :, :3].T)
     assert found[3]["turned_deg"] == pytest.approx(np.degrees(between.magnitude()), rel=1e-3)
