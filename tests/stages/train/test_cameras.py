@@ -205,7 +205,6 @@ def true_surface(frame):
         normal = np.where(points[:, 2:] > 1e-5, away, [0.0, 0.0, 1.0])
         sides = torch.tensor(reach / frame.radius_m)[:, None] + torch.tensor([-1e-3, 1e-3])
         out = {
-            "colour": colour,
             "sdf": torch.tensor([1e-3, -1e-3]) * torch.tensor(met)[:, None],
             "gradient": torch.tensor(normal)[:, None].expand(-1, 2, -1).float(),
         }
@@ -215,7 +214,7 @@ def true_surface(frame):
         terms = torch.zeros(len(STATS))
         terms[[STATS.index("patch"), STATS.index("patch_used")]] = torch.stack([term, used]).detach()
         nothing = torch.full_like(rays.distance, torch.nan)
-        return loss, terms, {"sdf": nothing, "gradient": nothing[..., None].expand(-1, -1, 3)}
+        return loss, terms, {"colour": colour, "sdf": nothing, "gradient": nothing[..., None].expand(-1, -1, 3)}
 
     return loss_of
 
