@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from stages.fuse.evidence import agreement
 from stages.fuse.mesh import Mesh, components
 
 Array = np.ndarray
@@ -25,8 +26,8 @@ def support(
     """
     well = views >= min(WELL_SEEN, int(views.max(initial=0)))
     usual = max(float(np.median(disagreement[well])), 1.0) if well.any() else 1.0
-    agreement = np.exp(-np.maximum(disagreement - usual, 0) / (2 * usual))
-    return diffuse(views * np.where(views >= 2, agreement, UNKNOWN_AGREEMENT), faces, SPREAD_ROUNDS), usual
+    agreed = np.where(views >= 2, agreement(disagreement, usual), UNKNOWN_AGREEMENT)
+    return diffuse(views * agreed, faces, SPREAD_ROUNDS), usual
 
 
 def diffuse(values: Float[Array, "v"], faces: Int[Array, "f 3"], rounds: int) -> Float[Array, "v"]:

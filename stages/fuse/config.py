@@ -47,6 +47,7 @@ class FuseResult(StageResult):
     dropped_island_faces: int
     min_support: float  # as used
     disagreement: float  # usual difference between the colours photos give a vertex, of 255
+    confident_share: float  # of the area: mean confidence of a face's corners above 0.5; see evidence.py
     glb_faces: int
     gain_range: tuple[float, float]  # least and greatest exposure factor found between photos, 1 = no difference
     seconds: dict[str, float]  # of the parts

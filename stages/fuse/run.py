@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from stages.fuse.blend import Source, bricks_to_march
 from stages.fuse.clean import large_pieces, support, supported_faces
 from stages.fuse.colors import Samples, bilinear, fill_unknown, photo_gains, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
+from stages.fuse.evidence import Rays, confidence, toward
 from stages.fuse.extract import EdgeKeys, Patch, weld
 from stages.fuse.files import write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
@@ -34,7 +35,7 @@ Result = TypeVar("Result")
 TOLERANCE_VOXELS = 1.5  # a vertex so little behind what a photo sees counts as seen
 
 
-@stage("fuse", needs=("train",), version=1, result=FuseResult)
+@stage("fuse", needs=("train",), version=2, result=FuseResult)
 def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
     """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty."""
     clock = Clock()
@@ -58,11 +59,11 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
         del patch
     with clock("look"):
         posed = scene.read_posed(run)
-        views, samples = look(run, posed, raw, lattice.voxel_size_m, config, report)
+        rays, samples = look(run, posed, raw, lattice.voxel_size_m, config, report)
     with clock("clean"):
-        made = clean(raw, views, samples, len(posed), config, run.seed)
+        made = clean(raw, rays, samples, len(posed), config, run.seed)
         mesh, n_raw_faces = made.mesh, len(raw.faces)
-        del raw, samples
+        del raw, rays, samples
         report.log(
             "fuse",
             f"{n_raw_faces:,} faces; {made.n_unsupported:,} dropped that too few photos confirm, "
@@ -70,7 +71,7 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
         )
     with clock("write"):
         write_ply(run.path / "mesh.ply", mesh, vertex_normals(mesh))
-        light = decimate(mesh, config.glb_faces)
+        light = decimate(replace(mesh, values={"confidence": mesh.values["confidence"]}), config.glb_faces)
         write_glb(run.path / "mesh.glb", light, vertex_normals(light))
     with clock("measure"):
         areas = face_areas(mesh)
@@ -90,6 +91,7 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             dropped_island_faces=made.n_islands,
             min_support=made.min_support,
             disagreement=made.disagreement,
+            confident_share=float(areas[mesh.values["confidence"][mesh.faces].mean(axis=1) > 0.5].sum() / areas.sum()),
             glb_faces=len(light.faces),
             gain_range=(float(made.gains.min()), float(made.gains.max())),
             seconds=clock.seconds,
@@ -150,8 +152,8 @@ def extract_patch(
 
 def look(
     run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: FuseConfig, report: Reporter
-) -> tuple[Array, Samples]:
-    """Let every posed photo look at the mesh: how many see each vertex [v], and the best colours they give it.
+) -> tuple[Rays, Samples]:
+    """Let every posed photo look at the mesh: which rays meet at each vertex, and the best colours they give it.
 
     A sample counts by how straight on and from how near it was taken. Photos held out do not look.
     """
@@ -181,14 +183,14 @@ def look(
         rgb = bilinear(scene.read_photo(run, i, level), found.place)
         return found, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
 
-    count = np.zeros(len(local), np.int32)
+    rays = Rays.none(len(local))
     samples = Samples.empty(len(local), config.color_samples)
     with report.task("fuse/look", len(photos), "photos") as advance:
         for done, (found, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
-            count[found.vertex] += 1
+            rays.add(found.vertex, toward(views[done].center, local[found.vertex]))
             samples.add(photos[done], found.vertex, rgb, weight)
             advance(done + 1)
-    return count, samples
+    return rays, samples
 
 
 @dataclass(frozen=True)
@@ -203,12 +205,12 @@ class Cleaned:
     disagreement: float
 
 
-def clean(raw: Mesh, views: Array, samples: Samples, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
-    """What photos confirm of the raw surface, without small islands, in their colours."""
+def clean(raw: Mesh, rays: Rays, samples: Samples, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
+    """What photos confirm of the raw surface, without small islands, in their colours and with their evidence."""
     gains = photo_gains(samples, n_photos, seed=seed)
     colors, apart = vertex_colors(samples, gains)
     least = min(config.min_support, n_photos / 6)
-    found, usual = support(views, np.nan_to_num(apart), raw.faces)
+    found, usual = support(rays.views, np.nan_to_num(apart), raw.faces)
     keep = supported_faces(raw, found, least, config.hole_diameter * diagonal(raw.vertices_world))
     if not keep.any():
         raise QuoinError(
@@ -218,10 +220,16 @@ def clean(raw: Mesh, views: Array, samples: Samples, n_photos: int, config: Fuse
     n_unsupported = int((~keep).sum())
     part = raw.part(keep)
     keep[keep] = large_pieces(part, config.island_diameter * diagonal(part.vertices_world))
-    mesh = Mesh(raw.vertices_world, raw.faces, colors).part(keep)
+    angles = rays.angles()
+    values = {
+        "confidence": confidence(rays.views, angles, np.nan_to_num(apart), usual),
+        "views": rays.views.astype(np.float32),
+        "angle_deg": np.rad2deg(angles),
+    }
+    mesh = Mesh(raw.vertices_world, raw.faces, colors, values).part(keep)
     known = np.isfinite(apart)[np.unique(raw.faces[keep])]
     assert mesh.colors is not None
-    mesh = Mesh(mesh.vertices_world, mesh.faces, fill_unknown(mesh.colors, known, mesh.vertices_world))
+    mesh = replace(mesh, colors=fill_unknown(mesh.colors, known, mesh.vertices_world))
     return Cleaned(mesh, gains, n_unsupported, len(part.faces) - len(mesh.faces), least, usual)
 
 
