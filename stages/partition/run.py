@@ -21,7 +21,7 @@ MAX_SAMPLES = 1 << 18  # lattice samples along a side: what edges can be numbere
 MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 
 
-@stage("partition", needs=("pose",), version=1, result=PartitionResult)
+@stage("partition", needs=("pose",), version=2, result=PartitionResult)
 def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
     with report.task("partition", 1):
