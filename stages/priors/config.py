@@ -11,7 +11,7 @@ NEEDS = ("pose",)
 
 
 class PriorsConfig(StageConfig):
-    """Dense stereo: how finely photos are compared, and which depths are believed."""
+    """Dense stereo: how finely photos are compared, and which depths are believed; and what knows sky and people."""
 
     # long edge of the finest depth maps, pixels, 64..4000; 0 leaves stereo out
     stereo_edge_px: int = Field(1024, ge=0, le=4000)
@@ -21,6 +21,8 @@ class PriorsConfig(StageConfig):
     max_cost: float = Field(0.8, gt=0, le=1)
     # other photos whose depth must agree, 1..8
     min_agreeing: int = Field(1, ge=1, le=8)
+    # a network that labels photos, ADE20K's 150 classes: an ONNX (.onnx) or TorchScript file; None: there is none
+    semantic_model: str | None = None
 
 
 class PriorsResult(StageResult):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,10 @@ from pipeline.run import Run, stage
 from stages.priors.agree import agreement
 from stages.priors.carry import carried
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
+from stages.priors.key import inputs
 from stages.priors.planes import Planes, contrast, finer
 from stages.priors.search import REACHES, Search
+from stages.priors.semantic import label_photos
 from stages.priors.speckles import speckles
 from stages.priors.view import View
 
@@ -49,9 +52,11 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
     From coarse to fine; before each pass, every photo learns what its neighbours have come to believe. Work that was
     stopped goes on at the photo where it stopped.
     """
-    key = run.key("priors", config, NEEDS, VERSION, scene.held_out_key(run))
+    key = run.key("priors", config, NEEDS, VERSION, inputs(run, config))
     if "priors" not in run.scene or run.scene["priors"].attrs.get(HALF_DONE) != key:
         store.delete(run.scene, "priors")
+    if config.semantic_model is not None:
+        label_photos(run, Path(config.semantic_model), report, device)
     if config.stereo_edge_px == 0:
         return PriorsResult(n_depth_maps=0, believed_share=0.0, median_agreeing=0.0, edge_px=0, seconds={})
     work = run.scene.require_group("priors")
@@ -84,7 +89,7 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
     )
 
 
-run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=scene.held_out_key)(find_depths)
+run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(find_depths)
 
 
 class _Photos:
