@@ -14,9 +14,10 @@ MAX_HEADER_LINES = 200
 
 
 def vertex_values(path: Path, name: str) -> Float32[Array, "v"] | None:
-    """Property ``name`` of the vertices of a binary little-endian PLY whose vertices come first; None where it has none.
+    """Property ``name`` of the vertices, None where they have none.
 
-    Such are the meshes that fuse writes (``confidence``, ``views``, ``angle_deg``).
+    Read are binary little-endian files that begin with vertices, as those of fuse (``confidence``, ``views``,
+    ``angle_deg``); of others: None.
     """
     with open(path, "rb") as handle:
         fields: list[tuple[str, str]] = []

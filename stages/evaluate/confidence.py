@@ -8,6 +8,8 @@ and lose little recall.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Float
 
@@ -42,7 +44,7 @@ def score_confidence(
     judged = judged[np.argsort(confidence[judged], kind="stable")]
     off, _ = Nearest(reference)(mesh.vertices[judged])
     ends = np.linspace(0, len(judged), PARTS + 1).astype(int)
-    parts = [_part(confidence[judged[a:b]], off[a:b], distances) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    parts = [_part(confidence[judged[a:b]], off[a:b], distances) for a, b in pairwise(ends)]
     sure = confidence[mesh.faces].mean(axis=1) > CONFIDENT
     areas = mesh.face_areas()
     part = Surface(mesh.vertices if sure.any() else mesh.vertices[:0], mesh.faces[sure])

@@ -83,7 +83,10 @@ def components(faces: Int[Array, "f 3"], n_vertices: int) -> tuple[int, Int[Arra
 
 
 def decimate(mesh: Mesh, max_faces: int) -> Mesh:
-    """At most ``max_faces`` faces by quadric error (Garland & Heckbert 1997); colours and values of the nearest old vertices."""
+    """At most ``max_faces`` faces by quadric error (Garland & Heckbert 1997).
+
+    Colours and values are those of the nearest old vertices.
+    """
     import fast_simplification
     from scipy.spatial import cKDTree
 

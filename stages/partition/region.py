@@ -66,9 +66,9 @@ def supported_points(
     """Points that say something about the surface.
 
     Seen often enough (``lengths`` photos), sharply enough (``errors_px``), under a wide enough angle (radians), from
-    near enough (``depths``: that of the nearest camera), no ``background``, and not alone: the distance to the NEIGHBOURS-th next point,
-    divided by the depth, is not ISOLATION times the median. Where too few points would stay, conditions are dropped,
-    the last one first.
+    near enough (``depths``: that of the nearest camera), no ``background``, and not alone: the distance to the
+    NEIGHBOURS-th next point, divided by the depth, is not ISOLATION times the median. Where too few points would stay,
+    conditions are dropped, the last one first.
     """
     finite = np.isfinite(points_world).all(axis=1) & (depths > 0)
     near, wide, sharp, often = depths <= max_depth, angles >= min_angle, errors_px <= ERROR_PX, lengths >= min_track
@@ -87,10 +87,10 @@ def supported_points(
 
 
 def background(depths: Float[Array, "p"], angles: Float[Array, "p"], well_seen: Bool[Array, "p"]) -> Bool[Array, "p"]:
-    """Points beyond the scene: FAR times further than the median of those ``well_seen``, and BLURRED times less certain.
+    """Points beyond the scene: FAR times further than the median of the ``well_seen``, and BLURRED times less certain.
 
-    A point at depth d that is seen under the angle a is known along its rays to within d / a times the angle of a pixel.
-    A wing of the building that some photos come near to, or see from all around, is no background; the hill behind it
+    A point at depth d that is seen under the angle a is known along its rays to d / a times the angle of a pixel. A
+    wing of the building that some photos come near to, or see from all around, is no background; the hill behind it
     is, however many photos show it: on the scene's lattice it has nothing to say.
     """
     if not well_seen.any():

@@ -28,19 +28,23 @@ PASSING = {
 
 
 def label_photos(run: Run, path: Path, report: Reporter, device: str = "cpu") -> None:
-    """Write the labels of every posed photo that has none yet, each at the smallest pyramid level not below EDGE_PX."""
+    """Write the labels of posed photos that have none yet, each at the smallest pyramid level not below EDGE_PX.
+
+    Photos held out are not looked at.
+    """
     posed = scene.read_posed(run)
     network = open_network(path, device)
-    with report.task("priors/labels", len(posed), "photos") as advance:
-        for index in range(len(posed)):
+    todo = np.setdiff1d(np.arange(len(posed)), scene.read_held_out(run)).tolist()
+    with report.task("priors/labels", len(todo), "photos") as advance:
+        for done, index in enumerate(todo):
             if scene.read_labels(run, index) is None:
                 level = _level(posed.sizes[index])
                 scene.write_labels(run, index, label_photo(scene.read_photo(run, index, level), network), level)
-            advance(index + 1)
+            advance(done + 1)
 
 
 def label_photo(rgb: UInt8[Array, "h w 3"], network: Network) -> UInt8[Array, "h w"]:
-    """What the pixels of one photo show (``pipeline.labels``); QuoinError where the network's output is no such thing."""
+    """What the pixels of one photo show (``pipeline.labels``); QuoinError where the network says something else."""
     with torch.no_grad():
         classes = class_map(network.ask(prepared(rgb, network.size)), rgb.shape[:2], network.path)
     meaning = np.full(N_CLASSES, labels.UNKNOWN, np.uint8)

@@ -59,11 +59,9 @@ def test_directions_point_at_the_camera():
     np.testing.assert_allclose(found, [[0, 0, 1], [0, -1, 0]], atol=1e-6)
 
 
-@given(
-    st.integers(0, 40), st.integers(0, 40), st.floats(0, np.pi), st.floats(0, np.pi), st.floats(0, 200), st.floats(0, 200)
-)  # fmt: skip
-def test_confidence_lies_in_0_to_1_and_more_evidence_never_lowers_it(n, m, a, b, off, worse):
-    (n, m), (a, b), (off, worse) = sorted((n, m)), sorted((a, b)), sorted((off, worse))
+@given(*(st.tuples(kind, kind).map(sorted) for kind in (st.integers(0, 40), st.floats(0, np.pi), st.floats(0, 200))))
+def test_confidence_lies_in_0_to_1_and_more_evidence_never_lowers_it(photos, widths, residuals):
+    (n, m), (a, b), (off, worse) = photos, widths, residuals
     views, angles = np.array([n, m]), np.array([a, b], np.float32)
     less, more = confidence(views, angles, np.array([worse, off]), 5.0)
     assert 0 <= less <= more + 1e-6
