@@ -437,6 +437,16 @@ def read_labels(run: Run, index: int) -> tuple[UInt8[Array, "h w"], int] | None:
     return _read_level(run, f"priors/{index:06d}/labels")
 
 
+def read_labels_whole(run: Run, index: int, size: Int[Array, "2"]) -> UInt8[Array, "h w"]:
+    """A photo's labels at level 0, of ``size`` (width, height); UNKNOWN where it has none."""
+    found, (width, height) = read_labels(run, index), size.tolist()
+    if found is None:
+        return np.zeros((height, width), np.uint8)
+    small, level = found
+    row, column = (np.minimum(np.arange(n) >> level, m - 1) for n, m in zip((height, width), small.shape, strict=True))
+    return small[row[:, None], column]
+
+
 def _read_level(run: Run, name: str) -> tuple[Array, int] | None:
     if name not in run.scene:
         return None

@@ -30,6 +30,11 @@ def support(
     return diffuse(views * agreed, faces, SPREAD_ROUNDS), usual
 
 
+def mostly_sky(views: Int[Array, "v"], sky: Int[Array, "v"], faces: Int[Array, "f 3"]) -> Bool[Array, "f"]:
+    """Faces in whose place more photos see sky than surface."""
+    return sky[faces].sum(axis=1) > views[faces].sum(axis=1)
+
+
 def diffuse(values: Float[Array, "v"], faces: Int[Array, "f 3"], rounds: int) -> Float[Array, "v"]:
     """Values averaged ``rounds`` times over each vertex and its neighbours along the edges."""
     from scipy.sparse import coo_array

@@ -43,6 +43,7 @@ class FuseResult(StageResult):
     n_blocks: int
     n_bricks: int
     n_raw_faces: int
+    dropped_sky_faces: int
     dropped_unsupported_faces: int
     dropped_island_faces: int
     min_support: float  # as used

@@ -14,20 +14,20 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline import scene, store
+from pipeline import labels, scene, store
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse import surface
 from stages.fuse.blend import Source, bricks_to_march
-from stages.fuse.clean import large_pieces, support, supported_faces
+from stages.fuse.clean import large_pieces, mostly_sky, support, supported_faces
 from stages.fuse.colors import Samples, bilinear, fill_unknown, photo_gains, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
 from stages.fuse.evidence import Rays, confidence, toward
 from stages.fuse.extract import EdgeKeys, Patch, weld
 from stages.fuse.files import write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
-from stages.fuse.visibility import Seen, depth_maps, make_view, seen
+from stages.fuse.visibility import Seen, apart_from_sky, depth_maps, make_view, seen
 
 Array = np.ndarray
 Result = TypeVar("Result")
@@ -59,14 +59,15 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
         del patch
     with clock("look"):
         posed = scene.read_posed(run)
-        rays, samples = look(run, posed, raw, lattice.voxel_size_m, config, report)
+        rays, sky, samples = look(run, posed, raw, lattice.voxel_size_m, config, report)
     with clock("clean"):
-        made = clean(raw, rays, samples, len(posed), config, run.seed)
+        made = clean(raw, rays, sky, samples, len(posed), config, run.seed)
         mesh, n_raw_faces = made.mesh, len(raw.faces)
         del raw, rays, samples
         report.log(
             "fuse",
-            f"{n_raw_faces:,} faces; {made.n_unsupported:,} dropped that too few photos confirm, "
+            f"{n_raw_faces:,} faces; {made.n_sky:,} dropped that photos see as sky, "
+            f"{made.n_unsupported:,} that too few photos confirm, "
             f"{made.n_islands:,} in small islands",
         )
     with clock("write"):
@@ -87,6 +88,7 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             n_blocks=len(sources),
             n_bricks=len(bricks),
             n_raw_faces=n_raw_faces,
+            dropped_sky_faces=made.n_sky,
             dropped_unsupported_faces=made.n_unsupported,
             dropped_island_faces=made.n_islands,
             min_support=made.min_support,
@@ -152,8 +154,9 @@ def extract_patch(
 
 def look(
     run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: FuseConfig, report: Reporter
-) -> tuple[Rays, Samples]:
-    """Let every posed photo look at the mesh: which rays meet at each vertex, and the best colours they give it.
+) -> tuple[Rays, Array, Samples]:
+    """Let every posed photo look at the mesh: which rays meet at each vertex, how many photos see sky in its place [v],
+    and the best colours the others give it.
 
     A sample counts by how straight on and from how near it was taken. Photos held out do not look.
     """
@@ -165,9 +168,10 @@ def look(
     views = [make_view(posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], edge_px, middle) for i in photos]
     depth_of = depth_maps(local, mesh.faces, views, config.cast_faces)
 
-    def one(view: int) -> tuple[Seen, Array, Array]:
+    def one(view: int) -> tuple[Seen, Array, Array, Array]:
         i = photos[view]
-        mask = scene.read_mask(run, i)
+        shown = scene.read_labels_whole(run, i, posed.sizes[i])
+        mask = np.where(shown == labels.PASSING, 0, scene.read_mask(run, i))
         found = seen(
             views[view],
             depth_of(view),
@@ -177,20 +181,22 @@ def look(
             tolerance=TOLERANCE_VOXELS * voxel_size_m,
             min_cosine=config.min_cosine,
         )
+        found, against = apart_from_sky(found, shown)
         footprint = found.depth / posed.intrinsics[i, :2].mean() / voxel_size_m  # voxels in a level-0 pixel
         finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
         level = int(np.clip(np.floor(finer + 0.25), 0, scene.PYRAMID_LEVELS - 1))
         rgb = bilinear(scene.read_photo(run, i, level), found.place)
-        return found, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
+        return found, against, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
 
-    rays = Rays.none(len(local))
+    rays, sky = Rays.none(len(local)), np.zeros(len(local), np.int32)
     samples = Samples.empty(len(local), config.color_samples)
     with report.task("fuse/look", len(photos), "photos") as advance:
-        for done, (found, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
+        for done, (found, against, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
             rays.add(found.vertex, toward(views[done].center, local[found.vertex]))
+            sky[against] += 1
             samples.add(photos[done], found.vertex, rgb, weight)
             advance(done + 1)
-    return rays, samples
+    return rays, sky, samples
 
 
 @dataclass(frozen=True)
@@ -199,30 +205,37 @@ class Cleaned:
 
     mesh: Mesh
     gains: Array
+    n_sky: int
     n_unsupported: int
     n_islands: int
     min_support: float
     disagreement: float
 
 
-def clean(raw: Mesh, rays: Rays, samples: Samples, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
-    """What photos confirm of the raw surface, without small islands, in their colours and with their evidence."""
+def clean(raw: Mesh, rays: Rays, sky: Array, samples: Samples, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
+    """What photos confirm of the raw surface and do not see as sky, without small islands, in their colours.
+
+    With the evidence for each vertex; a photo that sees sky in its place takes one away that sees it.
+    """
     gains = photo_gains(samples, n_photos, seed=seed)
     colors, apart = vertex_colors(samples, gains)
     least = min(config.min_support, n_photos / 6)
-    found, usual = support(rays.views, np.nan_to_num(apart), raw.faces)
+    views = np.maximum(rays.views - sky, 0)
+    found, usual = support(views, np.nan_to_num(apart), raw.faces)
     keep = supported_faces(raw, found, least, config.hole_diameter * diagonal(raw.vertices_world))
+    in_sky = mostly_sky(rays.views, sky, raw.faces)
+    n_sky, n_unsupported = int(in_sky.sum()), int((~keep & ~in_sky).sum())
+    keep &= ~in_sky
     if not keep.any():
         raise QuoinError(
             f"There is no surface that photos confirm, though the blocks hold {len(raw.faces):,} faces",
             do="look at cameras and blocks in the report; lower fuse.min_support",
         )
-    n_unsupported = int((~keep).sum())
     part = raw.part(keep)
     keep[keep] = large_pieces(part, config.island_diameter * diagonal(part.vertices_world))
     angles = rays.angles()
     values = {
-        "confidence": confidence(rays.views, angles, np.nan_to_num(apart), usual),
+        "confidence": confidence(views, angles, np.nan_to_num(apart), usual),
         "views": rays.views.astype(np.float32),
         "angle_deg": np.rad2deg(angles),
     }
@@ -230,7 +243,7 @@ def clean(raw: Mesh, rays: Rays, samples: Samples, n_photos: int, config: FuseCo
     known = np.isfinite(apart)[np.unique(raw.faces[keep])]
     assert mesh.colors is not None
     mesh = replace(mesh, colors=fill_unknown(mesh.colors, known, mesh.vertices_world))
-    return Cleaned(mesh, gains, n_unsupported, len(part.faces) - len(mesh.faces), least, usual)
+    return Cleaned(mesh, gains, n_sky, n_unsupported, len(part.faces) - len(mesh.faces), least, usual)
 
 
 def diagonal(points_world: Array) -> float:

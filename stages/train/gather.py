@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline import scene
+from pipeline import labels, scene
 from pipeline.cameras import pixel_grid
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
@@ -66,7 +66,8 @@ def build_trainer(
         mine = photo == k
         observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
     weights = seed.tile_weights(posed.sizes[index], observed, TILE)
-    masks = [scene.read_mask(run, int(i)) for i in index]
+    shown = [scene.read_labels_whole(run, int(i), posed.sizes[i]) for i in index]
+    masks = [np.where(s == labels.PASSING, 0, scene.read_mask(run, int(i))) for i, s in zip(index, shown, strict=True)]
     others = (cameras, posed.intrinsics[index], posed.sizes[index], seen[:, inside], points[inside], N_SOURCES)
     sources = source_photos(*others)
     masked = np.flatnonzero([not mask.any() for mask in masks])
@@ -80,6 +81,7 @@ def build_trainer(
         sources,
         held_out_share=config.held_out_share,
         seed=run.seed,
+        sky=[s == labels.SKY for s in shown],
     )
     if 0 < len(masked) < len(index):
         names = ", ".join(posed.names[int(i)] for i in index[masked])
