@@ -6,10 +6,10 @@ import functools
 from pathlib import Path
 
 from cluster.executor import Executor, Job
-from pipeline import scene
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
+from stages.priors.key import inputs
 
 
 def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Reporter) -> PriorsResult:
@@ -22,7 +22,7 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
             raise outcome.error
         return outcome.result
 
-    made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=scene.held_out_key)(work)
+    made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(work)
     return made(run, config, report)
 
 

@@ -44,6 +44,8 @@ class What:
     "section.key=value, laid on top of the preset; may be repeated"
     masks: Path | None = None
     "folder of masks (any usual naming; dark is ignored)"
+    semantic_model: Path | None = None
+    "network that knows sky and passers-by, ADE20K's 150 classes: an ONNX or TorchScript file"
     poses: Path | None = None
     "cameras to use instead of estimating them: a COLMAP model or a transforms.json"
     memory: float | None = None
@@ -56,7 +58,11 @@ class What:
     def settings(self) -> Settings:
         from flows.settings import load_settings, minutes
 
-        given = [("ingest.masks", self.masks), ("pose.given", self.poses)]
+        given = [
+            ("ingest.masks", self.masks),
+            ("priors.semantic_model", self.semantic_model),
+            ("pose.given", self.poses),
+        ]
         chosen = [f"{key}={_quoted(path)}" for key, path in given if path is not None]
         if self.memory is not None:
             chosen.append(f"partition.memory_gib={self.memory:g}")

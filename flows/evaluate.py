@@ -14,7 +14,7 @@ from pipeline.config import build
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from stages.evaluate.config import EvaluateConfig, EvaluateResult, PoseErrors, ViewScore, ViewsResult
+from stages.evaluate.config import ConfidenceScore, EvaluateConfig, EvaluateResult, PoseErrors, ViewScore, ViewsResult
 
 
 def evaluate_run(
@@ -73,8 +73,23 @@ def print_scores(result: EvaluateResult, run: Run) -> None:
             f"  Chamfer {surface.chamfer_m:.4g} (accuracy {surface.accuracy_mean_m:.4g}, "
             f"completeness {surface.completeness_mean_m:.4g}); diagonal {surface.diagonal_m:.4g}"
         )
+    if result.confidence is not None:
+        print_confidence(result.confidence)
     print(f"  {pose_sentence(result.poses)}")
     print(f"  {run.path / 'evaluation.json'}")
+
+
+def print_confidence(result: ConfidenceScore) -> None:
+    """Errors of the vertices by the confidence they claim, and the score of the confident part alone."""
+    distances = [f"< {score.distance_m:.3g}" for score in result.confident]
+    table = Table("confidence", "vertices", "mean error", "median", *distances, box=box.SIMPLE_HEAD)
+    for part in result.parts:
+        shares = (f"{value:.3f}" for value in part.precision)
+        errors = (f"{value:.4g}" for value in (part.mean_m, part.median_m))
+        table.add_row(f"{part.low:.2f} to {part.high:.2f}", f"{part.n_vertices:,}", *errors, *shares)
+    Console(width=100).print(table)
+    told = ", ".join(f"{s.f:.3f} ({s.precision:.3f}, {s.recall:.3f}) at {s.distance_m:.4g}" for s in result.confident)
+    print(f"  confidence above 0.5: {result.confident_share:.1%} of the area; its F (precision, recall) {told}")
 
 
 def pose_sentence(poses: PoseErrors) -> str:

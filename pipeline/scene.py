@@ -399,7 +399,7 @@ def read_rendering(run: Run, index: int) -> Rendering:
     return Rendering(*(store.read(run.scene, f"renderings/{index:06d}/{n}").astype(np.float32) for n in names))
 
 
-# -- exposures and depth maps (scene.zarr/priors, by priors) ---------------------------------------------------------
+# -- exposures, depth maps and labels (scene.zarr/priors, by priors) -------------------------------------------------
 
 
 def write_exposures(run: Run, gains: Float[Array, "n 3"]) -> None:
@@ -442,6 +442,26 @@ def plane_passes(run: Run, index: int, kind: str) -> int:
 def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     """A photo's depth map and its pyramid level, or None where it has none."""
     return _read_level(run, f"priors/{index:06d}/depth")
+
+
+def write_labels(run: Run, index: int, labels: UInt8[Array, "h w"], level: int) -> None:
+    """What the pixels of posed photo ``index`` at pyramid ``level`` show (values of ``pipeline.labels``)."""
+    store.write(run.scene, f"priors/{index:06d}/labels", labels.astype(np.uint8), attrs={"level": level})
+
+
+def read_labels(run: Run, index: int) -> tuple[UInt8[Array, "h w"], int] | None:
+    """A photo's labels and their pyramid level, or None where it has none: nothing is known then."""
+    return _read_level(run, f"priors/{index:06d}/labels")
+
+
+def read_labels_whole(run: Run, index: int, size: Int[Array, "2"]) -> UInt8[Array, "h w"]:
+    """A photo's labels at level 0, of ``size`` (width, height); UNKNOWN where it has none."""
+    found, (width, height) = read_labels(run, index), size.tolist()
+    if found is None:
+        return np.zeros((height, width), np.uint8)
+    small, level = found
+    row, column = (np.minimum(np.arange(n) >> level, m - 1) for n, m in zip((height, width), small.shape, strict=True))
+    return small[row[:, None], column]
 
 
 def _read_level(run: Run, name: str) -> tuple[Array, int] | None:

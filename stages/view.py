@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import webbrowser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from pipeline.cameras import centers_world
+from pipeline.confidence import confidence_colors
 from pipeline.errors import QuoinError
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, Posed, read_photo, read_posed
@@ -55,10 +57,11 @@ def serve(run: Run, port: int = 0) -> Any:
     cameras = _add_cameras(server, run, posed)
     points = _add_points(server, posed)
     mesh = run.path / "mesh.glb"
-    surface = None
+    surface = confidence = None
     if run.manifest("fuse") is not None and mesh.exists():
         surface = server.scene.add_glb("/mesh", mesh.read_bytes(), wxyz=Z_UP_FROM_Y_UP)
-    _add_switches(server, cameras, points, surface)
+        confidence = _add_confidence(server, mesh)
+    _add_switches(server, cameras, points, surface, confidence)
     _set_first_look(server, posed)
     return server
 
@@ -124,14 +127,31 @@ def _add_points(server: Any, posed: Posed) -> Any:
     )
 
 
-def _add_switches(server: Any, cameras: list[Any], points: Any, surface: Any) -> None:
-    rows = {"Mesh": [surface] if surface else [], "Points": [points], "Cameras": cameras}
+def _add_confidence(server: Any, glb: Path) -> Any:
+    """The mesh once more in the colours of its confidence; None where it tells none."""
+    import trimesh
+
+    mesh = trimesh.load_mesh(glb, process=False)
+    told = mesh.vertex_attributes.get("_CONFIDENCE")
+    if told is None:
+        return None
+    colors = np.rint(confidence_colors(np.asarray(told).reshape(-1))).astype(np.uint8)
+    drawn = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
+    return server.scene.add_mesh_trimesh("/confidence", drawn, wxyz=Z_UP_FROM_Y_UP)
+
+
+def _add_switches(server: Any, cameras: list[Any], points: Any, surface: Any, confidence: Any) -> None:
+    rows = {"Mesh": [surface], "Confidence": [confidence], "Points": [points], "Cameras": cameras}
+    boxes = {}
     for label, nodes in rows.items():
-        if not nodes:
+        if not nodes or nodes[0] is None:
             continue
-        box = server.gui.add_checkbox(label, initial_value=not (label == "Points" and surface))
+        shown = label not in ("Confidence", "Points") or (label == "Points" and not surface)
+        boxes[label] = box = server.gui.add_checkbox(label, initial_value=shown)
         box.on_update(_switch(box, nodes))
         _switch(box, nodes)(None)
+    if "Confidence" in boxes:  # both lie in the same place
+        boxes["Confidence"].on_update(lambda _: setattr(boxes["Mesh"], "value", not boxes["Confidence"].value))
     size = points.point_size
     slider = server.gui.add_slider("Point size", min=0.2, max=5.0, step=0.1, initial_value=1.0)
     slider.on_update(lambda _: setattr(points, "point_size", size * slider.value))

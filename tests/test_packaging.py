@@ -22,7 +22,7 @@ MODULES = {
     "pillow-heif": "pillow_heif",
     "pyyaml": "yaml",
 }
-OPTIONAL = {"viser", "imageio_ffmpeg", "triton"}  # asked for by extras; comes with torch's CUDA build
+OPTIONAL = {"viser", "imageio_ffmpeg", "onnxruntime", "triton"}  # asked for by extras; comes with torch's CUDA build
 
 
 def declared() -> set[str]:

@@ -65,23 +65,25 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         spots = walk.passers_by(poses[index], rng) if index in peopled else np.zeros((0, 2))
         return crowd(spots, noise, rng) if len(spots) else None
 
-    def take(index: int) -> tuple[bool, float]:
+    def take(index: int) -> Solid | None:
         rng = np.random.default_rng([seed, 4, index])
         gain = rng.uniform(*config.exposure) * (1 + rng.uniform(-config.tint, config.tint, 3))
         people = people_of(index, rng)
         gamma = float(np.exp(np.log(config.gamma) * rng.uniform(-1, 1)))
         solids = [solid] if people is None else [solid, people]
         save_photo(photos / names[index], render(solids, poses[index], intrinsics, size, noise, gain, gamma), index)
-        return people is not None, 0.0 if people is None else covered(people, poses[index], intrinsics, size)
+        return people
 
     with report.task("demo", config.n_photos, "photos") as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        taken: list[tuple[bool, float]] = []
+        taken: list[Solid | None] = []
         for one in pool.map(take, range(config.n_photos)):
             taken.append(one)
             advance(len(taken))
 
     triangles = made.vertices[made.faces[made.inside]]
-    seen = seen_faces(caster, triangles, poses, intrinsics, size)
+    # who looks at a crowd cannot be asked for what it hides; the few people of a calm photo hide next to nothing
+    crowds = [p.scene if p else None for p in taken] if config.crowd else None
+    seen = seen_faces(caster, triangles, poses, intrinsics, size, before=crowds)
     write_mesh(truth / "full.ply", made.vertices, made.faces[made.inside])
     write_mesh(truth / "mesh.ply", made.vertices, made.faces[made.inside][seen])
     write_transforms(truth / "transforms.json", names, poses, intrinsics, size)
@@ -96,8 +98,10 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         region_high_m=landmark.REGION_HIGH_M,
         focal_px=focal,
         n_photos=config.n_photos,
-        n_photos_with_people=sum(peopled for peopled, _ in taken),
-        people_share=sum(share for _, share in taken) / len(taken),
+        n_photos_with_people=sum(people is not None for people in taken),
+        people_share=float(
+            np.mean([covered(p, pose, intrinsics, size) if p else 0.0 for p, pose in zip(taken, poses, strict=True)])
+        ),
         seed=seed,
     )
     (truth / "demo.json").write_text(facts.model_dump_json(indent=1), encoding="utf-8")

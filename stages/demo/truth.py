@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float
@@ -19,16 +21,19 @@ def seen_faces(
     intrinsics: Float[Array, "4"],
     size: tuple[int, int],
     least: int = 2,
+    before: Sequence[o3d.t.geometry.RaycastingScene | None] | None = None,
 ) -> Bool[Array, "f"]:
     """Which triangles at least ``least`` cameras see: in the picture, turned towards it, the middle not hidden.
 
-    Triangles have no inner side here: one turned away is seen from its back, unless its own solid hides it.
+    Triangles have no inner side here: one turned away is seen from its back, unless its own solid hides it. ``before``:
+    for every camera, what stands before it in its photo only.
     """
     middle = triangles.mean(axis=1)
     normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     count = np.zeros(len(triangles), np.int64)
-    for pose, center in zip(cam_from_world, centers_world(cam_from_world), strict=True):
+    before = before or [None] * len(cam_from_world)
+    for pose, center, mine in zip(cam_from_world, centers_world(cam_from_world), before, strict=True):
         pixels, depth = project(pose, intrinsics, middle)
         toward = center - middle
         distance = np.linalg.norm(toward, axis=1)
@@ -36,6 +41,7 @@ def seen_faces(
         chosen = np.flatnonzero((depth > 0) & np.all((pixels >= 0) & (pixels < size), axis=1) & facing)
         # The ray starts at the camera and must reach the face: only what is clearly before it hides it.
         rays = np.concatenate([np.broadcast_to(center, (len(chosen), 3)), -toward[chosen]], axis=1).astype(np.float32)
-        reach = scene.cast_rays(rays)["t_hit"].numpy() * distance[chosen]
+        met = [s.cast_rays(rays)["t_hit"].numpy() for s in (scene, mine) if s is not None]
+        reach = np.min(met, axis=0) * distance[chosen]
         count[chosen] += reach > distance[chosen] - 0.005
     return count >= least

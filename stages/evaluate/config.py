@@ -60,6 +60,25 @@ class SurfaceScore(StageResult):
     reference_spacing_m: float  # median distance of neighbouring reference points; 0 where the reference is a mesh
 
 
+class ConfidencePart(StageResult):
+    """Vertices of one range of confidence, a quarter of all that are judged: how far they are from the reference."""
+
+    low: float  # least and greatest confidence among them
+    high: float
+    n_vertices: int
+    mean_m: float
+    median_m: float
+    precision: list[float]  # at each of the distances that the surface is scored at
+
+
+class ConfidenceScore(StageResult):
+    """Whether confidence tells right from wrong: ``confidence.py`` states the measures."""
+
+    parts: list[ConfidencePart]  # least confident first
+    confident_share: float  # of the area: faces whose corners are above 0.5 in the mean
+    confident: list[DistanceScore]  # of that part of the surface alone
+
+
 class ViewScore(StageResult):
     """One photo that was held out, against its rendering; ``views.py`` states the measures."""
 
@@ -89,4 +108,5 @@ class EvaluateResult(StageResult):
     translation: list[float]
     surface: SurfaceScore
     poses: PoseErrors
+    confidence: ConfidenceScore | None = None  # where the mesh tells how far it may be believed
     views: ViewsResult | None = None  # where they were asked for

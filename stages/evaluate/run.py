@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pipeline import scene
 from pipeline.config import build
 from pipeline.errors import QuoinError
+from pipeline.ply import vertex_values
 from pipeline.progress import Reporter
 from pipeline.run import Run, write_atomic
 from stages.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
@@ -33,13 +34,14 @@ def evaluate(
     """
     from stages.evaluate.align import align
     from stages.evaluate.cameras import read_cameras
+    from stages.evaluate.confidence import score_confidence
     from stages.evaluate.score import score
     from stages.evaluate.surface import read_surface
 
     config = config or build(EvaluateConfig, {})
     run.require("fuse")
     cameras = cameras or _given(run)
-    with report.task("evaluate", 4, "steps") as advance:
+    with report.task("evaluate", 5, "steps") as advance:
         posed = scene.read_posed(run)
         reference = read_cameras(cameras)
         truth_from_world, poses, rows = align(posed.names, posed.cam_from_world, reference, seed=run.seed)
@@ -48,7 +50,11 @@ def evaluate(
         advance(2)
         mesh = read_surface(run.path / "mesh.ply").moved(truth_from_world)
         advance(3)
-        surface = score(mesh, true_surface, config.distances_m, n_samples=config.n_samples, seed=run.seed)
+        how = {"n_samples": config.n_samples, "seed": run.seed}
+        surface = score(mesh, true_surface, config.distances_m, **how)
+        advance(4)
+        told = vertex_values(run.path / "mesh.ply", "confidence")
+        confidence = None if told is None else score_confidence(mesh, told, true_surface, surface, **how)
     result = EvaluateResult(
         truth=str(truth),
         cameras=str(cameras),
@@ -57,6 +63,7 @@ def evaluate(
         translation=truth_from_world.translation.tolist(),
         surface=surface,
         poses=poses,
+        confidence=confidence,
         views=views,
     )
     smallest = surface.scores[0].distance_m

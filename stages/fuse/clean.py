@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from stages.fuse.evidence import agreement
 from stages.fuse.mesh import Mesh, components
 
 Array = np.ndarray
 
 SPREAD_ROUNDS = 30  # support is averaged over about as many vertices around as the square root of this
+SILENT = 0.1  # of a photo whose stereo confirms
 UNKNOWN_AGREEMENT = 0.5  # of a vertex that one photo sees
 WELL_SEEN = 4  # vertices seen by so many photos tell what disagreement is usual
 
 
 def support(
     views: Int[Array, "v"], disagreement: Float[Array, "v"], faces: Int[Array, "f 3"]
-) -> tuple[Float[Array, "v"], float]:
+) -> tuple[Float[Array, "v"], Float[Array, "v"], float]:
     """How many photos see and confirm the surface around each vertex, and the usual disagreement of their colours.
 
     A surface in the wrong place takes other colours from every photo. The photos of a vertex count in full where they
@@ -25,8 +27,25 @@ def support(
     """
     well = views >= min(WELL_SEEN, int(views.max(initial=0)))
     usual = max(float(np.median(disagreement[well])), 1.0) if well.any() else 1.0
-    agreement = np.exp(-np.maximum(disagreement - usual, 0) / (2 * usual))
-    return diffuse(views * np.where(views >= 2, agreement, UNKNOWN_AGREEMENT), faces, SPREAD_ROUNDS), usual
+    agreed = np.where(views >= 2, agreement(disagreement, usual), UNKNOWN_AGREEMENT)
+    return diffuse(views * agreed, faces, SPREAD_ROUNDS), agreed, usual
+
+
+def confirmed(
+    votes: Int[Array, "v"], silent: Int[Array, "v"], agreed: Float[Array, "v"], faces: Int[Array, "f 3"]
+) -> Float[Array, "v"]:
+    """By how many more photos their stereo confirms the surface around each vertex than they see through it.
+
+    A photo that sees it, and whose stereo is ``silent`` there, counts SILENT where colours agree. It is averaged along
+    the surface as support is. Chance matches make surfaces too, each of them confirmed by the one or two photos that
+    made it; colours alone cannot tell, for who looks at a crowd sees other colours in the true place too.
+    """
+    return diffuse(votes + SILENT * silent * agreed, faces, SPREAD_ROUNDS)
+
+
+def mostly_sky(views: Int[Array, "v"], sky: Int[Array, "v"], faces: Int[Array, "f 3"]) -> Bool[Array, "f"]:
+    """Faces in whose place more photos see sky than surface."""
+    return sky[faces].sum(axis=1) > views[faces].sum(axis=1)
 
 
 def diffuse(values: Float[Array, "v"], faces: Int[Array, "f 3"], rounds: int) -> Float[Array, "v"]:

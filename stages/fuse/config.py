@@ -16,7 +16,9 @@ class FuseConfig(StageConfig):
     depth_edge_px: int = Field(512, ge=64, le=4000)
     # faces in one ray-casting scene; a larger mesh is cast in parts, 10000..100000000
     cast_faces: int = Field(8_000_000, ge=10_000, le=100_000_000)
-    # photos that must see a surface and agree on its colour, 0..50; at most a sixth of all photos are asked for
+    # by so many more photos stereo must confirm a surface than sees through it, in the mean around a place, 0..50
+    min_confirmed: float = Field(0.5, ge=0, le=50)
+    # without stereo: photos that must see a surface and agree on its colour, 0..50; at most a sixth of all photos
     min_support: float = Field(1.25, ge=0, le=50)
     # a photo sees a face only where the cosine between its normal and the view is above this, 0..1
     min_cosine: float = Field(0.12, ge=0, lt=1)
@@ -43,10 +45,12 @@ class FuseResult(StageResult):
     n_blocks: int
     n_bricks: int
     n_raw_faces: int
+    dropped_sky_faces: int
     dropped_unsupported_faces: int
     dropped_island_faces: int
     min_support: float  # as used
     disagreement: float  # usual difference between the colours photos give a vertex, of 255
+    confident_share: float  # of the area: mean confidence of a face's corners above 0.5; see evidence.py
     glb_faces: int
     gain_range: tuple[float, float]  # least and greatest exposure factor found between photos, 1 = no difference
     seconds: dict[str, float]  # of the parts

@@ -50,13 +50,14 @@ _PLY_TYPE = {"<f4": "float", "<f8": "double", "u1": "uchar"}
 
 
 def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None) -> None:
-    """Binary little-endian PLY in world coordinates: positions, normals, colours where given.
+    """Binary little-endian PLY in world coordinates: positions, normals, colours and values (``float``) where given.
 
     Coordinates are ``float``, or ``double`` where float32 could not tell neighbouring vertices apart.
     """
     fields = [(name, _coordinate(mesh)) for name in "xyz"]
     fields += [(name, "<f4") for name in ("nx", "ny", "nz")] if normals is not None else []
     fields += [(name, "u1") for name in ("red", "green", "blue")] if mesh.colors is not None else []
+    fields += [(name, "<f4") for name in mesh.values]
     vertices = np.empty(len(mesh.vertices_world), fields)
     for axis in range(3):
         vertices["xyz"[axis]] = mesh.vertices_world[:, axis]
@@ -64,6 +65,8 @@ def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None
             vertices[f"n{'xyz'[axis]}"] = normals[:, axis]
         if mesh.colors is not None:
             vertices[("red", "green", "blue")[axis]] = mesh.colors[:, axis]
+    for name, value in mesh.values.items():
+        vertices[name] = value
     faces = np.empty(len(mesh.faces), [("count", "u1"), ("corner", "<i4", 3)])
     faces["count"], faces["corner"] = 3, mesh.faces
     header = ["ply", "format binary_little_endian 1.0", "comment made by quoin; world frame, metres, z up"]
@@ -92,7 +95,9 @@ def read_ply(path: Path) -> Mesh:
         faces = np.fromfile(handle, [("count", "u1"), ("corner", "<i4", 3)], counts[1])
     names = ("red", "green", "blue")
     colors = np.stack([vertices[c] for c in names], axis=1) if ("red", "u1") in fields else None
-    return Mesh(np.stack([vertices[a] for a in "xyz"], axis=1).astype(np.float64), faces["corner"].copy(), colors)
+    points = np.stack([vertices[a] for a in "xyz"], axis=1).astype(np.float64)
+    other = [name for name, kind in fields if kind == "<f4" and name not in ("x", "y", "z", "nx", "ny", "nz")]
+    return Mesh(points, faces["corner"].copy(), colors, {name: vertices[name].copy() for name in other})
 
 
 def linear_from_srgb(colors: UInt8[Array, "v 3"]) -> Float[Array, "v 3"]:
@@ -109,7 +114,7 @@ def write_glb(path: Path, mesh: Mesh, normals: Float[Array, "v 3"]) -> None:
     """Binary glTF 2.0: unlit vertex colours (16-bit linear), y up by a node over the mesh in world axes.
 
     Vertices are float32 about the middle of the mesh; a second node carries that middle, so nothing is lost far from
-    the origin. ``asset.extras`` says so: ``origin_world``, metres.
+    the origin. ``asset.extras`` says so: ``origin_world``, metres. Values are attributes of our own: ``_CONFIDENCE``.
     """
     middle = (mesh.vertices_world.min(axis=0) + mesh.vertices_world.max(axis=0)) / 2
     positions = (mesh.vertices_world - middle).astype("<f4")
@@ -132,6 +137,8 @@ def write_glb(path: Path, mesh: Mesh, normals: Float[Array, "v 3"]) -> None:
         rgba = np.ones((len(positions), 4))
         rgba[:, :3] = linear_from_srgb(mesh.colors)
         attributes["COLOR_0"] = put(np.rint(rgba * 65535).astype("<u2"), "VEC4", 5123, 34962, normalized=True)
+    for name, value in mesh.values.items():
+        attributes[f"_{name.upper()}"] = put(value.astype("<f4"), "SCALAR", 5126, 34962)
     faces = put(mesh.faces.astype("<u4").reshape(-1), "SCALAR", 5125, 34963)
     tree = {
         "asset": {"version": "2.0", "generator": "quoin", "extras": {"origin_world": middle.tolist()}},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -12,11 +12,15 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Mesh:
-    """Vertices in the world (float64, metres), triangles counter-clockwise seen from outside, colours (sRGB)."""
+    """Vertices in the world (float64, metres), triangles counter-clockwise seen from outside, colours (sRGB).
+
+    ``values``: what else is known of each vertex, by name (``confidence``; see ``evidence.py``).
+    """
 
     vertices_world: Float[Array, "v 3"]
     faces: Int[Array, "f 3"]
     colors: UInt8[Array, "v 3"] | None = None
+    values: dict[str, Float[Array, "v"]] = field(default_factory=dict)
 
     def part(self, keep: Bool[Array, "f"]) -> Mesh:
         """The faces where ``keep``, and the vertices they use."""
@@ -28,6 +32,7 @@ class Mesh:
             self.vertices_world[used],
             number[faces].astype(self.faces.dtype),
             None if self.colors is None else self.colors[used],
+            {name: value[used] for name, value in self.values.items()},
         )
 
 
@@ -78,7 +83,10 @@ def components(faces: Int[Array, "f 3"], n_vertices: int) -> tuple[int, Int[Arra
 
 
 def decimate(mesh: Mesh, max_faces: int) -> Mesh:
-    """At most ``max_faces`` faces by quadric error (Garland & Heckbert 1997); colours of the nearest old vertices."""
+    """At most ``max_faces`` faces by quadric error (Garland & Heckbert 1997).
+
+    Colours and values are those of the nearest old vertices.
+    """
     import fast_simplification
     from scipy.spatial import cKDTree
 
@@ -93,5 +101,7 @@ def decimate(mesh: Mesh, max_faces: int) -> Mesh:
         points, faces = fast_simplification.simplify(points, faces, target_reduction=min(share * 1.001, 0.9999))
         if len(faces) == before:
             break
-    colors = None if mesh.colors is None else mesh.colors[cKDTree(local).query(points)[1]]
-    return Mesh(points.astype(np.float64) + middle, faces, colors)
+    nearest = cKDTree(local).query(points)[1]
+    colors = None if mesh.colors is None else mesh.colors[nearest]
+    values = {name: value[nearest] for name, value in mesh.values.items()}
+    return Mesh(points.astype(np.float64) + middle, faces, colors, values)

@@ -9,25 +9,26 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
-from pipeline import scene, store
+from pipeline import labels, scene, store
 from pipeline.errors import QuoinError
 from pipeline.exposure import photo_gains
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse import surface
 from stages.fuse.blend import Source, bricks_to_march
-from stages.fuse.clean import large_pieces, support, supported_faces
+from stages.fuse.clean import confirmed, large_pieces, mostly_sky, support, supported_faces
 from stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
+from stages.fuse.evidence import Rays, confidence, depth_votes, toward
 from stages.fuse.extract import EdgeKeys, Patch, weld
 from stages.fuse.files import write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
-from stages.fuse.visibility import Seen, depth_maps, make_view, seen
+from stages.fuse.visibility import Seen, apart_from_sky, depth_maps, make_view, seen
 
 Array = np.ndarray
 Result = TypeVar("Result")
@@ -35,7 +36,7 @@ Result = TypeVar("Result")
 TOLERANCE_VOXELS = 1.5  # a vertex so little behind what a photo sees counts as seen
 
 
-@stage("fuse", needs=("train",), version=1, result=FuseResult)
+@stage("fuse", needs=("train",), version=2, result=FuseResult)
 def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
     """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty."""
     clock = Clock()
@@ -59,19 +60,20 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
         del patch
     with clock("look"):
         posed = scene.read_posed(run)
-        views, samples = look(run, posed, raw, lattice.voxel_size_m, config, report)
+        looked = look(run, posed, raw, lattice.voxel_size_m, config, report)
     with clock("clean"):
-        made = clean(raw, views, samples, len(posed), config, run.seed)
+        made = clean(raw, looked, len(posed), config, run.seed)
         mesh, n_raw_faces = made.mesh, len(raw.faces)
-        del raw, samples
+        del raw, looked
         report.log(
             "fuse",
-            f"{n_raw_faces:,} faces; {made.n_unsupported:,} dropped that too few photos confirm, "
+            f"{n_raw_faces:,} faces; {made.n_sky:,} dropped that photos see as sky, "
+            f"{made.n_unsupported:,} that too few photos confirm, "
             f"{made.n_islands:,} in small islands",
         )
     with clock("write"):
         write_ply(run.path / "mesh.ply", mesh, vertex_normals(mesh))
-        light = decimate(mesh, config.glb_faces)
+        light = decimate(replace(mesh, values={"confidence": mesh.values["confidence"]}), config.glb_faces)
         write_glb(run.path / "mesh.glb", light, vertex_normals(light))
     with clock("measure"):
         areas = face_areas(mesh)
@@ -87,10 +89,12 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             n_blocks=len(sources),
             n_bricks=len(bricks),
             n_raw_faces=n_raw_faces,
+            dropped_sky_faces=made.n_sky,
             dropped_unsupported_faces=made.n_unsupported,
             dropped_island_faces=made.n_islands,
             min_support=made.min_support,
             disagreement=made.disagreement,
+            confident_share=float(areas[mesh.values["confidence"][mesh.faces].mean(axis=1) > 0.5].sum() / areas.sum()),
             glb_faces=len(light.faces),
             gain_range=(float(made.gains.min()), float(made.gains.max())),
             seconds=clock.seconds,
@@ -149,47 +153,66 @@ def extract_patch(
     return weld([Patch(*(store.read(run.scene, f"{n}/{p}") for p in ("keys", "fractions", "faces"))) for n in names])
 
 
-def look(
-    run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: FuseConfig, report: Reporter
-) -> tuple[Array, Samples]:
-    """Let every posed photo look at the mesh: how many see each vertex [v], and the best colours they give it.
+@dataclass(frozen=True)
+class Looked:
+    """What photos say of the vertices of a mesh."""
+
+    rays: Rays  # of those that see a vertex
+    sky: Array  # [v] photos that show sky in its place
+    votes: Array | None  # [v] photos whose stereo confirms it, without those that see through it; None without stereo
+    silent: Array  # [v] photos that see it, and whose stereo says nothing of it
+    samples: Samples  # the best colours
+
+
+def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: FuseConfig, report: Reporter) -> Looked:
+    """Let every posed photo look at the mesh.
 
     A sample counts by how straight on and from how near it was taken. Photos held out do not look.
     """
     normals = vertex_normals(mesh)
     middle = mesh.vertices_world.mean(axis=0)
     local = (mesh.vertices_world - middle).astype(np.float32)
-    edge_px = config.depth_edge_px
+    edge_px, near = config.depth_edge_px, TOLERANCE_VOXELS * voxel_size_m
     photos = np.setdiff1d(np.arange(len(posed)), scene.read_held_out(run)).tolist()
     views = [make_view(posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], edge_px, middle) for i in photos]
     depth_of = depth_maps(local, mesh.faces, views, config.cast_faces)
 
-    def one(view: int) -> tuple[Seen, Array, Array]:
+    def one(view: int) -> tuple[Seen, Array, Array | None, Array, Array]:
         i = photos[view]
-        mask = scene.read_mask(run, i)
+        shown = scene.read_labels_whole(run, i, posed.sizes[i])
+        mask = np.where(shown == labels.PASSING, 0, scene.read_mask(run, i))
         found = seen(
             views[view],
             depth_of(view),
             None if (mask > 127).all() else mask,
             local,
             normals,
-            tolerance=TOLERANCE_VOXELS * voxel_size_m,
+            tolerance=near,
             min_cosine=config.min_cosine,
         )
+        found, against = apart_from_sky(found, shown)
+        told = None if (stereo := scene.read_depth(run, i)) is None else depth_votes(found, stereo[0], near)
         footprint = found.depth / posed.intrinsics[i, :2].mean() / voxel_size_m  # voxels in a level-0 pixel
         finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
         level = int(np.clip(np.floor(finer + 0.25), 0, scene.PYRAMID_LEVELS - 1))
         rgb = bilinear(scene.read_photo(run, i, level), found.place)
-        return found, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
+        return found, against, told, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
 
-    count = np.zeros(len(local), np.int32)
+    rays, any_told = Rays.none(len(local)), False
+    sky, votes, silent = np.zeros((3, len(local)), np.int32)
     samples = Samples.empty(len(local), config.color_samples)
     with report.task("fuse/look", len(photos), "photos") as advance:
-        for done, (found, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
-            count[found.vertex] += 1
+        for done, (found, against, told, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
+            rays.add(found.vertex, toward(views[done].center, local[found.vertex]))
+            sky[against] += 1
+            votes[against] -= 1
+            if told is not None:
+                votes[found.vertex] += told
+                silent[found.vertex] += told == 0
+                any_told = True
             samples.add(photos[done], found.vertex, rgb, weight)
             advance(done + 1)
-    return count, samples
+    return Looked(rays, sky, votes if any_told else None, silent, samples)
 
 
 @dataclass(frozen=True)
@@ -198,32 +221,48 @@ class Cleaned:
 
     mesh: Mesh
     gains: Array
+    n_sky: int
     n_unsupported: int
     n_islands: int
     min_support: float
     disagreement: float
 
 
-def clean(raw: Mesh, views: Array, samples: Samples, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
-    """What photos confirm of the raw surface, without small islands, in their colours."""
+def clean(raw: Mesh, looked: Looked, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
+    """What photos confirm of the raw surface and do not see as sky, without small islands, in their colours.
+
+    With the evidence for each vertex; a photo that sees sky in its place takes one away that sees it.
+    """
+    rays, sky, samples = looked.rays, looked.sky, looked.samples
     gains = photo_gains(samples.rgb, samples.photo, samples.weight > 0, n_photos, seed=seed)
     colors, apart = vertex_colors(samples, gains)
+    views = np.maximum(rays.views - sky, 0)
+    found, agreed, usual = support(views, np.nan_to_num(apart), raw.faces)
     least = min(config.min_support, n_photos / 6)
-    found, usual = support(views, np.nan_to_num(apart), raw.faces)
+    if looked.votes is not None:
+        found, least = confirmed(looked.votes, looked.silent, agreed, raw.faces), config.min_confirmed
     keep = supported_faces(raw, found, least, config.hole_diameter * diagonal(raw.vertices_world))
+    in_sky = mostly_sky(rays.views, sky, raw.faces)
+    n_sky, n_unsupported = int(in_sky.sum()), int((~keep & ~in_sky).sum())
+    keep &= ~in_sky
     if not keep.any():
         raise QuoinError(
             f"There is no surface that photos confirm, though the blocks hold {len(raw.faces):,} faces",
-            do="look at cameras and blocks in the report; lower fuse.min_support",
+            do="look at cameras and blocks in the report; lower fuse.min_confirmed (without stereo: fuse.min_support)",
         )
-    n_unsupported = int((~keep).sum())
     part = raw.part(keep)
     keep[keep] = large_pieces(part, config.island_diameter * diagonal(part.vertices_world))
-    mesh = Mesh(raw.vertices_world, raw.faces, colors).part(keep)
+    angles = rays.angles()
+    values = {
+        "confidence": confidence(views, angles, np.nan_to_num(apart), usual),
+        "views": rays.views.astype(np.float32),
+        "angle_deg": np.rad2deg(angles),
+    }
+    mesh = Mesh(raw.vertices_world, raw.faces, colors, values).part(keep)
     known = np.isfinite(apart)[np.unique(raw.faces[keep])]
     assert mesh.colors is not None
-    mesh = Mesh(mesh.vertices_world, mesh.faces, fill_unknown(mesh.colors, known, mesh.vertices_world))
-    return Cleaned(mesh, gains, n_unsupported, len(part.faces) - len(mesh.faces), least, usual)
+    mesh = replace(mesh, colors=fill_unknown(mesh.colors, known, mesh.vertices_world))
+    return Cleaned(mesh, gains, n_sky, n_unsupported, len(part.faces) - len(mesh.faces), least, usual)
 
 
 def diagonal(points_world: Array) -> float:

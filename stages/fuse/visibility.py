@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from scipy.ndimage import binary_erosion
+
+from pipeline import labels
 
 Array = np.ndarray
 
 CHUNK = 1 << 15  # vertices looked at together: what they need stays in the processor's cache
+SKY_MARGIN = 0.003  # of the longer edge of a photo
 STEEPEST = 6.0  # tan of the angle up to which a slanted surface widens the depth tolerance
 
 
@@ -161,6 +165,23 @@ def _seen(
         ratio = np.array([mask.shape[1], mask.shape[0]]) / size
         good &= _mask_at(mask, pixel * ratio)
     return Seen(vertex[good], z[good], cosine[good], pixel[good] / size)
+
+
+def apart_from_sky(found: Seen, shown: UInt8[Array, "h w"]) -> tuple[Seen, Int[Array, "s"]]:
+    """What a photo sees without vertices in whose place it shows sky, and those.
+
+    Sky counts from SKY_MARGIN inside its outline in the labels ``shown``: an edge that is a little off keeps its views.
+    """
+    sky = shown == labels.SKY
+    if not sky.any():
+        return found, found.vertex[:0]
+    sky = binary_erosion(sky, iterations=max(1, round(SKY_MARGIN * max(sky.shape))), border_value=1)
+    against = _mask_at(np.where(sky, 255, 0).astype(np.uint8), found.place * np.array(sky.shape[::-1]))
+    rest = ~against
+    return (
+        Seen(found.vertex[rest], found.depth[rest], found.cosine[rest], found.place[rest]),
+        found.vertex[against],
+    )
 
 
 def _mask_at(mask: UInt8[Array, "h w"], pixel: Float[Array, "k 2"]) -> Bool[Array, "k"]:

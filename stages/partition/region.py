@@ -15,6 +15,7 @@ Array = np.ndarray
 ERROR_PX = 4.0  # a point with a larger mean reprojection error supports nothing
 NEIGHBOURS = 8
 ISOLATION = 12.0  # a point this many times further from its neighbours than usual, for its distance, is a stray
+FAR, BLURRED = 3.0, 30.0  # background is so many times further than the median point, and so many times less certain
 TRIMS = (0.0008, 0.002, 0.004, 0.008, 0.015, 0.03)  # shares of the points a side may cut off; the first: 0.5 % in all
 PICTURE_PRICE = 10.0  # one per cent of all pictures is worth a region smaller by a tenth
 MOST_LOST = 0.03  # share of all picture cells that may be left without a point inside
@@ -65,12 +66,14 @@ def supported_points(
     """Points that say something about the surface.
 
     Seen often enough (``lengths`` photos), sharply enough (``errors_px``), under a wide enough angle (radians), from
-    near enough (``depths``: that of the nearest camera), and not alone: the distance to the NEIGHBOURS-th next point,
-    divided by the depth, is not ISOLATION times the median. Where too few points would stay, conditions are dropped,
-    the last one first.
+    near enough (``depths``: that of the nearest camera), no ``background``, and not alone: the distance to the
+    NEIGHBOURS-th next point, divided by the depth, is not ISOLATION times the median. Where too few points would stay,
+    conditions are dropped, the last one first.
     """
     finite = np.isfinite(points_world).all(axis=1) & (depths > 0)
-    checks = [finite, depths <= max_depth, angles >= min_angle, errors_px <= ERROR_PX, lengths >= min_track]
+    near, wide, sharp, often = depths <= max_depth, angles >= min_angle, errors_px <= ERROR_PX, lengths >= min_track
+    here = ~background(depths, angles, finite & near & wide & sharp & often)
+    checks = [finite, near, here, wide, sharp, often]
     for last in range(len(checks), 0, -1):
         good = np.all(checks[:last], axis=0)
         if good.sum() >= FEW:
@@ -81,6 +84,19 @@ def supported_points(
     out = good.copy()
     out[good] = alone <= ISOLATION * np.median(alone)
     return out
+
+
+def background(depths: Float[Array, "p"], angles: Float[Array, "p"], well_seen: Bool[Array, "p"]) -> Bool[Array, "p"]:
+    """Points beyond the scene: FAR times further than the median of the ``well_seen``, and BLURRED times less certain.
+
+    A point at depth d that is seen under the angle a is known along its rays to d / a times the angle of a pixel. A
+    wing of the building that some photos come near to, or see from all around, is no background; the hill behind it
+    is, however many photos show it: on the scene's lattice it has nothing to say.
+    """
+    if not well_seen.any():
+        return np.zeros(len(depths), bool)
+    uncertain = depths / np.maximum(angles, 1e-6)
+    return (depths > FAR * np.median(depths[well_seen])) & (uncertain > BLURRED * np.median(uncertain[well_seen]))
 
 
 def isolation(points: Float[Array, "n 3"]) -> Float[Array, "n"]:

@@ -11,7 +11,7 @@ NEEDS = ("pose",)
 
 
 class PriorsConfig(StageConfig):
-    """Dense stereo: how finely photos are compared, and which depths are believed."""
+    """Dense stereo: how finely photos are compared, and which depths are believed; and sky and passers-by."""
 
     # long edge of the finest depth maps, pixels, 64..4000; 0 leaves stereo out
     stereo_edge_px: int = Field(1024, ge=0, le=4000)
@@ -21,13 +21,19 @@ class PriorsConfig(StageConfig):
     max_cost: float = Field(0.8, gt=0, le=1)
     # other photos whose depth must agree, 1..8
     min_agreeing: int = Field(1, ge=1, le=8)
+    # look for sky in the photos: it has no depth, no surface, and nothing stands before it
+    sky: bool = True
+    # a network of ADE20K's 150 classes that labels sky and passers-by in its stead: an ONNX or TorchScript file
+    semantic_model: str | None = None
 
 
 class PriorsResult(StageResult):
-    """What stereo gave."""
+    """What stereo gave, and how much sky there is."""
 
     n_depth_maps: int
     believed_share: float  # of all pixels of the depth maps
     median_agreeing: float  # other photos that agree with a believed depth
     edge_px: int
+    sky_photos: int  # photos with sky
+    sky_share: float  # of the pixels of those photos, in the mean
     seconds: dict[str, float]

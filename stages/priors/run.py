@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from pipeline import scene, store
+from pipeline import labels, scene, store
 from pipeline.cameras import project
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.progress import Reporter
@@ -19,8 +20,11 @@ from stages.priors.agree import agreement
 from stages.priors.carry import carried
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.exposure import EDGE_PX, exposures
+from stages.priors.key import inputs
 from stages.priors.planes import Planes, contrast, finer
 from stages.priors.search import REACHES, Search
+from stages.priors.semantic import label_photos
+from stages.priors.skies import label_skies, sky_found
 from stages.priors.speckles import speckles
 from stages.priors.view import View
 
@@ -45,21 +49,36 @@ HALF_DONE = "half_done"  # attribute of the priors in the store: the key of the 
 
 
 def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -> PriorsResult:
-    """Depth maps into the store; nothing where ``stereo_edge_px`` is 0.
+    """Labels and depth maps into the store; no depth maps where ``stereo_edge_px`` is 0.
 
     From coarse to fine; before each pass, every photo learns what its neighbours have come to believe. Work that was
     stopped goes on at the photo where it stopped.
     """
-    key = run.key("priors", config, NEEDS, VERSION, scene.held_out_key(run))
+    key = run.key("priors", config, NEEDS, VERSION, inputs(run, config))
     if "priors" not in run.scene or run.scene["priors"].attrs.get(HALF_DONE) != key:
         store.delete(run.scene, "priors")
-    find_exposures(run)
-    if config.stereo_edge_px == 0:
-        return PriorsResult(n_depth_maps=0, believed_share=0.0, median_agreeing=0.0, edge_px=0, seconds={})
     work = run.scene.require_group("priors")
     work.attrs[HALF_DONE] = key
+    find_exposures(run)
+    began = time.monotonic()
+    if config.semantic_model is not None:
+        label_photos(run, Path(config.semantic_model), report, device)
+    elif config.sky:
+        label_skies(run, report)
+    sky_photos, sky_share = sky_found(run, len(scene.read_posed(run)), report)
+    seconds = {"sky": time.monotonic() - began}
+    if config.stereo_edge_px == 0:
+        del work.attrs[HALF_DONE]
+        return PriorsResult(
+            n_depth_maps=0,
+            believed_share=0.0,
+            median_agreeing=0.0,
+            edge_px=0,
+            sky_photos=sky_photos,
+            sky_share=sky_share,
+            seconds=seconds,
+        )
     photos = _Photos(run, config, device)
-    seconds: dict[str, float] = {}
 
     def each(name: str, work: Callable[[int], object]) -> None:
         began = time.monotonic()
@@ -82,6 +101,8 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
         believed_share=float(np.mean([share for share, _ in told])) if told else 0.0,
         median_agreeing=float(np.median([agreeing for _, agreeing in told])) if told else 0.0,
         edge_px=config.stereo_edge_px,
+        sky_photos=sky_photos,
+        sky_share=sky_share,
         seconds=seconds,
     )
 
@@ -97,7 +118,7 @@ def find_exposures(run: Run) -> None:
     scene.write_exposures(run, exposures(read, posed.sizes, *tracks, seed=run.seed))
 
 
-run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=scene.held_out_key)(find_depths)
+run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(find_depths)
 
 
 class _Photos:
@@ -167,6 +188,8 @@ class _Photos:
         step = 2**level
         mask = scene.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
         good = (count >= max(1, min(self.config.min_agreeing, len(known)))) & (cost < self.config.max_cost)
+        shown = scene.read_labels_whole(self.run, index, self.posed.sizes[index])[::step, ::step][: len(mask)]
+        mask = np.where(shown[:, : mask.shape[1]] == labels.UNKNOWN, mask, 0)
         good &= torch.from_numpy(mask > 127).to(self.device) & (contrast(self.gray(index, level)) > MIN_CONTRAST)
         believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
         scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)

@@ -125,6 +125,7 @@ class MeshFacts(Facts):
     n_boundary_edges: int | None
     n_torn_edges: int | None  # boundary edges left between two known bricks; 0 where fusion is exact
     largest_component_share: float | None  # of the area
+    confident_share: float | None  # of the area: where confidence is above 0.5
 
 
 class Report(Facts):

@@ -12,10 +12,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline import confidence as shown
 from stages.report import chart, words
 from stages.report.atlas import Atlas
 from stages.report.facts import Report
 from stages.report.previews import Preview
+from stages.report.svg import tag
 from stages.report.views import Start
 
 HERE = Path(__file__).parent
@@ -65,6 +67,20 @@ def pose_charts(facts: Report) -> dict[str, Markup]:
     return out
 
 
+def confidence_key() -> Markup:
+    """The colours of confidence from 0 to 1 as a bar with its numbers."""
+    colors = ["#" + bytes(c).hex() for c in shown.COLORS]
+    stops = [tag("stop", offset=k / (len(colors) - 1), stop_color=c) for k, c in enumerate(colors)]
+    bar = tag("rect", x=4, y=2, width=312, height=12, rx=3, fill="url(#confidence-colors)")
+    words = [
+        tag("text", text, x=x, y=30, text_anchor=anchor, class_="tick")
+        for text, x, anchor in (("0", 4, "start"), ("confidence 0.5", 160, "middle"), ("1", 316, "end"))
+    ]
+    gradient = tag("defs", tag("linearGradient", *stops, id="confidence-colors"))
+    return tag("svg", gradient, bar, *words, class_="chart legend", viewBox="0 0 320 36", role="img",
+               aria_label="Colours of confidence from 0 to 1")  # fmt: skip
+
+
 def lead(facts: Report) -> str:
     """The run in one or two sentences."""
     h = facts.headline
@@ -95,8 +111,12 @@ def render(
     previews: Mapping[str, Sequence[Preview]],
     glb: bytes | None,
     start: Start | None,
+    confidence: str | None,
 ) -> str:
-    """The page. ``pictures``: view number → data URIs of ``photo``, ``colors`` and ``shape``."""
+    """The page. ``pictures``: view number → data URIs of ``photo``, ``colors`` and ``shape``.
+
+    ``confidence``: data URI of the mesh coloured by it, from where the viewer starts.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -125,5 +145,7 @@ def render(
         settings=flat(facts.settings),
         glb=base64.b64encode(glb).decode("ascii") if glb else "",
         start=start,
+        confidence=confidence,
+        confidence_key=confidence_key() if confidence else "",
         made=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.created_at)),
     )

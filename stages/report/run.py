@@ -32,6 +32,7 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
     maps = None
     if posed is not None and facts.pose is not None:
         maps = atlas.draw(posed, partition, facts.blocks, numbered, facts.pose.unit)
+    overview = max(shots, key=lambda s: s.framed_share) if shots else None
     page = render(
         facts,
         title=title(run),
@@ -39,7 +40,8 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
         pictures={shot.facts.number: shot.pictures for shot in shots},
         previews=previews.read(run, [block.id for block in facts.blocks]),
         glb=inside[0] if inside else None,
-        start=max(shots, key=lambda s: s.framed_share).start if shots else None,
+        start=overview.start if overview else None,
+        confidence=overview.pictures.get("confidence") if overview else None,
     ).encode("utf-8", "replace")
     write_atomic(run.path / "report.html", page)
     write_atomic(run.path / "report.json", facts.model_dump_json(indent=1).encode())
@@ -80,6 +82,7 @@ def mesh_facts(run: Run, mesh: surface.Surface | None, inside: tuple[bytes, int]
         n_boundary_edges=gather.whole(fused.get("n_boundary_edges")),
         n_torn_edges=gather.whole(fused.get("n_torn_edges")),
         largest_component_share=gather.finite(fused.get("largest_component_share")),
+        confident_share=gather.finite(fused.get("confident_share")),
     )
 
 

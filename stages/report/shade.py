@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pipeline.cameras import rays_world
+from pipeline.confidence import confidence_colors
 
 Array = np.ndarray
 
@@ -80,12 +81,23 @@ def draw_colors(view: View, faces: Int[Array, "f 3"], colors: UInt8[Array, "v 3"
     return _fill(view, interpolate(view, faces, colors.astype(np.float32)))
 
 
+def draw_confidence(
+    view: View, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"], confidence: Float[Array, "v"]
+) -> UInt8[Array, "h w 3"]:
+    """The mesh in the colours of its confidence, lit from the camera."""
+    rgb = confidence_colors(interpolate(view, faces, confidence[:, None])[:, 0])
+    return _fill(view, rgb * _light(view, faces, normals)[:, None])
+
+
 def draw_shape(view: View, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"]) -> UInt8[Array, "h w 3"]:
     """The mesh in plain grey, lit from the camera (two-sided Lambert): shows the shape that colours hide."""
+    return _fill(view, np.repeat(255 * GREY * _light(view, faces, normals)[:, None], 3, axis=1))
+
+
+def _light(view: View, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"]) -> Float[Array, "n"]:
     normal = interpolate(view, faces, normals)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-    cosine = np.abs(np.einsum("nc,nc->n", normal, view.directions_world[view.hit]))
-    return _fill(view, np.repeat(255 * GREY * (0.18 + 0.82 * cosine)[:, None], 3, axis=1))
+    return 0.18 + 0.82 * np.abs(np.einsum("nc,nc->n", normal, view.directions_world[view.hit]))
 
 
 def _fill(view: View, rgb: Float[Array, "n 3"]) -> UInt8[Array, "h w 3"]:

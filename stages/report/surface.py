@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from pipeline.ply import vertex_values
+
 if TYPE_CHECKING:
     import trimesh
 
@@ -20,12 +22,13 @@ DRAW_LIMIT_FACES = 6_000_000  # a larger mesh.ply is not loaded for pictures (ab
 
 @dataclass(frozen=True)
 class Surface:
-    """A triangle mesh with vertex colours in the world frame, and the file it came from."""
+    """A triangle mesh with vertex colours in the world frame, the file it came from, and confidence where it tells."""
 
     vertices_world: Float[Array, "v 3"]
     faces: Int[Array, "f 3"]
     colors: UInt8[Array, "v 3"]
     file: str
+    confidence: Float[Array, "v"] | None = None
 
 
 def ply_faces(path: Path) -> int:
@@ -58,7 +61,11 @@ def _read(path: Path) -> Surface | None:
     if path.suffix == ".glb":  # glTF is y up and its colours are linear light
         vertices = vertices[:, [0, 2, 1]] * [1.0, -1.0, 1.0]
         colors = srgb_from_linear(colors)
-    return Surface(vertices, np.array(mesh.faces, np.int64), colors, path.name)
+        confidence = mesh.vertex_attributes.get("_CONFIDENCE")
+        confidence = None if confidence is None else np.array(confidence, np.float32).reshape(-1)
+    else:
+        confidence = vertex_values(path, "confidence")
+    return Surface(vertices, np.array(mesh.faces, np.int64), colors, path.name, confidence)
 
 
 def srgb_from_linear(colors: UInt8[Array, "v 3"]) -> UInt8[Array, "v 3"]:

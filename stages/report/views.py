@@ -14,7 +14,7 @@ from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, Posed, read_photo
 from stages.report.facts import ViewFacts
 from stages.report.images import jpeg_uri
-from stages.report.shade import Caster, View, draw_colors, draw_shape, halve, spread, vertex_normals
+from stages.report.shade import Caster, View, draw_colors, draw_confidence, draw_shape, halve, spread, vertex_normals
 from stages.report.surface import Surface
 
 Array = np.ndarray
@@ -36,7 +36,7 @@ class Shot:
 
     photo: int  # index into Posed
     facts: ViewFacts
-    pictures: dict[str, str]  # "photo", "colors", "shape"
+    pictures: dict[str, str]  # "photo", "colors", "shape"; "confidence" where the mesh tells
     start: Start
     framed_share: float  # of the mesh's vertices that lie inside the picture, hidden or not
 
@@ -60,6 +60,8 @@ def photograph(run: Run, posed: Posed, mesh: Surface, n_views: int, edge_px: int
                 "colors": halve(draw_colors(view, mesh.faces, mesh.colors)),
                 "shape": halve(draw_shape(view, mesh.faces, normals)),
             }
+            if mesh.confidence is not None:
+                rgb["confidence"] = halve(draw_confidence(view, mesh.faces, normals, mesh.confidence))
             report.picture(f"report/{number}", np.concatenate(list(rgb.values()), axis=1), caption=posed.names[photo])
             facts = ViewFacts(number=number, name=posed.names[photo], covered_share=float(view.hit.mean()))
             pictures = {kind: jpeg_uri(picture) for kind, picture in rgb.items()}

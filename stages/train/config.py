@@ -212,6 +212,7 @@ class LossConfig(StageConfig):
     opacity: float = Field(0.0, ge=0)  # entropy of the rays' opacity: no fog
     curvature: float = Field(0.0, ge=0)  # how far slopes change over a cell
     occupancy: float = Field(0.0, ge=0)  # free space is empty, what lies behind known points is not
+    sky: float = Field(0.1, ge=0)  # nothing stands before sky
 
     @property
     def sees_colour(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline import scene
+from pipeline import labels, scene
 from pipeline.cameras import pixel_grid
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
@@ -70,10 +70,9 @@ def build_trainer(
         mine = photo == k
         observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
     weights = seed.tile_weights(sizes, observed, TILE)
-    masks = [
-        scene.read_mask(run, int(i))[:: 2**level, :: 2**level][:height, :width]
-        for i, level, (width, height) in zip(index, block.photo_level, sizes, strict=True)
-    ]
+    shown = [scene.read_labels_whole(run, int(i), posed.sizes[i]) for i in index]
+    masks = [np.where(s == labels.PASSING, 0, scene.read_mask(run, int(i))) for i, s in zip(index, shown, strict=True)]
+    shown, masks = (_at_levels(maps, block.photo_level, sizes) for maps in (shown, masks))
     others = (cameras, intrinsics, sizes, seen[:, inside], points[inside], N_SOURCES)
     sources = source_photos(*others)
     masked = np.flatnonzero([not mask.any() for mask in masks])
@@ -87,6 +86,7 @@ def build_trainer(
         sources,
         held_out_share=config.held_out_share,
         seed=run.seed,
+        sky=[s == labels.SKY for s in shown],
     )
     if 0 < len(masked) < len(index):
         names = ", ".join(posed.names[int(i)] for i in index[masked])
@@ -174,6 +174,12 @@ def _stereo_points(
     points, photo = points[keep], photo[keep]
     keep = seed.in_company(points, COMPANY, COMPANY_CELLS * STEREO_CELL)
     return points[keep], photo[keep]
+
+
+def _at_levels(maps: list[np.ndarray], level: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+    """Whole-photo maps [h, w] at levels of the photos' pyramids, which are of ``sizes`` (width, height) there."""
+    wanted = zip(maps, level, sizes, strict=True)
+    return [whole[:: 2**at, :: 2**at][:height, :width] for whole, at, (width, height) in wanted]
 
 
 def _middle_depths(cameras: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray) -> np.ndarray:

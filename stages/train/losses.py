@@ -43,3 +43,13 @@ def surface_points_loss(sdf: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> 
 def free_space_loss(sdf: Float[Tensor, "n"], margin: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     """Between a camera and a point it saw there is nothing: hinge that asks for f ≥ ``margin``."""
     return torch.relu(margin - sdf).mean()
+
+
+def sky_loss(
+    opacity: Float[Tensor, "rays"], sky: Float[Tensor, "rays"], weight: Float[Tensor, "rays"]
+) -> Float[Tensor, ""]:
+    """Nothing stands before sky: −ln(1 − opacity) of its rays, mean over all (NeuralRecon-W: cross-entropy to 0).
+
+    Opacities count as 0.1 % less than they are, so that what is opaque for sure has a slope too.
+    """
+    return (-torch.log1p(-0.999 * opacity) * sky * weight).mean()

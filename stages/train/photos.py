@@ -66,6 +66,7 @@ class PhotoSet(torch.nn.Module):
     tile_cdf: Tensor  # float64 [T]
     held_out: Tensor  # int64 [H, 3] photo, x, y of pixels never trained on
     mask: Tensor  # bool [all level-0 pixels]
+    sky: Tensor  # bool [all level-0 pixels]
 
     def __init__(
         self,
@@ -78,8 +79,12 @@ class PhotoSet(torch.nn.Module):
         *,
         held_out_share: float,
         seed: int,
+        sky: list[np.ndarray] | None = None,
     ) -> None:
-        """``tile_weights`` [rows, columns] per photo: how much its tiles show of the block; 0 is never drawn."""
+        """``tile_weights`` [rows, columns] per photo: how much its tiles show of the block; 0 is never drawn.
+
+        ``sky``: which pixels show it, where that is known.
+        """
         super().__init__()
         pyramid = [_gray_pyramid(rgb) for rgb in photos]
         sizes = np.array([[level.shape[::-1] for level in levels] for levels in pyramid])
@@ -94,6 +99,9 @@ class PhotoSet(torch.nn.Module):
             "rgb": torch.from_numpy(np.concatenate([p.reshape(-1, 3) for p in photos])),
             "gray": torch.from_numpy(np.concatenate([level.ravel() for levels in pyramid for level in levels])),
             "mask": torch.from_numpy(np.concatenate([m.ravel() for m in masks]) > 127),
+            "sky": torch.from_numpy(
+                np.concatenate([s.ravel() for s in sky or [np.zeros_like(m, bool) for m in masks]])
+            ),
             "rgb_offset": torch.from_numpy(np.concatenate([[0], np.cumsum(counts[:, 0])[:-1]])),
             "gray_offset": torch.from_numpy(
                 np.concatenate([[0], np.cumsum(counts.ravel())[:-1]]).reshape(counts.shape)
@@ -140,6 +148,11 @@ class PhotoSet(torch.nn.Module):
         photo, x, y = pixels.unbind(1)
         index = self.rgb_offset[photo] + y * self.sizes[photo, 0, 0] + x
         return self.rgb[index].float() / 255.0, self.mask[index].float()
+
+    def sky_at(self, pixels: Int[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:
+        """1 where whole pixels show sky, else 0."""
+        photo, x, y = pixels.unbind(1)
+        return self.sky[self.rgb_offset[photo] + y * self.sizes[photo, 0, 0] + x].float()
 
 
 def bilinear(

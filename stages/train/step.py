@@ -28,7 +28,7 @@ PATCH_SOURCES = 4
 PATCH_BEST = 2
 PATCH_REJECT = 0.7
 MIN_COSINE = 0.15  # between a patch's normal and its ray: grazing ones say little
-TERMS = ("colour", "colour_squared", "eikonal", "points", "free", "patch", "opacity", "curvature", "occupancy")
+TERMS = ("colour", "colour_squared", "eikonal", "points", "free", "patch", "opacity", "curvature", "occupancy", "sky")
 STATS = (*TERMS, "patch_used")
 
 
@@ -46,6 +46,7 @@ class Batch(NamedTuple):
     source_draw: Float[Tensor, "patches s"]  # random order of source photos
     behind: Float[Tensor, "behind 3"] | None  # points just behind known ones
     behind_weight: Float[Tensor, "behind"] | None
+    sky: Float[Tensor, "rays"] | None = None  # 1 where a pixel shows sky
 
 
 class Schedule(NamedTuple):
@@ -121,6 +122,8 @@ def loss_of(
         "free": losses.free_space_loss(free, batch.free_margin),
         "opacity": -(opacity * opacity.log() + (1.0 - opacity) * (1.0 - opacity).log()).mean(),
     }
+    if batch.sky is not None:
+        terms["sky"] = losses.sky_loss(out["opacity"], batch.sky, weight)
     if "curvature" in out:
         terms["curvature"] = losses.curvature_loss(out["curvature"])
     if batch.behind is not None:

@@ -280,6 +280,7 @@ class Trainer:
             "opacity": losses.opacity,
             "curvature": losses.curvature * min(1.0, share / CURVATURE_WARM_UP),
             "occupancy": losses.occupancy,
+            "sky": losses.sky,
         }
         level = 1 if share < 0.25 else 0
         return Schedule(
@@ -307,8 +308,9 @@ class Trainer:
             even = sight[::2]
             ray = (known.sight_origin[even], known.sight_direction[even], reach[::2])
             behind, behind_weight = points_behind(*ray, u[::2], self.half)
+        pixels = self.photos.draw(size.rays, generator)
         return Batch(
-            pixels=self.photos.draw(size.rays, generator),
+            pixels=pixels,
             jitter=rand(size.rays, self.model.sampler.n_jitter),
             outside_jitter=rand(size.rays, config.outside.samples),
             points=known.points[point],
@@ -319,6 +321,7 @@ class Trainer:
             source_draw=rand(size.patches, self.photos.sources.shape[1]),
             behind=behind,
             behind_weight=behind_weight,
+            sky=self.photos.sky_at(pixels) if config.losses.sky > 0 else None,
         )
 
     # -- the cached volume -------------------------------------------------------------------------------------------

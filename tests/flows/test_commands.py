@@ -83,6 +83,7 @@ def test_any_path_can_be_given_for_masks_and_poses(name, tmp_path, monkeypatch):
     path.mkdir()
     assert parse_overrides([f"ingest.masks={cli._quoted(path)}"]) == {"ingest": {"masks": str(path)}}
     assert cli.What(masks=path, poses=path).settings().pose.given == str(path)
+    assert cli.What(semantic_model=path).settings().priors.semantic_model == str(path)
 
 
 # -- plan ------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline import scene
+from pipeline import labels, scene
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
@@ -131,6 +131,16 @@ def test_frames_keep_their_provenance(run: Run):
     scene.write_frame(run, "sfm_from_other", Similarity.identity())
     assert_same(hop, scene.read_frame(Run.open(run.path), "world_from_sfm"))
     assert scene.read_frame(run, "absent") is None
+
+
+def test_labels_keep_their_level_and_may_be_absent(run: Run):
+    drawn = np.random.default_rng(6).choice([labels.UNKNOWN, labels.SKY, labels.PASSING], (5, 7)).astype(np.uint8)
+    assert scene.read_labels(run, 3) is None
+    scene.write_labels(run, 3, drawn, level=2)
+    found = scene.read_labels(run, 3)
+    assert found is not None
+    np.testing.assert_array_equal(found[0], drawn)
+    assert (found[0].dtype, found[1]) == (np.uint8, 2)
 
 
 def test_depth_maps_keep_their_level_and_may_be_absent(run: Run):

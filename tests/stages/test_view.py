@@ -30,6 +30,7 @@ def test_it_serves_the_scene_on_loopback_and_keeps_it_there(made: Run):
             assert answer.status == 200
         assert server.request_share_url() is None
         assert server.get_clients() == {}
+        assert view._add_confidence(server, made.path / "mesh.glb") is not None
     finally:
         server.stop()
 

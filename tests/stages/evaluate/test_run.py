@@ -57,6 +57,18 @@ def test_a_right_reconstruction_scores_one_in_any_format(run: Run, tmp_path: Pat
     assert pq.read_table(run.table("evaluation_poses")).num_rows == 9
 
 
+def test_confidence_is_scored_where_the_mesh_tells_it(run: Run, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.ply", tmp_path / "cameras.csv"
+    assert evaluate(run, *truth, Reporter(), CONFIG).confidence is None
+    ball = trimesh.load_mesh(run.path / "mesh.ply", process=False)
+    ball.vertex_attributes["confidence"] = np.linspace(0, 1, len(ball.vertices)).astype(np.float32)
+    ball.export(run.path / "mesh.ply")
+    found = evaluate(run, *truth, Reporter(), CONFIG).confidence
+    assert found is not None
+    assert [p.low for p in found.parts] == pytest.approx([0, 0.25, 0.5, 0.75], abs=0.01)
+    assert all(p.mean_m < 1e-3 for p in found.parts)
+
+
 def test_distances_may_be_given(run: Run, tmp_path: Path) -> None:
     config = EvaluateConfig(n_samples=1000, distances_m=(0.5, 0.1))
     result = evaluate(run, tmp_path / "truth.ply", tmp_path / "cameras.csv", Reporter(), config)

@@ -162,6 +162,12 @@ def test_a_ball_comes_out_whole_and_in_its_colours(tmp_path: Path) -> None:
     ratio = mesh.colors / albedo(mesh.vertices_world)
     np.testing.assert_allclose(ratio / np.median(ratio, axis=0), 1.0, atol=0.12)
     np.testing.assert_allclose(np.median(ratio, axis=0), 1.0, atol=0.1)
+    # five rings of six photos all around: every vertex is seen from many sides
+    assert set(mesh.values) == {"confidence", "views", "angle_deg"}
+    assert np.quantile(mesh.values["confidence"], 0.1) > 0.5
+    assert result.confident_share > 0.9
+    assert 6 <= np.median(mesh.values["views"]) <= mesh.values["views"].max() <= 30
+    assert np.median(mesh.values["angle_deg"]) > 60
     light = trimesh.load(made.path / "mesh.glb")
     assert sum(len(g.faces) for g in light.geometry.values()) == result.glb_faces <= 300_000
 
@@ -191,6 +197,19 @@ def test_the_unseen_side_is_cut_off(tmp_path: Path) -> None:
     assert points[:, 2].min() > -0.9
     assert result.n_boundary_edges > 20
     assert result.n_torn_edges == 0
+
+
+def test_confidence_falls_towards_the_side_that_few_photos_see_and_is_kept_in_both_files(tmp_path: Path) -> None:
+    made = make_scene(tmp_path, [synthetic.sphere(1.0)], heights=(4.0,))
+    result = run(made, FuseConfig(), Reporter())
+    mesh = read_ply(made.path / "mesh.ply")
+    confidence, height = mesh.values["confidence"], mesh.vertices_world[:, 2]
+    assert confidence[height > 0.9].min() > 0.8
+    assert confidence[height < -0.3].max() < 0.5
+    assert 0.5 < result.confident_share < 1
+    light = trimesh.load(made.path / "mesh.glb", force="mesh", process=False)
+    kept = np.asarray(light.vertex_attributes["_CONFIDENCE"]).reshape(-1)
+    np.testing.assert_array_equal(kept, confidence)  # small enough not to be decimated
 
 
 def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:

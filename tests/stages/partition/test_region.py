@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import scene
 from stages.partition import region
+from stages.partition.config import PartitionConfig
+from stages.partition.run import Evidence, find_region
 from tests import synthetic
 
 
@@ -77,6 +80,51 @@ def test_strays_do_not_move_the_region(seed: int, far: float) -> None:
     np.testing.assert_allclose(low, clean_low, atol=0.5)
     np.testing.assert_allclose(high, clean_high, atol=0.5)
     assert good[:2000].mean() > 0.98
+
+
+def ball_before_a_background(seed: int, ring: bool, reach: float) -> scene.Posed:
+    """A ball of radius 1 in photos from 4 away; 30 % of the points ``reach`` away, on a hill or all around the horizon,
+    seen by many photos; 5 % strays a hundred times as far as the cameras."""
+    rng = np.random.default_rng(seed)
+    cameras = np.concatenate([synthetic.ring_of_cameras(12, 4.0, h) for h in (-1.0, 0.5, 2.0)])
+    ball = synthetic.sphere_points(1300, 1.0, seed)
+    around = rng.uniform(0, 2 * np.pi, 600) if ring else rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.12, 600)
+    far = reach * np.stack([np.cos(around), np.sin(around), rng.uniform(-0.1, 0.3, 600)], axis=1)
+    far *= rng.uniform(1, 1.3, (600, 1))
+    strays = rng.normal(size=(100, 3))
+    strays *= 400 / np.linalg.norm(strays, axis=1, keepdims=True)
+
+    def visible(center: np.ndarray, points: np.ndarray) -> np.ndarray:
+        return synthetic.faces_camera(center, points) | (np.linalg.norm(points, axis=1) > 2)
+
+    return synthetic.posed_points(cameras, np.concatenate([ball, far, strays]), visible, focal_px=80.0)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 1000), st.booleans(), st.sampled_from([40.0, 60.0]))
+def test_neither_strays_nor_a_background_that_many_photos_see_move_the_region_off_the_object(seed, ring, reach) -> None:
+    posed = ball_before_a_background(seed, ring, reach)
+    distance = np.linalg.norm(posed.points_world, axis=1)
+    far = (distance > 2) & (distance < 200)
+    assert far.mean() == pytest.approx(0.3, abs=0.02)
+    assert (distance > 200).mean() > 0.03
+    assert posed.track_lengths[far].mean() > 4
+    _, low, high = find_region(Evidence.of(posed), PartitionConfig(), 0)
+    assert (low <= -0.98).all()
+    assert (high >= 0.98).all()
+    assert (high - low).max() < 3.0
+
+
+def test_what_some_photos_come_near_or_see_from_all_around_is_no_background() -> None:
+    depths, angles = np.full(1000, 5.0), np.full(1000, 1.0)
+    well = np.ones(1000, bool)
+    depths[:100], angles[:100] = 50.0, 0.05  # a hill
+    depths[100:200], angles[100:200] = 50.0, 0.9  # what only the drone saw, from all around
+    angles[200:300] = 0.02  # the end of a path, from near by
+    found = region.background(depths, angles, well)
+    assert found[:100].all()
+    assert not found[100:].any()
+    assert not region.background(depths, angles, np.zeros(1000, bool)).any()
 
 
 @given(st.integers(0, 1000))

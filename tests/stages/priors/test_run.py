@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from pipeline import scene
+from pipeline import labels, scene
 from pipeline.cameras import pixel_grid, rays_world
+from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from stages.priors import run as stage
 from stages.priors import search
@@ -71,6 +73,30 @@ def test_work_that_was_stopped_goes_on(run, monkeypatch):
     assert again.believed_share == resumed.believed_share
     for i, depth in first.items():
         np.testing.assert_array_equal(scene.read_depth(run, i)[0], depth)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_semantic_model_labels_photos_and_another_one_labels_them_anew(run, tmp_path):
+    class Everywhere(torch.nn.Module):
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index = index
+
+        def forward(self, picture: torch.Tensor) -> torch.Tensor:
+            return torch.full(picture[0, :1].shape, self.index)
+
+    path = tmp_path / "net.pt"
+    config = PriorsConfig(stereo_edge_px=0, semantic_model=str(path))
+    for index, shown in ((2, labels.SKY), (12, labels.PASSING)):
+        torch.jit.script(Everywhere(index)).save(str(path))
+        stage.run(run, config, Reporter())
+        for photo in range(len(scene.read_posed(run))):
+            found = scene.read_labels(run, photo)
+            assert found is not None
+            assert (found[0] == shown).all()
+    path.unlink()
+    with pytest.raises(QuoinError, match="semantic model cannot be read"):
+        stage.run(run, config, Reporter())
 
 
 def test_without_stereo_nothing_is_left_of_it(run):

@@ -213,11 +213,14 @@ def _train(run: Run, names: list[str], size: object, mesh: object, rng: np.rando
 
 
 def _fuse(run: Run, names: list[str], size: object, mesh: trimesh.Trimesh, *_: object) -> None:
+    height = mesh.vertices[:, 2]
+    mesh.vertex_attributes["confidence"] = ((height - height.min()) / np.ptp(height)).astype(np.float32)
     mesh.export(run.path / "mesh.ply")
     write_glb(run.path / "mesh.glb", mesh)
     commit(
         run, "fuse", 8.0, n_vertices=len(mesh.vertices), n_faces=len(mesh.faces), n_components=2, n_boundary_edges=0,
-        n_torn_edges=0, largest_component_share=0.72, seconds={"blend": 3.0, "extract": 4.5},
+        n_torn_edges=0, largest_component_share=0.72, confident_share=0.625,
+        seconds={"blend": 3.0, "extract": 4.5},
     )  # fmt: skip
 
 
@@ -228,4 +231,7 @@ def write_glb(path: Path, mesh: trimesh.Trimesh) -> None:
     srgb = mesh.visual.vertex_colors[:, :3] / 255.0
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     light.visual.vertex_colors = np.rint(255 * linear).astype(np.uint8)
+    light.vertex_attributes.clear()
+    if "confidence" in mesh.vertex_attributes:
+        light.vertex_attributes["_CONFIDENCE"] = mesh.vertex_attributes["confidence"]
     light.export(path)

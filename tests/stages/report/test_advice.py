@@ -29,6 +29,7 @@ GOOD_MESH = MeshFacts(
     n_boundary_edges=0,
     n_torn_edges=0,
     largest_component_share=1.0,
+    confident_share=0.8,
 )
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cameras import look_at
-from stages.report import chart, maps, words
+from pipeline.confidence import COLORS, confidence_colors
+from stages.report import chart, maps, shade, words
 from stages.report.gather import histogram
 from stages.report.shade import Caster, draw_colors, draw_shape, halve, spread, vertex_normals
 from stages.report.svg import tag
@@ -171,6 +172,21 @@ def test_the_side_view_looks_across_the_longest_direction():
     along = np.array([np.cos(0.5), np.sin(0.5), 0.0])
     points = rng.normal(size=(400, 1)) * 5 * along + rng.normal(size=(400, 3)) * 0.2
     assert abs(maps.side_axis(points) @ along) > 0.999
+
+
+def test_confidence_is_drawn_where_the_mesh_is_from_red_over_pale_to_blue():
+    caster = shade.Caster(np.array([[-9.0, -9, 2], [9, -9, 2], [0, 9, 2]]), np.array([[0, 1, 2]]))
+    view = caster.cast(np.eye(3, 4), np.array([20.0, 20, 8, 6]), 16, 12)
+    assert view.hit.all()
+    normals = np.tile([0.0, 0, -1], (3, 1))
+    low, middle, high = (
+        shade.draw_confidence(view, caster.faces, normals, np.full(3, value))[6, 8].astype(int)
+        for value in (0.0, 0.5, 1.0)
+    )
+    assert low[0] > low[2] + 100
+    assert high[2] > high[0] + 80
+    assert middle.min() > 150
+    np.testing.assert_allclose(confidence_colors(np.array([0, 0.5, 1])), COLORS)
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

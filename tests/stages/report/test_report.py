@@ -197,7 +197,9 @@ def test_pictures_show_the_mesh_where_the_photo_has_it(page: Page, facts: Report
 
     assert len(facts.views) == 3
     pictures = [
-        np.asarray(Image.open(BytesIO(base64.b64decode((a["src"] or "").split(",")[1])))) for a in page.of("img")
+        np.asarray(Image.open(BytesIO(base64.b64decode((a["src"] or "").split(",")[1]))))
+        for a in page.of("img")
+        if "confidence" not in (a["alt"] or "")
     ]
     assert len(pictures) == 9
     for photo, colors, shape in zip(pictures[::3], pictures[1::3], pictures[2::3], strict=True):
@@ -279,6 +281,29 @@ def test_a_glb_too_large_for_a_page_is_decimated(tmp_path: Path):
     same, faces = surface.embed(tmp_path / "mesh.glb", whole)  # type: ignore[misc]
     assert same == (tmp_path / "mesh.glb").read_bytes()
     assert faces == len(mesh.faces)
+
+
+def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_mesh_has_none(tmp_path: Path):
+    made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
+    from_ply = surface.load(made.path)
+    for drawn_file in ("mesh.ply", "mesh.glb"):
+        write(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
+        page = Page((made.path / "report.html").read_text(encoding="utf-8"))
+        [shown] = [a for a in page.of("img") if a["alt"] == "The mesh coloured by confidence"]
+        assert INSIDE.match(shown["src"] or "")
+        assert page.of("lineargradient")
+        assert "62.5 %" in " ".join(page.texts)
+        found = surface.load(made.path)
+        assert found is not None
+        assert from_ply is not None
+        assert found.file == drawn_file
+        assert found.confidence is not None
+        np.testing.assert_allclose(found.confidence, from_ply.confidence, atol=1e-6)
+        (made.path / "mesh.ply").unlink(missing_ok=True)
+    bare = ball(3)
+    bare.export(made.path / "mesh.ply")
+    write(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
+    assert "The mesh coloured by confidence" not in (made.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_ply_and_glb_are_read_into_the_same_frame_and_colours(tmp_path: Path):

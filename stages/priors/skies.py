@@ -1,0 +1,68 @@
+"""Sky in all photos of a run: from the store to ``sky.py`` and back as labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline import labels, scene
+from pipeline.cameras import centers_world, project
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.priors.sky import MIN_CONFIDENCE, angles_rad, find_sky, firm_points
+
+EDGE_PX = 1024  # long edge of the labels, at most
+UP_DEG = 10.0  # a photo looks up that shows rays so far above the horizon
+MIN_PHOTOS = 0.5  # share of the photos that look up in which there must be sky: fewer, and it is a wall or a ceiling
+
+
+def label_skies(run: Run, report: Reporter) -> None:
+    """Write SKY into the labels of posed photos that have none yet; none at all where nobody knows what is up."""
+    gravity = run.scene["frame"].attrs.get("gravity") if "frame" in run.scene else None
+    if not isinstance(gravity, dict) or gravity["confidence"] < MIN_CONFIDENCE or gravity["up_world"][2] < 0.9:
+        report.log("priors", "sky is not looked for: what is up is not known well enough")
+        return
+    held_out = scene.read_held_out(run)
+    posed = scene.hide(scene.read_posed(run), held_out)
+    centres = centers_world(posed.cam_from_world)
+    tracks = posed.point_errors_px, posed.track_offsets, posed.track_photo
+    firm = posed.points_world[firm_points(centres, posed.points_world, *tracks)]
+    todo = [i for i in np.setdiff1d(np.arange(len(posed)), held_out).tolist() if scene.read_labels(run, i) is None]
+    n_up, found = 0, []
+    with report.task("priors/sky", len(todo), "photos") as advance:
+        for done, index in enumerate(todo):
+            sky, level, up_deg = _sky_of(run, posed, firm, index)
+            n_up += up_deg > UP_DEG
+            if sky.any():
+                found.append((index, level, sky.shape, np.packbits(sky)))
+            advance(done + 1)
+    if len(found) < MIN_PHOTOS * n_up:
+        if found:
+            report.log("priors", f"what looks like sky, in {len(found)} of {n_up} photos that look up, is not trusted")
+        return
+    for index, level, shape, packed in found:
+        sky = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+        scene.write_labels(run, index, np.where(sky, labels.SKY, labels.UNKNOWN).astype(np.uint8), level)
+
+
+def _sky_of(run: Run, posed: scene.Posed, firm: np.ndarray, index: int) -> tuple[np.ndarray, int, float]:
+    """Sky of a photo, the pyramid level that it was found at, and how far up the photo looks, in degrees."""
+    size = int(posed.sizes[index].max())
+    level = min(max(0, int(np.ceil(np.log2(max(size, 1) / EDGE_PX)))), scene.PYRAMID_LEVELS - 1)
+    rgb = scene.read_photo(run, index, level)
+    h, w = rgb.shape[:2]
+    camera, intrinsics = posed.cam_from_world[index], posed.intrinsics[index] / 2**level
+    xy, depth = project(camera, intrinsics, firm)
+    use = scene.read_mask(run, index)[:: 2**level, :: 2**level][:h, :w] > 127
+    azimuth, elevation = angles_rad(camera, intrinsics, (h, w))
+    sky = find_sky(rgb, azimuth, elevation, xy[depth > 0], use)
+    return sky, level, float(np.degrees(elevation.max()))
+
+
+def sky_found(run: Run, n_photos: int, report: Reporter) -> tuple[int, float]:
+    """How many photos have sky in their labels, and what share of those photos it is in the mean; told as well."""
+    found = [scene.read_labels(run, i) for i in range(n_photos)]
+    shares = np.array([0.0 if f is None else (f[0] == labels.SKY).mean() for f in found])
+    n, share = int((shares > 0).sum()), float(shares[shares > 0].mean()) if shares.any() else 0.0
+    told = f"sky in {n} of {n_photos} photos" + (f", {share:.0%} of each in the mean" if n else "")
+    report.log("priors", told)
+    return n, share
