@@ -18,9 +18,9 @@ class PoseConfig(StageConfig):
     max_edge_px: int = Field(3200, ge=256, le=16000)
     # SIFT keypoints kept per photo, 256..65536 (a keypoint with two orientations counts twice)
     max_features: int = Field(8192, ge=256, le=65536)
-    # up to so many photos every pair is matched; above, GPS and retrieval propose pairs; photos, 2..5000
+    # up to so many photos every pair is matched; above, the likely ones; photos, 2..5000
     exhaustive_max_photos: int = Field(300, ge=2, le=5000)
-    # partners proposed per photo by GPS and by retrieval each, above that number; photos, 2..500
+    # above that number: photos near by GPS that each is matched with; by looks at most twice as many; photos, 2..500
     neighbours: int = Field(30, ge=2, le=500)
     # "auto" maps globally and falls back to incremental where the gate is not content
     mapper: Literal["auto", "global", "incremental"] = "auto"

@@ -13,7 +13,7 @@ from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.pose.config import PoseConfig
 from stages.pose.mapping import better, map_photos, mean_error_px, refine
-from stages.pose.overlap import find_features, gps_places, match_pairs, propose
+from stages.pose.overlap import find_features, find_pairs, gps_places
 from stages.pose.start import known_focal, starting_cameras
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
@@ -33,7 +33,7 @@ def estimate(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]
     if unknown:
         report.log("pose", f"{unknown} of {len(photos)} photos tell no focal length; it is estimated from the photos")
     n_features, n_masks = find_features(shop, config, photos, cameras, camera_of)
-    pairs = match_pairs(shop, propose(shop, config, photos, gps_places(photos)))
+    pairs = find_pairs(shop, config, photos, gps_places(photos))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap(run, n_features)
     components, mapper = map_photos(shop, config, pairs, len(photos))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from stages.pose.config import PoseConfig
 from stages.pose.descriptors import DescriptorReader
@@ -13,12 +13,14 @@ from stages.pose.frame import enu_m
 from stages.pose.model import Camera
 from stages.pose.pairs import consecutive, exhaustive, nearest, unique_pairs
 from stages.pose.retrieval import look_alikes
+from stages.pose.rounds import first_pairs, in_rounds
 from stages.pose.working import write_copies, write_masks
 from stages.pose.workshop import Photo, Workshop, counter
 
 Array = np.ndarray
 
-SEQUENCE_WINDOW = 3  # photos before and after in name order that a large collection is matched with
+SEQUENCE_WINDOW = 1  # photos before and after, in the order of names and of time, that a photo is first matched with
+KEPT_ALIKE = 100  # photos most like a photo that are remembered
 
 
 def find_features(
@@ -44,19 +46,44 @@ def find_features(
     return result["n_features"], n_masks
 
 
-def propose(shop: Workshop, config: PoseConfig, photos: list[Photo], places: Float[Array, "n d"]) -> Int[Array, "m 2"]:
-    """Pairs of photo ids to match: all of a small collection, else neighbours in ``places``, by looks and by name."""
+def find_pairs(
+    shop: Workshop, config: PoseConfig, photos: list[Photo], places: Float[Array, "n d"]
+) -> Int[Array, "k 4"]:
+    """Photo a, photo b, matches, verified inliers: of all pairs of a small collection, of the likely ones of a large.
+
+    First neighbours in ``places``, by looks, names and time; then, in rounds, what the verified ones suggest.
+    """
     count, ids = len(photos), np.array([photo["photo_id"] for photo in photos])
     if count <= config.exhaustive_max_photos:
-        return ids[exhaustive(count)]
+        return match_pairs(shop, ids[exhaustive(count)])
     reader = DescriptorReader(shop.database)
     try:
         with shop.report.task("pose/retrieval", count, "photos") as advance:
-            alike = look_alikes(lambda i: reader(int(ids[i])), count, config.neighbours, shop.seed, advance)
+            alike = look_alikes(lambda i: reader(int(ids[i])), count, KEPT_ALIKE, shop.seed, shop.threads, advance)
     finally:
         reader.close()
-    near = nearest(places, config.neighbours)
-    return ids[unique_pairs(np.concatenate([near, alike, consecutive(count, SEQUENCE_WINDOW)]))]
+    found = np.zeros((0, 4), np.int64)
+
+    def verify(pairs: Int[Array, "m 2"], number: int) -> Bool[Array, "m"]:
+        nonlocal found
+        found = match_pairs(shop, ids[pairs], f"pose/matching round {number}")
+        good = {(a, b) for a, b, _, inliers in found.tolist() if inliers}
+        return np.array([pair in good for pair in map(tuple, ids[pairs].tolist())], bool)
+
+    first = [nearest(places, config.neighbours), first_pairs(alike), in_turn(photos)]
+    tried = in_rounds(alike, unique_pairs(np.concatenate(first)), 2 * config.neighbours, verify)
+    text = f"{len(tried.pairs)} of {count * (count - 1) // 2} pairs were matched, {int(tried.verified.sum())} verified"
+    shop.report.log("pose", text)
+    return found
+
+
+def in_turn(photos: list[Photo]) -> Int[Array, "m 2"]:
+    """Pairs of rows of photos that follow each other by name, or within an hour by the time they were taken."""
+    times = np.array([np.datetime64(photo.get("taken_at") or "NaT", "s") for photo in photos])
+    by_time = np.argsort(times, kind="stable")  # those that tell none come last
+    followed = by_time[consecutive(len(photos), SEQUENCE_WINDOW)]
+    soon = times[followed[:, 1]] - times[followed[:, 0]] <= np.timedelta64(1, "h")
+    return unique_pairs(np.concatenate([consecutive(len(photos), SEQUENCE_WINDOW), followed[soon]]))
 
 
 def gps_places(photos: list[Photo]) -> Float[Array, "n 2"]:
@@ -69,13 +96,13 @@ def gps_places(photos: list[Photo]) -> Float[Array, "n 2"]:
     return places
 
 
-def match_pairs(shop: Workshop, pairs: Int[Array, "m 2"]) -> Int[Array, "k 4"]:
-    """Match pairs of photos: photo a, photo b, matches, verified inliers of every pair that has matches."""
+def match_pairs(shop: Workshop, pairs: Int[Array, "m 2"], task: str = "pose/matching") -> Int[Array, "k 4"]:
+    """Match pairs of photos: photo a, photo b, matches, verified inliers of every pair matched by now with matches."""
     files = {int(path.stem): path.name for path in shop.images.iterdir()}
     listing = shop.folder / "pairs.txt"
     listing.write_text("".join(f"{files[a]} {files[b]}\n" for a, b in pairs.tolist()))
     block = int(np.clip(len(pairs) // 40, 50, 1225))
-    with shop.report.task("pose/matching", len(pairs), "pairs") as advance:
+    with shop.report.task(task, len(pairs), "pairs") as advance:
         job = {"pairs_file": str(listing), "block_size": block}
         on_line = counter(r"Processing block \[(\d+)/", lambda number: advance(min((number - 1) * block, len(pairs))))
         result = shop.persistent("matching", job, on_line)

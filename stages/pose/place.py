@@ -18,7 +18,7 @@ from stages.pose.estimate import inputs_of, no_overlap
 from stages.pose.gate import Gated, residuals_px
 from stages.pose.given import GivenPhoto, find_model, fit_to_photo, match_names, read_transforms
 from stages.pose.model import Camera, read_model
-from stages.pose.overlap import find_features, match_pairs, propose
+from stages.pose.overlap import find_features, find_pairs
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
@@ -54,7 +54,7 @@ def place(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]) -
     )
     features, n_masks = find_features(shop, config, kept, cameras, camera_of)
     poses = np.array([known[photo["photo_id"]].cam_from_world for photo in kept])
-    pairs = match_pairs(shop, propose(shop, config, kept, centers_world(poses)))
+    pairs = find_pairs(shop, config, kept, centers_world(poses))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap(run, features)
     ids = np.array([photo["photo_id"] for photo in kept])

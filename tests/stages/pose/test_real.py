@@ -64,7 +64,11 @@ def test_retrieval_finds_most_of_what_exhaustive_matching_finds(tmp_path: Path) 
         run, PoseConfig(max_edge_px=640, max_features=1500), Reporter(), scene.read_photo_table(run, used_only=True)
     )
     strong = {tuple(pair) for pair in found.pairs[found.pairs[:, 3] >= 60, :2].tolist()}
-    proposed = unique_pairs(look_alikes(DescriptorReader(run.path / "work" / "pose" / "database.db"), 25, 8, seed=0))
+    reader = DescriptorReader(run.path / "work" / "pose" / "database.db")
+    alike = look_alikes(reader, 25, 100, seed=0).toarray()
+    reader.close()
+    best = np.argsort(-alike, axis=1)[:, :8]
+    proposed = unique_pairs(np.stack([np.repeat(np.arange(25), 8), best.ravel()], axis=1))
     share = len(proposed) / (25 * 24 / 2)
     recall = len(strong & {tuple(pair) for pair in proposed.tolist()}) / len(strong)
     assert share < 0.5

@@ -20,6 +20,7 @@ from stages.pose.config import PoseConfig, PoseResult
 from stages.pose.gate import gate
 from stages.pose.mapping import better, content, gated, map_photos
 from stages.pose.model import Camera
+from stages.pose.overlap import find_features, find_pairs, gps_places
 from stages.pose.run import run as pose
 from stages.pose.start import starting_cameras
 from stages.pose.undistort import pinhole_of
@@ -329,3 +330,17 @@ def test_gps_makes_the_world_metres(photos: list[dict], tmp_path: Path) -> None:
     truth = 10 * cameras.centers_world(TRUTH)
     assert np.abs((centers - np.median(centers, axis=0)) - (truth - np.median(truth, axis=0))).max() < 0.5
     assert math.isclose(run.scene["frame"].attrs["enu_origin"]["latitude_deg"], 48.77, abs_tol=1e-3)
+
+
+def test_pairs_of_a_large_collection_are_found_in_rounds(photos: list[dict], tmp_path: Path) -> None:
+    """Eight photos count as large; all neighbours along the arc are verified, and the rounds told."""
+    config, events = CONFIG.model_copy(update={"exhaustive_max_photos": 4}), Events()
+    run = ingested(tmp_path / "run", photos)
+    rows = scene.read_photo_table(run, used_only=True)
+    shop = Workshop(run, config, Reporter(events))
+    find_features(shop, config, rows, *starting_cameras(rows))
+    pairs = find_pairs(shop, config, rows, gps_places(rows))
+    verified = {(a, b) for a, b, _, inliers in pairs.tolist() if inliers}
+    assert {(i, i + 1) for i in range(N - 1)} <= verified
+    assert "pose/matching round 1" in {event["name"] for event in events if event["kind"] == "start"}
+    assert any("pairs were matched" in event.get("message", "") for event in events)

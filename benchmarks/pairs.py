@@ -1,0 +1,189 @@
+"""How many of the pairs that can be verified are found, of how few that are matched; and what thousands of photos cost.
+
+    python -m benchmarks.pairs statue_of_liberty [--reference DATABASE] [--max-edge 1000] [--out FOLDER]
+    python -m benchmarks.pairs simulate [--photos 500 5000 10000] [--out FOLDER]
+
+The first matches all pairs of a real set (or reads them from a DATABASE of an earlier run of the same photos) and runs
+the rounds of the pose stage with those verdicts. The second makes features of a long walk (benchmarks/walk.py), a
+process for each number of photos, and small photos for ingest of up to 5,000. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import DATA, ROOT
+from benchmarks.walk import print_photos, take
+from pipeline import scene
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.ingest.config import IngestConfig
+from stages.ingest.run import run as ingest
+from stages.pose import rounds
+from stages.pose.config import PoseConfig
+from stages.pose.descriptors import DescriptorReader
+from stages.pose.overlap import KEPT_ALIKE, find_features, in_turn, match_pairs
+from stages.pose.pairs import exhaustive, unique_pairs
+from stages.pose.retrieval import look_alikes
+from stages.pose.start import starting_cameras
+from stages.pose.workshop import Photo, Workshop
+
+INLIERS = (15, 20, 30, 100)
+INGESTED = 5000  # photos, at most
+PAIR_ID = 2147483647  # COLMAP's id of a pair is the first image times this, plus the second
+
+
+def read_reference(database: Path, count: int) -> np.ndarray:
+    """Verified inliers [n, n] of all pairs."""
+    inliers = np.zeros((count, count), int)
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        for pair, rows in connection.execute("SELECT pair_id, rows FROM two_view_geometries"):
+            inliers[pair // PAIR_ID - 1, pair % PAIR_ID - 1] = rows
+    return np.maximum(inliers, inliers.T)
+
+
+def match_all(photos: list[Photo], run: Run, max_edge_px: int) -> Path:
+    """The database of a run with every pair of photos matched."""
+    config = PoseConfig(max_edge_px=max_edge_px)
+    shop = Workshop(run, config, Reporter())
+    find_features(shop, config, photos, *starting_cameras(photos))
+    match_pairs(shop, exhaustive(len(photos)))
+    return shop.database
+
+
+def real(name: str, out: Path, reference: Path | None, max_edge_px: int) -> None:
+    """Rows of a table, one per round and one for likeness alone."""
+    folder = DATA / name
+    run = Run.create(
+        out / name, photos=folder / "images" if (folder / "images").is_dir() else folder, settings={}, seed=0
+    )
+    ingest(run, IngestConfig(), Reporter())
+    photos = scene.read_photo_table(run, used_only=True)
+    database, count = reference or match_all(photos, run, max_edge_px), len(photos)
+    inliers = read_reference(database, count)
+    above = np.triu_indices(count, 1)
+    reader, began = DescriptorReader(database), time.process_time()
+    alike = look_alikes(reader, count, KEPT_ALIKE, 0)
+    seconds = time.process_time() - began
+
+    def row(what: str, pairs: np.ndarray) -> None:
+        proposed = np.zeros((count, count), bool)
+        proposed[pairs[:, 0], pairs[:, 1]] = True
+        hit = inliers[above][proposed[above]]
+        recalls = [f"{(hit >= least).sum() / (inliers[above] >= least).sum():.3f}" for least in INLIERS]
+        degree = np.bincount(pairs.ravel(), minlength=count).max()
+        print(
+            f"| {what} | {len(pairs)} | {len(pairs) / len(above[0]):.3f} | {' | '.join(recalls)} | {degree} |",
+            flush=True,
+        )
+
+    print(f"{name}: {count} photos, likeness of all takes {seconds:.1f} s of CPU; verified pairs with at least")
+    print(", ".join(f"{n} inliers: {(inliers[above] >= n).sum()}" for n in INLIERS) + f", of {len(above[0])} pairs\n")
+    print(f"| after | pairs | share | {' | '.join(f'recall, {n}' for n in INLIERS)} | most of a photo |")
+    print("|---|" + "---|" * (len(INLIERS) + 3))
+    best = np.argsort(-alike.toarray(), axis=1)[:, :20]
+    row("20 most alike", unique_pairs(np.stack([np.repeat(np.arange(count), best.shape[1]), best.ravel()], axis=1)))
+    matched: list[np.ndarray] = []
+
+    def verify(pairs: np.ndarray, number: int) -> np.ndarray:
+        matched.append(pairs)
+        row(f"round {number}", np.concatenate(matched))
+        return inliers[pairs[:, 0], pairs[:, 1]] > 0
+
+    first = unique_pairs(np.concatenate([rounds.first_pairs(alike), in_turn(photos)]))
+    rounds.in_rounds(alike, first, 2 * PoseConfig().neighbours, verify)
+
+
+def simulate(count: int, out: Path) -> None:
+    """A row: seconds of CPU of each part, peak memory of the process, pairs and recall."""
+    out.mkdir(parents=True, exist_ok=True)
+    walk = take(count, out / "database.db")
+    seconds: dict[str, float] = {}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    @contextmanager
+    def timed(part: str) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        seconds[part] = time.process_time() - began
+
+    if count <= INGESTED:
+        run = Run.create(out / "run", photos=print_photos(count, out / "photos"), settings={}, seed=0)
+        with timed("ingest"):
+            ingest(run, IngestConfig(), Reporter())
+    verifying = 0.0
+
+    def verify(pairs: np.ndarray, number: int) -> np.ndarray:
+        nonlocal verifying
+        began = time.process_time()
+        good = walk.verified(pairs)
+        verifying += time.process_time() - began
+        matched.append(pairs)
+        return good
+
+    matched: list[np.ndarray] = []
+    reader = DescriptorReader(out / "database.db")
+    with timed("likeness"):
+        alike = look_alikes(reader, count, KEPT_ALIKE, 0, threads=2)
+    reader.close()
+    with timed("rounds"):
+        tried = rounds.in_rounds(alike, rounds.first_pairs(alike), 2 * PoseConfig().neighbours, verify)
+    seconds["rounds"] -= verifying
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    truth = {tuple(pair) for pair in walk.all_verified().tolist()}
+    recall = len(truth & {tuple(pair) for pair in tried.pairs.tolist()}) / len(truth)
+    parts = " | ".join(f"{seconds.get(part, float('nan')):.1f}" for part in ("ingest", "likeness", "rounds"))
+    cost = f"{1000 * sum(seconds.values()) / count:.1f}"
+    most = np.bincount(tried.pairs.ravel()).max()
+    pairs = f"{len(tried.pairs)} ({len(tried.pairs) / count:.1f}, {most}) | {len(matched)}"
+    print(
+        f"| {count} | {parts} | {cost} | {before / 2**20:.2f} | {peak_gib:.2f} | {pairs} | {recall:.3f} |", flush=True
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", help="a photo set, or simulate")
+    parser.add_argument("--photos", type=int, nargs="+", default=[500, 5000, 10000])
+    parser.add_argument("--reference", type=Path, help="database in which all pairs are matched")
+    parser.add_argument("--max-edge", type=int, default=PoseConfig().max_edge_px, help="of photos, pixels")
+    parser.add_argument("--out", type=Path, help="keep the work here")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        out = given.out or Path(scratch)
+        if given.what != "simulate":
+            real(given.what, out, given.reference, given.max_edge)
+        elif len(given.photos) == 1:
+            simulate(given.photos[0], out / f"walk{given.photos[0]}")
+        else:
+            print(
+                "| photos | ingest, CPU s | likeness, CPU s | rounds, CPU s | ms a photo | GiB before | GiB at most |"
+            )
+            print("  pairs (a photo's share, its most) | rounds | recall |\n|" + "---|" * 10, flush=True)
+            for count in given.photos:
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.pairs",
+                    "simulate",
+                    "--photos",
+                    str(count),
+                    "--out",
+                    str(out),
+                ]
+                subprocess.run(command, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""A collection that was never photographed: features of photos taken on a long walk, in a database like COLMAP's.
+
+A photo sees a window of points along the way, each with a descriptor of its own that is a little different in every
+photo, and as much clutter again that nobody else sees. Photos are shuffled, so their order tells nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+STEP = 60  # points that come into view, and leave it, from one photo to the next
+WINDOW = 900  # points in view, of which a photo finds
+FOUND = 600
+CLUTTER = 900
+SHARED = 100  # points that two photos must both find to count as a verified pair
+KINDS = 3000  # of what descriptors look like: points of one kind look much alike, some kinds are common
+SPREAD, NOISE = 12.0, 7.0  # within a kind; between two sightings of a point
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Photo i stands at place ``place[i]`` and sees ``seen[i]``, sorted."""
+
+    place: np.ndarray
+    seen: list[np.ndarray]
+
+    def verified(self, pairs: np.ndarray) -> np.ndarray:
+        """Whether the photos of each pair share enough points."""
+        near = np.abs(self.place[pairs[:, 0]] - self.place[pairs[:, 1]]) * STEP < WINDOW
+        return np.array(
+            [
+                n and len(np.intersect1d(self.seen[a], self.seen[b], assume_unique=True)) >= SHARED
+                for (a, b), n in zip(pairs.tolist(), near, strict=True)
+            ],
+            bool,
+        )
+
+    def all_verified(self) -> np.ndarray:
+        """All pairs that would be verified, [m, 2]."""
+        order = np.argsort(self.place)
+        pairs = [np.stack([order[:-gap], order[gap:]], axis=1) for gap in range(1, min(WINDOW // STEP, len(order)))]
+        all_near = np.sort(np.concatenate(pairs), axis=1)
+        return all_near[self.verified(all_near)]
+
+
+def take(count: int, database: Path, seed: int = 0) -> Walk:
+    """Walk along ``count`` places and write the photos' features to ``database``."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.gamma(0.6, 45.0, (KINDS, 128)).astype(np.float32)
+    common = rng.pareto(1.0, KINDS) + 0.1
+    common /= common.sum()
+
+    def descriptors(number: int) -> np.ndarray:
+        made = kinds[rng.choice(KINDS, number, p=common)] + rng.normal(0, SPREAD, (number, 128)).astype(np.float32)
+        return np.clip(made, 0, 255).astype(np.uint8)
+
+    points = descriptors(count * STEP + WINDOW)
+    place, seen = rng.permutation(count), []
+    with sqlite3.connect(database) as connection:
+        for table in ("descriptors", "keypoints"):
+            connection.execute(f"CREATE TABLE {table} (image_id INTEGER PRIMARY KEY, rows, cols, data BLOB)")
+        for photo in range(count):
+            seen.append(np.sort(place[photo] * STEP + rng.choice(WINDOW, FOUND, replace=False)))
+            sighted = points[seen[-1]] + rng.normal(0, NOISE, (FOUND, 128)).astype(np.float32)
+            both = np.concatenate([np.clip(sighted, 0, 255).astype(np.uint8), descriptors(CLUTTER)])
+            shape = np.concatenate([rng.uniform(0, 1000, (len(both), 2)), rng.pareto(2, (len(both), 2)) + 1], axis=1)
+            for table, data in (("descriptors", both), ("keypoints", shape.astype(np.float32))):
+                row = (photo + 1, *data.shape, data.tobytes())
+                connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", row)
+    connection.close()
+    return Walk(place, seen)
+
+
+def print_photos(count: int, folder: Path, seed: int = 0) -> Path:
+    """``count`` small photos, no two alike, for ingest."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for photo in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        coarse.resize((256, 192), Image.Resampling.BICUBIC).save(folder / f"{photo:05d}.jpg", quality=85)
+    return folder
