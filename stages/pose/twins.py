@@ -52,7 +52,7 @@ def _map_apart(
 ) -> tuple[list[Component], str, float]:
     """Components, the mapper, and the share of strong pairs that the poses contradict (0 where few are)."""
     components, mapper = map_photos(shop, config, pairs, len(names))
-    folded, doubts = components, []
+    folded, first_mapper, doubts = components, mapper, []
     for attempt in range(ROUNDS):
         found = _conflict(components)
         if found is None:
@@ -69,11 +69,14 @@ def _map_apart(
         if not len(wrong):
             break
         shop, pairs = shop.without_pairs(wrong, f"apart{attempt}-{shop.database.stem}"), _others(pairs, wrong)
-        components, mapper = map_photos(shop, config, pairs, len(names))
+        try:
+            components, mapper = map_photos(shop, config, pairs, len(names))
+        except QuoinError:  # what was mapped before is left
+            components = []
     if doubts:
         parted = part(folded, config.min_points)
         if _conflict(components) is not None or not components or components[0].n_photos < parted[0].n_photos:
-            components = parted
+            components, mapper = parted, first_mapper
     if not components:
         return [], mapper, 0.0
     torn = contradictions(components[0].gated.model, pairs, names)
