@@ -81,6 +81,7 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
             advance(len(taken))
 
     triangles = made.vertices[made.faces[made.inside]]
+    shares = [covered(p, pose, intrinsics, size) if p else 0.0 for p, pose in zip(taken, poses, strict=True)]
     # who looks at a crowd cannot be asked for what it hides; the few people of a calm photo hide next to nothing
     crowds = [p.scene if p else None for p in taken] if config.crowd else None
     seen = seen_faces(caster, triangles, poses, intrinsics, size, before=crowds)
@@ -99,9 +100,7 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         focal_px=focal,
         n_photos=config.n_photos,
         n_photos_with_people=sum(people is not None for people in taken),
-        people_share=float(
-            np.mean([covered(p, pose, intrinsics, size) if p else 0.0 for p, pose in zip(taken, poses, strict=True)])
-        ),
+        people_share=sum(shares) / len(shares),
         seed=seed,
     )
     (truth / "demo.json").write_text(facts.model_dump_json(indent=1), encoding="utf-8")

@@ -81,6 +81,14 @@ def recasting(job: Job) -> Job:
     return {}
 
 
+def forgetting(job: Job) -> Job:
+    """Delete the verified matches of the pairs of photos in ``pairs``."""
+    with pycolmap.Database.open(job["database"]) as database:
+        for one, two in job["pairs"]:
+            database.delete_two_view_geometry(one + 1, two + 1)
+    return {}
+
+
 def matching(job: Job) -> Job:
     """Matches and verified two-view geometry of the pairs listed in ``pairs_file``; pairs done already are skipped."""
     options = pycolmap.FeatureMatchingOptions(num_threads=job["threads"])
@@ -175,7 +183,8 @@ def _save(component: pycolmap.Reconstruction, path: Path) -> str:
 
 
 STEPS = {
-    step.__name__: step for step in (features, recasting, matching, mapping, reading, triangulating, refining, finish)
+    step.__name__: step
+    for step in (features, recasting, forgetting, matching, mapping, reading, triangulating, refining, finish)
 }
 
 

@@ -12,9 +12,11 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.pose.config import PoseConfig
-from stages.pose.mapping import better, map_photos, mean_error_px, refine
+from stages.pose.mapping import better, mean_error_px, refine
 from stages.pose.overlap import find_features, find_pairs, gps_places
+from stages.pose.spot import from_one_spot, turns
 from stages.pose.start import known_focal, starting_cameras
+from stages.pose.twins import map_apart
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
@@ -36,7 +38,13 @@ def estimate(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]
     pairs = find_pairs(shop, config, photos, gps_places(photos))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap(run, n_features)
-    components, mapper = map_photos(shop, config, pairs, len(photos))
+    if from_one_spot(*turns(shop.database)):
+        raise QuoinError(
+            "The photos were taken from one spot: the camera turned but did not move, so nothing tells distances",
+            where=run.photos,
+            do="take photos from many places around the thing, a step or more apart, that overlap by half or more",
+        )
+    components, mapper = map_apart(shop, config, pairs, [photo["name"] for photo in photos])
     components, mapper = _own_cameras_if_better(shop, config, photos, pairs, components, mapper)
     if not components:
         matching = int((pairs[:, 3] > 0).sum())
@@ -45,8 +53,9 @@ def estimate(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]
             where=run.photos,
             do=OVERLAP,
         )
+    doubts = components[0].doubts
     components[0], moved = refine(shop, config, components[0])
-    return Found(components, mapper, n_features, pairs, n_masks, moved)
+    return Found(components, mapper, n_features, pairs, n_masks, moved, doubts)
 
 
 def inputs_of(photos: list[Photo]) -> list[Any]:
@@ -87,5 +96,6 @@ def _own_cameras_if_better(
         if good and components[0].n_photos >= SHARED_SHARE * len(photos):
             return components, mapper
     shop.report.log("pose", "One camera explains the photos badly; trying one for each photo")
-    other, other_mapper = map_photos(shop.with_own_cameras(cameras, camera_of), config, pairs, len(photos))
+    names = [photo["name"] for photo in photos]
+    other, other_mapper = map_apart(shop.with_own_cameras(cameras, camera_of), config, pairs, names)
     return (other, other_mapper) if better(other, components) else (components, mapper)

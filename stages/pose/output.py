@@ -21,14 +21,17 @@ from pipeline.similarity import Similarity
 from stages.pose.config import ComponentFacts, PoseConfig, PoseResult
 from stages.pose.distortion import focal_px
 from stages.pose.frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
-from stages.pose.gate import camera_trouble, photo_medians, residuals_px, why_missing
+from stages.pose.gate import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
 from stages.pose.model import SparseModel
 from stages.pose.parallel import each
+from stages.pose.start import known_focal
 from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
 from stages.pose.working import mask_of
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
+
+WRONG_FOCAL = 1.3  # ratio of the focal length found to that in EXIF, or its inverse, from which on EXIF is wrong
 
 
 def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo], found: Found) -> PoseResult:
@@ -44,7 +47,7 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
     write_photos(run, shop, photos, model, pinholes)
     write_posed(run, posed)
     write_tables(run, photos, found, errors)
-    warnings += camera_doubts(model)
+    warnings += camera_doubts(model) + exif_doubts(photos, model)
     missing = len(photos) - used.n_photos
     if missing:
         warnings.append(f"{missing} of {len(photos)} photos are not registered; tables/poses.parquet says why")
@@ -84,6 +87,23 @@ def camera_doubts(model: SparseModel) -> list[str]:
     if not strange:
         return []
     return [f"The cameras of {sum(n for _, n in strange)} photos came out strange, for example: {strange[0][0]}"]
+
+
+def exif_doubts(photos: list[Photo], model: SparseModel) -> list[str]:
+    """How many focal lengths in EXIF are far from what the photos bear out, with an example."""
+    rows = [(photos[i], focal_px(model.cameras[c])) for i, c in zip(model.photo_ids, model.camera_index, strict=True)]
+    wrong = [
+        (photo, found)
+        for photo, found in rows
+        if known_focal(photo) and not 1 / WRONG_FOCAL < found / photo["focal_px"] < WRONG_FOCAL
+    ]
+    if not wrong:
+        return []
+    photo, found = wrong[0]
+    return [
+        f"The focal length in EXIF is wrong for {len(wrong)} photos (for example {photo['name']}: "
+        f"{photo['focal_px']:.0f} px, found {found:.0f} px); the one found is used"
+    ]
 
 
 def choose_frame(
@@ -194,13 +214,16 @@ def write_tables(run: Run, photos: list[Photo], found: Found, errors: Float[Arra
         if registered:
             reason = ""
         elif component > 0:
-            reason = f"it belongs to another part of the photos (component {component})"
+            reason = another_group(found.components, component)
         elif i in used.gated.dropped:
             reason = f"dropped by the gate: {used.gated.dropped[i]}"
         elif found.mapper == "given":
             reason = "it has no given camera"
         else:
-            reason = why_missing(found.n_features[i], best[i], any(p in placed for p in partners[i]))
+            of_partners = {placed[p] for p in partners[i] if p in placed}
+            reason = why_missing(found.n_features[i], best[i], bool(of_partners))
+            if best[i] >= FEW_INLIERS and of_partners and 0 not in of_partners:
+                reason = another_group(found.components, min(of_partners))
         camera = used.gated.model.cameras[used.gated.model.camera_index[k]] if k is not None else None
         rows.append(
             {
@@ -229,6 +252,11 @@ POSE_SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
+
+
+def another_group(components: list[Component], number: int) -> str:
+    """Why a photo that goes with a component that is not in use is missing."""
+    return f"it belongs to another group of {components[number].n_photos} photos (component {number})"
 
 
 def _placed(components: list[Component]) -> dict[int, int]:

@@ -30,6 +30,9 @@ def find_features(
     with shop.report.task("pose/copies", len(photos), "photos") as advance:
         files = write_copies(photos, shop.images, shop.threads, advance)
     n_masks = write_masks(photos, files, shop.masks, shop.threads)
+    masked = sum(bool(photo["mask_path"]) for photo in photos)
+    if 0 < masked < len(photos):
+        shop.report.log("pose", f"Masks for {masked} of {len(photos)} photos; the others are used whole")
     job: dict[str, Any] = {
         "cameras": [camera.as_json() for camera in cameras],
         "photos": [

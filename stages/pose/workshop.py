@@ -33,6 +33,7 @@ class Component:
 
     path: str
     gated: Gated
+    doubts: list[str] = field(default_factory=list)  # what a person should know of how it came about
 
     @property
     def n_photos(self) -> int:
@@ -80,6 +81,14 @@ class Workshop:
         other.database = self.folder / "own_cameras.db"
         shutil.copyfile(self.database, other.database)
         other.colmap("recasting", {"cameras": [c.as_json() for c in cameras], "camera_of": camera_of})
+        return other
+
+    def without_pairs(self, pairs: Int[Array, "c 2"], name: str) -> Workshop:
+        """A workshop on a copy of the database, called ``name``, in which these pairs of photos have no matches."""
+        other = copy.copy(self)
+        other.database = self.folder / f"{name}.db"
+        shutil.copyfile(self.database, other.database)
+        other.colmap("forgetting", {"pairs": pairs.tolist()})
         return other
 
     def keep_only(self, inputs: Any) -> None:

@@ -107,7 +107,8 @@ def test_undistorted_photos_of_all_eight_orientations_are_upright(posed: tuple) 
 
 
 def test_masks_are_turned_with_their_photo_and_kept_from_features(posed: tuple) -> None:
-    run, _, _ = posed
+    run, _, events = posed
+    assert "Masks for 1 of 8 photos; the others are used whole" in [event.get("message") for event in events]
     found = scene.read_posed(run)
     shares = [(scene.read_mask(run, index) == 255).mean() for index in range(N)]
     assert min(shares[:6] + shares[7:]) > 0.99
@@ -312,7 +313,7 @@ def test_two_scenes_in_one_folder(tmp_path: Path, photos: list[dict]) -> None:
     assert any("2 parts" in text for text in result.warnings)
     table = pq.read_table(run.table("poses")).to_pylist()
     assert [row["component"] for row in table] == [0] * 5 + [1] * 4 + [-1]
-    assert "another part" in table[6]["reason"]
+    assert table[6]["reason"] == "it belongs to another group of 4 photos (component 1)"
     assert "few features" in table[9]["reason"]
     assert (run.path / "sparse" / "1").is_dir()
 

@@ -67,3 +67,25 @@ def test_pyramid_averages_and_drops_odd_edges() -> None:
     assert [level.shape[:2] for level in levels] == [(5, 7), (2, 3), (1, 1)]
     assert levels[1][0, 0, 0] == 38  # 150 / 4, rounded
     assert levels[2][0, 0, 0] == 10  # 38 / 4, rounded
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        ("SIMPLE_RADIAL", (380.0, 200.0, 150.0, 9.0)),
+        ("SIMPLE_RADIAL", (380.0, 200.0, 150.0, -4.0)),
+        ("SIMPLE_RADIAL", (20.0, 200.0, 150.0, -0.9)),
+        ("SIMPLE_RADIAL", (90000.0, 200.0, 150.0, 50.0)),
+        ("RADIAL", (150.0, 190.0, 160.0, -3.0, 8.0)),
+        ("OPENCV", (300.0, 320.0, 150.0, 190.0, -2.0, 5.0, 0.4, -0.4)),
+    ],
+)
+def test_a_wild_estimate_does_not_blow_up_the_canvas(params: tuple) -> None:
+    camera = Camera(params[0], 400, 300, params[1])
+    pinhole = pinhole_of(camera, 16000)
+    assert 320 <= pinhole.width <= 480
+    assert 240 <= pinhole.height <= 360
+    assert np.isfinite(pinhole.intrinsics).all()
+    rgb, mask = undistort_photo(np.full((300, 400, 3), 200, np.uint8), None, camera, pinhole)
+    assert rgb.shape == (pinhole.height, pinhole.width, 3)
+    assert (rgb[mask == 255] >= 198).all()

@@ -1,0 +1,169 @@
+"""Photos that stand beside each other in a model but show different things, as symmetric and repeated structures do.
+
+Two facades that look the same match, and photos of one are laid over those of the other. Each residual is small. What
+gives the fold away is what does *not* match. Seen from nearly the same place, two photos should show the same points
+everywhere; here the facade agrees, and where one photo has its lawn the other has its car park, each well observed by
+photos of its own (missing correspondences: Zach et al. 2010; conflicting observations: Heinly et al. 2014). And photos
+that do overlap, with many verified matches, are torn apart (inconsistent cycles: Zach et al. 2010).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+from pipeline.cameras import centers_world
+from stages.pose.distortion import distort
+from stages.pose.model import SparseModel
+
+Array = np.ndarray
+
+STRONG_INLIERS = 50  # verified matches of a pair that hardly come about by chance
+BORNE_OUT = 0.1  # of a pair's inliers that are points of the model; with fewer the poses contradict the pair
+MAX_TURN_DEG = 25.0  # between the rays to a point, and
+MAX_NEARER = 1.5  # ratio of distances to it, up to which a photo should see what another sees
+MIN_COMMON = 10  # points that two photos share, to be compared
+CELLS = 8  # per side of a photo, which is judged cell by cell
+MIN_IN_CELL = 6  # points that each of the two photos has in a cell
+AGREE, DISAGREE = 0.2, 0.05  # of those points that are common, from which on and up to which a cell counts
+MIN_JUDGED = 40  # points in cells that count, of a pair
+MIN_SIDE = 3  # photos
+CLEAR = 0.5  # balance of a pair from which on it says something by itself
+MIN_AGAINST, MAX_FOR = 3, 0.25  # clear pairs against, across two sides; clear ones for, as a share of them
+
+
+class Compared(NamedTuple):
+    """Pairs of photos (rows of the model) that look at one place, and how many points speak for that and against."""
+
+    photos: Int[Array, "m 2"]
+    n_for: Int[Array, "m"]
+    n_against: Int[Array, "m"]
+
+    @property
+    def balance(self) -> Float[Array, "m"]:
+        """1 where all points that count speak for a pair, -1 where all speak against it."""
+        return (self.n_for - self.n_against) / np.maximum(self.n_for + self.n_against, 1)
+
+
+def shared_points(model: SparseModel) -> csr_array:
+    """How many points two photos both see, [k, k]."""
+    seen = coo_array(
+        (np.ones(len(model.track_photo), np.int64), (model.track_photo, model.track_point)),
+        shape=(len(model.photo_ids), len(model.points_sfm)),
+    ).tocsr()
+    seen.data[:] = 1
+    return (seen @ seen.T).tocsr()
+
+
+def contradicted(model: SparseModel, pairs: Int[Array, "m 4"]) -> tuple[Int[Array, "c 2"], int]:
+    """Strong pairs of registered photos (photo ids) whose matches are no points of the model; and of how many."""
+    row = np.full(1 + max(int(pairs[:, :2].max(initial=0)), int(model.photo_ids.max(initial=0))), -1)
+    row[model.photo_ids] = np.arange(len(model.photo_ids))
+    inside = (row[pairs[:, :2]] >= 0).all(axis=1)
+    strong = pairs[inside & (pairs[:, 3] >= STRONG_INLIERS)]
+    if not len(strong):
+        return strong[:, :2], 0
+    n_shared = np.asarray(shared_points(model)[row[strong[:, 0]], row[strong[:, 1]]]).ravel()
+    return strong[n_shared < BORNE_OUT * strong[:, 3]][:, :2], len(strong)
+
+
+def compare(model: SparseModel) -> Compared:
+    """All pairs of photos that share points and see them from nearly the same place, cell by cell."""
+    centers = centers_world(model.cam_from_sfm)
+    order = np.argsort(model.track_photo, kind="stable")
+    points = np.split(model.track_point[order], np.cumsum(model.n_observations)[:-1])
+    shared = shared_points(model).tocoo()
+    rows = []
+    candidate = (shared.data >= MIN_COMMON) & (shared.row < shared.col)
+    for a, b in zip(shared.row[candidate].tolist(), shared.col[candidate].tolist(), strict=True):
+        one, other = _votes(model, centers, points, a, b), _votes(model, centers, points, b, a)
+        if sum(one) + sum(other) >= MIN_JUDGED:
+            rows.append((a, b, one[0] + other[0], one[1] + other[1]))
+    table = np.array(rows, np.int64).reshape(-1, 4)
+    return Compared(table[:, :2], table[:, 2], table[:, 3])
+
+
+def _votes(
+    model: SparseModel, centers: Float[Array, "k 3"], points: list[Int[Array, "_"]], a: int, b: int
+) -> tuple[int, int]:
+    """For and against, in the cells of photo b: of points that both should see, at least MIN_IN_CELL by each."""
+    here = points[b]
+    cell_of_a = _cells(model, centers, points[a], a, b)
+    cell_of_b = np.where(_cells(model, centers, here, b, a) >= 0, _cells(model, centers, here, a, b), -1)
+    common = np.isin(here, points[a])
+    n_a, n_b, n_common = (
+        np.bincount(cells[cells >= 0], minlength=CELLS * CELLS)
+        for cells in (cell_of_a, cell_of_b, np.where(common, cell_of_b, -1))
+    )
+    fewer = np.minimum(n_a, n_b)
+    counts = fewer >= MIN_IN_CELL
+    return (
+        int(fewer[counts & (n_common >= AGREE * fewer)].sum()),
+        int(fewer[counts & (n_common <= DISAGREE * fewer)].sum()),
+    )
+
+
+def _cells(
+    model: SparseModel, centers: Float[Array, "k 3"], points: Int[Array, "n"], a: int, b: int
+) -> Int[Array, "n"]:
+    """Cell of photo b in which each point lies; -1 outside it, or where a and b look at it too differently."""
+    at = model.points_sfm[points]
+    ray_a, ray_b = at - centers[a], at - centers[b]
+    away_a, away_b = np.linalg.norm(ray_a, axis=1), np.linalg.norm(ray_b, axis=1)
+    alike = (ray_a * ray_b).sum(axis=1) > np.cos(np.radians(MAX_TURN_DEG)) * away_a * away_b
+    alike &= (away_a < MAX_NEARER * away_b) & (away_b < MAX_NEARER * away_a)
+    pose, camera = model.cam_from_sfm[b], model.cameras[model.camera_index[b]]
+    cam = at @ pose[:, :3].T + pose[:, 3]
+    alike &= cam[:, 2] > 1e-9
+    rows = np.flatnonzero(alike)
+    share = distort(camera, cam[rows, :2] / cam[rows, 2:]) / [camera.width, camera.height]
+    inside = ((share >= 0) & (share < 1)).all(axis=1)
+    cells = np.full(len(points), -1)
+    column, line = (share[inside] * CELLS).astype(int).T
+    cells[rows[inside]] = line * CELLS + column
+    return cells
+
+
+def sides(compared: Compared, n_photos: int) -> Bool[Array, "k"] | None:
+    """One of two groups of photos that are laid over one another wrongly; None where no such groups stand out.
+
+    The parting with the least balance across it, from the sign of the first eigenvector of the balances (of each part
+    that they connect), bettered by moving single photos. It counts where several pairs across speak
+    clearly against, and hardly any for it.
+    """
+    against = compared.balance < 0
+    if against.sum() < MIN_SIDE:
+        return None
+    a, b = compared.photos.T
+    balance = np.zeros((n_photos, n_photos))
+    balance[a, b] = balance[b, a] = compared.balance
+    part_of = connected_components(balance != 0)[1]
+    best, least = None, 0.0
+    for part in np.unique(part_of[a[against]]):
+        members = np.flatnonzero(part_of == part)
+        own = balance[np.ix_(members, members)]
+        side = _settle(own, np.where(np.linalg.eigh(own)[1][:, -1] >= 0, 1.0, -1.0))
+        across = own[np.ix_(side > 0, side < 0)]
+        n_against, n_for = int((across < -CLEAR).sum()), int((across > CLEAR).sum())
+        clear = n_against >= MIN_AGAINST and n_for <= MAX_FOR * n_against
+        if clear and min((side > 0).sum(), (side < 0).sum()) >= MIN_SIDE and across.sum() < least:
+            least = float(across.sum())
+            best = np.zeros(n_photos, bool)
+            best[members[side < 0] if (side < 0).sum() <= (side > 0).sum() else members[side > 0]] = True
+    return best
+
+
+def _settle(balance: Float[Array, "n n"], side: Float[Array, "n"]) -> Float[Array, "n"]:
+    """Sides (1 and -1) after moving single photos as long as that lowers the balance across; at most once each."""
+    side = side.copy()
+    for _ in range(len(side)):
+        pull = side * (balance @ side)  # what a photo has in common with its own side, less that with the other
+        worst = int(pull.argmin())
+        if pull[worst] >= 0:
+            break
+        side[worst] = -side[worst]
+    return side
