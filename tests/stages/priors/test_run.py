@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline import scene
+from pipeline import labels, scene
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.progress import Reporter
 from stages.priors import run as stage
@@ -77,3 +77,22 @@ def test_without_stereo_nothing_is_left_of_it(run):
     scene.write_depth(run, 0, np.ones((4, 4), np.float32), 0)
     assert stage.run(run, PriorsConfig(stereo_edge_px=0), Reporter()).n_depth_maps == 0
     assert scene.read_depth(run, 0) is None
+
+
+def test_sky_and_what_passes_have_no_depth(run):
+    shown = np.zeros((36, 48), np.uint8)
+    shown[:, 10:20], shown[:, 28:38] = labels.SKY, labels.PASSING
+    scene.write_labels(run, 2, shown, 1)  # of half the photo's size
+    kept = labels_kept(run)
+    result = stage.run(run, SMALL, Reporter())
+    depth, level = scene.read_depth(run, 2)
+    assert level == 0
+    assert not depth[:, 20:40].any()
+    assert not depth[:, 56:76].any()
+    assert depth.any()
+    assert kept == labels_kept(run)
+    assert (result.sky_photos, result.sky_share) == (1, pytest.approx(10 / 48))
+
+
+def labels_kept(run):
+    return [None if (found := scene.read_labels(run, i)) is None else found[0].tolist() for i in range(6)]
