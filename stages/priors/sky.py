@@ -15,10 +15,11 @@ Array = np.ndarray
 
 MIN_CONFIDENCE = 0.4  # of gravity: below it, nobody knows where above is
 LOW_DEG = -1.0  # elevation down to which sky may reach, for a gravity that is a little off
-BELOW_DEG = 4.0  # a smooth region that reaches so far below the horizon is a wall or a backdrop
+BELOW_DEG, BELOW = 4.0, 0.03  # what has more than this share so far below the horizon is a wall, or a backdrop
 SEED_CONTRAST = 0.012  # standard deviation of gray over 5 × 5 pixels, of 1, that a seed may have at most
 NEAR_POINT = 0.012  # of the photo's longer edge: so near a projected point there is a surface
 MIN_SEED, MIN_SKY = 0.005, 0.01  # shares of the photo
+MIN_OTHER_PX = 100  # that surely are no sky, so that there is a colour of theirs
 ROUNDS = 3  # of colours from pixels and pixels from colours
 N_SKY, N_OTHER = 3, 6  # Gaussians
 MAX_COLOURS = 4000  # pixels that a mixture is fitted to
@@ -88,31 +89,28 @@ def find_sky(
     uneven = contrast(gray)
     open_ = use & (uneven < SEED_CONTRAST) & (away > reach)
     region = _like_sky(_joined(open_, top_edge(elevation), round(MIN_SEED * h * w)), colour, gray)
-    if (region & (elevation < -np.radians(BELOW_DEG))).sum() > 0.1 * region.sum():
-        return none  # a wall, a table, a backdrop
-    seed = region & high
+    seed = region & high & ~_grounded(region, elevation)
+    seed &= ~_under_points(seed, azimuth, elevation, points)
     if not seed.any():
         return none
     rough = ndimage.minimum_filter(uneven, 5)  # beside an edge, of the smoother side
     usual = float(np.median(uneven[seed]))
     texture = ROUGH * np.clip(rough / (4.0 * usual + 0.004) - 1.0, 0.0, 2.0)
-    flat = colour.reshape(-1, 3)
     sky, other = seed, use & ((away < reach) | ~high)
-    if other.sum() < 100:
+    if other.sum() < MIN_OTHER_PX:
         return none
-    seed &= ~_under_points(seed, azimuth, elevation, points)
-    if not seed.any():
-        return none
+    flat = colour.reshape(-1, 3)
     kinds, kind = _kinds(rgb)
     for _ in range(ROUNDS):
         ratio = _model(flat, sky).log_density(kinds) - _model(flat, other, N_OTHER).log_density(kinds)
         ratio = ratio.clip(-SURE, SURE)[kind].reshape(h, w).astype(np.float32) - BIAS - texture
         ratio = np.where(away < 2.0, -SURE, ratio)
         even = guided(ratio, gray, max(2, round(SMOOTHING * max(h, w))))
-        sky = _joined(use & high & (even > 0), seed)
+        sky = _joined(use & (even > 0), seed)
+        sky &= ~_grounded(sky, elevation) & high
         sky &= ~_under_points(sky, azimuth, elevation, points)
         other = use & ~sky & ((away < reach) | ~high | (even < -1.0))
-        if sky.mean() < MIN_SKY or other.sum() < 100:
+        if sky.mean() < MIN_SKY or other.sum() < MIN_OTHER_PX:
             return none
     return sky
 
@@ -181,6 +179,14 @@ def _like_sky(
     bluer = (tint > BLUE) & (tint > np.median(blue[~region]) + BLUE / 2)
     light[0] = 0.0
     return ((bright | bluer) & (light >= max(DARK, light.max() * DARKER)))[number]
+
+
+def _grounded(sky: Bool[Array, "h w"], elevation: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Pieces that go on well below the horizon: a wall down to the ground, a sheet of paper."""
+    number, count = ndimage.label(sky)
+    share = np.asarray(ndimage.mean(elevation < -np.radians(BELOW_DEG), number, np.arange(count + 1)))
+    share[0] = 0.0
+    return (share > BELOW)[number]
 
 
 def _under_points(

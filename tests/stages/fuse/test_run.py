@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline import scene
+from pipeline import labels, scene
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
@@ -187,6 +187,24 @@ def test_what_no_photo_sees_and_islands_are_dropped(tmp_path: Path) -> None:
     assert np.abs(radius - 1).max() < 0.1
     assert result.dropped_unsupported_faces > 200
     assert result.dropped_island_faces == 8
+
+
+def test_what_most_photos_see_as_sky_is_dropped(tmp_path: Path) -> None:
+    """A ball with a cloud beside it: labels say that there is sky wherever the ball is not."""
+    ball, cloud = synthetic.sphere(1.0), synthetic.sphere(0.14, (0.0, 0.0, 1.22))
+    made = make_scene(tmp_path, [lambda p: np.minimum(ball(p), cloud(p))])
+    before = run(made, FuseConfig(min_support=0), Reporter())
+    assert before.dropped_sky_faces == 0
+    assert before.n_components == 2
+    posed = scene.read_posed(made)
+    for i in range(len(posed)):
+        photo = synthetic.sphere_photo(posed, i, 1.0, lambda p: np.full_like(p, 255))
+        scene.write_labels(made, i, np.where(photo.max(axis=2) < 255, labels.SKY, 0).astype(np.uint8), 0)
+    made.invalidate("fuse")
+    after = run(made, FuseConfig(min_support=0), Reporter())
+    assert after.n_components == 1
+    assert after.dropped_sky_faces > 0.9 * (before.n_faces - after.n_faces)
+    assert np.linalg.norm(read_ply(made.path / "mesh.ply").vertices_world, axis=1).max() < 1.02
 
 
 def test_the_unseen_side_is_cut_off(tmp_path: Path) -> None:

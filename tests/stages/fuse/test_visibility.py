@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from pipeline import labels
 from pipeline.cameras import look_at
-from stages.fuse.visibility import cast_scene, depth_map, depth_maps, make_view, seen
+from stages.fuse.visibility import apart_from_sky, cast_scene, depth_map, depth_maps, make_view, seen
 
 SIZE = np.array([96, 72])
 INTRINSICS = np.array([80.0, 80.0, 48.0, 36.0])
@@ -104,3 +105,19 @@ def test_a_surface_met_from_behind_shows_nothing() -> None:
         assert (depth < 0).all()
         found = seen(view, depth, None, vertices, -vertices, tolerance=0.05, min_cosine=0.1)
         assert len(found.vertex) == 0
+
+
+def test_a_vertex_before_sky_is_a_vote_against_it_and_no_view() -> None:
+    vertices, faces = ball()
+    view = view_from([4.0, 0.0, 0.0])
+    depth = depth_map(cast_scene(vertices, faces), view)
+    whole = seen(view, depth, None, vertices, vertices, tolerance=0.02, min_cosine=0.1)
+    shown = np.zeros((72, 96), np.uint8)
+    shown[:36] = labels.SKY
+    found, against = apart_from_sky(whole, shown)
+    assert set(found.vertex) | set(against) == set(whole.vertex)
+    assert not set(found.vertex) & set(against)
+    row = dict(zip(whole.vertex.tolist(), (whole.place[:, 1] * 72).tolist(), strict=True))
+    assert all(row[v] < 36 for v in against.tolist())
+    assert all(row[v] > 34 for v in found.vertex.tolist())  # a pixel inside the outline counts as sky
+    assert len(apart_from_sky(whole, np.full((72, 96), labels.PASSING, np.uint8))[1]) == 0

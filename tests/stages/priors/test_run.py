@@ -103,3 +103,18 @@ def test_without_stereo_nothing_is_left_of_it(run):
     scene.write_depth(run, 0, np.ones((4, 4), np.float32), 0)
     assert stage.run(run, PriorsConfig(stereo_edge_px=0), Reporter()).n_depth_maps == 0
     assert scene.read_depth(run, 0) is None
+
+
+def test_sky_and_what_passes_have_no_depth(run, monkeypatch):
+    shown = np.zeros((36, 48), np.uint8)  # of half the photo's size
+    shown[:, 10:20], shown[:, 28:38] = labels.SKY, labels.PASSING
+    monkeypatch.setattr(stage, "label_skies", lambda run, report: scene.write_labels(run, 2, shown, 1))
+    monkeypatch.setattr(stage, "PASSES", stage.PASSES[2:])
+    result = stage.run(run, SMALL, Reporter())
+    depth, level = scene.read_depth(run, 2)
+    assert level == 0
+    assert not depth[:, 20:40].any()
+    assert not depth[:, 56:76].any()
+    assert depth.any()
+    np.testing.assert_array_equal(scene.read_labels(run, 2)[0], shown)
+    assert (result.sky_photos, result.sky_share) == (1, pytest.approx(10 / 48))

@@ -1,0 +1,57 @@
+"""Nothing stands before sky: the term, and the pixels it is asked of."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import labels, scene
+from stages.train.config import LossConfig, TrainConfig
+from stages.train.losses import sky_loss
+from stages.train.step import STATS, loss_of
+from tests import ball_scene
+
+SMALL = {
+    "steps": 20,
+    "rays": 64,
+    "points": 64,
+    "patches": 16,
+    "encoding": {"kind": "hash", "levels": 2, "coarsest": 8, "finest": 16, "log2_table": 10, "start_levels": 2},
+    "cache": {"resolution": 32},
+    "held_out_share": 0.0,
+}
+
+
+def test_the_slope_is_that_of_the_cross_entropy_and_of_sky_only():
+    opacity = torch.tensor([0.0, 0.5, 0.9, 0.5, 0.5], requires_grad=True)
+    sky, weight = torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+    loss = sky_loss(opacity, sky, weight)
+    assert float(loss.detach()) == pytest.approx(-(np.log(0.5) + np.log(0.1)) / 5, rel=0.01)
+    loss.backward()
+    np.testing.assert_allclose(opacity.grad, np.array([1.0, 2.0, 10.0, 0.0, 0.0]) / 5, rtol=0.01)
+    opaque = torch.ones(1, requires_grad=True)
+    sky_loss(opaque, torch.ones(1), torch.ones(1)).backward()
+    assert 100 < float(opaque.grad) < np.inf
+
+
+def test_photos_know_their_sky_and_leave_out_what_passes(tmp_path):
+    """Labels of half the photo's size; the term is that of the rays that show sky, and absent without a weight."""
+    run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
+    shown = np.zeros((24, 32), np.uint8)
+    shown[:10], shown[20:] = labels.SKY, labels.PASSING
+    scene.write_labels(run, 1, shown, 1)
+    made = ball_scene.start(run, TrainConfig(**SMALL))[0]
+    place = np.flatnonzero(scene.read_partition(run).blocks[0].photo_index == 1)[0]
+    pixels = torch.tensor([[place, 5, y] for y in (0, 19, 20, 39, 40, 47)] + [[1 - min(place, 1), 5, 0]])
+    assert made.photos.sky_at(pixels).tolist() == [1, 1, 0, 0, 0, 0, 0]
+    assert made.photos.colours(pixels)[1].tolist() == [1, 1, 1, 1, 0, 0, 1]
+
+    seen = []
+    made._loss = lambda *inputs: seen.append((inputs, loss_of(*inputs))) or seen[-1][1]
+    made.advance()
+    inputs, (_, stats, out) = seen[0]
+    expected = sky_loss(out["opacity"], inputs[4].sky, inputs[7])
+    assert inputs[4].sky.any()
+    assert float(stats[STATS.index("sky")]) == pytest.approx(float(expected.detach()))
+
+    without = ball_scene.start(run, TrainConfig(**SMALL, losses=LossConfig(sky=0.0)))[0]
+    assert without._batch().sky is None
