@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, lego, views
+from benchmarks import ablation, lego, views, wild
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,6 +74,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "sceaux": (DATA / "sceaux_castle", reconstruction(DATA / "sceaux_castle" / "images")),
     "bundler_et": (DATA / "bundler_et", reconstruction(DATA / "bundler_et")),
     "gpu": (ROOT, gpu),
+    "wild": (ROOT, wild.case),
     "liberty": (DATA / "statue_of_liberty", reconstruction(DATA / "statue_of_liberty" / "images")),
 }
 
