@@ -193,6 +193,20 @@ def sphere_photo(posed: scene.Posed, index: int, radius_m: float, color_of: Call
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8).reshape(height, width, 3)
 
 
+def sphere_depth(
+    posed: scene.Posed, index: int, radius_m: float, center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> Array:
+    """Depth map [H, W] along the camera's axis of a sphere in photo ``index``; 0 beside it."""
+    width, height = (int(v) for v in posed.sizes[index])
+    pose = posed.cam_from_world[index]
+    origin, directions = rays_world(pose, posed.intrinsics[index], pixel_grid(width, height))
+    away = origin - np.array(center)
+    along = directions @ away
+    root = along**2 - (away @ away - radius_m**2)
+    reach = np.where(root > 0, -along - np.sqrt(np.maximum(root, 0)), 0.0)
+    return (reach * (directions @ pose[2, :3])).reshape(height, width).astype(np.float32)
+
+
 def pyramid(rgb: Array) -> list[Array]:
     """All levels of a photo by 2 × 2 means."""
     levels = [rgb]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.fuse.evidence import SURE, Rays, agreement, confidence, toward
+from stages.fuse.evidence import SURE, Rays, agreement, confidence, depth_votes, toward
+from stages.fuse.visibility import Seen
 
 
 def fan(angle_rad: float, n: int) -> np.ndarray:
@@ -88,3 +89,13 @@ def test_confidence_orders_vertices_as_the_spread_of_their_triangulated_depth_do
         spread.append((offsets @ solve.T)[:, 1].std())
         believed.append(confidence(np.array([n]), np.array([angle]), np.zeros(1), 5.0)[0])
     assert np.argsort(spread).tolist() == np.argsort(believed)[::-1].tolist()
+
+
+def test_stereo_confirms_what_lies_at_its_depth_and_denies_what_it_sees_through() -> None:
+    stereo = np.array([[10.0, 10.0], [0.0, 8.0]])
+    places = np.array([[0.2, 0.2], [0.7, 0.2], [0.2, 0.9], [0.7, 0.9], [0.999, 0.999]])
+    depth = np.array([10.02, 9.0, 9.0, 9.0, 7.97])
+    found = Seen(np.arange(5), depth, np.ones(5), places)
+    assert depth_votes(found, stereo, 0.01).tolist() == [1, -1, 0, 0, 1]
+    assert depth_votes(found, stereo, 1.1).tolist() == [1, 1, 0, 1, 1]
+    assert len(depth_votes(Seen(np.zeros(0, int), *np.zeros((2, 0)), np.zeros((0, 2))), stereo, 0.1)) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from stages.fuse.clean import diffuse, large_pieces, support, supported_faces
+from stages.fuse.clean import SILENT, confirmed, diffuse, large_pieces, support, supported_faces
 from stages.fuse.files import linear_from_srgb, read_ply, write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
 
@@ -97,13 +97,24 @@ def test_support_counts_photos_that_agree() -> None:
     views = np.full(80, 5)
     disagreement = np.full(80, 6.0)
     disagreement[60:] = 40.0
-    found, usual = support(views, disagreement, mesh.faces)
+    found, _, usual = support(views, disagreement, mesh.faces)
     assert usual == 6.0
     np.testing.assert_allclose(found[:30], 5.0, rtol=0.01)
     assert (found[70:] < 1.5).all()
-    nowhere, usual = support(np.zeros(80, int), np.zeros(80), mesh.faces)
+    nowhere, _, usual = support(np.zeros(80, int), np.zeros(80), mesh.faces)
     assert (nowhere == 0).all()
     assert usual == 1.0
+
+
+def test_what_is_seen_through_is_not_confirmed_by_the_photo_that_made_it() -> None:
+    mesh = strip(40)
+    votes = np.full(80, 3)
+    votes[40:] = -1  # one photo says so, two see through
+    silent, agreed = np.full(80, 4), np.ones(80)
+    found = confirmed(votes, silent, agreed, mesh.faces)
+    np.testing.assert_allclose(found[:20], 3 + 4 * SILENT, rtol=0.01)
+    assert (found[60:] < 0).all()
+    assert (confirmed(np.zeros(80, int), silent, 0 * agreed, mesh.faces) == 0).all()
 
 
 def test_small_gaps_stay_closed_and_wide_ones_open() -> None:

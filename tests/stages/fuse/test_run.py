@@ -207,6 +207,24 @@ def test_what_most_photos_see_as_sky_is_dropped(tmp_path: Path) -> None:
     assert np.linalg.norm(read_ply(made.path / "mesh.ply").vertices_world, axis=1).max() < 1.02
 
 
+def test_a_chip_that_one_photo_matched_by_chance_goes_and_what_stereo_confirms_stays(tmp_path: Path) -> None:
+    ball, chip = synthetic.sphere(1.0), synthetic.sphere(0.15, (0.0, 0.0, 1.3))
+    made = make_scene(tmp_path, [lambda p: np.minimum(ball(p), chip(p))])
+    config = FuseConfig(island_diameter=0.0)
+    assert run(made, config, Reporter()).n_components == 2  # without stereo colours decide, and here they agree
+    posed = scene.read_posed(made)
+    for i in range(len(posed)):
+        depth = synthetic.sphere_depth(posed, i, 1.0)
+        if i == 0:  # this photo has taken the chip's place for the sky's
+            depth = np.where(depth == 0, synthetic.sphere_depth(posed, i, 0.15, (0.0, 0.0, 1.3)), depth)
+        scene.write_depth(made, i, depth, 0)
+    made.invalidate("fuse")
+    result = run(made, config, Reporter())
+    assert result.n_components == 1
+    radius = np.linalg.norm(read_ply(made.path / "mesh.ply").vertices_world, axis=1)
+    assert np.abs(radius - 1).max() < 0.05
+
+
 def test_the_unseen_side_is_cut_off(tmp_path: Path) -> None:
     made = make_scene(tmp_path, [synthetic.sphere(1.0)], heights=(4.0,))
     result = run(made, FuseConfig(), Reporter())
