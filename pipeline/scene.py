@@ -278,7 +278,7 @@ def read_partition(run: Run) -> Partition:
                 a["cost"],
                 a["memory_bytes"],
                 dict(a["notes"]),
-                store.read(group, "photo_level") if "photo_level" in group else np.zeros(0, np.int64),
+                store.read(group, "photo_level"),
             )
         )
     return Partition(

@@ -117,7 +117,8 @@ def make_run(
 def start(run: Run, config: TrainConfig, report: Reporter | None = None, **changes: Any) -> tuple[Trainer, BlockFrame]:
     """A trainer of the run's first block, with ``changes`` to the block, and the block's frame."""
     partition = scene.read_partition(run)
-    whole = {"photo_level": np.zeros(0, np.int64)}
-    block = dataclasses.replace(partition.blocks[0], **{**whole, **changes})
+    block = partition.blocks[0]
+    whole = {"photo_level": np.zeros(len(changes.get("photo_index", block.photo_index)), np.int64)}
+    block = dataclasses.replace(block, **{**whole, **changes})
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     return build_trainer(run, config, block, frame, "cpu", report or Reporter()), frame

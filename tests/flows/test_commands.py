@@ -298,6 +298,7 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
             "focal_px": 1.0,
             "n_photos": config.n_photos,
             "n_photos_with_people": 0,
+            "people_share": 0.0,
             "seed": seed,
         }
         truth = DemoTruth.model_validate(facts)

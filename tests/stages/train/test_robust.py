@@ -227,7 +227,8 @@ def spoil(run, **fields):
 
 def test_a_block_without_photos_is_told(run):
     partition = scene.read_partition(run)
-    block = dataclasses.replace(partition.blocks[0], photo_index=np.zeros(0, np.int64), photo_weight=np.zeros(0))
+    none = np.zeros(0, np.int64)
+    block = dataclasses.replace(partition.blocks[0], photo_index=none, photo_weight=np.zeros(0), photo_level=none)
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     with pytest.raises(QuoinError, match="No photo sees this block"):
         build_trainer(run, TINY, block, frame, "cpu")
@@ -257,7 +258,7 @@ def test_points_that_all_lie_in_one_spot_are_told(own_run):
 
 def test_points_that_no_photo_of_the_block_sees_are_told(own_run):
     partition = scene.read_partition(own_run)
-    block = dataclasses.replace(partition.blocks[0], photo_index=np.array([0]), photo_weight=np.ones(1))
+    block = dataclasses.replace(partition.blocks[0], photo_index=np.array([0]), photo_weight=np.ones(1), photo_level=np.array([0]))
     spoil(own_run, track_photo=np.maximum(scene.read_posed(own_run).track_photo, 1))
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     with pytest.raises(QuoinError, match="No photo of this block sees a point of it"):
