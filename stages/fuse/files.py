@@ -75,8 +75,8 @@ def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
     with replacing(path) as handle:
         handle.write(("\n".join(header) + "\n").encode("ascii"))
-        vertices.tofile(handle)
-        faces.tofile(handle)
+        for part in (vertices, faces):
+            handle.write(part.view(np.uint8))  # tofile would hide that a disk is full
 
 
 def read_ply(path: Path) -> Mesh:
