@@ -76,7 +76,7 @@ def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None
     with replacing(path) as handle:
         handle.write(("\n".join(header) + "\n").encode("ascii"))
         for part in (vertices, faces):
-            handle.write(part.view(np.uint8))  # tofile would hide that a disk is full
+            handle.write(part.view(np.uint8).data)  # tofile would hide that a disk is full
 
 
 def read_ply(path: Path) -> Mesh:

@@ -258,7 +258,9 @@ def test_points_that_all_lie_in_one_spot_are_told(own_run):
 
 def test_points_that_no_photo_of_the_block_sees_are_told(own_run):
     partition = scene.read_partition(own_run)
-    block = dataclasses.replace(partition.blocks[0], photo_index=np.array([0]), photo_weight=np.ones(1), photo_level=np.array([0]))
+    block = dataclasses.replace(
+        partition.blocks[0], photo_index=np.array([0]), photo_weight=np.ones(1), photo_level=np.array([0])
+    )
     spoil(own_run, track_photo=np.maximum(scene.read_posed(own_run).track_photo, 1))
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     with pytest.raises(QuoinError, match="No photo of this block sees a point of it"):
