@@ -16,7 +16,6 @@ CALM = {"crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
 WITHOUT: dict[str, list[str]] = {
     "everything": [],
     "no sky": ["priors.sky=false", "train.losses.sky=0"],
-    "no distrust of what passed by": ["train.losses.trust_after=1"],
     "no appearance": ["train.colour.gain=false", "train.colour.code=0"],
 }
 

@@ -203,7 +203,6 @@ class LossConfig(StageConfig):
 
     colour: float = Field(2.0, ge=0)  # absolute differences
     colour_squared: float = Field(0.0, ge=0)  # squared ones
-    trust_after: float = Field(0.25, ge=0, le=1)  # share of the steps after which what passed by counts less; 1: never
     eikonal: float = Field(0.1, ge=0)
     points: float = Field(2.0, ge=0)  # known points lie on the surface
     free: float = Field(2.0, ge=0)  # nothing lies before them

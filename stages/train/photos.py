@@ -118,13 +118,6 @@ class PhotoSet(torch.nn.Module):
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def pictures(self) -> list[np.ndarray]:
-        """The photos [h, w, 3], uint8."""
-        sizes = self.sizes[:, 0].tolist()
-        ends = [o + w * h for o, (w, h) in zip(self.rgb_offset.tolist(), sizes, strict=True)]
-        parts = zip(self.rgb_offset.tolist(), ends, sizes, strict=True)
-        return [self.rgb[start:end].view(h, w, 3).cpu().numpy() for start, end, (w, h) in parts]
-
     def draw(self, n_rays: int, generator: torch.Generator) -> Int[Tensor, "rays 3"]:
         """Random pixels (photo, x, y) by tile weight."""
         device = self.tiles.device

@@ -27,12 +27,10 @@ from stages.train.photos import PhotoSet
 from stages.train.renderer.volume import VolumeRenderer
 from stages.train.sampler.sections import points_along
 from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Rays, Schedule, loss_of, place_samples
-from stages.train.trust import Trust
 from stages.train.volume import Volume
 
 CURVATURE_WARM_UP = 0.01  # share of the steps (Neuralangelo: 5,000 of 500,000)
 MAX_BAD_STEPS = 20  # steps in a row without a finite loss and gradient before giving up
-JUDGE_EVERY = 20  # steps between two looks at which parts of the photos are trusted
 READ_EVERY = 10  # steps between two readings of numbers, for which the device must be waited
 CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what fits in a core's cache, or fills a GPU
 
@@ -77,7 +75,6 @@ class Trainer:
         self.cameras = None if cameras is None else cameras.to(device)
         self.model, self.photos, self.cache = model.to(device), photos.to(device), cache.to(device)
         self.evidence, self.half, self.config, self.device = evidence.to(device), half.to(device), config, device
-        self.trust = Trust(photos.pictures()).to(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self.ahead = 0, 0.0
         self.spent_s, self.budget_s = 0.0, math.inf
@@ -144,8 +141,6 @@ class Trainer:
         if self.step % self.config.cache.refresh_every == 0 and self.step:
             self.refresh(near_only=True)
         self._set_progress(share)
-        if self.step % JUDGE_EVERY == 0 and share >= self.config.losses.trust_after:
-            self.trust.judge()
         self.optimiser.zero_grad(set_to_none=True)
         taken = None
         try:
@@ -191,7 +186,6 @@ class Trainer:
                 batch.outside_jitter,
             )
             colour, weight = self.photos.colours(batch.pixels)
-            open_, weight = weight, weight * self.trust.of(batch.pixels)
             first = batch.pixels[: self.size.patches]
             patches = (
                 self._patches(self.photos, first, batch.source_draw, schedule.patch_level, PATCH_SOURCES)
@@ -201,8 +195,6 @@ class Trainer:
         inputs = (self.model, self.photos, rays, patches, batch, schedule, colour, weight)
         loss, terms, out = self._loss(*inputs, *([] if self.cameras is None else [self.cameras]))
         loss.backward()
-        if self.config.losses.trust_after < 1.0:
-            self.trust.learn(batch.pixels, (out["colour"].detach() - colour).abs().mean(dim=1), open_)
         return loss.detach(), terms, rays, out
 
     def _take_less(self) -> None:
@@ -389,7 +381,6 @@ class Trainer:
         out = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         if self.cameras is not None:
             out["cameras"] = self.cameras.correction
-        out |= {f"trust.{k}": v for k, v in self.trust.state_dict().items()}
         out["cache"] = self.cache.values
         out["random"] = self.generator.get_state()
         out["step"] = torch.tensor(self.step)
@@ -418,7 +409,6 @@ class Trainer:
         if self.cameras is not None:
             self.cameras.correction.data.copy_(state["cameras"])
             self.cameras.lay_into(self.photos)
-        self.trust.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("trust.")})
         self.cache.values.copy_(state["cache"])
         self.generator.set_state(state["random"])
         self.step, self.spent_s, self.ahead = int(state["step"]), float(state["spent_s"]), float(state["ahead"])

@@ -214,7 +214,7 @@ def true_surface(frame):
         terms = torch.zeros(len(STATS))
         terms[[STATS.index("patch"), STATS.index("patch_used")]] = torch.stack([term, used]).detach()
         nothing = torch.full_like(rays.distance, torch.nan)
-        return loss, terms, {"colour": colour, "sdf": nothing, "gradient": nothing[..., None].expand(-1, -1, 3)}
+        return loss, terms, {"sdf": nothing, "gradient": nothing[..., None].expand(-1, -1, 3)}
 
     return loss_of
 
