@@ -48,7 +48,7 @@ class FuseResult(StageResult):
     dropped_sky_faces: int
     dropped_unsupported_faces: int
     dropped_island_faces: int
-    min_support: float  # as used
+    min_support: float  # as used: of min_confirmed where there is stereo
     disagreement: float  # usual difference between the colours photos give a vertex, of 255
     confident_share: float  # of the area: mean confidence of a face's corners above 0.5; see evidence.py
     glb_faces: int
