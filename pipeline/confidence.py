@@ -1,14 +1,22 @@
-"""The colours in which the confidence of a surface is shown, wherever it is."""
+"""The confidence of a surface, wherever it is read: which part is confident, and in what colours it is shown."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 Array = np.ndarray
 
 # of no confidence, of half, and of full: told apart without telling red from green
 COLORS = ((196, 60, 26), (246, 226, 160), (35, 105, 143))
+
+
+CONFIDENT = 0.5
+
+
+def confident_faces(confidence: Float[Array, "v"], faces: Int[Array, "f 3"]) -> Bool[Array, "f"]:
+    """Faces whose corners are above CONFIDENT in the mean."""
+    return confidence[faces].mean(axis=1) > CONFIDENT
 
 
 def confidence_colors(confidence: Float[Array, "*n"]) -> Float[Array, "*n 3"]:

@@ -13,13 +13,13 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.confidence import confident_faces
 from stages.evaluate.config import ConfidencePart, ConfidenceScore, SurfaceScore
 from stages.evaluate.score import score
 from stages.evaluate.surface import Nearest, Surface, inside
 
 Array = np.ndarray
 PARTS = 4
-CONFIDENT = 0.5
 
 
 def score_confidence(
@@ -45,7 +45,7 @@ def score_confidence(
     off, _ = Nearest(reference)(mesh.vertices[judged])
     ends = np.linspace(0, len(judged), PARTS + 1).astype(int)
     parts = [_part(confidence[judged[a:b]], off[a:b], distances) for a, b in pairwise(ends)]
-    sure = confidence[mesh.faces].mean(axis=1) > CONFIDENT
+    sure = confident_faces(confidence, mesh.faces)
     areas = mesh.face_areas()
     part = Surface(mesh.vertices if sure.any() else mesh.vertices[:0], mesh.faces[sure])
     found = score(part, reference, distances, n_samples=n_samples, seed=seed)

@@ -16,19 +16,24 @@ UNKNOWN_AGREEMENT = 0.5  # of a vertex that one photo sees
 WELL_SEEN = 4  # vertices seen by so many photos tell what disagreement is usual
 
 
-def support(
-    views: Int[Array, "v"], disagreement: Float[Array, "v"], faces: Int[Array, "f 3"]
-) -> tuple[Float[Array, "v"], Float[Array, "v"], float]:
-    """How many photos see and confirm the surface around each vertex, and the usual disagreement of their colours.
+def colour_agreement(views: Int[Array, "v"], disagreement: Float[Array, "v"]) -> tuple[Float[Array, "v"], float]:
+    """How far the photos of each vertex agree on its colour, 0..1, and their usual disagreement.
 
-    A surface in the wrong place takes other colours from every photo. The photos of a vertex count in full where they
-    disagree no more than is usual in this collection (its median d), and e^(1/2) less for every d more; then the count
-    is averaged along the surface, for support does not end from one vertex to the next.
+    They agree in full where they disagree no more than is usual in this collection (its median d), and e^(1/2) less for
+    every d more.
     """
     well = views >= min(WELL_SEEN, int(views.max(initial=0)))
     usual = max(float(np.median(disagreement[well])), 1.0) if well.any() else 1.0
-    agreed = np.where(views >= 2, agreement(disagreement, usual), UNKNOWN_AGREEMENT)
-    return diffuse(views * agreed, faces, SPREAD_ROUNDS), agreed, usual
+    return np.where(views >= 2, agreement(disagreement, usual), UNKNOWN_AGREEMENT), usual
+
+
+def support(views: Int[Array, "v"], agreed: Float[Array, "v"], faces: Int[Array, "f 3"]) -> Float[Array, "v"]:
+    """How many photos see and confirm the surface around each vertex: a surface in the wrong place takes other colours
+    from every photo.
+
+    The count is averaged along the surface, for support does not end from one vertex to the next.
+    """
+    return diffuse(views * agreed, faces, SPREAD_ROUNDS)
 
 
 def confirmed(

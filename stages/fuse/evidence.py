@@ -84,7 +84,7 @@ def confidence(
     A point seen by two rays at an angle θ is known along their bisector to σ / (√2 sin(θ / 2)), σ across the rays (the
     least-squares intersection), and n photos in such a fan are √(n / 2) times better: t² is the inverse of the depth's
     variance. ``angles`` in radians, ``disagreement`` and ``usual`` (u) of colours, of 255: see ``colors.vertex_colors``
-    and ``clean.support``. One photo gives 0.
+    and ``clean.colour_agreement``. One photo gives 0.
     """
     information = np.sin(angles / 2) ** 2 * views
     known = information / (information + SURE**2)

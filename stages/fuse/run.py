@@ -15,13 +15,14 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline import labels, scene, store
+from pipeline.confidence import confident_faces
 from pipeline.errors import QuoinError
 from pipeline.exposure import photo_gains
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse import surface
 from stages.fuse.blend import Source, bricks_to_march
-from stages.fuse.clean import confirmed, large_pieces, mostly_sky, support, supported_faces
+from stages.fuse.clean import colour_agreement, confirmed, large_pieces, mostly_sky, support, supported_faces
 from stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
 from stages.fuse.evidence import Rays, confidence, depth_votes, toward
@@ -94,7 +95,7 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             dropped_island_faces=made.n_islands,
             min_support=made.min_support,
             disagreement=made.disagreement,
-            confident_share=float(areas[mesh.values["confidence"][mesh.faces].mean(axis=1) > 0.5].sum() / areas.sum()),
+            confident_share=float(areas[confident_faces(mesh.values["confidence"], mesh.faces)].sum() / areas.sum()),
             glb_faces=len(light.faces),
             gain_range=(float(made.gains.min()), float(made.gains.max())),
             seconds=clock.seconds,
@@ -237,9 +238,10 @@ def clean(raw: Mesh, looked: Looked, n_photos: int, config: FuseConfig, seed: in
     gains = photo_gains(samples.rgb, samples.photo, samples.weight > 0, n_photos, seed=seed)
     colors, apart = vertex_colors(samples, gains)
     views = np.maximum(rays.views - sky, 0)
-    found, agreed, usual = support(views, np.nan_to_num(apart), raw.faces)
-    least = min(config.min_support, n_photos / 6)
-    if looked.votes is not None:
+    agreed, usual = colour_agreement(views, np.nan_to_num(apart))
+    if looked.votes is None:
+        found, least = support(views, agreed, raw.faces), min(config.min_support, n_photos / 6)
+    else:
         found, least = confirmed(looked.votes, looked.silent, agreed, raw.faces), config.min_confirmed
     keep = supported_faces(raw, found, least, config.hole_diameter * diagonal(raw.vertices_world))
     in_sky = mostly_sky(rays.views, sky, raw.faces)

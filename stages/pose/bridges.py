@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 from scipy.linalg import eigh
-from scipy.sparse import coo_array
 
 from stages.pose.model import SparseModel
 
@@ -46,11 +45,7 @@ def weakest_bridge(model: SparseModel) -> Bridge | None:
     n = len(model.photo_ids)
     if n < 2 * MIN_GROUP or len(model.points_sfm) == 0:
         return None
-    seen = coo_array(
-        (np.ones(len(model.track_photo)), (model.track_photo, model.track_point)), shape=(n, len(model.points_sfm))
-    ).tocsr()
-    seen.data[:] = 1.0
-    shared = (seen @ seen.T).toarray()
+    shared = model.shared_points().toarray().astype(float)
     np.fill_diagonal(shared, 0.0)
     scale = 1.0 / np.sqrt(np.maximum(shared.sum(axis=1), 1.0))
     laplacian = np.eye(n) - shared * np.outer(scale, scale)

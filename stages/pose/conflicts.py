@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.cameras import centers_world
@@ -49,25 +48,14 @@ class Compared(NamedTuple):
         return (self.n_for - self.n_against) / np.maximum(self.n_for + self.n_against, 1)
 
 
-def shared_points(model: SparseModel) -> csr_array:
-    """How many points two photos both see, [k, k]."""
-    seen = coo_array(
-        (np.ones(len(model.track_photo), np.int64), (model.track_photo, model.track_point)),
-        shape=(len(model.photo_ids), len(model.points_sfm)),
-    ).tocsr()
-    seen.data[:] = 1
-    return (seen @ seen.T).tocsr()
-
-
 def contradicted(model: SparseModel, pairs: Int[Array, "m 4"]) -> tuple[Int[Array, "c 2"], int]:
     """Strong pairs of registered photos (photo ids) whose matches are no points of the model; and of how many."""
-    row = np.full(1 + max(int(pairs[:, :2].max(initial=0)), int(model.photo_ids.max(initial=0))), -1)
-    row[model.photo_ids] = np.arange(len(model.photo_ids))
-    inside = (row[pairs[:, :2]] >= 0).all(axis=1)
-    strong = pairs[inside & (pairs[:, 3] >= STRONG_INLIERS)]
+    rows = model.rows_of(pairs[:, :2])
+    chosen = (rows >= 0).all(axis=1) & (pairs[:, 3] >= STRONG_INLIERS)
+    strong = pairs[chosen]
     if not len(strong):
         return strong[:, :2], 0
-    n_shared = np.asarray(shared_points(model)[row[strong[:, 0]], row[strong[:, 1]]]).ravel()
+    n_shared = np.asarray(model.shared_points()[tuple(rows[chosen].T)]).ravel()
     return strong[n_shared < BORNE_OUT * strong[:, 3]][:, :2], len(strong)
 
 
@@ -76,7 +64,7 @@ def compare(model: SparseModel) -> Compared:
     centers = centers_world(model.cam_from_sfm)
     order = np.argsort(model.track_photo, kind="stable")
     points = np.split(model.track_point[order], np.cumsum(model.n_observations)[:-1])
-    shared = shared_points(model).tocoo()
+    shared = model.shared_points().tocoo()
     rows = []
     candidate = (shared.data >= MIN_COMMON) & (shared.row < shared.col)
     for a, b in zip(shared.row[candidate].tolist(), shared.col[candidate].tolist(), strict=True):

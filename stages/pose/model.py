@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from scipy.sparse import coo_array, csr_array
 
 Array = np.ndarray
 
@@ -54,6 +55,19 @@ class SparseModel:
     def track_point(self) -> Int[Array, "t"]:
         """Point index of every observation."""
         return np.repeat(np.arange(len(self.points_sfm)), np.diff(self.track_offsets))
+
+    def rows_of(self, photo_ids: Int[Array, "*n"]) -> Int[Array, "*n"]:
+        """Rows 0..K-1 of photos by their ids; -1 where a photo is not registered."""
+        row = np.full(1 + max(int(photo_ids.max(initial=0)), int(self.photo_ids.max(initial=0))), -1)
+        row[self.photo_ids] = np.arange(len(self.photo_ids))
+        return row[photo_ids]
+
+    def shared_points(self) -> csr_array:
+        """How many points two photos both see, [K, K]."""
+        ones, shape = np.ones(len(self.track_photo), np.int64), (len(self.photo_ids), len(self.points_sfm))
+        seen = coo_array((ones, (self.track_photo, self.track_point)), shape=shape).tocsr()
+        seen.data[:] = 1
+        return (seen @ seen.T).tocsr()
 
     def observations_by_camera(self) -> list[Int[Array, "_"]]:
         """Rows of the observations of each camera's photos."""

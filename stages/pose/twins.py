@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from pipeline.errors import QuoinError
 from stages.pose.bridges import MIN_GROUP
 from stages.pose.config import PoseConfig
-from stages.pose.conflicts import BORNE_OUT, Compared, compare, contradicted, shared_points, sides
+from stages.pose.conflicts import BORNE_OUT, Compared, compare, contradicted, sides
 from stages.pose.gate import gate
 from stages.pose.mapping import map_photos
 from stages.pose.model import SparseModel
@@ -100,11 +100,9 @@ def binding_pairs(
 
     What the model contradicts stays: it may be what is true.
     """
-    row = np.full(1 + max(int(pairs[:, :2].max(initial=0)), int(model.photo_ids.max(initial=0))), -1)
-    row[model.photo_ids] = np.arange(len(model.photo_ids))
-    a, b = row[pairs[:, :2]].T
+    a, b = model.rows_of(pairs[:, :2]).T
     across = (a >= 0) & (b >= 0) & (pairs[:, 3] > 0) & (side[a] != side[b])
-    n_shared = np.asarray(shared_points(model)[a, b]).ravel()
+    n_shared = np.asarray(model.shared_points()[a, b]).ravel()
     agree = {tuple(pair) for pair in compared.photos[compared.balance > WHOLLY].tolist()}
     agrees = np.array([(min(p, q), max(p, q)) in agree for p, q in zip(a.tolist(), b.tolist(), strict=True)], bool)
     return pairs[across & (n_shared >= BORNE_OUT * pairs[:, 3]) & ~agrees][:, :2]

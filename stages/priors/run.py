@@ -26,7 +26,7 @@ from stages.priors.search import REACHES, Search
 from stages.priors.semantic import label_photos
 from stages.priors.skies import label_skies, sky_found
 from stages.priors.speckles import speckles
-from stages.priors.view import View
+from stages.priors.view import View, level_within
 
 COARSEST_EDGE_PX = 128
 NEIGHBOURS = 10  # photos whose planes are compared with a photo's own
@@ -67,35 +67,11 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
         label_skies(run, report)
     sky_photos, sky_share = sky_found(run, len(scene.read_posed(run)), report)
     seconds = {"sky": time.monotonic() - began}
-    if config.stereo_edge_px == 0:
-        del work.attrs[HALF_DONE]
-        return PriorsResult(
-            n_depth_maps=0,
-            believed_share=0.0,
-            median_agreeing=0.0,
-            edge_px=0,
-            sky_photos=sky_photos,
-            sky_share=sky_share,
-            seconds=seconds,
-        )
-    photos = _Photos(run, config, device)
-
-    def each(name: str, work: Callable[[int], object]) -> None:
-        began = time.monotonic()
-        with report.task(f"priors/{name}", len(photos.todo), "photos") as advance:
-            for done, index in enumerate(photos.todo):
-                work(index)
-                advance(done + 1)
-        seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
-
-    with torch.no_grad():
-        for number in range(len(PASSES)):
-            each(f"search {number + 1}", functools.partial(photos.search, number=number))
-            each("agreement", functools.partial(photos.believe, number=number))
-    told = [photos.finish(index) for index in photos.todo]
+    photos = _Photos(run, config, device) if config.stereo_edge_px else None
+    told = [] if photos is None else photos.compared(report, seconds)
     del work.attrs[HALF_DONE]
-    for index in photos.todo:
-        photos.clear(index)
+    if photos is not None:
+        photos.clear()
     return PriorsResult(
         n_depth_maps=len(told),
         believed_share=float(np.mean([share for share, _ in told])) if told else 0.0,
@@ -112,7 +88,7 @@ def find_exposures(run: Run) -> None:
     posed = scene.hide(scene.read_posed(run), scene.read_held_out(run))
 
     def read(index: int) -> np.ndarray:
-        return scene.read_photo(run, index, _level(posed.sizes[index], EDGE_PX))
+        return scene.read_photo(run, index, level_within(posed.sizes[index], EDGE_PX))
 
     tracks = posed.track_photo, posed.track_point, posed.track_xy
     scene.write_exposures(run, exposures(read, posed.sizes, *tracks, seed=run.seed))
@@ -135,12 +111,29 @@ class _Photos:
         self.neighbours: list[list[int]] = [[] for _ in range(len(posed))]
         for index, row in zip(used, chosen, strict=True):
             self.neighbours[index] = used[row[row >= 0]].tolist()
-        self.finest = [_level(size, config.stereo_edge_px) for size in posed.sizes]
-        self.coarsest = [_level(size, min(COARSEST_EDGE_PX, config.stereo_edge_px)) for size in posed.sizes]
+        self.finest = [level_within(size, config.stereo_edge_px) for size in posed.sizes]
+        self.coarsest = [level_within(size, min(COARSEST_EDGE_PX, config.stereo_edge_px)) for size in posed.sizes]
         self.range = [self._inverse_range(i) for i in range(len(posed))]
         self.todo = [i for i in range(len(posed)) if len(self.neighbours[i]) >= 2 and self.range[i] is not None]
         self.gray = functools.lru_cache(maxsize=64)(self._gray)
         self.up = torch.tensor([0.0, 0.0, 1.0], device=device)
+
+    def compared(self, report: Reporter, seconds: dict[str, float]) -> list[tuple[float, float]]:
+        """Leave the depths of all photos; what ``finish`` says of each, and in ``seconds`` what the passes took."""
+
+        def each(name: str, work: Callable[[int], object]) -> None:
+            began = time.monotonic()
+            with report.task(f"priors/{name}", len(self.todo), "photos") as advance:
+                for done, index in enumerate(self.todo):
+                    work(index)
+                    advance(done + 1)
+            seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
+
+        with torch.no_grad():
+            for number in range(len(PASSES)):
+                each(f"search {number + 1}", functools.partial(self.search, number=number))
+                each("agreement", functools.partial(self.believe, number=number))
+        return [self.finish(index) for index in self.todo]
 
     def view(self, index: int, level: int) -> View:
         k = torch.tensor(self.posed.intrinsics[index] / 2**level, dtype=torch.float32, device=self.device)
@@ -224,10 +217,11 @@ class _Photos:
         good = depth > 0
         return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0
 
-    def clear(self, index: int) -> None:
+    def clear(self) -> None:
         """Leave nothing of the work."""
-        for kind in ("planes", "believed"):
-            store.delete(self.run.scene, f"priors/{index:06d}/{kind}")
+        for index in self.todo:
+            for kind in ("planes", "believed"):
+                store.delete(self.run.scene, f"priors/{index:06d}/{kind}")
 
     def _gray(self, index: int, level: int) -> torch.Tensor:
         weights = np.array([0.299, 0.587, 0.114], np.float32) / 255.0
@@ -243,9 +237,3 @@ class _Photos:
             return None
         nearest, farthest = np.percentile(depth[inside], [0.5, 99.5])
         return 1.0 / (farthest * RANGE_MARGIN), RANGE_MARGIN / nearest
-
-
-def _level(size: np.ndarray, edge_px: int) -> int:
-    """The first pyramid level whose long edge is at most ``edge_px``."""
-    level = max(0, int(np.ceil(np.log2(max(int(size.max()), 1) / edge_px))))
-    return min(level, scene.PYRAMID_LEVELS - 1)

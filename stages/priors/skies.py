@@ -9,6 +9,7 @@ from pipeline.cameras import centers_world, project
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.priors.sky import MIN_CONFIDENCE, angles_rad, find_sky, firm_points
+from stages.priors.view import level_within
 
 EDGE_PX = 1024  # long edge of the labels, at most
 UP_DEG = 10.0  # a photo looks up that shows rays so far above the horizon
@@ -46,8 +47,7 @@ def label_skies(run: Run, report: Reporter) -> None:
 
 def _sky_of(run: Run, posed: scene.Posed, firm: np.ndarray, index: int) -> tuple[np.ndarray, int, float]:
     """Sky of a photo, the pyramid level that it was found at, and how far up the photo looks, in degrees."""
-    size = int(posed.sizes[index].max())
-    level = min(max(0, int(np.ceil(np.log2(max(size, 1) / EDGE_PX)))), scene.PYRAMID_LEVELS - 1)
+    level = level_within(posed.sizes[index], EDGE_PX)
     rgb = scene.read_photo(run, index, level)
     h, w = rgb.shape[:2]
     camera, intrinsics = posed.cam_from_world[index], posed.intrinsics[index] / 2**level

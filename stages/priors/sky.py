@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
+from pipeline.cameras import pixel_grid, rays_world
 from stages.priors.mixture import Mixture, fit_mixture
 
 Array = np.ndarray
@@ -36,10 +37,8 @@ def angles_rad(
     cam_from_world: Float[Array, "3 4"], intrinsics: Float[Array, "4"], shape: tuple[int, int]
 ) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
     """Azimuth, from where the camera looks to, and angle above the horizon of rays through pixel centres; z is up."""
-    h, w = shape
-    fx, fy, cx, cy = intrinsics
-    x, y = (np.arange(w) + 0.5 - cx) / fx, ((np.arange(h) + 0.5 - cy) / fy)[:, None]
-    world = [x * r[0] + y * r[1] + r[2] for r in cam_from_world[:, :3].T]
+    _, directions = rays_world(cam_from_world, intrinsics, pixel_grid(shape[1], shape[0]))
+    world = directions.T.reshape(3, *shape)
     ahead = cam_from_world[2, :2] / max(float(np.hypot(*cam_from_world[2, :2])), 1e-9)
     azimuth = np.arctan2(ahead[0] * world[1] - ahead[1] * world[0], ahead[0] * world[0] + ahead[1] * world[1])
     return azimuth, np.arctan2(world[2], np.hypot(world[0], world[1]))

@@ -138,14 +138,16 @@ class PhotoSet(torch.nn.Module):
 
     def colours(self, pixels: Int[Tensor, "rays 3"]) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
         """Colours in [0, 1] and mask weights of whole pixels."""
-        photo, x, y = pixels.unbind(1)
-        index = self.rgb_offset[photo] + y * self.sizes[photo, 0, 0] + x
+        index = self._index(pixels)
         return self.rgb[index].float() / 255.0, self.mask[index].float()
 
     def sky_at(self, pixels: Int[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:
         """1 where whole pixels show sky, else 0."""
+        return self.sky[self._index(pixels)].float()
+
+    def _index(self, pixels: Int[Tensor, "rays 3"]) -> Int[Tensor, "rays"]:
         photo, x, y = pixels.unbind(1)
-        return self.sky[self.rgb_offset[photo] + y * self.sizes[photo, 0, 0] + x].float()
+        return self.rgb_offset[photo] + y * self.sizes[photo, 0, 0] + x
 
 
 def bilinear(

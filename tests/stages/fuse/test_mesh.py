@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from stages.fuse.clean import SILENT, confirmed, diffuse, large_pieces, support, supported_faces
+from stages.fuse.clean import SILENT, colour_agreement, confirmed, diffuse, large_pieces, support, supported_faces
 from stages.fuse.files import linear_from_srgb, read_ply, write_glb, write_ply
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
 
@@ -97,11 +97,13 @@ def test_support_counts_photos_that_agree() -> None:
     views = np.full(80, 5)
     disagreement = np.full(80, 6.0)
     disagreement[60:] = 40.0
-    found, _, usual = support(views, disagreement, mesh.faces)
+    agreed, usual = colour_agreement(views, disagreement)
+    found = support(views, agreed, mesh.faces)
     assert usual == 6.0
     np.testing.assert_allclose(found[:30], 5.0, rtol=0.01)
     assert (found[70:] < 1.5).all()
-    nowhere, _, usual = support(np.zeros(80, int), np.zeros(80), mesh.faces)
+    agreed, usual = colour_agreement(np.zeros(80, int), np.zeros(80))
+    nowhere = support(np.zeros(80, int), agreed, mesh.faces)
     assert (nowhere == 0).all()
     assert usual == 1.0
 
