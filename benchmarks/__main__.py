@@ -74,6 +74,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "sceaux": (DATA / "sceaux_castle", reconstruction(DATA / "sceaux_castle" / "images")),
     "bundler_et": (DATA / "bundler_et", reconstruction(DATA / "bundler_et")),
     "gpu": (ROOT, gpu),
+    "ablation": (DATA / "strecha_fountain_p11", ablation.case),
     "wild": (ROOT, wild.case),
     "liberty": (DATA / "statue_of_liberty", reconstruction(DATA / "statue_of_liberty" / "images")),
 }
@@ -83,7 +84,6 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
 TIMED: dict[str, tuple[Path, float, Callable[..., tuple[Measured, Numbers]]]] = {
     **{f"views-{name}": (photos.folder, 300.0, views.case(name)) for name, photos in views.SETS.items()},
     "lego": (lego.SOURCE, 1200.0, lego.case),
-    "ablation": (DATA / "strecha_fountain_p11", 300.0, ablation.case),
 }
 
 

@@ -31,7 +31,7 @@ def case(out: Path, seconds: float) -> tuple[Measured, Numbers]:
     # one exposure for all, so no appearance; no stereo, which this method does not use
     choices = ["priors.stereo_edge_px=0", "train.colour.gain=false", "train.colour.code=0"]
     own = rivals.settings(f"train.method={METHOD}", f"partition.hold_out_every={EVERY}", *choices)
-    done = [rivals.trained(photos, run, [*own, "--poses", poses], seconds), quoin("evaluate", run, "--views")]
+    done = [rivals.trained(photos, run, [*own, "--poses", poses], seconds=seconds), quoin("evaluate", run, "--views")]
     numbers = {"seconds_of_training": seconds, **rivals.view_scores(run), **rivals.training(run), **stages(run)}
     if done[-1].exit_status == 0:
         numbers |= {"depth": depth_errors(run), "tile_psnr_db_by_seconds": curve(run)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.measure import Measured, Numbers, quoin, read
 
-STEPS = 10_000_000  # more than time allows: the budget ends the training, and with it all schedules
+ENDLESS = 10_000_000  # steps, more than time allows: the budget ends the training, and with it all schedules
 REFUSED = 2  # exit status
 Options = Sequence[str | Path]
 
@@ -31,12 +31,14 @@ def find_stereo(run: Path) -> float:
         return opened.require("priors").seconds
 
 
-def trained(photos: Path, run: Path, options: Options, seconds: float) -> Measured:
-    """The run trained for so many seconds, all its blocks together, and fused.
+def trained(photos: Path, run: Path, options: Options, *, seconds: float = 0.0, steps: int = ENDLESS) -> Measured:
+    """The run trained for so many seconds, all its blocks together, or so many steps, each block, and fused.
 
     Where there is no surface by then fusion refuses: that is a result here (``training`` tells), and no failure.
     """
-    limits = [*settings(f"train.steps={STEPS}", "train.preview_minutes=0"), "--budget", f"{seconds:.3f}s"]
+    limits = settings(f"train.steps={steps}", "train.preview_minutes=0")
+    if seconds:
+        limits += ["--budget", f"{seconds:.3f}s"]
     measured = quoin("reconstruct", photos, "--out", run, *options, *limits)
     refused = measured.exit_status == REFUSED and "train" in read(run / "run.json").get("manifests", {})
     return dataclasses.replace(measured, exit_status=0) if refused else measured
