@@ -417,6 +417,24 @@ def write_depth(run: Run, index: int, depth: Float[Array, "h w"], level: int) ->
     store.write(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs={"level": level})
 
 
+def write_flat(run: Run, index: int, depth: Float[Array, "h w"], level: int) -> None:
+    """Depths of a photo's bare surfaces, by planes, where its depth map is silent; as ``write_depth`` otherwise."""
+    store.write(run.scene, f"priors/{index:06d}/flat", depth.astype(np.float32), attrs={"level": level})
+
+
+def read_flat(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
+    """Depths by planes and their pyramid level, those of the photo's depth map, or None where it has none."""
+    return _read_level(run, f"priors/{index:06d}/flat")
+
+
+def read_all_depth(run: Run, index: int) -> Float[Array, "h w"] | None:
+    """A photo's depth map with the depths of bare surfaces where it is silent, or None where it has none."""
+    stored, flat = read_depth(run, index), read_flat(run, index)
+    if stored is None or flat is None:
+        return None if stored is None else stored[0]
+    return np.where(stored[0] > 0, stored[0], flat[0])
+
+
 def write_planes(
     run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int, *, passes: int = 0
 ) -> None:

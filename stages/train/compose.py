@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pipeline.walls import WallFrame
 from stages.train.config import (
     BoundedSampler,
     FourierEncoding,
@@ -25,6 +26,7 @@ from stages.train.encoding.fourier import RandomFourier
 from stages.train.encoding.frequency import Frequency
 from stages.train.encoding.hash_grid import HashGrid
 from stages.train.field.colour import Appearance, ColourHead
+from stages.train.field.layout import LayoutHead
 from stages.train.field.mlp import ScalarMLP
 from stages.train.field.outside import Outside
 from stages.train.field.surface import Encoding, SurfaceField
@@ -50,8 +52,13 @@ EMPTY = 3.0  # value of a density field that starts with nothing in it
 START_RADIUS = 0.5  # of the sphere that a field without a seed starts as (NeuS)
 
 
-def build_model(config: TrainConfig, seed: FineVolume, n_photos: int) -> BlockModel:
-    """The model of a block, its surface starting from ``seed``, as a sphere, or with nothing."""
+def build_model(
+    config: TrainConfig, seed: FineVolume, n_photos: int, walls: WallFrame | None = None
+) -> BlockModel:
+    """The model of a block, its surface starting from ``seed``, as a sphere, or with nothing.
+
+    With ``walls`` it learns which surface is one of them, a floor or a ceiling.
+    """
     encoding, want = build_encoding(config), config.surface
     seeded = want.start == "seed"
     network = ScalarMLP(
@@ -75,6 +82,7 @@ def build_model(config: TrainConfig, seed: FineVolume, n_photos: int) -> BlockMo
         Outside(look.code),
         build_renderer(config),
         build_sampler(config),
+        None if walls is None else LayoutHead(want.features, walls.up_world, walls.normals_world),
     )
 
 

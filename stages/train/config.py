@@ -212,6 +212,8 @@ class LossConfig(StageConfig):
     curvature: float = Field(0.0, ge=0)  # how far slopes change over a cell
     occupancy: float = Field(0.0, ge=0)  # free space is empty, what lies behind known points is not
     sky: float = Field(0.1, ge=0)  # nothing stands before sky
+    kind: float = Field(0.5, ge=0)  # floor, ceiling, wall or other are as first guessed
+    layout: float = Field(0.05, ge=0)  # floors and ceilings are level, walls upright and along the frame
 
     @property
     def sees_colour(self) -> bool:

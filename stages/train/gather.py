@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -11,6 +13,7 @@ from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
+from pipeline.walls import read_walls
 from stages.train import seed
 from stages.train.cameras import Cameras
 from stages.train.compose import build_model
@@ -25,6 +28,7 @@ MAX_STEREO_POINTS = 400_000
 ONE_SPOT = 1e-6  # extent of points, in the block's unit, that makes no surface
 SILENT = Reporter()
 STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
+FLAT_WEIGHT = 0.3  # of points on bare surfaces
 COMPANY, COMPANY_CELLS = 16, 6.0  # stereo points with fewer others within so many of their cells are chance
 
 
@@ -59,8 +63,9 @@ def build_trainer(
     cameras = frame.camera_from_local(posed.cam_from_world[index])
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
 
-    maps = _depth_maps(run, block, frame, posed, cameras)
-    known = gather_evidence(posed, frame, cameras, points, photo, point, maps, run.seed)
+    maps = _depth_maps(run, block, frame, posed, cameras, scene.read_depth)
+    flat_maps = _depth_maps(run, block, frame, posed, cameras, scene.read_flat)
+    known = gather_evidence(posed, frame, cameras, points, photo, point, maps, flat_maps, run.seed)
     if len(known["sight_reach"]) == 0:
         raise QuoinError("No photo of this block sees a point of it", where=block.id, do="look at the poses")
     evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
@@ -86,7 +91,7 @@ def build_trainer(
         sources,
         held_out_share=config.held_out_share,
         seed=run.seed,
-        sky=[s == labels.SKY for s in shown],
+        labels=shown,
     )
     if 0 < len(masked) < len(index):
         names = ", ".join(posed.names[int(i)] for i in index[masked])
@@ -95,10 +100,11 @@ def build_trainer(
         raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
     half = torch.tensor(frame.half, dtype=torch.float32)
     base = FineVolume.over(half, config.cache.resolution // 2)
-    base = seed.seed_volume(base, known["points"], known["towards"], maps)
+    base = seed.seed_volume(base, known["points"], known["towards"], maps, flat_maps)
     cache = Volume.over(half, config.cache.resolution)
     cache.refresh(base)
-    model = build_model(config, base, len(index))
+    walls = read_walls(run) if flat_maps and config.losses.layout > 0 else None
+    model = build_model(config, base, len(index), walls if walls is not None and len(walls.normals_world) else None)
     gains = scene.read_exposures(run)
     if gains is not None and config.colour.gain:
         model.appearance.known.copy_(torch.from_numpy(np.log(gains[index])))
@@ -119,11 +125,13 @@ def gather_evidence(
     photo: np.ndarray,
     point: np.ndarray,
     maps: dict[int, seed.DepthMap],
+    flat_maps: dict[int, seed.DepthMap],
     random_seed: int,
 ) -> dict[str, np.ndarray]:
-    """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``) and from believed depth maps.
+    """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``) and from depth maps.
 
-    All in the block's frame. A track's point weighs by its length and reprojection error, a stereo point fully.
+    All in the block's frame. A track's point weighs by its length and reprojection error, a stereo point fully, a point
+    of a bare surface FLAT_WEIGHT: there photos may know better.
     """
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
     inside = np.all(np.abs(points) <= frame.half, axis=1)
@@ -132,23 +140,31 @@ def gather_evidence(
     viewer = np.zeros_like(points)
     np.add.at(viewer, point, _unit(centres[photo] - points[point]))
     stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
+    flat, flat_by = _stereo_points(flat_maps, frame.half, np.random.default_rng(random_seed))
+    dense_weight = np.concatenate([np.ones(len(stereo)), np.full(len(flat), FLAT_WEIGHT)])
+    stereo, by = np.concatenate([stereo, flat]), np.concatenate([by, flat_by])
     sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
     everything = np.concatenate([points, stereo])
     out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
     out["points"] = np.concatenate([points[inside], stereo])
-    out["weight"] = np.concatenate([weight[inside], np.ones(len(stereo))])
+    out["weight"] = np.concatenate([weight[inside], dense_weight])
     out["sfm"] = np.concatenate([np.ones(inside.sum()), np.zeros(len(stereo))])
     out["towards"] = np.concatenate([_unit(viewer[inside]), _unit(centres[by] - stereo)])
     return out
 
 
 def _depth_maps(
-    run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
+    run: Run,
+    block: scene.Block,
+    frame: BlockFrame,
+    posed: scene.Posed,
+    cameras: np.ndarray,
+    read: Callable[[Run, int], tuple[np.ndarray, int] | None],
 ) -> dict[int, seed.DepthMap]:
-    """Believed depth maps of the block's photos (by 0..K-1), in the block's unit."""
+    """Depth maps of the block's photos (by 0..K-1), in the block's unit."""
     maps = {}
     for k, i in enumerate(block.photo_index):
-        stored = scene.read_depth(run, int(i))
+        stored = read(run, int(i))
         if stored is not None:
             depth, level = stored
             maps[k] = seed.DepthMap(depth / frame.radius_m, posed.intrinsics[i] / 2**level, cameras[k])

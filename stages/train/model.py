@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stages.train.field.colour import Appearance, ColourHead
+from stages.train.field.layout import LayoutHead
 from stages.train.field.outside import Outside, contract
 from stages.train.field.surface import SurfaceField, SurfaceSample
 from stages.train.renderer.volume import density_alpha, weights
@@ -25,10 +26,11 @@ class BlockModel(nn.Module):
         outside: Outside,
         renderer: Renderer,
         sampler: Sampler,
+        layout: LayoutHead | None = None,
     ) -> None:
         super().__init__()
         self.surface, self.colour, self.appearance, self.outside = surface, colour, appearance, outside
-        self.renderer, self.sampler = renderer, sampler
+        self.renderer, self.sampler, self.layout = renderer, sampler, layout
 
     def render(
         self,
@@ -45,7 +47,7 @@ class BlockModel(nn.Module):
         """Colour of rays; and SDF and gradient at their samples and at ``more_points``, from one forward pass.
 
         "inside" is the part of the colour that comes from within the block; "normal" is weighted as the colour is;
-        "curvature" of all points is there if the field gives it. ``directions`` are unit; ``hits`` bool [rays]: whether
+        "curvature" of all points is there if the field gives it, "kinds" if there is a layout. ``directions`` are unit; ``hits`` bool [rays]: whether
         the ray meets the block at all.
         """
         n_rays, n_samples = distance.shape
@@ -90,6 +92,9 @@ class BlockModel(nn.Module):
             "more_sdf": everything.sdf[n_flat:],
             "more_gradient": everything.gradient[n_flat:],
         }
+        if self.layout is not None:
+            kinds = self.layout(here.feature, flat).view(n_rays, n_samples, -1)
+            out["kinds"] = (weight[:, :n_samples, None].detach() * kinds).sum(dim=1)
         if everything.curvature is not None:
             out["curvature"] = everything.curvature
         return out

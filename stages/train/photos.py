@@ -66,7 +66,7 @@ class PhotoSet(torch.nn.Module):
     tile_cdf: Tensor  # float64 [T]
     held_out: Tensor  # int64 [H, 3] photo, x, y of pixels never trained on
     mask: Tensor  # bool [all level-0 pixels]
-    sky: Tensor  # bool [all level-0 pixels]
+    labels: Tensor  # uint8 [all level-0 pixels]
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class PhotoSet(torch.nn.Module):
         *,
         held_out_share: float,
         seed: int,
-        sky: list[np.ndarray] | None = None,
+        labels: list[np.ndarray] | None = None,
     ) -> None:
         """``tile_weights`` [rows, columns] per photo: how much its tiles show of the block; 0 is never drawn.
 
-        ``sky``: which pixels show it, where that is known.
+        ``labels`` (``pipeline.labels``) of the pixels, where they are known.
         """
         super().__init__()
         pyramid = [_gray_pyramid(rgb) for rgb in photos]
@@ -99,8 +99,8 @@ class PhotoSet(torch.nn.Module):
             "rgb": torch.from_numpy(np.concatenate([p.reshape(-1, 3) for p in photos])),
             "gray": torch.from_numpy(np.concatenate([level.ravel() for levels in pyramid for level in levels])),
             "mask": torch.from_numpy(np.concatenate([m.ravel() for m in masks]) > 127),
-            "sky": torch.from_numpy(
-                np.concatenate([s.ravel() for s in sky or [np.zeros_like(m, bool) for m in masks]])
+            "labels": torch.from_numpy(
+                np.concatenate([s.ravel() for s in labels or [np.zeros_like(m, np.uint8) for m in masks]])
             ),
             "rgb_offset": torch.from_numpy(np.concatenate([[0], np.cumsum(counts[:, 0])[:-1]])),
             "gray_offset": torch.from_numpy(
@@ -141,9 +141,10 @@ class PhotoSet(torch.nn.Module):
         index = self._index(pixels)
         return self.rgb[index].float() / 255.0, self.mask[index].float()
 
-    def sky_at(self, pixels: Int[Tensor, "rays 3"]) -> Float[Tensor, "rays"]:
-        """1 where whole pixels show sky, else 0."""
-        return self.sky[self._index(pixels)].float()
+    def labels_at(self, pixels: Int[Tensor, "rays 3"], *wanted: int) -> Float[Tensor, "rays wanted"]:
+        """1 where whole pixels have the ``wanted`` label, else 0."""
+        found = self.labels[self._index(pixels)]
+        return torch.stack([found == label for label in wanted], dim=1).float()
 
     def _index(self, pixels: Int[Tensor, "rays 3"]) -> Int[Tensor, "rays"]:
         photo, x, y = pixels.unbind(1)

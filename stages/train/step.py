@@ -28,7 +28,20 @@ PATCH_SOURCES = 4
 PATCH_BEST = 2
 PATCH_REJECT = 0.7
 MIN_COSINE = 0.15  # between a patch's normal and its ray: grazing ones say little
-TERMS = ("colour", "colour_squared", "eikonal", "points", "free", "patch", "opacity", "curvature", "occupancy", "sky")
+TERMS = (
+    "colour",
+    "colour_squared",
+    "eikonal",
+    "points",
+    "free",
+    "patch",
+    "opacity",
+    "curvature",
+    "occupancy",
+    "sky",
+    "kind",
+    "layout",
+)
 STATS = (*TERMS, "patch_used")
 
 
@@ -47,6 +60,7 @@ class Batch(NamedTuple):
     behind: Float[Tensor, "behind 3"] | None  # points just behind known ones
     behind_weight: Float[Tensor, "behind"] | None
     sky: Float[Tensor, "rays"] | None = None  # 1 where a pixel shows sky
+    kind: Float[Tensor, "rays kinds"] | None = None  # 1 of the kind of surface that a pixel shows, where that is known
 
 
 class Schedule(NamedTuple):
@@ -124,6 +138,11 @@ def loss_of(
     }
     if batch.sky is not None:
         terms["sky"] = losses.sky_loss(out["opacity"], batch.sky, weight)
+    if batch.kind is not None and model.layout is not None:
+        _, normal, found = first_crossing(out["sdf"], rays.distance, out["gradient"])
+        counts = weight * (found & rays.hits)
+        terms["kind"] = losses.kind_loss(out["kinds"], batch.kind, weight)
+        terms["layout"] = losses.layout_loss(out["kinds"], model.layout.tilt(normal), counts)
     if "curvature" in out:
         terms["curvature"] = losses.curvature_loss(out["curvature"])
     if batch.behind is not None:

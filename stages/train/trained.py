@@ -55,7 +55,8 @@ def to_keep(model: BlockModel, cache: Volume, config: TrainConfig) -> tuple[dict
 
     Large ones, the tables and volumes, in half precision: near the surface an SDF is near 0, where halves are fine.
     """
-    tensors = {**model.state_dict(), "cache": cache.values}
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("layout.")}
+    tensors = {**state, "cache": cache.values}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor.numel()}
     kept = {name: a.astype(np.float16) if a.size >= LARGE and a.dtype.kind == "f" else a for name, a in arrays.items()}
     return kept, {"config": config.model_dump(mode="json")}

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline import labels
 from pipeline.compiling import compiled, free_sizes
 from pipeline.errors import QuoinError
 from stages.train import checkpoint
@@ -273,6 +274,8 @@ class Trainer:
             "curvature": losses.curvature * min(1.0, share / CURVATURE_WARM_UP),
             "occupancy": losses.occupancy,
             "sky": losses.sky,
+            "kind": losses.kind,
+            "layout": losses.layout,
         }
         level = 1 if share < 0.25 else 0
         return Schedule(
@@ -313,7 +316,8 @@ class Trainer:
             source_draw=rand(size.patches, self.photos.sources.shape[1]),
             behind=behind,
             behind_weight=behind_weight,
-            sky=self.photos.sky_at(pixels) if config.losses.sky > 0 else None,
+            sky=self.photos.labels_at(pixels, labels.SKY)[:, 0] if config.losses.sky > 0 else None,
+            kind=None if self.model.layout is None else self.photos.labels_at(pixels, *labels.KINDS),
         )
 
     # -- the cached volume -------------------------------------------------------------------------------------------

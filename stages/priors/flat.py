@@ -1,0 +1,184 @@
+"""Depth where nothing can be matched: bare walls, floors and ceilings, as planes of the scene that photos agree on."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pipeline import labels, scene
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.priors.agree import agreement
+from stages.priors.layout import Known, layout, plane_fields
+from stages.priors.plane_set import PlaneSet, depth_normals, planes_along
+from stages.priors.planes import Planes, finer
+from stages.priors.view import View, level_within, ray_grid
+
+Array = np.ndarray
+EDGE_PX = 200  # of the photos that are laid out
+CELL_SHARE = 0.008  # of the usual depth: planes are told apart from twice that on
+N_PLANES = 24  # that a pixel may choose from
+MIN_SUPPORT = 0.002  # share of the points in sight that makes a plane
+POINTS_PER_PHOTO = 4000
+MIN_AGREEING = 2  # other photos whose plane is the same
+FAR = 1.5  # planes are not looked for beyond so many times the farthest known depth
+UPRIGHT = 0.9  # cosine from which a plane counts as level, its sine as upright
+
+
+class Surface(NamedTuple):
+    """Points [n, 3] of a photo's depth map, in the world, and their unit normals."""
+
+    points: Float[Array, "n 3"]
+    normals: Float[Array, "n 3"]
+
+
+class FlatPhotos:
+    """Photos with depth maps, small, a few in memory at a time; ``neighbours[i]`` are compared with photo i."""
+
+    def __init__(self, run: Run, neighbours: list[list[int]], todo: list[int], directions: Array, device: str) -> None:
+        self.run, self.neighbours, self.todo, self.device = run, neighbours, todo, device
+        self.directions = directions
+        self.posed, self.gains = scene.read_posed(run), scene.read_exposures(run)
+        self.known = functools.lru_cache(maxsize=64)(self._known)
+        self.surface = functools.lru_cache(maxsize=64)(self._surface)
+        depths = [self.surface_depths(i) for i in todo]
+        found = np.concatenate(depths) if depths else np.ones(1)
+        self.cell = CELL_SHARE * float(np.median(found))
+        self.farthest = FAR * float(np.percentile(found, 99.5))
+
+    def find(self, report: Reporter, seconds: dict[str, float]) -> None:
+        """Lay out every photo, and add to its depth map what others agree on."""
+        began = time.monotonic()
+        planes = self.planes()
+        with torch.no_grad(), report.task("priors/planes", 2 * len(self.todo), "photos") as advance:
+            for done, index in enumerate(self.todo):
+                self.lay_out(index, planes)
+                advance(done + 1)
+            for done, index in enumerate(self.todo):
+                self.believe(index, planes)
+                advance(len(self.todo) + done + 1)
+        seconds["planes"] = time.monotonic() - began
+
+    def planes(self) -> PlaneSet:
+        """All planes of the scene that some photo and its neighbours have points enough on."""
+        found = [self.surface(i) for i in self.todo]
+        points, normals = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        least = MIN_SUPPORT * len(points) / max(len(self.todo), 1) * (1 + len(self.neighbours[self.todo[0]]))
+        return planes_along(self.directions, points, normals, np.ones(len(points)), self.cell, least)
+
+    def in_sight(self, index: int, planes: PlaneSet) -> tuple[PlaneSet, Array]:
+        """The planes that a photo and its neighbours know most points of, and their numbers."""
+        near = [self.surface(i) for i in [index, *self.neighbours[index]] if i in self.todo]
+        points, normals = (np.concatenate(parts) for parts in zip(*near, strict=True))
+        on = np.abs(points @ planes.normal.T - planes.offset) < self.cell
+        support = (on & (normals @ planes.normal.T > UPRIGHT)).sum(axis=0)
+        order = np.argsort(-support, kind="stable")[:N_PLANES]
+        order = order[support[order] > MIN_SUPPORT * len(points)]
+        return PlaneSet(planes.normal[order], planes.offset[order], support[order].astype(np.float64)), order
+
+    def lay_out(self, index: int, planes: PlaneSet) -> None:
+        """Leave the plane of each pixel of a photo: (w, a, b, its number; -1 where none)."""
+        if scene.plane_passes(self.run, index, "layout"):
+            return
+        mine, number = self.in_sight(index, planes)
+        known = self.known(index)
+        others = [self.known(i) for i in self.neighbours[index] if i in self.todo]
+        stacked = torch.zeros(4, *known.depth.shape, device=self.device)
+        stacked[3] = -1
+        if len(number):
+            chosen, _ = layout(known, others, mine, self.farthest)
+            w, a, b = plane_fields(mine, known.view)
+            at, on = chosen.clamp(min=0), chosen >= 0
+            fields = (w.gather(0, at[None])[0], a[at], b[at], torch.from_numpy(number).to(self.device)[at].float())
+            stacked = torch.where(on, torch.stack(fields), stacked)
+        level = level_within(self.posed.sizes[index], EDGE_PX)
+        scene.write_planes(self.run, index, "layout", stacked.cpu().numpy(), level, passes=1)
+
+    def believe(self, index: int, planes: PlaneSet) -> None:
+        """Keep what others agree on where the depth map is silent, and the kind of surface among the labels."""
+        mine, number, level = self._flat(index)
+        known = [i for i in self.neighbours[index] if i in self.todo]
+        views, theirs = [self.known(i).view for i in known], [self._flat(i)[0] for i in known]
+        count, _ = agreement(self.known(index).view, mine, views, theirs)
+        good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(known)))
+        found = scene.read_depth(self.run, index)
+        assert found is not None  # todo
+        shape, at = found[0].shape, found[1]
+        fine = Planes(torch.where(good, mine.w, torch.zeros_like(mine.w)), mine.a, mine.b)
+        for step in range(level - at):
+            fine = finer(fine, self._shape(index, level - 1 - step))
+        w = fine.w.cpu().numpy()[: shape[0], : shape[1]]
+        scene.write_flat(self.run, index, np.where((w > 0) & (found[0] == 0), 1.0 / np.maximum(w, 1e-9), 0.0), at)
+        kinds = self._kinds(planes)
+        kind = np.where(good.cpu().numpy(), kinds[number.long().clamp(min=0).cpu().numpy()], labels.UNKNOWN)
+        kind = np.where((kind == labels.UNKNOWN) & (self.known(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
+        shown = scene.read_labels_whole(self.run, index, self.posed.sizes[index])
+        step = 2**level
+        before = shown[::step, ::step][: kind.shape[0], : kind.shape[1]]
+        scene.write_labels(self.run, index, np.where(before == labels.UNKNOWN, kind, before).astype(np.uint8), level)
+
+    def _kinds(self, planes: PlaneSet) -> Array:
+        """Label of each plane by the way it faces."""
+        upward = planes.normal @ self.directions[0]
+        flat = np.where(upward > UPRIGHT, labels.FLOOR, labels.CEILING)
+        return np.where(np.abs(upward) > UPRIGHT, flat, labels.WALL)
+
+    def _flat(self, index: int) -> tuple[Planes, Tensor, int]:
+        found = scene.read_planes(self.run, index, "layout")
+        assert found is not None  # lay_out comes first
+        w, a, b, number = torch.from_numpy(found[0]).to(self.device).unbind()
+        return Planes(w, a, b), number, found[1]
+
+    def _shape(self, index: int, level: int) -> tuple[int, int]:
+        width, height = self.posed.sizes[index]
+        for _ in range(level):
+            width, height = max(width // 2, 1), max(height // 2, 1)
+        return int(height), int(width)
+
+    def _known(self, index: int) -> Known:
+        level = level_within(self.posed.sizes[index], EDGE_PX)
+        rgb = torch.from_numpy(scene.read_photo(self.run, index, level)).to(self.device).float() / 255.0
+        if self.gains is not None:
+            rgb = rgb / torch.tensor(self.gains[index], dtype=torch.float32, device=self.device)
+        intrinsics = torch.tensor(self.posed.intrinsics[index] / 2**level, dtype=torch.float32, device=self.device)
+        pose = torch.tensor(self.posed.cam_from_world[index], dtype=torch.float32, device=self.device)
+        colour = rgb.permute(2, 0, 1)
+        stored = scene.read_depth(self.run, index)
+        assert stored is not None  # todo
+        depth = middle_depth(stored[0], level - stored[1], colour.shape[1:])
+        return Known(View(colour.mean(dim=0), intrinsics, pose), colour, torch.from_numpy(depth).to(self.device))
+
+    def surface_depths(self, index: int) -> Array:
+        depth = self.known(index).depth.cpu().numpy()
+        return depth[depth > 0][::11]
+
+    def _surface(self, index: int) -> Surface:
+        view, _, depth = self.known(index)
+        camera = (ray_grid(view) * depth).permute(1, 2, 0).double().cpu().numpy()
+        normal, there = depth_normals(camera, (depth > 0).cpu().numpy())
+        pose = view.cam_from_world.double().cpu().numpy()
+        step = max(1, int(there.sum()) // POINTS_PER_PHOTO)
+        return Surface((camera[there][::step] - pose[:, 3]) @ pose[:, :3], normal[there][::step] @ pose[:, :3])
+
+
+MOSTLY = 0.3  # share of a pixel that must be known
+
+
+def middle_depth(depth: Float[Array, "h w"], halvings: int, shape: tuple[int, int]) -> Float[Array, "r c"]:
+    """The median of what is known, in pixels 2 ** ``halvings`` times as large; 0 where that is little."""
+    step, (rows, columns) = 2**halvings, shape
+    padded = np.zeros((rows * step, columns * step), np.float32)
+    h, w = min(depth.shape[0], rows * step), min(depth.shape[1], columns * step)
+    padded[:h, :w] = depth[:h, :w]
+    blocks = padded.reshape(rows, step, columns, step).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
+    ordered = np.sort(blocks, axis=2)
+    known = (blocks > 0).sum(axis=2)
+    at = step * step - known + known // 2  # zeros come first
+    middle = np.take_along_axis(ordered, np.minimum(at, step * step - 1)[..., None], axis=2)[..., 0]
+    return np.where(known >= MOSTLY * step * step, middle, 0.0).astype(np.float32)

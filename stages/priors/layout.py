@@ -1,0 +1,152 @@
+"""Which plane of the scene each pixel of a photo shows, also where nothing can be matched.
+
+Manhattan-world stereo (Furukawa et al. 2009): planes are hypotheses, every pixel takes one or none, by what is known of
+its depth, by what other photos see through, by colours, and by its neighbours; planes meet where they intersect, or at
+edges of the picture. The energy is lowered by semi-global aggregation (Hirschmüller 2008), with penalties between all
+pairs of planes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from stages.priors.plane_set import PlaneSet
+from stages.priors.view import View, ray_grid, relative_poses
+
+NONE_COST = 0.7  # of no plane, where a wrong one may cost several times that
+DEPTH_SHARE, DEPTH_COST = 0.02, 2.0  # difference from the known depth that costs fully
+BEHIND, THROUGH_COST = 0.03, 0.5  # a photo sees through, to what lies farther by this share
+SAME, SAME_GAIN = 0.015, 0.25  # or has its surface within this share of the plane
+MOST_VOTES = 3
+COLOUR_CUT, COLOUR_COST, COLOUR_BEST = 0.12, 1.0, 3  # mean difference of the best photos' colours, of 1
+UNSEEN = 0.3  # share of that for a photo that does not see the point: it says nothing
+TURN_COST = 0.6  # of changing planes between neighbours where the picture is smooth and the planes lie apart
+TURN_SHARE = 0.08  # share of the depth by which planes lie apart
+CREASE_SHARE = 0.15  # of the cost of turning, where the two planes meet
+RARE_COST = 0.05  # of a plane without support, beside the best supported one
+EDGE_SIGMA, EDGE_LEAST = 0.03, 0.15  # gradient of gray that makes it an edge; what a change costs there
+
+
+class Known(NamedTuple):
+    """A photo for this: its view, colours [3, h, w] of 1 with the photo's exposure taken out, and depth [h, w] or 0."""
+
+    view: View
+    colour: Tensor
+    depth: Tensor
+
+
+def plane_fields(
+    planes: PlaneSet, view: View
+) -> tuple[Float[Tensor, "k h w"], Float[Tensor, "k"], Float[Tensor, "k"]]:
+    """Inverse depths w of the planes in a photo (<= 0: not seen, or from the wrong side), and their slopes a, b."""
+    normal = torch.as_tensor(planes.normal, dtype=view.gray.dtype, device=view.gray.device)
+    offset = torch.as_tensor(planes.offset, dtype=view.gray.dtype, device=view.gray.device)
+    there = normal @ view.cam_from_world[:, :3].T
+    height = offset + there @ view.cam_from_world[:, 3]  # minus the camera's height above the plane
+    safe = torch.where(height < 0, height, torch.full_like(height, -1e9))
+    w = torch.einsum("kc,chw->khw", there, ray_grid(view)) / safe[:, None, None]
+    w = torch.where((height < 0)[:, None, None], w, -torch.ones_like(w))
+    return w, there[:, 0] / view.intrinsics[0] / safe, there[:, 1] / view.intrinsics[1] / safe
+
+
+def costs(known: Known, others: list[Known], w: Float[Tensor, "k h w"], farthest: float) -> Float[Tensor, "k+1 h w"]:
+    """What each plane (inverse depths ``w``) costs each pixel, and at last what none costs."""
+    depth = 1.0 / w.clamp(min=1e-9)
+    possible = (w > 0) & (depth < farthest)
+    total = torch.zeros_like(w)
+    own = known.depth[None]
+    off = ((depth / own.clamp(min=1e-9) - 1.0).abs() / DEPTH_SHARE).clamp(max=1.0)
+    total += torch.where(own > 0, DEPTH_COST * off, torch.zeros_like(off))
+    through, same, colours = torch.zeros_like(w), torch.zeros_like(w), []
+    rays = ray_grid(known.view)
+    for other in others:
+        (rotation,), (translation,) = relative_poses(known.view, [other.view])
+        point = torch.einsum("dc,chw->dhw", rotation, rays)[:, None] * depth + translation[:, None, None, None]
+        z = point[2].clamp(min=1e-6)
+        k, (height, width) = other.view.intrinsics, other.depth.shape
+        x, y = point[0] / z * k[0] + k[2], point[1] / z * k[1] + k[3]
+        inside = possible & (point[2] > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        at = y.long().clamp(0, height - 1) * width + x.long().clamp(0, width - 1)
+        there = other.depth.reshape(-1)[at]
+        says = inside & (there > 0)
+        through += (says & (there > (1.0 + BEHIND) * z)).float()
+        same += (says & ((there / z - 1.0).abs() < SAME)).float()
+        grid = torch.stack([x / width * 2.0 - 1.0, y / height * 2.0 - 1.0], dim=-1).reshape(1, -1, w.shape[2], 2)
+        seen = functional.grid_sample(other.colour[None], grid, align_corners=False, padding_mode="border")
+        difference = (seen[0].view(3, *w.shape) - known.colour[:, None]).abs().mean(dim=0)
+        hidden = says & (there < (1.0 - BEHIND) * z)
+        colours.append(torch.where(inside & ~hidden, difference.clamp(max=COLOUR_CUT), torch.nan))
+    total += THROUGH_COST * through.clamp(max=MOST_VOTES) - SAME_GAIN * same.clamp(max=MOST_VOTES)
+    if colours:
+        best = torch.stack(colours).nan_to_num(nan=UNSEEN * COLOUR_CUT).sort(dim=0).values[:COLOUR_BEST].mean(dim=0)
+        best = functional.avg_pool2d(best[None], 5, 1, 2, count_include_pad=False)[0]
+        total += COLOUR_COST * best / COLOUR_CUT
+    total = torch.where(possible, total, torch.full_like(total, 1e3))
+    return torch.cat([total, torch.full_like(total[:1], NONE_COST)])
+
+
+def turn_costs(gray: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """What a change of planes costs at each pixel: little at edges of the picture."""
+    padded = functional.pad(gray[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2.0
+    dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2.0
+    edge = torch.sqrt(dx * dx + dy * dy)
+    return TURN_COST * (EDGE_LEAST + (1.0 - EDGE_LEAST) * torch.exp(-((edge / EDGE_SIGMA) ** 2)))
+
+
+def aggregate(
+    unary: Float[Tensor, "l h w"], depth: Float[Tensor, "k h w"], turn: Float[Tensor, "h w"]
+) -> Float[Tensor, "l h w"]:
+    """Costs with those of the best way to each pixel along eight directions, in the mean; l = k + 1."""
+    total = torch.zeros_like(unary)
+    for transposed in (False, True):
+        u, z, t = (x.transpose(-1, -2) if transposed else x for x in (unary, depth, turn))
+        for flipped in (False, True):
+            a, b, c = (x.flip(-2) if flipped else x for x in (u, z, t))
+            for aside in (0, 1):
+                part = _along_rows(a, b, c, aside)
+                part = part.flip(-2) if flipped else part
+                total += part.transpose(-1, -2) if transposed else part
+    return total / 8.0
+
+
+def _along_rows(
+    unary: Float[Tensor, "l h w"], depth: Float[Tensor, "k h w"], turn: Float[Tensor, "h w"], aside: int
+) -> Float[Tensor, "l h w"]:
+    """From the first row to the last; a pixel comes from the one above it, ``aside`` columns to the left."""
+    out = unary.clone()
+    n_planes = len(depth)
+    for row in range(1, unary.shape[1]):
+        before = torch.roll(out[:, row - 1], aside, dims=1)
+        z = depth[:, row]
+        apart = (z[:, None] - z[None]).abs() / torch.maximum(z[:, None], z[None]).clamp(min=1e-9)
+        pair = torch.ones(n_planes + 1, n_planes + 1, z.shape[1], device=z.device)
+        pair[:n_planes, :n_planes] = (apart / TURN_SHARE).clamp(CREASE_SHARE, 1.0)
+        pair.diagonal().zero_()
+        way = (before[None] + turn[row] * pair).min(dim=1).values
+        way = way - way.min(dim=0).values
+        if aside:
+            way[:, 0] = 0.0
+        out[:, row] = unary[:, row] + way
+    return out
+
+
+def layout(
+    known: Known, others: list[Known], planes: PlaneSet, farthest: float
+) -> tuple[Int[Tensor, "h w"], Float[Tensor, "h w"]]:
+    """The plane of every pixel (index, -1: none), and by how much its cost is below that of the next best."""
+    w, _, _ = plane_fields(planes, known.view)
+    unary = costs(known, others, w, farthest)
+    rare = 1.0 - np.sqrt(planes.support / planes.support.max())
+    unary[:-1] += RARE_COST * torch.as_tensor(rare, dtype=unary.dtype, device=unary.device)[:, None, None]
+    depth = torch.where(w > 0, 1.0 / w.clamp(min=1e-9), torch.full_like(w, 1e6))
+    total = aggregate(unary, depth, turn_costs(known.view.gray))
+    two = total.topk(2, dim=0, largest=False)
+    best = two.indices[0]
+    return torch.where(best == len(w), -1, best), two.values[1] - two.values[0]

@@ -1,0 +1,89 @@
+"""Planes that a scene may consist of: where points pile up along directions that its surfaces face."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
+
+Array = np.ndarray
+FACING_DEG = 20.0  # between a point's normal and the plane's: more is another surface
+BINS_PER_CELL = 4
+
+
+class PlaneSet(NamedTuple):
+    """Planes normal · x = offset of the world; unit normals towards the side they are seen from."""
+
+    normal: Float[Array, "k 3"]
+    offset: Float[Array, "k"]
+    support: Float[Array, "k"]  # weight of the points on them
+
+    def best(self, n: int) -> PlaneSet:
+        """The ``n`` with most support."""
+        order = np.argsort(-self.support, kind="stable")[:n]
+        return PlaneSet(*(field[order] for field in self))
+
+
+def planes_along(
+    directions: Float[Array, "d 3"],
+    points: Float[Array, "n 3"],
+    normals: Float[Array, "n 3"],
+    weights: Float[Array, "n"],
+    cell: float,
+    min_support: float,
+) -> PlaneSet:
+    """Planes that face one of ``directions`` (unit), by how many points lie on each (Furukawa et al. 2009, sec. 3.2).
+
+    Along every direction the points that face it are counted by their offset, over a Gaussian of half a ``cell``; every
+    peak that carries ``min_support`` within a cell is a plane, if it is the highest within two cells.
+    """
+    found = [(np.zeros((0, 3)), np.zeros(0), np.zeros(0))]
+    for direction in directions:
+        facing = normals @ direction > np.cos(np.radians(FACING_DEG))
+        if not facing.any():
+            continue
+        offset, weight = points[facing] @ direction, weights[facing]
+        step, low = cell / BINS_PER_CELL, offset.min() - 2 * cell
+        n_bins = int(np.ceil((offset.max() + 2 * cell - low) / step))
+        count = np.bincount(((offset - low) / step).astype(np.int64), weight, n_bins)
+        height = gaussian_filter1d(count, BINS_PER_CELL / 2)
+        peaks = []
+        for bin_ in np.argsort(-height, kind="stable"):
+            if height[bin_] <= 0:
+                break
+            at = low + (bin_ + 0.5) * step
+            on = np.abs(offset - at) < cell
+            if all(abs(at - other) > 2 * cell for other, _ in peaks):
+                if weight[on].sum() < min_support:
+                    break
+                peaks.append((float(np.average(offset[on], weights=weight[on])), float(weight[on].sum())))
+        if peaks:
+            at, support = np.array(peaks).T
+            found.append((np.tile(direction, (len(at), 1)), at, support))
+    return PlaneSet(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def depth_normals(points: Float[Array, "h w 3"], known: Array) -> tuple[Float[Array, "h w 3"], Array]:
+    """Unit normals of a depth map's points by central differences, towards the camera at the origin; where they exist.
+
+    A normal needs its four neighbours, and these within 5 % of its depth of a plane's straight line.
+    """
+    out = np.zeros_like(points)
+    right, left = points[1:-1, 2:], points[1:-1, :-2]
+    below, above = points[2:, 1:-1], points[:-2, 1:-1]
+    middle = points[1:-1, 1:-1]
+    normal = np.cross(right - left, below - above)
+    length = np.linalg.norm(normal, axis=-1)
+    there = known[1:-1, 1:-1] & known[1:-1, 2:] & known[1:-1, :-2] & known[2:, 1:-1] & known[:-2, 1:-1] & (length > 0)
+    bend = np.maximum(
+        np.linalg.norm(right + left - 2 * middle, axis=-1), np.linalg.norm(below + above - 2 * middle, axis=-1)
+    )
+    there &= bend < 0.05 * np.linalg.norm(middle, axis=-1)
+    normal = normal / np.maximum(length, 1e-12)[..., None]
+    normal *= -np.sign((normal * middle).sum(axis=-1, keepdims=True))
+    out[1:-1, 1:-1] = normal
+    inside = np.zeros(known.shape, bool)
+    inside[1:-1, 1:-1] = there
+    return out, inside
