@@ -41,9 +41,7 @@ class Known(NamedTuple):
     depth: Tensor
 
 
-def plane_fields(
-    planes: PlaneSet, view: View
-) -> tuple[Float[Tensor, "k h w"], Float[Tensor, "k"], Float[Tensor, "k"]]:
+def plane_fields(planes: PlaneSet, view: View) -> tuple[Float[Tensor, "k h w"], Float[Tensor, "k"], Float[Tensor, "k"]]:
     """Inverse depths w of the planes in a photo (<= 0: not seen, or from the wrong side), and their slopes a, b."""
     normal = torch.as_tensor(planes.normal, dtype=view.gray.dtype, device=view.gray.device)
     offset = torch.as_tensor(planes.offset, dtype=view.gray.dtype, device=view.gray.device)

@@ -52,9 +52,7 @@ EMPTY = 3.0  # value of a density field that starts with nothing in it
 START_RADIUS = 0.5  # of the sphere that a field without a seed starts as (NeuS)
 
 
-def build_model(
-    config: TrainConfig, seed: FineVolume, n_photos: int, walls: WallFrame | None = None
-) -> BlockModel:
+def build_model(config: TrainConfig, seed: FineVolume, n_photos: int, walls: WallFrame | None = None) -> BlockModel:
     """The model of a block, its surface starting from ``seed``, as a sphere, or with nothing.
 
     With ``walls`` it learns which surface is one of them, a floor or a ceiling.

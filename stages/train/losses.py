@@ -58,7 +58,7 @@ def sky_loss(
 def kind_loss(
     logits: Float[Tensor, "rays kinds"], guess: Float[Tensor, "rays kinds"], weight: Float[Tensor, "rays"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of rendered labels to a first guess, one-hot, or all 0 where there is none (ManhattanSDF eq. 11)."""
+    """Cross-entropy of rendered labels to a guess, one-hot or all 0 where there is none (ManhattanSDF eq. 11)."""
     return -((guess * torch.log_softmax(logits, dim=1)).sum(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 

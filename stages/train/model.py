@@ -47,8 +47,8 @@ class BlockModel(nn.Module):
         """Colour of rays; and SDF and gradient at their samples and at ``more_points``, from one forward pass.
 
         "inside" is the part of the colour that comes from within the block; "normal" is weighted as the colour is;
-        "curvature" of all points is there if the field gives it, "kinds" if there is a layout. ``directions`` are unit; ``hits`` bool [rays]: whether
-        the ray meets the block at all.
+        "curvature" of all points is there if the field gives it, "kinds" if there is a layout. ``directions`` are unit;
+        ``hits`` bool [rays]: whether the ray meets the block at all.
         """
         n_rays, n_samples = distance.shape
         flat = points_along(origins, directions, distance).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""Planes of pixels that nothing can be matched on: a bare room, of which only the surroundings of its edges are known."""
+"""Planes of pixels that nothing can be matched on: a bare room, known only about its edges."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,9 @@ from stages.priors.view import View, ray_grid
 HALF = np.array([2.0, 1.5, 1.2])
 INWARD = np.concatenate([-np.eye(3), np.eye(3)])  # of the walls at +HALF, then of those at -HALF
 ROOM = PlaneSet(INWARD, -np.tile(HALF, 2), np.ones(6))
-PAINT = torch.tensor([[0.8, 0.8, 0.7], [0.75, 0.8, 0.8], [0.9, 0.9, 0.9], [0.8, 0.7, 0.8], [0.7, 0.75, 0.7], [0.5, 0.3, 0.2]])
+PAINT = torch.tensor(
+    [[0.8, 0.8, 0.7], [0.75, 0.8, 0.8], [0.9, 0.9, 0.9], [0.8, 0.7, 0.8], [0.7, 0.75, 0.7], [0.5, 0.3, 0.2]]
+)
 SIZE = (64, 48)
 
 

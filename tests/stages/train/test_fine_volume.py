@@ -93,7 +93,7 @@ def test_the_seed_has_its_surface_where_depths_say_and_is_free_before_it():
     points = np.stack(np.meshgrid(side, side + 0.2, indexing="ij"), -1).reshape(-1, 2)
     points = np.concatenate([points, np.full((len(points), 1), 0.5)], axis=1)
     towards = -points / np.linalg.norm(points, axis=1, keepdims=True)
-    volume = seed_volume(FineVolume.over(torch.ones(3), 16), points, towards, {0: wall(0.5)})
+    volume = seed_volume(FineVolume.over(torch.ones(3), 16), points, towards, {0: wall(0.5)}, {})
     along = torch.linspace(0.3, 0.6, 61)
     ray = torch.stack([-0.4 * along, torch.zeros(61), along], dim=1)
     sdf = volume(ray)
@@ -102,11 +102,29 @@ def test_the_seed_has_its_surface_where_depths_say_and_is_free_before_it():
     assert float(crossing) == pytest.approx(0.5, abs=0.5 * float(volume.fine))
 
 
+def test_depths_of_bare_surfaces_count_where_no_depth_map_says_anything():
+    side = np.linspace(-0.4, 0.4, 80)
+    points = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+    points = np.concatenate([points, np.full((len(points), 1), 0.5)], axis=1)
+    towards = -points / np.linalg.norm(points, axis=1, keepdims=True)
+    bare = wall(0.55)._replace(depth=np.full((64, 64), 0.55, np.float32))
+    volume = seed_volume(FineVolume.over(torch.ones(3), 16), points, towards, {0: wall(0.5)}, {0: bare})
+    along = torch.linspace(0.35, 0.6, 51)
+    for side_of, there in ((-0.3, 0.5), (0.3, 0.55)):
+        sdf = volume(torch.stack([side_of * along, torch.zeros(51), along], dim=1))
+        crossing = along[int((sdf < 0).nonzero()[0, 0])]
+        assert float(crossing) == pytest.approx(there, abs=0.5 * float(volume.fine))
+
+
 def test_a_wrong_point_leaves_nothing_where_depths_see_through_it():
     wrong = np.array([[-0.12, 0.0, 0.35]])
     far = np.array([[0.9, 0.9, -0.9], [0.9, -0.9, -0.9], [-0.9, 0.9, -0.9], [-0.9, -0.9, -0.9]])  # so its skin is thick
     volume = seed_volume(
-        FineVolume.over(torch.ones(3), 64), np.concatenate([wrong, far]), np.tile([0, 0, -1.0], (5, 1)), {0: wall(0.9)}
+        FineVolume.over(torch.ones(3), 64),
+        np.concatenate([wrong, far]),
+        np.tile([0, 0, -1.0], (5, 1)),
+        {0: wall(0.9)},
+        {},
     )
     along = torch.linspace(0.2, 0.8, 200)
     assert (volume(torch.stack([along * -0.12 / 0.35, torch.zeros(200), along], dim=1)) > 0).all()
