@@ -11,6 +11,7 @@ from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
+from pipeline.sensor import with_sensor
 from stages.partition import blocks, photos, plan, region
 from stages.partition.config import BlockFacts, PartitionConfig, PartitionResult
 
@@ -25,7 +26,7 @@ MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
     with report.task("partition", 1):
-        posed = scene.read_posed(run)
+        posed = with_sensor(run, scene.read_posed(run))
         held_out = photos.held_out(posed.names, config.hold_out_every)
         evidence = Evidence.of(scene.hide(posed, held_out))
         supported, low, high = find_region(evidence, config, run.seed)
