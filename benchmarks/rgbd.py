@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ DISTANCES_M = (0.02, 0.05)
 
 @dataclass(frozen=True)
 class Frames:
-    """Photos, their depth maps, ``world_from_depth`` [n, 4, 4], and K of the depth camera (a pixel's corner is whole)."""
+    """Photos, their depth maps, ``world_from_depth`` [n, 4, 4], and K of the depth camera."""
 
     photos: list[Path]
     depths: list[Path]
@@ -120,13 +121,12 @@ def prepare(name: str, data: Path, work: Path) -> tuple[list[str], Frames, Path]
     depths = []
     for photo, depth in zip(part.photos, part.depths, strict=True):
         stem = photo.name.split(".")[0]
-        if not (photos / f"{stem}.jpg").exists():
-            (photos / f"{stem}.jpg").symlink_to(photo)
+        shutil.copyfile(photo, photos / f"{stem}.jpg")
         target = given / f"{stem}.png"
         if icl:
             noisy(depth, target, rng)
-        elif not target.exists():
-            target.symlink_to(depth)
+        else:
+            shutil.copyfile(depth, target)
         depths.append(target)
     photo_from_depth = np.eye(4) if icl else PHOTO_FROM_DEPTH
     poses = np.array([(photo_from_depth @ np.linalg.inv(pose))[:3] for pose in part.world_from_depth])
