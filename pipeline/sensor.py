@@ -19,7 +19,7 @@ from pipeline import store
 from pipeline.errors import QuoinError
 from pipeline.images import fits, open_image, orientation_of, turn_upright
 from pipeline.run import Run
-from pipeline.scene import Posed
+from pipeline.scene import Posed, hide
 
 Array = np.ndarray
 
@@ -163,9 +163,10 @@ def read_sensor_scale(run: Run) -> SensorScale | None:
 
 @dataclass(frozen=True)
 class SensorPoints:
-    """Some points that the sensor measured, and which photos see them; CSR tracks as in ``scene.Posed``."""
+    """Some points that the sensor measured, in which photo each, and which photos see them; tracks as in Posed (CSR)."""
 
     points_world: Float[Array, "p 3"]
+    measured_in: Int[Array, "p"]
     track_offsets: Int[Array, "p+1"]
     track_photo: Int[Array, "t"]
     track_xy: Float[Array, "t 2"]
@@ -178,22 +179,26 @@ def write_sensor_points(run: Run, points: SensorPoints) -> None:
         store.write(run.scene, f"sensor/{name}", values)
 
 
-def with_sensor(run: Run, posed: Posed) -> Posed:
+def with_sensor(run: Run, posed: Posed, held_out: Int[Array, "h"]) -> Posed:
     """``posed`` with the sensor's points behind those of SfM: where surface is, and which photos show it.
 
-    They are rougher than those of SfM, and no evidence of poses. Colours are unknown: gray.
+    Photos held out have seen nothing (``scene.hide``), nor measured. The sensor's points are rougher than those of SfM,
+    and no evidence of poses. Colours are unknown: gray.
     """
     if "sensor" not in run.scene:
-        return posed
+        return hide(posed, held_out)
     known = SensorPoints(**{name: store.read(run.scene, f"sensor/{name}") for name in SensorPoints.__annotations__})
-    n = len(known.points_world)
+    kept = ~np.isin(known.measured_in, held_out)
+    n, length = int(kept.sum()), np.diff(known.track_offsets)
+    observed = np.repeat(kept, length)
     colors: UInt8[Array, "n 3"] = np.full((n, 3), 128, np.uint8)
-    return replace(
+    both = replace(
         posed,
-        points_world=np.concatenate([posed.points_world, known.points_world]),
+        points_world=np.concatenate([posed.points_world, known.points_world[kept]]),
         point_errors_px=np.concatenate([posed.point_errors_px, np.ones(n)]),
         point_colors=np.concatenate([posed.point_colors, colors]),
-        track_offsets=np.concatenate([posed.track_offsets, posed.track_offsets[-1] + known.track_offsets[1:]]),
-        track_photo=np.concatenate([posed.track_photo, known.track_photo]),
-        track_xy=np.concatenate([posed.track_xy, known.track_xy]),
+        track_offsets=np.concatenate([posed.track_offsets, posed.track_offsets[-1] + np.cumsum(length[kept])]),
+        track_photo=np.concatenate([posed.track_photo, known.track_photo[observed]]),
+        track_xy=np.concatenate([posed.track_xy, known.track_xy[observed]]),
     )
+    return hide(both, held_out)

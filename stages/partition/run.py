@@ -26,9 +26,9 @@ MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
     with report.task("partition", 1):
-        posed = with_sensor(run, scene.read_posed(run))
+        posed = scene.read_posed(run)
         held_out = photos.held_out(posed.names, config.hold_out_every)
-        evidence = Evidence.of(scene.hide(posed, held_out))
+        evidence = Evidence.of(with_sensor(run, posed, held_out))
         supported, low, high = find_region(evidence, config, run.seed)
         gsd_m = evidence.gsd_m(supported)
         size = config.voxel_size_m or region.voxel_size(

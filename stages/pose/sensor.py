@@ -214,7 +214,7 @@ def find_points(run: Run, posed: Posed) -> SensorPoints | None:
     if not maps:
         return None
     of_photo = int(np.clip(MAX_POINTS // len(maps), 1, MAX_OF_PHOTO))
-    parts = []
+    parts, measured_in = [], []
     for k, found in maps:
         height, width = found.depth.shape
         known = np.flatnonzero(found.depth)
@@ -222,6 +222,7 @@ def find_points(run: Run, posed: Posed) -> SensorPoints | None:
         z = found.depth.ravel()[known][:, None].astype(np.float64)
         intrinsics, pose = posed.intrinsics[k] / 2**found.level, posed.cam_from_world[k]
         ahead = (pixel_grid(width, height)[known] - intrinsics[2:]) / intrinsics[:2]
+        measured_in.append(np.full(len(known), k))
         parts.append((np.concatenate([ahead * z, z], axis=1) - pose[:, 3]) @ pose[:, :3])
     points = np.concatenate(parts)
     photo, point, xy = [], [], []
@@ -231,7 +232,8 @@ def find_points(run: Run, posed: Posed) -> SensorPoints | None:
         photo.append(np.full(len(seen), k))
         point.append(seen)
         xy.append(pixel[seen])
-    return _tracks(points, np.concatenate(photo), np.concatenate(point), np.concatenate(xy))
+    seen_by = np.concatenate(photo), np.concatenate(point), np.concatenate(xy)
+    return _tracks(points, np.concatenate(measured_in), *seen_by)
 
 
 def _measured(known: Float[Array, "h w"], pixel: Float[Array, "p 2"], depth: Float[Array, "p"]) -> Int[Array, "_"]:
@@ -242,7 +244,11 @@ def _measured(known: Float[Array, "h w"], pixel: Float[Array, "p 2"], depth: Flo
 
 
 def _tracks(
-    points: Float[Array, "p 3"], photo: Int[Array, "t"], point: Int[Array, "t"], xy: Float[Array, "t 2"]
+    points: Float[Array, "p 3"],
+    measured_in: Int[Array, "p"],
+    photo: Int[Array, "t"],
+    point: Int[Array, "t"],
+    xy: Float[Array, "t 2"],
 ) -> SensorPoints | None:
     """Observations as tracks; points of one observation are left out."""
     length = np.bincount(point, minlength=len(points))
@@ -252,4 +258,4 @@ def _tracks(
     if not kept.any():
         return None
     offsets = np.concatenate([[0], np.cumsum(length[kept])])
-    return SensorPoints(points[kept], offsets, photo[order], xy[order])
+    return SensorPoints(points[kept], measured_in[kept], offsets, photo[order], xy[order])

@@ -105,7 +105,7 @@ class _Photos:
     def __init__(self, run: Run, config: PriorsConfig, device: str) -> None:
         self.run, self.config, self.device = run, config, device
         held_out = scene.read_held_out(run)
-        self.posed = posed = scene.hide(with_sensor(run, scene.read_posed(run)), held_out)
+        self.posed = posed = with_sensor(run, scene.read_posed(run), held_out)
         self.seen = seen_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
         used = np.setdiff1d(np.arange(len(posed)), held_out)
         cameras = posed.cam_from_world[used], posed.intrinsics[used], posed.sizes[used]

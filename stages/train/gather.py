@@ -40,7 +40,7 @@ def build_trainer(
     """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
     held_out, by_sfm = scene.read_held_out(run), scene.read_posed(run)
     n_sfm = len(scene.hide(by_sfm, held_out).points_world)  # the first; a sensor's follow
-    posed = scene.hide(with_sensor(run, by_sfm), held_out)
+    posed = with_sensor(run, by_sfm, held_out)
     if len(block.photo_index) == 0:
         raise QuoinError("No photo sees this block", where=block.id, do="lower partition.min_blocks")
     torch.manual_seed(run.seed)
