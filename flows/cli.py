@@ -44,6 +44,8 @@ class What:
     "section.key=value, laid on top of the preset; may be repeated"
     masks: Path | None = None
     "folder of masks (any usual naming; dark is ignored)"
+    depth: Path | None = None
+    "folder of depth maps by a sensor, with the photos' names (16-bit PNG in millimetres, TIFF in metres)"
     semantic_model: Path | None = None
     "network that knows sky and passers-by, ADE20K's 150 classes: an ONNX or TorchScript file"
     poses: Path | None = None
@@ -60,6 +62,7 @@ class What:
 
         given = [
             ("ingest.masks", self.masks),
+            ("ingest.depth", self.depth),
             ("priors.semantic_model", self.semantic_model),
             ("pose.given", self.poses),
         ]

@@ -39,6 +39,9 @@ PHOTO_SCHEMA = pa.schema(
         ("altitude_m", pa.float64()),
         ("taken_at", pa.string()),  # EXIF time, "" where unknown
         ("mask_path", pa.string()),  # absolute path of its mask, "" where none
+        ("depth_path", pa.string()),  # absolute path of its sensor's depth map, "" where none
+        ("depth_unit_m", pa.float64()),  # metres per unit of that file
+        ("depth_camera", pa.string()),  # absolute path of the depth camera's JSON, "" where it is the photo's camera
         ("border", pa.list_(pa.int64())),  # pixels at left, top, right, bottom that are a frame; null or zeros: none
         ("content_hash", pa.string()),  # of the decoded upright pixels
         ("used", pa.bool_()),
@@ -412,9 +415,15 @@ def read_exposures(run: Run) -> Float[Array, "n 3"] | None:
     return np.asarray(store.get(run.scene, "priors/exposures")[...]) if "priors/exposures" in run.scene else None
 
 
-def write_depth(run: Run, index: int, depth: Float[Array, "h w"], level: int) -> None:
-    """Depth map of posed photo ``index`` at pyramid ``level``, in world units along the camera's z; 0 = not known."""
-    store.write(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs={"level": level})
+def write_depth(
+    run: Run, index: int, depth: Float[Array, "h w"], level: int, *, sigma_per_unit: float | None = None
+) -> None:
+    """Depth map of posed photo ``index`` at pyramid ``level``, in world units along the camera's z; 0 = not known.
+
+    ``sigma_per_unit``: a depth z is off by that times z², as a sensor's is; None: by a share of z, as stereo's is.
+    """
+    attrs = {"level": level, "sigma_per_unit": sigma_per_unit}
+    store.write(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs=attrs)
 
 
 def write_flat(run: Run, index: int, depth: Float[Array, "h w"], level: int) -> None:
@@ -425,14 +434,6 @@ def write_flat(run: Run, index: int, depth: Float[Array, "h w"], level: int) -> 
 def read_flat(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     """Depths by planes and their pyramid level, those of the photo's depth map, or None where it has none."""
     return _read_level(run, f"priors/{index:06d}/flat")
-
-
-def read_all_depth(run: Run, index: int) -> Float[Array, "h w"] | None:
-    """A photo's depth map with the depths of bare surfaces where it is silent, or None where it has none."""
-    stored, flat = read_depth(run, index), read_flat(run, index)
-    if stored is None or flat is None:
-        return None if stored is None else stored[0]
-    return np.where(stored[0] > 0, stored[0], flat[0])
 
 
 def write_planes(
@@ -460,6 +461,12 @@ def plane_passes(run: Run, index: int, kind: str) -> int:
 def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     """A photo's depth map and its pyramid level, or None where it has none."""
     return _read_level(run, f"priors/{index:06d}/depth")
+
+
+def read_depth_sigma(run: Run, index: int) -> float | None:
+    """``sigma_per_unit`` of a photo's depth map; None where it is stereo's."""
+    value = store.get(run.scene, f"priors/{index:06d}/depth").attrs.get("sigma_per_unit")
+    return value if isinstance(value, float) else None
 
 
 def write_labels(run: Run, index: int, labels: UInt8[Array, "h w"], level: int) -> None:

@@ -12,6 +12,7 @@ from stages.fuse.visibility import Seen
 Array = np.ndarray
 
 STEREO_ERROR = 0.006  # of the depth
+SENSOR_SIGMAS = 2.0  # by which a sensor's depth may be off
 SURE = 0.5  # sin(angle / 2) · √views at which geometry gives half of the confidence: two photos 41 degrees apart
 
 
@@ -51,17 +52,21 @@ class Rays:
         return 2 * np.arcsin(np.minimum(chord / 2, 1.0))
 
 
-def depth_votes(found: Seen, stereo: Float[Array, "h w"], tolerance: float) -> Int[Array, "n"]:
+def depth_votes(
+    found: Seen, known: Float[Array, "h w"], tolerance: float, sigma_per_unit: float | None = None
+) -> Int[Array, "n"]:
     """What a photo's own depth map (0 = not known) says of vertices that it sees: 1 yes, -1 no, 0 nothing.
 
-    Yes where stereo has the surface within STEREO_ERROR of the vertex's depth, or ``tolerance``; no where it sees
-    through, to what lies farther. Nearer depths say nothing: something stands before the vertex.
+    Yes where it has the surface within its error of the vertex's depth, or ``tolerance``; no where it sees through, to
+    what lies farther. Nearer depths say nothing: something stands before the vertex. Stereo's error at depth z is
+    STEREO_ERROR · z, that of a sensor SENSOR_SIGMAS · ``sigma_per_unit`` · z².
     """
-    size = np.array(stereo.shape[::-1])
+    size = np.array(known.shape[::-1])
     column, row = np.minimum((found.place * size).astype(np.int64), size - 1).T
-    there = stereo[row, column]
+    there = known[row, column]
     beyond = there - found.depth
-    allowed = np.maximum(STEREO_ERROR * found.depth, tolerance)
+    share = STEREO_ERROR if sigma_per_unit is None else SENSOR_SIGMAS * sigma_per_unit * found.depth
+    allowed = np.maximum(share * found.depth, tolerance)
     return np.where(there == 0, 0, (np.abs(beyond) <= allowed).astype(np.int32) - (beyond > allowed))
 
 

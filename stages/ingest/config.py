@@ -21,6 +21,9 @@ class IngestConfig(StageConfig):
     )  # of the median photo's; blurred photos below it are left out, 0: none
     near_duplicates: Literal["drop", "keep"] = "drop"  # one picture saved in several ways, or frames of a still camera
     masks: str = "auto"  # "auto": folders named masks or mask inside or beside the photos; "none"; or a folder
+    depth: str | None = None  # folder of the photos' depth maps by a sensor; None: there are none
+    depth_unit_m: float | None = Field(None, gt=0, le=1000)  # metres per unit of their files; None: told by the values
+    depth_camera: str | None = None  # JSON of the camera they were taken with, where that is not the photos' own
 
 
 class IngestResult(StageResult):
@@ -32,6 +35,8 @@ class IngestResult(StageResult):
     n_near_duplicates: int
     n_unreadable: int
     n_masks: int
+    n_depths: int  # photos with a depth map
+    depth_unit_m: float | None  # of the depth maps' files
     n_borders: int  # photos with a frame, which is ignored
     n_with_focal: int
     n_with_gps: int

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config import digest
 from pipeline.errors import QuoinError
+from stages.ingest.depths import match_depths, says_depth
 from stages.ingest.files import PHOTO_SUFFIXES, Found, find_files, suffix_of
 from stages.ingest.masks import MASK_FOLDERS, in_mask_folder, masks_beside, match_masks
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All ``files`` in name order, those that are no photos with a reason; the mask of a photo by the photo's name."""
+    """All ``files`` in name order, those that are no photos with a reason; mask and depth map by the photo's name."""
 
     files: list[Found]
     mask_of: dict[str, Path]
     unused_masks: list[str]
-    contents: str  # hash of all names and sizes, masks included
+    contents: str  # hash of all names and sizes, masks and depth maps included
+    depth_of: dict[str, Path] = field(default_factory=dict)
+    unused_depths: list[str] = field(default_factory=list)
 
 
-def list_photos(root: Path, masks: str, without: Path) -> Listing:
-    """List ``root`` but what lies below ``without``; ``masks`` is "auto", "none" or a folder.
+def list_photos(root: Path, masks: str, without: Path, depth: str | None = None) -> Listing:
+    """List ``root`` but what lies below ``without``; ``masks`` is "auto", "none" or a folder, ``depth`` a folder.
 
-    Raises QuoinError where there is no folder of photos, or masks were named and none belongs to a photo.
+    Raises QuoinError where there is no folder of photos, or masks or depth were named and none belongs to a photo.
     """
     if not root.exists():
         raise QuoinError("There is no such folder of photos", where=root, do="check the path")
@@ -32,10 +35,14 @@ def list_photos(root: Path, masks: str, without: Path) -> Listing:
         raise QuoinError("This is a file, not a folder of photos", where=root, do="name the folder that holds it")
     root = root.resolve()
     named = masks not in ("auto", "none")
-    files = find_files(root, without=[without.resolve()] + ([Path(masks).resolve()] if named else []))
+    apart = [Path(masks).resolve()] if named else []
+    measured, mixed = _depth_files(root, depth, without.resolve())
+    if depth and not mixed:
+        apart.append(Path(depth).resolve())
+    files = find_files(root, without=[without.resolve(), *apart])
     outside = _named_masks(Path(masks)) if named else _masks_beside_folder(root)
     # Names from here on start above the root, so that a folder of masks beside it has one too.
-    inside = {f"{root.name}/{file.name}": file for file in files if not file.reason}
+    inside = {f"{root.name}/{f.name}": f for f in files if not f.reason and not (mixed and f.name in measured)}
     beside = masks_beside(inside)
     in_folders = {name: file for name, file in inside.items() if in_mask_folder(file.name)}
     photos = [name for name in inside if name not in beside and name not in in_folders]
@@ -53,16 +60,39 @@ def list_photos(root: Path, masks: str, without: Path) -> Listing:
         )
     if masks == "none":
         paired = {}
+    depth_of = match_depths([inside[photo].name for photo in photos], measured)
+    if depth and not depth_of:
+        raise QuoinError(
+            f"None of the {len(measured)} depth maps in this folder belongs to a photo",
+            where=depth,
+            do="name the depth map of img.jpg img.png, img_depth.png or img.depth.png (PNG or TIFF)",
+        )
+    unused_depths = sorted(measured.keys() - depth_of.values())
     used = set(paired.values())
     reasons = {name: "mask" if name in used or masks == "none" else "mask: of no photo" for name in in_folders | beside}
+    reasons |= {f"{root.name}/{n}": "depth: of no photo" if n in unused_depths else "depth" for n in measured if mixed}
     listed = [Found(f.name, f.path, f.reason or reasons.get(f"{root.name}/{f.name}", ""), f.n_bytes) for f in files]
     everything = inside | candidates
     return Listing(
         files=listed,
         mask_of={inside[photo].name: everything[mask].path for photo, mask in paired.items()},
         unused_masks=[] if masks == "none" else [name for name in candidates if name not in used],
-        contents=digest([[f.name, f.n_bytes, f.reason] for f in [*files, *outside.values()]]),
+        contents=digest([[f.name, f.n_bytes, f.reason] for f in [*files, *outside.values(), *measured.values()]]),
+        depth_of={photo: measured[name].path for photo, name in depth_of.items()},
+        unused_depths=unused_depths,
     )
+
+
+def _depth_files(root: Path, depth: str | None, without: Path) -> tuple[dict[str, Found], bool]:
+    """Files that may be depth maps, by their names in their folder; and whether they lie among the photos."""
+    if depth is None:
+        return {}, False
+    folder = Path(depth).resolve()
+    if not folder.is_dir():
+        raise QuoinError("There is no such folder of depth maps", where=depth, do="correct --depth")
+    found = find_files(folder, without=[without] if folder == root else [without, root])
+    mixed = folder == root
+    return {f.name: f for f in found if _is_image(f) and (not mixed or says_depth(f.name))}, mixed
 
 
 def _named_masks(folder: Path) -> dict[str, Found]:

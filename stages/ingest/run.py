@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pipeline.config import digest
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.scene import write_photo_table
+from pipeline.sensor import read_depth_camera
 from stages.ingest.config import IngestConfig, IngestResult
+from stages.ingest.depths import DepthFacts, examine_depth, unit_of
 from stages.ingest.files import Found
 from stages.ingest.groups import camera_groups
 from stages.ingest.listing import Listing, list_photos
@@ -23,7 +28,7 @@ from stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_dup
 MAX_THREADS = 16
 MAX_PIXELS_AT_ONCE = 150_000_000  # decoded at the same time: 1.5 GB
 UNREADABLE = {"unreadable", "unreadable folder", "truncated", "too large"}
-EXPECTED = {"mask", "not a photo"}  # nothing to warn of
+EXPECTED = {"mask", "depth", "not a photo"}  # nothing to warn of
 
 MAX_TABLE_ROWS = 200  # of the live table; the report has all
 
@@ -35,17 +40,24 @@ def contents(run: Run, config: IngestConfig) -> str:
     done = run.manifest("ingest")
     if done is not None and not run.photos.is_dir():
         return str(done.result["contents"])
-    return list_photos(run.photos, config.masks, without=run.path).contents
+    return _contents(list_photos(run.photos, config.masks, run.path, config.depth), config)
 
 
-@stage("ingest", needs=(), version=2, result=IngestResult, inputs=contents)
+def _contents(listing: Listing, config: IngestConfig) -> str:
+    if not config.depth_camera:
+        return listing.contents
+    camera = read_depth_camera(Path(config.depth_camera))
+    return digest([listing.contents, *(np.asarray(part).tolist() for part in vars(camera).values())])
+
+
+@stage("ingest", needs=(), version=3, result=IngestResult, inputs=contents)
 def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     """Examine every file below ``run.photos`` and write tables/photos.parquet.
 
     Raises QuoinError where the folder gives fewer than two different photos, or where masks do not fit their photos;
     the table is written all the same.
     """
-    listing = list_photos(run.photos, config.masks, without=run.path)
+    listing = list_photos(run.photos, config.masks, run.path, config.depth)
     if not listing.files:
         raise QuoinError("The photo folder is empty", where=run.photos, do="put photos into it")
     examined = _examine_all(listing, config, report)
@@ -53,11 +65,12 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
         _row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(listing.files, examined, strict=True)
     ]
     _select(rows, examined, listing, config, report)
+    n_depths, unit_m = _measure(rows, listing, config, report)
     _number(rows, examined)
     write_photo_table(run, rows)
 
     _refuse_misfits(listing, examined)
-    result = _result(rows, listing)
+    result = _result(rows, _contents(listing, config), n_depths, unit_m)
     if result.n_used < 2:
         raise _too_few(result, run.photos)
     _tell(rows, result, listing, report)
@@ -109,6 +122,9 @@ def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
         "altitude_m": facts.exif.altitude_m,
         "taken_at": facts.exif.taken_at,
         "mask_path": str(mask) if mask else "",
+        "depth_path": "",
+        "depth_unit_m": nan,
+        "depth_camera": "",
         "border": list(facts.border),
         "content_hash": facts.content_hash,
         "used": not facts.reason,
@@ -128,6 +144,44 @@ def _select(
         n_bytes = [file.n_bytes for file in listing.files]
         with report.task("ingest/compare", total=sum(row["used"] for row in rows), unit="photos") as advance:
             drop_near_duplicates(rows, looks, n_bytes, advance)
+
+
+def _measure(rows: list[Row], listing: Listing, config: IngestConfig, report: Reporter) -> tuple[int, float | None]:
+    """Give the used photos their depth maps; how many have one, and metres per unit of the files."""
+    with_map = [row for row in rows if row["used"] and row["name"] in listing.depth_of]
+    if not with_map:
+        return 0, None
+
+    def work(row: Row) -> DepthFacts:
+        size, path = (row["width"], row["height"]), listing.depth_of[row["name"]]
+        if config.depth_camera and row["orientation"] != 1:
+            return DepthFacts(reason="of a turned photo, whose depth camera looks another way")
+        return examine_depth(path, size, row["orientation"], own_camera=config.depth_camera is not None)
+
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest") as pool:
+        facts = list(pool.map(work, with_map))
+    bad = [(row, fact.reason) for row, fact in zip(with_map, facts, strict=True) if fact.reason]
+    good = [fact for fact in facts if not fact.reason]
+    for row, reason in bad[:1]:
+        if not good:
+            raise QuoinError(
+                f"None of the {len(bad)} depth maps can be used; that of {row['name']!r} is {reason}",
+                where=listing.depth_of[row["name"]],
+                do="give 16-bit PNG in millimetres or floating-point TIFF in metres, of the photos' shape",
+            )
+        report.log(
+            "ingest",
+            f"{len(bad)} of {len(facts)} depth maps are left out; that of {row['name']!r} is {reason}",
+            level="warning",
+        )
+    unit_m, why = (config.depth_unit_m, "as set") if config.depth_unit_m else unit_of(good)
+    for row, fact in zip(with_map, facts, strict=True):
+        if not fact.reason:
+            row["depth_path"], row["depth_unit_m"] = str(listing.depth_of[row["name"]]), unit_m
+            row["depth_camera"] = str(Path(config.depth_camera).resolve()) if config.depth_camera else ""
+    middle = float(np.median([fact.median for fact in good])) * unit_m
+    report.log("ingest", f"depth unit {unit_m:g} m ({why}): depths about {middle:.2f} m; else set ingest.depth_unit_m")
+    return len(good), unit_m
 
 
 def _number(rows: list[Row], examined: list[Examined]) -> None:
@@ -155,7 +209,7 @@ def _refuse_misfits(listing: Listing, examined: list[Examined]) -> None:
         )
 
 
-def _result(rows: list[Row], listing: Listing) -> IngestResult:
+def _result(rows: list[Row], contents: str, n_depths: int, unit_m: float | None) -> IngestResult:
     used = [row for row in rows if row["used"]]
     reasons = Counter(kind_of(row["reason"]) for row in rows if not row["used"])
     return IngestResult(
@@ -165,6 +219,8 @@ def _result(rows: list[Row], listing: Listing) -> IngestResult:
         n_near_duplicates=reasons["near duplicate"],
         n_unreadable=sum(reasons[kind] for kind in UNREADABLE),
         n_masks=sum(bool(row["mask_path"]) for row in used),
+        n_depths=n_depths,
+        depth_unit_m=unit_m,
         n_borders=sum(any(row["border"]) for row in used),
         n_with_focal=sum(not isnan(row["focal_px"]) for row in used),
         n_with_gps=sum(not isnan(row["latitude_deg"]) for row in used),
@@ -172,7 +228,7 @@ def _result(rows: list[Row], listing: Listing) -> IngestResult:
         megapixels=round(sum(row["width"] * row["height"] for row in used) / 1e6, 3),
         max_side_px=max((max(row["width"], row["height"]) for row in used), default=0),
         reasons=dict(reasons.most_common()),
-        contents=listing.contents,
+        contents=contents,
     )
 
 
@@ -203,7 +259,7 @@ def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Repor
         "ingest",
         f"{result.n_used} photos of {result.n_files} files, {result.megapixels:.0f} megapixels, "
         f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
-        f"with mask {result.n_masks}, with a frame that is ignored {result.n_borders}",
+        f"with mask {result.n_masks}, with depth {result.n_depths}, with a frame that is ignored {result.n_borders}",
     )
     worth = {kind: count for kind, count in result.reasons.items() if kind not in EXPECTED}
     if worth:
@@ -214,4 +270,9 @@ def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Repor
         first = listing.unused_masks[0]
         report.log(
             "ingest", f"{len(listing.unused_masks)} masks belong to no photo, such as {first!r}", level="warning"
+        )
+    if listing.unused_depths:
+        first = listing.unused_depths[0]
+        report.log(
+            "ingest", f"{len(listing.unused_depths)} depth maps belong to no photo, such as {first!r}", level="warning"
         )

@@ -11,6 +11,7 @@ from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
+from pipeline.sensor import with_sensor
 from stages.partition import blocks, photos, plan, region
 from stages.partition.config import BlockFacts, PartitionConfig, PartitionResult
 
@@ -27,7 +28,7 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     with report.task("partition", 1):
         posed = scene.read_posed(run)
         held_out = photos.held_out(posed.names, config.hold_out_every)
-        evidence = Evidence.of(scene.hide(posed, held_out))
+        evidence = Evidence.of(with_sensor(run, posed, held_out))
         supported, low, high = find_region(evidence, config, run.seed)
         gsd_m = evidence.gsd_m(supported)
         size = config.voxel_size_m or region.voxel_size(

@@ -58,4 +58,6 @@ class PoseResult(StageResult):
     refined_cameras: int  # cameras whose principal point was moved
     georeferenced: bool  # world is metres, east north up
     gravity_confidence: float  # 0..1; z of the world is up with this confidence
+    n_depths: int = 0  # photos whose sensor depth is used
+    metric: bool = False  # world is metres, by GPS or by sensor depth
     warnings: list[str]

@@ -48,15 +48,21 @@ def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
     return Gravity(up, float(np.prod(parts)))
 
 
-def level_frame(gravity: Gravity, cam_from_sfm: Float[Array, "n 3 4"], points_sfm: Float[Array, "p 3"]) -> Similarity:
-    """world_from_sfm with z up, the first camera's right as x, the median point at the origin, and the scale of SfM."""
+def level_frame(
+    gravity: Gravity,
+    cam_from_sfm: Float[Array, "n 3 4"],
+    points_sfm: Float[Array, "p 3"],
+    scale: float = 1.0,
+    scale_from: str = "scale of SfM",
+) -> Similarity:
+    """world_from_sfm with z up, the first camera's right as x, the median point at the origin, and ``scale``."""
     rotation = _rotation_to_up(gravity.up, cam_from_sfm[0, 0, :3])
     middle = np.median(points_sfm, axis=0)
     return Similarity(
-        1.0,
+        scale,
         rotation,
-        -(rotation @ middle),
-        f"gravity from camera axes, confidence {gravity.confidence:.2f}; scale of SfM",
+        -scale * (rotation @ middle),
+        f"gravity from camera axes, confidence {gravity.confidence:.2f}; {scale_from}",
     )
 
 

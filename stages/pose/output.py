@@ -17,6 +17,7 @@ from pipeline.images import load_upright
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, Posed, write_frame, write_photo, write_posed
+from pipeline.sensor import SensorScale, write_sensor_points, write_sensor_scale
 from pipeline.similarity import Similarity
 from stages.pose.config import ComponentFacts, PoseConfig, PoseResult
 from stages.pose.distortion import focal_px
@@ -24,6 +25,7 @@ from stages.pose.frame import Georeference, Gravity, georeference, gravity_from_
 from stages.pose.gate import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
 from stages.pose.model import SparseModel
 from stages.pose.parallel import each
+from stages.pose.sensor import Measured, find_points, scale_doubts, write_depths
 from stages.pose.start import known_focal
 from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
 from stages.pose.working import mask_of
@@ -39,13 +41,18 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
     used = found.components[0]
     model = used.gated.model
     warnings = list(found.warnings)
-    world_from_sfm, gravity, geo = choose_frame(run, photos, model, found.mapper == "given", warnings)
     shop = Workshop(run, config, report)
-    write_sparse(run, shop, photos, found, world_from_sfm)
     pinholes = [pinhole_of(camera, config.photo_max_edge_px) for camera in model.cameras]
-    posed, errors = as_posed(photos, model, pinholes, world_from_sfm)
     write_photos(run, shop, photos, model, pinholes)
+    measured = write_depths(run, shop, photos, model, pinholes)
+    world_from_sfm, gravity, geo = choose_frame(run, photos, model, found.mapper == "given", warnings, measured)
+    write_sparse(run, shop, photos, found, world_from_sfm)
+    posed, errors = as_posed(photos, model, pinholes, world_from_sfm)
     write_posed(run, posed)
+    n_depths = sum(bool(photos[i].get("depth_path")) for i in model.photo_ids)
+    warnings += write_sensor(
+        run, posed, n_depths, measured, world_from_sfm, "given cameras" if found.mapper == "given" else "GPS"
+    )
     write_tables(run, photos, found, errors)
     warnings += camera_doubts(model) + exif_doubts(photos, model)
     missing = len(photos) - used.n_photos
@@ -75,6 +82,8 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
         refined_cameras=found.refined_cameras,
         georeferenced=geo is not None,
         gravity_confidence=gravity.confidence,
+        n_depths=n_depths if measured else 0,
+        metric=geo is not None or (measured is not None and found.mapper != "given"),
         warnings=warnings,
     )
 
@@ -107,9 +116,9 @@ def exif_doubts(photos: list[Photo], model: SparseModel) -> list[str]:
 
 
 def choose_frame(
-    run: Run, photos: list[Photo], model: SparseModel, given: bool, warnings: list[str]
+    run: Run, photos: list[Photo], model: SparseModel, given: bool, warnings: list[str], measured: Measured | None
 ) -> tuple[Similarity, Gravity, Georeference | None]:
-    """Find and store world_from_sfm: as given, else by GPS where it carries it, else by gravity."""
+    """Find and store world_from_sfm: as given, else by GPS where it carries it, else by gravity, scaled by a sensor."""
     gravity = gravity_from_cameras(model.cam_from_sfm)
     if given:
         store_frame(run, Similarity.identity("world of the given cameras"), gravity, None)
@@ -121,7 +130,8 @@ def choose_frame(
     if isinstance(geo, str):
         if np.isfinite(places[:, 0]).any():
             warnings.append(f"No georeference: {geo}")
-        world_from_sfm, found = level_frame(gravity, model.cam_from_sfm, model.points_sfm), None
+        scale = (measured.m_per_sfm, f"metres by {measured}") if measured else (1.0, "scale of SfM")
+        world_from_sfm, found = level_frame(gravity, model.cam_from_sfm, model.points_sfm, *scale), None
     else:
         world_from_sfm, found = geo.world_from_sfm, geo
     store_frame(run, world_from_sfm, gravity, found)
@@ -148,6 +158,23 @@ def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, found: G
             "n_photos": found.n_inliers,
             "provenance": "EXIF GPS",
         }
+
+
+def write_sensor(
+    run: Run, posed: Posed, n_depths: int, measured: Measured | None, world_from_sfm: Similarity, source: str
+) -> list[str]:
+    """Keep what a metre of the sensor is in the world, and points of its depth; what is doubtful about both.
+
+    ``source`` is where the scale of the world is from where it is not from the sensor itself.
+    """
+    store.delete(run.scene, "sensor")
+    m_per_world = measured.m_per_sfm / world_from_sfm.scale if measured else 1.0
+    if measured:
+        write_sensor_scale(run, SensorScale(1.0 / m_per_world, str(measured)))
+        points = find_points(run, posed)
+        if points is not None:
+            write_sensor_points(run, points)
+    return scale_doubts(measured, n_depths, m_per_world, source)
 
 
 def as_posed(

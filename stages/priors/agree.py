@@ -1,4 +1,4 @@
-"""Which planes are believed: those that other photos' planes confirm."""
+"""Which planes are believed: those that other photos' planes confirm, or do not see through."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ def agreement(
     source_planes: list[Planes],
     tolerance_px: float = 2.0,
     tolerance_share: float = 0.02,
-) -> tuple[Int[Tensor, "h w"], Float[Tensor, "h w"]]:
-    """How many sources agree, and the mean of the reference's depth and theirs, brought back to the reference.
+) -> tuple[Int[Tensor, "h w"], Float[Tensor, "h w"], Int[Tensor, "h w"]]:
+    """How many sources agree, the mean of the reference's depth and theirs, and how many see through it.
+
+    Theirs are brought back to the reference. A source sees through where its own depth lies farther than the point.
 
     A source agrees where its own plane at the point's image brings the point back to within ``tolerance_px`` of the
     pixel and to a depth that differs by less than ``tolerance_share`` (the forward-backward check of MVSNet's and
     COLMAP's fusion; with the source's plane instead of its depth, it holds at grazing angles too).
     """
-    rotation, translation = relative_poses(reference, sources)
     depth = torch.where(planes.w > 0, 1.0 / planes.w.clamp(min=1e-9), torch.zeros_like(planes.w))
+    if not sources:
+        return torch.zeros_like(depth, dtype=torch.int32), depth, torch.zeros_like(depth, dtype=torch.int32)
+    rotation, translation = relative_poses(reference, sources)
     rays, k0 = ray_grid(reference).reshape(3, -1), reference.intrinsics
     points = rays * depth.reshape(1, -1)
     pixel = rays[:2] * k0[:2, None] + k0[2:, None]
     count = torch.zeros_like(points[0], dtype=torch.int32)
+    through = torch.zeros_like(count)
     total = depth.reshape(-1).clone()
     for i, (source, other) in enumerate(zip(sources, source_planes, strict=True)):
         seen = rotation[i] @ points + translation[i][:, None]
@@ -45,7 +50,9 @@ def agreement(
         returned = home[:2] / home[2].clamp(min=1e-6) * k0[:2, None] + k0[2:, None]
         close = ((returned - pixel) ** 2).sum(dim=0) < tolerance_px**2
         same = (home[2] - points[2]).abs() < tolerance_share * points[2]
-        agrees = inside & close & same & (there.w > 0) & (inverse > 0)
+        known = inside & (there.w > 0) & (inverse > 0)
+        agrees = known & close & same
+        through += (known & ~agrees & (seen[2] * inverse < 1.0 - tolerance_share)).int()
         count += agrees.int()
         total += torch.where(agrees, home[2], torch.zeros_like(total))
-    return count.view_as(depth), (total / (count + 1)).view_as(depth)
+    return count.view_as(depth), (total / (count + 1)).view_as(depth), through.view_as(depth)

@@ -31,6 +31,7 @@ class PriorsResult(StageResult):
     """What stereo gave, and how much sky there is."""
 
     n_depth_maps: int
+    n_sensor_maps: int = 0  # of them by a sensor
     believed_share: float  # of all pixels of the depth maps
     median_agreeing: float  # other photos that agree with a believed depth
     edge_px: int

@@ -1,4 +1,4 @@
-"""Dense stereo depth of every posed photo, believed where other photos confirm it."""
+"""Dense depth of every posed photo, by a sensor or by stereo; believed where it agrees with that of others."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from pipeline.cameras import project
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
+from pipeline.sensor import SensorDepth, read_sensor_depth, with_sensor
 from stages.priors.agree import agreement
 from stages.priors.carry import carried
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.exposure import EDGE_PX, exposures
 from stages.priors.key import inputs
+from stages.priors.measured import sensor_planes
 from stages.priors.planes import Planes, contrast, finer
 from stages.priors.search import REACHES, Search
 from stages.priors.semantic import label_photos
@@ -49,7 +51,7 @@ HALF_DONE = "half_done"  # attribute of the priors in the store: the key of the 
 
 
 def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -> PriorsResult:
-    """Labels and depth maps into the store; no depth maps where ``stereo_edge_px`` is 0.
+    """Labels and depth maps into the store; those of a sensor only where ``stereo_edge_px`` is 0.
 
     From coarse to fine; before each pass, every photo learns what its neighbours have come to believe. Work that was
     stopped goes on at the photo where it stopped.
@@ -67,13 +69,13 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
         label_skies(run, report)
     sky_photos, sky_share = sky_found(run, len(scene.read_posed(run)), report)
     seconds = {"sky": time.monotonic() - began}
-    photos = _Photos(run, config, device) if config.stereo_edge_px else None
-    told = [] if photos is None else photos.compared(report, seconds)
+    photos = _Photos(run, config, device)
+    told = photos.compared(report, seconds)
     del work.attrs[HALF_DONE]
-    if photos is not None:
-        photos.clear()
+    photos.clear()
     return PriorsResult(
         n_depth_maps=len(told),
+        n_sensor_maps=len(photos.sensor),
         believed_share=float(np.mean([share for share, _ in told])) if told else 0.0,
         median_agreeing=float(np.median([agreeing for _, agreeing in told])) if told else 0.0,
         edge_px=config.stereo_edge_px,
@@ -103,7 +105,7 @@ class _Photos:
     def __init__(self, run: Run, config: PriorsConfig, device: str) -> None:
         self.run, self.config, self.device = run, config, device
         held_out = scene.read_held_out(run)
-        self.posed = posed = scene.hide(scene.read_posed(run), held_out)
+        self.posed = posed = with_sensor(run, scene.read_posed(run), held_out)
         self.seen = seen_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
         used = np.setdiff1d(np.arange(len(posed)), held_out)
         cameras = posed.cam_from_world[used], posed.intrinsics[used], posed.sizes[used]
@@ -111,10 +113,14 @@ class _Photos:
         self.neighbours: list[list[int]] = [[] for _ in range(len(posed))]
         for index, row in zip(used, chosen, strict=True):
             self.neighbours[index] = used[row[row >= 0]].tolist()
-        self.finest = [level_within(size, config.stereo_edge_px) for size in posed.sizes]
-        self.coarsest = [level_within(size, min(COARSEST_EDGE_PX, config.stereo_edge_px)) for size in posed.sizes]
+        self.sensor = {i for i in used.tolist() if read_sensor_depth(run, i) is not None}
+        edge_px = config.stereo_edge_px or COARSEST_EDGE_PX
+        self.finest = [level_within(size, edge_px) for size in posed.sizes]
+        self.coarsest = [level_within(size, min(COARSEST_EDGE_PX, edge_px)) for size in posed.sizes]
         self.range = [self._inverse_range(i) for i in range(len(posed))]
-        self.todo = [i for i in range(len(posed)) if len(self.neighbours[i]) >= 2 and self.range[i] is not None]
+        self.todo = [
+            i for i in range(len(posed)) if i in self.sensor or (config.stereo_edge_px and self._can_search(i))
+        ]
         self.gray = functools.lru_cache(maxsize=64)(self._gray)
         self.up = torch.tensor([0.0, 0.0, 1.0], device=device)
 
@@ -129,8 +135,9 @@ class _Photos:
                     advance(done + 1)
             seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
 
+        only_measured = self.sensor.issuperset(self.todo)  # nothing is searched: one look at what agrees
         with torch.no_grad():
-            for number in range(len(PASSES)):
+            for number in range(len(PASSES))[-1 if only_measured else 0 :]:
                 each(f"search {number + 1}", functools.partial(self.search, number=number))
                 each("agreement", functools.partial(self.believe, number=number))
         return [self.finish(index) for index in self.todo]
@@ -140,9 +147,18 @@ class _Photos:
         pose = torch.tensor(self.posed.cam_from_world[index], dtype=torch.float32, device=self.device)
         return View(self.gray(index, level), k, pose)
 
+    def _can_search(self, index: int) -> bool:
+        return len(self.neighbours[index]) >= 2 and self.range[index] is not None
+
     def search(self, index: int, number: int) -> None:
-        """Improve a photo's planes, at the level pass ``number`` works at."""
+        """Improve a photo's planes, at the level pass ``number`` works at; those of a sensor are taken as they are."""
         if scene.plane_passes(self.run, index, "planes") > number:
+            return
+        if index in self.sensor:
+            found = self._measured(index)
+            planes = sensor_planes(torch.from_numpy(found.depth))
+            stacked = torch.stack([*planes, torch.zeros_like(planes.w)]).numpy()
+            scene.write_planes(self.run, index, "planes", stacked, found.level, passes=len(PASSES))
             return
         step, before = PASSES[number], self._planes(index)
         level = min(self.finest[index] + step.coarser, self.coarsest[index])
@@ -175,17 +191,26 @@ class _Photos:
         known = [s for s in self.neighbours[index] if s in self.todo]
         theirs = [self._required(s) for s in known]
         views = [self.view(s, at) for s, (_, _, at) in zip(known, theirs, strict=True)]
-        count, mean = torch.zeros_like(cost, dtype=torch.int32), torch.zeros_like(cost)
-        if known:
-            count, mean = agreement(self.view(index, level), planes, views, [p for p, _, _ in theirs])
+        count, mean, through = agreement(self.view(index, level), planes, views, [p for p, _, _ in theirs])
         step = 2**level
         mask = scene.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
-        good = (count >= max(1, min(self.config.min_agreeing, len(known)))) & (cost < self.config.max_cost)
         shown = scene.read_labels_whole(self.run, index, self.posed.sizes[index])[::step, ::step][: len(mask)]
-        mask = np.where(shown[:, : mask.shape[1]] == labels.UNKNOWN, mask, 0)
-        good &= torch.from_numpy(mask > 127).to(self.device) & (contrast(self.gray(index, level)) > MIN_CONTRAST)
+        shown = shown[:, : mask.shape[1]]
+        if index in self.sensor:  # measured, not matched: enough that no more photos see through it than agree
+            good = (planes.w > 0) & (through <= count)
+            mask = np.where(shown == labels.PASSING, 0, mask)
+        else:
+            good = (count >= max(1, min(self.config.min_agreeing, len(known)))) & (cost < self.config.max_cost)
+            good &= contrast(self.gray(index, level)) > MIN_CONTRAST
+            mask = np.where(shown == labels.UNKNOWN, mask, 0)
+        good &= torch.from_numpy(mask > 127).to(self.device)
         believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
         scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)
+
+    def _measured(self, index: int) -> SensorDepth:
+        found = read_sensor_depth(self.run, index)
+        assert found is not None  # it is in self.sensor
+        return found
 
     def _planes(self, index: int) -> tuple[Planes, torch.Tensor, int] | None:
         """The planes a photo has so far, their cost, and their level."""
@@ -213,7 +238,8 @@ class _Photos:
         w, count = found[0][0], found[0][3]
         depth = np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0)
         depth[speckles(depth, self._required(index)[1].cpu().numpy())] = 0.0
-        scene.write_depth(self.run, index, depth, found[1])
+        sigma = self._measured(index).sigma_per_unit if index in self.sensor else None
+        scene.write_depth(self.run, index, depth, found[1], sigma_per_unit=sigma)
         good = depth > 0
         return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0
 

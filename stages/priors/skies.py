@@ -8,6 +8,7 @@ from pipeline import labels, scene
 from pipeline.cameras import centers_world, project
 from pipeline.progress import Reporter
 from pipeline.run import Run
+from pipeline.sensor import read_sensor_depth
 from stages.priors.sky import MIN_CONFIDENCE, angles_rad, find_sky, firm_points
 from stages.priors.view import level_within
 
@@ -54,8 +55,17 @@ def _sky_of(run: Run, posed: scene.Posed, firm: np.ndarray, index: int) -> tuple
     xy, depth = project(camera, intrinsics, firm)
     use = scene.read_mask(run, index)[:: 2**level, :: 2**level][:h, :w] > 127
     azimuth, elevation = angles_rad(camera, intrinsics, (h, w))
+    measured = read_sensor_depth(run, index)
+    if measured is not None:  # what has a depth is no sky
+        use &= nearest(measured.depth, (h, w)) == 0
     sky = find_sky(rgb, azimuth, elevation, xy[depth > 0], use)
     return sky, level, float(np.degrees(elevation.max()))
+
+
+def nearest(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map [h, w] at another resolution."""
+    row, column = (np.arange(n) * m // n for n, m in zip(shape, values.shape, strict=True))
+    return values[row[:, None], column]
 
 
 def sky_found(run: Run, n_photos: int, report: Reporter) -> tuple[int, float]:

@@ -106,7 +106,7 @@ def pose(run: Run, posed: Posed) -> PoseFacts:
         n_observations=len(posed.track_photo),
         components=[c["n_photos"] for c in result.get("components", [])] or [n for _, n in sorted(groups.items())],
         world_frame=world.provenance if world else "as structure from motion left it",
-        unit="m" if result.get("georeferenced") else "units",
+        unit="m" if result.get("metric") or result.get("georeferenced") else "units",
         extent=(bulk[1] - bulk[0]).tolist(),
     )
 

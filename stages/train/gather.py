@@ -13,6 +13,7 @@ from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
+from pipeline.sensor import with_sensor
 from pipeline.walls import read_walls
 from stages.train import seed
 from stages.train.cameras import Cameras
@@ -41,7 +42,9 @@ def build_trainer(
     report: Reporter = SILENT,
 ) -> Trainer:
     """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
-    posed = scene.hide(scene.read_posed(run), scene.read_held_out(run))
+    held_out, by_sfm = scene.read_held_out(run), scene.read_posed(run)
+    n_sfm = len(scene.hide(by_sfm, held_out).points_world)  # the first; a sensor's follow
+    posed = with_sensor(run, by_sfm, held_out)
     if len(block.photo_index) == 0:
         raise QuoinError("No photo sees this block", where=block.id, do="lower partition.min_blocks")
     torch.manual_seed(run.seed)
@@ -65,7 +68,8 @@ def build_trainer(
 
     maps = _depth_maps(run, block, frame, posed, cameras, scene.read_depth)
     flat_maps = _depth_maps(run, block, frame, posed, cameras, scene.read_flat)
-    known = gather_evidence(posed, frame, cameras, points, photo, point, maps, flat_maps, run.seed)
+    sfm = point < n_sfm
+    known = gather_evidence(posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, flat_maps, run.seed)
     if len(known["sight_reach"]) == 0:
         raise QuoinError("No photo of this block sees a point of it", where=block.id, do="look at the poses")
     evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
@@ -130,12 +134,12 @@ def gather_evidence(
 ) -> dict[str, np.ndarray]:
     """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``) and from depth maps.
 
-    All in the block's frame. A track's point weighs by its length and reprojection error, a stereo point fully, a point
-    of a bare surface FLAT_WEIGHT: there photos may know better.
+    All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A track's point weighs by its length
+    and reprojection error, a depth map's fully, that of a bare surface FLAT_WEIGHT: there photos may know better.
     """
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
     inside = np.all(np.abs(points) <= frame.half, axis=1)
-    error, length = posed.point_errors_px, posed.track_lengths
+    error, length = posed.point_errors_px[: len(points)], posed.track_lengths[: len(points)]
     weight = np.minimum(length, 6) / 6.0 / (1.0 + error**2)
     viewer = np.zeros_like(points)
     np.add.at(viewer, point, _unit(centres[photo] - points[point]))

@@ -118,11 +118,11 @@ def test_true_planes_cost_less_than_moved_ones(pictures):
 def test_agreement_believes_right_planes_and_drops_wrong_ones(pictures):
     views, planes = [p[0] for p in pictures[:3]], [true_planes(*p) for p in pictures[:3]]
     true = pictures[0][1]
-    count, mean = agreement(views[0], planes[0], views[1:], planes[1:])
+    count, mean, _ = agreement(views[0], planes[0], views[1:], planes[1:])
     believed = count >= 1
     assert believed[true > 0].float().mean() > 0.7
     assert float(((mean - true).abs() / true.clamp(min=0.1))[believed].median()) < 0.003
-    wrong, _ = agreement(views[0], Planes(*(f / 1.1 for f in planes[0])), views[1:], planes[1:])
+    wrong, _, _ = agreement(views[0], Planes(*(f / 1.1 for f in planes[0])), views[1:], planes[1:])
     assert (wrong >= 1)[true > 0].float().mean() < 0.05
 
 
