@@ -21,6 +21,8 @@ class PriorsConfig(StageConfig):
     max_cost: float = Field(0.8, gt=0, le=1)
     # other photos whose depth must agree, 1..8
     min_agreeing: int = Field(1, ge=1, le=8)
+    # depth of bare walls, floors and ceilings, as planes along the frame of the walls, where there is one
+    planes: bool = True
     # look for sky in the photos: it has no depth, no surface, and nothing stands before it
     sky: bool = True
     # a network of ADE20K's 150 classes that labels sky and passers-by in its stead: an ONNX or TorchScript file
@@ -35,6 +37,8 @@ class PriorsResult(StageResult):
     believed_share: float  # of all pixels of the depth maps
     median_agreeing: float  # other photos that agree with a believed depth
     edge_px: int
+    n_planes: int = 0  # of the scene, that bare surfaces may lie on
+    bare_share: float = 0.0  # of the pixels of the depth maps, that only these planes tell
     sky_photos: int  # photos with sky
     sky_share: float  # of the pixels of those photos, in the mean
     seconds: dict[str, float]

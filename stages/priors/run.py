@@ -17,7 +17,9 @@ from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.sensor import SensorDepth, read_sensor_depth, with_sensor
+from pipeline.walls import read_walls
 from stages.priors.agree import agreement
+from stages.priors.bare import BarePhotos
 from stages.priors.carry import carried
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.exposure import EDGE_PX, exposures
@@ -71,6 +73,7 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
     seconds = {"sky": time.monotonic() - began}
     photos = _Photos(run, config, device)
     told = photos.compared(report, seconds)
+    n_planes, bare_share = lay_out_bare(run, config, photos.neighbours, photos.todo, report, seconds, device)
     del work.attrs[HALF_DONE]
     photos.clear()
     return PriorsResult(
@@ -79,10 +82,29 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
         believed_share=float(np.mean([share for share, _ in told])) if told else 0.0,
         median_agreeing=float(np.median([agreeing for _, agreeing in told])) if told else 0.0,
         edge_px=config.stereo_edge_px,
+        n_planes=n_planes,
+        bare_share=bare_share,
         sky_photos=sky_photos,
         sky_share=sky_share,
         seconds=seconds,
     )
+
+
+def lay_out_bare(
+    run: Run,
+    config: PriorsConfig,
+    neighbours: list[list[int]],
+    todo: list[int],
+    report: Reporter,
+    seconds: dict[str, float],
+    device: str,
+) -> tuple[int, float]:
+    """Depth of bare surfaces into the store, where walls have a frame; how many planes, and what share of pixels."""
+    walls = read_walls(run)
+    if not (config.planes and todo and walls is not None and len(walls.normals_world)):
+        return 0, 0.0
+    axes = np.concatenate([walls.up_world[None], walls.normals_world])
+    return BarePhotos(run, neighbours, todo, np.concatenate([axes, -axes]), device).find(report, seconds)
 
 
 def find_exposures(run: Run) -> None:
@@ -202,7 +224,7 @@ class _Photos:
         else:
             good = (count >= max(1, min(self.config.min_agreeing, len(known)))) & (cost < self.config.max_cost)
             good &= contrast(self.gray(index, level)) > MIN_CONTRAST
-            mask = np.where(shown == labels.UNKNOWN, mask, 0)
+            mask = np.where(np.isin(shown, labels.EMPTY), 0, mask)
         good &= torch.from_numpy(mask > 127).to(self.device)
         believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
         scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)

@@ -25,6 +25,8 @@ PASSING = {
     "person": 12, "car": 20, "boat": 76, "bus": 80, "truck": 83, "van": 102, "minibike": 116, "animal": 126,
     "bicycle": 127,
 }  # fmt: skip
+FLOOR, CEILING, WALL = {"floor": 3, "rug": 28}, {"ceiling": 5}, {"wall": 0, "door": 14}  # as ManhattanSDF groups them
+MEANING = {labels.SKY: SKY, labels.PASSING: PASSING, labels.FLOOR: FLOOR, labels.CEILING: CEILING, labels.WALL: WALL}
 
 
 def label_photos(run: Run, path: Path, report: Reporter, device: str = "cpu") -> None:
@@ -48,8 +50,8 @@ def label_photo(rgb: UInt8[Array, "h w 3"], network: Network) -> UInt8[Array, "h
     with torch.no_grad():
         classes = class_map(network.ask(prepared(rgb, network.size)), rgb.shape[:2], network.path)
     meaning = np.full(N_CLASSES, labels.UNKNOWN, np.uint8)
-    meaning[list(SKY.values())] = labels.SKY
-    meaning[list(PASSING.values())] = labels.PASSING
+    for label, classes_of in MEANING.items():
+        meaning[list(classes_of.values())] = label
     return meaning[classes.cpu().numpy()]
 
 

@@ -29,7 +29,7 @@ MAX_STEREO_POINTS = 400_000
 ONE_SPOT = 1e-6  # extent of points, in the block's unit, that makes no surface
 SILENT = Reporter()
 STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
-FLAT_WEIGHT = 0.3  # of points on bare surfaces
+BARE_WEIGHT = 0.3  # of points on bare surfaces
 COMPANY, COMPANY_CELLS = 16, 6.0  # stereo points with fewer others within so many of their cells are chance
 
 
@@ -67,9 +67,9 @@ def build_trainer(
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
 
     maps = _depth_maps(run, block, frame, posed, cameras, scene.read_depth)
-    flat_maps = _depth_maps(run, block, frame, posed, cameras, scene.read_flat)
+    bare_maps = _depth_maps(run, block, frame, posed, cameras, scene.read_bare)
     sfm = point < n_sfm
-    known = gather_evidence(posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, flat_maps, run.seed)
+    known = gather_evidence(posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, bare_maps, run.seed)
     if len(known["sight_reach"]) == 0:
         raise QuoinError("No photo of this block sees a point of it", where=block.id, do="look at the poses")
     evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
@@ -104,10 +104,10 @@ def build_trainer(
         raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
     half = torch.tensor(frame.half, dtype=torch.float32)
     base = FineVolume.over(half, config.cache.resolution // 2)
-    base = seed.seed_volume(base, known["points"], known["towards"], maps, flat_maps)
+    base = seed.seed_volume(base, known["points"], known["towards"], maps, bare_maps)
     cache = Volume.over(half, config.cache.resolution)
     cache.refresh(base)
-    walls = read_walls(run) if flat_maps and config.losses.layout > 0 else None
+    walls = read_walls(run) if bare_maps and config.losses.layout > 0 else None
     model = build_model(config, base, len(index), walls if walls is not None and len(walls.normals_world) else None)
     gains = scene.read_exposures(run)
     if gains is not None and config.colour.gain:
@@ -129,13 +129,13 @@ def gather_evidence(
     photo: np.ndarray,
     point: np.ndarray,
     maps: dict[int, seed.DepthMap],
-    flat_maps: dict[int, seed.DepthMap],
+    bare_maps: dict[int, seed.DepthMap],
     random_seed: int,
 ) -> dict[str, np.ndarray]:
     """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``) and from depth maps.
 
     All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A track's point weighs by its length
-    and reprojection error, a depth map's fully, that of a bare surface FLAT_WEIGHT: there photos may know better.
+    and reprojection error, a depth map's fully, that of a bare surface BARE_WEIGHT: there photos may know better.
     """
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
     inside = np.all(np.abs(points) <= frame.half, axis=1)
@@ -144,9 +144,9 @@ def gather_evidence(
     viewer = np.zeros_like(points)
     np.add.at(viewer, point, _unit(centres[photo] - points[point]))
     stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
-    flat, flat_by = _stereo_points(flat_maps, frame.half, np.random.default_rng(random_seed))
-    dense_weight = np.concatenate([np.ones(len(stereo)), np.full(len(flat), FLAT_WEIGHT)])
-    stereo, by = np.concatenate([stereo, flat]), np.concatenate([by, flat_by])
+    bare, bare_by = _stereo_points(bare_maps, frame.half, np.random.default_rng(random_seed))
+    dense_weight = np.concatenate([np.ones(len(stereo)), np.full(len(bare), BARE_WEIGHT)])
+    stereo, by = np.concatenate([stereo, bare]), np.concatenate([by, bare_by])
     sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
     everything = np.concatenate([points, stereo])
     out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)

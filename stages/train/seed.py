@@ -27,11 +27,11 @@ def seed_volume(
     points: Float[Array, "p 3"],
     towards: Float[Array, "p 3"],
     depth_maps: dict[int, DepthMap],
-    flat_maps: dict[int, DepthMap],
+    bare_maps: dict[int, DepthMap],
 ) -> FineVolume:
     """The SDF to start from, in ``volume``: fused depth maps where they reach, else a skin behind the known points.
 
-    ``flat_maps``, of bare surfaces, are asked where no depth map says anything.
+    ``bare_maps``, of bare surfaces, are asked where no depth map says anything.
 
     It is smoothed by a fine cell: depths are rough from pixel to pixel, and training would follow the roughness first.
     """
@@ -45,9 +45,9 @@ def seed_volume(
     near = torch.nonzero((volume.values < 2.0 * spacing) & one)[:, 0]
     skin = volume.values[near]
     fused, count = fuse_depths(positions[near], list(depth_maps.values()), truncation)
-    if flat_maps:
+    if bare_maps:
         silent = torch.nonzero(count == 0)[:, 0]
-        fused[silent], count[silent] = fuse_depths(positions[near[silent]], list(flat_maps.values()), truncation)
+        fused[silent], count[silent] = fuse_depths(positions[near[silent]], list(bare_maps.values()), truncation)
     free = fused > 0.95 * truncation  # the surface is that far away, or farther
     fused = torch.where(free, skin.clamp(min=truncation), fused)
     volume.values[near] = torch.where(count > 0, fused, skin)

@@ -80,7 +80,7 @@ def test_a_block_with_walls_trains_its_labels_and_one_without_has_none(tmp_path)
     """Labels and the frame of the walls come from the store; the model that is kept to render with leaves them out."""
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
     scene.write_depth(run, 0, np.zeros((48, 64), np.float32), 0)
-    scene.write_flat(run, 0, np.zeros((48, 64), np.float32), 0)
+    scene.write_bare(run, 0, np.zeros((48, 64), np.float32), 0)
     scene.write_labels(run, 1, np.full((24, 32), FLOOR, np.uint8), 1)
     small = {"rays": 64, "points": 64, "patches": 16, "steps": 10}
     without = ball_scene.start(run, TrainConfig(**small))[0]

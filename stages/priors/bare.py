@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline import labels, scene
+from pipeline import labels, scene, store
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.priors.agree import agreement
@@ -38,7 +38,7 @@ class Surface(NamedTuple):
     normals: Float[Array, "n 3"]
 
 
-class FlatPhotos:
+class BarePhotos:
     """Photos with depth maps, small, a few in memory at a time; ``neighbours[i]`` are compared with photo i."""
 
     def __init__(self, run: Run, neighbours: list[list[int]], todo: list[int], directions: Array, device: str) -> None:
@@ -52,18 +52,21 @@ class FlatPhotos:
         self.cell = CELL_SHARE * float(np.median(found))
         self.farthest = FAR * float(np.percentile(found, 99.5))
 
-    def find(self, report: Reporter, seconds: dict[str, float]) -> None:
-        """Lay out every photo, and add to its depth map what others agree on."""
+    def find(self, report: Reporter, seconds: dict[str, float]) -> tuple[int, float]:
+        """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels."""
         began = time.monotonic()
-        planes = self.planes()
+        planes, shares = self.planes(), []
         with torch.no_grad(), report.task("priors/planes", 2 * len(self.todo), "photos") as advance:
             for done, index in enumerate(self.todo):
                 self.lay_out(index, planes)
                 advance(done + 1)
             for done, index in enumerate(self.todo):
-                self.believe(index, planes)
+                shares.append(self.believe(index, planes))
                 advance(len(self.todo) + done + 1)
+        for index in self.todo:
+            store.delete(self.run.scene, f"priors/{index:06d}/layout")
         seconds["planes"] = time.monotonic() - began
+        return len(planes.offset), float(np.mean(shares))
 
     def planes(self) -> PlaneSet:
         """All planes of the scene that some photo and its neighbours have points enough on."""
@@ -100,13 +103,13 @@ class FlatPhotos:
         level = level_within(self.posed.sizes[index], EDGE_PX)
         scene.write_planes(self.run, index, "layout", stacked.cpu().numpy(), level, passes=1)
 
-    def believe(self, index: int, planes: PlaneSet) -> None:
+    def believe(self, index: int, planes: PlaneSet) -> float:
         """Keep what others agree on where the depth map is silent, and the kind of surface among the labels."""
-        mine, number, level = self._flat(index)
+        mine, number, level = self._chosen(index)
         known = [i for i in self.neighbours[index] if i in self.todo]
-        views, theirs = [self.known(i).view for i in known], [self._flat(i)[0] for i in known]
-        count, _ = agreement(self.known(index).view, mine, views, theirs)
-        good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(known)))
+        views, theirs = [self.known(i).view for i in known], [self._chosen(i)[0] for i in known]
+        count, _, through = agreement(self.known(index).view, mine, views, theirs)
+        good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(known))) & (through <= count)
         found = scene.read_depth(self.run, index)
         assert found is not None  # todo
         shape, at = found[0].shape, found[1]
@@ -114,22 +117,29 @@ class FlatPhotos:
         for step in range(level - at):
             fine = finer(fine, self._shape(index, level - 1 - step))
         w = fine.w.cpu().numpy()[: shape[0], : shape[1]]
-        scene.write_flat(self.run, index, np.where((w > 0) & (found[0] == 0), 1.0 / np.maximum(w, 1e-9), 0.0), at)
+        bare = (w > 0) & (found[0] == 0)
+        scene.write_bare(self.run, index, np.where(bare, 1.0 / np.maximum(w, 1e-9), 0.0), at)
         kinds = self._kinds(planes)
         kind = np.where(good.cpu().numpy(), kinds[number.long().clamp(min=0).cpu().numpy()], labels.UNKNOWN)
         kind = np.where((kind == labels.UNKNOWN) & (self.known(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
-        shown = scene.read_labels_whole(self.run, index, self.posed.sizes[index])
-        step = 2**level
-        before = shown[::step, ::step][: kind.shape[0], : kind.shape[1]]
-        scene.write_labels(self.run, index, np.where(before == labels.UNKNOWN, kind, before).astype(np.uint8), level)
+        self._add_labels(index, kind, level)
+        return float(bare.mean())
+
+    def _add_labels(self, index: int, kind: Array, level: int) -> None:
+        """Labels of a photo at ``level``, where it has none yet."""
+        found = scene.read_labels(self.run, index)
+        before, at = (np.full(kind.shape, labels.UNKNOWN, np.uint8), level) if found is None else found
+        row, column = (np.minimum((np.arange(n) << at) >> level, m - 1) for n, m in zip(before.shape, kind.shape, strict=True))
+        added = np.where(before == labels.UNKNOWN, kind[row[:, None], column], before)
+        scene.write_labels(self.run, index, added.astype(np.uint8), at)
 
     def _kinds(self, planes: PlaneSet) -> Array:
         """Label of each plane by the way it faces."""
         upward = planes.normal @ self.directions[0]
-        flat = np.where(upward > UPRIGHT, labels.FLOOR, labels.CEILING)
-        return np.where(np.abs(upward) > UPRIGHT, flat, labels.WALL)
+        level = np.where(upward > UPRIGHT, labels.FLOOR, labels.CEILING)
+        return np.where(np.abs(upward) > UPRIGHT, level, labels.WALL)
 
-    def _flat(self, index: int) -> tuple[Planes, Tensor, int]:
+    def _chosen(self, index: int) -> tuple[Planes, Tensor, int]:
         found = scene.read_planes(self.run, index, "layout")
         assert found is not None  # lay_out comes first
         w, a, b, number = torch.from_numpy(found[0]).to(self.device).unbind()

@@ -1,0 +1,82 @@
+"""A floor that stereo knows half of, and a ball on it: the rest of the floor is its plane, and the ball is left alone."""
+
+import numpy as np
+import pytest
+
+from pipeline import labels, scene
+from pipeline.cameras import pixel_grid, rays_world
+from pipeline.progress import Reporter
+from pipeline.walls import WallFrame, write_walls
+from stages.priors.bare import middle_depth
+from stages.priors.config import PriorsConfig
+from stages.priors.run import lay_out_bare
+from tests import ball_scene
+
+UP, WALLS = np.array([0.0, 0.0, 1.0]), np.eye(3)[:2]
+N_PHOTOS = 5
+
+
+def truth(posed, index):
+    """Depth along z, and whether the pixel shows the floor."""
+    width, height = posed.sizes[index]
+    pose = posed.cam_from_world[index]
+    origin, directions = rays_world(pose, posed.intrinsics[index], pixel_grid(width, height))
+    distance = ball_scene.cast(origin, directions)
+    hit = np.isfinite(distance)
+    points = origin + directions * np.where(hit, distance, 0.0)[:, None]
+    depth = np.where(hit, distance * (directions @ pose[2, :3]), 0.0).reshape(height, width)
+    return depth, (hit & (np.abs(points[:, 2]) < 1e-6)).reshape(height, width)
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    run = ball_scene.make_run(tmp_path_factory.mktemp("bare"), n_photos=N_PHOTOS)
+    posed = scene.read_posed(run)
+    for index in range(N_PHOTOS):
+        depth, floor = truth(posed, index)
+        hidden = np.zeros(depth.shape, bool)
+        hidden[:, 40:120] = True
+        scene.write_depth(run, index, np.where(hidden & floor, 0.0, depth), 0)
+    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, N_PHOTOS), 0.9))
+    near = [[other for other in range(N_PHOTOS) if other != index] for index in range(N_PHOTOS)]
+    found = lay_out_bare(run, PriorsConfig(), near, list(range(N_PHOTOS)), Reporter(), {}, "cpu")
+    return run, posed, found
+
+
+def test_the_hidden_floor_has_the_depth_of_its_plane(laid_out):
+    run, posed, (n_planes, share) = laid_out
+    assert n_planes >= 1
+    assert share > 0.05
+    for index in range(N_PHOTOS):
+        depth, floor = truth(posed, index)
+        known, bare = scene.read_depth(run, index)[0], scene.read_bare(run, index)[0]
+        asked = floor & (known == 0)
+        assert (bare[known > 0] == 0).all()
+        assert (bare[asked] > 0).mean() > 0.7
+        assert np.median(np.abs(bare / np.maximum(depth, 1e-9) - 1)[asked & (bare > 0)]) < 0.003
+
+
+def test_labels_tell_the_floor_from_what_stands_on_it(laid_out):
+    run, posed, _ = laid_out
+    for index in range(N_PHOTOS):
+        depth, floor = truth(posed, index)
+        shown = scene.read_labels_whole(run, index, posed.sizes[index])
+        assert (shown[floor] == labels.FLOOR).mean() > 0.8
+        assert (shown[(depth > 0) & ~floor] == labels.OTHER).mean() > 0.7
+
+
+def test_without_a_frame_of_walls_nothing_is_done(tmp_path):
+    run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
+    assert lay_out_bare(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
+    write_walls(run, WallFrame(UP, np.zeros((0, 3)), np.zeros(0), np.zeros(0, int), 0.1, "lines go every way"))
+    assert lay_out_bare(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
+    assert scene.read_bare(run, 0) is None
+
+
+def test_the_middle_of_what_is_known_stands_for_larger_pixels():
+    depth = np.zeros((4, 6), np.float32)
+    depth[:2, :2] = [[1, 2], [3, 0]]
+    depth[:2, 2] = 5.0
+    depth[3, 5] = 7.0
+    assert middle_depth(depth, 1, (2, 3)).tolist() == [[2, 5, 0], [0, 0, 0]]
+    assert middle_depth(depth, 0, (4, 6)).tolist() == depth.tolist()
