@@ -129,7 +129,8 @@ class BarePhotos:
         """Labels of a photo at ``level``, where it has none yet."""
         found = scene.read_labels(self.run, index)
         before, at = (np.full(kind.shape, labels.UNKNOWN, np.uint8), level) if found is None else found
-        row, column = (np.minimum((np.arange(n) << at) >> level, m - 1) for n, m in zip(before.shape, kind.shape, strict=True))
+        sizes = zip(before.shape, kind.shape, strict=True)
+        row, column = (np.minimum((np.arange(n) << at) >> level, m - 1) for n, m in sizes)
         added = np.where(before == labels.UNKNOWN, kind[row[:, None], column], before)
         scene.write_labels(self.run, index, added.astype(np.uint8), at)
 

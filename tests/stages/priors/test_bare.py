@@ -1,4 +1,4 @@
-"""A floor that stereo knows half of, and a ball on it: the rest of the floor is its plane, and the ball is left alone."""
+"""A floor that stereo knows half of, and a ball on it: the rest is the floor's plane, and the ball is left alone."""
 
 import numpy as np
 import pytest
