@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,10 +25,9 @@ SAME, SAME_GAIN = 0.015, 0.25  # or has its surface within this share of the pla
 MOST_VOTES = 3
 COLOUR_CUT, COLOUR_COST, COLOUR_BEST = 0.12, 1.0, 3  # mean difference of the best photos' colours, of 1
 UNSEEN = 0.3  # share of that for a photo that does not see the point: it says nothing
-TURN_COST = 0.6  # of changing planes between neighbours where the picture is smooth and the planes lie apart
-TURN_SHARE = 0.08  # share of the depth by which planes lie apart
-CREASE_SHARE = 0.15  # of the cost of turning, where the two planes meet
-RARE_COST = 0.05  # of a plane without support, beside the best supported one
+TURN_COST = 2.0  # of changing planes between neighbours where the picture is smooth and the planes lie apart
+TURN_SHARE = 0.02  # share of the depth by which planes lie apart
+CREASE_SHARE = 0.5  # of the cost of turning, where the two planes meet
 EDGE_SIGMA, EDGE_LEAST = 0.03, 0.15  # gradient of gray that makes it an edge; what a change costs there
 
 
@@ -141,8 +139,6 @@ def layout(
     """The plane of every pixel (index, -1: none), and by how much its cost is below that of the next best."""
     w, _, _ = plane_fields(planes, known.view)
     unary = costs(known, others, w, farthest)
-    rare = 1.0 - np.sqrt(planes.support / planes.support.max())
-    unary[:-1] += RARE_COST * torch.as_tensor(rare, dtype=unary.dtype, device=unary.device)[:, None, None]
     depth = torch.where(w > 0, 1.0 / w.clamp(min=1e-9), torch.full_like(w, 1e6))
     total = aggregate(unary, depth, turn_costs(known.view.gray))
     two = total.topk(2, dim=0, largest=False)
