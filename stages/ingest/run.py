@@ -13,10 +13,11 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.scene import write_photo_table
-from stages.ingest.config import IngestConfig, IngestResult
+from stages.ingest.clips import take_frames, told
+from stages.ingest.config import ClipFacts, IngestConfig, IngestResult
 from stages.ingest.files import Found
 from stages.ingest.groups import camera_groups
-from stages.ingest.listing import Listing, list_photos
+from stages.ingest.listing import Listing, list_sources
 from stages.ingest.photo import Examined, PixelBudget, examine
 from stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
 
@@ -27,44 +28,47 @@ EXPECTED = {"mask", "not a photo"}  # nothing to warn of
 
 MAX_TABLE_ROWS = 200  # of the live table; the report has all
 
+FILM = "walk slowly around the thing while you film, or take photos from several places"
+
 Row = dict[str, Any]
 
 
 def contents(run: Run, config: IngestConfig) -> str:
     """Hash of what lies in the photo folder: added photos are noticed; a folder that is gone counts as unchanged."""
     done = run.manifest("ingest")
-    if done is not None and not run.photos.is_dir():
+    if done is not None and not all(path.exists() for path in (run.photos, *run.clips)):
         return str(done.result["contents"])
-    return list_photos(run.photos, config.masks, without=run.path).contents
+    return list_sources(run.photos, run.clips, config.masks, without=run.path).contents
 
 
-@stage("ingest", needs=(), version=2, result=IngestResult, inputs=contents)
+@stage("ingest", needs=(), version=3, result=IngestResult, inputs=contents)
 def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
-    """Examine every file below ``run.photos`` and write tables/photos.parquet.
+    """Examine every file below ``run.photos`` and of ``run.clips``, take frames of clips, write tables/photos.parquet.
 
     Raises QuoinError where the folder gives fewer than two different photos, or where masks do not fit their photos;
     the table is written all the same.
     """
-    listing = list_photos(run.photos, config.masks, without=run.path)
+    listing = list_sources(run.photos, run.clips, config.masks, without=run.path)
     if not listing.files:
         raise QuoinError("The photo folder is empty", where=run.photos, do="put photos into it")
-    examined = _examine_all(listing, config, report)
-    rows = [
-        _row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(listing.files, examined, strict=True)
-    ]
-    _select(rows, examined, listing, config, report)
+    files, clips = take_frames(listing.files, run.path, config, report)
+    examined = _examine_all(files, listing, config, report)
+    rows = [_row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(files, examined, strict=True)]
+    _select(rows, examined, files, config, report)
     _number(rows, examined)
     write_photo_table(run, rows)
 
-    _refuse_misfits(listing, examined)
-    result = _result(rows, listing)
+    _refuse_misfits(files, listing, examined)
+    result = _result(rows, clips, listing)
+    for clip in clips:
+        report.log("ingest", told(clip), level="warning" if clip.blurred_s or clip.cut_off else "info")
     if result.n_used < 2:
-        raise _too_few(result, run.photos)
+        raise _too_few(rows, result, run.photos)
     _tell(rows, result, listing, report)
     return result
 
 
-def _examine_all(listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
+def _examine_all(files: list[Found], listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
     """Every file decoded once, several at a time (the decoders let go of the interpreter)."""
 
     budget = PixelBudget(MAX_PIXELS_AT_ONCE)
@@ -84,8 +88,8 @@ def _examine_all(listing: Listing, config: IngestConfig, report: Reporter) -> li
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest")
     out = []
     try:
-        with report.task("ingest", total=len(listing.files), unit="files") as advance:
-            for examined in pool.map(work, listing.files):
+        with report.task("ingest", total=len(files), unit="files") as advance:
+            for examined in pool.map(work, files):
                 out.append(examined)
                 advance(len(out))
     finally:
@@ -110,6 +114,8 @@ def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
         "taken_at": facts.exif.taken_at,
         "mask_path": str(mask) if mask else "",
         "border": list(facts.border),
+        "clip": file.clip,
+        "time_s": file.time_s,
         "content_hash": facts.content_hash,
         "used": not facts.reason,
         "reason": facts.reason,
@@ -117,7 +123,7 @@ def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
 
 
 def _select(
-    rows: list[Row], examined: list[Examined], listing: Listing, config: IngestConfig, report: Reporter
+    rows: list[Row], examined: list[Examined], files: list[Found], config: IngestConfig, report: Reporter
 ) -> None:
     """Leave out what is there twice and what is no photo of one view."""
     looks = [facts.look for facts in examined]
@@ -125,7 +131,7 @@ def _select(
     drop_panoramas(rows, config.max_aspect)
     drop_blurred(rows, looks, config.min_sharpness)
     if config.near_duplicates == "drop":
-        n_bytes = [file.n_bytes for file in listing.files]
+        n_bytes = [file.n_bytes for file in files]
         with report.task("ingest/compare", total=sum(row["used"] for row in rows), unit="photos") as advance:
             drop_near_duplicates(rows, looks, n_bytes, advance)
 
@@ -142,9 +148,9 @@ def _number(rows: list[Row], examined: list[Examined]) -> None:
         row.update(photo_id=photo_id, group=group)
 
 
-def _refuse_misfits(listing: Listing, examined: list[Examined]) -> None:
+def _refuse_misfits(files: list[Found], listing: Listing, examined: list[Examined]) -> None:
     """A mask that cannot be followed stops the run: reconstructing what was to be left out helps nobody."""
-    bad = [(file, facts) for file, facts in zip(listing.files, examined, strict=True) if facts.mask_error]
+    bad = [(file, facts) for file, facts in zip(files, examined, strict=True) if facts.mask_error]
     if bad:
         file, facts = bad[0]
         more = f", and so with {len(bad) - 1} more of {len(listing.mask_of)} masks" if len(bad) > 1 else ""
@@ -155,12 +161,13 @@ def _refuse_misfits(listing: Listing, examined: list[Examined]) -> None:
         )
 
 
-def _result(rows: list[Row], listing: Listing) -> IngestResult:
+def _result(rows: list[Row], clips: list[ClipFacts], listing: Listing) -> IngestResult:
     used = [row for row in rows if row["used"]]
     reasons = Counter(kind_of(row["reason"]) for row in rows if not row["used"])
     return IngestResult(
-        n_files=len(rows),
+        n_files=len(listing.files),
         n_used=len(used),
+        n_frames=sum(bool(row["clip"]) for row in used),
         n_duplicates=reasons["duplicate"],
         n_near_duplicates=reasons["near duplicate"],
         n_unreadable=sum(reasons[kind] for kind in UNREADABLE),
@@ -171,6 +178,7 @@ def _result(rows: list[Row], listing: Listing) -> IngestResult:
         n_groups=len({row["group"] for row in used}),
         megapixels=round(sum(row["width"] * row["height"] for row in used) / 1e6, 3),
         max_side_px=max((max(row["width"], row["height"]) for row in used), default=0),
+        clips=clips,
         reasons=dict(reasons.most_common()),
         contents=listing.contents,
     )
@@ -185,8 +193,13 @@ def _listed(reasons: dict[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in reasons.items())
 
 
-def _too_few(result: IngestResult, where: Path) -> QuoinError:
+def _too_few(rows: list[Row], result: IngestResult, where: Path) -> QuoinError:
     files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
+    if where.is_file() and not result.clips:
+        return QuoinError(f"This video gives no frame ({rows[0]['reason']})", where=where, do=FILM)
+    if result.clips and result.n_frames == result.n_used:
+        gave = " and ".join(told(clip) for clip in result.clips[:3])
+        return QuoinError(f"The videos give too few different frames: {gave}", where=where, do=FILM)
     if result.n_used == 1 and result.reasons and result.reasons.keys() <= {"duplicate", "near duplicate"}:
         return QuoinError(f"All {files} show the same picture", where=where, do="take photos from several places")
     have = "is no photo" if result.n_used == 0 else "is 1 photo"
@@ -199,9 +212,10 @@ def _too_few(result: IngestResult, where: Path) -> QuoinError:
 
 
 def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Reporter) -> None:
+    frames = f" ({result.n_frames} are frames of videos)" if result.n_frames else ""
     report.log(
         "ingest",
-        f"{result.n_used} photos of {result.n_files} files, {result.megapixels:.0f} megapixels, "
+        f"{result.n_used} photos of {result.n_files} files{frames}, {result.megapixels:.0f} megapixels, "
         f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
         f"with mask {result.n_masks}, with a frame that is ignored {result.n_borders}",
     )

@@ -63,6 +63,7 @@ def _video(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[Wr
             container.mux(stream.encode())
         part.replace(out)
     except av.error.FFmpegError as error:
-        raise QuoinError(f"Cannot write the video: {error.strerror}", where=out, do="give --out another place") from None
+        what = f"Cannot write the video: {error.strerror}"
+        raise QuoinError(what, where=out, do="give --out another place") from None
     finally:
         part.unlink(missing_ok=True)
