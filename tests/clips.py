@@ -50,7 +50,7 @@ def write_clip(
     """Write RGB frames, at ``times_s`` or evenly at ``rate``; ``matrix``: a, b, c, d of the display matrix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", **options) as container:
-        stream = container.add_stream(codec, rate=rate)
+        stream = container.add_stream(codec, rate=rate, options={"crf": "18"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)

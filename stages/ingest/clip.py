@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from pipeline.errors import QuoinError
 from pipeline.images import turn_upright
 from stages.ingest.keyframes import Seen
-from stages.ingest.motion import evened, motion, sharpness
+from stages.ingest.motion import PLACES, evened, motion, sharpness
 
 if TYPE_CHECKING:
     import av
@@ -124,15 +124,14 @@ def look_through(path: Path, advance: Callable[[float], None] = lambda done: Non
         grey = _grey(shown.frame)
         now = evened(grey)
         same = before is not None and before.shape == now.shape
-        moved.append(motion(before, now) if same else np.zeros(4) if before is None else np.full(4, np.nan))
+        moved.append(motion(before, now) if same else np.full((PLACES**2, 2), 0.0 if before is None else np.nan))
         before = now
         number.append(shown.number)
         times.append(last_s)
         sharp.append(sharpness(grey))
     if before is None:
         raise QuoinError("unreadable: none of its frames can be decoded", where=path)
-    height, width = map(float, before.shape)
-    seen = Seen(np.array(number), np.array(times), np.array(moved), np.array(sharp), (height, width))
+    seen = Seen(np.array(number), np.array(times), np.array(moved, np.float32), np.array(sharp))
     return seen, n_frames, last_s
 
 

@@ -118,8 +118,7 @@ def _look(file: Found, header: Header, work: Path, advance: Advance) -> Looked:
     path = work / f"{key}.npz"
     if path.exists():
         with np.load(path) as kept:
-            height, width = kept["shape"].tolist()
-            seen = Seen(kept["number"], kept["time_s"], kept["motion"], kept["sharpness"], (height, width))
+            seen = Seen(kept["number"], kept["time_s"], kept["motion"], kept["sharpness"])
             return Looked(file, key, header, seen, int(kept["n_frames"]), float(kept["last_s"]))
     seen, n_frames, last_s = look_through(file.path, advance)
     work.mkdir(parents=True, exist_ok=True)

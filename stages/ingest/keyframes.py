@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Int
 
 from stages.ingest.motion import displacement
 
 Array = np.ndarray
 
 STEP = 0.06  # of the long edge, by which the picture moves from one frame taken to the next
-LOST = np.array([0.0, 0.0, 2 * STEP, 0.0])  # stands for a motion that is not known: it ends a stretch
+LOST = np.array([2 * STEP, 0.0])  # stands for a motion that is not known: it ends a stretch
 WIDEST = 64.0  # step at which any clip gives a frame or two
 SHARP_ENOUGH = 0.07  # sharpness at which edges still tell where they are; stretches above it are never left out
 ALL_BLURRED = 0.03  # usual sharpness of a clip in which nothing can be recognised again
@@ -25,15 +25,14 @@ STILL_S, STILL = 2.0, 3.0  # a stretch longer than so many seconds, and so many 
 class Seen:
     """What is known of the frames of a clip that were looked at, n of them, in order.
 
-    ``number`` in the clip, ``time_s`` from its start, ``motion`` since the one before (``motion.motion``; NaN where it
-    shows something else), ``sharpness``, and the ``shape`` (height, width) of the picture, in any unit.
+    ``number`` in the clip, ``time_s`` from its start, ``motion`` of the picture's places since the one before, in long
+    edges (``motion.motion``; NaN where it shows something else), and ``sharpness``.
     """
 
     number: Int[Array, "n"]
     time_s: Float[Array, "n"]
-    motion: Float[Array, "n 4"]
+    motion: Float[Array, "n m 2"]
     sharpness: Float[Array, "n"]
-    shape: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,14 @@ def stretches(seen: Seen, step: float) -> list[Stretch]:
     to the stretch before, where it is less than half a step.
     """
     begins, reached = [0], [[0.0]]
-    since: Float64[Array, "4"] = np.zeros(4)
+    since = np.zeros(seen.motion.shape[1:])
     for i, moved in enumerate(seen.motion[1:], 1):
         since = since + np.where(np.isnan(moved), LOST, moved)
-        far = displacement(since, seen.shape)
+        far = displacement(since)
         if far >= step:
             begins.append(i)
             reached.append([])
-            since, far = np.zeros(4), 0.0
+            since, far = np.zeros(seen.motion.shape[1:]), 0.0
         reached[-1].append(far)
     if len(begins) > 1 and max(reached[-1]) < step / 2 and not np.isnan(seen.motion[begins[-1]]).any():
         begins.pop()

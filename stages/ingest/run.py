@@ -61,7 +61,7 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     _refuse_misfits(files, listing, examined)
     result = _result(rows, clips, listing)
     for clip in clips:
-        report.log("ingest", told(clip), level="warning" if clip.blurred_s or clip.cut_off else "info")
+        report.log("ingest", told(clip), level="warning" if clip.cut_off else "info")
     if result.n_used < 2:
         raise _too_few(rows, result, run.photos)
     _tell(rows, result, listing, report)

@@ -15,13 +15,13 @@ RATE = 15.0
 def moving(shifts, sharp=0.3) -> Seen:
     """A clip whose frames move sideways by ``shifts`` (of the long edge), each since the one before."""
     n = len(shifts)
-    motion = np.zeros((n, 4))
-    motion[:, 2] = shifts
-    return Seen(np.arange(n), np.arange(n) / RATE, motion, np.broadcast_to(sharp, n).astype(float), (9.0, 16.0))
+    motion = np.zeros((n, 3, 2))
+    motion[:, :, 0] = np.array(shifts)[:, None]
+    return Seen(np.arange(n), np.arange(n) / RATE, motion, np.broadcast_to(sharp, n).astype(float))
 
 
 def places(seen: Seen, step: float) -> np.ndarray:
-    return np.cumsum(seen.motion[:, 2])[[part.best for part in stretches(seen, step)]]
+    return np.cumsum(seen.motion[:, 0, 0])[[part.best for part in stretches(seen, step)]]
 
 
 def test_frames_are_taken_a_step_apart():
