@@ -29,6 +29,7 @@ LOOKED_AT_PER_S = 15.0  # frames a second that are looked at; more of them tell 
 LOOK_EDGE_PX = 512  # long edge of the grey copy that sharpness is told by
 WHOLE = 0.9  # of the length its header tells; less was cut off
 JPEG_QUALITY = 95
+FIXED_POINT = 1 << 16  # stands for 1 in a display matrix
 # rows of a display matrix (a b; c d), x right and y down, as EXIF orientations
 ORIENTATIONS = {
     (1, 0, 0, 1): 1,
@@ -113,26 +114,28 @@ def look_through(path: Path, advance: Callable[[float], None] = lambda done: Non
 
     ``advance`` is called with the number of frames decoded so far.
     """
-    number, times, moved, sharp = [], [], [], []
-    before = None
+    looks: list[tuple[int, float, Array, float]] = []
+    before: Array | None = None
     n_frames, last_s = 0, 0.0
     for shown in frames(path):
         n_frames, last_s = shown.number + 1, shown.time_s
         advance(n_frames)
-        if times and last_s < times[-1] + 0.99 / LOOKED_AT_PER_S:
+        if looks and last_s < looks[-1][1] + 0.99 / LOOKED_AT_PER_S:
             continue
         grey = _grey(shown.frame)
         now = evened(grey)
-        same = before is not None and before.shape == now.shape
-        moved.append(motion(before, now) if same else np.full((PLACES**2, 2), 0.0 if before is None else np.nan))
+        if before is None:
+            moved = np.zeros((PLACES**2, 2), np.float32)
+        elif before.shape != now.shape:
+            moved = np.full((PLACES**2, 2), np.nan, np.float32)
+        else:
+            moved = motion(before, now)
         before = now
-        number.append(shown.number)
-        times.append(last_s)
-        sharp.append(sharpness(grey))
-    if before is None:
+        looks.append((shown.number, last_s, moved, sharpness(grey)))
+    if not looks:
         raise QuoinError("unreadable: none of its frames can be decoded", where=path)
-    seen = Seen(np.array(number), np.array(times), np.array(moved, np.float32), np.array(sharp))
-    return seen, n_frames, last_s
+    number, times_s, motions, sharp = (np.array(part) for part in zip(*looks, strict=True))
+    return Seen(number, times_s, motions, sharp), n_frames, last_s
 
 
 def write_frames(path: Path, targets: dict[int, Path], advance: Callable[[float], None] = lambda done: None) -> None:
@@ -164,10 +167,11 @@ def upright(shown: Decoded) -> UInt8[Array, "h w 3"]:
 
 def orientation_of(frame: av.VideoFrame) -> int:
     """The frame's display matrix as an EXIF orientation 1..8; 1 where there is none, or none of quarter turns."""
-    for side_data in frame.side_data:
-        if side_data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
-            return ORIENTATIONS.get(tuple(int(np.sign(v)) if abs(v) > 1 << 15 else 0 for v in (a, b, c, d)), 1)
+    data: Any
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = (round(v / FIXED_POINT) for v in np.frombuffer(bytes(data), np.int32)[:5].tolist())
+            return ORIENTATIONS.get((a, b, c, d), 1)
     return 1
 
 
@@ -181,8 +185,8 @@ def cut_off(n_frames: int, last_s: float, header: Header) -> str:
 
 def _grey(frame: av.VideoFrame) -> UInt8[Array, "h w"]:
     scale = min(1.0, LOOK_EDGE_PX / max(frame.width, frame.height))
-    size = {"width": max(16, round(frame.width * scale)), "height": max(16, round(frame.height * scale))}
-    return frame.to_ndarray(format="gray", interpolation="AREA", **size)
+    width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
+    return frame.to_ndarray(format="gray", interpolation="AREA", width=width, height=height)
 
 
 @contextlib.contextmanager

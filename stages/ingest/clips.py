@@ -103,12 +103,17 @@ def _look_through_all(
         for file in left:
             header = headers[file.name]
             try:
-                looked.append(_look(file, header, work, lambda done, before=before: advance(before + done)))
+                looked.append(_look(file, header, work, _after(before, advance)))
             except QuoinError as error:
                 reasons[file.name] = error.what
             before += header.n_frames
             advance(before)
     return looked, reasons
+
+
+def _after(before: int, advance: Advance) -> Advance:
+    """Advances from ``before`` on."""
+    return lambda done: advance(before + done)
 
 
 def _look(file: Found, header: Header, work: Path, advance: Advance) -> Looked:
@@ -145,7 +150,7 @@ def _write_all(
             missing = {number: target for number, target in targets.items() if not target.exists()}
             if missing:
                 there = before + len(targets) - len(missing)
-                write_frames(clip.file.path, missing, lambda done, there=there: advance(there + done))
+                write_frames(clip.file.path, missing, _after(there, advance))
             before += len(targets)
             advance(before)
             times = zip(targets.values(), clip.seen.time_s[choice.taken].tolist(), strict=True)

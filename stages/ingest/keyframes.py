@@ -12,7 +12,7 @@ from stages.ingest.motion import displacement
 
 Array = np.ndarray
 
-STEP = 0.06  # of the long edge, by which the picture moves from one frame taken to the next
+STEP = 0.05  # of the long edge, by which the picture moves from one frame taken to the next
 LOST = np.array([2 * STEP, 0.0])  # stands for a motion that is not known: it ends a stretch
 WIDEST = 64.0  # step at which any clip gives a frame or two
 SHARP_ENOUGH = 0.07  # sharpness at which edges still tell where they are; stretches above it are never left out

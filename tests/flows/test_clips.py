@@ -84,6 +84,6 @@ def test_a_walk_on_film_is_planned(tmp_path, monkeypatch, capsys):
     assert run(["plan", "corner.mp4", "--out", "run", "--engine", "direct", "--set", "pose.max_edge_px=400"]) == 0
     made = Run.open(tmp_path / "run")
     used, posed = made.require("ingest").result["n_used"], made.require("pose").result["n_registered"]
-    assert used >= 8
+    assert used >= 6
     assert posed >= 0.9 * used
     assert "go on with: quoin resume" in capsys.readouterr().out

