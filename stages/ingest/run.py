@@ -212,10 +212,11 @@ def _too_few(rows: list[Row], result: IngestResult, where: Path) -> QuoinError:
 
 
 def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Reporter) -> None:
+    files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
     frames = f" ({result.n_frames} are frames of videos)" if result.n_frames else ""
     report.log(
         "ingest",
-        f"{result.n_used} photos of {result.n_files} files{frames}, {result.megapixels:.0f} megapixels, "
+        f"{result.n_used} photos of {files}{frames}, {result.megapixels:.0f} megapixels, "
         f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
         f"with mask {result.n_masks}, with a frame that is ignored {result.n_borders}",
     )
