@@ -131,22 +131,25 @@ class How(Shown):
 
 
 @app.command(sort_key=1)
-def reconstruct(photos: Path, /, *, out: Path | None = None, what: What = What(), how: How = How()) -> None:
-    """Make a mesh from a folder of photos.
+def reconstruct(photos: Path, /, *clips: Path, out: Path | None = None, what: What = What(), how: How = How()) -> None:
+    """Make a mesh from a folder of photos, from videos, or from both.
 
     Parameters
     ----------
     photos
-        folder of photos
+        folder of photos and videos, or a video
+    clips
+        videos besides
     out
         run folder; runs/<name of the photo folder> where not given
     """
-    from flows.session import started
+    from flows.session import folder_first, started
     from flows.summary import print_summary
 
     how.check()
     settings = what.settings()
-    with started(photos, out or _default_out(photos), settings, what.seed) as run:
+    photos, beside = folder_first([photos, *clips])
+    with started(photos, out or _default_out(photos), settings, what.seed, beside) as run:
         how.work(run, settings)
         print_summary(run, quiet=how.quiet or how.json)
 
@@ -170,18 +173,20 @@ def resume(run: Path, /, *, how: How = How()) -> None:
 
 
 @app.command(sort_key=3)
-def plan(target: Path, /, *, out: Path | None = None, what: What = What(), how: How = How()) -> None:
+def plan(target: Path, /, *clips: Path, out: Path | None = None, what: What = What(), how: How = How()) -> None:
     """Say what a reconstruction would take: blocks, time, memory, disk. Poses the photos, trains nothing.
 
     Parameters
     ----------
     target
-        folder of photos, or of a run
+        folder of photos and videos, a video, or folder of a run
+    clips
+        videos besides
     out
         run folder, as for reconstruct, which goes on from there
     """
     from flows.plan import print_plan
-    from flows.session import resumed, settings_of, started
+    from flows.session import folder_first, resumed, settings_of, started
     from pipeline.run import RUN_FILE
 
     how.check()
@@ -191,7 +196,8 @@ def plan(target: Path, /, *, out: Path | None = None, what: What = What(), how: 
             print_plan(run)
     else:
         settings = what.settings()
-        with started(target, out or _default_out(target), settings, what.seed) as run:
+        photos, beside = folder_first([target, *clips])
+        with started(photos, out or _default_out(photos), settings, what.seed, beside) as run:
             how.work(run, settings, last="partition")
             print_plan(run)
 
@@ -416,7 +422,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _default_out(photos: Path) -> Path:
-    return Path("runs") / (photos.absolute().name or "photos")
+    name = photos.stem if os.path.isfile(photos) else photos.absolute().name
+    return Path("runs") / (name or "photos")
 
 
 def _export_path(run: Run, format: str) -> Path:

@@ -36,10 +36,15 @@ def reconstruct_flow(
     device: Device = "auto",
     executor: ExecutorName = "inline",
     address: str | None = None,
+    clips: list[str] = [],  # noqa: B006
 ) -> str:
-    """Reconstruct the folder ``photos`` into the run folder ``out``, or go on with the run there; returns its path."""
+    """Reconstruct ``photos`` (a folder, or a video) with ``clips`` into the run folder ``out``, or go on there.
+
+    Returns the path of the run.
+    """
     settings = load_settings(preset, overrides)
-    with started(Path(photos), Path(out), settings, seed) as run, reporting(run) as report:
+    beside = [Path(clip) for clip in clips]
+    with started(Path(photos), Path(out), settings, seed, beside) as run, reporting(run) as report:
         _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
         return str(run.path)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -20,18 +20,28 @@ ExecutorName = Literal["inline", "ray"]
 
 
 @contextmanager
-def started(photos: Path, out: Path, settings: Settings, seed: int) -> Iterator[Run]:
-    """A new run of ``photos`` in ``out``, or the one that is there going on with these settings; locked meanwhile."""
-    if not os.path.exists(photos):  # which, unlike Path.exists, is False for names no file can have
-        raise QuoinError("There are no photos here", where=photos, do="name a folder that exists")
+def started(photos: Path, out: Path, settings: Settings, seed: int, clips: Sequence[Path] = ()) -> Iterator[Run]:
+    """A new run of ``photos`` and ``clips`` in ``out``, or the one there with these settings; locked meanwhile."""
+    for path in (photos, *clips):
+        if not os.path.exists(path):  # which, unlike Path.exists, is False for names no file can have
+            raise QuoinError("There are no photos here", where=path, do="name a folder or a video that exists")
     with ExitStack() as lock:
         there = (out / RUN_FILE).exists()
         if there:  # locked before it is touched
             lock.enter_context(locked(out))
-        run = Run.create(out, photos=photos, settings=settings.model_dump(mode="json"), seed=seed)
+        run = Run.create(out, photos=photos, settings=settings.model_dump(mode="json"), seed=seed, clips=clips)
         if not there:
             lock.enter_context(locked(out))
         yield run
+
+
+def folder_first(sources: Sequence[Path]) -> tuple[Path, list[Path]]:
+    """The one folder among ``sources``, or else the first clip, and the clips besides; QuoinError for two folders."""
+    folders = [path for path in sources if os.path.isdir(path)]
+    if len(folders) > 1:
+        raise QuoinError("There are two folders of photos", where=folders[1], do="put what belongs together into one")
+    photos = folders[0] if folders else sources[0]
+    return photos, [path for path in sources if path is not photos]
 
 
 @contextmanager

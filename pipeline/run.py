@@ -13,7 +13,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +52,7 @@ class RunRecord(pydantic.BaseModel):
     created_at: float
     seed: int
     photos: str
+    clips: tuple[str, ...] = ()  # given beside ``photos``
     settings: dict[str, Any]
     settings_hash: str
     manifests: dict[str, Manifest] = {}
@@ -85,9 +86,15 @@ class Run:
         self.path, self.record = path, record
 
     @classmethod
-    def create(cls, path: Path, *, photos: Path, settings: dict[str, Any], seed: int) -> Run:
-        """A run at ``path`` for ``photos``; an existing run of the same photos goes on with the new settings."""
+    def create(
+        cls, path: Path, *, photos: Path, settings: dict[str, Any], seed: int, clips: Sequence[Path] = ()
+    ) -> Run:
+        """A run at ``path`` for ``photos`` (a folder, or a clip) and further ``clips``.
+
+        An existing run of the same photos goes on with the new settings and clips.
+        """
         path, photos = Path(path).absolute(), Path(photos).absolute()
+        beside = tuple(str(Path(clip).absolute()) for clip in clips)
         if (path / RUN_FILE).exists():
             run = cls.open(path)
             if run.record.photos != str(photos) and run.record.manifests:  # without a commit there is nothing to lose
@@ -99,6 +106,7 @@ class Run:
             run.record = run.record.model_copy(
                 update={
                     "photos": str(photos),
+                    "clips": beside,
                     "settings": settings,
                     "settings_hash": digest(settings),
                     "seed": seed,
@@ -123,6 +131,7 @@ class Run:
                     created_at=time.time(),
                     seed=seed,
                     photos=str(photos),
+                    clips=beside,
                     settings=settings,
                     settings_hash=digest(settings),
                 ),
@@ -165,6 +174,10 @@ class Run:
     def photos(self) -> Path:
         return Path(self.record.photos)
 
+    @property
+    def clips(self) -> list[Path]:
+        return [Path(clip) for clip in self.record.clips]
+
     @functools.cached_property
     def scene(self) -> zarr.Group:
         """scene.zarr, what stages exchange."""
@@ -194,7 +207,7 @@ class Run:
         """Content hash that decides whether ``stage`` must be redone; ``inputs`` stands for what it reads outside."""
         parents = [self.require(need).key for need in needs]
         parts = [stage, config.model_dump(mode="json"), parents, self.seed, version, self.record.photos]
-        return digest([*parts, inputs] if inputs else parts)
+        return digest([*parts, *self.record.clips, *([inputs] if inputs else [])])
 
     def commit(self, stage: str, key: str, result: StageResult, seconds: float, needs: tuple[str, ...] = ()) -> None:
         """Put the manifest entry of ``stage``: from here on readers may trust what it wrote."""

@@ -26,7 +26,7 @@ Array = np.ndarray
 PHOTO_SCHEMA = pa.schema(
     [
         ("photo_id", pa.int64()),  # row number among used photos, in name order; -1 where not used
-        ("name", pa.string()),  # path relative to the photo folder, with forward slashes
+        ("name", pa.string()),  # path relative to the photo folder, with forward slashes; of a frame <clip>/000123.jpg
         ("path", pa.string()),  # absolute path of the file
         ("width", pa.int64()),  # upright (after EXIF orientation), pixels; 0 where unreadable
         ("height", pa.int64()),
@@ -43,6 +43,8 @@ PHOTO_SCHEMA = pa.schema(
         ("depth_unit_m", pa.float64()),  # metres per unit of that file
         ("depth_camera", pa.string()),  # absolute path of the depth camera's JSON, "" where it is the photo's camera
         ("border", pa.list_(pa.int64())),  # pixels at left, top, right, bottom that are a frame; null or zeros: none
+        ("clip", pa.string()),  # name of the clip that it is a frame of; "" of photos
+        ("time_s", pa.float64()),  # of a frame in its clip; NaN of photos
         ("content_hash", pa.string()),  # of the decoded upright pixels
         ("used", pa.bool_()),
         ("reason", pa.string()),  # why it is not used; "" where used

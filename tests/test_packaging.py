@@ -22,7 +22,7 @@ MODULES = {
     "pillow-heif": "pillow_heif",
     "pyyaml": "yaml",
 }
-OPTIONAL = {"viser", "imageio_ffmpeg", "onnxruntime", "triton"}  # asked for by extras; comes with torch's CUDA build
+OPTIONAL = {"viser", "onnxruntime", "triton"}  # asked for by extras; comes with torch's CUDA build
 
 
 def declared() -> set[str]:
@@ -82,4 +82,5 @@ def test_help_imports_nothing_heavy():
     code = "import sys, flows.cli; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     heavy = {"torch", "ray", "prefect", "open3d", "pycolmap", "trimesh", "scipy", "skimage", "zarr", "pyarrow", "PIL"}
+    heavy |= {"av"}
     assert not heavy & set(out.split())

@@ -4,6 +4,7 @@ photo with the reason.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -14,18 +15,24 @@ from pathlib import Path
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"}
 PHOTO_SUFFIXES |= {".bmp", ".ppm", ".pgm", ".jp2", ".j2k"}
 RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".raw"}
-VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".m4v", ".webm", ".mts"}
+VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".mpg", ".mpeg", ".wmv"}
+CLIP = "video"  # stands as the reason of a file that is to give frames
 CLUTTER = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}  # what systems leave in folders, as hidden as dot files
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file: ``name`` relative to the folder, with forward slashes; why it is no photo, "" where it may be one."""
+    """A file: ``name`` relative to the folder, with forward slashes; why it is no photo, "" where it may be one.
+
+    Of a frame also the name of its ``clip`` and the time in it, in seconds.
+    """
 
     name: str
     path: Path
     reason: str = ""
     n_bytes: int = 0
+    clip: str = ""
+    time_s: float = math.nan
 
 
 def find_files(root: Path, without: Collection[Path] = ()) -> list[Found]:
@@ -87,7 +94,7 @@ def _reason(name: str) -> str:
     if suffix in RAW_SUFFIXES:  # Pillow would take the thumbnail inside for the photo
         return "camera raw: save it as TIFF or JPEG"
     if suffix in VIDEO_SUFFIXES:
-        return "video: save some of its frames as JPEG"
+        return CLIP
     return ""
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.config import digest
 from pipeline.errors import QuoinError
+from stages.ingest.clip import read_header
 from stages.ingest.depths import match_depths, says_depth
-from stages.ingest.files import PHOTO_SUFFIXES, Found, find_files, suffix_of
+from stages.ingest.files import CLIP, PHOTO_SUFFIXES, Found, find_files, natural_key, suffix_of
 from stages.ingest.masks import MASK_FOLDERS, in_mask_folder, masks_beside, match_masks
 
 
@@ -22,6 +24,39 @@ class Listing:
     contents: str  # hash of all names and sizes, masks and depth maps included
     depth_of: dict[str, Path] = field(default_factory=dict)
     unused_depths: list[str] = field(default_factory=list)
+
+
+def list_sources(photos: Path, clips: Sequence[Path], masks: str, without: Path, depth: str | None = None) -> Listing:
+    """List the folder ``photos``, or the one clip that it is, with ``clips`` that lie elsewhere; see ``list_photos``.
+
+    Raises QuoinError where a file is no clip, or has the name of another.
+    """
+    if photos.is_file():
+        clips, listing = [photos, *clips], Listing([], {}, [], "")
+    else:
+        listing = list_photos(photos, masks, without, depth)
+    if not clips:
+        return listing
+    found = {file.path.resolve(): file for file in listing.files}
+    names = {file.name for file in listing.files}
+    for clip in clips:
+        if clip.resolve() in found:  # it lies in the folder, too
+            continue
+        try:
+            read_header(clip)
+        except QuoinError as error:
+            raise QuoinError(
+                f"This is a file, not a folder of photos, and no video that can be read ({error.what})",
+                where=clip,
+                do="name a folder of photos, or a video",
+            ) from None
+        if clip.name in names:
+            raise QuoinError("Two files have this name", where=clip, do="rename one of them")
+        names.add(clip.name)
+        found[clip.resolve()] = Found(clip.name, clip.absolute(), CLIP, clip.stat().st_size)
+    files = sorted(found.values(), key=lambda file: natural_key(file.name))
+    named = [[file.name, file.n_bytes] for file in files]
+    return replace(listing, files=files, contents=digest([listing.contents, named]))
 
 
 def list_photos(root: Path, masks: str, without: Path, depth: str | None = None) -> Listing:

@@ -17,11 +17,12 @@ from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.scene import write_photo_table
 from pipeline.sensor import read_depth_camera
-from stages.ingest.config import IngestConfig, IngestResult
+from stages.ingest.clips import take_frames, told
+from stages.ingest.config import ClipFacts, IngestConfig, IngestResult
 from stages.ingest.depths import DepthFacts, examine_depth, unit_of
 from stages.ingest.files import Found
 from stages.ingest.groups import camera_groups
-from stages.ingest.listing import Listing, list_photos
+from stages.ingest.listing import Listing, list_sources
 from stages.ingest.photo import Examined, PixelBudget, examine
 from stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
 
@@ -32,15 +33,17 @@ EXPECTED = {"mask", "depth", "not a photo"}  # nothing to warn of
 
 MAX_TABLE_ROWS = 200  # of the live table; the report has all
 
+FILM = "walk slowly around the thing while you film, or take photos from several places"
+
 Row = dict[str, Any]
 
 
 def contents(run: Run, config: IngestConfig) -> str:
     """Hash of what lies in the photo folder: added photos are noticed; a folder that is gone counts as unchanged."""
     done = run.manifest("ingest")
-    if done is not None and not run.photos.is_dir():
+    if done is not None and not all(path.exists() for path in (run.photos, *run.clips)):
         return str(done.result["contents"])
-    return _contents(list_photos(run.photos, config.masks, run.path, config.depth), config)
+    return _contents(_listing(run, config), config)
 
 
 def _contents(listing: Listing, config: IngestConfig) -> str:
@@ -50,34 +53,39 @@ def _contents(listing: Listing, config: IngestConfig) -> str:
     return digest([listing.contents, *(np.asarray(part).tolist() for part in vars(camera).values())])
 
 
+def _listing(run: Run, config: IngestConfig) -> Listing:
+    return list_sources(run.photos, run.clips, config.masks, run.path, config.depth)
+
+
 @stage("ingest", needs=(), version=3, result=IngestResult, inputs=contents)
 def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
-    """Examine every file below ``run.photos`` and write tables/photos.parquet.
+    """Examine every file below ``run.photos`` and of ``run.clips``, take frames of clips, write tables/photos.parquet.
 
     Raises QuoinError where the folder gives fewer than two different photos, or where masks do not fit their photos;
     the table is written all the same.
     """
-    listing = list_photos(run.photos, config.masks, run.path, config.depth)
+    listing = _listing(run, config)
     if not listing.files:
         raise QuoinError("The photo folder is empty", where=run.photos, do="put photos into it")
-    examined = _examine_all(listing, config, report)
-    rows = [
-        _row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(listing.files, examined, strict=True)
-    ]
-    _select(rows, examined, listing, config, report)
+    files, clips = take_frames(listing.files, run.path, config, report)
+    examined = _examine_all(files, listing, config, report)
+    rows = [_row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(files, examined, strict=True)]
+    _select(rows, examined, files, config, report)
     n_depths, unit_m = _measure(rows, listing, config, report)
     _number(rows, examined)
     write_photo_table(run, rows)
 
-    _refuse_misfits(listing, examined)
-    result = _result(rows, _contents(listing, config), n_depths, unit_m)
+    _refuse_misfits(files, listing, examined)
+    result = _result(rows, _contents(listing, config), clips, n_depths, unit_m)
+    for clip in clips:
+        report.log("ingest", told(clip), level="warning" if clip.cut_off else "info")
     if result.n_used < 2:
-        raise _too_few(result, run.photos)
+        raise _too_few(rows, result, run.photos)
     _tell(rows, result, listing, report)
     return result
 
 
-def _examine_all(listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
+def _examine_all(files: list[Found], listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
     """Every file decoded once, several at a time (the decoders let go of the interpreter)."""
 
     budget = PixelBudget(MAX_PIXELS_AT_ONCE)
@@ -97,8 +105,8 @@ def _examine_all(listing: Listing, config: IngestConfig, report: Reporter) -> li
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest")
     out = []
     try:
-        with report.task("ingest", total=len(listing.files), unit="files") as advance:
-            for examined in pool.map(work, listing.files):
+        with report.task("ingest", total=len(files), unit="files") as advance:
+            for examined in pool.map(work, files):
                 out.append(examined)
                 advance(len(out))
     finally:
@@ -126,6 +134,8 @@ def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
         "depth_unit_m": nan,
         "depth_camera": "",
         "border": list(facts.border),
+        "clip": file.clip,
+        "time_s": file.time_s,
         "content_hash": facts.content_hash,
         "used": not facts.reason,
         "reason": facts.reason,
@@ -133,7 +143,7 @@ def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
 
 
 def _select(
-    rows: list[Row], examined: list[Examined], listing: Listing, config: IngestConfig, report: Reporter
+    rows: list[Row], examined: list[Examined], files: list[Found], config: IngestConfig, report: Reporter
 ) -> None:
     """Leave out what is there twice and what is no photo of one view."""
     looks = [facts.look for facts in examined]
@@ -141,7 +151,7 @@ def _select(
     drop_panoramas(rows, config.max_aspect)
     drop_blurred(rows, looks, config.min_sharpness)
     if config.near_duplicates == "drop":
-        n_bytes = [file.n_bytes for file in listing.files]
+        n_bytes = [file.n_bytes for file in files]
         with report.task("ingest/compare", total=sum(row["used"] for row in rows), unit="photos") as advance:
             drop_near_duplicates(rows, looks, n_bytes, advance)
 
@@ -196,9 +206,9 @@ def _number(rows: list[Row], examined: list[Examined]) -> None:
         row.update(photo_id=photo_id, group=group)
 
 
-def _refuse_misfits(listing: Listing, examined: list[Examined]) -> None:
+def _refuse_misfits(files: list[Found], listing: Listing, examined: list[Examined]) -> None:
     """A mask that cannot be followed stops the run: reconstructing what was to be left out helps nobody."""
-    bad = [(file, facts) for file, facts in zip(listing.files, examined, strict=True) if facts.mask_error]
+    bad = [(file, facts) for file, facts in zip(files, examined, strict=True) if facts.mask_error]
     if bad:
         file, facts = bad[0]
         more = f", and so with {len(bad) - 1} more of {len(listing.mask_of)} masks" if len(bad) > 1 else ""
@@ -209,12 +219,15 @@ def _refuse_misfits(listing: Listing, examined: list[Examined]) -> None:
         )
 
 
-def _result(rows: list[Row], contents: str, n_depths: int, unit_m: float | None) -> IngestResult:
+def _result(
+    rows: list[Row], contents: str, clips: list[ClipFacts], n_depths: int, unit_m: float | None
+) -> IngestResult:
     used = [row for row in rows if row["used"]]
     reasons = Counter(kind_of(row["reason"]) for row in rows if not row["used"])
     return IngestResult(
-        n_files=len(rows),
+        n_files=len(listing.files),
         n_used=len(used),
+        n_frames=sum(bool(row["clip"]) for row in used),
         n_duplicates=reasons["duplicate"],
         n_near_duplicates=reasons["near duplicate"],
         n_unreadable=sum(reasons[kind] for kind in UNREADABLE),
@@ -227,6 +240,7 @@ def _result(rows: list[Row], contents: str, n_depths: int, unit_m: float | None)
         n_groups=len({row["group"] for row in used}),
         megapixels=round(sum(row["width"] * row["height"] for row in used) / 1e6, 3),
         max_side_px=max((max(row["width"], row["height"]) for row in used), default=0),
+        clips=clips,
         reasons=dict(reasons.most_common()),
         contents=contents,
     )
@@ -241,8 +255,13 @@ def _listed(reasons: dict[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in reasons.items())
 
 
-def _too_few(result: IngestResult, where: Path) -> QuoinError:
+def _too_few(rows: list[Row], result: IngestResult, where: Path) -> QuoinError:
     files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
+    if where.is_file() and not result.clips:
+        return QuoinError(f"This video gives no frame ({rows[0]['reason']})", where=where, do=FILM)
+    if result.clips and result.n_frames == result.n_used:
+        gave = " and ".join(told(clip) for clip in result.clips[:3])
+        return QuoinError(f"The videos give too few different frames: {gave}", where=where, do=FILM)
     if result.n_used == 1 and result.reasons and result.reasons.keys() <= {"duplicate", "near duplicate"}:
         return QuoinError(f"All {files} show the same picture", where=where, do="take photos from several places")
     have = "is no photo" if result.n_used == 0 else "is 1 photo"
@@ -255,9 +274,11 @@ def _too_few(result: IngestResult, where: Path) -> QuoinError:
 
 
 def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Reporter) -> None:
+    files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
+    frames = f" ({result.n_frames} are frames of videos)" if result.n_frames else ""
     report.log(
         "ingest",
-        f"{result.n_used} photos of {result.n_files} files, {result.megapixels:.0f} megapixels, "
+        f"{result.n_used} photos of {files}{frames}, {result.megapixels:.0f} megapixels, "
         f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
         f"with mask {result.n_masks}, with depth {result.n_depths}, with a frame that is ignored {result.n_borders}",
     )

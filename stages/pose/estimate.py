@@ -15,7 +15,7 @@ from stages.pose.config import PoseConfig
 from stages.pose.mapping import better, mean_error_px, refine
 from stages.pose.overlap import find_features, find_pairs, gps_places
 from stages.pose.spot import from_one_spot, turns
-from stages.pose.start import known_focal, starting_cameras
+from stages.pose.start import known_focal, one_camera, starting_cameras
 from stages.pose.twins import map_apart
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
@@ -88,7 +88,7 @@ def _own_cameras_if_better(
     """Photos without EXIF are taken to share a camera; where that explains them badly, map with one camera for each."""
     shared, _ = starting_cameras(photos)
     cameras, camera_of = starting_cameras(photos, share=False)
-    if len(cameras) == len(shared) or all(known_focal(photo) for photo in photos):
+    if len(cameras) == len(shared) or all(one_camera(photo) for photo in photos):
         return components, mapper
     if components:
         width = max(max(c.width, c.height) for c in components[0].gated.model.cameras)

@@ -11,7 +11,7 @@ from stages.pose.config import PoseConfig
 from stages.pose.descriptors import DescriptorReader
 from stages.pose.frame import enu_m
 from stages.pose.model import Camera
-from stages.pose.pairs import consecutive, exhaustive, nearest, unique_pairs
+from stages.pose.pairs import consecutive, doubling, exhaustive, nearest, unique_pairs
 from stages.pose.retrieval import look_alikes
 from stages.pose.rounds import first_pairs, in_rounds
 from stages.pose.working import write_copies, write_masks
@@ -20,6 +20,8 @@ from stages.pose.workshop import Photo, Workshop, counter
 Array = np.ndarray
 
 SEQUENCE_WINDOW = 1  # photos before and after, in the order of names and of time, that a photo is first matched with
+FRAMES_APART = 8  # frames of a clip that far apart, of those taken, are first matched: half a picture's width and more
+FEW_FRAMES = 60  # frames of clips up to which every pair is matched: most of a walk shows nothing of its beginning
 KEPT_ALIKE = 100  # photos most like a photo that are remembered
 
 
@@ -54,10 +56,13 @@ def find_pairs(
 ) -> Int[Array, "k 4"]:
     """Photo a, photo b, matches, verified inliers: of all pairs of a small collection, of the likely ones of a large.
 
-    First neighbours in ``places``, by looks, names and time; then, in rounds, what the verified ones suggest.
+    First neighbours in ``places``, by looks, names and time; then, in rounds, what the verified ones suggest. A
+    collection with more than a few frames of clips is a large one: their order says what to match, and looks find
+    where a walk comes back to its beginning.
     """
     count, ids = len(photos), np.array([photo["photo_id"] for photo in photos])
-    if count <= config.exhaustive_max_photos:
+    n_frames = sum(bool(photo.get("clip")) for photo in photos)
+    if count <= config.exhaustive_max_photos and n_frames <= FEW_FRAMES:
         return match_pairs(shop, ids[exhaustive(count)])
     reader = DescriptorReader(shop.database)
     try:
@@ -81,12 +86,22 @@ def find_pairs(
 
 
 def in_turn(photos: list[Photo]) -> Int[Array, "m 2"]:
-    """Pairs of rows of photos that follow each other by name, or within an hour by the time they were taken."""
+    """Pairs of rows of photos that follow each other by name, in a clip, or by the time of taking within an hour."""
     times = np.array([np.datetime64(photo.get("taken_at") or "NaT", "s") for photo in photos])
     by_time = np.argsort(times, kind="stable")  # those that tell none come last
     followed = by_time[consecutive(len(photos), SEQUENCE_WINDOW)]
     soon = times[followed[:, 1]] - times[followed[:, 0]] <= np.timedelta64(1, "h")
-    return unique_pairs(np.concatenate([consecutive(len(photos), SEQUENCE_WINDOW), followed[soon]]))
+    return unique_pairs(np.concatenate([consecutive(len(photos), SEQUENCE_WINDOW), followed[soon], in_clips(photos)]))
+
+
+def in_clips(photos: list[Photo]) -> Int[Array, "m 2"]:
+    """Pairs of rows of frames of one clip, up to FRAMES_APART frames apart by the time in it."""
+    found = [np.zeros((0, 2), np.int64)]
+    for clip in sorted({photo.get("clip") or "" for photo in photos} - {""}):
+        rows = [row for row, photo in enumerate(photos) if photo.get("clip") == clip]
+        by_time = np.array(sorted(rows, key=lambda row: photos[row]["time_s"]))
+        found.append(by_time[doubling(len(rows), FRAMES_APART)])
+    return unique_pairs(np.concatenate(found))
 
 
 def gps_places(photos: list[Photo]) -> Float[Array, "n 2"]:

@@ -1,4 +1,4 @@
-"""Which photos to match: all pairs of a small collection; neighbours by GPS and by looks of a large one."""
+"""Which photos to match: all pairs of a small collection; neighbours by GPS, looks and order of a large one."""
 
 from __future__ import annotations
 
@@ -45,3 +45,9 @@ def nearest(positions: Float[Array, "n d"], neighbours: int) -> Int[Array, "m 2"
 def consecutive(n: int, window: int) -> Int[Array, "m 2"]:
     """Pairs of photos at most ``window`` apart in name order, which often is the order they were taken in."""
     return np.array([(a, b) for a in range(n) for b in range(a + 1, min(a + window + 1, n))], np.int64).reshape(-1, 2)
+
+
+def doubling(n: int, farthest: int) -> Int[Array, "m 2"]:
+    """Pairs of ``n`` frames in order that are 1, 2, 4, 8 … apart, up to ``farthest``."""
+    steps = [2**k for k in range(farthest.bit_length()) if 2**k <= farthest]
+    return np.array([(a, a + step) for step in steps for a in range(n - step)], np.int64).reshape(-1, 2)

@@ -15,10 +15,11 @@ UNKNOWN_FOCAL = 1.2  # times the long edge: a phone's or a kit lens's view of ab
 def starting_cameras(photos: list[dict[str, Any]], *, share: bool = True) -> tuple[list[Camera], list[int]]:
     """Cameras and, for every photo, which one it uses.
 
-    Photos of a group and size share one; with ``share`` false those without a focal length in EXIF each get their own.
+    Photos of a group and size share one; with ``share`` false those without a focal length in EXIF each get their own,
+    but for frames of a clip, which one camera took.
     """
     keys = [
-        (photo["group"], photo["width"], photo["height"], -1 if share or known_focal(photo) else photo["photo_id"])
+        (photo["group"], photo["width"], photo["height"], -1 if share or one_camera(photo) else photo["photo_id"])
         for photo in photos
     ]
     order = sorted(set(keys))
@@ -29,6 +30,11 @@ def starting_cameras(photos: list[dict[str, Any]], *, share: bool = True) -> tup
         focal = float(np.median(focals)) if focals else UNKNOWN_FOCAL * max(width, height)
         cameras.append(Camera("SIMPLE_RADIAL", width, height, (focal, width / 2, height / 2, 0.0), bool(focals)))
     return cameras, [order.index(key) for key in keys]
+
+
+def one_camera(photo: dict[str, Any]) -> bool:
+    """Whether a photo is known to be of one camera with the others of its group."""
+    return known_focal(photo) or bool(photo.get("clip"))
 
 
 def known_focal(photo: dict[str, Any]) -> bool:

@@ -1,11 +1,9 @@
-"""Frames into a video, by ffmpeg in a process of its own, or into a folder of pictures."""
+"""Frames into a video, or into a folder of pictures."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,32 +21,15 @@ Write = Callable[[UInt8[Array, "h w 3"]], None]
 def writer(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[Write]:
     """A function that takes frame after frame: of a video where ``out`` ends in .mp4, else of a folder of PNGs."""
     video = out.suffix.lower() == ".mp4"
-    program = ffmpeg() if video else ""
     try:
         (out.parent if video else out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, out) from error
     if video:
-        with _video(program, out, width, height, frames_per_s) as write:
+        with _video(out, width, height, frames_per_s) as write:
             yield write
     else:
         yield _pictures(out)
-
-
-def ffmpeg() -> str:
-    """The program: the machine's own, else that of the package imageio-ffmpeg; QuoinError where there is neither."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        return get_ffmpeg_exe()
-    except (ImportError, RuntimeError):
-        raise QuoinError(
-            "There is no ffmpeg to write a video with",
-            do="pip install 'quoin[video]', or install ffmpeg, or give --out a folder for pictures",
-        ) from None
 
 
 def _pictures(folder: Path) -> Write:
@@ -65,34 +46,24 @@ def _pictures(folder: Path) -> Write:
 
 
 @contextmanager
-def _video(program: str, out: Path, width: int, height: int, frames_per_s: int) -> Iterator[Write]:
+def _video(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[Write]:
     """H.264 in 4:2:0, which everything plays; it takes the place of ``out`` when it is complete."""
+    import av
+
     part = out.with_name(f".{out.stem}.partial.mp4")
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(frames_per_s), "-i", "-"]
-    kind = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-    process = subprocess.Popen(
-        [program, "-y", "-loglevel", "error", *raw, *kind, str(part)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    assert process.stderr is not None
-
-    def write(rgb: UInt8[Array, "h w 3"]) -> None:
-        assert process.stdin is not None
-        process.stdin.write(np.ascontiguousarray(rgb).tobytes())
-
     try:
-        with suppress(BrokenPipeError):  # ffmpeg has ended, and says below why
+        with av.open(str(part), "w", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=frames_per_s, options={"crf": "18"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+
+            def write(rgb: UInt8[Array, "h w 3"]) -> None:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+
             yield write
-            process.stdin.close()
-        if process.wait() != 0:
-            told = process.stderr.read().decode(errors="replace").strip()
-            raise QuoinError(f"ffmpeg could not write the video: {told}", where=out, do="give --out another place")
+            container.mux(stream.encode())
         part.replace(out)
+    except av.error.FFmpegError as error:
+        what = f"Cannot write the video: {error.strerror}"
+        raise QuoinError(what, where=out, do="give --out another place") from None
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        process.stderr.close()
         part.unlink(missing_ok=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from stages.report.facts import Advice, BlockFacts, Headline, Level, MeshFacts, PhotoFacts, PoseFacts
+from pipeline.clock import spans
+from stages.report.facts import Advice, BlockFacts, ClipFacts, Headline, Level, MeshFacts, PhotoFacts, PoseFacts
 from stages.report.words import count, number, percent
 
 # what a stage warns of and this page tells with more detail
@@ -16,13 +17,15 @@ _RANK = {"problem": 0, "warning": 1, "note": 2}
 def advise(
     headline: Headline,
     files: Sequence[PhotoFacts],
+    clips: Sequence[ClipFacts],
     pose: PoseFacts | None,
     blocks: Sequence[BlockFacts],
     mesh: MeshFacts,
     said: Sequence[str],
 ) -> list[Advice]:
     """Sentences about what went wrong or may mislead; ``said``: warnings that stages put into their results."""
-    found = [*_mesh(headline, mesh), *_photos(headline, files), *_pose(pose), *_training(headline, blocks)]
+    of_input = [*_photos(headline, files), *(advice for clip in clips for advice in _clip(clip))]
+    found = [*_mesh(headline, mesh), *of_input, *_pose(pose), *_training(headline, blocks)]
     told = " ".join(a.text for a in found)
     for text in dict.fromkeys(said):
         if not any(theirs in text and ours in told for theirs, ours in _TOLD_HERE.items()):
@@ -63,6 +66,28 @@ def _photos(headline: Headline, files: Sequence[PhotoFacts]) -> list[Advice]:
     if left:
         files_were = "1 file was" if len(left) == 1 else f"{count(len(left))} files were"
         out.append(Advice(level="note", text=f"{files_were} not used{_reasons(left)}."))
+    return out
+
+
+def _clip(clip: ClipFacts) -> list[Advice]:
+    out = []
+    if clip.n_placed == 0:
+        text = (
+            f"None of the {count(clip.n_taken)} frames of {clip.name} could be placed: film again, slowly, "
+            "and begin with something in view that other photos show."
+        )
+        out.append(Advice(level="warning", text=text))
+    elif clip.n_unplaced:
+        text = (
+            f"{spans(clip.unplaced_s)} of {clip.name} could not be placed ({count(clip.n_unplaced)} of "
+            f"{count(clip.n_taken)} frames): film that part again, slower, with something placed already in view."
+        )
+        out.append(Advice(level="warning" if clip.n_unplaced > 0.1 * clip.n_taken else "note", text=text))
+    if clip.blurred_s:
+        text = f"{spans(clip.blurred_s)} of {clip.name} is blurred and gave no frame: film that part again, slower."
+        out.append(Advice(level="note", text=text))
+    if clip.cut_off:
+        out.append(Advice(level="warning", text=f"{clip.name} is {clip.cut_off}."))
     return out
 
 

@@ -53,6 +53,24 @@ class PhotoFacts(Facts):
     height: int | None
     has_mask: bool
     reason: str
+    clip: str = ""  # that it is a frame of; "" for photos
+    time_s: float | None = None  # of a frame in its clip
+
+
+class ClipFacts(Facts):
+    """One video that gave frames; times in seconds from its first."""
+
+    name: str
+    seconds: float
+    frames_per_s: float  # 0 where its header does not say
+    n_frames: int  # that can be decoded
+    n_taken: int
+    n_placed: int | None
+    n_unplaced: int | None  # taken, but pose could not place them
+    blurred_s: list[tuple[float, float]]  # gave none
+    still_s: list[tuple[float, float]]  # gave one
+    unplaced_s: list[tuple[float, float]]  # where the unplaced ones lie
+    cut_off: str
 
 
 class StageFacts(Facts):
@@ -145,5 +163,6 @@ class Report(Facts):
     blocks: list[BlockFacts]
     curves: dict[str, list[Curve]]  # by what was measured; one curve a block
     photos: list[PhotoFacts]
+    clips: list[ClipFacts]
     stages: list[StageFacts]
     settings: dict[str, Any]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxtyping import Num
 from pipeline.run import Manifest, Run
 from pipeline.scene import Partition, Posed, read_frame
 from stages.report.chart import Curve, thin
-from stages.report.facts import BlockFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
+from stages.report.facts import BlockFacts, ClipFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
 
 Array = np.ndarray
 
@@ -61,9 +62,35 @@ def photos(run: Run) -> list[PhotoFacts]:
                 height=row["height"] or None,
                 has_mask=bool(row["mask_path"]),
                 reason=row["reason"] or (pose["reason"] if pose else "") or "",
+                clip=row.get("clip") or "",
+                time_s=finite(row.get("time_s")),
             )
         )
     return out
+
+
+def clips(run: Run, files: Sequence[PhotoFacts]) -> list[ClipFacts]:
+    """What became of every video that gave frames."""
+    known = run.manifest("pose") is not None
+    out = []
+    for clip in getattr(run.manifest("ingest"), "result", {}).get("clips", []):
+        frames = sorted((p for p in files if p.clip == clip["name"] and p.state != "not used"), key=_time)
+        placed, unplaced = (
+            sum(p.state == state for p in frames) if known else None for state in ("placed", "not placed")
+        )
+        out.append(ClipFacts(**clip, n_placed=placed, n_unplaced=unplaced, unplaced_s=_unplaced(frames)))
+    return out
+
+
+def _unplaced(frames: Sequence[PhotoFacts]) -> list[tuple[float, float]]:
+    """From the first to the last of frames in a row that could not be placed."""
+    runs = itertools.groupby(frames, key=lambda p: p.state == "not placed")
+    lost = [[_time(p) for p in together] for missing, together in runs if missing]
+    return [(times[0], times[-1]) for times in lost]
+
+
+def _time(frame: PhotoFacts) -> float:
+    return frame.time_s or 0.0
 
 
 def histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers: bool = False) -> Histogram | None:

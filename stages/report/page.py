@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline import confidence as shown
+from pipeline.clock import spans
 from stages.report import chart, words
 from stages.report.atlas import Atlas
 from stages.report.facts import Report
@@ -124,6 +125,7 @@ def render(
     )
     for name in ("count", "duration", "label", "number", "percent", "size", "visible"):
         environment.filters[name] = getattr(words, name)
+    environment.filters["spans"] = spans
     environment.filters["quantity"] = lambda value, key, length="m": words.visible(words.quantity(key, value, length))
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     three = (HERE / "vendor" / "three.min.js").read_text(encoding="utf-8")

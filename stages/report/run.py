@@ -93,6 +93,7 @@ def collect(
     files = gather.photos(run)
     blocks = gather.blocks(run, partition)
     pose = gather.pose(run, posed) if posed is not None else None
+    clips = gather.clips(run, files)
     headline = gather.headline(run, files, blocks)
     said = [str(text) for m in run.record.manifests.values() for text in m.result.get("warnings") or []]
     return Report(
@@ -102,13 +103,14 @@ def collect(
         seed=run.seed,
         created_at=run.record.created_at,
         headline=headline,
-        advice=advise(headline, files, pose, blocks, mesh, said),
+        advice=advise(headline, files, clips, pose, blocks, mesh, said),
         mesh=mesh,
         views=[shot.facts for shot in shots],
         pose=pose,
         blocks=blocks,
         curves=gather.curves(run, [b.id for b in blocks]),
         photos=files,
+        clips=clips,
         stages=gather.stages(run),
         settings=run.record.settings,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.report.advice import advise
-from stages.report.facts import Advice, BlockFacts, Headline, Histogram, MeshFacts, PhotoFacts, PoseFacts
+from stages.report.facts import Advice, BlockFacts, ClipFacts, Headline, Histogram, MeshFacts, PhotoFacts, PoseFacts
 
 GOOD_HEADLINE = Headline(
     n_photos_found=10,
@@ -64,6 +64,25 @@ GOOD_BLOCK = BlockFacts(
 )
 
 
+GOOD_CLIP = ClipFacts(
+    name="walk.mp4",
+    seconds=60.0,
+    frames_per_s=30.0,
+    n_frames=1800,
+    n_taken=40,
+    n_placed=40,
+    n_unplaced=0,
+    blurred_s=[],
+    still_s=[(3.0, 9.0)],
+    unplaced_s=[],
+    cut_off="",
+)
+
+
+def clip(**changes: object) -> dict[str, list[ClipFacts]]:
+    return {"clips": [GOOD_CLIP.model_copy(update=changes)]}
+
+
 def photos(n_placed: int, n_not: int, n_unused: int = 0) -> list[PhotoFacts]:
     states = ["placed"] * n_placed + ["not placed"] * n_not + ["not used"] * n_unused
     reasons = {"placed": "", "not placed": "too few matches", "not used": "the same photo as a.jpg"}
@@ -91,7 +110,8 @@ def given(**changes: object) -> list[Advice]:
     block = GOOD_BLOCK.model_copy(update=changes.get("block", {}))  # type: ignore[arg-type]
     mesh = GOOD_MESH.model_copy(update=changes.get("mesh", {}))  # type: ignore[arg-type]
     files, said = changes.get("files", photos(10, 0)), changes.get("said", [])
-    return advise(headline, files, pose, [block], mesh, said)  # type: ignore[arg-type]
+    clips = changes.get("clips", [GOOD_CLIP])
+    return advise(headline, files, clips, pose, [block], mesh, said)  # type: ignore[arg-type]
 
 
 def test_nothing_is_said_about_a_good_run():
@@ -107,6 +127,15 @@ def test_nothing_is_said_about_a_good_run():
         ({"headline": {"n_photos_posed": 8}, "files": photos(8, 2)}, "warning", "2 × too few matches"),
         ({"files": photos(10, 0, 1)}, "note", "1 file was not used (1 × the same photo as a.jpg)"),
         ({"files": photos(10, 0, 3)}, "note", "3 files were not used"),
+        (clip(n_placed=0, n_unplaced=40), "warning", "None of the 40 frames of walk.mp4 could be placed"),
+        (
+            clip(n_placed=31, n_unplaced=9, unplaced_s=[(12.0, 15.9), (40.0, 40.0)]),
+            "warning",
+            "0:12–0:15, 0:40 of walk.mp4 could not be placed (9 of 40 frames): film that part again, slower",
+        ),
+        (clip(n_placed=39, n_unplaced=1, unplaced_s=[(3700.0, 3700.0)]), "note", "1:01:40 of walk.mp4 could not"),
+        (clip(blurred_s=[(0.0, 2.5)]), "note", "0:00–0:02 of walk.mp4 is blurred and gave no frame"),
+        (clip(cut_off="cut off: 9 frames can be decoded"), "warning", "walk.mp4 is cut off: 9 frames"),
         ({"pose": {"components": [8, 2]}}, "warning", "2 groups that do not connect (8, 2 photos)"),
         ({"pose": {"reprojection_px": histogram(2.5)}}, "warning", "2.5 px"),
         ({"pose": {"track_length": histogram(2.2)}}, "warning", "2.2 photos"),

@@ -17,6 +17,7 @@ from PIL import Image
 
 from pipeline.progress import Reporter
 from pipeline.run import Run
+from pipeline.scene import read_photo_table, write_photo_table
 from stages.report import previews, surface, words
 from stages.report.config import ReportConfig
 from stages.report.facts import Report
@@ -319,3 +320,24 @@ def test_ply_and_glb_are_read_into_the_same_frame_and_colours(tmp_path: Path):
     assert surface.ply_faces(tmp_path / "mesh.glb") == 0
     assert np.allclose(from_ply.vertices_world, from_glb.vertices_world, atol=1e-5)
     assert np.abs(from_ply.colors.astype(int) - from_glb.colors)[from_ply.colors > 40].max() <= 4  # 8-bit linear light
+
+
+def test_a_video_has_its_row_with_the_times_of_frames_that_could_not_be_placed(tmp_path: Path):
+    name = "<b>walk</b>.mp4"
+    run = make_run(tmp_path, names=[f"{name}/{i:06d}.jpg" for i in range(10)], fraction_placed=0.7, upto="pose")
+    rows = [
+        {**row, "clip": name if row["used"] else "", "time_s": 2.0 * row["photo_id"]} for row in read_photo_table(run)
+    ]
+    write_photo_table(run, rows)
+    facts = {"seconds": 20.0, "frames_per_s": 29.97, "n_frames": 600, "n_taken": 10, "cut_off": ""}
+    run.record.manifests["ingest"].result["clips"] = [
+        {"name": name, **facts, "blurred_s": [(1.0, 3.5)], "still_s": [(61.0, 64.0)]}
+    ]
+    write(run, ReportConfig(n_views=0), Reporter())
+    report = Report.model_validate_json((run.path / "report.json").read_text())
+    (clip,) = report.clips
+    assert (clip.n_placed, clip.n_unplaced, clip.unplaced_s) == (7, 3, [(14.0, 18.0)])
+    assert any(f"0:14–0:18 of {name} could not be placed (3 of 10 frames)" in a.text for a in report.advice)
+    page = (run.path / "report.html").read_text()
+    assert "blurred 0:01–0:03; still 1:01–1:04; not placed 0:14–0:18" in page
+    assert name not in page

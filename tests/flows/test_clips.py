@@ -1,0 +1,89 @@
+"""Videos from the command line on: beside photos, by themselves, and as far as a plan."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.cli import run
+from pipeline.cameras import look_at
+from pipeline.errors import QuoinError
+from pipeline.run import Run
+from pipeline.scene import read_photo_table
+from tests.clips import pan, write_clip
+from tests.stages.pose.room import render
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where photos/ with one photo and walk.mp4 lie."""
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(pan([1500.0])[0]).save(tmp_path / "photos" / "a.jpg")
+    write_clip(tmp_path / "walk.mp4", pan(np.arange(60) * 3.0))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def ingest_only(monkeypatch):
+    def refuse(*_):
+        raise QuoinError("Enough", where="pose", do="stop here")
+
+    monkeypatch.setattr("stages.pose.run.run", refuse)
+
+
+def test_a_video_beside_photos_in_any_order(folder, ingest_only, capsys):
+    assert run(["reconstruct", "walk.mp4", "photos", "--engine", "direct"]) == 2
+    made = Run.open(folder / "runs" / "photos")
+    assert (made.photos, made.clips) == (folder / "photos", [folder / "walk.mp4"])
+    rows = [row for row in read_photo_table(made) if row["used"]]
+    assert [row["clip"] for row in rows] == [""] + ["walk.mp4"] * (len(rows) - 1)
+    assert len(rows) > 5
+    told = capsys.readouterr()
+    assert "walk.mp4: " in told.out + told.err
+    (clip,) = json.loads((made.path / "report.json").read_text())["clips"]
+    assert (clip["n_taken"], clip["n_placed"]) == (len(rows) - 1, None)
+    before = made.require("ingest").key
+    assert run(["resume", "runs/photos", "--engine", "direct"]) == 2
+    assert Run.open(made.path).require("ingest").key == before
+
+
+def test_a_video_by_itself(folder, ingest_only):
+    assert run(["plan", "walk.mp4", "--engine", "direct"]) == 2
+    made = Run.open(folder / "runs" / "walk")
+    assert (made.photos, made.clips) == (folder / "walk.mp4", [])
+    assert {row["clip"] for row in read_photo_table(made)} == {"walk.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["photos", "more"], "There are two folders of photos ('more')"),
+        (["photos", "absent.mp4"], "There are no photos here ('absent.mp4')"),
+        (["text.mp4"], "no video that can be read"),
+    ],
+)
+def test_what_is_refused(folder, arguments, sentence, capsys):
+    (folder / "more").mkdir()
+    (folder / "text.mp4").write_text("hello")
+    assert run(["reconstruct", *arguments, "--out", "run", "--engine", "direct"]) == 2
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_walk_on_film_is_planned(tmp_path, monkeypatch, capsys):
+    """An arc before the corner of a room, from a camera whose focal length nothing tells."""
+    angles = np.radians(np.linspace(15, 75, 60))
+    centers = np.stack([4.2 * np.cos(angles), 4.2 * np.sin(angles), 1.8 + 0.6 * np.sin(4 * angles)], axis=1)
+    target = np.array([0.9, 0.9, 0.8])
+    write_clip(tmp_path / "corner.mp4", [render(look_at(c, target), factor=1) for c in centers])
+    monkeypatch.chdir(tmp_path)
+    assert run(["plan", "corner.mp4", "--out", "run", "--engine", "direct", "--set", "pose.max_edge_px=400"]) == 0
+    made = Run.open(tmp_path / "run")
+    used, posed = made.require("ingest").result["n_used"], made.require("pose").result["n_registered"]
+    assert used >= 6
+    assert posed >= 0.9 * used
+    assert "go on with: quoin resume" in capsys.readouterr().out
