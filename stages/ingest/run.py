@@ -76,7 +76,7 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     write_photo_table(run, rows)
 
     _refuse_misfits(files, listing, examined)
-    result = _result(rows, _contents(listing, config), clips, n_depths, unit_m)
+    result = _result(rows, listing, _contents(listing, config), clips, n_depths, unit_m)
     for clip in clips:
         report.log("ingest", told(clip), level="warning" if clip.cut_off else "info")
     if result.n_used < 2:
@@ -220,7 +220,7 @@ def _refuse_misfits(files: list[Found], listing: Listing, examined: list[Examine
 
 
 def _result(
-    rows: list[Row], contents: str, clips: list[ClipFacts], n_depths: int, unit_m: float | None
+    rows: list[Row], listing: Listing, contents: str, clips: list[ClipFacts], n_depths: int, unit_m: float | None
 ) -> IngestResult:
     used = [row for row in rows if row["used"]]
     reasons = Counter(kind_of(row["reason"]) for row in rows if not row["used"])

@@ -49,7 +49,7 @@ def planes_along(
         n_bins = int(np.ceil((offset.max() + 2 * cell - low) / step))
         count = np.bincount(((offset - low) / step).astype(np.int64), weight, n_bins)
         height = gaussian_filter1d(count, BINS_PER_CELL / 2)
-        peaks = []
+        peaks: list[tuple[float, float]] = []
         for bin_ in np.argsort(-height, kind="stable"):
             if height[bin_] <= 0:
                 break
