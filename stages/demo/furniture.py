@@ -60,7 +60,7 @@ def furniture(rng: np.random.Generator) -> Iterator[Piece]:
     yield from _cabinet(rng)
     yield from _picture((1.35, 4.17, 1.4), (2.35, 4.2, 2.05))
     yield from _picture((5.17, 1.15, 1.25), (5.2, 1.95, 1.8))
-    yield Piece(block((0.85, 2.15, -0.01), (2.95, 3.3, 0.012)), "rug", BRICK_RED)
+    yield Piece(block((0.85, 2.15, 0.0), (2.95, 3.3, 0.012)), "rug", BRICK_RED)
     yield Piece(turned(LAMP_FOOT, (0.4, 3.75, 0.0)), "lacquer", BLACK)
     yield Piece(turned(LAMP_SHADE, (0.4, 3.75, 0.0)), "fabric", CREAM)
     x, y = 4.85, 2.64
@@ -75,16 +75,16 @@ def _window() -> Iterator[Piece]:
         yield Piece(block((low[0], y, low[2]), (high[0], y + 0.06, high[2])), "lacquer", WHITE)
     for z in (0.9, 2.14):
         yield Piece(block((low[0], low[1] + 0.06, z), (high[0], 2.84, z + 0.06)), "lacquer", WHITE)
-    yield Piece(block((-0.13, 1.14, 0.875), (0.09, 2.96, 0.905)), "lacquer", WHITE)
+    yield Piece(block((0.0, 1.14, 0.87), (0.09, 2.96, 0.9)), "lacquer", WHITE)
 
 
 def _door() -> Iterator[Piece]:
     for x0, x1, z0, z1 in [(3.98, 4.05, 0.0, 2.12), (4.9, 4.97, 0.0, 2.12), (4.05, 4.9, 2.05, 2.12)]:
-        yield Piece(block((x0, -0.01, z0), (x1, 0.02, z1)), "lacquer", WHITE)
+        yield Piece(block((x0, 0.0, z0), (x1, 0.02, z1)), "lacquer", WHITE)
     for z0, z1 in [(0.2, 0.95), (1.1, 1.9)]:
-        yield Piece(block((4.17, -0.07, z0), (4.78, -0.05, z1)), "lacquer", WHITE)
-    yield Piece(block((4.11, -0.07, 1.0), (4.14, 0.0, 1.03)), "lacquer", STEEL)
-    yield Piece(block((4.11, -0.01, 1.005), (4.23, 0.008, 1.025)), "lacquer", STEEL)
+        yield Piece(block((4.17, -0.06, z0), (4.78, -0.05, z1)), "lacquer", WHITE)
+    yield Piece(block((4.11, -0.06, 1.0), (4.14, 0.0, 1.03)), "lacquer", STEEL)
+    yield Piece(block((4.11, 0.0, 1.005), (4.23, 0.018, 1.025)), "lacquer", STEEL)
 
 
 def _radiator() -> Iterator[Piece]:
@@ -135,7 +135,7 @@ def _table(rng: np.random.Generator) -> Iterator[Piece]:
     yield Piece(turned(BOTTLE, (3.45, 1.95, top)), "lacquer", GREEN)
     yield Piece(turned(MUG, (2.62, 1.6, top)), "lacquer", WHITE)
     yield from _stack(3.5, 1.5, top, rng)
-    yield Piece(block((2.72, 1.5, top - 0.005), (3.02, 1.72, top + 0.004)), "print", (0.62, 0.6, 0.55))
+    yield Piece(block((2.72, 1.5, top), (3.02, 1.72, top + 0.006)), "print", (0.62, 0.6, 0.55))
 
 
 def _stack(x: float, y: float, z: float, rng: np.random.Generator) -> Iterator[Piece]:
@@ -188,15 +188,15 @@ def _cabinet(rng: np.random.Generator) -> Iterator[Piece]:
         yield Piece(door, "lacquer", WHITE)
     yield Piece(turned(VASE, (4.98, 2.05, 0.6)), "lacquer", CREAM)
     yield Piece(block((5.08, 1.05, 0.6), (5.11, 1.75, 1.02)), "lacquer", BLACK)  # a dark screen
-    yield Piece(block((4.98, 1.25, 0.595), (5.15, 1.55, 0.612)), "lacquer", BLACK)
+    yield Piece(block((4.98, 1.25, 0.6), (5.15, 1.55, 0.612)), "lacquer", BLACK)
     yield from _stack(4.95, 1.88, 0.6, rng)
 
 
 def _picture(low: Point, high: Point) -> Iterator[Piece]:
-    """A dark frame flat on a wall of constant x or y, the print a little before it."""
+    """A dark frame flat on a wall of constant x or y, the print on it, 6 mm thick."""
     flat = 0 if high[0] - low[0] < high[1] - low[1] else 1
     yield Piece(block(low, high), "wood", WALNUT)
     inner_low, inner_high = np.array(low) + 0.04, np.array(high) - 0.04
-    inner_low[flat], inner_high[flat] = low[flat] - 0.002, low[flat] + 0.01
+    inner_low[flat], inner_high[flat] = low[flat] - 0.006, low[flat]
     corners = [(float(c[0]), float(c[1]), float(c[2])) for c in (inner_low, inner_high)]
     yield Piece(block(*corners), "print", (0.6, 0.5, 0.35))
