@@ -338,6 +338,7 @@ def view(run: Path, /, *, port: int = 0, browser: bool = True) -> None:
 def demo(
     *,
     out: Path = Path("runs/demo"),
+    scene: Literal["landmark", "room"] = "landmark",
     photos: int = 40,
     size: Annotated[tuple[int, int], Flag] = (800, 600),
     plain: bool = False,
@@ -353,26 +354,32 @@ def demo(
     ----------
     out
         folder for the collection and the run
+    scene
+        a landmark seen from around it, or a furnished room with bare walls seen from inside
     photos
         how many photos
     size
         width and height of a photo in pixels
     plain
-        whitewashed walls instead of stone and brick: harder, for there is nothing on them to match
+        the landmark with whitewashed walls instead of stone and brick: harder, for there is nothing on them to match
     wild
-        photos as strangers take them: a crowd before the landmark, other exposures, tints and tone curves, more sky
+        the landmark as strangers take it: a crowd before it, other exposures, tints and tone curves, more sky
     preset
         the name of a preset, or a YAML file
     set
         section.key=value, laid on top of the preset; may be repeated
     seed
-        another seed builds another landmark
+        another seed builds another scene
     """
     from flows.demo import run_demo
-    from stages.demo.config import WILD
+    from stages.demo.config import INDOORS, WILD
 
     how.check()
-    more = {"plain": plain, **(WILD if wild else {})}
+    if scene == "room" and (plain or wild):
+        raise QuoinError(
+            "The room is bare as it is, and nobody is in it", do="leave --plain and --wild to the landmark"
+        )
+    more = INDOORS if scene == "room" else {"plain": plain, **(WILD if wild else {})}
     run_demo(
         out,
         {"n_photos": photos, "width": size[0], "height": size[1], **more},

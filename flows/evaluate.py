@@ -73,10 +73,22 @@ def print_scores(result: EvaluateResult, run: Run) -> None:
             f"  Chamfer {surface.chamfer_m:.4g} (accuracy {surface.accuracy_mean_m:.4g}, "
             f"completeness {surface.completeness_mean_m:.4g}); diagonal {surface.diagonal_m:.4g}"
         )
+    if result.labels:
+        print_labels(result)
     if result.confidence is not None:
         print_confidence(result.confidence)
     print(f"  {pose_sentence(result.poses)}")
     print(f"  {run.path / 'evaluation.json'}")
+
+
+def print_labels(result: EvaluateResult) -> None:
+    """Recall and normals of floor, ceiling, walls and the rest, each alone."""
+    distances = [f"recall < {score.distance_m:.3g}" for score in result.surface.scores]
+    table = Table("part of the truth", "area", *distances, "normals off by (median)", box=box.SIMPLE_HEAD)
+    for part in result.labels:
+        turned = "–" if part.normal_median_deg is None else f"{part.normal_median_deg:.2f}°"
+        table.add_row(part.label, f"{part.share:.1%}", *(f"{value:.3f}" for value in part.recall), turned)
+    Console(width=100).print(table)
 
 
 def print_confidence(result: ConfidenceScore) -> None:

@@ -1,14 +1,18 @@
-"""What a pixel of a posed photo shows, as far as the priors know (`scene.write_labels`); a byte each."""
+"""What a pixel of a posed photo shows, as far as the priors know (`scene.write_labels`), or a face of a known surface.
+
+A byte each, also as the property ``label`` of the faces in a demo's truth/mesh.ply.
+"""
 
 from __future__ import annotations
 
 UNKNOWN = 0  # a surface, or nothing is known
 SKY = 1  # no surface behind it
 PASSING = 2  # people, vehicles: to be ignored
-FLOOR = 3  # level, and stood upon
-CEILING = 4  # level, and overhead
+FLOOR = 3  # level, and faces up
+CEILING = 4  # level, and faces down
 WALL = 5  # upright
 OTHER = 6  # a surface that is none of these three
 
-KINDS = (OTHER, FLOOR, CEILING, WALL)  # of surface, where the room's layout is known
+KINDS = (OTHER, FLOOR, CEILING, WALL)  # of surface, where the layout of a room is known
+KIND_NAMES = {OTHER: "other", FLOOR: "floor", CEILING: "ceiling", WALL: "wall"}
 EMPTY = (SKY, PASSING)  # nothing of the scene

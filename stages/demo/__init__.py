@@ -1,1 +1,1 @@
-"""Demo: a generated photo collection of an outdoor landmark, with known cameras and known surface."""
+"""Demo: a generated photo collection of a landmark or a furnished room, with known cameras and known surface."""

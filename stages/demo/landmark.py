@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import trimesh
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from stages.demo import parts
 from stages.demo.parts import ball, box, finer, frame, niche, relief, turned
+from stages.demo.scene import Scene
 
 Array = np.ndarray
 REGION_LOW_M = (-6.5, -5.8, -0.3)
@@ -36,16 +36,6 @@ LAMP = [(0.16, 0.0), (0.16, 0.12), (0.09, 0.3), (0.055, 0.4), (0.05, 2.7), (0.12
 # fmt: on
 
 
-@dataclass(frozen=True)
-class Landmark:
-    """Triangles, each of a material (index into MATERIALS); ``inside`` the region, or else backdrop."""
-
-    vertices: Float[Array, "v 3"]
-    faces: Int[Array, "f 3"]
-    material: Int[Array, "f"]
-    inside: Bool[Array, "f"]
-
-
 def ground_height_m(x: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """Height of the ground: a few centimetres of swell on the lawn, flat under the temple."""
     swell = 0.05 * np.sin(0.9 * x + 1.0) * np.sin(0.8 * y) + 0.03 * np.sin(2.1 * x - 1.3 * y)
@@ -53,7 +43,7 @@ def ground_height_m(x: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array
     return np.asarray(swell * away)
 
 
-def build(seed: int) -> Landmark:
+def build(seed: int) -> Scene:
     """The whole scene, the same for the same seed (which only moves the bumps of foliage and rocks)."""
     rng = np.random.default_rng([seed, 1])
     pieces = [(finer(mesh), MATERIALS.index(name)) for name, mesh in (*_temple(), *_garden(rng))]
@@ -64,7 +54,7 @@ def build(seed: int) -> Landmark:
     material = np.concatenate([np.full(len(mesh.faces), kind) for mesh, kind in pieces])
     middle = vertices[faces].mean(axis=1)
     inside = np.all((middle >= REGION_LOW_M) & (middle <= REGION_HIGH_M), axis=1)
-    return Landmark(vertices, faces.astype(np.int64), material, inside)
+    return Scene(vertices, faces.astype(np.int64), material, inside, REGION_LOW_M, REGION_HIGH_M)
 
 
 Piece = tuple[str, trimesh.Trimesh]

@@ -63,7 +63,7 @@ def _mix(low: tuple[float, ...], high: tuple[float, ...], share: Array) -> Array
     return np.array(low, np.float32) * (1 - share) + np.array(high, np.float32) * share
 
 
-def _dice(*cells: Array) -> Array:
+def dice(*cells: Array) -> Array:
     """A pseudo-random number in [0, 1) for integer cells."""
     mixed = np.zeros(len(cells[0]), np.int64)
     for cell, prime in zip(cells, (73856093, 19349663, 83492791), strict=False):
@@ -81,7 +81,7 @@ def _courses(points: Array, normals: Array, length: float, height: float, joint:
     shifted = along / length + 0.5 * (row % 2)
     stone = np.floor(shifted)
     in_joint = ((up / height - row) * height < joint) | ((shifted - stone) * length < joint)
-    return _dice(row, stone, np.where(flat, 7, facing[:, 1] > facing[:, 0])), in_joint
+    return dice(row, stone, np.where(flat, 7, facing[:, 1] > facing[:, 0])), in_joint
 
 
 def _pits(fine: Array) -> Array:
@@ -123,7 +123,7 @@ def _whitewash(points: Array, normals: Array, fine: Array, coarse: Array) -> Arr
 
 
 def _tiles(points: Array, normals: Array, fine: Array, coarse: Array) -> Array:
-    tone = _dice(np.floor(points[:, 1] / 0.36), np.floor(points[:, 2] / 0.17), points[:, 0] > 0)
+    tone = dice(np.floor(points[:, 1] / 0.36), np.floor(points[:, 2] / 0.17), points[:, 0] > 0)
     base = _mix((0.2, 0.07, 0.04), (0.56, 0.25, 0.14), 0.1 + 0.5 * tone + 0.2 * fine + 0.12 * coarse)
     moss = np.clip(2.5 * (coarse + 0.3 * fine - 0.9), 0, 0.8)[:, None]
     return base * (1 - moss) + np.array([0.16, 0.2, 0.08], np.float32) * moss

@@ -1,4 +1,4 @@
-"""Shapes the landmark is put together from: boxes, turned profiles, bumpy balls, reliefs. Metres, z up."""
+"""Shapes the scenes are put together from: boxes, turned profiles, bumpy balls, reliefs, blocks. Metres, z up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 Array = np.ndarray
 Point = tuple[float, float, float]
@@ -108,3 +108,90 @@ def finer(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """The same surface in triangles with no edge much longer than a cell's diagonal."""
     vertices, faces = trimesh.remesh.subdivide_to_size(mesh.vertices, mesh.faces, 1.5 * EDGE_M, max_iter=14)
     return trimesh.Trimesh(vertices, faces, process=False)
+
+
+def lines(breaks: Sequence[float], cell: float = EDGE_M) -> Float[Array, "n"]:
+    """Sorted coordinates: every break, and between two of them steps of ``cell`` at most."""
+    ends = sorted(set(breaks))
+    steps = [np.linspace(a, b, int(np.ceil((b - a) / cell - 1e-9)) + 1) for a, b in pairwise(ends)]
+    return np.unique(np.concatenate(steps))
+
+
+def blocks(
+    xs: Float[Array, "a"], ys: Float[Array, "b"], zs: Float[Array, "c"], solid: Bool[Array, "x y z"], *, beyond: bool
+) -> trimesh.Trimesh:
+    """The surface between solid cells of a grid of lines and the others, facing the others; ``beyond`` it all is solid.
+
+    Sides of one direction share vertices, sides of two do not: a corner is sharp. Merged, the surface is closed.
+    """
+    filled = np.pad(solid, 1, constant_values=beyond).astype(np.int8)
+    vertices: list[Array] = []
+    faces: list[Array] = []
+    for axis in range(3):
+        change = np.diff(filled, axis=axis)
+        one, two = np.eye(3, dtype=np.int64)[[(axis + 1) % 3, (axis + 2) % 3]]
+        for sign in (1, -1):
+            at = np.argwhere(change == -sign) - one - two
+            ring = (0 * one, one, one + two, two) if sign > 0 else (0 * one, two, one + two, one)
+            corners = np.stack([at + step for step in ring], axis=1).reshape(-1, 3)
+            number = np.ravel_multi_index(tuple(corners.T), filled.shape)
+            used, index = np.unique(number, return_inverse=True)
+            quads = index.reshape(-1, 4) + sum(len(part) for part in vertices)
+            faces.append(np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]))
+            i, j, k = np.unravel_index(used, filled.shape)
+            vertices.append(np.stack([xs[i], ys[j], zs[k]], axis=1))
+    return trimesh.Trimesh(np.concatenate(vertices), np.concatenate(faces), process=False)
+
+
+def block(low: Point, high: Point) -> trimesh.Trimesh:
+    """An axis-aligned box as one of ``blocks``."""
+    xs, ys, zs = (lines(ends) for ends in zip(low, high, strict=True))
+    return blocks(xs, ys, zs, np.ones((len(xs) - 1, len(ys) - 1, len(zs) - 1), bool), beyond=False)
+
+
+def rounded(low: Point, high: Point, radius: float) -> trimesh.Trimesh:
+    """A box whose edges and corners are rounded by ``radius``, at most half its shortest side."""
+    bend = radius * (1 - np.tan(np.linspace(0, np.pi / 4, 7)))  # equal angles along the bend
+    grid = []
+    for a, b in zip(low, high, strict=True):
+        flat = lines([a + radius, b - radius]) if b - a > 2 * radius + 1e-6 else np.array([(a + b) / 2])
+        grid.append(np.unique(np.round(np.concatenate([a + bend, flat, b - bend]), 9)))
+    xs, ys, zs = grid
+    mesh = blocks(xs, ys, zs, np.ones((len(xs) - 1, len(ys) - 1, len(zs) - 1), bool), beyond=False)
+    core = np.clip(mesh.vertices, np.array(low) + radius, np.array(high) - radius)
+    away = mesh.vertices - core
+    away *= radius / np.linalg.norm(away, axis=1, keepdims=True)
+    mesh = trimesh.Trimesh(core + away, mesh.faces, process=False)
+    mesh.merge_vertices(digits_vertex=7)
+    return mesh
+
+
+def prism(outline: Float[Array, "n 2"], height: float) -> list[trimesh.Trimesh]:
+    """A hollow prism over a convex outline about the origin, counter-clockwise: floor, ceiling, a wall per side.
+
+    All face inwards, and meet vertex on vertex.
+    """
+    ends = np.roll(outline, -1, axis=0)
+    counts = [max(2, round(float(np.linalg.norm(b - a)) / EDGE_M) + 1) for a, b in zip(outline, ends, strict=True)]
+    walls = [
+        relief(
+            (float(np.linalg.norm(b - a)), height),
+            lambda u, v: 0 * u,
+            frame((float(b[0]), float(b[1]), 0.0), (float((a - b)[0]), float((a - b)[1]), 0.0), (0, 0, 1)),
+            cell=EDGE_M,
+        )
+        for a, b in zip(outline, ends, strict=True)
+    ]
+    sides = zip(outline, ends, counts, strict=True)
+    border = np.concatenate([np.linspace(a, b, n)[:-1] for a, b, n in sides])
+    shares = np.linspace(1, 0, round(float(np.linalg.norm(border, axis=1).max()) / EDGE_M) + 1)
+    closed = np.concatenate([border, border[:1]])
+    level = (shares[:, None, None] * closed).reshape(-1, 2)
+    inwards = grid_faces(len(shares), len(closed))
+    ends_z = []
+    for z, faces in ((0.0, inwards[:, ::-1]), (height, inwards)):
+        mesh = trimesh.Trimesh(np.column_stack([level, np.full(len(level), z)]), faces, process=False)
+        mesh.merge_vertices(digits_vertex=7)
+        mesh.update_faces(mesh.area_faces > 1e-9)
+        ends_z.append(mesh)
+    return [*ends_z, *walls]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import open3d as o3d
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from pipeline.cameras import centers_world, project
 
@@ -45,3 +46,16 @@ def seen_faces(
         reach = np.min(met, axis=0) * distance[chosen]
         count[chosen] += reach > distance[chosen] - 0.005
     return count >= least
+
+
+def write_mesh(
+    path: Path, vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], labels: Int[Array, "f"] | None = None
+) -> None:
+    """A binary PLY of the faces and the vertices they use; ``labels`` as their property ``label`` (uchar)."""
+    import trimesh
+
+    used, index = np.unique(faces, return_inverse=True)
+    mesh = trimesh.Trimesh(vertices[used], index.reshape(-1, 3), process=False)
+    if labels is not None:
+        mesh.face_attributes["label"] = labels.astype(np.uint8)
+    mesh.export(path)

@@ -79,6 +79,15 @@ class ConfidenceScore(StageResult):
     confident: list[DistanceScore]  # of that part of the surface alone
 
 
+class LabelScore(StageResult):
+    """How much of one kind of surface is there, and how it is turned; ``labels.py`` states the measures."""
+
+    label: str  # other, floor, ceiling or wall
+    share: float  # of the reference's area
+    recall: list[float]  # at each of the distances that the surface is scored at
+    normal_median_deg: float | None  # None where nothing is within the largest of them
+
+
 class ViewScore(StageResult):
     """One photo that was held out, against its rendering; ``views.py`` states the measures."""
 
@@ -109,4 +118,5 @@ class EvaluateResult(StageResult):
     surface: SurfaceScore
     poses: PoseErrors
     confidence: ConfidenceScore | None = None  # where the mesh tells how far it may be believed
+    labels: tuple[LabelScore, ...] = ()  # where the reference tells what its faces are
     views: ViewsResult | None = None  # where they were asked for

@@ -35,8 +35,9 @@ def evaluate(
     from stages.evaluate.align import align
     from stages.evaluate.cameras import read_cameras
     from stages.evaluate.confidence import score_confidence
+    from stages.evaluate.labels import score_labels
     from stages.evaluate.score import score
-    from stages.evaluate.surface import read_surface
+    from stages.evaluate.surface import read_labels, read_surface
 
     config = config or build(EvaluateConfig, {})
     run.require("fuse")
@@ -53,6 +54,9 @@ def evaluate(
         how = {"n_samples": config.n_samples, "seed": run.seed}
         surface = score(mesh, true_surface, config.distances_m, **how)
         advance(4)
+        known = read_labels(truth, len(true_surface.faces))
+        distances = [s.distance_m for s in surface.scores]
+        labels = () if known is None else score_labels(mesh, true_surface, known, distances, **how)
         told = vertex_values(run.path / "mesh.ply", "confidence")
         confidence = None if told is None else score_confidence(mesh, told, true_surface, surface, **how)
     result = EvaluateResult(
@@ -64,6 +68,7 @@ def evaluate(
         surface=surface,
         poses=poses,
         confidence=confidence,
+        labels=labels,
         views=views,
     )
     smallest = surface.scores[0].distance_m

@@ -122,6 +122,19 @@ def spacing(points: Float[Array, "n 3"], rng: np.random.Generator) -> float:
     return float(np.median(cKDTree(points).query(some, k=2, workers=-1)[0][:, 1]))
 
 
+def read_labels(path: Path, n_faces: int) -> Int[Array, "f"] | None:
+    """Property ``label`` of the faces of a PLY (pipeline/labels.py), None where the file has none for each face."""
+    import trimesh
+
+    if path.suffix.lower() != ".ply" or not n_faces:
+        return None
+    raw = trimesh.load(path, process=False).metadata.get("_ply_raw", {})  # trimesh leaves unknown properties there
+    data = raw.get("face", {}).get("data")
+    if not isinstance(data, np.ndarray) or "label" not in (data.dtype.names or ()) or len(data) != n_faces:
+        return None
+    return data["label"].astype(np.int64)
+
+
 def read_surface(path: Path) -> Surface:
     """Triangles or points of a file (FORMATS); QuoinError where it cannot be read or is empty."""
     import trimesh

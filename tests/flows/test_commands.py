@@ -16,7 +16,7 @@ from pipeline.errors import QuoinError
 from pipeline.lattice import Lattice
 from pipeline.run import Run
 from stages.demo.config import DemoConfig, DemoTruth
-from stages.evaluate.config import DistanceScore, EvaluateResult, PoseErrors, SurfaceScore
+from stages.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
 from stages.partition.config import BlockFacts, PartitionResult
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
 
@@ -251,6 +251,13 @@ def test_scores_are_told_in_a_table(planned, capsys):
     )
     print_scores(result, planned)
     out = capsys.readouterr().out
+    assert "part of the truth" not in out
+    labels = [LabelScore(label="wall", share=0.25, recall=[0.875], normal_median_deg=1.5)]
+    labels += [LabelScore(label="floor", share=0.125, recall=[0.0], normal_median_deg=None)]
+    print_scores(result.model_copy(update={"labels": tuple(labels)}), planned)
+    told = capsys.readouterr().out
+    for text in ("wall", "25.0%", "0.875", "1.50°", "floor", "–"):
+        assert text in told
     for text in ("0.500", "0.750", "0.600", "Chamfer 0.03", "8 of 9 cameras", "0.040 % of their spread", "0.050°"):
         assert text in out
 
@@ -319,6 +326,14 @@ def test_a_demo_of_impossible_size_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.run(["demo", "--photos", "1"]) == 2
     assert "n_photos" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--plain", "--wild"])
+def test_the_room_has_no_crowd_and_is_bare_as_it_is(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["demo", "--scene", "room", option]) == 2
+    assert "The room is bare as it is" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

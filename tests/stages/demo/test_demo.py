@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,19 @@ from pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_w
 from pipeline.progress import Reporter
 from stages.demo import landmark, walk
 from stages.demo.config import WILD, DemoConfig, DemoTruth
-from stages.demo.landmark import Landmark
+from stages.demo.daylight import radiance
 from stages.demo.materials import MATERIALS, WALLS, Noise, albedo
 from stages.demo.people import crowd_of
 from stages.demo.render import Solid, covered, raycaster, render
 from stages.demo.run import generate
+from stages.demo.scene import Scene
 from stages.demo.truth import seen_faces
 
 CONFIG = DemoConfig(n_photos=8, width=160, height=120)
 
 
 @pytest.fixture(scope="module")
-def made() -> Landmark:
+def made() -> Scene:
     return landmark.build(0)
 
 
@@ -109,7 +111,7 @@ def test_the_truth_is_what_the_facts_say(facts: DemoTruth) -> None:
     assert np.all(mesh.triangles_center <= np.array(facts.region_high_m) + 1e-5)
 
 
-def test_pixels_show_the_surface_at_its_place(made: Landmark) -> None:
+def test_pixels_show_the_surface_at_its_place(made: Scene) -> None:
     """A point of the landmark has the same reflectance wherever it is seen from: two cameras, one colour."""
     noise = Noise(0)
     caster = raycaster(made.vertices, made.faces)
@@ -118,7 +120,8 @@ def test_pixels_show_the_surface_at_its_place(made: Landmark) -> None:
     )
     poses, size = walk.cameras(40, 0), (200, 150)
     intrinsics = np.array([190.0, 190, 100, 75])
-    pictures = [render([solid], pose, intrinsics, size, noise, np.ones(3)) for pose in poses[:6]]
+    sight = partial(radiance, [solid], noise)
+    pictures = [render(sight, pose, intrinsics, size, np.ones(3)) for pose in poses[:6]]
     differences, shuffled = [], []
     rng = np.random.default_rng(0)
     for i in range(6):
@@ -169,7 +172,7 @@ def landmark_camera(x: float) -> np.ndarray:
     return look_at(np.array([x, 0.0, 6.0]), np.array([x, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
 
 
-def test_no_camera_stands_in_something_and_all_look_at_the_temple(made: Landmark) -> None:
+def test_no_camera_stands_in_something_and_all_look_at_the_temple(made: Scene) -> None:
     poses = walk.cameras(40, 0)
     centers = centers_world(poses)
     distance = raycaster(made.vertices, made.faces).compute_distance(centers.astype(np.float32)).numpy()
