@@ -49,7 +49,7 @@ def score_labels(
             known = np.linalg.norm(near, axis=1) > 0.5
             errors = np.where(known, normal_errors_deg(near, normals[face]), np.nan)
     scores = []
-    for label, name in enumerate(KIND_NAMES):
+    for label, name in KIND_NAMES.items():
         mine = labels[face] == label
         if not mine.any():
             continue
