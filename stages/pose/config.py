@@ -58,4 +58,6 @@ class PoseResult(StageResult):
     refined_cameras: int  # cameras whose principal point was moved
     georeferenced: bool  # world is metres, east north up
     gravity_confidence: float  # 0..1; z of the world is up with this confidence
+    wall_directions: int  # directions in which walls stand; 0 where no frame of walls is trusted
+    wall_confidence: float  # 0..1
     warnings: list[str]
