@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import zarr
@@ -37,6 +37,10 @@ class WallFrame:
         x = x - (x @ self.up_world) * self.up_world
         y = np.cross(self.up_world, x)
         return np.degrees(np.arctan2(self.normals_world @ y, self.normals_world @ x)) % 180.0
+
+    def turned(self, rotation: Float[Array, "3 3"]) -> WallFrame:
+        """The same in a world that ``rotation`` takes this one into."""
+        return replace(self, up_world=rotation @ self.up_world, normals_world=self.normals_world @ rotation.T)
 
     def told(self) -> str:
         """One line for a person."""

@@ -60,4 +60,6 @@ class PoseResult(StageResult):
     gravity_confidence: float  # 0..1; z of the world is up with this confidence
     n_depths: int = 0  # photos whose sensor depth is used
     metric: bool = False  # world is metres, by GPS or by sensor depth
+    wall_directions: int  # directions in which walls stand; 0 where no frame of walls is trusted
+    wall_confidence: float  # 0..1
     warnings: list[str]

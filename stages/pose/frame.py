@@ -1,4 +1,4 @@
-"""The world frame: metres, east north up where GPS is known; else the scale of SfM, gravity from cameras."""
+"""The world frame: metres, east north up where GPS is known; else the scale of SfM, gravity by cameras and lines."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Gravity:
-    """Unit vector ``up`` in the frame of the cameras it came from, and a confidence 0..1."""
+    """Unit vector ``up`` in the frame of the cameras it came from, a confidence 0..1, and what it was told by."""
 
     up: Float[Array, "3"]
     confidence: float
+    provenance: str = "camera axes"
 
 
 PULL = 0.01  # of the cameras' own up, beside variances of right axes that are 0.5 when photos look all round
@@ -48,21 +49,36 @@ def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
     return Gravity(up, float(np.prod(parts)))
 
 
+def level_axes(up: Float[Array, "3"]) -> Float[Array, "3 3"]:
+    """Rows x, y, z of a right-handed frame whose z is ``up`` (unit); x is level, near the axis farthest off ``up``."""
+    return _rotation_to_up(up, np.eye(3)[np.argmin(np.abs(up))])
+
+
 def level_frame(
     gravity: Gravity,
     cam_from_sfm: Float[Array, "n 3 4"],
     points_sfm: Float[Array, "p 3"],
+    walls: Float[Array, "k 3"],
     scale: float = 1.0,
     scale_from: str = "scale of SfM",
 ) -> Similarity:
-    """world_from_sfm with z up, the first camera's right as x, the median point at the origin, and ``scale``."""
-    rotation = _rotation_to_up(gravity.up, cam_from_sfm[0, 0, :3])
+    """world_from_sfm with z up, the median point at the origin, and ``scale``.
+
+    x is the first camera's right, turned to the nearest of the axes square to the first of ``walls`` (their normals),
+    where there are any.
+    """
+    right, how = cam_from_sfm[0, 0, :3], ""
+    if len(walls):
+        beside = np.cross(gravity.up, walls[0])
+        right = max((walls[0], beside, -walls[0], -beside), key=lambda axis: float(axis @ right))
+        how = "x along or square to the main walls; "
+    rotation = _rotation_to_up(gravity.up, right)
     middle = np.median(points_sfm, axis=0)
     return Similarity(
         scale,
         rotation,
         -scale * (rotation @ middle),
-        f"gravity from camera axes, confidence {gravity.confidence:.2f}; {scale_from}",
+        f"gravity from {gravity.provenance}, confidence {gravity.confidence:.2f}; {how}{scale_from}",
     )
 
 
@@ -166,7 +182,7 @@ def _quality(fit: Similarity, centers: Array, enu: Array, inliers: Array) -> tup
 
 def _fit_level(centers: Array, enu: Array, gravity: Gravity) -> tuple[Similarity, Array]:
     """Scale, heading and translation with z up given, on inliers (three rounds of trimming)."""
-    upright = _rotation_to_up(gravity.up, np.eye(3)[np.argmin(np.abs(gravity.up))])
+    upright = level_axes(gravity.up)
     level = centers @ upright.T
     inliers = np.ones(len(level), bool)
     for _ in range(4):

@@ -19,20 +19,25 @@ from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, Posed, write_frame, write_photo, write_posed
 from pipeline.sensor import SensorScale, write_sensor_points, write_sensor_scale
 from pipeline.similarity import Similarity
+from pipeline.walls import WallFrame, write_walls
 from stages.pose.config import ComponentFacts, PoseConfig, PoseResult
 from stages.pose.distortion import focal_px
 from stages.pose.frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
 from stages.pose.gate import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
+from stages.pose.lines import Lines, lines_of
 from stages.pose.model import SparseModel
 from stages.pose.parallel import each
+from stages.pose.segments import find_segments
 from stages.pose.sensor import Measured, find_points, scale_doubts, write_depths
 from stages.pose.start import known_focal
 from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
+from stages.pose.walls import find_walls, gravity_with, refine_up
 from stages.pose.working import mask_of
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
 
+LINES_EDGE_PX = 1000  # long edge of the photos that straight lines are looked for in, at most
 WRONG_FOCAL = 1.3  # ratio of the focal length found to that in EXIF, or its inverse, from which on EXIF is wrong
 
 
@@ -43,9 +48,11 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
     warnings = list(found.warnings)
     shop = Workshop(run, config, report)
     pinholes = [pinhole_of(camera, config.photo_max_edge_px) for camera in model.cameras]
-    write_photos(run, shop, photos, model, pinholes)
+    lines = write_photos(run, shop, photos, model, pinholes)
     measured = write_depths(run, shop, photos, model, pinholes)
-    world_from_sfm, gravity, geo = choose_frame(run, photos, model, found.mapper == "given", warnings, measured)
+    frame = choose_frame(run, photos, model, lines, found.mapper == "given", warnings, measured)
+    world_from_sfm, gravity, geo, walls = frame
+    report.log("pose", walls.told())
     write_sparse(run, shop, photos, found, world_from_sfm)
     posed, errors = as_posed(photos, model, pinholes, world_from_sfm)
     write_posed(run, posed)
@@ -84,6 +91,8 @@ def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[P
         gravity_confidence=gravity.confidence,
         n_depths=n_depths if measured else 0,
         metric=geo is not None or (measured is not None and found.mapper != "given"),
+        wall_directions=len(walls.normals_world),
+        wall_confidence=walls.confidence,
         warnings=warnings,
     )
 
@@ -116,26 +125,39 @@ def exif_doubts(photos: list[Photo], model: SparseModel) -> list[str]:
 
 
 def choose_frame(
-    run: Run, photos: list[Photo], model: SparseModel, given: bool, warnings: list[str], measured: Measured | None
-) -> tuple[Similarity, Gravity, Georeference | None]:
-    """Find and store world_from_sfm: as given, else by GPS where it carries it, else by gravity, scaled by a sensor."""
-    gravity = gravity_from_cameras(model.cam_from_sfm)
+    run: Run,
+    photos: list[Photo],
+    model: SparseModel,
+    lines: Lines,
+    given: bool,
+    warnings: list[str],
+    measured: Measured | None,
+) -> tuple[Similarity, Gravity, Georeference | None, WallFrame]:
+    """Find and store world_from_sfm and how walls stand in that world: as given, by GPS where it carries it, else by
+    gravity. A world of given cameras or of GPS is not turned to the walls.
+    """
+    upright = refine_up(lines, gravity_from_cameras(model.cam_from_sfm))
+    walls = find_walls(lines, upright)
+    gravity = gravity_with(upright, walls)
+    found = None
     if given:
-        store_frame(run, Similarity.identity("world of the given cameras"), gravity, None)
-        return Similarity.identity("world of the given cameras"), gravity, None
-    places = np.array(
-        [[photos[i][k] for k in ("latitude_deg", "longitude_deg", "altitude_m")] for i in model.photo_ids]
-    )
-    geo = georeference(centers_world(model.cam_from_sfm), places.astype(np.float64), gravity, run.seed)
-    if isinstance(geo, str):
-        if np.isfinite(places[:, 0]).any():
-            warnings.append(f"No georeference: {geo}")
-        scale = (measured.m_per_sfm, f"metres by {measured}") if measured else (1.0, "scale of SfM")
-        world_from_sfm, found = level_frame(gravity, model.cam_from_sfm, model.points_sfm, *scale), None
+        world_from_sfm = Similarity.identity("world of the given cameras")
     else:
-        world_from_sfm, found = geo.world_from_sfm, geo
+        places = np.array(
+            [[photos[i][k] for k in ("latitude_deg", "longitude_deg", "altitude_m")] for i in model.photo_ids]
+        )
+        geo = georeference(centers_world(model.cam_from_sfm), places.astype(np.float64), gravity, run.seed)
+        if isinstance(geo, str):
+            if np.isfinite(places[:, 0]).any():
+                warnings.append(f"No georeference: {geo}")
+            scale = (measured.m_per_sfm, f"metres by {measured}") if measured else (1.0, "scale of SfM")
+            world_from_sfm = level_frame(gravity, model.cam_from_sfm, model.points_sfm, walls.normals_world, *scale)
+        else:
+            world_from_sfm, found = geo.world_from_sfm, geo
+    walls = walls.turned(world_from_sfm.rotation)
     store_frame(run, world_from_sfm, gravity, found)
-    return world_from_sfm, gravity, found
+    write_walls(run, walls)
+    return world_from_sfm, gravity, found, walls
 
 
 def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, found: Georeference | None) -> None:
@@ -146,7 +168,7 @@ def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, found: G
     attrs["gravity"] = {
         "up_world": (world_from_sfm.rotation @ gravity.up).tolist(),
         "confidence": gravity.confidence,
-        "provenance": "camera right axes",
+        "provenance": gravity.provenance,
     }
     if found:
         latitude, longitude, altitude = found.origin.tolist()
@@ -208,19 +230,26 @@ def as_posed(
     )
 
 
-def write_photos(run: Run, shop: Workshop, photos: list[Photo], model: SparseModel, pinholes: list[Pinhole]) -> None:
-    """Undistorted pyramids and masks of the posed photos."""
+def write_photos(run: Run, shop: Workshop, photos: list[Photo], model: SparseModel, pinholes: list[Pinhole]) -> Lines:
+    """Undistorted pyramids and masks of the posed photos; the straight lines they show, in the frame of SfM."""
     store.delete(run.scene, "photos")
+    intrinsics = np.array([pinholes[c].intrinsics for c in model.camera_index])
 
-    def write(index: int) -> None:
+    def write(index: int) -> Float[Array, "s 2 2"]:
         photo, camera = photos[model.photo_ids[index]], model.cameras[model.camera_index[index]]
         rgb, use = undistort_photo(
             load_upright(Path(photo["path"])), mask_of(photo), camera, pinholes[model.camera_index[index]]
         )
-        write_photo(run, index, pyramid(rgb, PYRAMID_LEVELS), use)
+        levels = pyramid(rgb, PYRAMID_LEVELS)
+        write_photo(run, index, levels, use)
+        level = next((i for i, small in enumerate(levels) if max(small.shape) <= LINES_EDGE_PX), PYRAMID_LEVELS - 1)
+        small, step = levels[level], 2**level
+        intrinsics[index] /= step
+        return find_segments(small, use[::step, ::step][: small.shape[0], : small.shape[1]] > 127)
 
     with shop.report.task("pose/undistort", len(model.photo_ids), "photos") as advance:
-        each(write, len(model.photo_ids), shop.threads, advance)
+        segments = each(write, len(model.photo_ids), shop.threads, advance)
+    return lines_of(segments, intrinsics, model.cam_from_sfm[:, :, :3])
 
 
 def write_tables(run: Run, photos: list[Photo], found: Found, errors: Float[Array, "t"]) -> None:

@@ -101,6 +101,7 @@ class PoseFacts(Facts):
     n_observations: int
     components: list[int]  # photos in each group that connects, the one in use first
     world_frame: str  # where the world frame comes from
+    walls: str  # in which directions walls stand, or why none are known
     unit: str  # "m" where the scale is known, else "units"
     extent: list[float]  # size of the bulk of the points along x, y, z, in ``unit``
 

@@ -15,6 +15,7 @@ from jaxtyping import Num
 
 from pipeline.run import Manifest, Run
 from pipeline.scene import Partition, Posed, read_frame
+from pipeline.walls import read_walls
 from stages.report.chart import Curve, thin
 from stages.report.facts import BlockFacts, ClipFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
 
@@ -123,6 +124,7 @@ def pose(run: Run, posed: Posed) -> PoseFacts:
     """Residuals, tracks and the world frame of the posed photos."""
     result = run.require("pose").result
     world = read_frame(run, "world_from_sfm")
+    walls = read_walls(run)
     table = rows_of(run, "poses")
     groups = Counter(r["component"] for r in table if r["component"] >= 0)
     bulk = np.percentile(posed.points_world, [1, 99], axis=0) if len(posed.points_world) else np.zeros((2, 3))
@@ -133,6 +135,7 @@ def pose(run: Run, posed: Posed) -> PoseFacts:
         n_observations=len(posed.track_photo),
         components=[c["n_photos"] for c in result.get("components", [])] or [n for _, n in sorted(groups.items())],
         world_frame=world.provenance if world else "as structure from motion left it",
+        walls=walls.told() if walls else "walls were not looked for",
         unit="m" if result.get("metric") or result.get("georeferenced") else "units",
         extent=(bulk[1] - bulk[0]).tolist(),
     )

@@ -62,11 +62,22 @@ def test_looking_straight_down_up_is_behind() -> None:
 def test_level_frame_puts_the_scene_near_zero() -> None:
     poses = in_sfm(level_cameras(), Similarity(2.0, turn(2), np.array([500.0, -900, 40])))
     points = np.random.default_rng(0).normal([510, -880, 45], 2.0, (100, 3))
-    world_from_sfm = level_frame(gravity_from_cameras(poses), poses, points)
+    world_from_sfm = level_frame(gravity_from_cameras(poses), poses, points, np.zeros((0, 3)))
     assert world_from_sfm.scale == 1.0
     assert np.abs(np.median(world_from_sfm.apply(points), axis=0)).max() < 1.0
     up = -world_from_sfm.apply_to_poses(poses)[:, 1, :3].mean(axis=0)
     assert up[2] > 0.9
+
+
+def test_the_world_is_square_to_its_walls() -> None:
+    """x is the axis of the walls nearest to the first camera's right, so that the picture stays as it is."""
+    poses, points = level_cameras(), np.random.default_rng(0).normal(0, 2.0, (100, 3))
+    walls = np.array([[np.cos(0.4), np.sin(0.4), 0.0]])
+    for wall in (walls, -walls):
+        world_from_sfm = level_frame(gravity_from_cameras(poses), poses, points, wall)
+        assert np.abs(np.abs(world_from_sfm.rotation @ walls[0]).max() - 1) < 1e-3
+        assert (world_from_sfm.rotation @ poses[0, 0, :3])[0] > np.sqrt(0.5) - 1e-3
+        assert "walls" in world_from_sfm.provenance
 
 
 def test_geodesy() -> None:

@@ -16,6 +16,7 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.similarity import fit_similarity
+from pipeline.walls import read_walls
 from stages.pose.config import PoseConfig, PoseResult
 from stages.pose.gate import gate
 from stages.pose.mapping import better, content, gated, map_photos
@@ -130,6 +131,11 @@ def test_tables_frame_and_progress(posed: tuple) -> None:
     assert set(pairs[0]) == {"photo_a", "photo_b", "n_matches", "n_inliers"}
     assert "gravity" in scene.read_frame(run, "world_from_sfm").provenance
     assert run.scene["frame"].attrs["gravity"]["up_world"][2] == pytest.approx(1.0)
+    walls = read_walls(run)  # three planes of blobs, without an edge
+    assert walls is not None
+    assert walls.told().startswith("no frame of walls: ")
+    assert (result.wall_directions, result.wall_confidence) == (0, walls.confidence)
+    assert walls.told() in [event.get("message") for event in events]
     started = {event["name"] for event in events if event["kind"] == "start"}
     assert {"pose/features", "pose/matching", "pose/undistort"} <= started
     assert any(name.startswith("pose/mapping") for name in started)

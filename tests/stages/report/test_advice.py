@@ -44,6 +44,7 @@ GOOD_POSE = PoseFacts(
     n_observations=25_000,
     components=[10],
     world_frame="GPS",
+    walls="walls stand in 2 directions, confidence 0.80",
     unit="m",
     extent=[1.0, 1.0, 1.0],
 )
