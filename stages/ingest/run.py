@@ -58,6 +58,8 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     the table is written all the same.
     """
     listing = list_photos(run.photos, config.masks, run.path, config.depth)
+    if config.depth_camera and not config.depth:
+        raise QuoinError("A depth camera is given, and no depth maps", where="ingest.depth_camera", do="give --depth")
     if not listing.files:
         raise QuoinError("The photo folder is empty", where=run.photos, do="put photos into it")
     examined = _examine_all(listing, config, report)
