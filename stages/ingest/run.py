@@ -44,7 +44,7 @@ def contents(run: Run, config: IngestConfig) -> str:
 
 
 def _contents(listing: Listing, config: IngestConfig) -> str:
-    if not config.depth_camera:
+    if not (config.depth and config.depth_camera):
         return listing.contents
     camera = read_depth_camera(Path(config.depth_camera))
     return digest([listing.contents, *(np.asarray(part).tolist() for part in vars(camera).values())])
