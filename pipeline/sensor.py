@@ -163,7 +163,7 @@ def read_sensor_scale(run: Run) -> SensorScale | None:
 
 @dataclass(frozen=True)
 class SensorPoints:
-    """Some points that the sensor measured, in which photo each, which photos see them; tracks as in Posed (CSR)."""
+    """Some points that the sensor measured, in which photo each, and which photos see them; tracks as in Posed."""
 
     points_world: Float[Array, "p 3"]
     measured_in: Int[Array, "p"]

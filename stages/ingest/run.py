@@ -47,7 +47,7 @@ def contents(run: Run, config: IngestConfig) -> str:
 
 
 def _contents(listing: Listing, config: IngestConfig) -> str:
-    if not config.depth_camera:
+    if not (config.depth and config.depth_camera):
         return listing.contents
     camera = read_depth_camera(Path(config.depth_camera))
     return digest([listing.contents, *(np.asarray(part).tolist() for part in vars(camera).values())])
@@ -65,6 +65,8 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     the table is written all the same.
     """
     listing = _listing(run, config)
+    if config.depth_camera and not config.depth:
+        raise QuoinError("A depth camera is given, and no depth maps", where="ingest.depth_camera", do="give --depth")
     if not listing.files:
         raise QuoinError("The photo folder is empty", where=run.photos, do="put photos into it")
     files, clips = take_frames(listing.files, run.path, config, report)

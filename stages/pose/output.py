@@ -28,7 +28,7 @@ from stages.pose.lines import Lines, lines_of
 from stages.pose.model import SparseModel
 from stages.pose.parallel import each
 from stages.pose.segments import find_segments
-from stages.pose.sensor import Measured, find_points, scale_doubts, write_depths
+from stages.pose.sensor import WRONG_SCALE, Measured, find_points, scale_doubts, write_depths
 from stages.pose.start import known_focal
 from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
 from stages.pose.walls import find_walls, gravity_with, refine_up
@@ -187,12 +187,14 @@ def write_sensor(
 ) -> list[str]:
     """Keep what a metre of the sensor is in the world, and points of its depth; what is doubtful about both.
 
-    ``source`` is where the scale of the world is from where it is not from the sensor itself.
+    ``source`` is where the scale of the world is from where it is not from the sensor itself. Where that is metres too,
+    as near as points tell (they owe it errors of focal lengths), a metre is a metre.
     """
     store.delete(run.scene, "sensor")
     m_per_world = measured.m_per_sfm / world_from_sfm.scale if measured else 1.0
     if measured:
-        write_sensor_scale(run, SensorScale(1.0 / m_per_world, str(measured)))
+        same = abs(m_per_world - 1) <= WRONG_SCALE
+        write_sensor_scale(run, SensorScale(1.0 if same else 1.0 / m_per_world, str(measured)))
         points = find_points(run, posed)
         if points is not None:
             write_sensor_points(run, points)

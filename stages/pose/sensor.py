@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from pipeline.scene import PYRAMID_LEVELS, Posed
 from pipeline.sensor import (
     SIGMA_PER_M,
     DepthCamera,
+    SensorDepth,
     SensorPoints,
     load_upright_depth,
     read_depth_camera,
@@ -210,12 +212,18 @@ def scale_doubts(measured: Measured | None, n_maps: int, m_per_world: float, sou
 
 def find_points(run: Run, posed: Posed) -> SensorPoints | None:
     """Points of the stored sensor depth that two photos or more measured; None where there are none."""
-    maps = [(k, found) for k in range(len(posed)) if (found := read_sensor_depth(run, k)) is not None]
-    if not maps:
+
+    def maps() -> Iterator[tuple[int, SensorDepth]]:  # read anew each time: all at once take too much memory
+        for k in range(len(posed)):
+            if (found := read_sensor_depth(run, k)) is not None:
+                yield k, found
+
+    n_maps = sum(1 for _ in maps())
+    if n_maps == 0:
         return None
-    of_photo = int(np.clip(MAX_POINTS // len(maps), 1, MAX_OF_PHOTO))
+    of_photo = int(np.clip(MAX_POINTS // n_maps, 1, MAX_OF_PHOTO))
     parts, measured_in = [], []
-    for k, found in maps:
+    for k, found in maps():
         height, width = found.depth.shape
         known = np.flatnonzero(found.depth)
         known = known[:: max(1, len(known) // of_photo)]
@@ -226,7 +234,7 @@ def find_points(run: Run, posed: Posed) -> SensorPoints | None:
         parts.append((np.concatenate([ahead * z, z], axis=1) - pose[:, 3]) @ pose[:, :3])
     points = np.concatenate(parts)
     photo, point, xy = [], [], []
-    for k, found in maps:
+    for k, found in maps():
         pixel, depth = project(posed.cam_from_world[k], posed.intrinsics[k], points)
         seen = _measured(found.depth, pixel / 2**found.level, depth)
         photo.append(np.full(len(seen), k))

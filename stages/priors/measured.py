@@ -10,7 +10,7 @@ from torch.nn import functional
 from stages.priors.planes import Planes
 
 REACH = 2  # pixels to either side over which a slope is taken
-MAX_CHANGE = 0.05  # of inverse depth, between the ends of a slope: more, and they lie on two surfaces
+MAX_BEND = 0.02  # of inverse depth, between a pixel and the middle of both sides: more, and it is no one surface
 
 
 def sensor_planes(depth: Float[Tensor, "h w"]) -> Planes:
@@ -23,7 +23,7 @@ def sensor_planes(depth: Float[Tensor, "h w"]) -> Planes:
     inner = slice(REACH, -REACH)
 
     def slope(before: Tensor, after: Tensor) -> Tensor:
-        same = (before > 0) & (after > 0) & ((after - before).abs() < MAX_CHANGE * w)
+        same = (before > 0) & (after > 0) & ((0.5 * (before + after) - w).abs() < MAX_BEND * w)
         return torch.where(same, (after - before) / (2 * REACH), torch.zeros_like(w))
 
     across = slope(padded[inner, : -2 * REACH], padded[inner, 2 * REACH :])

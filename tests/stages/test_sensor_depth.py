@@ -23,15 +23,15 @@ from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainC
 from stages.train.run import train_block
 from tests.synthetic import commit, posed_points, pyramid
 
-WIDTH, HEIGHT, N, SIDE_M = 96, 72, 10, 2.0
+WIDTH, HEIGHT, N, SIDE_M = 96, 72, 9, 2.0
 WORLD_PER_M = 2.5  # the poses came without metres
 TRAIN = TrainConfig(
-    steps=12,
+    steps=8,
     rays=128,
     points=128,
     patches=48,
     sampler=GuidedSampler(samples=12),
-    cache=CacheConfig(resolution=64),
+    cache=CacheConfig(resolution=48),
     encoding=HashEncoding(levels=4, finest=64, log2_table=12),
 )
 
@@ -124,7 +124,7 @@ def test_points_of_the_sensor_follow_those_of_sfm_and_held_out_photos_measured_n
 def test_bare_walls_get_a_surface(room, monkeypatch):
     monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
     quiet = Reporter()
-    partition.run(room, PartitionConfig(resolution=64, brick_size=16), quiet)
+    partition.run(room, PartitionConfig(resolution=56, brick_size=16), quiet)
     walls = seen_walls(room)
     region = scene.read_partition(room)
     inside = np.all((walls > region.region_low_world) & (walls < region.region_high_world), axis=1)

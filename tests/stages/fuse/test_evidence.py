@@ -99,3 +99,10 @@ def test_stereo_confirms_what_lies_at_its_depth_and_denies_what_it_sees_through(
     assert depth_votes(found, stereo, 0.01).tolist() == [1, -1, 0, 0, 1]
     assert depth_votes(found, stereo, 1.1).tolist() == [1, 1, 0, 1, 1]
     assert len(depth_votes(Seen(np.zeros(0, int), *np.zeros((2, 0)), np.zeros((0, 2))), stereo, 0.1)) == 0
+
+
+def test_a_sensor_is_believed_the_less_the_farther_it_measured() -> None:
+    measured = np.array([[1.0, 4.0]])
+    found = Seen(np.arange(2), np.array([0.98, 3.98]), np.ones(2), np.array([[0.2, 0.5], [0.7, 0.5]]))
+    assert depth_votes(found, measured, 0.001, 0.0015).tolist() == [-1, 1]  # 2 cm are 13 deviations of 1 m, 1 of 4 m
+    assert depth_votes(found, measured, 0.03, 0.0015).tolist() == [1, 1]

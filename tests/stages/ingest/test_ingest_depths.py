@@ -141,3 +141,5 @@ def test_a_depth_camera_is_checked_and_its_maps_may_have_another_shape(ingest, r
     camera.write_text('{"fl_x": 100}')
     with pytest.raises(QuoinError, match="This is no depth camera"):
         ingest(depth=folder, depth_camera=str(camera))
+    with pytest.raises(QuoinError, match="no depth maps"):
+        ingest(depth_camera=str(camera))

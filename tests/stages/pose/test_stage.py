@@ -11,18 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import cameras, scene
+from pipeline import cameras, scene, sensor
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from pipeline.similarity import fit_similarity
+from pipeline.similarity import Similarity, fit_similarity
 from pipeline.walls import read_walls
 from stages.pose.config import PoseConfig, PoseResult
+from stages.pose.distortion import undistort
 from stages.pose.gate import gate
 from stages.pose.mapping import better, content, gated, map_photos
 from stages.pose.model import Camera
+from stages.pose.output import write_sensor
 from stages.pose.overlap import find_features, find_pairs, gps_places
 from stages.pose.run import run as pose
+from stages.pose.sensor import Measured
 from stages.pose.start import starting_cameras
 from stages.pose.undistort import pinhole_of
 from stages.pose.workshop import Component, Workshop
@@ -351,3 +354,56 @@ def test_pairs_of_a_large_collection_are_found_in_rounds(photos: list[dict], tmp
     assert {(i, i + 1) for i in range(N - 1)} <= verified
     assert "pose/matching round 1" in {event["name"] for event in events if event["kind"] == "start"}
     assert any("pairs were matched" in event.get("message", "") for event in events)
+
+
+def corner_depth(cam_from_world: np.ndarray) -> np.ndarray:
+    """Depth of the corner in every pixel of CAMERA, 0 where it is not seen; the unit of the room."""
+    xs, ys = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
+    ideal = undistort(CAMERA, np.stack([xs, ys], axis=-1).reshape(-1, 2))
+    directions = np.column_stack([ideal, np.ones(len(ideal))]) @ cam_from_world[:, :3]
+    origin = -cam_from_world[:, :3].T @ cam_from_world[:, 3]
+    best = np.full(len(directions), np.inf)
+    for axis in range(3):
+        depth = -origin[axis] / np.where(np.abs(directions[:, axis]) < 1e-9, 1e-9, directions[:, axis])
+        uv = np.delete(origin + directions * depth[:, None], axis, axis=1)
+        mine = (depth > 0) & (depth < best) & (uv > 0).all(axis=1) & (uv < 4).all(axis=1)
+        best[mine] = depth[mine]
+    return np.where(np.isfinite(best), best, 0.0).reshape(300, 400)
+
+
+def test_sensor_depth_gives_the_world_its_metres(photos: list[dict], tmp_path: Path) -> None:
+    rows = []
+    for index, photo in enumerate(photos):
+        row = {**photo, "depth_path": "", "depth_unit_m": math.nan, "depth_camera": ""}
+        if (
+            index != 4
+        ):  # one photo without; files of half the size, in millimetres, a unit of the room being half a metre
+            depth = np.round(corner_depth(TRUTH[index])[::2, ::2] * 500).astype(np.uint16)
+            stored = store_turned(depth, index + 1) if index + 1 >= 5 else depth
+            Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / f"{index}.png")
+            row |= {"depth_path": str(tmp_path / f"{index}.png"), "depth_unit_m": 0.001}
+        rows.append(row)
+    run = ingested(tmp_path / "run", rows)
+    result = pose(run, CONFIG, Reporter())
+    assert (result.n_depths, result.metric, result.warnings) == (N - 1, True, [])
+    found = scene.read_posed(run)
+    room_from_world = fit_similarity(cameras.centers_world(found.cam_from_world), cameras.centers_world(TRUTH))
+    assert room_from_world.scale == pytest.approx(2.0, rel=0.01)
+    hop, scale = scene.read_frame(run, "world_from_sfm"), sensor.read_sensor_scale(run)
+    assert hop is not None
+    assert scale is not None
+    assert "metres by sensor depth in 7 photos" in hop.provenance
+    assert scale.world_per_m == pytest.approx(1.0)
+    assert sensor.read_sensor_depth(run, 4) is None
+    measured = sensor.read_sensor_depth(run, 5)
+    assert measured is not None
+    assert (measured.level, measured.depth.shape) == (1, (found.sizes[5, 1] >> 1, found.sizes[5, 0] >> 1))
+    both = sensor.with_sensor(run, found, np.zeros(0, int))
+    in_room = room_from_world.apply(both.points_world[len(found.points_world) :])
+    assert len(in_room) > 500
+    assert np.median(np.abs(in_room).min(axis=1)) < 0.02
+    for ratio, world_per_m in ((1.02, 1.0), (0.4, 2.5)):  # what given cameras are told by a sensor
+        told = write_sensor(run, found, 7, Measured(ratio, 0.001, 7, 0.01), Similarity.identity(), "given cameras")
+        again = sensor.read_sensor_scale(run)
+        assert again is not None
+        assert (again.world_per_m, len(told)) == (pytest.approx(world_per_m), int(ratio == 0.4))

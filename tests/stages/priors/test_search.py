@@ -10,6 +10,7 @@ from pipeline.cameras import look_at, pixel_grid, rays_world
 from pipeline.compiling import compiled
 from stages.priors.agree import agreement
 from stages.priors.carry import carried
+from stages.priors.measured import sensor_planes
 from stages.priors.planes import (
     ALONE,
     FAIL,
@@ -124,6 +125,34 @@ def test_agreement_believes_right_planes_and_drops_wrong_ones(pictures):
     assert float(((mean - true).abs() / true.clamp(min=0.1))[believed].median()) < 0.003
     wrong, _, _ = agreement(views[0], Planes(*(f / 1.1 for f in planes[0])), views[1:], planes[1:])
     assert (wrong >= 1)[true > 0].float().mean() < 0.05
+
+
+def test_others_see_through_what_is_too_near_and_not_through_what_is_right_or_hidden(pictures):
+    views, planes = [p[0] for p in pictures[:3]], [true_planes(*p) for p in pictures[:3]]
+    known = pictures[0][1] > 0
+    share = []
+    for factor in (1.0, 1.25, 0.8):  # of inverse depth: as it is, too near, too far
+        moved = Planes(*(f * factor for f in planes[0]))
+        share.append(float((agreement(views[0], moved, views[1:], planes[1:])[2] >= 1)[known].float().mean()))
+    assert share[0] < 0.06  # at outlines, where slopes are wrong
+    assert share[1] > 0.6
+    assert share[2] < 0.1
+    count, mean, through = agreement(views[0], planes[0], [], [])
+    assert not count.any()
+    assert not through.any()
+    torch.testing.assert_close(mean[known], pictures[0][1][known], rtol=1e-4, atol=1e-4)
+
+
+def test_planes_of_a_sensor_have_its_depths_and_the_slopes_of_the_surface(pictures):
+    view, true = pictures[0]
+    found, right = sensor_planes(true), true_planes(view, true)
+    torch.testing.assert_close(found.w, right.w)
+    known = (true > 0) & (facing(right, view) > 0.3)
+    angle = (plane_normals(found, view) * plane_normals(right, view)).sum(dim=0)[known]
+    assert float((angle > np.cos(np.radians(5))).float().mean()) > 0.85
+    assert not found.w[true == 0].any()
+    jump = torch.where(torch.arange(20) < 10, 1.0, 2.0).expand(12, 20).contiguous()
+    assert not sensor_planes(jump).a.any()
 
 
 def test_what_neighbours_believe_is_carried_over(pictures):
