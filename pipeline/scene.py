@@ -428,16 +428,6 @@ def write_depth(
     store.write(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs=attrs)
 
 
-def write_bare(run: Run, index: int, depth: Float[Array, "h w"], level: int) -> None:
-    """Depths of a photo's bare surfaces, by planes, where its depth map is silent; as ``write_depth`` otherwise."""
-    store.write(run.scene, f"priors/{index:06d}/bare", depth.astype(np.float32), attrs={"level": level})
-
-
-def read_bare(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
-    """Depths by planes and their pyramid level, those of the photo's depth map, or None where it has none."""
-    return _read_level(run, f"priors/{index:06d}/bare")
-
-
 def write_planes(
     run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int, *, passes: int = 0
 ) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline import labels, scene, store
+from pipeline.bare import depth_of, read_bare, read_planes
 from pipeline.confidence import confident_faces
 from pipeline.errors import QuoinError
 from pipeline.exposure import photo_gains
@@ -176,7 +177,8 @@ def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: 
     edge_px, near = config.depth_edge_px, TOLERANCE_VOXELS * voxel_size_m
     photos = np.setdiff1d(np.arange(len(posed)), scene.read_held_out(run)).tolist()
     views = [make_view(posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], edge_px, middle) for i in photos]
-    depth_of = depth_maps(local, mesh.faces, views, config.cast_faces)
+    planes = read_planes(run)
+    depth_seen = depth_maps(local, mesh.faces, views, config.cast_faces)
 
     def one(view: int) -> tuple[Seen, Array, Array | None, Array, Array]:
         i = photos[view]
@@ -184,7 +186,7 @@ def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: 
         mask = np.where(shown == labels.PASSING, 0, scene.read_mask(run, i))
         found = seen(
             views[view],
-            depth_of(view),
+            depth_seen(view),
             None if (mask > 127).all() else mask,
             local,
             normals,
@@ -195,8 +197,9 @@ def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: 
         told = None
         if (known := scene.read_depth(run, i)) is not None:
             told = depth_votes(found, known[0], near, scene.read_depth_sigma(run, i))
-            if (bare := scene.read_bare(run, i)) is not None:  # planes confirm, and see through nothing
-                told = np.where(told == 0, np.maximum(depth_votes(found, bare[0], near), 0), told)
+            if (bare := read_bare(run, i)) is not None:  # planes confirm, and see through nothing
+                depth = depth_of(bare, planes, posed.cam_from_world[i], posed.intrinsics[i])
+                told = np.where(told == 0, np.maximum(depth_votes(found, depth, near), 0), told)
         footprint = found.depth / posed.intrinsics[i, :2].mean() / voxel_size_m  # voxels in a level-0 pixel
         finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
         level = int(np.clip(np.floor(finer + 0.25), 0, scene.PYRAMID_LEVELS - 1))

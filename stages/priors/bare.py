@@ -12,12 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline import labels, scene, store
+from pipeline.bare import Bare, write_bare, write_planes
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.priors.agree import agreement
 from stages.priors.layout import Known, layout, plane_fields
 from stages.priors.plane_set import PlaneSet, depth_normals, planes_along
-from stages.priors.planes import Planes, finer
+from stages.priors.planes import Planes
 from stages.priors.view import View, level_within, ray_grid
 
 Array = np.ndarray
@@ -56,6 +57,7 @@ class BarePhotos:
         """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels."""
         began = time.monotonic()
         planes, shares = self.planes(), []
+        write_planes(self.run, planes.normal, planes.offset)
         with torch.no_grad(), report.task("priors/planes", 2 * len(self.todo), "photos") as advance:
             for done, index in enumerate(self.todo):
                 self.lay_out(index, planes)
@@ -112,18 +114,17 @@ class BarePhotos:
         good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(known))) & (through <= count)
         found = scene.read_depth(self.run, index)
         assert found is not None  # todo
-        shape, at = found[0].shape, found[1]
-        fine = Planes(torch.where(good, mine.w, torch.zeros_like(mine.w)), mine.a, mine.b)
-        for step in range(level - at):
-            fine = finer(fine, self._shape(index, level - 1 - step))
-        w = fine.w.cpu().numpy()[: shape[0], : shape[1]]
-        bare = (w > 0) & (found[0] == 0)
-        scene.write_bare(self.run, index, np.where(bare, 1.0 / np.maximum(w, 1e-9), 0.0), at)
+        depth, at = found
+        number = torch.where(good, number, -1).long().cpu().numpy()
+        sizes = zip(depth.shape, number.shape, strict=True)
+        row, column = (np.minimum(np.arange(n) >> (level - at), m - 1) for n, m in sizes)
+        shown = np.where(depth == 0, number[row[:, None], column], -1)
+        write_bare(self.run, index, Bare(shown, at))
         kinds = self._kinds(planes)
-        kind = np.where(good.cpu().numpy(), kinds[number.long().clamp(min=0).cpu().numpy()], labels.UNKNOWN)
+        kind = np.where(number >= 0, kinds[np.maximum(number, 0)], labels.UNKNOWN)
         kind = np.where((kind == labels.UNKNOWN) & (self.known(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
         self._add_labels(index, kind, level)
-        return float(bare.mean())
+        return float((shown >= 0).mean())
 
     def _add_labels(self, index: int, kind: Array, level: int) -> None:
         """Labels of a photo at ``level``, where it has none yet."""
@@ -145,12 +146,6 @@ class BarePhotos:
         assert found is not None  # lay_out comes first
         w, a, b, number = torch.from_numpy(found[0]).to(self.device).unbind()
         return Planes(w, a, b), number, found[1]
-
-    def _shape(self, index: int, level: int) -> tuple[int, int]:
-        width, height = self.posed.sizes[index]
-        for _ in range(level):
-            width, height = max(width // 2, 1), max(height // 2, 1)
-        return int(height), int(width)
 
     def _known(self, index: int) -> Known:
         level = level_within(self.posed.sizes[index], EDGE_PX)

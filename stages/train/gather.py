@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
-from pipeline import labels, scene
+from pipeline import bare, labels, scene
 from pipeline.cameras import pixel_grid
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
@@ -29,7 +27,6 @@ MAX_STEREO_POINTS = 400_000
 ONE_SPOT = 1e-6  # extent of points, in the block's unit, that makes no surface
 SILENT = Reporter()
 STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
-BARE_WEIGHT = 0.3  # of points on bare surfaces
 COMPANY, COMPANY_CELLS = 16, 6.0  # stereo points with fewer others within so many of their cells are chance
 
 
@@ -66,8 +63,8 @@ def build_trainer(
     cameras = frame.camera_from_local(posed.cam_from_world[index])
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
 
-    maps = _depth_maps(run, block, frame, posed, cameras, scene.read_depth)
-    bare_maps = _depth_maps(run, block, frame, posed, cameras, scene.read_bare)
+    maps = _depth_maps(run, block, frame, posed, cameras)
+    plane_maps, bare_maps = _plane_maps(run, block, frame, posed, cameras)
     sfm = point < n_sfm
     known = gather_evidence(posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, bare_maps, run.seed)
     if len(known["sight_reach"]) == 0:
@@ -104,10 +101,10 @@ def build_trainer(
         raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
     half = torch.tensor(frame.half, dtype=torch.float32)
     base = FineVolume.over(half, config.cache.resolution // 2)
-    base = seed.seed_volume(base, known["points"], known["towards"], maps, bare_maps)
+    base = seed.seed_volume(base, known["points"], known["towards"], maps, plane_maps)
     cache = Volume.over(half, config.cache.resolution)
     cache.refresh(base)
-    walls = read_walls(run) if bare_maps and config.losses.layout > 0 else None
+    walls = read_walls(run) if plane_maps and config.losses.layout > 0 else None
     model = build_model(config, base, len(index), walls if walls is not None and len(walls.normals_world) else None)
     gains = scene.read_exposures(run)
     if gains is not None and config.colour.gain:
@@ -144,9 +141,9 @@ def gather_evidence(
     viewer = np.zeros_like(points)
     np.add.at(viewer, point, _unit(centres[photo] - points[point]))
     stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
-    bare, bare_by = _stereo_points(bare_maps, frame.half, np.random.default_rng(random_seed))
-    dense_weight = np.concatenate([np.ones(len(stereo)), np.full(len(bare), BARE_WEIGHT)])
-    stereo, by = np.concatenate([stereo, bare]), np.concatenate([by, bare_by])
+    walls, walls_by = _stereo_points(bare_maps, frame.half, np.random.default_rng(random_seed))
+    dense_weight = np.concatenate([np.ones(len(stereo)), np.full(len(walls), seed.BARE_WEIGHT)])
+    stereo, by = np.concatenate([stereo, walls]), np.concatenate([by, walls_by])
     sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
     everything = np.concatenate([points, stereo])
     out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
@@ -158,21 +155,34 @@ def gather_evidence(
 
 
 def _depth_maps(
-    run: Run,
-    block: scene.Block,
-    frame: BlockFrame,
-    posed: scene.Posed,
-    cameras: np.ndarray,
-    read: Callable[[Run, int], tuple[np.ndarray, int] | None],
+    run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
 ) -> dict[int, seed.DepthMap]:
     """Depth maps of the block's photos (by 0..K-1), in the block's unit."""
     maps = {}
     for k, i in enumerate(block.photo_index):
-        stored = read(run, int(i))
+        stored = scene.read_depth(run, int(i))
         if stored is not None:
             depth, level = stored
             maps[k] = seed.DepthMap(depth / frame.radius_m, posed.intrinsics[i] / 2**level, cameras[k])
     return maps
+
+
+def _plane_maps(
+    run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
+) -> tuple[dict[int, seed.PlaneMap], dict[int, seed.DepthMap]]:
+    """Planes of bare surfaces in the block's photos (by 0..K-1), and their depths, in the block's frame and unit."""
+    planes = bare.read_planes(run)
+    local = planes.copy()
+    local[:, 3] = (planes[:, 3] - planes[:, :3] @ frame.centre_world) / frame.radius_m
+    maps, depths = {}, {}
+    for k, i in enumerate(block.photo_index):
+        shown = bare.read_bare(run, int(i))
+        if shown is not None:
+            intrinsics = posed.intrinsics[i] / 2**shown.level
+            depth = bare.depth_of(shown, planes, posed.cam_from_world[i], posed.intrinsics[i])
+            maps[k] = seed.PlaneMap(shown.number, local, intrinsics, cameras[k])
+            depths[k] = seed.DepthMap(depth / frame.radius_m, intrinsics, cameras[k])
+    return maps, depths
 
 
 def _stereo_points(

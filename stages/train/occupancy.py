@@ -75,7 +75,7 @@ def labels_from_depth(
     """
     free, behind = np.zeros(len(points), bool), np.zeros(len(points), bool)
     for depth_map in depth_maps:
-        ahead, told = (t.numpy() for t in fuse_depths(torch.from_numpy(points), [depth_map], thickness))
+        ahead, told = (t.numpy() for t in fuse_depths(torch.from_numpy(points), [depth_map], [], thickness))
         free |= ahead > 0
         behind |= (told > 0) & (ahead <= 0)
     return behind & ~free, behind | free

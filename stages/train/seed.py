@@ -19,6 +19,9 @@ from stages.train.fine_volume import FineVolume
 
 Array = np.ndarray
 TRUNCATION = 3.0  # fine cells before and behind a surface within which a depth map tells the distance
+BARE_WEIGHT = (
+    0.3  # of what planes tell of bare surfaces, beside depth that was measured or matched: that may know better
+)
 CHUNK = 1 << 15  # positions fused at once: what fits in a core's cache
 
 
@@ -27,11 +30,11 @@ def seed_volume(
     points: Float[Array, "p 3"],
     towards: Float[Array, "p 3"],
     depth_maps: dict[int, DepthMap],
-    bare_maps: dict[int, DepthMap],
+    plane_maps: dict[int, PlaneMap],
 ) -> FineVolume:
     """The SDF to start from, in ``volume``: fused depth maps where they reach, else a skin behind the known points.
 
-    ``bare_maps``, of bare surfaces, are asked where no depth map says anything.
+    ``plane_maps`` of bare surfaces count BARE_WEIGHT beside depth maps.
 
     It is smoothed by a fine cell: depths are rough from pixel to pixel, and training would follow the roughness first.
     """
@@ -44,10 +47,7 @@ def seed_volume(
     positions, truncation = volume.positions(), TRUNCATION * float(volume.fine)
     near = torch.nonzero((volume.values < 2.0 * spacing) & one)[:, 0]
     skin = volume.values[near]
-    fused, count = fuse_depths(positions[near], list(depth_maps.values()), truncation)
-    if bare_maps:
-        silent = torch.nonzero(count == 0)[:, 0]
-        fused[silent], count[silent] = fuse_depths(positions[near[silent]], list(bare_maps.values()), truncation)
+    fused, count = fuse_depths(positions[near], list(depth_maps.values()), list(plane_maps.values()), truncation)
     free = fused > 0.95 * truncation  # the surface is that far away, or farther
     fused = torch.where(free, skin.clamp(min=truncation), fused)
     volume.values[near] = torch.where(count > 0, fused, skin)
@@ -105,10 +105,21 @@ class DepthMap(NamedTuple):
     cam_from_local: Float[Array, "3 4"]
 
 
+class PlaneMap(NamedTuple):
+    """Numbers [h, w] of planes (-1 = not known) and the planes n · x = offset [k, 4], n towards who sees them."""
+
+    number: Int[Array, "h w"]
+    planes: Float[Array, "k 4"]
+    intrinsics: Float[Array, "4"]
+    cam_from_local: Float[Array, "3 4"]
+
+
 def fuse_depths(
-    positions: Float[Tensor, "n 3"], depth_maps: list[DepthMap], truncation: float
+    positions: Float[Tensor, "n 3"], depth_maps: list[DepthMap], plane_maps: list[PlaneMap], truncation: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Mean truncated signed distance along the viewing rays, and how many maps it stands on (Curless & Levoy 1996).
+    """Weighted mean truncated signed distance, and its weight (Curless & Levoy 1996).
+
+    Along the viewing rays for depth maps, to the plane itself where that is known, which counts BARE_WEIGHT.
 
     A map says nothing of positions farther than ``truncation`` behind its surface.
     """
@@ -120,8 +131,14 @@ def fuse_depths(
         about = (*depth.shape, *k, truncation, *pose.ravel())
         numbers = torch.tensor([float(number) for number in about], dtype=positions.dtype)
         told += by_chunks(functools.partial(tell, surface, numbers), positions, CHUNK)
+    tell_plane = compiled(_plane_told, "cpu")
+    for number, planes, k, pose in plane_maps:
+        numbers = torch.tensor([*number.shape, *k, truncation, *pose.ravel()], dtype=positions.dtype)
+        shown, table = torch.from_numpy(np.ascontiguousarray(number)).view(-1), torch.from_numpy(planes).to(positions)
+        free_sizes(shown, 0)
+        told += BARE_WEIGHT * by_chunks(functools.partial(tell_plane, shown, table, numbers), positions, CHUNK)
     total, count = told.unbind(1)
-    return total / count.clamp(min=1.0), count
+    return total / count.clamp(min=1e-9), count
 
 
 def _distance_told(
@@ -131,16 +148,42 @@ def _distance_told(
 
     ``about`` it: height, width, intrinsics [4], the truncation, pose [12].
     """
-    height, width, fx, fy, cx, cy, truncation = about[:7].unbind()
+    truncation = about[6]
+    z, pixel, inside = _seen_at(about, positions)
+    depth = surface[pixel]
+    tells = inside & (depth > 0) & (depth - z > -truncation)
+    distance = torch.where(tells, torch.minimum(depth - z, truncation), 0.0)
+    return torch.stack([distance, tells.to(distance.dtype)], dim=1)
+
+
+def _plane_told(
+    number: Int[Tensor, "pixels"],
+    planes: Float[Tensor, "k 4"],
+    about: Float[Tensor, "19"],
+    positions: Float[Tensor, "n 3"],
+) -> Float[Tensor, "n 2"]:
+    """What one map of planes tells of positions: the truncated distance to the plane of the pixel, or 0; whether."""
+    truncation = about[6]
+    _, pixel, inside = _seen_at(about, positions)
+    shown = number[pixel].long()
+    plane = planes[shown.clamp(min=0)]
+    distance = (plane[:, :3] * positions).sum(dim=1) - plane[:, 3]
+    tells = inside & (shown >= 0) & (distance > -truncation)
+    told = torch.where(tells, torch.minimum(distance, truncation), 0.0)
+    return torch.stack([told, tells.to(told.dtype)], dim=1)
+
+
+def _seen_at(
+    about: Float[Tensor, "19"], positions: Float[Tensor, "n 3"]
+) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"], Bool[Tensor, "n"]]:
+    """Depth of positions in a map, the number of their pixel, and whether they fall into it."""
+    height, width, fx, fy, cx, cy = about[:6].unbind()
     matrix = about[7:].view(3, 4)
     x, y, z = (positions @ matrix[:, :3].T + matrix[:, 3]).unbind(1)
     ahead = z.clamp(min=1e-6)
     column, row = (x / ahead * fx + cx).floor(), (y / ahead * fy + cy).floor()
     inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    depth = surface[torch.where(inside, row * width + column, 0.0).long()]
-    tells = inside & (depth > 0) & (depth - z > -truncation)
-    distance = torch.where(tells, torch.minimum(depth - z, truncation), 0.0)
-    return torch.stack([distance, tells.to(distance.dtype)], dim=1)
+    return z, torch.where(inside, row * width + column, 0.0).long(), inside
 
 
 def cells_near(

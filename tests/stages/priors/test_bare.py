@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline import labels, scene
+from pipeline.bare import depth_of, read_bare, read_planes
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.progress import Reporter
 from pipeline.walls import WallFrame, write_walls
@@ -49,7 +50,8 @@ def test_the_hidden_floor_has_the_depth_of_its_plane(laid_out):
     assert share > 0.05
     for index in range(N_PHOTOS):
         depth, floor = truth(posed, index)
-        known, bare = scene.read_depth(run, index)[0], scene.read_bare(run, index)[0]
+        known, planes = scene.read_depth(run, index)[0], read_planes(run)
+        bare = depth_of(read_bare(run, index), planes, posed.cam_from_world[index], posed.intrinsics[index])
         asked = floor & (known == 0)
         assert (bare[known > 0] == 0).all()
         assert (bare[asked] > 0).mean() > 0.7
@@ -70,7 +72,7 @@ def test_without_a_frame_of_walls_nothing_is_done(tmp_path):
     assert lay_out_bare(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
     write_walls(run, WallFrame(UP, np.zeros((0, 3)), np.zeros(0), np.zeros(0, int), 0.1, "lines go every way"))
     assert lay_out_bare(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
-    assert scene.read_bare(run, 0) is None
+    assert read_bare(run, 0) is None
 
 
 def test_the_middle_of_what_is_known_stands_for_larger_pixels():

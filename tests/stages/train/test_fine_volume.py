@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.train.fine_volume import FINER, FineVolume
-from stages.train.seed import DepthMap, cells_near, fuse_depths, in_company, seed_volume
+from stages.train.seed import DepthMap, PlaneMap, cells_near, fuse_depths, in_company, seed_volume
 
 HALF = torch.tensor([1.0, 0.5, 0.75], dtype=torch.float64)
 SLOPE = torch.tensor([0.3, -1.2, 0.7], dtype=torch.float64)
@@ -83,7 +83,7 @@ def wall(depth_m, size=64):
 
 def test_fused_depths_are_the_distance_before_the_wall_and_nothing_far_behind_it():
     positions = torch.tensor([[-0.1, 0.0, z] for z in (0.5, 0.95, 1.05, 1.5)] + [[0.1, 0.0, 1.0]])
-    fused, count = fuse_depths(positions, [wall(1.0), wall(1.02)], 0.1)
+    fused, count = fuse_depths(positions, [wall(1.0), wall(1.02)], [], 0.1)
     assert count.tolist() == [2, 2, 2, 0, 0]
     assert fused[:3].tolist() == pytest.approx([0.1, 0.06, -0.04], abs=1e-6)
 
@@ -107,7 +107,7 @@ def test_depths_of_bare_surfaces_count_where_no_depth_map_says_anything():
     points = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
     points = np.concatenate([points, np.full((len(points), 1), 0.5)], axis=1)
     towards = -points / np.linalg.norm(points, axis=1, keepdims=True)
-    bare = wall(0.55)._replace(depth=np.full((64, 64), 0.55, np.float32))
+    bare = PlaneMap(np.zeros((64, 64), np.int32), np.array([[0, 0, -1, -0.55]]), *wall(0.55)[1:])
     volume = seed_volume(FineVolume.over(torch.ones(3), 16), points, towards, {0: wall(0.5)}, {0: bare})
     along = torch.linspace(0.35, 0.6, 51)
     for side_of, there in ((-0.3, 0.5), (0.3, 0.55)):

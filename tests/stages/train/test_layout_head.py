@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline import scene
+from pipeline.bare import Bare, write_bare, write_planes
 from pipeline.labels import CEILING, FLOOR, KINDS, OTHER, WALL
 from pipeline.walls import WallFrame, write_walls
 from stages.train.config import LossConfig, TrainConfig
@@ -79,8 +80,8 @@ def test_furniture_is_left_alone():
 def test_a_block_with_walls_trains_its_labels_and_one_without_has_none(tmp_path):
     """Labels and the frame of the walls come from the store; the model that is kept to render with leaves them out."""
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
-    scene.write_depth(run, 0, np.zeros((48, 64), np.float32), 0)
-    scene.write_bare(run, 0, np.zeros((48, 64), np.float32), 0)
+    write_planes(run, UP[None], np.zeros(1))
+    write_bare(run, 0, Bare(np.full((48, 64), -1), 0))
     scene.write_labels(run, 1, np.full((24, 32), FLOOR, np.uint8), 1)
     small = {"rays": 64, "points": 64, "patches": 16, "steps": 10}
     without = ball_scene.start(run, TrainConfig(**small))[0]

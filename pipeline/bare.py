@@ -1,0 +1,67 @@
+"""Bare surfaces, where nothing can be matched: the planes of the scene, and which of them a pixel shows (by priors)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pipeline import store
+from pipeline.cameras import pixel_grid
+from pipeline.run import Run
+
+Array = np.ndarray
+NAME = "priors/planes"
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Number [h, w] of the plane each pixel shows where the photo's depth map is silent, -1: none; pyramid level."""
+
+    number: Int[Array, "h w"]
+    level: int
+
+
+def write_planes(run: Run, normals: Float[Array, "k 3"], offsets: Float[Array, "k"]) -> None:
+    """Planes n · x = offset of the world, their unit normals towards the side they are seen from."""
+    store.write(run.scene, NAME, np.concatenate([normals, offsets[:, None]], axis=1).astype(np.float64))
+
+
+def read_planes(run: Run) -> Float[Array, "k 4"]:
+    """Rows n, offset; none where priors did not look for them."""
+    return np.asarray(store.get(run.scene, NAME)[...]) if NAME in run.scene else np.zeros((0, 4))
+
+
+def write_bare(run: Run, index: int, bare: Bare) -> None:
+    """What posed photo ``index`` shows of the planes, at a pyramid level."""
+    attrs = {"level": bare.level}
+    store.write(run.scene, f"priors/{index:06d}/bare", bare.number.astype(np.int32), attrs=attrs)
+
+
+def read_bare(run: Run, index: int) -> Bare | None:
+    """What a photo shows of the planes, or None where it was not asked."""
+    name = f"priors/{index:06d}/bare"
+    if name not in run.scene:
+        return None
+    array = store.get(run.scene, name)
+    level = array.attrs["level"]
+    assert isinstance(level, int)  # written above
+    return Bare(np.asarray(array[...]), level)
+
+
+def depth_of(
+    bare: Bare, planes: Float[Array, "k 4"], cam_from_world: Float[Array, "3 4"], intrinsics: Float[Array, "4"]
+) -> Float[Array, "h w"]:
+    """Depth along the camera's z in world units, 0 where a pixel shows no plane; ``intrinsics`` at level 0."""
+    height, width = bare.number.shape
+    fx, fy, cx, cy = intrinsics / 2**bare.level
+    rays = np.concatenate([(pixel_grid(width, height) - [cx, cy]) / [fx, fy], np.ones((height * width, 1))], axis=1)
+    number = bare.number.ravel()
+    mine = planes[np.maximum(number, 0)] if len(planes) else np.zeros((len(number), 4))
+    normal = mine[:, :3] @ cam_from_world[:, :3].T
+    ahead = (normal * rays).sum(axis=1)
+    height_of_camera = mine[:, 3] + normal @ cam_from_world[:, 3]
+    depth = height_of_camera / np.where(np.abs(ahead) < 1e-12, 1.0, ahead)
+    shows = (number >= 0) & (np.abs(ahead) >= 1e-12) & (depth > 0)
+    return np.where(shows, depth, 0.0).astype(np.float32).reshape(height, width)
