@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, lego, views, wild
+from benchmarks import ablation, lego, room, views, wild
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -75,6 +75,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "bundler_et": (DATA / "bundler_et", reconstruction(DATA / "bundler_et")),
     "gpu": (ROOT, gpu),
     "ablation": (DATA / "strecha_fountain_p11", ablation.case),
+    "room": (ROOT, room.case),
     "wild": (ROOT, wild.case),
     "liberty": (DATA / "statue_of_liberty", reconstruction(DATA / "statue_of_liberty" / "images")),
 }

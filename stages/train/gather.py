@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline import bare, labels, scene
-from pipeline.cameras import pixel_grid
+from pipeline.cameras import pixel_grid, project
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -66,7 +66,9 @@ def build_trainer(
     maps = _depth_maps(run, block, frame, posed, cameras)
     plane_maps, bare_maps = _plane_maps(run, block, frame, posed, cameras)
     sfm = point < n_sfm
-    known = gather_evidence(posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, bare_maps, run.seed)
+    known = gather_evidence(
+        posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, bare_maps, plane_maps, run.seed
+    )
     if len(known["sight_reach"]) == 0:
         raise QuoinError("No photo of this block sees a point of it", where=block.id, do="look at the poses")
     evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
@@ -127,9 +129,10 @@ def gather_evidence(
     point: np.ndarray,
     maps: dict[int, seed.DepthMap],
     bare_maps: dict[int, seed.DepthMap],
+    plane_maps: dict[int, seed.PlaneMap],
     random_seed: int,
 ) -> dict[str, np.ndarray]:
-    """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``) and from depth maps.
+    """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``), depth maps and planes.
 
     All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A track's point weighs by its length
     and reprojection error, a depth map's fully, that of a bare surface BARE_WEIGHT: there photos may know better.
@@ -143,12 +146,14 @@ def gather_evidence(
     stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
     walls, walls_by = _stereo_points(bare_maps, frame.half, np.random.default_rng(random_seed))
     dense_weight = np.concatenate([np.ones(len(stereo)), np.full(len(walls), seed.BARE_WEIGHT)])
+    normals = _normals_at(walls, walls_by, plane_maps)
     stereo, by = np.concatenate([stereo, walls]), np.concatenate([by, walls_by])
     sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
     everything = np.concatenate([points, stereo])
     out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
     out["points"] = np.concatenate([points[inside], stereo])
     out["weight"] = np.concatenate([weight[inside], dense_weight])
+    out["normal"] = np.concatenate([np.zeros((len(out["points"]) - len(normals), 3)), normals])
     out["sfm"] = np.concatenate([np.ones(inside.sum()), np.zeros(len(stereo))])
     out["towards"] = np.concatenate([_unit(viewer[inside]), _unit(centres[by] - stereo)])
     return out
@@ -204,6 +209,17 @@ def _stereo_points(
     points, photo = points[keep], photo[keep]
     keep = seed.in_company(points, COMPANY, COMPANY_CELLS * STEREO_CELL)
     return points[keep], photo[keep]
+
+
+def _normals_at(points: np.ndarray, by: np.ndarray, plane_maps: dict[int, seed.PlaneMap]) -> np.ndarray:
+    """Unit normals [n, 3] of the planes that points come from, each a pixel's of photo ``by``."""
+    normals = np.zeros_like(points)
+    for k, (number, planes, intrinsics, pose) in plane_maps.items():
+        mine = by == k
+        xy, _ = project(pose, intrinsics, points[mine])
+        column, row = np.floor(xy).astype(np.int64).clip(0, np.array(number.shape[::-1]) - 1).T
+        normals[mine] = planes[number[row, column], :3]
+    return normals
 
 
 def _at_levels(maps: list[np.ndarray], level: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:

@@ -40,6 +40,15 @@ def surface_points_loss(sdf: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> 
     return (sdf.abs() * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
+def normals_loss(
+    gradient: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"], weight: Float[Tensor, "n"]
+) -> Float[Tensor, ""]:
+    """The slope follows the normals of points on planes: mean 1 − cos; normals of 0 are not known, and ask nothing."""
+    known = (normal != 0).any(dim=1) * weight
+    cosine = (torch.nn.functional.normalize(gradient, dim=1, eps=1e-6) * normal).sum(dim=1)
+    return ((1.0 - cosine) * known).sum() / known.sum().clamp(min=1e-6)
+
+
 def free_space_loss(sdf: Float[Tensor, "n"], margin: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     """Between a camera and a point it saw there is nothing: hinge that asks for f ≥ ``margin``."""
     return torch.relu(margin - sdf).mean()

@@ -41,6 +41,7 @@ TERMS = (
     "sky",
     "kind",
     "layout",
+    "normals",
 )
 STATS = (*TERMS, "patch_used")
 
@@ -53,6 +54,7 @@ class Batch(NamedTuple):
     outside_jitter: Float[Tensor, "rays outside"]
     points: Float[Tensor, "points 3"]  # SfM points
     point_weight: Float[Tensor, "points"]
+    point_normal: Float[Tensor, "points 3"]  # 0 where not known
     free: Float[Tensor, "points 3"]  # points seen through
     free_margin: Float[Tensor, "points"]
     uniform: Float[Tensor, "points 3"]  # anywhere in the block
@@ -133,6 +135,7 @@ def loss_of(
         "colour_squared": losses.colour_squared_loss(out["colour"], colour, weight),
         "eikonal": losses.eikonal_loss(torch.cat([out["gradient"].reshape(-1, 3), out["more_gradient"]])),
         "points": losses.surface_points_loss(out["more_sdf"][:n_points], batch.point_weight),
+        "normals": losses.normals_loss(out["more_gradient"][:n_points], batch.point_normal, batch.point_weight),
         "free": losses.free_space_loss(free, batch.free_margin),
         "opacity": -(opacity * opacity.log() + (1.0 - opacity) * (1.0 - opacity).log()).mean(),
     }

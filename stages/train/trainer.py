@@ -40,13 +40,14 @@ CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what
 class Evidence:
     """What SfM says about the block, in its local frame, as tensors on the device.
 
-    ``points`` [P, 3] with ``weight`` [P] and ``sfm`` [P], 1 for those of SfM and 0 for stereo; ``sight_*`` [S]: lines
+    ``points`` [P, 3] with ``weight`` [P], ``normal`` [P, 3] (0 where not known) and ``sfm`` [P], 1 for those of SfM and 0 for stereo; ``sight_*`` [S]: lines
     of sight from camera centres to points: the part ``enter..end`` of each that lies inside the block, in distance from
     the camera, and the distance ``reach`` of the point.
     """
 
     points: Tensor
     weight: Tensor
+    normal: Tensor
     sfm: Tensor
     sight_origin: Tensor
     sight_direction: Tensor
@@ -276,6 +277,7 @@ class Trainer:
             "sky": losses.sky,
             "kind": losses.kind,
             "layout": losses.layout,
+            "normals": losses.normals,
         }
         level = 1 if share < 0.25 else 0
         return Schedule(
@@ -310,6 +312,7 @@ class Trainer:
             outside_jitter=rand(size.rays, config.outside.samples),
             points=known.points[point],
             point_weight=known.weight[point],
+            point_normal=known.normal[point],
             free=free,
             free_margin=(0.2 * (reach - at)).clamp(max=0.02),
             uniform=(rand(n, 3) * 2.0 - 1.0) * self.half,

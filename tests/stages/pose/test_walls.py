@@ -162,7 +162,7 @@ def test_the_stored_world_stands_upright_and_square(tmp_path: Path, given: bool)
         np.zeros((len(room), 3), np.uint8), np.zeros(len(room) + 1, np.int64), none, np.zeros((0, 2)),
     )  # fmt: skip
     run = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
-    world_from_sfm, gravity, geo, walls = choose_frame(run, [unknown] * N, model, lines, given, [])
+    world_from_sfm, gravity, geo, walls = choose_frame(run, [unknown] * N, model, lines, given, [], None)
     assert geo is None
     assert gravity.confidence > 0.9
     up, axes = (rotation[:, 2], rotation[:, :2].T) if given else (np.array([0.0, 0, 1]), np.eye(3)[:2])

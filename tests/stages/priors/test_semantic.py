@@ -58,7 +58,7 @@ def photo(height: int = 96, width: int = 128) -> np.ndarray:
 
 def assert_right(found: np.ndarray, border: int = 6) -> None:
     h, w = found.shape
-    expected = np.full((h, w), labels.UNKNOWN)
+    expected = np.full((h, w), labels.WALL)
     expected[: h // 2] = labels.SKY
     expected[h // 2 :, : w // 4] = labels.PASSING
     inner = np.ones((h, w), bool)
