@@ -51,12 +51,8 @@ def make_ball(width: int, height: int) -> Ball:
     points *= RADIUS / np.linalg.norm(points, axis=1, keepdims=True)
     seen_by = np.argmax(points @ centers_world(cameras).T, axis=1)
     known = lines_of_sight(centers_world(cameras), points, seen_by, np.arange(N_POINTS), HALF)
-    known |= {
-        "points": points,
-        "weight": np.ones(N_POINTS),
-        "sfm": np.ones(N_POINTS),
-        "normal": np.zeros((N_POINTS, 3)),
-    }
+    more = {"points": points, "weight": np.ones(N_POINTS), "sfm": np.ones(N_POINTS), "normal": np.zeros((N_POINTS, 3))}
+    known |= more
     return Ball(photos, Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items()}))
 
 

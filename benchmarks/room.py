@@ -30,7 +30,8 @@ def case(out: Path) -> tuple[Measured, Numbers]:
 
     generate(out / "room", build(DemoConfig, {"scene": "room"}), 0, Reporter())
     photos, truth = out / "room" / "photos", out / "room" / "truth"
-    posed, options = out / "posed", ["--preset", "demo"]
+    posed = out / "posed"
+    options: list[str | Path] = ["--preset", "demo"]
     given = [*options, "--poses", truth / "transforms.json"]
     done = [quoin("plan", photos, "--out", posed, *given)]
     rivals.find_stereo(posed)

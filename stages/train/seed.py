@@ -19,9 +19,7 @@ from stages.train.fine_volume import FineVolume
 
 Array = np.ndarray
 TRUNCATION = 3.0  # fine cells before and behind a surface within which a depth map tells the distance
-BARE_WEIGHT = (
-    0.3  # of what planes tell of bare surfaces, beside depth that was measured or matched: that may know better
-)
+BARE_WEIGHT = 1.0  # of planes of bare surfaces, beside depth maps
 CHUNK = 1 << 15  # positions fused at once: what fits in a core's cache
 
 

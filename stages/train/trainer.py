@@ -38,11 +38,11 @@ CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what
 
 @dataclass(frozen=True)
 class Evidence:
-    """What SfM says about the block, in its local frame, as tensors on the device.
+    """What SfM and depth say about the block, in its local frame, as tensors on the device.
 
-    ``points`` [P, 3] with ``weight`` [P], ``normal`` [P, 3] (0 where not known) and ``sfm`` [P], 1 for those of SfM and 0 for stereo; ``sight_*`` [S]: lines
-    of sight from camera centres to points: the part ``enter..end`` of each that lies inside the block, in distance from
-    the camera, and the distance ``reach`` of the point.
+    ``points`` [P, 3] with ``weight`` [P], ``normal`` [P, 3], 0 where it is not known, and ``sfm`` [P], 1 for those of
+    SfM and 0 for others; ``sight_*`` [S]: lines of sight from camera centres to points: the part ``enter..end`` of each
+    that lies inside the block, in distance from the camera, and the distance ``reach`` of the point.
     """
 
     points: Tensor
