@@ -102,7 +102,7 @@ def test_the_seed_has_its_surface_where_depths_say_and_is_free_before_it():
     assert float(crossing) == pytest.approx(0.5, abs=0.5 * float(volume.fine))
 
 
-def test_depths_of_bare_surfaces_count_where_no_depth_map_says_anything():
+def test_planes_of_bare_surfaces_count_as_a_depth_map_does():
     side = np.linspace(-0.4, 0.4, 80)
     points = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
     points = np.concatenate([points, np.full((len(points), 1), 0.5)], axis=1)
@@ -110,7 +110,7 @@ def test_depths_of_bare_surfaces_count_where_no_depth_map_says_anything():
     bare = PlaneMap(np.zeros((64, 64), np.int32), np.array([[0, 0, -1, -0.55]]), *wall(0.55)[1:])
     volume = seed_volume(FineVolume.over(torch.ones(3), 16), points, towards, {0: wall(0.5)}, {0: bare})
     along = torch.linspace(0.35, 0.6, 51)
-    for side_of, there in ((-0.3, 0.5), (0.3, 0.55)):
+    for side_of, there in ((-0.3, 0.525), (0.3, 0.55)):  # told by both, by the plane alone
         sdf = volume(torch.stack([side_of * along, torch.zeros(51), along], dim=1))
         crossing = along[int((sdf < 0).nonzero()[0, 0])]
         assert float(crossing) == pytest.approx(there, abs=0.5 * float(volume.fine))

@@ -10,7 +10,7 @@ from pipeline.labels import CEILING, FLOOR, KINDS, OTHER, WALL
 from pipeline.walls import WallFrame, write_walls
 from stages.train.config import LossConfig, TrainConfig
 from stages.train.field.layout import LayoutHead
-from stages.train.losses import kind_loss, layout_loss
+from stages.train.losses import kind_loss, layout_loss, normals_loss
 from stages.train.step import STATS, loss_of
 from stages.train.trained import to_keep
 from tests import ball_scene
@@ -103,3 +103,27 @@ def test_a_block_with_walls_trains_its_labels_and_one_without_has_none(tmp_path)
     kept, _ = to_keep(made.model, made.cache, made.config)
     assert not any(name.startswith("layout") for name in kept)
     assert ball_scene.start(run, TrainConfig(**small, losses=LossConfig(layout=0.0)))[0].model.layout is None
+
+
+def test_slopes_follow_the_normals_that_are_known():
+    gradient = torch.tensor([[2.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]], requires_grad=True)
+    normal = torch.tensor([[1.0, 0, 0], [0, -1.0, 0], [0, 0, 0]])
+    loss = normals_loss(gradient, normal, torch.tensor([1.0, 3.0, 5.0]))
+    assert loss.item() == pytest.approx(2.0 * 3 / 4)  # along its own, against it, and not known
+    loss.backward()
+    assert (gradient.grad[2] == 0).all()
+
+
+def test_points_on_planes_bring_their_normals_and_others_none(tmp_path):
+    run = ball_scene.make_run(tmp_path, n_photos=3, width=320, height=240)
+    write_planes(run, UP[None], np.zeros(1))
+    number = np.full((240, 320), -1)
+    number[150:] = 0  # the foot of the picture shows the floor
+    write_bare(run, 0, Bare(number, 0))
+    known = ball_scene.start(run, TrainConfig(rays=64, points=64, patches=16, steps=10))[0].evidence
+    on_plane = (known.normal != 0).any(dim=1)
+    assert on_plane.any()
+    assert torch.equal(known.normal[on_plane], torch.tensor(UP, dtype=torch.float32).expand(int(on_plane.sum()), 3))
+    assert (known.sfm[on_plane] == 0).all()
+    assert not on_plane[known.sfm == 1].any()
+    assert on_plane.sum() == (known.sfm == 0).sum()
