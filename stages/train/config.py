@@ -205,7 +205,7 @@ class LossConfig(StageConfig):
     colour_squared: float = Field(0.0, ge=0)  # squared ones
     eikonal: float = Field(0.1, ge=0)
     points: float = Field(2.0, ge=0)  # known points lie on the surface
-    normals: float = Field(0.2, ge=0)  # and it is turned as those on planes are
+    normals: float = Field(0.3, ge=0)  # and it is turned as those on planes are
     free: float = Field(2.0, ge=0)  # nothing lies before them
     patch: float = Field(0.15, ge=0)  # patches look alike in all photos
     patch_after: float = Field(0.12, ge=0, lt=1)  # share of the steps before that
