@@ -28,6 +28,7 @@ N_PLANES = 24  # that a pixel may choose from
 MIN_SUPPORT = 0.002  # share of the points in sight that makes a plane
 POINTS_PER_PHOTO = 4000
 MIN_AGREEING = 2  # other photos whose plane is the same
+ENOUGH = 0.15  # share of all pixels that planes must add
 FAR = 1.5  # planes are not looked for beyond so many times the farthest known depth
 UPRIGHT = 0.9  # cosine from which a plane counts as level, its sine as upright
 
@@ -54,7 +55,10 @@ class BarePhotos:
         self.farthest = FAR * float(np.percentile(found, 99.5))
 
     def find(self, report: Reporter, seconds: dict[str, float]) -> tuple[int, float]:
-        """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels."""
+        """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels.
+
+        Where that is little, nothing is kept: planes flatten what is only nearly flat, which stereo sees better.
+        """
         began = time.monotonic()
         planes, shares = self.planes(), []
         write_planes(self.run, planes.normal, planes.offset)
@@ -63,12 +67,20 @@ class BarePhotos:
                 self.lay_out(index, planes)
                 advance(done + 1)
             for done, index in enumerate(self.todo):
-                shares.append(self.believe(index, planes))
+                shares.append(self.believe(index))
                 advance(len(self.todo) + done + 1)
+        share = float(np.mean(shares))
+        report.log(
+            "priors", f"bare surfaces: {100 * share:.0f} % of the pixels{'' if share >= ENOUGH else ', left alone'}"
+        )
         for index in self.todo:
+            if share >= ENOUGH:
+                self.add_labels(index, planes)
+            else:
+                store.delete(self.run.scene, f"priors/{index:06d}/bare")
             store.delete(self.run.scene, f"priors/{index:06d}/layout")
         seconds["planes"] = time.monotonic() - began
-        return len(planes.offset), float(np.mean(shares))
+        return len(planes.offset), share if share >= ENOUGH else 0.0
 
     def planes(self) -> PlaneSet:
         """All planes of the scene that some photo and its neighbours have points enough on."""
@@ -105,29 +117,31 @@ class BarePhotos:
         level = level_within(self.posed.sizes[index], EDGE_PX)
         scene.write_planes(self.run, index, "layout", stacked.cpu().numpy(), level, passes=1)
 
-    def believe(self, index: int, planes: PlaneSet) -> float:
-        """Keep what others agree on where the depth map is silent, and the kind of surface among the labels."""
+    def believe(self, index: int) -> float:
+        """Keep what others agree on where the depth map is silent; the share of pixels that is."""
         mine, number, level = self._chosen(index)
         known = [i for i in self.neighbours[index] if i in self.todo]
         views, theirs = [self.known(i).view for i in known], [self._chosen(i)[0] for i in known]
         count, _, through = agreement(self.known(index).view, mine, views, theirs)
         good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(known))) & (through <= count)
-        found = scene.read_depth(self.run, index)
-        assert found is not None  # todo
-        depth, at = found
-        number = torch.where(good, number, -1).long().cpu().numpy()
-        sizes = zip(depth.shape, number.shape, strict=True)
+        number = torch.where(good, number, -1)
+        scene.write_planes(self.run, index, "layout", torch.stack([*mine, number]).cpu().numpy(), level, passes=1)
+        stored = scene.read_depth(self.run, index)
+        assert stored is not None  # todo
+        depth, at = stored
+        kept = number.long().cpu().numpy()
+        sizes = zip(depth.shape, kept.shape, strict=True)
         row, column = (np.minimum(np.arange(n) >> (level - at), m - 1) for n, m in sizes)
-        shown = np.where(depth == 0, number[row[:, None], column], -1)
+        shown = np.where(depth == 0, kept[row[:, None], column], -1)
         write_bare(self.run, index, Bare(shown, at))
-        kinds = self._kinds(planes)
-        kind = np.where(number >= 0, kinds[np.maximum(number, 0)], labels.UNKNOWN)
-        kind = np.where((kind == labels.UNKNOWN) & (self.known(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
-        self._add_labels(index, kind, level)
         return float((shown >= 0).mean())
 
-    def _add_labels(self, index: int, kind: Array, level: int) -> None:
-        """Labels of a photo at ``level``, where it has none yet."""
+    def add_labels(self, index: int, planes: PlaneSet) -> None:
+        """The kind of surface that pixels show, where no label is known yet; OTHER where only stereo has a depth."""
+        _, number, level = self._chosen(index)
+        shown = number.long().cpu().numpy()
+        kind = np.where(shown >= 0, self._kinds(planes)[np.maximum(shown, 0)], labels.UNKNOWN)
+        kind = np.where((shown < 0) & (self.known(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
         found = scene.read_labels(self.run, index)
         before, at = (np.full(kind.shape, labels.UNKNOWN, np.uint8), level) if found is None else found
         sizes = zip(before.shape, kind.shape, strict=True)
