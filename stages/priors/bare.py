@@ -70,17 +70,16 @@ class BarePhotos:
                 shares.append(self.believe(index))
                 advance(len(self.todo) + done + 1)
         share = float(np.mean(shares))
-        report.log(
-            "priors", f"bare surfaces: {100 * share:.0f} % of the pixels{'' if share >= ENOUGH else ', left alone'}"
-        )
+        enough = share >= ENOUGH
+        report.log("priors", f"bare surfaces: {share:.0%} of the pixels{'' if enough else ', left alone'}")
         for index in self.todo:
-            if share >= ENOUGH:
+            if enough:
                 self.add_labels(index, planes)
             else:
                 store.delete(self.run.scene, f"priors/{index:06d}/bare")
             store.delete(self.run.scene, f"priors/{index:06d}/layout")
         seconds["planes"] = time.monotonic() - began
-        return len(planes.offset), share if share >= ENOUGH else 0.0
+        return len(planes.offset), share if enough else 0.0
 
     def planes(self) -> PlaneSet:
         """All planes of the scene that some photo and its neighbours have points enough on."""

@@ -67,6 +67,21 @@ def test_labels_tell_the_floor_from_what_stands_on_it(laid_out):
         assert (shown[(depth > 0) & ~floor] == labels.OTHER).mean() > 0.7
 
 
+def test_where_planes_add_little_nothing_is_kept(tmp_path):
+    run = ball_scene.make_run(tmp_path, n_photos=3)
+    posed = scene.read_posed(run)
+    for index in range(3):
+        depth, floor = truth(posed, index)
+        hidden = np.zeros(depth.shape, bool)
+        hidden[:, 60:75] = True
+        scene.write_depth(run, index, np.where(hidden & floor, 0.0, depth), 0)
+    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
+    _, share = lay_out_bare(run, PriorsConfig(), [[1, 2], [0, 2], [0, 1]], [0, 1, 2], Reporter(), {}, "cpu")
+    assert share == 0.0
+    assert read_bare(run, 0) is None
+    assert scene.read_labels(run, 0) is None
+
+
 def test_without_a_frame_of_walls_nothing_is_done(tmp_path):
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
     assert lay_out_bare(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
