@@ -135,7 +135,7 @@ def gather_evidence(
     """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``), depth maps and planes.
 
     All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A track's point weighs by its length
-    and reprojection error, a depth map's fully, that of a bare surface BARE_WEIGHT: there photos may know better.
+    and reprojection error, one of a depth map or a plane fully.
     """
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
     inside = np.all(np.abs(points) <= frame.half, axis=1)
@@ -145,14 +145,13 @@ def gather_evidence(
     np.add.at(viewer, point, _unit(centres[photo] - points[point]))
     stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
     walls, walls_by = _stereo_points(bare_maps, frame.half, np.random.default_rng(random_seed))
-    dense_weight = np.concatenate([np.ones(len(stereo)), np.full(len(walls), seed.BARE_WEIGHT)])
     normals = _normals_at(walls, walls_by, plane_maps)
     stereo, by = np.concatenate([stereo, walls]), np.concatenate([by, walls_by])
     sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
     everything = np.concatenate([points, stereo])
     out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
     out["points"] = np.concatenate([points[inside], stereo])
-    out["weight"] = np.concatenate([weight[inside], dense_weight])
+    out["weight"] = np.concatenate([weight[inside], np.ones(len(stereo))])
     out["normal"] = np.concatenate([np.zeros((len(out["points"]) - len(normals), 3)), normals])
     out["sfm"] = np.concatenate([np.ones(inside.sum()), np.zeros(len(stereo))])
     out["towards"] = np.concatenate([_unit(viewer[inside]), _unit(centres[by] - stereo)])

@@ -19,7 +19,6 @@ from stages.train.fine_volume import FineVolume
 
 Array = np.ndarray
 TRUNCATION = 3.0  # fine cells before and behind a surface within which a depth map tells the distance
-BARE_WEIGHT = 1.0  # of planes of bare surfaces, beside depth maps
 CHUNK = 1 << 15  # positions fused at once: what fits in a core's cache
 
 
@@ -30,9 +29,7 @@ def seed_volume(
     depth_maps: dict[int, DepthMap],
     plane_maps: dict[int, PlaneMap],
 ) -> FineVolume:
-    """The SDF to start from, in ``volume``: fused depth maps where they reach, else a skin behind the known points.
-
-    ``plane_maps`` of bare surfaces count BARE_WEIGHT beside depth maps.
+    """The SDF to start from, in ``volume``: fused depths and planes where they reach, else a skin behind known points.
 
     It is smoothed by a fine cell: depths are rough from pixel to pixel, and training would follow the roughness first.
     """
@@ -115,10 +112,9 @@ class PlaneMap(NamedTuple):
 def fuse_depths(
     positions: Float[Tensor, "n 3"], depth_maps: list[DepthMap], plane_maps: list[PlaneMap], truncation: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Weighted mean truncated signed distance, and its weight (Curless & Levoy 1996).
+    """Mean truncated signed distance, and how many maps it stands on (Curless & Levoy 1996).
 
-    Along the viewing rays for depth maps, to the plane itself where that is known, which counts BARE_WEIGHT.
-
+    Along the viewing rays for depth maps, to the plane itself where that is known.
     A map says nothing of positions farther than ``truncation`` behind its surface.
     """
     told = torch.zeros(len(positions), 2, dtype=positions.dtype)
@@ -134,9 +130,9 @@ def fuse_depths(
         numbers = torch.tensor([*number.shape, *k, truncation, *pose.ravel()], dtype=positions.dtype)
         shown, table = torch.from_numpy(np.ascontiguousarray(number)).view(-1), torch.from_numpy(planes).to(positions)
         free_sizes(shown, 0)
-        told += BARE_WEIGHT * by_chunks(functools.partial(tell_plane, shown, table, numbers), positions, CHUNK)
+        told += by_chunks(functools.partial(tell_plane, shown, table, numbers), positions, CHUNK)
     total, count = told.unbind(1)
-    return total / count.clamp(min=1e-9), count
+    return total / count.clamp(min=1.0), count
 
 
 def _distance_told(
