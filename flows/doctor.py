@@ -17,7 +17,7 @@ from pipeline import __version__
 from pipeline.compiling import cache_folder, compiler_missing, cpp_compiler
 
 SYSTEM_LIBRARIES = "libusb-1.0-0 libgl1 libegl1 libx11-6 libudev1 libgomp1 libidn2-0"  # what Open3D's wheel needs
-PACKAGES = ("torch", "pycolmap", "open3d", "zarr", "numpy", "pyarrow", "trimesh", "ray", "prefect", "fastapi", "pillow")
+PACKAGES = ("torch", "pycolmap", "zarr", "numpy", "pyarrow", "trimesh", "ray", "prefect", "fastapi", "pillow")
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,11 @@ def poses() -> Iterator[Finding]:
 def geometry() -> Iterator[Finding]:
     """Whether Open3D loads; its wheel needs libraries of the system."""
     try:
-        import open3d  # noqa: F401
+        import open3d
     except (ImportError, OSError) as error:
         yield Finding("open3d", f"does not load: {error}", False, f"apt-get install {SYSTEM_LIBRARIES}")
     else:
-        yield Finding("open3d", "loads", True)
+        yield Finding("open3d", f"{open3d.__version__} loads", True)
 
 
 def monitoring() -> Iterator[Finding]:
