@@ -105,7 +105,7 @@ def aggregate(
         u, z, t = (x.transpose(-1, -2) if transposed else x for x in (unary, depth, turn))
         for flipped in (False, True):
             a, b, c = (x.flip(-2) if flipped else x for x in (u, z, t))
-            for aside in (0, 1):
+            for aside in (0,) if transposed else (0, 1, -1):
                 part = _along_rows(a, b, c, aside)
                 part = part.flip(-2) if flipped else part
                 total += part.transpose(-1, -2) if transposed else part
@@ -115,7 +115,7 @@ def aggregate(
 def _along_rows(
     unary: Float[Tensor, "l h w"], depth: Float[Tensor, "k h w"], turn: Float[Tensor, "h w"], aside: int
 ) -> Float[Tensor, "l h w"]:
-    """From the first row to the last; a pixel comes from the one above it, ``aside`` columns to the left."""
+    """From the first row to the last; a pixel comes from the one above it, ``aside`` columns to the left (-1, 0, 1)."""
     out = unary.clone()
     n_planes = len(depth)
     for row in range(1, unary.shape[1]):
@@ -127,8 +127,8 @@ def _along_rows(
         pair.diagonal().zero_()
         way = (before[None] + turn[row] * pair).min(dim=1).values
         way = way - way.min(dim=0).values
-        if aside:
-            way[:, 0] = 0.0
+        if aside:  # nothing comes from beyond the border
+            way[:, 0 if aside > 0 else -1] = 0.0
         out[:, row] = unary[:, row] + way
     return out
 

@@ -34,7 +34,7 @@ def planes_along(
     cell: float,
     min_support: float,
 ) -> PlaneSet:
-    """Planes that face one of ``directions`` (unit), by how many points lie on each (Furukawa et al. 2009, sec. 3.2).
+    """Planes that face one of ``directions`` (unit), by how many points lie on each (Furukawa et al. 2009).
 
     Along every direction the points that face it are counted by their offset, over a Gaussian of half a ``cell``; every
     peak that carries ``min_support`` within a cell is a plane, if it is the highest within two cells.

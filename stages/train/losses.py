@@ -67,12 +67,12 @@ def sky_loss(
 def kind_loss(
     logits: Float[Tensor, "rays kinds"], guess: Float[Tensor, "rays kinds"], weight: Float[Tensor, "rays"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of rendered labels to a guess, one-hot or all 0 where there is none (ManhattanSDF eq. 11)."""
+    """Cross-entropy of rendered labels to a guess, one-hot or all 0 where there is none (ManhattanSDF)."""
     return -((guess * torch.log_softmax(logits, dim=1)).sum(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
 def layout_loss(
     logits: Float[Tensor, "rays kinds"], tilt: Float[Tensor, "rays kinds"], weight: Float[Tensor, "rays"]
 ) -> Float[Tensor, ""]:
-    """Floors are level and walls upright, as far as each ray is thought to see one (ManhattanSDF eq. 12)."""
+    """Floors are level and walls upright, as far as each ray is thought to see one (ManhattanSDF)."""
     return ((torch.softmax(logits, dim=1) * tilt).sum(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)

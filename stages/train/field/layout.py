@@ -16,7 +16,7 @@ class LayoutHead(nn.Module):
     """Logits of KINDS from feature and position, and how far a normal is from what each kind asks for.
 
     ``up`` is the scene's vertical, ``walls`` the directions that its walls face, either way; all turn about the
-    vertical by one learnt angle, as a first guess of them is not exact (ManhattanSDF sec. 3.3).
+    vertical by one learnt angle, as a first guess of them is not exact (ManhattanSDF, joint optimisation).
     """
 
     up: Tensor  # [3] unit
@@ -35,7 +35,7 @@ class LayoutHead(nn.Module):
     def tilt(self, normal: Float[Tensor, "n 3"]) -> Float[Tensor, "n kinds"]:
         """0 where a unit normal is as its kind asks: up, down, level along a wall's direction; none of OTHER.
 
-        1 − n·up for the floor, 1 + n·up for the ceiling, |n·up| + min over walls of 1 − |n·wall| (eqs. 8 to 10).
+        1 − n·up for the floor, 1 + n·up for the ceiling, |n·up| + min over walls of 1 − |n·wall|.
         """
         aside = torch.linalg.cross(self.up.expand_as(self.walls), self.walls)
         walls = torch.cos(self.turn) * self.walls + torch.sin(self.turn) * aside

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.cameras import look_at
-from stages.priors.layout import Known, costs, layout, plane_fields, turn_costs
+from stages.priors.layout import Known, aggregate, costs, layout, plane_fields, turn_costs
 from stages.priors.plane_set import PlaneSet
 from stages.priors.view import View, ray_grid
 
@@ -102,6 +102,17 @@ def test_turning_is_cheap_at_edges_of_the_picture():
     gray[:, 5:] = 0.5
     cost = turn_costs(gray)
     assert cost[5, 5] < 0.2 * cost[5, 0]
+
+
+def test_ways_to_a_pixel_come_from_all_eight_sides():
+    """One pixel alone has a reason; what it does to its eight neighbours is the same for all."""
+    unary = torch.zeros(2, 5, 5)
+    unary[0, 2, 2] = 1.0  # the plane costs there, none does not
+    total = aggregate(unary, torch.ones(1, 5, 5), torch.full((5, 5), 0.3))
+    around = total[0] - total[1]
+    neighbours = torch.cat([around[1:4, 1:4].flatten()[:4], around[1:4, 1:4].flatten()[5:]])
+    assert neighbours.min() == pytest.approx(0.3 / 8)
+    assert neighbours.max() == pytest.approx(0.3 / 8)
 
 
 def test_no_planes_is_no_layout():

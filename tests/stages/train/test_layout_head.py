@@ -43,7 +43,7 @@ def test_a_world_with_more_walls_asks_for_the_nearest():
 
 
 def test_the_walls_are_turned_to_where_normals_point():
-    """A first guess that is 6 degrees off is mended by normals alone (their joint optimisation, ManhattanSDF 3.3)."""
+    """A first guess that is 6 degrees off is mended by normals alone (ManhattanSDF, joint optimisation)."""
     made = head(turned(6.0))
     rng = np.random.default_rng(0)
     normals = torch.tensor(rng.choice(np.concatenate([turned(0), -turned(0)]), 500), dtype=torch.float32)
