@@ -29,14 +29,14 @@ VARIANTS: dict[str, list[str]] = {
 
 def case(out: Path) -> tuple[Measured, Numbers]:
     """F on the generated landmark, views held out of the fountain; poses are given, stereo takes time of its own."""
-    demo = collection(out / "demo")
-    truth, poses = demo / "truth", given.strecha(FOUNTAIN, out / "fountain" / "transforms.json")
+    photos, truth = rivals.generated(out / "demo", {"n_photos": N_PHOTOS})
+    poses = given.strecha(FOUNTAIN, out / "fountain" / "transforms.json")
     done: list[Measured] = []
     numbers: Numbers = {"steps": STEPS}
     sets: list[tuple[str, Path, rivals.Options, rivals.Options, Callable[[Path], Numbers]]] = [
         (
             "demo",
-            demo / "photos",
+            photos,
             ["--preset", "demo", "--poses", truth / "transforms.json"],
             ["--truth", truth / "mesh.ply"],
             rivals.surface_scores,
@@ -49,8 +49,8 @@ def case(out: Path) -> tuple[Measured, Numbers]:
             rivals.view_scores,
         ),
     ]
-    for name, photos, options, asked, scores in sets:
-        measured, numbers[name] = variants(out / name, photos, options, asked, scores)
+    for name, folder, options, asked, scores in sets:
+        measured, numbers[name] = variants(out / name, folder, options, asked, scores)
         done += measured
     return together("python -m benchmarks ablation", done), numbers
 
@@ -75,14 +75,3 @@ def variants(
         done.append(quoin("evaluate", run, *asked))
         found[name] = {"changes": changes, **scores(run), **rivals.training(run)}
     return done, found
-
-
-def collection(folder: Path) -> Path:
-    """The demo's photos and truth."""
-    from pipeline.config import build
-    from pipeline.progress import Reporter
-    from stages.demo.config import DemoConfig
-    from stages.demo.run import generate
-
-    generate(folder, build(DemoConfig, {"n_photos": N_PHOTOS}), 0, Reporter())
-    return folder

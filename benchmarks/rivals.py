@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Measured, Numbers, quoin, read
 
@@ -90,3 +91,14 @@ def surface_scores(run: Path) -> Numbers:
         f"{score['distance_percent']:g} %": {name: score[name] for name in ("precision", "recall", "f")}
         for score in (surface or {}).get("scores", [])
     }
+
+
+def generated(folder: Path, changes: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Photos and truth of a demo with ``changes`` to its settings, in ``folder``."""
+    from pipeline.config import build
+    from pipeline.progress import Reporter
+    from stages.demo.config import DemoConfig
+    from stages.demo.run import generate
+
+    generate(folder, build(DemoConfig, dict(changes)), 0, Reporter())
+    return folder / "photos", folder / "truth"

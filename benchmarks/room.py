@@ -23,13 +23,7 @@ VARIANTS: dict[str, list[str]] = {
 
 def case(out: Path) -> tuple[Measured, Numbers]:
     """Scores of every variant with the true poses, and of the default with the photos' own."""
-    from pipeline.config import build
-    from pipeline.progress import Reporter
-    from stages.demo.config import DemoConfig
-    from stages.demo.run import generate
-
-    generate(out / "room", build(DemoConfig, {"scene": "room"}), 0, Reporter())
-    photos, truth = out / "room" / "photos", out / "room" / "truth"
+    photos, truth = rivals.generated(out / "room", {"scene": "room"})
     posed = out / "posed"
     options: list[str | Path] = ["--preset", "demo"]
     given = [*options, "--poses", truth / "transforms.json"]

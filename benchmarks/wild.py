@@ -7,7 +7,6 @@ scored against its own. Then the wild set once more without each part that is th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from benchmarks import rivals
 from benchmarks.measure import Measured, Numbers, quoin, together
@@ -22,24 +21,15 @@ WITHOUT: dict[str, list[str]] = {
 
 def case(out: Path) -> tuple[Measured, Numbers]:
     """F of the calm set and of the wild one, with own poses; then of the wild one without each part."""
+    from stages.demo.config import WILD
+
     done: list[Measured] = []
     numbers: Numbers = {}
     for name, changes in (("calm", CALM), ("wild", {})):
-        photos, truth = collection(out / name, changes)
+        photos, truth = rivals.generated(out / name, {**WILD, **changes})
         for part, settings in (WITHOUT if name == "wild" else {"everything": []}).items():
             run = out / f"{name} {part}".replace(" ", "_")
             done.append(quoin("reconstruct", photos, "--out", run, "--preset", "demo", *rivals.settings(*settings)))
             done.append(quoin("evaluate", run, "--truth", truth / "mesh.ply", "--cameras", truth / "transforms.json"))
             numbers[f"{name}: {part}"] = {"changes": settings, **rivals.surface_scores(run), **rivals.training(run)}
     return together("python -m benchmarks wild", done), numbers
-
-
-def collection(folder: Path, changes: dict[str, Any]) -> tuple[Path, Path]:
-    """Photos and truth of the wild demo with ``changes``."""
-    from pipeline.config import build
-    from pipeline.progress import Reporter
-    from stages.demo.config import WILD, DemoConfig
-    from stages.demo.run import generate
-
-    generate(folder, build(DemoConfig, {**WILD, **changes}), 0, Reporter())
-    return folder / "photos", folder / "truth"

@@ -36,7 +36,7 @@ def reconstruct_flow(
     device: Device = "auto",
     executor: ExecutorName = "inline",
     address: str | None = None,
-    clips: list[str] = [],  # noqa: B006
+    clips: list[str] = [],  # noqa: B006  (as overrides)
 ) -> str:
     """Reconstruct ``photos`` (a folder, or a video) with ``clips`` into the run folder ``out``, or go on there.
 

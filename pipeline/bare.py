@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pipeline import store
-from pipeline.cameras import pixel_grid
+from pipeline.cameras import pixel_grid, unproject
 from pipeline.run import Run
+from pipeline.scene import read_level
 
 Array = np.ndarray
 NAME = "priors/planes"
@@ -41,27 +42,26 @@ def write_bare(run: Run, index: int, bare: Bare) -> None:
 
 def read_bare(run: Run, index: int) -> Bare | None:
     """What a photo shows of the planes, or None where it was not asked."""
-    name = f"priors/{index:06d}/bare"
-    if name not in run.scene:
-        return None
-    array = store.get(run.scene, name)
-    level = array.attrs["level"]
-    assert isinstance(level, int)  # written above
-    return Bare(np.asarray(array[...]), level)
+    found = read_level(run, f"priors/{index:06d}/bare")
+    return None if found is None else Bare(*found)
 
 
 def depth_of(
-    bare: Bare, planes: Float[Array, "k 4"], cam_from_world: Float[Array, "3 4"], intrinsics: Float[Array, "4"]
+    number: Int[Array, "h w"],
+    planes: Float[Array, "k 4"],
+    cam_from_world: Float[Array, "3 4"],
+    intrinsics: Float[Array, "4"],
 ) -> Float[Array, "h w"]:
-    """Depth along the camera's z in world units, 0 where a pixel shows no plane; ``intrinsics`` at level 0."""
-    height, width = bare.number.shape
-    fx, fy, cx, cy = intrinsics / 2**bare.level
-    rays = np.concatenate([(pixel_grid(width, height) - [cx, cy]) / [fx, fy], np.ones((height * width, 1))], axis=1)
-    number = bare.number.ravel()
-    mine = planes[np.maximum(number, 0)] if len(planes) else np.zeros((len(number), 4))
+    """Depth along the camera's z, 0 where a pixel shows no plane; ``intrinsics`` at the level of ``number``.
+
+    Planes and pose in any one frame, as the world or a block's.
+    """
+    flat = number.ravel()
+    rays = unproject(intrinsics, pixel_grid(*number.shape[::-1]), np.ones(flat.size))
+    mine = planes[np.maximum(flat, 0)] if len(planes) else np.zeros((flat.size, 4))
     normal = mine[:, :3] @ cam_from_world[:, :3].T
     ahead = (normal * rays).sum(axis=1)
-    height_of_camera = mine[:, 3] + normal @ cam_from_world[:, 3]
-    depth = height_of_camera / np.where(np.abs(ahead) < 1e-12, 1.0, ahead)
-    shows = (number >= 0) & (np.abs(ahead) >= 1e-12) & (depth > 0)
-    return np.where(shows, depth, 0.0).astype(np.float32).reshape(height, width)
+    offset = mine[:, 3] + normal @ cam_from_world[:, 3]  # of the plane in the camera's frame
+    depth = offset / np.where(np.abs(ahead) < 1e-12, 1.0, ahead)
+    shows = (flat >= 0) & (np.abs(ahead) >= 1e-12) & (depth > 0)
+    return np.where(shows, depth, 0.0).astype(np.float32).reshape(number.shape)

@@ -37,12 +37,20 @@ def project(
     return cam[:, :2] / safe[:, None] * intrinsics[:2] + intrinsics[2:], depth
 
 
+def unproject(
+    intrinsics: Float[Array, "4"], pixels: Float[Array, "n 2"], depth: Float[Array, "n"]
+) -> Float[Array, "n 3"]:
+    """Points in the camera's frame at ``depth`` along z through ``pixels``."""
+    return (
+        np.concatenate([(pixels - intrinsics[2:]) / intrinsics[:2], np.ones((len(pixels), 1))], axis=1) * depth[:, None]
+    )
+
+
 def rays_world(
     cam_from_world: Float[Array, "3 4"], intrinsics: Float[Array, "4"], pixels: Float[Array, "n 2"]
 ) -> tuple[Float[Array, "3"], Float[Array, "n 3"]]:
     """Origin [3] and unit directions [n, 3] of the rays through ``pixels``."""
-    cam = np.concatenate([(pixels - intrinsics[2:]) / intrinsics[:2], np.ones((len(pixels), 1))], axis=1)
-    directions = cam @ cam_from_world[:, :3]
+    directions = unproject(intrinsics, pixels, np.ones(len(pixels))) @ cam_from_world[:, :3]
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     return -cam_from_world[:, :3].T @ cam_from_world[:, 3], directions
 

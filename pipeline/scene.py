@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from pipeline import store
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
+from pipeline.pyramid import at_level
 from pipeline.run import Run
 from pipeline.similarity import Similarity
 
@@ -160,9 +161,15 @@ def write_frame(run: Run, name: str, transform: Similarity) -> None:
 
 def read_frame(run: Run, name: str) -> Similarity | None:
     """A stored hop, or None."""
+    data = read_frame_facts(run, name)
+    return None if data is None else Similarity.from_json(data)
+
+
+def read_frame_facts(run: Run, name: str) -> dict[str, Any] | None:
+    """What is stored of ``name`` with the hops between frames, or None."""
     group = run.scene.get("frame")
     data = group.attrs.get(name) if isinstance(group, zarr.Group) else None
-    return Similarity.from_json(data) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else None
 
 
 # -- undistorted photos (scene.zarr/photos/<index>, by pose) ---------------------------------------------------------
@@ -441,7 +448,7 @@ def write_planes(
 
 def read_planes(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h w"], int] | None:
     """Planes of a photo and their pyramid level, or None where it has none yet."""
-    return _read_level(run, f"priors/{index:06d}/{kind}")
+    return read_level(run, f"priors/{index:06d}/{kind}")
 
 
 def plane_passes(run: Run, index: int, kind: str) -> int:
@@ -452,7 +459,7 @@ def plane_passes(run: Run, index: int, kind: str) -> int:
 
 def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     """A photo's depth map and its pyramid level, or None where it has none."""
-    return _read_level(run, f"priors/{index:06d}/depth")
+    return read_level(run, f"priors/{index:06d}/depth")
 
 
 def read_depth_sigma(run: Run, index: int) -> float | None:
@@ -468,20 +475,22 @@ def write_labels(run: Run, index: int, labels: UInt8[Array, "h w"], level: int) 
 
 def read_labels(run: Run, index: int) -> tuple[UInt8[Array, "h w"], int] | None:
     """A photo's labels and their pyramid level, or None where it has none: nothing is known then."""
-    return _read_level(run, f"priors/{index:06d}/labels")
+    return read_level(run, f"priors/{index:06d}/labels")
 
 
 def read_labels_whole(run: Run, index: int, size: Int[Array, "2"]) -> UInt8[Array, "h w"]:
     """A photo's labels at level 0, of ``size`` (width, height); UNKNOWN where it has none."""
-    found, (width, height) = read_labels(run, index), size.tolist()
-    if found is None:
-        return np.zeros((height, width), np.uint8)
-    small, level = found
-    row, column = (np.minimum(np.arange(n) >> level, m - 1) for n, m in zip((height, width), small.shape, strict=True))
-    return small[row[:, None], column]
+    return read_labels_at(run, index, 0, tuple(size[::-1].tolist()))
 
 
-def _read_level(run: Run, name: str) -> tuple[Array, int] | None:
+def read_labels_at(run: Run, index: int, level: int, shape: tuple[int, ...]) -> UInt8[Array, "r c"]:
+    """A photo's labels at a pyramid level, of ``shape`` there; UNKNOWN where it has none."""
+    found = read_labels(run, index)
+    return np.zeros(shape, np.uint8) if found is None else at_level(*found, level, shape)
+
+
+def read_level(run: Run, name: str) -> tuple[Array, int] | None:
+    """A map in the store and its pyramid level, or None where it is not there."""
     if name not in run.scene:
         return None
     array = store.get(run.scene, name)

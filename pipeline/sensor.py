@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from jaxtyping import Float, Int, UInt8
 
 from pipeline import store
 from pipeline.errors import QuoinError
 from pipeline.images import fits, open_image, orientation_of, turn_upright
 from pipeline.run import Run
-from pipeline.scene import Posed, hide
+from pipeline.scene import Posed, hide, read_frame_facts, read_level
 
 Array = np.ndarray
 
@@ -137,13 +136,7 @@ def read_sensor_depth(run: Run, index: int) -> SensorDepth | None:
 
 def read_sensor_depth_m(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     """The same in metres of the sensor, whatever the world's unit."""
-    name = f"photos/{index:06d}/depth"
-    if name not in run.scene:
-        return None
-    array = store.get(run.scene, name)
-    level = array.attrs["level"]
-    assert isinstance(level, int)  # written above
-    return np.asarray(array[...]), level
+    return read_level(run, f"photos/{index:06d}/depth")
 
 
 def write_sensor_scale(run: Run, scale: SensorScale) -> None:
@@ -153,9 +146,8 @@ def write_sensor_scale(run: Run, scale: SensorScale) -> None:
 
 def read_sensor_scale(run: Run) -> SensorScale | None:
     """The scale of sensor depth, or None where there is none."""
-    group = run.scene.get("frame")
-    data = group.attrs.get("sensor") if isinstance(group, zarr.Group) else None
-    return SensorScale(**data) if isinstance(data, dict) else None
+    data = read_frame_facts(run, "sensor")
+    return None if data is None else SensorScale(**data)
 
 
 # -- points (scene.zarr/sensor, by pose) -----------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import zarr
 from jaxtyping import Float, Int
 
 from pipeline.run import Run
+from pipeline.scene import read_frame_facts
 
 Array = np.ndarray
 
@@ -59,9 +59,8 @@ def write_walls(run: Run, walls: WallFrame) -> None:
 
 def read_walls(run: Run) -> WallFrame | None:
     """What pose found; None in runs that were posed before it looked."""
-    group = run.scene.get("frame")
-    data = group.attrs.get("walls") if isinstance(group, zarr.Group) else None
-    if not isinstance(data, dict):
+    data = read_frame_facts(run, "walls")
+    if data is None:
         return None
     return WallFrame(
         np.array(data["up_world"], np.float64),
@@ -71,3 +70,9 @@ def read_walls(run: Run) -> WallFrame | None:
         float(data["confidence"]),
         str(data["reason"]),
     )
+
+
+def trusted_walls(run: Run) -> WallFrame | None:
+    """What pose found, or None where no frame of walls is trusted."""
+    walls = read_walls(run)
+    return walls if walls is not None and len(walls.normals_world) else None

@@ -198,7 +198,8 @@ def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: 
         if (known := scene.read_depth(run, i)) is not None:
             told = depth_votes(found, known[0], near, scene.read_depth_sigma(run, i))
             if (bare := read_bare(run, i)) is not None:  # planes confirm, and see through nothing
-                depth = depth_of(bare, planes, posed.cam_from_world[i], posed.intrinsics[i])
+                intrinsics = posed.intrinsics[i] / 2**bare.level
+                depth = depth_of(bare.number, planes, posed.cam_from_world[i], intrinsics)
                 told = np.where(told == 0, np.maximum(depth_votes(found, depth, near), 0), told)
         footprint = found.depth / posed.intrinsics[i, :2].mean() / voxel_size_m  # voxels in a level-0 pixel
         finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0

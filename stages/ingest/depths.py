@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ _DEPTH = re.compile(r"(?:depths?[._ -](?P<after>.+)|(?P<before>.+?)[._ -]depths?
 _PHOTO = re.compile(
     r"(?:(?:rgb|colou?r|image)[._ -](?P<after>.+)|(?P<before>.+?)[._ -](?:rgb|colou?r|image))", re.DOTALL
 )
+Key = Callable[[str, re.Pattern[str]], tuple[str, ...]]  # of a name; empty where it has none
 _FOLDERS = {"rgb", "color", "colour", "colors", "image", "images", "photos", "depth", "depths"}
 
 
@@ -46,11 +47,11 @@ def match_depths(photos: Iterable[str], depths: Iterable[str]) -> dict[str, str]
     return {photo: found[photo] for photo in photos if photo in found}
 
 
-def _only(key: object, names: Iterable[str], says: re.Pattern[str]) -> dict[tuple[str, ...], str]:
+def _only(key: Key, names: Iterable[str], says: re.Pattern[str]) -> dict[tuple[str, ...], str]:
     """Names by their key, those without one or with that of another left out."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        if k := key(name, says):  # type: ignore[operator]
+        if k := key(name, says):
             groups.setdefault(k, []).append(name)
     return {k: group[0] for k, group in groups.items() if len(group) == 1}
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.cameras import pixel_grid, project, to_camera
+from pipeline.cameras import pixel_grid, project, to_camera, unproject
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, Posed
 from pipeline.sensor import (
@@ -89,9 +89,8 @@ def depth_from_aside(
     width, height = pinhole.width >> level, pinhole.height >> level
     k = camera.intrinsics * np.tile(np.divide(depth_m.shape[::-1], camera.size), 2)
     known = depth_m.ravel() > 0
-    z = depth_m.ravel()[known][:, None]
-    ahead = (pixel_grid(*depth_m.shape[::-1])[known] - k[2:]) / k[:2]
-    xy, depth = project(camera.photo_from_depth, pinhole.intrinsics / 2**level, np.concatenate([ahead * z, z], axis=1))
+    points = unproject(k, pixel_grid(*depth_m.shape[::-1])[known], depth_m.ravel()[known])
+    xy, depth = project(camera.photo_from_depth, pinhole.intrinsics / 2**level, points)
     inside = (depth > 0) & np.all((xy >= 0) & (xy < (width, height)), axis=1)
     column, row = np.floor(xy[inside]).astype(np.int64).T
     nearest = np.full(height * width, np.inf)
@@ -227,11 +226,10 @@ def find_points(run: Run, posed: Posed) -> SensorPoints | None:
         height, width = found.depth.shape
         known = np.flatnonzero(found.depth)
         known = known[:: max(1, len(known) // of_photo)]
-        z = found.depth.ravel()[known][:, None].astype(np.float64)
-        intrinsics, pose = posed.intrinsics[k] / 2**found.level, posed.cam_from_world[k]
-        ahead = (pixel_grid(width, height)[known] - intrinsics[2:]) / intrinsics[:2]
+        depth, pose = found.depth.ravel()[known].astype(np.float64), posed.cam_from_world[k]
+        camera = unproject(posed.intrinsics[k] / 2**found.level, pixel_grid(width, height)[known], depth)
         measured_in.append(np.full(len(known), k))
-        parts.append((np.concatenate([ahead * z, z], axis=1) - pose[:, 3]) @ pose[:, :3])
+        parts.append((camera - pose[:, 3]) @ pose[:, :3])
     points = np.concatenate(parts)
     photo, point, xy = [], [], []
     for k, found in maps():

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline import labels, scene, store
 from pipeline.bare import Bare, write_bare, write_planes
 from pipeline.progress import Reporter
+from pipeline.pyramid import at_level
 from pipeline.run import Run
 from stages.priors.agree import agreement
 from stages.priors.layout import Known, layout, plane_fields
@@ -27,6 +28,7 @@ CELL_SHARE = 0.008  # of the usual depth: planes are told apart from twice that 
 N_PLANES = 24  # that a pixel may choose from
 MIN_SUPPORT = 0.002  # share of the points in sight that makes a plane
 POINTS_PER_PHOTO = 4000
+DEPTH_STEP = 11  # one in so many depths tells what is usual
 MIN_AGREEING = 2  # other photos whose plane is the same
 ENOUGH = 0.15  # share of all pixels that planes must add
 FAR = 1.5  # planes are not looked for beyond so many times the farthest known depth
@@ -34,25 +36,34 @@ UPRIGHT = 0.9  # cosine from which a plane counts as level, its sine as upright
 
 
 class Surface(NamedTuple):
-    """Points [n, 3] of a photo's depth map, in the world, and their unit normals."""
+    """Points [n, 3] of a photo's depth map, in the world, and their unit normals; some of its depths."""
 
     points: Float[Array, "n 3"]
     normals: Float[Array, "n 3"]
+    depths: Float[Array, "d"]
 
 
 class BarePhotos:
-    """Photos with depth maps, small, a few in memory at a time; ``neighbours[i]`` are compared with photo i."""
+    """Photos with depth maps, small, a few in memory at a time, and the planes of the scene.
+
+    ``neighbours[i]`` are compared with photo i, those of them that are in ``todo``: photos that have a depth map.
+    """
 
     def __init__(self, run: Run, neighbours: list[list[int]], todo: list[int], directions: Array, device: str) -> None:
-        self.run, self.neighbours, self.todo, self.device = run, neighbours, todo, device
-        self.directions = directions
+        self.run, self.todo, self.device, self.up = run, todo, device, directions[0]
+        there = set(todo)
+        self.near = {i: [other for other in neighbours[i] if other in there] for i in todo}
         self.posed, self.gains = scene.read_posed(run), scene.read_exposures(run)
         self.known = functools.lru_cache(maxsize=64)(self._known)
         self.surface = functools.lru_cache(maxsize=64)(self._surface)
-        depths = [self.surface_depths(i) for i in todo]
-        found = np.concatenate(depths) if depths else np.ones(1)
-        self.cell = CELL_SHARE * float(np.median(found))
-        self.farthest = FAR * float(np.percentile(found, 99.5))
+        found = [self.surface(i) for i in todo]
+        points, normals, depths = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        if len(depths) == 0:  # nothing is known of any photo: no plane either
+            depths = np.ones(1)
+        self.cell = CELL_SHARE * float(np.median(depths))
+        self.farthest = FAR * float(np.percentile(depths, 99.5))
+        least = MIN_SUPPORT * len(points) / len(todo) * (1 + len(neighbours[todo[0]]))
+        self.planes = planes_along(directions, points, normals, np.ones(len(points)), self.cell, least)
 
     def find(self, report: Reporter, seconds: dict[str, float]) -> tuple[int, float]:
         """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels.
@@ -60,11 +71,11 @@ class BarePhotos:
         Where that is little, nothing is kept: planes flatten what is only nearly flat, which stereo sees better.
         """
         began = time.monotonic()
-        planes, shares = self.planes(), []
-        write_planes(self.run, planes.normal, planes.offset)
+        shares = []
+        write_planes(self.run, self.planes.normal, self.planes.offset)
         with torch.no_grad(), report.task("priors/planes", 2 * len(self.todo), "photos") as advance:
             for done, index in enumerate(self.todo):
-                self.lay_out(index, planes)
+                self.lay_out(index)
                 advance(done + 1)
             for done, index in enumerate(self.todo):
                 shares.append(self.believe(index))
@@ -74,37 +85,30 @@ class BarePhotos:
         report.log("priors", f"bare surfaces: {share:.0%} of the pixels{'' if enough else ', left alone'}")
         for index in self.todo:
             if enough:
-                self.add_labels(index, planes)
+                self.add_labels(index)
             else:
                 store.delete(self.run.scene, f"priors/{index:06d}/bare")
             store.delete(self.run.scene, f"priors/{index:06d}/layout")
         seconds["planes"] = time.monotonic() - began
-        return len(planes.offset), share if enough else 0.0
+        return len(self.planes.offset), share if enough else 0.0
 
-    def planes(self) -> PlaneSet:
-        """All planes of the scene that some photo and its neighbours have points enough on."""
-        found = [self.surface(i) for i in self.todo]
-        points, normals = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        least = MIN_SUPPORT * len(points) / max(len(self.todo), 1) * (1 + len(self.neighbours[self.todo[0]]))
-        return planes_along(self.directions, points, normals, np.ones(len(points)), self.cell, least)
-
-    def in_sight(self, index: int, planes: PlaneSet) -> tuple[PlaneSet, Array]:
+    def in_sight(self, index: int) -> tuple[PlaneSet, Array]:
         """The planes that a photo and its neighbours know most points of, and their numbers."""
-        near = [self.surface(i) for i in [index, *self.neighbours[index]] if i in self.todo]
-        points, normals = (np.concatenate(parts) for parts in zip(*near, strict=True))
+        planes, near = self.planes, [self.surface(i) for i in (index, *self.near[index])]
+        points, normals, _ = (np.concatenate(parts) for parts in zip(*near, strict=True))
         on = np.abs(points @ planes.normal.T - planes.offset) < self.cell
         support = (on & (normals @ planes.normal.T > UPRIGHT)).sum(axis=0)
         order = np.argsort(-support, kind="stable")[:N_PLANES]
         order = order[support[order] > MIN_SUPPORT * len(points)]
         return PlaneSet(planes.normal[order], planes.offset[order], support[order].astype(np.float64)), order
 
-    def lay_out(self, index: int, planes: PlaneSet) -> None:
+    def lay_out(self, index: int) -> None:
         """Leave the plane of each pixel of a photo: (w, a, b, its number; -1 where none)."""
         if scene.plane_passes(self.run, index, "layout"):
             return
-        mine, number = self.in_sight(index, planes)
+        mine, number = self.in_sight(index)
         known = self.known(index)
-        others = [self.known(i) for i in self.neighbours[index] if i in self.todo]
+        others = [self.known(i) for i in self.near[index]]
         stacked = torch.zeros(4, *known.depth.shape, device=self.device)
         stacked[3] = -1
         if len(number):
@@ -119,7 +123,7 @@ class BarePhotos:
     def believe(self, index: int) -> float:
         """Keep what others agree on where the depth map is silent; the share of pixels that is."""
         mine, number, level = self._chosen(index)
-        known = [i for i in self.neighbours[index] if i in self.todo]
+        known = self.near[index]
         views, theirs = [self.known(i).view for i in known], [self._chosen(i)[0] for i in known]
         count, _, through = agreement(self.known(index).view, mine, views, theirs)
         good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(known))) & (through <= count)
@@ -128,29 +132,24 @@ class BarePhotos:
         stored = scene.read_depth(self.run, index)
         assert stored is not None  # todo
         depth, at = stored
-        kept = number.long().cpu().numpy()
-        sizes = zip(depth.shape, kept.shape, strict=True)
-        row, column = (np.minimum(np.arange(n) >> (level - at), m - 1) for n, m in sizes)
-        shown = np.where(depth == 0, kept[row[:, None], column], -1)
+        shown = np.where(depth == 0, at_level(number.long().cpu().numpy(), level, at, depth.shape), -1)
         write_bare(self.run, index, Bare(shown, at))
         return float((shown >= 0).mean())
 
-    def add_labels(self, index: int, planes: PlaneSet) -> None:
+    def add_labels(self, index: int) -> None:
         """The kind of surface that pixels show, where no label is known yet; OTHER where only stereo has a depth."""
         _, number, level = self._chosen(index)
         shown = number.long().cpu().numpy()
-        kind = np.where(shown >= 0, self._kinds(planes)[np.maximum(shown, 0)], labels.UNKNOWN)
+        kind = np.where(shown >= 0, self._kinds()[np.maximum(shown, 0)], labels.UNKNOWN)
         kind = np.where((shown < 0) & (self.known(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
         found = scene.read_labels(self.run, index)
         before, at = (np.full(kind.shape, labels.UNKNOWN, np.uint8), level) if found is None else found
-        sizes = zip(before.shape, kind.shape, strict=True)
-        row, column = (np.minimum((np.arange(n) << at) >> level, m - 1) for n, m in sizes)
-        added = np.where(before == labels.UNKNOWN, kind[row[:, None], column], before)
+        added = np.where(before == labels.UNKNOWN, at_level(kind, level, at, before.shape), before)
         scene.write_labels(self.run, index, added.astype(np.uint8), at)
 
-    def _kinds(self, planes: PlaneSet) -> Array:
+    def _kinds(self) -> Array:
         """Label of each plane by the way it faces."""
-        upward = planes.normal @ self.directions[0]
+        upward = self.planes.normal @ self.up
         level = np.where(upward > UPRIGHT, labels.FLOOR, labels.CEILING)
         return np.where(np.abs(upward) > UPRIGHT, level, labels.WALL)
 
@@ -173,17 +172,15 @@ class BarePhotos:
         depth = middle_depth(stored[0], level - stored[1], colour.shape[1:])
         return Known(View(colour.mean(dim=0), intrinsics, pose), colour, torch.from_numpy(depth).to(self.device))
 
-    def surface_depths(self, index: int) -> Array:
-        depth = self.known(index).depth.cpu().numpy()
-        return depth[depth > 0][::11]
-
     def _surface(self, index: int) -> Surface:
         view, _, depth = self.known(index)
         camera = (ray_grid(view) * depth).permute(1, 2, 0).double().cpu().numpy()
-        normal, there = depth_normals(camera, (depth > 0).cpu().numpy())
+        known = (depth > 0).cpu().numpy()
+        normal, there = depth_normals(camera, known)
         pose = view.cam_from_world.double().cpu().numpy()
         step = max(1, int(there.sum()) // POINTS_PER_PHOTO)
-        return Surface((camera[there][::step] - pose[:, 3]) @ pose[:, :3], normal[there][::step] @ pose[:, :3])
+        points, normals = (camera[there][::step] - pose[:, 3]) @ pose[:, :3], normal[there][::step] @ pose[:, :3]
+        return Surface(points, normals, depth.cpu().numpy()[known][::DEPTH_STEP])
 
 
 MOSTLY = 0.3  # share of a pixel that must be known

@@ -17,7 +17,7 @@ from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.sensor import SensorDepth, read_sensor_depth, with_sensor
-from pipeline.walls import read_walls
+from pipeline.walls import trusted_walls
 from stages.priors.agree import agreement
 from stages.priors.bare import BarePhotos
 from stages.priors.carry import carried
@@ -100,8 +100,8 @@ def lay_out_bare(
     device: str,
 ) -> tuple[int, float]:
     """Depth of bare surfaces into the store, where walls have a frame; how many planes, and what share of pixels."""
-    walls = read_walls(run)
-    if not (config.planes and todo and walls is not None and len(walls.normals_world)):
+    walls = trusted_walls(run)
+    if not (config.planes and todo) or walls is None:
         return 0, 0.0
     axes = np.concatenate([walls.up_world[None], walls.normals_world])
     return BarePhotos(run, neighbours, todo, np.concatenate([axes, -axes]), device).find(report, seconds)
@@ -216,8 +216,7 @@ class _Photos:
         count, mean, through = agreement(self.view(index, level), planes, views, [p for p, _, _ in theirs])
         step = 2**level
         mask = scene.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
-        shown = scene.read_labels_whole(self.run, index, self.posed.sizes[index])[::step, ::step][: len(mask)]
-        shown = shown[:, : mask.shape[1]]
+        shown = scene.read_labels_at(self.run, index, level, mask.shape)
         if index in self.sensor:  # measured, not matched: enough that no more photos see through it than agree
             good = (planes.w > 0) & (through <= count)
             mask = np.where(shown == labels.PASSING, 0, mask)

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from pipeline import bare, labels, scene
-from pipeline.cameras import pixel_grid, project
+from pipeline.cameras import pixel_grid, project, unproject
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.sensor import with_sensor
-from pipeline.walls import read_walls
+from pipeline.walls import trusted_walls
 from stages.train import seed
 from stages.train.cameras import Cameras
 from stages.train.compose import build_model
@@ -64,11 +64,9 @@ def build_trainer(
     centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
 
     maps = _depth_maps(run, block, frame, posed, cameras)
-    plane_maps, bare_maps = _plane_maps(run, block, frame, posed, cameras)
+    plane_maps = _plane_maps(run, block, frame, posed, cameras)
     sfm = point < n_sfm
-    known = gather_evidence(
-        posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, bare_maps, plane_maps, run.seed
-    )
+    known = gather_evidence(posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, plane_maps, run.seed)
     if len(known["sight_reach"]) == 0:
         raise QuoinError("No photo of this block sees a point of it", where=block.id, do="look at the poses")
     evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
@@ -106,8 +104,8 @@ def build_trainer(
     base = seed.seed_volume(base, known["points"], known["towards"], maps, plane_maps)
     cache = Volume.over(half, config.cache.resolution)
     cache.refresh(base)
-    walls = read_walls(run) if plane_maps and config.losses.layout > 0 else None
-    model = build_model(config, base, len(index), walls if walls is not None and len(walls.normals_world) else None)
+    walls = trusted_walls(run) if plane_maps and config.losses.layout > 0 else None
+    model = build_model(config, base, len(index), walls)
     gains = scene.read_exposures(run)
     if gains is not None and config.colour.gain:
         model.appearance.known.copy_(torch.from_numpy(np.log(gains[index])))
@@ -128,7 +126,6 @@ def gather_evidence(
     photo: np.ndarray,
     point: np.ndarray,
     maps: dict[int, seed.DepthMap],
-    bare_maps: dict[int, seed.DepthMap],
     plane_maps: dict[int, seed.PlaneMap],
     random_seed: int,
 ) -> dict[str, np.ndarray]:
@@ -144,6 +141,10 @@ def gather_evidence(
     viewer = np.zeros_like(points)
     np.add.at(viewer, point, _unit(centres[photo] - points[point]))
     stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
+    bare_maps = {
+        k: seed.DepthMap(bare.depth_of(number, planes, pose, lens), lens, pose)
+        for k, (number, planes, lens, pose) in plane_maps.items()
+    }
     walls, walls_by = _stereo_points(bare_maps, frame.half, np.random.default_rng(random_seed))
     normals = _normals_at(walls, walls_by, plane_maps)
     stereo, by = np.concatenate([stereo, walls]), np.concatenate([by, walls_by])
@@ -173,20 +174,17 @@ def _depth_maps(
 
 def _plane_maps(
     run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
-) -> tuple[dict[int, seed.PlaneMap], dict[int, seed.DepthMap]]:
-    """Planes of bare surfaces in the block's photos (by 0..K-1), and their depths, in the block's frame and unit."""
+) -> dict[int, seed.PlaneMap]:
+    """Planes of bare surfaces in the block's photos (by 0..K-1), in the block's frame and unit."""
     planes = bare.read_planes(run)
     local = planes.copy()
     local[:, 3] = (planes[:, 3] - planes[:, :3] @ frame.centre_world) / frame.radius_m
-    maps, depths = {}, {}
+    maps = {}
     for k, i in enumerate(block.photo_index):
         shown = bare.read_bare(run, int(i))
         if shown is not None:
-            intrinsics = posed.intrinsics[i] / 2**shown.level
-            depth = bare.depth_of(shown, planes, posed.cam_from_world[i], posed.intrinsics[i])
-            maps[k] = seed.PlaneMap(shown.number, local, intrinsics, cameras[k])
-            depths[k] = seed.DepthMap(depth / frame.radius_m, intrinsics, cameras[k])
-    return maps, depths
+            maps[k] = seed.PlaneMap(shown.number, local, posed.intrinsics[i] / 2**shown.level, cameras[k])
+    return maps
 
 
 def _stereo_points(
@@ -196,9 +194,7 @@ def _stereo_points(
     found, by = [np.zeros((0, 3))], [np.zeros(0, np.int64)]
     for k, (depth, intrinsics, pose) in maps.items():
         pixels = pixel_grid(depth.shape[1], depth.shape[0])[depth.ravel() > 0]
-        z = depth[depth > 0][:, None].astype(np.float64)
-        camera = np.concatenate([(pixels - intrinsics[2:]) / intrinsics[:2] * z, z], axis=1)
-        local = (camera - pose[:, 3]) @ pose[:, :3]
+        local = (unproject(intrinsics, pixels, depth[depth > 0].astype(np.float64)) - pose[:, 3]) @ pose[:, :3]
         local = local[np.all(np.abs(local) <= half, axis=1)]
         local = local[seed.thin_out(local, STEREO_CELL, MAX_STEREO_POINTS, rng)]
         found.append(local)

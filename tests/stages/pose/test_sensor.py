@@ -135,7 +135,9 @@ def test_what_is_doubtful_is_said() -> None:
 
 def test_a_photo_in_the_wrong_place_is_disagreement() -> None:
     wild = [Ratio(value, 0.01, 30) for value in (0.5, 0.8, 1.0, 1.3, 1.9)]
-    assert measure_scale(wild).disagreement > 0.25  # type: ignore[union-attr]
+    found = measure_scale(wild)
+    assert found is not None
+    assert found.disagreement > 0.25
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -51,7 +51,7 @@ def test_the_hidden_floor_has_the_depth_of_its_plane(laid_out):
     for index in range(N_PHOTOS):
         depth, floor = truth(posed, index)
         known, planes = scene.read_depth(run, index)[0], read_planes(run)
-        bare = depth_of(read_bare(run, index), planes, posed.cam_from_world[index], posed.intrinsics[index])
+        bare = depth_of(read_bare(run, index).number, planes, posed.cam_from_world[index], posed.intrinsics[index])
         asked = floor & (known == 0)
         assert (bare[known > 0] == 0).all()
         assert (bare[asked] > 0).mean() > 0.7
@@ -80,6 +80,16 @@ def test_where_planes_add_little_nothing_is_kept(tmp_path):
     assert share == 0.0
     assert read_bare(run, 0) is None
     assert scene.read_labels(run, 0) is None
+
+
+def test_without_any_depth_nothing_is_found(tmp_path):
+    run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
+    for index in range(3):
+        scene.write_depth(run, index, np.zeros((48, 64), np.float32), 0)
+    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
+    found = lay_out_bare(run, PriorsConfig(), [[1, 2], [0, 2], [0, 1]], [0, 1, 2], Reporter(), {}, "cpu")
+    assert found == (0, 0.0)
+    assert read_bare(run, 0) is None
 
 
 def test_without_a_frame_of_walls_nothing_is_done(tmp_path):
