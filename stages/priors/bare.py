@@ -13,12 +13,13 @@ from torch import Tensor
 
 from pipeline import labels, scene, store
 from pipeline.bare import Bare, write_bare, write_planes
+from pipeline.plane_set import PlaneSet, planes_along
 from pipeline.progress import Reporter
 from pipeline.pyramid import at_level
 from pipeline.run import Run
 from stages.priors.agree import agreement
+from stages.priors.depth_normals import depth_normals
 from stages.priors.layout import Known, layout, plane_fields
-from stages.priors.plane_set import PlaneSet, depth_normals, planes_along
 from stages.priors.planes import Planes
 from stages.priors.view import View, level_within, ray_grid
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from stages.priors.plane_set import PlaneSet
+from pipeline.plane_set import PlaneSet
 from stages.priors.view import View, ray_grid, relative_poses
 
 NONE_COST = 0.7  # of no plane, where a wrong one may cost several times that

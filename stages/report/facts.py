@@ -147,6 +147,37 @@ class MeshFacts(Facts):
     confident_share: float | None  # of the area: where confidence is above 0.5
 
 
+class RoomFacts(Facts):
+    """One room: the piece of ceiling that walls enclose. Lengths in the unit of the poses, whatever the names say."""
+
+    area_m2: float
+    length_m: float  # of its box square to the walls
+    width_m: float
+    middle_world: list[float]  # x, y
+
+
+class PlaneFacts(Facts):
+    """A floor, ceiling or wall: its area, how far the middle one of its points is off the plane fitted to all."""
+
+    what: Literal["floor", "ceiling", "wall"]
+    area_m2: float
+    off_m: float
+    tilt_deg: float  # from level, or a wall's from upright
+    length_m: float | None  # of a wall, along the ceiling
+
+
+class IndoorFacts(Facts):
+    """The storey that the cameras stand in. Lengths in the unit of the poses, whatever the names say."""
+
+    height_m: float
+    area_m2: float
+    rooms: list[RoomFacts]
+    planes: list[PlaneFacts]
+    n_corners: int  # pairs of walls that meet at nearly a right angle
+    corner_off_deg: float | None  # from 90°, in the median
+    corner_off_most_deg: float | None
+
+
 class Report(Facts):
     """The content of report.json."""
 
@@ -165,5 +196,6 @@ class Report(Facts):
     curves: dict[str, list[Curve]]  # by what was measured; one curve a block
     photos: list[PhotoFacts]
     clips: list[ClipFacts]
+    indoors: IndoorFacts | None  # where floor and ceiling enclose the cameras
     stages: list[StageFacts]
     settings: dict[str, Any]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
+from pipeline.cameras import centers_world
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage, write_atomic
 from pipeline.scene import Partition, Posed, read_partition, read_posed
-from stages.report import atlas, gather, previews, surface
+from pipeline.walls import trusted_walls
+from stages.report import atlas, floor_plan, gather, indoors, previews, surface
 from stages.report.advice import advise
 from stages.report.config import ReportConfig, ReportResult
 from stages.report.facts import MeshFacts, Report
@@ -27,7 +31,8 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
     shots: list[Shot] = []
     if posed is not None and mesh is not None and config.n_views:
         shots = photograph(run, posed, mesh, config.n_views, config.view_edge_px, report)
-    facts = collect(run, posed, partition, mesh_facts(run, mesh, inside), shots)
+    storey = survey(run, posed, mesh)
+    facts = collect(run, posed, partition, mesh_facts(run, mesh, inside), shots, storey)
     numbered = {shot.photo: shot.facts.number for shot in shots}
     maps = None
     if posed is not None and facts.pose is not None:
@@ -37,6 +42,7 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
         facts,
         title=title(run),
         maps=maps,
+        floor_plan=floor_plan.draw(storey, facts.pose.unit) if storey and facts.pose else Markup(),
         pictures={shot.facts.number: shot.pictures for shot in shots},
         previews=previews.read(run, [block.id for block in facts.blocks]),
         glb=inside[0] if inside else None,
@@ -86,8 +92,22 @@ def mesh_facts(run: Run, mesh: surface.Surface | None, inside: tuple[bytes, int]
     )
 
 
+def survey(run: Run, posed: Posed | None, mesh: surface.Surface | None) -> indoors.Plan | None:
+    """Rooms, where pose trusts its frame of walls and a floor and a ceiling enclose the cameras."""
+    walls = trusted_walls(run)
+    if posed is None or mesh is None or walls is None:
+        return None
+    centers = centers_world(posed.cam_from_world)
+    return indoors.survey(mesh.vertices_world, mesh.faces, centers, walls.normals_world)
+
+
 def collect(
-    run: Run, posed: Posed | None, partition: Partition | None, mesh: MeshFacts, shots: Sequence[Shot]
+    run: Run,
+    posed: Posed | None,
+    partition: Partition | None,
+    mesh: MeshFacts,
+    shots: Sequence[Shot],
+    storey: indoors.Plan | None,
 ) -> Report:
     """Every number of the report."""
     files = gather.photos(run)
@@ -111,6 +131,7 @@ def collect(
         curves=gather.curves(run, [b.id for b in blocks]),
         photos=files,
         clips=clips,
+        indoors=storey.facts if storey else None,
         stages=gather.stages(run),
         settings=run.record.settings,
     )

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pipeline.cameras import look_at
+from pipeline.plane_set import PlaneSet
 from stages.priors.layout import Known, aggregate, costs, layout, plane_fields, turn_costs
-from stages.priors.plane_set import PlaneSet
 from stages.priors.view import View, ray_grid
 
 HALF = np.array([2.0, 1.5, 1.2])

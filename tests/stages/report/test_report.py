@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.scene import read_photo_table, write_photo_table
+from pipeline.walls import WallFrame, write_walls
 from stages.report import previews, surface, words
 from stages.report.config import ReportConfig
 from stages.report.facts import Report
@@ -341,3 +342,21 @@ def test_a_video_has_its_row_with_the_times_of_frames_that_could_not_be_placed(t
     page = (run.path / "report.html").read_text()
     assert "blurred 0:01–0:03; still 1:01–1:04; not placed 0:14–0:18" in page
     assert name not in page
+
+
+def test_rooms_have_a_plan_where_floor_and_ceiling_enclose_the_cameras(tmp_path: Path):
+    made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
+    assert write(made, ReportConfig(n_views=0), Reporter()).n_warnings >= 0
+    assert 'id="rooms"' not in (made.path / "report.html").read_text()
+    room = trimesh.creation.box(bounds=[[-5, -4, -1], [5, 4, 2]])
+    room.invert()
+    room.visual.vertex_colors = np.full((len(room.vertices), 3), 200, np.uint8)
+    room.subdivide_to_size(0.3).export(made.path / "mesh.ply")
+    write_walls(made, WallFrame(np.eye(3)[2], np.eye(3)[:2], np.ones(2), np.full(2, 3), 1.0))
+    write(made, ReportConfig(n_views=0), Reporter())
+    page = (made.path / "report.html").read_text()
+    facts = json.loads((made.path / "report.json").read_text())["indoors"]
+    assert facts["area_m2"] == pytest.approx(80, rel=0.02)
+    assert facts["height_m"] == pytest.approx(3, abs=0.02)
+    assert page.count('class="wall"') == 4
+    assert "in 1 room." in page

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from stages.priors.plane_set import depth_normals, planes_along
+from pipeline.plane_set import planes_along
 
 AXES = np.concatenate([np.eye(3), -np.eye(3)])
 HALF = np.array([2.0, 1.5, 1.2])
@@ -54,17 +54,3 @@ def test_a_double_wall_is_two_planes_and_a_rough_one_is_one():
     normals = np.tile([1.0, 0.0, 0.0], (len(x), 1))
     found = planes_along(np.eye(3)[:1], points, normals, np.ones(len(x)), 0.02, 300.0)
     assert sorted(found.offset) == pytest.approx([1.0, 1.1, 2.0], abs=2e-3)
-    assert found.best(1).offset == pytest.approx([2.0], abs=2e-3)
-
-
-def test_normals_of_a_depth_map_are_those_of_its_plane_and_stop_at_its_edge():
-    y, x = np.mgrid[:20, :30]
-    rays = np.stack([(x - 15) / 30.0, (y - 10) / 30.0, np.ones((20, 30))], axis=-1)
-    normal = np.array([0.2, -0.3, -1.0]) / np.linalg.norm([0.2, -0.3, -1.0])
-    depth = -1.5 / (rays @ normal)
-    depth[:, 20:] *= 1.5  # another surface, behind
-    points = rays * depth[..., None]
-    found, there = depth_normals(points, np.ones((20, 30), bool))
-    assert not there[:, [0, 19, 20, 29]].any()
-    assert there[1:-1, 1:19].all()
-    assert np.abs(found[there] - normal).max() < 1e-6
