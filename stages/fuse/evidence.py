@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from stages.fuse.visibility import Seen
 
@@ -61,13 +61,18 @@ def depth_votes(
     what lies farther. Nearer depths say nothing: something stands before the vertex. Stereo's error at depth z is
     STEREO_ERROR · z, that of a sensor SENSOR_SIGMAS · ``sigma_per_unit`` · z².
     """
-    size = np.array(known.shape[::-1])
-    column, row = np.minimum((found.place * size).astype(np.int64), size - 1).T
-    there = known[row, column]
+    there = nearest(known, found.place)
     beyond = there - found.depth
     share = STEREO_ERROR if sigma_per_unit is None else SENSOR_SIGMAS * sigma_per_unit * found.depth
     allowed = np.maximum(share * found.depth, tolerance)
     return np.where(there == 0, 0, (np.abs(beyond) <= allowed).astype(np.int32) - (beyond > allowed))
+
+
+def nearest(picture: Shaped[Array, "h w"], place: Float[Array, "n 2"]) -> Shaped[Array, "n"]:
+    """Values of the pixels in which places lie; places in [0, 1] from the top left corner, x and y."""
+    size = np.array(picture.shape[::-1])
+    column, row = np.minimum((place * size).astype(np.int64), size - 1).T
+    return picture[row, column]
 
 
 def toward(center: Float[Array, "3"], vertices: Float[Array, "n 3"]) -> Float[Array, "n 3"]:

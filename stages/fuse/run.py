@@ -26,9 +26,10 @@ from stages.fuse.blend import Source, bricks_to_march
 from stages.fuse.clean import colour_agreement, confirmed, large_pieces, mostly_sky, support, supported_faces
 from stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
-from stages.fuse.evidence import Rays, confidence, depth_votes, toward
+from stages.fuse.evidence import Rays, confidence, depth_votes, nearest, toward
 from stages.fuse.extract import EdgeKeys, Patch, weld
 from stages.fuse.files import write_glb, write_ply
+from stages.fuse.flatten import PlaneVotes, flattened
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
 from stages.fuse.visibility import Seen, apart_from_sky, depth_maps, make_view, seen
 
@@ -38,7 +39,7 @@ Result = TypeVar("Result")
 TOLERANCE_VOXELS = 1.5  # a vertex so little behind what a photo sees counts as seen
 
 
-@stage("fuse", needs=("train",), version=2, result=FuseResult)
+@stage("fuse", needs=("train",), version=3, result=FuseResult)
 def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
     """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty."""
     clock = Clock()
@@ -63,6 +64,9 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
     with clock("look"):
         posed = scene.read_posed(run)
         looked = look(run, posed, raw, lattice.voxel_size_m, config, report)
+    with clock("flatten"):
+        near = TOLERANCE_VOXELS * lattice.voxel_size_m
+        raw = flattened(raw, looked.flat, read_planes(run), vertex_normals(raw), near)
     with clock("clean"):
         made = clean(raw, looked, len(posed), config, run.seed)
         mesh, n_raw_faces = made.mesh, len(raw.faces)
@@ -164,6 +168,7 @@ class Looked:
     votes: Array | None  # [v] photos whose stereo confirms it, without those that see through it; None without stereo
     silent: Array  # [v] photos that see it, and whose stereo says nothing of it
     samples: Samples  # the best colours
+    flat: PlaneVotes
 
 
 def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: FuseConfig, report: Reporter) -> Looked:
@@ -180,7 +185,7 @@ def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: 
     planes = read_planes(run)
     depth_seen = depth_maps(local, mesh.faces, views, config.cast_faces)
 
-    def one(view: int) -> tuple[Seen, Array, Array | None, Array, Array]:
+    def one(view: int) -> tuple[Seen, Array, Array | None, tuple[Array, Array] | None, Array, Array]:
         i = photos[view]
         shown = scene.read_labels_whole(run, i, posed.sizes[i])
         mask = np.where(shown == labels.PASSING, 0, scene.read_mask(run, i))
@@ -194,24 +199,26 @@ def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: 
             min_cosine=config.min_cosine,
         )
         found, against = apart_from_sky(found, shown)
-        told = None
+        told, on_plane = None, None
         if (known := scene.read_depth(run, i)) is not None:
             told = depth_votes(found, known[0], near, scene.read_depth_sigma(run, i))
             if (bare := read_bare(run, i)) is not None:  # planes confirm, and see through nothing
                 intrinsics = posed.intrinsics[i] / 2**bare.level
                 depth = depth_of(bare.number, planes, posed.cam_from_world[i], intrinsics)
-                told = np.where(told == 0, np.maximum(depth_votes(found, depth, near), 0), told)
+                there = (told == 0) & (depth_votes(found, depth, near) > 0)
+                told[there] = 1
+                on_plane = found.vertex[there], nearest(bare.number, found.place[there])
         footprint = found.depth / posed.intrinsics[i, :2].mean() / voxel_size_m  # voxels in a level-0 pixel
         finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
         level = int(np.clip(np.floor(finer + 0.25), 0, scene.PYRAMID_LEVELS - 1))
         rgb = bilinear(scene.read_photo(run, i, level), found.place)
-        return found, against, told, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
+        return found, against, told, on_plane, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
 
     rays, any_told = Rays.none(len(local)), False
     sky, votes, silent = np.zeros((3, len(local)), np.int32)
-    samples = Samples.empty(len(local), config.color_samples)
+    samples, flat = Samples.empty(len(local), config.color_samples), PlaneVotes.none(len(local))
     with report.task("fuse/look", len(photos), "photos") as advance:
-        for done, (found, against, told, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
+        for done, (found, against, told, on_plane, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
             rays.add(found.vertex, toward(views[done].center, local[found.vertex]))
             sky[against] += 1
             votes[against] -= 1
@@ -219,9 +226,11 @@ def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: 
                 votes[found.vertex] += told
                 silent[found.vertex] += told == 0
                 any_told = True
+            if on_plane is not None:
+                flat.add(*on_plane)
             samples.add(photos[done], found.vertex, rgb, weight)
             advance(done + 1)
-    return Looked(rays, sky, votes if any_told else None, silent, samples)
+    return Looked(rays, sky, votes if any_told else None, silent, samples, flat)
 
 
 @dataclass(frozen=True)
