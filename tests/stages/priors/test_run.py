@@ -8,8 +8,8 @@ from pipeline import labels, scene
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
+from stages.priors import depths, search
 from stages.priors import run as stage
-from stages.priors import search
 from stages.priors.config import PriorsConfig
 from stages.priors.search import Search
 from tests import ball_scene
@@ -59,14 +59,15 @@ def test_work_that_was_stopped_goes_on(run, monkeypatch):
 
     untouched = Search.start
     monkeypatch.setattr(Search, "start", start)
-    monkeypatch.setattr(stage, "PASSES", stage.PASSES[1:3])
+    monkeypatch.setattr(depths, "PASSES", depths.PASSES[1:3])
+    monkeypatch.setattr(stage, "STEPS", depths.STEPS[:4])
     with pytest.raises(KeyboardInterrupt):
         stage.run(run, SMALL, Reporter())
     assert run.manifest("priors") is None
     events = []
     resumed = stage.run(run, SMALL, Reporter(events.append))
     n = len(scene.read_posed(run))
-    assert len(searched) == 5 + (len(stage.PASSES) - 1) * n - 4  # nothing was searched twice but what was interrupted
+    assert len(searched) == 5 + (len(depths.PASSES) - 1) * n - 4  # nothing was searched twice but what was interrupted
     first = {i: scene.read_depth(run, i)[0] for i in range(n)}
     run.invalidate("priors")
     again = stage.run(run, SMALL, Reporter())
@@ -109,7 +110,8 @@ def test_sky_and_what_passes_have_no_depth(run, monkeypatch):
     shown = np.zeros((36, 48), np.uint8)  # of half the photo's size
     shown[:, 10:20], shown[:, 28:38] = labels.SKY, labels.PASSING
     monkeypatch.setattr(stage, "label_skies", lambda run, report: scene.write_labels(run, 2, shown, 1))
-    monkeypatch.setattr(stage, "PASSES", stage.PASSES[2:])
+    monkeypatch.setattr(depths, "PASSES", depths.PASSES[2:])
+    monkeypatch.setattr(stage, "STEPS", depths.STEPS[:4])
     result = stage.run(run, SMALL, Reporter())
     depth, level = scene.read_depth(run, 2)
     assert level == 0
