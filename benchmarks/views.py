@@ -78,7 +78,7 @@ def compete(
 
 
 def write_sheet(out: Path, to: Path) -> str:
-    """Rows: photos that were held out; columns: the photo, then colour and normals by each method that has them."""
+    """Rows: photos held out; columns: colour and normals by each method. Without the photos: not all may be shown."""
     scored = {method: read(out / method / "evaluation.json").get("views", {}) for method in METHODS}
     methods = [method for method, views in scored.items() if views]
     if not methods:
@@ -87,7 +87,7 @@ def write_sheet(out: Path, to: Path) -> str:
     rows = []
     for name in names[:: max(1, len(names) // SHOWN)][:SHOWN]:
         parts = [parts_of(out / method / "views" / f"{name}.png") for method in methods]
-        rows.append([parts[0][0], *(picture for part in parts for picture in part[1:3])])
-    titles = ["photo", *(f"{method}{what}" for method in methods for what in ("", ", normals"))]
+        rows.append([picture for part in parts for picture in part[1:3]])
+    titles = [f"{method}{what}" for method in methods for what in ("", ", normals")]
     to.write_bytes(as_jpeg(contact_sheet(titles, rows)))
     return str(to)
