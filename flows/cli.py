@@ -338,12 +338,13 @@ def view(run: Path, /, *, port: int = 0, browser: bool = True) -> None:
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    scene: Literal["landmark", "room"] = "landmark",
+    scene: Literal["landmark", "room", "town"] = "landmark",
     photos: int = 40,
     size: Annotated[tuple[int, int], Flag] = (800, 600),
+    quarters: int = 16,
     plain: bool = False,
     wild: bool = False,
-    preset: str = "demo",
+    preset: str | None = None,
     set: Annotated[tuple[str, ...], Flag] = (),
     seed: int = 0,
     how: How = How(),
@@ -355,35 +356,39 @@ def demo(
     out
         folder for the collection and the run
     scene
-        a landmark seen from around it, or a furnished room with bare walls seen from inside
+        a landmark seen from around it, a furnished room with bare walls seen from inside, or a town seen from the air
     photos
-        how many photos
+        how many photos of the landmark or the room; a town has as many as it needs, about 24 a quarter
     size
         width and height of a photo in pixels
+    quarters
+        how large the town is: quarters of 38 m by 38 m, and about as many blocks
     plain
         the landmark with whitewashed walls instead of stone and brick: harder, for there is nothing on them to match
     wild
         the landmark as strangers take it: a crowd before it, other exposures, tints and tone curves, more sky
     preset
-        the name of a preset, or a YAML file
+        the name of a preset, or a YAML file; demo where not given, or town for the town
     set
         section.key=value, laid on top of the preset; may be repeated
     seed
         another seed builds another scene
     """
     from flows.demo import run_demo
-    from stages.demo.config import INDOORS, WILD
+    from stages.demo.config import AIRBORNE, INDOORS, WILD
 
     how.check()
-    if scene == "room" and (plain or wild):
-        raise QuoinError(
-            "The room is bare as it is, and nobody is in it", do="leave --plain and --wild to the landmark"
-        )
-    more = INDOORS if scene == "room" else {"plain": plain, **(WILD if wild else {})}
+    if scene != "landmark" and (plain or wild):
+        why = "The room is bare as it is, and nobody is in it" if scene == "room" else "The town has one kind of walls"
+        raise QuoinError(why, do="leave --plain and --wild to the landmark")
+    if scene == "landmark":
+        more = {"plain": plain, **(WILD if wild else {})}
+    else:
+        more = INDOORS if scene == "room" else {**AIRBORNE, "quarters": quarters}
     run_demo(
         out,
         {"n_photos": photos, "width": size[0], "height": size[1], **more},
-        What(preset=preset, set=set, seed=seed),
+        What(preset=preset or ("town" if scene == "town" else "demo"), set=set, seed=seed),
         how,
     )
 

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from flows.cli import How, What
 
 
-DISTANCES_M: dict[str, tuple[float, ...]] = {"room": (0.02, 0.05, 0.1)}  # else shares of the diagonal
+DISTANCES_M: dict[str, tuple[float, ...]] = {
+    "room": (0.02, 0.05, 0.1),
+    "town": (0.1, 0.2, 0.5),
+}  # else shares of the diagonal
 
 
 def run_demo(out: Path, wanted: dict[str, Any], what: What, how: How) -> None:
     """Generate into ``out``/collection (kept where it is the same), reconstruct into ``out``/run, print the score.
 
-    The room is scored at 2, 5 (as ManhattanSDF is) and 10 cm, the landmark at shares of its diagonal. ``wanted``:
-    values of DemoConfig.
+    The room is scored at 2, 5 (as ManhattanSDF is) and 10 cm, the town at 10, 20 and 50 cm, the landmark at
+    shares of its diagonal. ``wanted``: values of DemoConfig.
     """
     settings = what.settings()
     config = build(DemoConfig, wanted)

@@ -12,8 +12,10 @@ from pipeline.config import StageConfig, StageResult
 class DemoConfig(StageConfig):
     """What is photographed, and how."""
 
-    scene: Literal["landmark", "room"] = "landmark"
-    n_photos: int = Field(40, ge=3, le=200)  # taken on one walk; below 30 SIFT may not tie them
+    scene: Literal["landmark", "room", "town"] = "landmark"
+    # of landmark and room: taken on one walk; below 30 SIFT may not tie them. A town has as many as its size needs
+    n_photos: int = Field(40, ge=3, le=200)
+    quarters: int = Field(16, ge=1, le=4096)  # of the town: its size, about 38 m by 38 m each
     width: int = Field(800, ge=32, le=4000)  # pixels
     height: int = Field(600, ge=32, le=4000)  # pixels
     grain: float = Field(0.0, ge=0, lt=0.2)  # deviation of the sensor's noise in display values, which go from 0 to 1
@@ -34,6 +36,8 @@ class DemoConfig(StageConfig):
 WILD: dict[str, Any] = {"crowd": 0.75, "exposure": (0.5, 2.0), "tint": 0.2, "gamma": 1.25, "look_up_deg": 6.0}
 # one person's photos indoors, minutes apart
 INDOORS: dict[str, Any] = {"scene": "room", "exposure": (0.8, 1.2), "tint": 0.03, "grain": 0.006}
+# one drone's photos within an hour, at one exposure
+AIRBORNE: dict[str, Any] = {"scene": "town", "exposure": (0.9, 1.15), "tint": 0.02, "grain": 0.004}
 
 
 class DemoTruth(StageResult):

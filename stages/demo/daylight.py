@@ -13,13 +13,18 @@ Array = np.ndarray
 TO_SUN = np.array([0.42, -0.62, 0.66], np.float32) / np.float32(np.linalg.norm([0.42, -0.62, 0.66]))
 SUN, SKY_LIGHT = np.array([1.0, 0.95, 0.86], np.float32), np.array([0.4, 0.45, 0.53], np.float32)
 HORIZON, ZENITH = np.array([0.62, 0.68, 0.75], np.float32), np.array([0.2, 0.36, 0.66], np.float32)
+HAZE_M = 300.0
 CLOUD = np.array([0.85, 0.86, 0.88], np.float32)
 
 
 def radiance(
-    solids: list[Solid], noise: Noise, origin: Float[Array, "3"], directions: Float[Array, "n 3"]
+    solids: list[Solid],
+    noise: Noise,
+    origin: Float[Array, "3"],
+    directions: Float[Array, "n 3"],
+    haze_m: float = HAZE_M,
 ) -> Float[Array, "n 3"]:
-    """Linear light that comes along ``-directions`` to ``origin``."""
+    """Linear light that comes along ``-directions`` to ``origin``; after ``haze_m`` a third of it is left."""
     rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
     casts = [solid.scene.cast_rays(rays) for solid in solids]
     depths = np.stack([cast["t_hit"].numpy() for cast in casts])
@@ -43,7 +48,7 @@ def radiance(
             facing[lit] *= ~caster.scene.test_occlusions(shadow_rays).numpy()
         arriving = SUN * facing[:, None] + SKY_LIGHT * (0.75 + 0.25 * normals[:, 2:])
         colour = solid.paint(points, normals, cast["primitive_ids"].numpy()[hit].astype(np.int64)) * arriving
-        haze = (1 - np.exp(-depth_m / 300.0))[:, None]
+        haze = (1 - np.exp(-depth_m / haze_m))[:, None]
         out[hit] = colour * (1 - haze) + HORIZON * haze
     return out
 

@@ -13,7 +13,7 @@ from stages.demo.landmark import MATERIALS
 
 Array = np.ndarray
 SIDE = 128
-FINE_M, COARSE_M = 0.014, 0.07  # voxel of the volume at its two scales
+FINE_M, COARSE_M, BROAD_M = 0.014, 0.07, 0.41  # voxel of the volume at its three scales
 WALLS = ("ashlar", "brick", "plaster")  # 44 % of the landmark's surface
 TURN = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]], np.float32)
 
@@ -37,6 +37,10 @@ class Noise:
     def coarse(self, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
         """Features of 7 cm to 9 m, smooth."""
         return self._read((points @ TURN).T / np.float32(COARSE_M))
+
+    def broad(self, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
+        """Features of 40 cm to 50 m, smooth: what is seen from the air."""
+        return self._read((points[:, [2, 0, 1]] @ (TURN @ TURN)).T / np.float32(BROAD_M))
 
     def _read(self, at: Float[Array, "3 n"]) -> Float[Array, "n"]:
         from scipy.ndimage import map_coordinates

@@ -15,7 +15,7 @@ Array = np.ndarray
 Paint = Callable[[Float[Array, "n 3"], Float[Array, "n 3"], Int[Array, "n"]], Float[Array, "n 3"]]
 Sight = Callable[[Float[Array, "3"], Float[Array, "n 3"]], Float[Array, "n 3"]]  # origin, directions: linear light
 
-SAMPLES = 2  # per pixel and axis
+SAMPLES = 2  # per pixel and axis, where nothing else is asked for
 BAND_ROWS = 50  # rows of pixels rendered at once, which bounds memory
 
 
@@ -55,21 +55,22 @@ def render(
     gain: Float[Array, "3"],
     gamma: float = 1.0,
     grain: Float[Array, "h w 3"] | None = None,
+    samples: int = SAMPLES,
 ) -> UInt8[Array, "h w 3"]:
     """A photo of ``size`` (width, height); ``gain``: exposure times tint, by channel. Display gamma 2 / ``gamma``.
 
-    ``grain`` is added to the display values, which go from 0 to 1.
+    ``grain`` is added to the display values, which go from 0 to 1; ``samples`` rays per pixel and axis.
     """
     width, height = size
     out = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, BAND_ROWS):
         rows = min(BAND_ROWS, height - top)
-        xs, ys = np.meshgrid(np.arange(width * SAMPLES) + 0.5, np.arange(rows * SAMPLES) + 0.5)
-        pixels = np.stack([xs.ravel() / SAMPLES, ys.ravel() / SAMPLES + top], axis=1)
+        xs, ys = np.meshgrid(np.arange(width * samples) + 0.5, np.arange(rows * samples) + 0.5)
+        pixels = np.stack([xs.ravel() / samples, ys.ravel() / samples + top], axis=1)
         origin, directions = rays_world(cam_from_world, intrinsics, pixels)
         light = sight(origin.astype(np.float32), directions.astype(np.float32)) * gain
         display = np.clip(light, 0.0, 1.0) ** (gamma / 2)
-        display = display.reshape(rows, SAMPLES, width, SAMPLES, 3).mean(axis=(1, 3))
+        display = display.reshape(rows, samples, width, samples, 3).mean(axis=(1, 3))
         if grain is not None:
             display = np.clip(display + grain[top : top + rows], 0.0, 1.0)
         out[top : top + rows] = (255 * display + 0.5).astype(np.uint8)

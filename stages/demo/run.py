@@ -1,11 +1,13 @@
-"""Generate the demo: photos of the landmark or the room, their true cameras and the true surface."""
+"""Generate the demo: photos of the landmark, the room or the town, their true cameras and the true surface."""
 
 from __future__ import annotations
 
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,9 +16,17 @@ from pipeline.cameras import centers_world
 from pipeline.progress import Reporter
 from stages.demo.config import DemoConfig, DemoTruth
 
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import IFDRational
+
 Array = np.ndarray
-FOCAL_35MM = {"landmark": 33, "room": 25}  # the lens, as EXIF writes it: relative to the diagonal of 36 x 24 mm
+FOCAL_35MM = {
+    "landmark": 33,
+    "room": 25,
+    "town": 33,
+}  # the lens, as EXIF writes it: relative to the diagonal of 36 x 24 mm
 DIAGONAL_35MM = 43.2666
+TAKEN = datetime(2024, 6, 21, 10)  # of the first photo; the others follow a second apart
 SENSOR_DIAGONAL_MM = 21.6333  # of the camera we pretend to be: a four-thirds sensor
 
 
@@ -43,9 +53,10 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     size = (config.width, config.height)
     focal = focal_px(config)
     intrinsics = np.array([focal, focal, config.width / 2, config.height / 2])
-    made = shoot.of_room(config, seed) if config.scene == "room" else shoot.of_landmark(config, intrinsics, seed)
+    made = shoot.of(config, intrinsics, seed)
     scene, poses = made.scene, made.cam_from_world
-    names = [f"demo_{i:03d}.jpg" for i in range(config.n_photos)]
+    digits = max(3, len(str(len(poses) - 1)))
+    names = [f"demo_{i:0{digits}d}.jpg" for i in range(len(poses))]
 
     def take(index: int) -> Solid | None:
         rng = np.random.default_rng([seed, 4, index])
@@ -53,13 +64,14 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         people = made.passing(index, rng)
         gamma = float(np.exp(np.log(config.gamma) * rng.uniform(-1, 1)))
         grain = rng.normal(0, config.grain, (config.height, config.width, 3)) if config.grain else None
-        rgb = render(made.sight(people), poses[index], intrinsics, size, gain, gamma, grain)
-        save_photo(photos / names[index], rgb, FOCAL_35MM[config.scene], index)
+        rgb = render(made.sight(people), poses[index], intrinsics, size, gain, gamma, grain, made.samples)
+        place = None if made.geodetic is None else made.geodetic[index]
+        save_photo(photos / names[index], rgb, FOCAL_35MM[config.scene], index, place)
         return people
 
-    with report.task("demo", config.n_photos, "photos") as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with report.task("demo", len(poses), "photos") as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
         taken: list[Solid | None] = []
-        for one in pool.map(take, range(config.n_photos)):
+        for one in pool.map(take, range(len(poses))):
             taken.append(one)
             advance(len(taken))
 
@@ -83,7 +95,7 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         region_low_m=scene.region_low_m,
         region_high_m=scene.region_high_m,
         focal_px=focal,
-        n_photos=config.n_photos,
+        n_photos=len(poses),
         n_photos_with_people=sum(people is not None for people in taken),
         people_share=sum(shares) / len(shares),
         wall_yaws_deg=scene.wall_yaws_deg,
@@ -93,8 +105,10 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     return facts
 
 
-def save_photo(path: Path, rgb: UInt8[Array, "h w 3"], focal_35mm: int, index: int) -> None:
-    """JPEG with the EXIF a camera writes: make, model, time, focal length in three ways that agree."""
+def save_photo(
+    path: Path, rgb: UInt8[Array, "h w 3"], focal_35mm: int, index: int, geodetic: Float[Array, "3"] | None = None
+) -> None:
+    """JPEG with the EXIF a camera writes: make, model, time, focal length in three ways that agree, its place."""
     from PIL import ExifTags, Image
     from PIL.TiffImagePlugin import IFDRational
 
@@ -108,8 +122,24 @@ def save_photo(path: Path, rgb: UInt8[Array, "h w 3"], focal_35mm: int, index: i
     details[ExifTags.Base.FocalPlaneXResolution] = IFDRational(round(1000 * pixels_per_cm), 1000)
     details[ExifTags.Base.FocalPlaneYResolution] = IFDRational(round(1000 * pixels_per_cm), 1000)
     details[ExifTags.Base.FocalPlaneResolutionUnit] = 3  # centimetre
-    details[ExifTags.Base.DateTimeOriginal] = f"2024:06:21 10:{index // 60 % 60:02d}:{index % 60:02d}"
+    taken = TAKEN + timedelta(seconds=index)
+    details[ExifTags.Base.DateTimeOriginal] = f"{taken:%Y:%m:%d %H:%M:%S}"
+    if geodetic is not None:
+        gps, (latitude, longitude, altitude) = exif.get_ifd(ExifTags.IFD.GPSInfo), geodetic.tolist()
+        gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLongitudeRef] = "NS"[latitude < 0], "EW"[longitude < 0]
+        gps[ExifTags.GPS.GPSLatitude] = _sexagesimal(abs(latitude))
+        gps[ExifTags.GPS.GPSLongitude] = _sexagesimal(abs(longitude))
+        gps[ExifTags.GPS.GPSAltitudeRef] = b"\x01" if altitude < 0 else b"\x00"
+        gps[ExifTags.GPS.GPSAltitude] = IFDRational(round(1000 * abs(altitude)), 1000)
     Image.fromarray(rgb).save(path, "JPEG", quality=92, exif=exif)
+
+
+def _sexagesimal(degrees: float) -> tuple[IFDRational, IFDRational, IFDRational]:
+    """Degrees, minutes and seconds; to 0.3 mm on the ground."""
+    from PIL.TiffImagePlugin import IFDRational
+
+    whole, rest = divmod(round(degrees * 3600e5), 3600 * 10**5)
+    return IFDRational(whole), IFDRational(rest // (60 * 10**5)), IFDRational(rest % (60 * 10**5), 10**5)
 
 
 def write_transforms(

@@ -9,15 +9,17 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from stages.demo import daylight, indoors, landmark, room, stroll, walk
+from pipeline.cameras import centers_world
+from stages.demo import daylight, facades, flight, indoors, landmark, room, stroll, town, walk
 from stages.demo.config import DemoConfig
 from stages.demo.materials import Noise, albedo
 from stages.demo.people import crowd, crowd_of
-from stages.demo.render import Sight, Solid, raycaster
+from stages.demo.render import SAMPLES, Sight, Solid, raycaster
 from stages.demo.scene import Scene
 
 Array = np.ndarray
 PEOPLE_SHARE = 0.35  # of the landmark's photos
+CLEAR_M = 1500.0  # haze on a day for flying
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Shoot:
     cam_from_world: Float[Array, "n 3 4"]
     passing: Callable[[int, np.random.Generator], Solid | None]
     sight: Callable[[Solid | None], Sight]
+    geodetic: Float[Array, "n 3"] | None = None  # latitude, longitude, altitude that the camera notes, if it does
+    samples: int = SAMPLES  # rays per pixel and axis
 
 
 def of_landmark(config: DemoConfig, intrinsics: Float[Array, "4"], seed: int) -> Shoot:
@@ -62,3 +66,20 @@ def of_room(config: DemoConfig, seed: int) -> Shoot:
     made, noise = room.build(seed, config.turn_deg), Noise(seed)
     solid, sight = indoors.view(made, noise)
     return Shoot(made, solid, stroll.cameras(made, config.n_photos, seed), lambda *_: None, lambda _: sight)
+
+
+def of_town(config: DemoConfig, intrinsics: Float[Array, "4"], seed: int) -> Shoot:
+    """The town in daylight from a drone that notes where it is; its streets are empty."""
+    made, noise = town.build(config.quarters, seed), Noise(seed)
+    solid = Solid(raycaster(made.vertices, made.faces), partial(facades.colours, made, noise=noise))
+    poses = flight.cameras(made.extent_m, intrinsics, (config.width, config.height), seed)
+    sight = partial(daylight.radiance, [solid], noise, haze_m=CLEAR_M)
+    places = flight.geodetic(centers_world(poses), seed)
+    return Shoot(made, solid, poses, lambda *_: None, lambda _: sight, places, samples=1)
+
+
+def of(config: DemoConfig, intrinsics: Float[Array, "4"], seed: int) -> Shoot:
+    """The scene that is asked for."""
+    if config.scene == "room":
+        return of_room(config, seed)
+    return (of_town if config.scene == "town" else of_landmark)(config, intrinsics, seed)

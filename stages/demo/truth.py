@@ -10,6 +10,7 @@ import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
 from pipeline.cameras import centers_world, project
+from pipeline.frustum import in_view
 
 Array = np.ndarray
 MIN_FACING = 0.1  # cosine: a face seen at less than 6 degrees from its plane is not seen
@@ -34,17 +35,19 @@ def seen_faces(
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     count = np.zeros(len(triangles), np.int64)
     before = before or [None] * len(cam_from_world)
+    within = in_view(middle)
     for pose, center, mine in zip(cam_from_world, centers_world(cam_from_world), before, strict=True):
-        pixels, depth = project(pose, intrinsics, middle)
-        toward = center - middle
+        near = within(pose, intrinsics, size)
+        pixels, depth = project(pose, intrinsics, middle[near])
+        toward = center - middle[near]
         distance = np.linalg.norm(toward, axis=1)
-        facing = np.abs((normal * toward).sum(1)) > MIN_FACING * distance
+        facing = np.abs((normal[near] * toward).sum(1)) > MIN_FACING * distance
         chosen = np.flatnonzero((depth > 0) & np.all((pixels >= 0) & (pixels < size), axis=1) & facing)
         # The ray starts at the camera and must reach the face: only what is clearly before it hides it.
         rays = np.concatenate([np.broadcast_to(center, (len(chosen), 3)), -toward[chosen]], axis=1).astype(np.float32)
         met = [s.cast_rays(rays)["t_hit"].numpy() for s in (scene, mine) if s is not None]
         reach = np.min(met, axis=0) * distance[chosen]
-        count[chosen] += reach > distance[chosen] - 0.005
+        count[near[chosen]] += reach > distance[chosen] - 0.005
     return count >= least
 
 
