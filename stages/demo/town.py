@@ -31,8 +31,8 @@ from stages.demo.streets import (
 
 Array = np.ndarray
 # fmt: off
-MATERIALS = ["ground", "wall", "roof", "slate", "stone", "brick", "gravel", "metal", "lacquer", "glass", "bark", "leaves",
-             "water"]
+MATERIALS = ["ground", "wall", "roof", "slate", "stone", "brick", "gravel", "metal", "lacquer", "glass", "bark",
+             "leaves", "water"]
 # fmt: on
 TALLEST_M = 30.0
 
