@@ -252,6 +252,7 @@ def write_partition(run: Run, partition: Partition) -> None:
             "region_low_world": partition.region_low_world.tolist(),
             "region_high_world": partition.region_high_world.tolist(),
             "order": [b.id for b in partition.blocks],
+            "cost": sum(b.cost for b in partition.blocks),
             "held_out": partition.held_out.tolist(),
         }
     )
@@ -276,29 +277,43 @@ def read_partition(run: Run) -> Partition:
     """What partition committed."""
     run.require("partition")
     root: Any = run.scene["blocks"]
-    blocks = []
-    for block_id in root.attrs["order"]:
-        group: Any = root[block_id]
-        a = group.attrs
-        blocks.append(
-            Block(
-                block_id,
-                BrickBox(tuple(a["core_low"]), tuple(a["core_high"])),
-                a["halo_bricks"],
-                store.read(group, "photo_index"),
-                store.read(group, "photo_weight"),
-                a["cost"],
-                a["memory_bytes"],
-                dict(a["notes"]),
-                store.read(group, "photo_level"),
-            )
-        )
     return Partition(
         Lattice.from_json(root.attrs["lattice"]),
-        blocks,
+        [_block(root, block_id) for block_id in root.attrs["order"]],
         np.array(root.attrs["region_low_world"]),
         np.array(root.attrs["region_high_world"]),
         _held_out(root),
+    )
+
+
+def read_block(run: Run, block_id: str) -> tuple[Lattice, Block]:
+    """The lattice and one block, without a look at the others: who trains one of thousands needs no more."""
+    run.require("partition")
+    root: Any = run.scene["blocks"]
+    return Lattice.from_json(root.attrs["lattice"]), _block(root, block_id)
+
+
+def read_whole_cost(run: Run) -> float:
+    """Cost of all blocks together."""
+    run.require("partition")
+    root: Any = run.scene["blocks"]
+    known = root.attrs.get("cost")
+    return float(known) if known is not None else sum(block.cost for block in read_partition(run).blocks)
+
+
+def _block(root: Any, block_id: str) -> Block:
+    group: Any = root[block_id]
+    a = group.attrs
+    return Block(
+        block_id,
+        BrickBox(tuple(a["core_low"]), tuple(a["core_high"])),
+        a["halo_bricks"],
+        store.read(group, "photo_index"),
+        store.read(group, "photo_weight"),
+        a["cost"],
+        a["memory_bytes"],
+        dict(a["notes"]),
+        store.read(group, "photo_level"),
     )
 
 

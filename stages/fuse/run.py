@@ -19,6 +19,7 @@ from pipeline.bare import depth_of, read_bare, read_planes
 from pipeline.confidence import confident_faces
 from pipeline.errors import QuoinError
 from pipeline.exposure import photo_gains
+from pipeline.frustum import in_view
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse import surface
@@ -182,21 +183,22 @@ def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: 
     edge_px, near = config.depth_edge_px, TOLERANCE_VOXELS * voxel_size_m
     photos = np.setdiff1d(np.arange(len(posed)), scene.read_held_out(run)).tolist()
     views = [make_view(posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], edge_px, middle) for i in photos]
-    planes = read_planes(run)
+    planes, may_see = read_planes(run), in_view(local)
     depth_seen = depth_maps(local, mesh.faces, views, config.cast_faces)
 
     def one(view: int) -> tuple[Seen, Array, Array | None, tuple[Array, Array] | None, Array, Array]:
-        i = photos[view]
+        i, view_i = photos[view], views[view]
         shown = scene.read_labels_whole(run, i, posed.sizes[i])
         mask = np.where(shown == labels.PASSING, 0, scene.read_mask(run, i))
         found = seen(
-            views[view],
+            view_i,
             depth_seen(view),
             None if (mask > 127).all() else mask,
             local,
             normals,
             tolerance=near,
             min_cosine=config.min_cosine,
+            near=may_see(view_i.cam_from_local, view_i.intrinsics, (view_i.width, view_i.height)),
         )
         found, against = apart_from_sky(found, shown)
         told, on_plane = None, None

@@ -121,17 +121,20 @@ def seen(
     *,
     tolerance: float,
     min_cosine: float,
+    near: Int[Array, "n"] | None = None,
 ) -> Seen:
     """Vertices in front of the camera, inside picture and mask, facing it, and not behind the surface.
 
-    A vertex may lie ``tolerance`` behind the depth map, and further by what a surface of its slant falls away within
-    the half-diagonal of a pixel.
+    ``near`` (sorted) are those that may be in the picture (``pipeline.frustum``), all where not given. A vertex may lie
+    ``tolerance`` behind the depth map, and further by what a surface of its slant falls away within the half-diagonal
+    of a pixel.
     """
     parts = []
-    for start in range(0, len(vertices), CHUNK):
-        some = slice(start, start + CHUNK)
+    near = np.arange(len(vertices)) if near is None else near
+    for start in range(0, max(len(near), 1), CHUNK):
+        some = near[start : start + CHUNK]
         part = _seen(view, depth, mask, vertices[some], normals[some], tolerance, min_cosine)
-        parts.append((part.vertex + start, part.depth, part.cosine, part.place))
+        parts.append((some[part.vertex], part.depth, part.cosine, part.place))
     return Seen(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 

@@ -25,6 +25,31 @@ class Load:
         return float(self.cost[box.contains(self.bricks)].sum())
 
 
+@dataclass(frozen=True)
+class PointsByBrick:
+    """Points sorted by the brick they lie in, so that a box finds its points without a look at the others."""
+
+    bricks: Int[Array, "m 3"]  # that hold points, by x, then y, then z
+    offsets: Int[Array, "m+1"]  # into ``points``
+    points: Int[Array, "p"]
+
+    @classmethod
+    def of(cls, point_bricks: Int[Array, "p 3"]) -> PointsByBrick:
+        order = np.lexsort(point_bricks.T[::-1])
+        sorted_bricks = point_bricks[order]
+        new = np.ones(len(order), bool)
+        new[1:] = np.any(np.diff(sorted_bricks, axis=0) != 0, axis=1)
+        starts = np.flatnonzero(new)
+        return cls(sorted_bricks[starts], np.append(starts, len(order)), order)
+
+    def within(self, box: BrickBox) -> Int[Array, "k"]:
+        """Points in the box, sorted."""
+        first, last = np.searchsorted(self.bricks[:, 0], [box.low[0], box.high[0]])
+        here = first + np.flatnonzero(box.contains(self.bricks[first:last]))
+        parts = [self.points[self.offsets[row] : self.offsets[row + 1]] for row in here.tolist()]
+        return np.sort(np.concatenate(parts)) if parts else self.points[:0]
+
+
 def point_load(point_bricks: Int[Array, "p 3"], observations: Int[Array, "p"]) -> Load:
     """Half of the cost goes with the observations in a brick, half with the brick itself."""
     bricks, which = np.unique(point_bricks, axis=0, return_inverse=True)

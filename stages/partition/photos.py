@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 Array = np.ndarray
 
@@ -34,12 +34,14 @@ def picture_cells(
 
 
 def shares(
-    cell: Int[Array, "t"], cell_photo: Int[Array, "c"], inside: Bool[Array, "t"], n_photos: int
+    cell: Int[Array, "t"], cell_photo: Int[Array, "c"], n_cells: Int[Array, "n"], photos: Int[Array, "n"]
 ) -> Float[Array, "n"]:
-    """Share of every photo that shows the block: of its cells that carry points, those with one ``inside``."""
-    shows = np.bincount(cell[inside], minlength=len(cell_photo)) > 0
-    some = np.bincount(cell_photo, minlength=n_photos)
-    return np.bincount(cell_photo[shows], minlength=n_photos) / np.maximum(some, 1)
+    """Share of each of ``photos`` (sorted) that shows the block: of its ``n_cells`` with points, those of ``cell``.
+
+    ``cell`` are the cells of the block's observations, by these photos only.
+    """
+    shown = np.searchsorted(photos, cell_photo[np.unique(cell)])
+    return np.bincount(shown, minlength=len(photos)) / np.maximum(n_cells, 1)
 
 
 def levels(

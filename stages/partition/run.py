@@ -70,6 +70,7 @@ class Evidence:
     depth: Array  # [t]
     cell: Array  # [t] which part of its photo an observation lies in
     cell_photo: Array  # [c] the photo of every such part
+    n_cells: Array  # [n] such parts of every photo
 
     @classmethod
     def of(cls, posed: scene.Posed) -> Evidence:
@@ -79,7 +80,15 @@ class Evidence:
         depth = region.observation_depths(posed.cam_from_world, posed.points_world, posed.track_photo, point)
         focal = posed.intrinsics[posed.track_photo, :2].mean(axis=1)
         cell, cell_photo = photos.picture_cells(posed.track_xy, posed.track_photo, posed.sizes)
-        return cls(posed, point, np.maximum(depth, 0) / focal, depth, cell, cell_photo)
+        n_cells = np.bincount(cell_photo, minlength=len(posed))
+        return cls(posed, point, np.maximum(depth, 0) / focal, depth, cell, cell_photo, n_cells)
+
+    def observations(self, points: Array) -> Array:
+        """Rows [o] of the observations of points (sorted) by photos that have them in front, point by point."""
+        starts, lengths = self.posed.track_offsets[points], self.posed.track_lengths[points]
+        ends = np.cumsum(lengths)
+        rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
+        return rows[self.depth[rows] > 0]
 
     def nearest_depths(self) -> Array:
         """Least depth of every point [p] over the photos that see it; 0 where none has it in front."""
@@ -137,32 +146,30 @@ def plan_blocks(
     brick = lattice.brick_of(posed.points_world)
     inside = box.contains(brick)
     load = blocks.point_load(brick[inside], posed.track_lengths[inside])
+    points = blocks.PointsByBrick.of(brick)
 
     def make(core: BrickBox) -> scene.Block:
         outer = core.grow(config.halo_bricks)
-        mine = outer.contains(brick)[evidence.point] & (evidence.depth > 0)
-        share = photos.shares(evidence.cell, evidence.cell_photo, mine, len(posed))
-        order = photos.choose(
-            posed.track_photo[mine],
-            evidence.point[mine],
-            evidence.footprint_m[mine],
-            share,
-            max_photos=config.max_photos,
-            seed=seed,
+        mine = evidence.observations(points.within(outer))
+        near, photo = np.unique(posed.track_photo[mine], return_inverse=True)  # photos numbered among those near
+        share = photos.shares(evidence.cell[mine], evidence.cell_photo, evidence.n_cells[near], near)
+        footprint_m = evidence.footprint_m[mine]
+        best = photos.choose(
+            photo, evidence.point[mine], footprint_m, share, max_photos=config.max_photos, seed=seed
         )
         n_bricks = plan.surface_bricks(int(outer.contains(load.bricks).sum()))
-        seen = posed.track_photo[mine], evidence.footprint_m[mine]
-        level = photos.levels(*seen, lattice.voxel_size_m, scene.PYRAMID_LEVELS - 1, len(posed))[order]
+        level = photos.levels(photo, footprint_m, lattice.voxel_size_m, scene.PYRAMID_LEVELS - 1, len(near))[best]
+        order = near[best]
         pixels = int(n_pixels(posed, order, level).sum())
         return scene.Block(
             "",
             core,
             config.halo_bricks,
             order,
-            share[order],
+            share[best],
             cost=load.of(core),
             memory_bytes=plan.block_memory_bytes(pixels, n_bricks, config.brick_size),
-            notes={"n_points": int(core.contains(brick).sum()), "n_bricks": n_bricks},
+            notes={"n_points": len(points.within(core)), "n_bricks": n_bricks},
             photo_level=level,
         )
 

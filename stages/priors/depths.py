@@ -10,7 +10,7 @@ import torch
 
 from pipeline import labels, scene, store
 from pipeline.cameras import project
-from pipeline.covisibility import seen_matrix, source_photos
+from pipeline.covisibility import points_of, seen_matrix, source_photos
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.sensor import SensorDepth, read_sensor_depth, with_sensor
@@ -205,7 +205,7 @@ class Photos:
     def _inverse_range(self, index: int) -> tuple[float, float] | None:
         """Inverse depths to sweep, from the points in the photo's frame that it or one of its neighbours sees."""
         posed, near = self.posed, self.neighbours[index]
-        known = self.seen[index] | self.seen[near].any(axis=0)
+        known = points_of(self.seen, [index, *near])
         xy, depth = project(posed.cam_from_world[index], posed.intrinsics[index], posed.points_world[known])
         inside = (depth > 0) & np.all((xy >= 0) & (xy < posed.sizes[index]), axis=1)
         if inside.sum() < 8:

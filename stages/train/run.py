@@ -37,16 +37,15 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     device = choose_device(device)
     torch.manual_seed(run.seed)
     name = f"train/{block_id}"
-    partition = scene.read_partition(run)
-    block = partition.block(block_id)
+    lattice, block = scene.read_block(run, block_id)
     folder = scene.block_folder(run, block_id)
     known = [run.require(stage).key for stage in ("partition", "priors")]
     key = digest([config.model_dump(), known, block_id, run.seed, VERSION])
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    frame = BlockFrame.around(*lattice.box_world(block.outer))
     trainer = build_trainer(run, config, block, frame, device, report)
     trainer.warn = lambda message: report.log(name, message, "warning")
     if config.budget_minutes is not None:
-        all_cost = sum(b.cost for b in partition.blocks)
+        all_cost = scene.read_whole_cost(run)
         trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
     log = MetricLog(run.table(f"train_{block_id}"))
     state = checkpoint.load(folder, key)
@@ -66,11 +65,11 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
         lambda t: checkpoint.save(folder, t.state(), key),
         show=lambda step, rgb: keep(folder / PREVIEWS, step, rgb),
         unit_m=frame.radius_m,
-        voxel_m=partition.lattice.voxel_size_m,
+        voxel_m=lattice.voxel_size_m,
     )
 
     psnr = trainer.held_out_psnr()
-    bricks, sdf = extract_bricks(trainer, partition.lattice, block, frame, report, name)
+    bricks, sdf = extract_bricks(trainer, lattice, block, frame, report, name)
     if len(bricks) == 0:
         report.log(name, "no surface found in this block: the SDF does not change sign", "warning")
     scene.write_sdf_bricks(run, block_id, scene.SdfBricks(bricks, sdf))

@@ -8,6 +8,7 @@ import trimesh
 
 from pipeline import labels
 from pipeline.cameras import look_at
+from pipeline.frustum import in_view
 from stages.fuse.visibility import apart_from_sky, cast_scene, depth_map, depth_maps, make_view, seen
 
 SIZE = np.array([96, 72])
@@ -121,3 +122,21 @@ def test_a_vertex_before_sky_is_a_vote_against_it_and_no_view() -> None:
     assert all(row[v] < 36 for v in against.tolist())
     assert all(row[v] > 34 for v in found.vertex.tolist())  # a pixel inside the outline counts as sky
     assert len(apart_from_sky(whole, np.full((72, 96), labels.PASSING, np.uint8))[1]) == 0
+
+
+def test_a_photo_that_looks_at_a_part_sees_the_same_without_a_look_at_the_rest() -> None:
+    ys, zs = np.meshgrid(np.linspace(-30, 30, 241), np.linspace(-30, 30, 241))
+    wall = np.stack([np.zeros(ys.size), ys.ravel(), zs.ravel()], axis=1).astype(np.float32)
+    normals = np.tile(np.array([[1, 0, 0]], np.float32), (len(wall), 1))
+    view = view_from([4.0, 0.0, 0.0])
+    depth = np.full((view.height, view.width), np.inf, np.float32)
+    near = in_view(wall)(view.cam_from_local, view.intrinsics, (view.width, view.height))
+    assert len(near) < 0.1 * len(wall)
+    every, some = (seen(view, depth, None, wall, normals, tolerance=0.05, min_cosine=0.1, near=n) for n in (None, near))
+    assert len(every.vertex) > 100
+    np.testing.assert_array_equal(some.vertex, every.vertex)
+    np.testing.assert_array_equal(some.place, every.place)
+    far = wall + np.array([0, 500, 0], np.float32)
+    nobody = in_view(far)(view.cam_from_local, view.intrinsics, (view.width, view.height))
+    empty = seen(view, depth, None, far, normals, tolerance=0.05, min_cosine=0.1, near=nobody)
+    assert len(nobody) == len(empty.vertex) == 0

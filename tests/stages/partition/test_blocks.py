@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.lattice import BrickBox
-from stages.partition.blocks import Load, partition, point_load, split
+from stages.partition.blocks import Load, PointsByBrick, partition, point_load, split
 
 sides = st.tuples(*[st.integers(2, 12)] * 3)
 
@@ -81,3 +81,14 @@ def test_load_shares_sum_to_one_and_follow_observations() -> None:
     assert by_brick[(5, 5, 5)] == pytest.approx(0.5 * 9 / 18 + 0.5 / 3)
     assert by_brick[(0, 0, 0)] == pytest.approx(0.5 * 6 / 18 + 0.5 / 3)
     assert load.of(BrickBox((0, 0, 0), (2, 1, 1))) == pytest.approx(1 - by_brick[(5, 5, 5)])
+
+
+def test_points_of_a_box_are_found_without_the_others() -> None:
+    rng = np.random.default_rng(0)
+    brick = rng.integers(-6, 7, (5000, 3))
+    points = PointsByBrick.of(brick)
+    for _ in range(20):
+        low = rng.integers(-8, 6, 3)
+        box = BrickBox(tuple(low.tolist()), tuple((low + rng.integers(1, 8, 3)).tolist()))
+        np.testing.assert_array_equal(points.within(box), np.flatnonzero(box.contains(brick)))
+    assert len(PointsByBrick.of(brick[:0]).within(box)) == 0

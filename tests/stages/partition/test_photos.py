@@ -18,8 +18,8 @@ def test_cells_number_photos_and_places() -> None:
 def test_a_share_counts_picture_area_not_points() -> None:
     # photo 0: a corner full of points outside the block, three sparse cells inside it
     cell, cell_photo = np.array([0] * 50 + [1, 2, 3, 4]), np.array([0, 0, 0, 0, 1])
-    inside = np.array([False] * 50 + [True, True, True, False])
-    np.testing.assert_allclose(shares(cell, cell_photo, inside, 3), [0.75, 0.0, 0.0])
+    np.testing.assert_allclose(shares(cell[50:53], cell_photo, np.array([4]), np.array([0])), [0.75])
+    np.testing.assert_allclose(shares(cell[[0, 53]], cell_photo, np.array([4, 1]), np.array([0, 1])), [0.25, 1.0])
 
 
 def observations(sees: dict[int, range]) -> tuple[np.ndarray, np.ndarray]:
