@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, lego, room, views, wild
+from benchmarks import ablation, lego, room, scale, views, wild
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -77,6 +77,8 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "ablation": (DATA / "strecha_fountain_p11", ablation.case),
     "room": (ROOT, room.case),
     "wild": (ROOT, wild.case),
+    "scale": (ROOT, scale.case),
+    **{f"scale-{size}": (ROOT, scale.one(size)) for size in scale.QUARTERS},
     "liberty": (DATA / "statue_of_liberty", reconstruction(DATA / "statue_of_liberty" / "images")),
 }
 

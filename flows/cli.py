@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,14 +114,20 @@ class How(Shown):
 
     def work(self, run: Run, settings: Settings, *, last: str = "report") -> None:
         """Reconstruct up to stage ``last``."""
+        from cluster.executor import pick_device
+        from flows.capacity import learn
         from flows.engine import go
         from flows.reconstruct import redo_from
         from flows.session import make_executor
+        from flows.settings import STAGES
 
+        began = time.time()
         with self.reporter(run) as report:
             if self.force:
                 redo_from(run, self.force)
             go(self.engine, run, settings, make_executor(self.executor, self.device, self.address), report, last=last)
+        if self.executor == "inline" and last == STAGES[-1]:
+            learn(run, settings, pick_device(self.device), began)
 
     def check(self) -> None:
         """Refuse what is mistyped before anything is made."""
@@ -185,6 +192,7 @@ def plan(target: Path, /, *clips: Path, out: Path | None = None, what: What = Wh
     out
         run folder, as for reconstruct, which goes on from there
     """
+    from cluster.executor import pick_device
     from flows.plan import print_plan
     from flows.session import folder_first, resumed, settings_of, started
     from pipeline.run import RUN_FILE
@@ -193,13 +201,13 @@ def plan(target: Path, /, *clips: Path, out: Path | None = None, what: What = Wh
     if (target / RUN_FILE).exists():
         with resumed(target) as run:
             how.work(run, settings_of(run), last="partition")
-            print_plan(run)
+            print_plan(run, pick_device(how.device))
     else:
         settings = what.settings()
         photos, beside = folder_first([target, *clips])
         with started(photos, out or _default_out(photos), settings, what.seed, beside) as run:
             how.work(run, settings, last="partition")
-            print_plan(run)
+            print_plan(run, pick_device(how.device))
 
 
 @app.command(sort_key=4)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.blocks import train_blocks
-from cluster.executor import Executor
+from cluster.executor import Executor, pick_device
 from cluster.priors import find_priors
+from flows.capacity import ensure_fits
 from flows.settings import STAGES, Settings
 from pipeline import store
 from pipeline.config import StageResult
@@ -25,6 +26,7 @@ def perform(stage: str, run: Run, settings: Settings, executor: Executor, report
     if stage == "train":
         return train_blocks(run, settings.train, executor, report)
     if stage == "priors":
+        ensure_fits(run, settings, pick_device(executor.device))
         return find_priors(run, settings.priors, executor, report)
     work = importlib.import_module(f"stages.{stage}.run").run
     return work(run, getattr(settings, stage), report)

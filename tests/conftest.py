@@ -12,6 +12,7 @@ os.environ.update(
     {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "DO_NOT_TRACK": "1",
+        "QUOIN_HOME": os.path.join(_HOME.name, "home"),
         "PREFECT_HOME": os.path.join(_HOME.name, "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",

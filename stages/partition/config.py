@@ -58,7 +58,8 @@ class BlockFacts(StageResult):
     n_points: int  # SfM points in its core
     cost: float  # share of the whole work
     memory_bytes: int  # of training it, predicted
-    seconds_predicted: float  # of training it on two CPU cores
+    n_bricks: int  # of surface, predicted, halo included
+    pixels: int  # of its photos, at the levels it trains with
 
 
 class PartitionResult(StageResult):
@@ -73,4 +74,7 @@ class PartitionResult(StageResult):
     n_points_supported: int  # points that shaped the region
     covered_share: float  # of all points, those inside the region
     held_out: tuple[str, ...] = ()  # names of photos
+    n_photos: int  # posed
+    megapixels: float  # of all of them, undistorted
+    long_edge_px: float  # of the median photo
     blocks: list[BlockFacts]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from stages.partition.config import BlockFacts
 
 GIB = 1 << 30
 
@@ -14,19 +17,23 @@ NETWORK_BYTES = 1300 << 20  # the seed while it is made; later hash tables with 
 PIXEL_BYTES = 11  # colours, gray pyramid and mask of a photo, and the copy made while they are put together
 BRICK_COPIES = 2  # SDF bricks in a list, then in one array
 
-# Times on two CPU cores of 2020s server class.
-PRIORS_SECONDS_PER_PHOTO = 4.0  # dense stereo
-TRAIN_SECONDS = 220.0  # of training one block at the default preset: 2 million rays
-BRICKS_PER_S = 150.0  # of fusing: read, blend, extract
-LOOK_SECONDS = 0.06  # of one photo looking at a million faces
-CLEAN_SECONDS = 3.0  # of cleaning and writing a million faces
-REPORT_SECONDS = 20.0
+# Seconds on two CPU cores of 2020s server class, from a finished demo (40 photos of 0.48 megapixels, 2 blocks).
+STEREO_SECONDS_PER_MPX = 8.8  # dense stereo, with 8 photos beside each
+SKY_SECONDS_PER_MPX = 0.6
+COMPILE_SECONDS = 10.0  # once a process
+BLOCK_SECONDS = 24.0  # of a block beside its steps: reading, the seed, the bricks
+RAYS_PER_S = 9500.0  # of the default method
+BRICKS_PER_S = 140.0  # of fusing: read, blend, extract
+LOOK_SECONDS = 0.075  # of one photo looking at a million faces
+CLEAN_SECONDS = 2.2  # of cleaning and writing a million faces
+REPORT_SECONDS, REPORT_SECONDS_PER_PHOTO = 5.0, 0.05
 
-# Surface bricks hold about so many faces for each voxel of a brick's face.
-FACES_PER_BRICK = 3.0
+# Surface bricks hold about so many faces for each voxel of a brick's face, those of halos not counted twice.
+FACES_PER_BRICK = 3.4
 MESH_BYTES_PER_FACE = 27  # in mesh.ply: half a vertex and a face
 CAST_BYTES_PER_FACE = 420  # working arrays and ray-casting scene while fusing
-STEREO_BYTES_PER_PHOTO = 10 << 20  # on disk
+STEREO_BYTES_PER_MPX = 22 << 20  # on disk
+CHECKPOINT_BYTES = 120 << 20  # and model, of a block
 
 
 def machine_memory_bytes() -> int:
@@ -50,6 +57,11 @@ def block_memory_bytes(pixels: int, n_bricks: int, brick_size: int) -> int:
     return PROCESS_BYTES + NETWORK_BYTES + PIXEL_BYTES * pixels + bricks
 
 
+def block_vram_bytes(pixels: int) -> int:
+    """Memory on a GPU of training a block: what is on the device of the above, the photos and the network."""
+    return NETWORK_BYTES + PIXEL_BYTES * pixels
+
+
 def surface_bricks(n_point_bricks: int) -> int:
     """Bricks a surface will pass through, from those that hold SfM points: textureless parts carry none."""
     return 2 * n_point_bricks + 8
@@ -63,52 +75,58 @@ def surface_faces(n_bricks: int, brick_size: int) -> int:
 def plan_rows(
     *,
     n_photos: int,
-    pixels: int,
-    n_bricks: int,
+    stereo_mpx: float,
     brick_size: int,
-    block_memory: list[int],
-    block_pixels: list[int],
-    train_seconds: float = TRAIN_SECONDS,
+    blocks: Sequence[BlockFacts],
+    rays: int,
+    sky: bool = True,
+    factors: Mapping[str, float] | None = None,
     workers: int = 1,
 ) -> list[dict[str, Any]]:
     """One row a stage still to come: stage, memory_bytes, disk_bytes, seconds, note.
 
-    ``pixels`` are those of all undistorted photos at level 0, ``block_pixels`` those each block loads;
-    ``train_seconds`` is what one block takes, ``workers`` how many blocks are trained at once.
+    ``stereo_mpx``: megapixels of all photos as stereo compares them, weighted by its photos beside each over 8;
+    ``rays``: of a block's training; ``factors``: what a stage takes on this device, relative to the seconds above;
+    ``workers``: how many blocks are trained at once.
     """
+    n_blocks, n_bricks = len(blocks), sum(block.n_bricks for block in blocks)
     faces = surface_faces(n_bricks, brick_size)
-    n_blocks = len(block_memory)
     rounds = -(-n_blocks // max(workers, 1))
-    sdf = n_bricks * brick_bytes(brick_size) * (1 if n_blocks == 1 else 1.4)
-    looking = LOOK_SECONDS * n_photos * faces / 1e6
+    # a photo looks at the faces of the blocks that it shows, not at all there are
+    looks = min(sum(surface_faces(block.n_bricks, brick_size) * block.n_photos for block in blocks), faces * n_photos)
+    largest = max((block.pixels for block in blocks), default=0)
+    seconds = {
+        "priors": stereo_mpx * STEREO_SECONDS_PER_MPX + (stereo_mpx * SKY_SECONDS_PER_MPX if sky else 0.0),
+        "train": COMPILE_SECONDS + rounds * (BLOCK_SECONDS + rays / RAYS_PER_S),
+        "fuse": n_bricks / BRICKS_PER_S + LOOK_SECONDS * looks / 1e6 + CLEAN_SECONDS * faces / 1e6,
+        "report": REPORT_SECONDS + REPORT_SECONDS_PER_PHOTO * n_photos,
+    }
+    memory = {
+        "priors": PROCESS_BYTES,
+        "train": sum(sorted(block.memory_bytes for block in blocks)[-workers:]),
+        "fuse": PROCESS_BYTES // 2 + faces * CAST_BYTES_PER_FACE,
+        "report": PROCESS_BYTES // 2 + faces * 150,
+    }
+    disk = {
+        "priors": int(stereo_mpx * STEREO_BYTES_PER_MPX),
+        "train": n_bricks * brick_bytes(brick_size) + n_blocks * CHECKPOINT_BYTES,
+        "fuse": faces * (MESH_BYTES_PER_FACE + 18) + (12 << 20),
+        "report": 20 << 20,
+    }
+    note = {
+        "priors": f"dense stereo of {n_photos:,} photos",
+        "train": f"{n_blocks:,} block{'s' if n_blocks != 1 else ''}, {workers} at a time, "
+        f"{largest / 1e6:,.0f} Mpx in the largest",
+        "fuse": f"about {n_bricks:,} bricks, {faces / 1e6:,.1f} M faces",
+        "report": f"{n_photos:,} photos",
+    }
     return [
         {
-            "stage": "priors",
-            "memory_bytes": PROCESS_BYTES,
-            "disk_bytes": n_photos * STEREO_BYTES_PER_PHOTO,
-            "seconds": PRIORS_SECONDS_PER_PHOTO * n_photos,
-            "note": f"dense stereo of {n_photos} photos",
-        },
-        {
-            "stage": "train",
-            "memory_bytes": sum(sorted(block_memory)[-workers:]),
-            "disk_bytes": int(sdf) + n_blocks * (120 << 20),
-            "seconds": rounds * train_seconds,
-            "note": f"{n_blocks} block{'s' if n_blocks != 1 else ''}, {workers} at a time, "
-            f"{max(block_pixels, default=0) / 1e6:,.0f} Mpx in the largest",
-        },
-        {
-            "stage": "fuse",
-            "memory_bytes": PROCESS_BYTES // 2 + faces * CAST_BYTES_PER_FACE,
-            "disk_bytes": faces * (MESH_BYTES_PER_FACE + 18) + (12 << 20),
-            "seconds": n_bricks / BRICKS_PER_S + looking + CLEAN_SECONDS * faces / 1e6,
-            "note": f"about {n_bricks:,} bricks, {faces / 1e6:,.1f} M faces",
-        },
-        {
-            "stage": "report",
-            "memory_bytes": PROCESS_BYTES // 2 + faces * 150,
-            "disk_bytes": 20 << 20,
-            "seconds": REPORT_SECONDS,
-            "note": f"{n_photos} photos, {pixels / 1e6:,.0f} Mpx",
-        },
+            "stage": stage,
+            "memory_bytes": memory[stage],
+            "disk_bytes": disk[stage],
+            "seconds": seconds[stage] * (factors or {}).get(stage, 1.0),
+            "note": note[stage],
+        }
+        for stage in seconds
     ]

@@ -22,7 +22,7 @@ MAX_SAMPLES = 1 << 18  # lattice samples along a side: what edges can be numbere
 MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 
 
-@stage("partition", needs=("pose",), version=2, result=PartitionResult)
+@stage("partition", needs=("pose",), version=3, result=PartitionResult)
 def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
     with report.task("partition", 1):
@@ -154,9 +154,7 @@ def plan_blocks(
         near, photo = np.unique(posed.track_photo[mine], return_inverse=True)  # photos numbered among those near
         share = photos.shares(evidence.cell[mine], evidence.cell_photo, evidence.n_cells[near], near)
         footprint_m = evidence.footprint_m[mine]
-        best = photos.choose(
-            photo, evidence.point[mine], footprint_m, share, max_photos=config.max_photos, seed=seed
-        )
+        best = photos.choose(photo, evidence.point[mine], footprint_m, share, max_photos=config.max_photos, seed=seed)
         n_bricks = plan.surface_bricks(int(outer.contains(load.bricks).sum()))
         level = photos.levels(photo, footprint_m, lattice.voxel_size_m, scene.PYRAMID_LEVELS - 1, len(near))[best]
         order = near[best]
@@ -231,7 +229,8 @@ def facts(partition: scene.Partition, evidence: Evidence, gsd_m: float, n_suppor
                 n_points=b.notes["n_points"],
                 cost=b.cost,
                 memory_bytes=b.memory_bytes,
-                seconds_predicted=plan.TRAIN_SECONDS,
+                n_bricks=b.notes["n_bricks"],
+                pixels=int(n_pixels(evidence.posed, b.photo_index, b.photo_level).sum()),
             )
         )
     return PartitionResult(
@@ -244,5 +243,8 @@ def facts(partition: scene.Partition, evidence: Evidence, gsd_m: float, n_suppor
         n_points_supported=n_supported,
         covered_share=float(inside.mean()),
         held_out=tuple(evidence.posed.names[i] for i in partition.held_out),
+        n_photos=len(evidence.posed),
+        megapixels=float(evidence.posed.sizes.prod(axis=1).sum()) / 1e6,
+        long_edge_px=float(np.median(evidence.posed.sizes.max(axis=1))),
         blocks=listed,
     )

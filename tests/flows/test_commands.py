@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from flows import cli, doctor
+from flows import calibration, cli, doctor
+from flows.capacity import ensure_fits, learn, stage_rows
 from flows.demo import collect
 from flows.evaluate import print_scores
-from flows.plan import print_plan, stage_rows
+from flows.plan import print_plan
 from flows.settings import STAGES, Settings, load_settings, minutes, preset_names
 from pipeline import scene
-from pipeline.config import build, parse_overrides
+from pipeline.config import StageResult, build, parse_overrides
 from pipeline.errors import QuoinError
 from pipeline.lattice import Lattice
 from pipeline.run import Run
 from stages.demo.config import DemoConfig, DemoTruth
 from stages.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
+from stages.partition import plan
 from stages.partition.config import BlockFacts, PartitionResult
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
 
@@ -115,7 +120,8 @@ def planned(tmp_path) -> Run:
             n_points=250,
             cost=b.cost,
             memory_bytes=b.memory_bytes,
-            seconds_predicted=1.0,
+            n_bricks=20,
+            pixels=100_000,
         )
         for b in blocks
     ]
@@ -129,6 +135,9 @@ def planned(tmp_path) -> Run:
         n_points_supported=500,
         covered_share=1.0,
         blocks=listed,
+        n_photos=6,
+        megapixels=2.0,
+        long_edge_px=1600.0,
     )
     run.commit("partition", "key", result, 1.0)
     return run
@@ -144,14 +153,76 @@ def test_plan_tells_blocks_memory_disk_and_time(planned, capsys):
         assert stage in out
 
 
-def test_half_the_steps_take_half_the_time(planned):
-    usual = build(Settings, {}).train.steps
-    time = {row["stage"]: row["seconds"] for row in stage_rows(planned)}
-    planned.record.settings["train"]["steps"] = 2000 * 2
-    twice = {row["stage"]: row["seconds"] for row in stage_rows(planned)}
-    assert usual > 0
-    assert twice["train"] == pytest.approx(2 * time["train"])
-    assert twice["fuse"] == time["fuse"]
+def seconds(run: Run, *overrides: str, factors=None) -> dict[str, float]:
+    return {row["stage"]: row["seconds"] for row in stage_rows(run, load_settings(overrides=overrides), factors)}
+
+
+def test_more_steps_take_longer_and_stereo_goes_with_the_pixels_it_compares(planned):
+    one, two, three = (seconds(planned, f"train.steps={n}")["train"] for n in (1000, 2000, 3000))
+    assert three - two == pytest.approx(two - one)
+    assert two - one == pytest.approx(2 * 1000 * 1024 / plan.RAYS_PER_S)
+    half, whole = (seconds(planned, f"priors.stereo_edge_px={n}", "priors.sky=false") for n in (800, 1600))
+    assert whole["priors"] == pytest.approx(4 * half["priors"])
+    assert whole["fuse"] == half["fuse"]
+
+
+def test_a_finished_run_corrects_the_next_plan(planned, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "home"))
+    settings, began = load_settings(overrides=["train.steps=2000"]), time.time() - 1
+    before = seconds(planned, "train.steps=2000")
+    print_plan(planned)
+    assert "have not been run yet" in capsys.readouterr().out
+    for stage, factor in (("priors", 3.0), ("train", 0.5), ("fuse", 2.0), ("report", 1.0)):
+        planned.commit(stage, "key", StageResult(), factor * before[stage])
+    learn(planned, settings, "cpu", time.time() + 60)  # of another day
+    assert calibration.factors("cpu") == {}
+    learn(planned, settings, "cpu", began)
+    known = calibration.factors("cpu")
+    assert known["train"] == pytest.approx(0.5, rel=1e-3)
+    after = seconds(planned, "train.steps=2000", factors=known)
+    assert after["train"] == pytest.approx(0.5 * before["train"], rel=1e-3)
+    assert after["priors"] == pytest.approx(3 * before["priors"], rel=1e-3)
+    print_plan(planned)
+    assert "times of fuse are those of two CPU cores" in capsys.readouterr().out  # too short a stage to learn from
+    calibration.learn("cpu", {"train": 100.0}, {"train": 150.0})
+    calibration.learn("cpu", {"train": 100.0}, {"train": 9000.0})  # a busy machine
+    assert calibration.factors("cpu")["train"] == pytest.approx(1.5)
+
+
+def test_a_damaged_calibration_is_as_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
+    for text in ("", "[]", '{"cpu": 3}', '{"cpu": {"train": ["fast"]}}', "{"):
+        (tmp_path / "calibration.json").write_text(text)
+        assert calibration.factors("cpu") == {}
+    calibration.learn("cpu", {"train": 10.0}, {"train": 20.0})
+    assert calibration.factors("cpu") == {"train": 2.0}
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatch):
+    settings = load_settings()
+    ensure_fits(planned, settings, "cpu")
+    monkeypatch.setattr("flows.capacity.shutil.disk_usage", lambda path: SimpleNamespace(free=10 << 20))
+    with pytest.raises(QuoinError, match=r"more disk, and 10\.0 MiB are free"):
+        ensure_fits(planned, settings, "cpu")
+    monkeypatch.undo()
+    monkeypatch.setattr("stages.partition.plan.machine_memory_bytes", lambda: 1 << 30)
+    with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:
+        ensure_fits(planned, settings, "cpu")
+    assert "--memory 0.6" in str(refused.value)
+
+
+def test_the_plan_of_thousands_of_blocks_lists_the_costliest(planned, capsys):
+    manifest = planned.require("partition")
+    block = manifest.result["blocks"][0]
+    manifest.result["blocks"] = [{**block, "id": f"b{i:04d}", "cost": float(i)} for i in range(5000)]
+    manifest.result["n_blocks"] = 5000
+    began = time.monotonic()
+    print_plan(planned)
+    out = capsys.readouterr().out
+    assert "b4999" in out
+    assert "b0001 " not in out
+    assert "and 4,960 smaller blocks" in out
+    assert time.monotonic() - began < 20
 
 
 # -- doctor ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.partition import plan
-from stages.partition.config import PartitionConfig
+from stages.partition.config import BlockFacts, PartitionConfig
 from stages.partition.run import run
 from tests import synthetic
 
@@ -151,23 +151,57 @@ def test_voxels_too_small_to_number_are_refused(tmp_path: Path) -> None:
         run(make(tmp_path, posed_ball(200)), PartitionConfig(voxel_size_m=1e-7), Reporter())
 
 
-def test_the_plan_adds_up() -> None:
-    rows = plan.plan_rows(
-        n_photos=40,
-        pixels=40 * 480_000,
-        n_bricks=500,
-        brick_size=32,
-        block_memory=[2 << 30, 3 << 30, 1 << 30],
-        block_pixels=[10_000_000, 19_000_000, 5_000_000],
-        train_seconds=100.0,
-        workers=2,
+def block_facts(memory_bytes: int, pixels: int, n_bricks: int = 200) -> BlockFacts:
+    corner = (0.0, 0.0, 0.0)
+    return BlockFacts(
+        id="b000",
+        core_low_world=corner,
+        core_high_world=corner,
+        n_photos=30,
+        n_points=100,
+        cost=1.0,
+        memory_bytes=memory_bytes,
+        n_bricks=n_bricks,
+        pixels=pixels,
     )
-    by_stage = {row["stage"]: row for row in rows}
+
+
+def rows_of(n_blocks: int, n_photos: int, workers: int = 1) -> dict[str, dict]:
+    sizes = [(2 << 30, 10_000_000), (3 << 30, 19_000_000), (1 << 30, 5_000_000)]
+    blocks = [block_facts(*sizes[i % 3]) for i in range(n_blocks)]
+    rows = plan.plan_rows(
+        n_photos=n_photos, stereo_mpx=0.48 * n_photos, brick_size=32, blocks=blocks, rays=300_000, workers=workers
+    )
+    return {row["stage"]: row for row in rows}
+
+
+def test_the_plan_adds_up() -> None:
+    by_stage = rows_of(3, 40, workers=2)
     assert list(by_stage) == ["priors", "train", "fuse", "report"]
     assert by_stage["train"]["memory_bytes"] == 5 << 30  # the two largest at once
-    assert by_stage["train"]["seconds"] == 200.0  # three blocks, two at a time
+    per_block = plan.BLOCK_SECONDS + 300_000 / plan.RAYS_PER_S
+    assert by_stage["train"]["seconds"] == pytest.approx(plan.COMPILE_SECONDS + 2 * per_block)  # three, two at a time
     assert by_stage["train"]["disk_bytes"] > 500 * plan.brick_bytes(32)
-    assert all(row["memory_bytes"] > 0 and row["disk_bytes"] > 0 and row["seconds"] > 0 for row in rows)
+    for row in by_stage.values():
+        assert row["memory_bytes"] > 0
+        assert row["disk_bytes"] > 0
+        assert row["seconds"] > 0
+
+
+def test_ten_times_the_blocks_and_photos_take_ten_times_as_long() -> None:
+    """Nothing grows with photos times blocks."""
+    small, large = rows_of(30, 600), rows_of(300, 6000)
+    for stage in small:
+        assert 8 < large[stage]["seconds"] / small[stage]["seconds"] <= 10.01, stage
+
+
+def test_a_run_measured_elsewhere_is_predicted() -> None:
+    """A finished demo: seconds by its manifests, 40 photos of 800 x 600, 300 steps of 1024 rays, two blocks."""
+    blocks = [block_facts(3 << 30, 17_000_000, bricks) for bricks in (546, 534)]
+    rows = plan.plan_rows(n_photos=40, stereo_mpx=19.2, brick_size=32, blocks=blocks, rays=300 * 1024)
+    took = {"priors": 180.5, "train": 123.3, "fuse": 26.3, "report": 7.0}
+    for row in rows:
+        assert row["seconds"] == pytest.approx(took[row["stage"]], rel=0.3), row["stage"]
 
 
 def test_memory_grows_with_pixels_and_bricks() -> None:
@@ -175,3 +209,4 @@ def test_memory_grows_with_pixels_and_bricks() -> None:
     assert plan.block_memory_bytes(1000, 0, 32) - base == 1000 * plan.PIXEL_BYTES
     assert plan.block_memory_bytes(0, 10, 32) - base == 10 * 2 * 2 * 33**3
     assert plan.machine_memory_bytes() > 1 << 28
+    assert plan.block_vram_bytes(10**9) - plan.block_vram_bytes(0) == 10**9 * plan.PIXEL_BYTES

@@ -1,0 +1,146 @@
+"""What a run costs as it grows: generated towns of 4, 16 and 64 quarters, each about a block, trained for a few steps.
+
+``python -m benchmarks scale`` runs all, ``scale-4`` and so on one of them; ``python -m benchmarks.scale`` fits what is
+in results/ and draws docs/images/scale.svg. Seconds are those of the stages' manifests; fusion's memory is that of a
+process that fuses and reports, and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import ROOT, Measured, Numbers, quoin, read, stages, together
+
+QUARTERS = (4, 16, 64)
+STEPS = 15
+LIGHT = ("--set", f"train.steps={STEPS}", "--set", "priors.stereo_edge_px=400", "--set", "train.preview_minutes=0")
+STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")
+RESULTS = Path(__file__).parent / "results"
+PICTURE = ROOT / "docs" / "images" / "scale.svg"
+
+
+def case(out: Path, quarters: Sequence[int] = QUARTERS) -> tuple[Measured, Numbers]:
+    """Runs of towns, one after the other."""
+    done, numbers = [], {}
+    for size in quarters:
+        folder = out / str(size)
+        town = ("--scene", "town", "--quarters", str(size), "--engine", "direct", "--quiet")
+        done.append(quoin("demo", "--out", folder, *town, *LIGHT))
+        found = stages(folder / "run")
+        done.append(quoin("resume", folder / "run", "--force", "fuse", "--engine", "direct", "--quiet"))
+        numbers[str(size)] = {**facts(found["stages"]), "fuse_peak_memory_bytes": done[-1].peak_memory_bytes}
+        numbers[str(size)]["evaluation"] = read(folder / "run" / "evaluation.json")
+    return together("python -m benchmarks scale", done), {"towns": numbers}
+
+
+def facts(found: Mapping[str, dict]) -> Numbers:
+    """Blocks, photos and seconds by stage of a finished run, from what its stages returned."""
+    return {
+        "n_blocks": found["partition"]["n_blocks"],
+        "n_photos": found["pose"]["n_registered"],
+        "n_pairs": found["pose"]["n_pairs"],
+        "n_faces": found.get("fuse", {}).get("n_faces"),
+        "seconds": {name: found[name]["seconds"] for name in STAGES if name in found},
+        "train_blocks_seconds": [v["seconds"] for name, v in sorted(found.items()) if name.startswith("train/")],
+    }
+
+
+def one(size: int) -> functools.partial:
+    """The case of one town."""
+    return functools.partial(case, quarters=(size,))
+
+
+def exponent(blocks: Sequence[float], seconds: Sequence[float]) -> float:
+    """The power of the number of blocks by which seconds grow, least squares on logarithms; NaN from one town alone."""
+    if len(blocks) < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(blocks), np.log(np.maximum(seconds, 1e-3)), 1)[0])
+
+
+def line(blocks: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+    """Seconds to begin with and per block, neither below 0; through the origin from one town alone."""
+    from scipy.optimize import nnls
+
+    x = np.array(blocks, float)
+    columns = np.stack([np.ones_like(x), x], axis=1) / np.array(seconds)[:, None]  # relative errors count
+    if len(x) < 2:
+        return 0.0, float(seconds[0] / x[0])
+    (start, slope), _ = nnls(columns, np.ones(len(x)))
+    return float(start), float(slope)
+
+
+def gathered() -> dict[int, Numbers]:
+    """Towns that have been measured, by quarters."""
+    found: dict[int, Numbers] = {}
+    for path in sorted(RESULTS.glob("scale*.json")):
+        found |= {int(size): numbers for size, numbers in read(path).get("towns", {}).items()}
+    return dict(sorted(found.items()))
+
+
+def fits(towns: Mapping[int, Numbers]) -> Numbers:
+    """By stage: exponent, seconds to begin with, seconds per block."""
+    blocks = [town["n_blocks"] for town in towns.values()]
+    out: Numbers = {}
+    for stage in STAGES:
+        seconds = [town["seconds"].get(stage) for town in towns.values()]
+        if all(seconds):
+            start, slope = line(blocks, seconds)
+            out[stage] = {"exponent": exponent(blocks, seconds), "start_s": start, "s_per_block": slope}
+    return out
+
+
+def drawn(towns: Mapping[int, Numbers]) -> str:
+    """Seconds by blocks, both logarithmic, a line a stage, as SVG."""
+    width, height, left, bottom = 640, 400, 60, 44
+    blocks = np.array([town["n_blocks"] for town in towns.values()], float)
+    curves = {s: np.array([t["seconds"].get(s, np.nan) for t in towns.values()], float) for s in STAGES}
+    low, high = np.floor(np.log10(0.1)), np.ceil(np.log10(np.nanmax([np.nanmax(c) for c in curves.values()])))
+    span = np.log10(blocks.max() * 1.3) - np.log10(blocks.min() / 1.3)
+
+    def at(n: float, s: float) -> tuple[float, float]:
+        x = left + (np.log10(n) - np.log10(blocks.min() / 1.3)) / span * (width - left - 110)
+        y = height - bottom - (np.log10(max(s, 0.1)) - low) / (high - low) * (height - bottom - 16)
+        return round(float(x), 1), round(float(y), 1)
+
+    colours = ("#888", "#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#d35400", "#555")
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        'font-size="12"><rect width="100%" height="100%" fill="white"/>'
+    ]
+    for power in range(int(low), int(high) + 1):
+        _, y = at(blocks.min(), 10.0**power)
+        parts.append(
+            f'<path d="M{left} {y}H{width - 110}" stroke="#ddd"/><text x="8" y="{y + 4}">{10.0**power:g} s</text>'
+        )
+    for n in blocks:
+        x, _ = at(n, 1.0)
+        parts.append(f'<text x="{x}" y="{height - 24}" text-anchor="middle">{n:g}</text>')
+    parts.append(f'<text x="{(left + width - 110) / 2}" y="{height - 6}" text-anchor="middle">blocks</text>')
+    for (stage, seconds), colour in zip(curves.items(), colours, strict=True):
+        places = [at(n, s) for n, s in zip(blocks, seconds, strict=True) if np.isfinite(s)]
+        if not places:
+            continue
+        way = " ".join(f"{x},{y}" for x, y in places)
+        dots = "".join(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in places)
+        name = f'<text x="{width - 104}" y="{places[-1][1] + 4}" fill="{colour}">{stage}</text>'
+        parts.append(f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}{name}')
+    return "\n".join([*parts, "</svg>"])
+
+
+def main() -> None:
+    towns = gathered()
+    if not towns:
+        raise SystemExit("nothing measured yet: python -m benchmarks scale-4")
+    PICTURE.write_text(drawn(towns), encoding="utf-8")
+    print(json.dumps(fits(towns), indent=1))
+    memory = {town["n_blocks"]: town["fuse_peak_memory_bytes"] for town in towns.values()}
+    print("fusion's memory, GiB by blocks:", {n: round(b / 2**30, 2) for n, b in memory.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What a partitioned run will take on this device, and whether it fits: told before anything is spent on it.
+
+All that is asked of the run is the partition's manifest, so that five thousand blocks are as quickly planned as one.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from flows import calibration
+from flows.settings import Settings
+from flows.terminal import size
+from pipeline.errors import QuoinError
+from pipeline.run import Run
+
+if TYPE_CHECKING:
+    from stages.partition.config import BlockFacts, PartitionResult
+
+
+def stage_rows(run: Run, settings: Settings, factors: Mapping[str, float] | None = None) -> list[dict]:
+    """Predicted memory, disk and seconds per stage to come; ``factors`` are those of ``calibration``."""
+    from stages.partition.config import PartitionResult
+    from stages.partition.plan import plan_rows
+
+    found = PartitionResult.model_validate(run.require("partition").result)
+    return plan_rows(
+        n_photos=found.n_photos,
+        stereo_mpx=_compared_mpx(found, settings.priors.stereo_edge_px) * settings.priors.sources / 8,
+        brick_size=settings.partition.brick_size,
+        blocks=found.blocks,
+        rays=settings.train.steps * settings.train.rays,
+        sky=settings.priors.sky,
+        factors=factors,
+    )
+
+
+def _compared_mpx(found: PartitionResult, edge_px: int) -> float:
+    """Megapixels of all photos halved until they are no longer than ``edge_px``; none where that is 0."""
+    if not edge_px:
+        return 0.0
+    return found.megapixels / 4 ** math.ceil(math.log2(max(found.long_edge_px / edge_px, 1.0)))
+
+
+def ensure_fits(run: Run, settings: Settings, device: str) -> None:
+    """QuoinError where a block needs more memory than the device has, or the stages to come more disk than is free."""
+    if not _listed(run):
+        return
+    from stages.partition.config import PartitionResult
+
+    blocks = PartitionResult.model_validate(run.require("partition").result).blocks
+    missing = [block for block in blocks if run.manifest(f"train/{block.id}") is None]
+    if missing:
+        _ensure_memory(run, max(missing, key=lambda block: block.memory_bytes), device)
+    to_come = [row for row in stage_rows(run, settings) if run.manifest(row["stage"]) is None]
+    needed, free = sum(row["disk_bytes"] for row in to_come), shutil.disk_usage(run.path).free
+    if needed > free:
+        raise QuoinError(
+            f"This needs about {size(needed)} more disk, and {size(free)} are free",
+            where=run.path,
+            do="free some space, or choose an --out on another disk",
+        )
+
+
+def _ensure_memory(run: Run, block: BlockFacts, device: str) -> None:
+    from stages.partition.plan import GIB, block_vram_bytes, machine_memory_bytes
+
+    needed, have, what = block.memory_bytes, machine_memory_bytes(), "this machine"
+    if device.startswith("cuda"):
+        import torch
+
+        needed, have = block_vram_bytes(block.pixels), torch.cuda.get_device_properties(0).total_memory
+        what = torch.cuda.get_device_name()
+    if needed > have:
+        raise QuoinError(
+            f"Block {block.id} needs {size(needed)} to train, {what} has {size(have)}",
+            where=run.path,
+            do=f"give --memory {max(0.6 * have / GIB, 0.1):.1f} for smaller blocks",
+        )
+
+
+def learn(run: Run, settings: Settings, device: str, since: float) -> None:
+    """Remember what this run's stages took on the device; those committed before ``since`` say nothing."""
+    if _listed(run):
+        planned = {row["stage"]: row["seconds"] for row in stage_rows(run, settings)}
+        calibration.learn(device, planned, calibration.seconds_taken(run, since))
+
+
+def _listed(run: Run) -> bool:
+    """Whether the run has blocks that were planned."""
+    done = run.manifest("partition")
+    return done is not None and bool(done.result.get("blocks"))
