@@ -99,7 +99,7 @@ def drawn(towns: Mapping[int, Numbers]) -> str:
     width, height, left, bottom = 640, 400, 60, 44
     blocks = np.array([town["n_blocks"] for town in towns.values()], float)
     curves = {s: np.array([t["seconds"].get(s, np.nan) for t in towns.values()], float) for s in STAGES}
-    low, high = np.floor(np.log10(0.1)), np.ceil(np.log10(np.nanmax([np.nanmax(c) for c in curves.values()])))
+    low, high = np.floor(np.log10(0.1)), np.ceil(np.log10(np.nanmax(np.stack(list(curves.values())))))
     span = np.log10(blocks.max() * 1.3) - np.log10(blocks.min() / 1.3)
 
     def at(n: float, s: float) -> tuple[float, float]:
