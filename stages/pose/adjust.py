@@ -88,9 +88,10 @@ def find_unlike(component: pycolmap.Reconstruction, threads: int) -> set[int]:
     adjust(split, threads, set(), TRIAL_ITERATIONS)
     after = reconstruction.as_arrays(split)
     errors = [_squared_errors(model) for model in (before, after)]
+    row_of = [{photo: row for row, photo in enumerate(model.photo_ids.tolist())} for model in (before, after)]
     unlike = set()
     for camera_id in shared:
-        rows = [[model.photo_ids.tolist().index(i - 1) for i in uses[camera_id]] for model in (before, after)]
+        rows = [[known[i - 1] for i in uses[camera_id]] for known in row_of]
         mean = [
             float(np.mean(np.concatenate([error[k] for k in row]))) for error, row in zip(errors, rows, strict=True)
         ]

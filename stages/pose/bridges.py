@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from scipy.linalg import eigh
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import eigsh
 
 from stages.pose.model import SparseModel
 
@@ -21,6 +23,7 @@ MIN_GROUP = 3  # photos
 MIN_SHARED = 150  # points that photos of both groups see; with fewer,
 MIN_SHARED_SHARE = 0.06  # and less than this share of what the smaller group sees itself, a bridge is weak
 N_ORDERS = 3
+DENSE = 1000  # photos up to which eigenvectors are found of the whole matrix
 
 
 class Bridge(NamedTuple):
@@ -45,12 +48,25 @@ def weakest_bridge(model: SparseModel) -> Bridge | None:
     n = len(model.photo_ids)
     if n < 2 * MIN_GROUP or len(model.points_sfm) == 0:
         return None
-    shared = model.shared_points().toarray().astype(float)
-    np.fill_diagonal(shared, 0.0)
+    shared = csr_array(model.shared_points(), dtype=float)
+    shared = shared - diags_array(shared.diagonal())
     scale = 1.0 / np.sqrt(np.maximum(shared.sum(axis=1), 1.0))
-    laplacian = np.eye(n) - shared * np.outer(scale, scale)
-    vectors = eigh(laplacian, subset_by_index=[1, min(N_ORDERS, n - 1)])[1]
+    affinity = diags_array(scale) @ shared @ diags_array(scale)  # the Laplacian is the identity less this
+    vectors = leading_vectors(csr_array(affinity), min(N_ORDERS, n - 1) + 1)[:, 1:]
     return min((_best_prefix(model, np.argsort(v * scale)) for v in vectors.T), key=lambda bridge: bridge.share)
+
+
+def leading_vectors(matrix: csr_array, count: int) -> Float[Array, "n k"]:
+    """Eigenvectors of a symmetric matrix to its ``count`` largest eigenvalues, those of the largest first.
+
+    All at once where the matrix is small, by Lanczos iterations (which cost what its entries do) where it is not.
+    """
+    n = matrix.shape[0]
+    if n <= DENSE:
+        return eigh(matrix.toarray(), subset_by_index=[n - count, n - 1])[1][:, ::-1]
+    start = np.random.default_rng(0).normal(size=n)
+    values, vectors = eigsh(matrix, count, which="LA", v0=start, tol=1e-6)
+    return vectors[:, np.argsort(-values, kind="stable")]
 
 
 def _best_prefix(model: SparseModel, order: Int[Array, "k"]) -> Bridge:

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.cameras import centers_world
+from stages.pose.bridges import leading_vectors
 from stages.pose.distortion import distort
 from stages.pose.model import SparseModel
 
@@ -127,15 +129,17 @@ def sides(compared: Compared, n_photos: int) -> Bool[Array, "k"] | None:
     if against.sum() < MIN_SIDE:
         return None
     a, b = compared.photos.T
-    balance = np.zeros((n_photos, n_photos))
-    balance[a, b] = balance[b, a] = compared.balance
-    part_of = connected_components(balance != 0)[1]
+    known = compared.balance, (a, b)
+    balance = csr_array(coo_array(known, shape=(n_photos, n_photos)))
+    balance = csr_array(balance + balance.T)
+    balance.eliminate_zeros()
+    part_of = connected_components(balance, directed=False)[1]
     best, least = None, 0.0
     for part in np.unique(part_of[a[against]]):
         members = np.flatnonzero(part_of == part)
-        own = balance[np.ix_(members, members)]
-        side = _settle(own, np.where(np.linalg.eigh(own)[1][:, -1] >= 0, 1.0, -1.0))
-        across = own[np.ix_(side > 0, side < 0)]
+        own = csr_array(balance[members][:, members])
+        side = _settle(own, np.where(leading_vectors(own, 1)[:, 0] >= 0, 1.0, -1.0))
+        across = own[side > 0][:, side < 0].data
         n_against, n_for = int((across < -CLEAR).sum()), int((across > CLEAR).sum())
         clear = n_against >= MIN_AGAINST and n_for <= MAX_FOR * n_against
         if clear and min((side > 0).sum(), (side < 0).sum()) >= MIN_SIDE and across.sum() < least:
@@ -145,7 +149,7 @@ def sides(compared: Compared, n_photos: int) -> Bool[Array, "k"] | None:
     return best
 
 
-def _settle(balance: Float[Array, "n n"], side: Float[Array, "n"]) -> Float[Array, "n"]:
+def _settle(balance: csr_array, side: Float[Array, "n"]) -> Float[Array, "n"]:
     """Sides (1 and -1) after moving single photos as long as that lowers the balance across; at most once each."""
     side = side.copy()
     for _ in range(len(side)):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
-from stages.pose.bridges import solid_parts, weakest_bridge
+from stages.pose.bridges import leading_vectors, solid_parts, weakest_bridge
 from stages.pose.model import SparseModel
 from tests.stages.pose.room import CAMERA
 
@@ -69,3 +70,16 @@ def test_few_points_that_are_a_large_part_hold() -> None:
 
 def test_too_few_photos_to_part() -> None:
     assert weakest_bridge(model_of([np.arange(5)] * 50, 5)) is None
+
+
+def test_leading_vectors_of_a_large_matrix_are_those_of_a_small_one(monkeypatch) -> None:
+    """A ring of photos that share points with few neighbours, parted by Lanczos as by the whole matrix."""
+    n, rng = 120, np.random.default_rng(0)
+    near = np.abs(np.arange(n)[:, None] - np.arange(n))
+    matrix = csr_array(np.where((near > 0) & (near < 4), rng.uniform(0.5, 1.0, (n, n)), 0.0))
+    matrix = csr_array(matrix + matrix.T)
+    whole = leading_vectors(matrix, 3)
+    monkeypatch.setattr("stages.pose.bridges.DENSE", 10)
+    iterated = leading_vectors(matrix, 3)
+    np.testing.assert_allclose(np.abs((whole * iterated).sum(axis=0)), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(leading_vectors(matrix, 3), iterated)  # and the same every time
