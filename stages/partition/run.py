@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,6 +149,7 @@ def plan_blocks(
     load = blocks.point_load(brick[inside], posed.track_lengths[inside])
     points = blocks.PointsByBrick.of(brick)
 
+    @functools.cache  # a core is made to see whether it fits, and again where it does
     def make(core: BrickBox) -> scene.Block:
         outer = core.grow(config.halo_bricks)
         mine = evidence.observations(points.within(outer))
