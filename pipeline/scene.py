@@ -477,6 +477,11 @@ def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     return read_level(run, f"priors/{index:06d}/depth")
 
 
+def has_depth(run: Run, index: int) -> bool:
+    """Whether a photo has a depth map."""
+    return f"priors/{index:06d}/depth" in run.scene
+
+
 def read_depth_sigma(run: Run, index: int) -> float | None:
     """``sigma_per_unit`` of a photo's depth map; None where it is stereo's."""
     value = store.get(run.scene, f"priors/{index:06d}/depth").attrs.get("sigma_per_unit")

@@ -16,15 +16,19 @@ UNKNOWN_AGREEMENT = 0.5  # of a vertex that one photo sees
 WELL_SEEN = 4  # vertices seen by so many photos tell what disagreement is usual
 
 
-def colour_agreement(views: Int[Array, "v"], disagreement: Float[Array, "v"]) -> tuple[Float[Array, "v"], float]:
-    """How far the photos of each vertex agree on its colour, 0..1, and their usual disagreement.
-
-    They agree in full where they disagree no more than is usual in this collection (its median d), and e^(1/2) less for
-    every d more.
-    """
+def usual_disagreement(views: Int[Array, "v"], disagreement: Float[Array, "v"]) -> float:
+    """The median over vertices that many photos see, 1 (of 255) at least; ``disagreement`` as of ``vertex_colors``."""
     well = views >= min(WELL_SEEN, int(views.max(initial=0)))
-    usual = max(float(np.median(disagreement[well])), 1.0) if well.any() else 1.0
-    return np.where(views >= 2, agreement(disagreement, usual), UNKNOWN_AGREEMENT), usual
+    return max(float(np.median(disagreement[well])), 1.0) if well.any() else 1.0
+
+
+def colour_agreement(views: Int[Array, "v"], disagreement: Float[Array, "v"], usual: float) -> Float[Array, "v"]:
+    """How far the photos of each vertex agree on its colour, 0..1.
+
+    They agree in full where they disagree no more than is ``usual`` in this collection (u), and e^(1/2) less for every
+    u more.
+    """
+    return np.where(views >= 2, agreement(disagreement, usual), UNKNOWN_AGREEMENT)
 
 
 def support(views: Int[Array, "v"], agreed: Float[Array, "v"], faces: Int[Array, "f 3"]) -> Float[Array, "v"]:
@@ -70,8 +74,13 @@ def diffuse(values: Float[Array, "v"], faces: Int[Array, "f 3"], rounds: int) ->
     return out
 
 
-def supported_faces(mesh: Mesh, found: Float[Array, "v"], least: float, hole_diameter: float) -> Bool[Array, "f"]:
-    """Faces with a vertex of at least ``least`` support, and gaps smaller than ``hole_diameter`` between them."""
+def supported_faces(
+    mesh: Mesh, found: Float[Array, "v"], least: float, hole_diameter: float, cut: Bool[Array, "v"]
+) -> Bool[Array, "f"]:
+    """Faces with a vertex of at least ``least`` support, and gaps smaller than ``hole_diameter`` between them.
+
+    A gap that reaches a vertex where the mesh is ``cut`` may be of any size.
+    """
     keep = found[mesh.faces].max(axis=1, initial=-np.inf) >= least
     rim = np.zeros(len(mesh.vertices_world), bool)
     rim[mesh.faces[keep]] = True
@@ -81,14 +90,10 @@ def supported_faces(mesh: Mesh, found: Float[Array, "v"], least: float, hole_dia
         return keep
     touches = np.zeros(len(diameter), bool)
     touches[piece[rim[mesh.faces[gaps]].any(axis=1)]] = True
-    keep[gaps] = (touches & (diameter < hole_diameter))[piece]
+    whole = np.ones(len(diameter), bool)
+    whole[piece[cut[mesh.faces[gaps]].any(axis=1)]] = False
+    keep[gaps] = (touches & whole & (diameter < hole_diameter))[piece]
     return keep
-
-
-def large_pieces(mesh: Mesh, min_diameter: float) -> Bool[Array, "f"]:
-    """Faces of connected pieces whose bounding box has a diagonal of ``min_diameter`` or more; the largest always."""
-    diameter, piece = piece_diameters(mesh.vertices_world, mesh.faces)
-    return diameter[piece] >= min(min_diameter, diameter.max(initial=0))
 
 
 def piece_diameters(

@@ -14,8 +14,8 @@ class FuseConfig(StageConfig):
     cache_bricks: int = Field(512, ge=27, le=1_000_000)
     # long edge of the depth maps that tell what a photo sees, pixels, 64..4000
     depth_edge_px: int = Field(512, ge=64, le=4000)
-    # faces in one ray-casting scene; a larger mesh is cast in parts, 10000..100000000
-    cast_faces: int = Field(8_000_000, ge=10_000, le=100_000_000)
+    # faces of the part of the surface that is worked on at a time, 100..100000000 (a million takes about 0.7 GB)
+    part_faces: int = Field(6_000_000, ge=100, le=100_000_000)
     # by so many more photos stereo must confirm a surface than sees through it, in the mean around a place, 0..50
     min_confirmed: float = Field(0.5, ge=0, le=50)
     # without stereo: photos that must see a surface and agree on its colour, 0..50; at most a sixth of all photos

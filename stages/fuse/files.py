@@ -6,13 +6,13 @@ import json
 import os
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from stages.fuse.mesh import Mesh
 
@@ -36,47 +36,58 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def _coordinate(mesh: Mesh) -> str:
-    """``<f4`` where float32 resolves the mesh's edges at its distance from the origin, else ``<f8``."""
-    if len(mesh.faces) == 0:
-        return "<f4"
-    a, b = mesh.vertices_world[mesh.faces[:, 0]], mesh.vertices_world[mesh.faces[:, 1]]
-    edge = float(np.median(np.linalg.norm(a - b, axis=1)))
-    step = float(np.spacing(np.float32(np.abs(mesh.vertices_world).max())))
-    return "<f4" if edge >= FLOAT32_STEPS * step else "<f8"
-
-
+MAX_COMMENTS = 100  # readers give up on headers that do not end
 _PLY_TYPE = {"<f4": "float", "<f8": "double", "u1": "uchar"}
 
 
-def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None) -> None:
-    """Binary little-endian PLY in world coordinates: positions, normals, colours and values (``float``) where given.
+class PlyWriter:
+    """Binary little-endian PLY in world coordinates, of a mesh of known size that comes in pieces.
 
-    Coordinates are ``float``, or ``double`` where float32 could not tell neighbouring vertices apart.
+    Positions, normals, colours and ``values`` (``float``); ``comments`` are ASCII lines of the header. Coordinates are
+    ``float``, or ``double`` where float32 could not tell vertices apart that are ``edge_m`` apart, ``reach_m`` from the
+    origin.
     """
-    fields = [(name, _coordinate(mesh)) for name in "xyz"]
-    fields += [(name, "<f4") for name in ("nx", "ny", "nz")] if normals is not None else []
-    fields += [(name, "u1") for name in ("red", "green", "blue")] if mesh.colors is not None else []
-    fields += [(name, "<f4") for name in mesh.values]
-    vertices = np.empty(len(mesh.vertices_world), fields)
-    for axis in range(3):
-        vertices["xyz"[axis]] = mesh.vertices_world[:, axis]
-        if normals is not None:
-            vertices[f"n{'xyz'[axis]}"] = normals[:, axis]
-        if mesh.colors is not None:
-            vertices[("red", "green", "blue")[axis]] = mesh.colors[:, axis]
-    for name, value in mesh.values.items():
-        vertices[name] = value
-    faces = np.empty(len(mesh.faces), [("count", "u1"), ("corner", "<i4", 3)])
-    faces["count"], faces["corner"] = 3, mesh.faces
-    header = ["ply", "format binary_little_endian 1.0", "comment made by quoin; world frame, metres, z up"]
-    header += [f"element vertex {len(vertices)}"]
-    header += [f"property {_PLY_TYPE[kind]} {name}" for name, kind in fields]
-    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
-    with replacing(path) as handle:
+
+    def __init__(
+        self,
+        handle: IO[bytes],
+        n_vertices: int,
+        n_faces: int,
+        values: Sequence[str],
+        edge_m: float,
+        reach_m: float,
+        comments: Sequence[str] = (),
+    ) -> None:
+        step = float(np.spacing(np.float32(reach_m)))
+        fields = [(name, "<f4" if edge_m >= FLOAT32_STEPS * step else "<f8") for name in "xyz"]
+        fields += [(name, "<f4") for name in ("nx", "ny", "nz")]
+        fields += [(name, "u1") for name in ("red", "green", "blue")]
+        fields += [(name, "<f4") for name in values]
+        header = ["ply", "format binary_little_endian 1.0", "comment made by quoin; world frame, metres, z up"]
+        header += [f"comment {text}" for text in comments[:MAX_COMMENTS]]
+        header += [f"element vertex {n_vertices}"]
+        header += [f"property {_PLY_TYPE[kind]} {name}" for name, kind in fields]
+        header += [f"element face {n_faces}", "property list uchar int vertex_indices", "end_header"]
         handle.write(("\n".join(header) + "\n").encode("ascii"))
-        for part in (vertices, faces):
-            handle.write(part.view(np.uint8).data)  # tofile would hide that a disk is full
+        self._handle, self._vertex = handle, np.dtype(fields)
+
+    def vertices(self, mesh: Mesh, normals: Float[Array, "n 3"]) -> None:
+        """The next vertices, those of a piece."""
+        rows = np.empty(len(normals), self._vertex)
+        for axis in range(3):
+            rows["xyz"[axis]] = mesh.vertices_world[:, axis]
+            rows[f"n{'xyz'[axis]}"] = normals[:, axis]
+            if mesh.colors is not None:
+                rows[("red", "green", "blue")[axis]] = mesh.colors[:, axis]
+        for name, value in mesh.values.items():
+            rows[name] = value
+        self._handle.write(rows.view(np.uint8).data)  # tofile would hide that a disk is full
+
+    def faces(self, faces: Int[Array, "n 3"]) -> None:
+        """The next faces, by the numbers of vertices in the file; after all vertices."""
+        rows = np.empty(len(faces), [("count", "u1"), ("corner", "<i4", 3)])
+        rows["count"], rows["corner"] = 3, faces
+        self._handle.write(rows.view(np.uint8).data)
 
 
 def read_ply(path: Path) -> Mesh:

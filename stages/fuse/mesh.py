@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +35,13 @@ class Mesh:
             None if self.colors is None else self.colors[used],
             {name: value[used] for name, value in self.values.items()},
         )
+
+
+def used_vertices(faces: Int[Array, "f 3"], n_vertices: int) -> Int[Array, "k"]:
+    """Indices of the vertices that faces use."""
+    used = np.zeros(n_vertices, bool)
+    used[faces] = True
+    return np.flatnonzero(used)
 
 
 def face_vectors(mesh: Mesh) -> Float[Array, "f 3"]:
@@ -80,6 +88,46 @@ def components(faces: Int[Array, "f 3"], n_vertices: int) -> tuple[int, Int[Arra
     _, label = connected_components(graph, directed=False)
     pieces, piece = np.unique(label[faces[:, 0]], return_inverse=True)  # vertices without faces are no pieces
     return len(pieces), piece
+
+
+@dataclass
+class Clustered:
+    """A coarse mesh of one that comes in pieces: vertices of one cell of a cubic grid become one (Rossignac 1993).
+
+    ``add`` takes a piece; ``mesh`` is made of means. Pieces that share vertices fit, as cells are the same for all.
+    """
+
+    cell_m: float
+    sums: list[tuple[Int[Array, "n 3"], Float[Array, "n k"]]] = field(default_factory=list)
+    corners: list[Int[Array, "f 3 3"]] = field(default_factory=list)
+
+    def add(self, mesh: Mesh, new: Bool[Array, "v"]) -> None:
+        """A coloured piece; vertices that are not ``new`` were in one before."""
+        assert mesh.colors is not None
+        cell = np.floor(mesh.vertices_world / self.cell_m).astype(np.int64)
+        known = [mesh.vertices_world, mesh.colors, *(value[:, None] for value in mesh.values.values())]
+        rows = np.concatenate([np.ones((len(cell), 1)), *known], axis=1)
+        cells, number = np.unique(cell[new], axis=0, return_inverse=True)
+        total = np.zeros((len(cells), rows.shape[1]))
+        np.add.at(total, number, rows[new])
+        self.sums.append((cells, total))
+        corners = cell[mesh.faces]
+        apart = [(corners[:, a] != corners[:, b]).any(axis=1) for a, b in ((0, 1), (1, 2), (2, 0))]
+        self.corners.append(np.unique(corners[np.all(apart, axis=0)], axis=0))
+
+    def mesh(self, values: Sequence[str]) -> Mesh:
+        """All pieces; ``values`` are the names of theirs, in order."""
+        cells, number = np.unique(np.concatenate([c for c, _ in self.sums]), axis=0, return_inverse=True)
+        total = np.zeros((len(cells), self.sums[0][1].shape[1]))
+        np.add.at(total, number, np.concatenate([t for _, t in self.sums]))
+        mean = total[:, 1:] / total[:, :1]
+        shape = tuple((np.ptp(cells, axis=0) + 1).tolist())
+        codes = np.ravel_multi_index(tuple((cells - cells.min(axis=0)).T), shape)  # sorted, as cells are
+        corners = np.concatenate(self.corners).reshape(-1, 3) - cells.min(axis=0)
+        faces = np.searchsorted(codes, np.ravel_multi_index(tuple(corners.T), shape)).reshape(-1, 3)
+        colors = np.rint(mean[:, 3:6]).clip(0, 255).astype(np.uint8)
+        kept = {name: mean[:, 6 + k].astype(np.float32) for k, name in enumerate(values)}
+        return Mesh(mean[:, :3], np.unique(faces, axis=0), colors, kept)
 
 
 def decimate(mesh: Mesh, max_faces: int) -> Mesh:

@@ -1,111 +1,68 @@
-"""The fuse stage: the SDF bricks of all blocks in, one clean coloured mesh out."""
+"""The fuse stage: the SDF bricks of all blocks in, one clean coloured mesh out, a part of it in memory at a time."""
 
 from __future__ import annotations
 
-import functools
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import labels, scene, store
-from pipeline.bare import depth_of, read_bare, read_planes
+from pipeline import scene, store
 from pipeline.confidence import confident_faces
 from pipeline.errors import QuoinError
-from pipeline.exposure import photo_gains
-from pipeline.frustum import in_view
+from pipeline.exposure import MAX_PLACES, photo_gains
+from pipeline.lattice import Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse import surface
 from stages.fuse.blend import Source, bricks_to_march
-from stages.fuse.clean import colour_agreement, confirmed, large_pieces, mostly_sky, support, supported_faces
-from stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
+from stages.fuse.clean import (
+    colour_agreement,
+    confirmed,
+    mostly_sky,
+    support,
+    supported_faces,
+    usual_disagreement,
+)
+from stages.fuse.colors import Samples, fill_unknown, vertex_colors
 from stages.fuse.config import FuseConfig, FuseResult
-from stages.fuse.evidence import Rays, confidence, depth_votes, nearest, toward
-from stages.fuse.extract import EdgeKeys, Patch, weld
-from stages.fuse.files import write_glb, write_ply
-from stages.fuse.flatten import PlaneVotes, flattened
-from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
-from stages.fuse.visibility import Seen, apart_from_sky, depth_maps, make_view, seen
+from stages.fuse.evidence import confidence
+from stages.fuse.files import PlyWriter, replacing, write_glb
+from stages.fuse.flatten import flattened
+from stages.fuse.hidden import hidden_by_many, hidden_by_one
+from stages.fuse.look import Watch
+from stages.fuse.mesh import Clustered, Mesh, decimate, edge_counts, face_areas, used_vertices, vertex_normals
+from stages.fuse.numbers import Numbers, compact
+from stages.fuse.parts import REACH_VOXELS, Part, Piece, parts_of
+from stages.fuse.pieces import find_pieces, united
+from stages.fuse.shelf import Shelf
+from stages.fuse.tiles import extract_tiles, read_patch, read_sources
 
 Array = np.ndarray
-Result = TypeVar("Result")
 
 TOLERANCE_VOXELS = 1.5  # a vertex so little behind what a photo sees counts as seen
+VALUES = ("confidence", "views", "angle_deg")
+LIGHT_SHARE = 4  # times as many faces as the light mesh shall have are left of parts before it is decimated
 
 
-@stage("fuse", needs=("train",), version=3, result=FuseResult)
+@stage("fuse", needs=("train",), version=4, result=FuseResult)
 def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
     """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty."""
-    clock = Clock()
     partition = scene.read_partition(run)
-    lattice = partition.lattice
-    with clock("blend"):
-        sources = read_sources(run, partition, config.cache_bricks)
-        bricks = bricks_to_march(sources)
-        if len(bricks) == 0:
-            raise QuoinError(
-                f"There is no surface: no SDF sign change in any of {len(sources)} blocks",
-                where=run.path,
-                do="look at the training curves in the report; train longer, or check masks and poses",
-            )
-        edge_keys = surface.edge_keys_of(sources, lattice.brick_size)
-        patch = extract_patch(run, sources, bricks, edge_keys, lattice.brick_size, report)
-        torn = surface.torn_edges(patch, edge_keys, bricks, lattice.brick_size)
-        if torn:
-            report.log("fuse", f"{torn} open edges inside the known bricks: the blocks do not fit together", "warning")
-        raw = surface.to_mesh(patch, edge_keys, lattice)
-        del patch
-    with clock("look"):
-        posed = scene.read_posed(run)
-        looked = look(run, posed, raw, lattice.voxel_size_m, config, report)
-    with clock("flatten"):
-        near = TOLERANCE_VOXELS * lattice.voxel_size_m
-        raw = flattened(raw, looked.flat, read_planes(run), vertex_normals(raw), near)
-    with clock("clean"):
-        made = clean(raw, looked, len(posed), config, run.seed)
-        mesh, n_raw_faces = made.mesh, len(raw.faces)
-        del raw, looked
-        report.log(
-            "fuse",
-            f"{n_raw_faces:,} faces; {made.n_sky:,} dropped that photos see as sky, "
-            f"{made.n_unsupported:,} that too few photos confirm, "
-            f"{made.n_islands:,} in small islands",
-        )
-    with clock("write"):
-        write_ply(run.path / "mesh.ply", mesh, vertex_normals(mesh))
-        light = decimate(replace(mesh, values={"confidence": mesh.values["confidence"]}), config.glb_faces)
-        write_glb(run.path / "mesh.glb", light, vertex_normals(light))
-    with clock("measure"):
-        areas = face_areas(mesh)
-        n_components, piece = components(mesh.faces, len(mesh.vertices_world))
-        return FuseResult(
-            n_vertices=len(mesh.vertices_world),
-            n_faces=len(mesh.faces),
-            n_components=n_components,
-            n_boundary_edges=int((edge_counts(mesh.faces)[1] == 1).sum()),
-            n_torn_edges=torn,
-            largest_component_share=float(np.bincount(piece, areas).max() / areas.sum()),
-            area_m2=float(areas.sum()),
-            n_blocks=len(sources),
-            n_bricks=len(bricks),
-            n_raw_faces=n_raw_faces,
-            dropped_sky_faces=made.n_sky,
-            dropped_unsupported_faces=made.n_unsupported,
-            dropped_island_faces=made.n_islands,
-            min_support=made.min_support,
-            disagreement=made.disagreement,
-            confident_share=float(areas[confident_faces(mesh.values["confidence"], mesh.faces)].sum() / areas.sum()),
-            glb_faces=len(light.faces),
-            gain_range=(float(made.gains.min()), float(made.gains.max())),
-            seconds=clock.seconds,
-        )
+    sources = read_sources(run, partition, config.cache_bricks)
+    fusion = Fusion(run, config, report, sources, partition.lattice)
+    try:
+        fusion.extract()
+        fusion.look()
+        fusion.colour()
+        fusion.clean()
+        fusion.choose()
+        return fusion.write()
+    finally:
+        fusion.shelf.clear()
 
 
 class Clock:
@@ -123,182 +80,263 @@ class Clock:
             self.seconds[part] = round(time.monotonic() - began, 3)
 
 
-def read_sources(run: Run, partition: scene.Partition, cache_bricks: int) -> list[Source]:
-    """All blocks, ready to be blended; their bricks are read on demand, ``cache_bricks`` of them kept."""
+class Counts(NamedTuple):
+    """Faces by what became of them."""
 
-    @functools.lru_cache(maxsize=cache_bricks)
-    def read(block_id: str, row: int) -> Array:
-        return scene.read_sdf_brick(run, block_id, row)
+    raw: int
+    sky: int
+    unsupported: int
+    islands: int
 
-    alone = len(partition.blocks) == 1
-    return [
-        surface.make_source(
-            b.core, b.halo_bricks, scene.read_brick_index(run, b.id), functools.partial(read, b.id), alone=alone
+
+class Fusion:
+    """The steps of the stage; each goes through all parts, and leaves on the shelf what the next one needs."""
+
+    def __init__(self, run: Run, config: FuseConfig, report: Reporter, sources: list[Source], lattice: Lattice) -> None:
+        self.run, self.config, self.report, self.lattice, self.sources = run, config, report, lattice, sources
+        self.clock = Clock()
+        self.shelf = Shelf(None)
+
+    def extract(self) -> None:
+        """The raw surface into the store, in parts."""
+        with self.clock("blend"):
+            self.bricks = bricks_to_march(self.sources)
+            if len(self.bricks) == 0:
+                raise QuoinError(
+                    f"There is no surface: no SDF sign change in any of {len(self.sources)} blocks",
+                    where=self.run.path,
+                    do="look at the training curves in the report; train longer, or check masks and poses",
+                )
+            self.edge_keys = surface.edge_keys_of(self.sources, self.lattice.brick_size)
+            size = self.lattice.brick_size
+            tiles = extract_tiles(self.run, self.sources, self.bricks, self.edge_keys, size, self.report)
+            self.parts = parts_of(tiles, self.config.part_faces)
+            self.near_m = TOLERANCE_VOXELS * self.lattice.voxel_size_m
+            self.low_m, self.high_m = np.full(3, np.inf), np.full(3, -np.inf)  # of the raw surface
+        if len(self.parts) > 1:
+            self.shelf = Shelf(self.run.path / "work" / "fuse")
+
+    def look(self) -> None:
+        """Let all photos look at every part: who sees a vertex, confirms it, and in which colours."""
+        with self.clock("look"):
+            self.torn = 0
+            for n, part in enumerate(self.parts):
+                piece = self._extracted(part)
+                self.low_m = np.minimum(self.low_m, piece.mesh.vertices_world.min(axis=0))
+                self.high_m = np.maximum(self.high_m, piece.mesh.vertices_world.max(axis=0))
+                self._shelve(n, piece)
+            if self.torn:
+                told = f"{self.torn} open edges inside the known bricks: the blocks do not fit together"
+                self.report.log("fuse", told, "warning")
+            middle = (self.low_m + self.high_m) / 2
+            self.watch = watch = Watch(self.run, self.config, middle, self.lattice.voxel_size_m)
+            with self.report.task("fuse/look", len(self.parts) * len(watch.views), "photos") as advance:
+                done = iter(range(1, len(self.parts) * len(watch.views) + 1))
+                hidden = self._hidden(watch)
+                for n in range(len(self.parts)):
+                    piece = self._piece(n)
+                    normals = vertex_normals(piece.mesh)
+                    seen = watch.look(
+                        piece.mesh.vertices_world, normals, hidden, self.near_m, lambda: advance(next(done))
+                    )
+                    mesh = flattened(piece.mesh, seen.flat, watch.planes, normals, self.near_m)
+                    self._shelve(n, replace(piece, mesh=mesh))
+                    counted = {"views": seen.rays.views, "angle": seen.rays.angles(), "sky": seen.sky}
+                    self.shelf.put(n, "seen", **counted, votes=seen.votes, silent=seen.silent)
+                    samples = seen.samples
+                    self.shelf.put(n, "samples", rgb=samples.rgb, photo=samples.photo, weight=samples.weight)
+            store.delete(self.run.scene, "surface/hidden")
+
+    def colour(self) -> None:
+        """Exposures of the photos, colours of the vertices, and how far photos agree on them."""
+        with self.clock("colour"):
+            rng, rows = np.random.default_rng(self.run.seed), []
+            for n in range(len(self.parts)):
+                samples = self._samples(n)
+                some = np.arange(len(samples.weight))
+                if len(self.parts) > 1:
+                    shared = np.flatnonzero((samples.weight > 0).sum(axis=1) >= 2)
+                    some = rng.choice(shared, min(len(shared), MAX_PLACES // len(self.parts) + 1), replace=False)
+                rows.append((samples.rgb[some], samples.photo[some], samples.weight[some] > 0))
+            rgb, photo, there = (np.concatenate(field) for field in zip(*rows, strict=True))
+            self.gains = photo_gains(rgb, photo, there, len(self.watch.posed), seed=self.run.seed)
+            views, apart = [], []
+            for n in range(len(self.parts)):
+                colors, differ = vertex_colors(self._samples(n), self.gains)
+                self.shelf.put(n, "colour", colors=colors, apart=differ)
+                seen = self.shelf.get(n, "seen")
+                own = self._piece(n).own_vertices()
+                self.shelf.drop(n, "samples")
+                views.append(np.maximum(seen["views"] - seen["sky"], 0)[own])
+                apart.append(np.nan_to_num(differ)[own])
+            self.usual = usual_disagreement(np.concatenate(views), np.concatenate(apart))
+
+    def clean(self) -> None:
+        """What photos confirm and do not see as sky; a photo that sees sky takes one away that sees the surface."""
+        with self.clock("clean"):
+            config, hole_m = self.config, self.config.hole_diameter * float(np.linalg.norm(self.high_m - self.low_m))
+            by_stereo, n_photos = self.watch.has_stereo, len(self.watch.posed)
+            self.least = config.min_confirmed if by_stereo else min(config.min_support, n_photos / 6)
+            raw = n_sky = unsupported = 0
+            for n in range(len(self.parts)):
+                piece, seen = self._piece(n), self.shelf.get(n, "seen")
+                faces, own = piece.mesh.faces, piece.own
+                views, apart = np.maximum(seen["views"] - seen["sky"], 0), self.shelf.get(n, "colour")["apart"]
+                agreed = colour_agreement(views, np.nan_to_num(apart), self.usual)
+                if by_stereo:
+                    found = confirmed(seen["votes"], seen["silent"], agreed, faces)
+                else:
+                    found = support(views, agreed, faces)
+                keep = supported_faces(piece.mesh, found, self.least, hole_m, piece.cut)
+                in_sky = mostly_sky(seen["views"], seen["sky"], faces)
+                raw, n_sky = raw + int(own.sum()), n_sky + int((in_sky & own).sum())
+                unsupported += int((~keep & ~in_sky & own).sum())
+                self.shelf.put(n, "kept", keep=keep & ~in_sky)
+            self.counts = Counts(raw, n_sky, unsupported, 0)
+
+    def choose(self) -> None:
+        """Drop islands: pieces of the whole surface that are small."""
+        with self.clock("pieces"):
+            found, low, high = [], np.full(3, np.inf), np.full(3, -np.inf)
+            for n in range(len(self.parts)):
+                piece = self._piece(n)
+                found.append(find_pieces(piece, self.shelf.get(n, "kept")["keep"] & piece.own))
+                low = np.minimum(low, found[-1].low_world.min(axis=0, initial=np.inf))
+                high = np.maximum(high, found[-1].high_world.max(axis=0, initial=-np.inf))
+            if not any(len(part.area_m2) for part in found):
+                raise QuoinError(
+                    f"There is no surface that photos confirm, though the blocks hold {self.counts.raw:,} faces",
+                    do="look at cameras and blocks in the report; lower fuse.min_confirmed (without stereo: "
+                    "fuse.min_support)",
+                )
+            whole = united(found)
+            least_m = min(self.config.island_diameter * float(np.linalg.norm(high - low)), whole.diameter_m.max())
+            large = whole.diameter_m >= least_m
+            self.piece_areas = whole.area_m2[large]
+            islands = 0
+            for n, (part, of_piece) in enumerate(zip(found, whole.of_piece, strict=True)):
+                piece = self._piece(n)
+                keep = self.shelf.get(n, "kept")["keep"]
+                stays = large[of_piece][part.of_face] if len(of_piece) else np.zeros(0, bool)
+                final = keep & piece.own
+                final[final] = stays
+                islands += int((~stays).sum())
+                self.shelf.put(n, "final", own=final, all=final | (keep & ~piece.own))
+            self.counts = self.counts._replace(islands=islands)
+            raw, sky, unsupported, islands = self.counts
+            self.report.log(
+                "fuse",
+                f"{raw:,} faces; {sky:,} dropped that photos see as sky, {unsupported:,} that too few photos confirm, "
+                f"{islands:,} in small islands",
+            )
+
+    def write(self) -> FuseResult:
+        """mesh.ply, mesh.glb, and what is told of them."""
+        with self.clock("write"):
+            numbers = Numbers()
+            for n in range(len(self.parts)):
+                piece, final = self._piece(n), self.shelf.get(n, "final")["own"]
+                index, new = numbers.take(piece, final)
+                self.shelf.put(n, "numbers", index=index, new=new)
+            n_faces = sum(int(self.shelf.get(n, "final")["own"].sum()) for n in range(len(self.parts)))
+            area = float(self.piece_areas.sum())
+            cell_m = np.sqrt(area / (LIGHT_SHARE * self.config.glb_faces / 2))
+            coarse, confident, rims = Clustered(float(cell_m)), 0.0, []
+            with replacing(self.run.path / "mesh.ply") as handle:
+                reach = float(max(np.abs(self.low_m).max(), np.abs(self.high_m).max()))
+                ply = PlyWriter(handle, numbers.count, n_faces, VALUES, self.lattice.voxel_size_m / 2, reach)
+                for n in range(len(self.parts)):
+                    mesh, normals = self._coloured(n)
+                    number = self.shelf.get(n, "numbers")
+                    new = number["new"]
+                    part = Mesh(mesh.vertices_world[new], mesh.faces[:0], mesh.colors[new],  # type: ignore[index]
+                                {name: value[new] for name, value in mesh.values.items()})  # fmt: skip
+                    ply.vertices(part, normals[new])
+                    areas = face_areas(mesh)
+                    confident += float(areas[confident_faces(mesh.values["confidence"], mesh.faces)].sum())
+                    ends, times = edge_counts(mesh.faces)
+                    rims.append(np.sort(number["index"][ends[times == 1]], axis=1))
+                    if len(self.parts) > 1:
+                        coarse.add(mesh, new)
+                for n in range(len(self.parts)):
+                    final = self.shelf.get(n, "final")["own"]
+                    piece = self._piece(n)
+                    ply.faces(self.shelf.get(n, "numbers")["index"][compact(piece.mesh.faces[final])])
+            light = mesh if len(self.parts) == 1 else coarse.mesh(VALUES)
+            kept = {"confidence": light.values["confidence"]}
+            light = decimate(Mesh(light.vertices_world, light.faces, light.colors, kept), self.config.glb_faces)
+            write_glb(self.run.path / "mesh.glb", light, vertex_normals(light))
+        _, times = np.unique(np.concatenate(rims), axis=0, return_counts=True)
+        return FuseResult(
+            n_vertices=numbers.count,
+            n_faces=n_faces,
+            n_components=len(self.piece_areas),
+            n_boundary_edges=int((times == 1).sum()),
+            n_torn_edges=self.torn,
+            largest_component_share=float(self.piece_areas.max() / area),
+            area_m2=area,
+            n_blocks=len(self.sources),
+            n_bricks=len(self.bricks),
+            n_raw_faces=self.counts.raw,
+            dropped_sky_faces=self.counts.sky,
+            dropped_unsupported_faces=self.counts.unsupported,
+            dropped_island_faces=self.counts.islands,
+            min_support=self.least,
+            disagreement=self.usual,
+            confident_share=confident / area,
+            glb_faces=len(light.faces),
+            gain_range=(float(self.gains.min()), float(self.gains.max())),
+            seconds=self.clock.seconds,
         )
-        for b in partition.blocks
-    ]
 
+    def _extracted(self, part: Part) -> Piece:
+        """A part's raw surface in the world; counts what is torn."""
+        patch, size = read_patch(self.run, [*part.own, *part.around]), self.lattice.brick_size
+        bricks = np.concatenate([tile.bricks for tile in (*part.own, *part.around)])
+        self.torn += surface.torn_edges(patch, self.edge_keys, bricks, size)
+        n_own = sum(tile.n_faces for tile in part.own)
+        mesh = surface.to_mesh(patch, self.edge_keys, self.lattice)
+        whole = Piece(mesh, patch.keys, np.arange(len(patch.faces)) < n_own, np.zeros(len(patch.keys), bool))
+        return whole.within(REACH_VOXELS * self.lattice.voxel_size_m) if part.around else whole
 
-def extract_patch(
-    run: Run, sources: list[Source], bricks: Array, edge_keys: EdgeKeys, size: int, report: Reporter
-) -> Patch:
-    """The raw surface: every tile is extracted and stored under surface/, then all are welded."""
-    store.delete(run.scene, "surface")
-    names = []
-    with report.task("fuse/surface", len(bricks), "bricks") as advance:
-        done = 0
-        for tile in surface.tiles(bricks):
-            patch = surface.march_tile(sources, tile, edge_keys, size, scene.SDF_CLIP_VOXELS)
-            done += len(tile)
-            advance(done)
-            if len(patch.faces) == 0:
-                continue
-            name = "surface/" + "_".join(map(str, (tile[0] // surface.TILE_BRICKS).tolist()))
-            for part in ("keys", "fractions", "faces"):
-                store.write(run.scene, f"{name}/{part}", getattr(patch, part))
-            names.append(name)
-    return weld([Patch(*(store.read(run.scene, f"{n}/{p}") for p in ("keys", "fractions", "faces"))) for n in names])
+    def _hidden(self, watch: Watch):
+        def local(n: int) -> tuple[Array, Array]:
+            piece = self._piece(n)
+            return watch.local(piece.mesh.vertices_world), piece.mesh.faces[piece.own]
 
+        if len(self.parts) == 1:
+            return hidden_by_one(local(0), watch.views)
+        meshes = (local(n) for n in range(len(self.parts)))
+        return hidden_by_many(meshes, watch.views, self.run.scene, "surface/hidden", lambda: None)
 
-@dataclass(frozen=True)
-class Looked:
-    """What photos say of the vertices of a mesh."""
+    def _shelve(self, n: int, piece: Piece) -> None:
+        mesh = piece.mesh
+        rest = {"keys": piece.keys, "own": piece.own, "cut": piece.cut}
+        self.shelf.put(n, "mesh", vertices=mesh.vertices_world, faces=mesh.faces, **rest)
 
-    rays: Rays  # of those that see a vertex
-    sky: Array  # [v] photos that show sky in its place
-    votes: Array | None  # [v] photos whose stereo confirms it, without those that see through it; None without stereo
-    silent: Array  # [v] photos that see it, and whose stereo says nothing of it
-    samples: Samples  # the best colours
-    flat: PlaneVotes
+    def _piece(self, n: int) -> Piece:
+        kept = self.shelf.get(n, "mesh")
+        return Piece(Mesh(kept["vertices"], kept["faces"]), kept["keys"], kept["own"], kept["cut"])
 
+    def _samples(self, n: int) -> Samples:
+        kept = self.shelf.get(n, "samples")
+        return Samples(kept["rgb"], kept["photo"], kept["weight"])
 
-def look(run: Run, posed: scene.Posed, mesh: Mesh, voxel_size_m: float, config: FuseConfig, report: Reporter) -> Looked:
-    """Let every posed photo look at the mesh.
-
-    A sample counts by how straight on and from how near it was taken. Photos held out do not look.
-    """
-    normals = vertex_normals(mesh)
-    middle = mesh.vertices_world.mean(axis=0)
-    local = (mesh.vertices_world - middle).astype(np.float32)
-    edge_px, near = config.depth_edge_px, TOLERANCE_VOXELS * voxel_size_m
-    photos = np.setdiff1d(np.arange(len(posed)), scene.read_held_out(run)).tolist()
-    views = [make_view(posed.cam_from_world[i], posed.intrinsics[i], posed.sizes[i], edge_px, middle) for i in photos]
-    planes, may_see = read_planes(run), in_view(local)
-    depth_seen = depth_maps(local, mesh.faces, views, config.cast_faces)
-
-    def one(view: int) -> tuple[Seen, Array, Array | None, tuple[Array, Array] | None, Array, Array]:
-        i, view_i = photos[view], views[view]
-        shown = scene.read_labels_whole(run, i, posed.sizes[i])
-        mask = np.where(shown == labels.PASSING, 0, scene.read_mask(run, i))
-        found = seen(
-            view_i,
-            depth_seen(view),
-            None if (mask > 127).all() else mask,
-            local,
-            normals,
-            tolerance=near,
-            min_cosine=config.min_cosine,
-            near=may_see(view_i.cam_from_local, view_i.intrinsics, (view_i.width, view_i.height)),
-        )
-        found, against = apart_from_sky(found, shown)
-        told, on_plane = None, None
-        if (known := scene.read_depth(run, i)) is not None:
-            told = depth_votes(found, known[0], near, scene.read_depth_sigma(run, i))
-            if (bare := read_bare(run, i)) is not None:  # planes confirm, and see through nothing
-                intrinsics = posed.intrinsics[i] / 2**bare.level
-                depth = depth_of(bare.number, planes, posed.cam_from_world[i], intrinsics)
-                there = (told == 0) & (depth_votes(found, depth, near) > 0)
-                told[there] = 1
-                on_plane = found.vertex[there], nearest(bare.number, found.place[there])
-        footprint = found.depth / posed.intrinsics[i, :2].mean() / voxel_size_m  # voxels in a level-0 pixel
-        finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
-        level = int(np.clip(np.floor(finer + 0.25), 0, scene.PYRAMID_LEVELS - 1))
-        rgb = bilinear(scene.read_photo(run, i, level), found.place)
-        return found, against, told, on_plane, rgb, (found.cosine / np.sqrt(footprint)).astype(np.float32)
-
-    rays, any_told = Rays.none(len(local)), False
-    sky, votes, silent = np.zeros((3, len(local)), np.int32)
-    samples, flat = Samples.empty(len(local), config.color_samples), PlaneVotes.none(len(local))
-    with report.task("fuse/look", len(photos), "photos") as advance:
-        for done, (found, against, told, on_plane, rgb, weight) in enumerate(in_order(one, range(len(photos)))):
-            rays.add(found.vertex, toward(views[done].center, local[found.vertex]))
-            sky[against] += 1
-            votes[against] -= 1
-            if told is not None:
-                votes[found.vertex] += told
-                silent[found.vertex] += told == 0
-                any_told = True
-            if on_plane is not None:
-                flat.add(*on_plane)
-            samples.add(photos[done], found.vertex, rgb, weight)
-            advance(done + 1)
-    return Looked(rays, sky, votes if any_told else None, silent, samples, flat)
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """The coloured surface that is kept, and what was not."""
-
-    mesh: Mesh
-    gains: Array
-    n_sky: int
-    n_unsupported: int
-    n_islands: int
-    min_support: float
-    disagreement: float
-
-
-def clean(raw: Mesh, looked: Looked, n_photos: int, config: FuseConfig, seed: int) -> Cleaned:
-    """What photos confirm of the raw surface and do not see as sky, without small islands, in their colours.
-
-    With the evidence for each vertex; a photo that sees sky in its place takes one away that sees it.
-    """
-    rays, sky, samples = looked.rays, looked.sky, looked.samples
-    gains = photo_gains(samples.rgb, samples.photo, samples.weight > 0, n_photos, seed=seed)
-    colors, apart = vertex_colors(samples, gains)
-    views = np.maximum(rays.views - sky, 0)
-    agreed, usual = colour_agreement(views, np.nan_to_num(apart))
-    if looked.votes is None:
-        found, least = support(views, agreed, raw.faces), min(config.min_support, n_photos / 6)
-    else:
-        found, least = confirmed(looked.votes, looked.silent, agreed, raw.faces), config.min_confirmed
-    keep = supported_faces(raw, found, least, config.hole_diameter * diagonal(raw.vertices_world))
-    in_sky = mostly_sky(rays.views, sky, raw.faces)
-    n_sky, n_unsupported = int(in_sky.sum()), int((~keep & ~in_sky).sum())
-    keep &= ~in_sky
-    if not keep.any():
-        raise QuoinError(
-            f"There is no surface that photos confirm, though the blocks hold {len(raw.faces):,} faces",
-            do="look at cameras and blocks in the report; lower fuse.min_confirmed (without stereo: fuse.min_support)",
-        )
-    part = raw.part(keep)
-    keep[keep] = large_pieces(part, config.island_diameter * diagonal(part.vertices_world))
-    angles = rays.angles()
-    values = {
-        "confidence": confidence(views, angles, np.nan_to_num(apart), usual),
-        "views": rays.views.astype(np.float32),
-        "angle_deg": np.rad2deg(angles),
-    }
-    mesh = Mesh(raw.vertices_world, raw.faces, colors, values).part(keep)
-    known = np.isfinite(apart)[np.unique(raw.faces[keep])]
-    assert mesh.colors is not None
-    mesh = replace(mesh, colors=fill_unknown(mesh.colors, known, mesh.vertices_world))
-    return Cleaned(mesh, gains, n_sky, n_unsupported, len(part.faces) - len(mesh.faces), least, usual)
-
-
-def diagonal(points_world: Array) -> float:
-    """Of the bounding box."""
-    return float(np.linalg.norm(np.ptp(points_world, axis=0)))
-
-
-def in_order(work: Callable[[int], Result], items: Iterable[int]) -> Iterator[Result]:
-    """Results of ``work`` in the order of ``items``, computed by a few threads that run only a little ahead."""
-    workers = min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Result]] = deque()
-        for item in items:
-            ahead.append(pool.submit(work, item))
-            if len(ahead) > workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    def _coloured(self, n: int) -> tuple[Mesh, Array]:
+        """The part's own faces that stay, in colours, with values, and the normals of its vertices."""
+        piece, final = self._piece(n), self.shelf.get(n, "final")
+        seen, colour = self.shelf.get(n, "seen"), self.shelf.get(n, "colour")
+        views, apart = np.maximum(seen["views"] - seen["sky"], 0), colour["apart"]
+        values = {
+            "confidence": confidence(views, seen["angle"], np.nan_to_num(apart), self.usual),
+            "views": seen["views"].astype(np.float32),
+            "angle_deg": np.rad2deg(seen["angle"]),
+        }
+        whole = Mesh(piece.mesh.vertices_world, piece.mesh.faces, colour["colors"], values)
+        used = used_vertices(whole.faces[final["own"]], len(whole.vertices_world))
+        normals = vertex_normals(Mesh(whole.vertices_world, whole.faces[final["all"]]))
+        known = np.isfinite(apart)
+        assert whole.colors is not None
+        colors = fill_unknown(whole.colors[used], known[used], whole.vertices_world[used])
+        own = whole.part(final["own"])
+        return Mesh(own.vertices_world, own.faces, colors, own.values), normals[used]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,27 +47,6 @@ def make_view(
     moved = cam_from_world.copy()
     moved[:, 3] += cam_from_world[:, :3] @ middle_world
     return View(moved, intrinsics * np.concatenate([ratio, ratio]), *small)
-
-
-def depth_maps(
-    vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], views: list[View], max_faces: int
-) -> Callable[[int], Float[Array, "h w"]]:
-    """The depth map of view i on request, of a mesh in the views' local frame: see ``depth_map``.
-
-    A mesh of more than ``max_faces`` is cast in parts, one ray-casting scene in memory at a time; then all depth maps
-    are made at once and kept.
-    """
-    if len(faces) <= max_faces:
-        whole = cast_scene(vertices, faces)
-        return lambda i: depth_map(whole, views[i])
-    depths = [np.full((view.height, view.width), np.inf, np.float32) for view in views]
-    for start in range(0, len(faces), max_faces):
-        used, corners = np.unique(faces[start : start + max_faces], return_inverse=True)
-        part = cast_scene(vertices[used], corners.reshape(-1, 3))
-        for view, depth in zip(views, depths, strict=True):
-            new = depth_map(part, view)
-            np.copyto(depth, new, where=np.abs(new) < np.abs(depth))
-    return depths.__getitem__
 
 
 def cast_scene(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Any:

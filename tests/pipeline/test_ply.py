@@ -9,8 +9,8 @@ import pytest
 import trimesh
 
 from pipeline.ply import vertex_values
-from stages.fuse.files import write_ply
 from stages.fuse.mesh import Mesh, vertex_normals
+from tests.plys import write_ply
 
 BOX = trimesh.creation.box()
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from stages.fuse.clean import SILENT, colour_agreement, confirmed, diffuse, large_pieces, support, supported_faces
-from stages.fuse.files import linear_from_srgb, read_ply, write_glb, write_ply
+from stages.fuse.clean import SILENT, colour_agreement, confirmed, diffuse, support, supported_faces, usual_disagreement
+from stages.fuse.files import linear_from_srgb, read_ply, write_glb
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
+from tests.plys import write_ply
 
 
 def box_mesh(size: float = 1.0, at: tuple[float, float, float] = (0, 0, 0)) -> Mesh:
@@ -66,13 +67,6 @@ def test_a_part_keeps_its_vertices_and_colors() -> None:
     assert len(np.unique(part.faces)) == len(part.vertices_world)
 
 
-def test_small_pieces_go_the_largest_always_stays() -> None:
-    mesh = together(box_mesh(), box_mesh(0.1, at=(5, 0, 0)))
-    assert large_pieces(mesh, 0.5).tolist() == [True] * 12 + [False] * 12
-    assert large_pieces(mesh, 100.0).tolist() == [True] * 12 + [False] * 12
-    assert large_pieces(mesh, 0.0).all()
-
-
 def strip(n: int) -> Mesh:
     """A ribbon of 2 (n - 1) triangles along x, its vertices in pairs 2 i and 2 i + 1 at x = i."""
     x = np.repeat(np.arange(n, dtype=float), 2)
@@ -97,12 +91,14 @@ def test_support_counts_photos_that_agree() -> None:
     views = np.full(80, 5)
     disagreement = np.full(80, 6.0)
     disagreement[60:] = 40.0
-    agreed, usual = colour_agreement(views, disagreement)
+    usual = usual_disagreement(views, disagreement)
+    agreed = colour_agreement(views, disagreement, usual)
     found = support(views, agreed, mesh.faces)
     assert usual == 6.0
     np.testing.assert_allclose(found[:30], 5.0, rtol=0.01)
     assert (found[70:] < 1.5).all()
-    agreed, usual = colour_agreement(np.zeros(80, int), np.zeros(80))
+    usual = usual_disagreement(np.zeros(80, int), np.zeros(80))
+    agreed = colour_agreement(np.zeros(80, int), np.zeros(80), usual)
     nowhere = support(np.zeros(80, int), agreed, mesh.faces)
     assert (nowhere == 0).all()
     assert usual == 1.0
@@ -124,12 +120,15 @@ def test_small_gaps_stay_closed_and_wide_ones_open() -> None:
     found = np.full(80, 3.0)
     found[20:26] = 0.0  # x = 10, 11, 12
     found[50:] = 0.0  # from x = 25 on
-    kept = supported_faces(mesh, found, 2.0, hole_diameter=4.0)
+    whole = np.zeros(80, bool)
+    kept = supported_faces(mesh, found, 2.0, 4.0, whole)
     x = mesh.vertices_world[mesh.faces[kept]][:, :, 0].max(axis=1)
     assert x.max() == 25.0
     assert kept.sum() == 2 * 25
-    assert supported_faces(mesh, found, 2.0, hole_diameter=0.0).sum() == 2 * 25 - 4
-    assert not supported_faces(mesh, np.zeros(80), 2.0, hole_diameter=100.0).any()
+    assert supported_faces(mesh, found, 2.0, 0.0, whole).sum() == 2 * 25 - 4
+    cut = np.arange(80) == 22
+    assert supported_faces(mesh, found, 2.0, 4.0, cut).sum() == 2 * 25 - 4  # who knows how far that gap goes
+    assert not supported_faces(mesh, np.zeros(80), 2.0, 100.0, whole).any()
 
 
 def test_ply_comes_back_and_other_programs_read_it(tmp_path: Path) -> None:
@@ -151,10 +150,10 @@ def test_far_from_the_origin_ply_uses_doubles_and_glb_an_offset(tmp_path: Path) 
     near = ball(3)
     offset = np.array([412_345.25, 5_812_345.5, 120.0])
     far = Mesh(near.vertices_world * 0.5 + offset, near.faces, near.colors)
-    write_ply(tmp_path / "far.ply", far)
-    write_ply(tmp_path / "near.ply", near)
-    assert b"property double x" in (tmp_path / "far.ply").read_bytes()[:300]
-    assert b"property float x" in (tmp_path / "near.ply").read_bytes()[:300]
+    for name, mesh in (("far", far), ("near", near)):
+        write_ply(tmp_path / f"{name}.ply", mesh, vertex_normals(mesh))
+    assert b"property double x" in (tmp_path / "far.ply").read_bytes()[:400]
+    assert b"property float x" in (tmp_path / "near.ply").read_bytes()[:400]
     np.testing.assert_allclose(read_ply(tmp_path / "far.ply").vertices_world, far.vertices_world, atol=1e-8)
     write_glb(tmp_path / "far.glb", far, vertex_normals(far))
     scene = trimesh.load(tmp_path / "far.glb")

@@ -17,8 +17,9 @@ from stages.fuse.blend import bricks_to_march
 from stages.fuse.config import FuseConfig
 from stages.fuse.files import read_ply
 from stages.fuse.mesh import edge_counts
-from stages.fuse.run import extract_patch, read_sources, run
+from stages.fuse.run import run
 from stages.fuse.surface import edge_keys_of, to_mesh, torn_edges
+from stages.fuse.tiles import extract_tiles, read_patch, read_sources
 from tests import synthetic
 
 B = 8
@@ -35,7 +36,7 @@ def surface_of(tmp_path: Path, sdfs: list[synthetic.Sdf], halo: int = 1) -> tupl
     sources = read_sources(run, partition, 64)
     bricks = bricks_to_march(sources)
     keys = edge_keys_of(sources, B)
-    patch = extract_patch(run, sources, bricks, keys, B, Reporter())
+    patch = read_patch(run, extract_tiles(run, sources, bricks, keys, B, Reporter()))
     mesh = to_mesh(patch, keys, LATTICE)
     return trimesh.Trimesh(mesh.vertices_world, mesh.faces, process=False), torn_edges(patch, keys, bricks, B)
 
@@ -116,10 +117,10 @@ def test_a_torn_surface_is_noticed(tmp_path: Path) -> None:
     sources = read_sources(run_, partition, 64)
     bricks = bricks_to_march(sources)
     keys = edge_keys_of(sources, B)
-    patch = extract_patch(run_, sources, bricks, keys, B, Reporter())
+    patch = read_patch(run_, extract_tiles(run_, sources, bricks, keys, B, Reporter()))
     assert torn_edges(patch, keys, bricks, B) == 0
     # a brick that was known but not marched leaves a hole with a border between known bricks
-    holed = extract_patch(run_, sources, bricks[1:], keys, B, Reporter())
+    holed = read_patch(run_, extract_tiles(run_, sources, bricks[1:], keys, B, Reporter()))
     assert torn_edges(holed, keys, bricks, B) > 0
     assert torn_edges(holed, keys, bricks[1:], B) == 0
 
@@ -255,6 +256,56 @@ def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:
     made.invalidate("fuse")
     run(made, FuseConfig(cache_bricks=27), Reporter())
     assert [(made.path / name).read_bytes() for name in ("mesh.ply", "mesh.glb")] == first
+
+
+@pytest.mark.parametrize("stereo", [False, True])
+def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, stereo: bool) -> None:
+    """A ball, a ball beside it that no stereo confirms, an island; in parts that cut all of them."""
+    ball, beside = synthetic.wavy(synthetic.sphere(1.0), 0.3 * VOXEL, 0.8, 1), synthetic.sphere(0.2, (0.0, 0.0, 1.15))
+    speck = synthetic.sphere(0.06, (0.0, 1.25, 0.02))
+    made = make_scene(tmp_path, [lambda p: np.minimum(np.minimum(ball(p), beside(p)), speck(p))] * 2)
+    posed = scene.read_posed(made)
+    for i in range(len(posed)) if stereo else ():
+        scene.write_depth(made, i, synthetic.sphere_depth(posed, i, 1.0), 0)
+    options = {"island_diameter": 0.08, "glb_faces": 1000}
+    one = run(made, FuseConfig(**options), Reporter())
+    whole, light = read_ply(made.path / "mesh.ply"), trimesh.load(made.path / "mesh.glb", force="mesh", process=False)
+    made.invalidate("fuse")
+    monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("stages.fuse.parts.AROUND", 4)  # bricks are small here: support spreads over all of them
+    many = run(made, FuseConfig(part_faces=1500, **options), Reporter())
+    parted = read_ply(made.path / "mesh.ply")
+    assert many.n_raw_faces > 3 * 1500
+    for name in ("n_vertices", "n_faces", "n_components", "n_boundary_edges", "n_torn_edges", "dropped_island_faces",
+                 "dropped_unsupported_faces"):  # fmt: skip
+        assert getattr(many, name) == getattr(one, name), name
+    assert (one.dropped_unsupported_faces if stereo else one.dropped_island_faces) > 0
+    assert many.area_m2 == pytest.approx(one.area_m2, rel=1e-6)
+    assert many.largest_component_share == pytest.approx(one.largest_component_share, rel=1e-6)
+    order, sorted_ = (np.lexsort(mesh.vertices_world.T) for mesh in (whole, parted))
+    np.testing.assert_array_equal(whole.vertices_world[order], parted.vertices_world[sorted_])
+    assert whole.colors is not None and parted.colors is not None
+    assert np.abs(whole.colors[order].astype(int) - parted.colors[sorted_]).max() <= 3  # exposures from other samples
+    np.testing.assert_allclose(parted.values["views"][sorted_], whole.values["views"][order])
+    corners = [np.sort(mesh.vertices_world[mesh.faces].sum(axis=(1, 2))) for mesh in (whole, parted)]
+    np.testing.assert_allclose(*corners, atol=1e-5)
+    assert not (made.path / "work" / "fuse").exists()
+    coarse = trimesh.load(made.path / "mesh.glb", force="mesh", process=False)
+    assert 500 < len(coarse.faces) <= 1000
+    assert coarse.area == pytest.approx(light.area, rel=0.05)
+    np.testing.assert_allclose(coarse.bounds, light.bounds, atol=2 * VOXEL)
+
+
+def test_parts_that_know_only_their_neighbours_leave_no_seam(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
+    made = make_scene(tmp_path, [synthetic.sphere(1.0)] * 2, heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
+    result = run(made, FuseConfig(part_faces=500), Reporter())
+    assert result.n_raw_faces > 8 * 500
+    assert result.n_boundary_edges == result.n_torn_edges == 0
+    assert result.n_components == 1
+    mesh = read_ply(made.path / "mesh.ply")
+    assert_seamless(trimesh.Trimesh(mesh.vertices_world, mesh.faces, process=False))
+    assert result.confident_share > 0.9
 
 
 def test_no_surface_is_one_clear_sentence(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
+import zarr
 
 from pipeline import labels
 from pipeline.cameras import look_at
 from pipeline.frustum import in_view
-from stages.fuse.visibility import apart_from_sky, cast_scene, depth_map, depth_maps, make_view, seen
+from stages.fuse.hidden import hidden_by_many, hidden_by_one
+from stages.fuse.visibility import View, apart_from_sky, cast_scene, depth_map, make_view, seen
 
 SIZE = np.array([96, 72])
 INTRINSICS = np.array([80.0, 80.0, 48.0, 36.0])
@@ -25,12 +27,20 @@ def ball(subdivisions: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found.vertices, np.float32), np.asarray(found.faces)
 
 
-@pytest.mark.parametrize("max_faces", [10**6, 700])
+def nearest_depth(vertices: np.ndarray, faces: np.ndarray, view: View, n_parts: int) -> np.ndarray:
+    """The depth map of a mesh, cast whole or in parts."""
+    if n_parts == 1:
+        return hidden_by_one((vertices, faces), [view])(0)
+    parts = ((vertices, some) for some in np.array_split(faces, n_parts))
+    return hidden_by_many(parts, [view], zarr.group(), "hidden", lambda: None)(0)
+
+
+@pytest.mark.parametrize("n_parts", [1, 7])
 @pytest.mark.parametrize("edge_px", [96, 48])
-def test_depth_of_a_ball_is_that_of_the_formula(max_faces: int, edge_px: int) -> None:
+def test_depth_of_a_ball_is_that_of_the_formula(n_parts: int, edge_px: int) -> None:
     vertices, faces = ball(5)
     view = view_from([4.0, 0.0, 0.0], edge_px)
-    depth = depth_maps(vertices, faces, [view], max_faces)(0)
+    depth = nearest_depth(vertices, faces, view, n_parts)
     assert depth.shape == (view.height, view.width) == (72 * edge_px // 96, edge_px)
     xs = (np.arange(view.width) + 0.5 - view.intrinsics[2]) / view.intrinsics[0]
     ys = (np.arange(view.height) + 0.5 - view.intrinsics[3]) / view.intrinsics[1]
@@ -101,8 +111,8 @@ def test_a_view_far_from_the_origin_is_moved_without_loss() -> None:
 def test_a_surface_met_from_behind_shows_nothing() -> None:
     vertices, faces = ball()
     view = view_from([0.5, 0.0, 0.0])  # inside the ball
-    for max_faces in (10**6, 500):
-        depth = depth_maps(vertices, faces, [view], max_faces)(0)
+    for n_parts in (1, 3):
+        depth = nearest_depth(vertices, faces, view, n_parts)
         assert (depth < 0).all()
         found = seen(view, depth, None, vertices, -vertices, tolerance=0.05, min_cosine=0.1)
         assert len(found.vertex) == 0

@@ -1,0 +1,90 @@
+"""A surface of any size as parts that fit into memory: tiles of bricks grouped, each group with the tiles around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from stages.fuse.mesh import Mesh, used_vertices
+
+Array = np.ndarray
+
+AROUND = 1  # tiles beyond a part that it is read with
+REACH_VOXELS = 40.0  # of what lies around a part that it is worked on with: support spreads along the surface, less far
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A cube of bricks whose surface is in the store: its place among tiles, the bricks, how many faces."""
+
+    name: str
+    place: tuple[int, int, int]
+    bricks: Int[Array, "b 3"]
+    n_faces: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tiles whose faces are this part's ``own``, and those ``around`` them."""
+
+    own: list[Tile]
+    around: list[Tile]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The surface of a part and around it: ``keys`` name vertices the same in all parts, ``own`` faces are its own."""
+
+    mesh: Mesh
+    keys: Int[Array, "v"]
+    own: Bool[Array, "f"]
+    cut: Bool[Array, "v"]  # where it goes on, out of reach
+
+    def within(self, reach_m: float) -> Piece:
+        """Without faces that lie farther than ``reach_m`` from the box of its own."""
+        at = self.mesh.vertices_world
+        box = at[self.own_vertices()]
+        near = ((at >= box.min(axis=0) - reach_m) & (at <= box.max(axis=0) + reach_m)).all(axis=1)
+        keep = self.own | near[self.mesh.faces].all(axis=1)
+        used = used_vertices(self.mesh.faces[keep], len(at))
+        cut = self.cut.copy()
+        cut[self.mesh.faces[~keep]] = True
+        return Piece(self.mesh.part(keep), self.keys[used], self.own[keep], cut[used])
+
+    def own_vertices(self) -> Int[Array, "k"]:
+        """Indices of the vertices of own faces."""
+        return used_vertices(self.mesh.faces[self.own], len(self.keys))
+
+
+def parts_of(tiles: Sequence[Tile], max_faces: int) -> list[Part]:
+    """Tiles in parts of at most ``max_faces`` own faces (a tile that has more is a part), in lattice order."""
+    parts = []
+    for own in _halved(list(tiles), max_faces):
+        places = np.array([tile.place for tile in own])
+        low, high = places.min(axis=0) - AROUND, places.max(axis=0) + AROUND
+        mine = {tile.place for tile in own}
+        near = [tile for tile in tiles if tile.place not in mine and _within(tile.place, low, high)]
+        parts.append(Part(own, near))
+    return parts
+
+
+def _within(place: tuple[int, int, int], low: Int[Array, "3"], high: Int[Array, "3"]) -> bool:
+    return bool(np.all((low <= place) & (place <= high)))
+
+
+def _halved(tiles: list[Tile], max_faces: int) -> list[list[Tile]]:
+    """Cut across the longest side where half of the faces lie before it, until all are small."""
+    if len(tiles) < 2 or sum(tile.n_faces for tile in tiles) <= max_faces:
+        return [tiles] if tiles else []
+    places = np.array([tile.place for tile in tiles])
+    axis = int(np.argmax(np.ptp(places, axis=0)))
+    order = np.argsort(places[:, axis], kind="stable")
+    along = places[order, axis]
+    before = np.cumsum([tiles[i].n_faces for i in order])
+    cuts = np.flatnonzero(np.diff(along)) + 1
+    cut = cuts[np.argmin(np.abs(before[cuts - 1] - before[-1] / 2))]
+    first, second = ([tiles[i] for i in sorted(half)] for half in (order[:cut], order[cut:]))
+    return [*_halved(first, max_faces), *_halved(second, max_faces)]
