@@ -14,7 +14,6 @@ from flows import calibration
 from flows.settings import Settings
 from flows.terminal import size
 from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
 from pipeline.run import Run
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ def stage_rows(run: Run, settings: Settings, factors: Mapping[str, float] | None
         brick_size=settings.partition.brick_size,
         blocks=found.blocks,
         rays=settings.train.steps * settings.train.rays,
+        part_faces=settings.fuse.part_faces,
         sky=settings.priors.sky,
         factors=factors,
     )
@@ -45,15 +45,11 @@ def _compared_mpx(found: PartitionResult, edge_px: int) -> float:
     return found.megapixels / 4 ** math.ceil(math.log2(max(found.long_edge_px / edge_px, 1.0)))
 
 
-def ensure_fits(run: Run, settings: Settings, device: str, report: Reporter) -> None:
-    """QuoinError where a block needs more memory than the device has, or the stages to come more disk than is free.
-
-    Where fusing is likely to need more memory than this machine has, a warning: the blocks will be kept by then.
-    """
+def ensure_fits(run: Run, settings: Settings, device: str) -> None:
+    """QuoinError where a block needs more memory than the device has, or the stages to come more disk than is free."""
     if not _listed(run):
         return
     from stages.partition.config import PartitionResult
-    from stages.partition.plan import machine_memory_bytes
 
     blocks = PartitionResult.model_validate(run.require("partition").result).blocks
     missing = [block for block in blocks if run.manifest(f"train/{block.id}") is None]
@@ -67,11 +63,6 @@ def ensure_fits(run: Run, settings: Settings, device: str, report: Reporter) -> 
             where=run.path,
             do="free some space, or choose an --out on another disk",
         )
-    have = machine_memory_bytes()
-    for row in to_come:
-        if row["stage"] == "fuse" and row["memory_bytes"] > have:
-            text = f"fusing may need {size(row['memory_bytes'])} of memory, this machine has {size(have)}"
-            report.log("partition", f"{text}: larger voxels (partition.voxel_size_m) make fewer faces", "warning")
 
 
 def _ensure_memory(run: Run, block: BlockFacts, device: str) -> None:

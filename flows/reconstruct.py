@@ -26,7 +26,7 @@ def perform(stage: str, run: Run, settings: Settings, executor: Executor, report
     if stage == "train":
         return train_blocks(run, settings.train, executor, report)
     if stage == "priors":
-        ensure_fits(run, settings, pick_device(executor.device), report)
+        ensure_fits(run, settings, pick_device(executor.device))
         return find_priors(run, settings.priors, executor, report)
     work = importlib.import_module(f"stages.{stage}.run").run
     return work(run, getattr(settings, stage), report)

@@ -32,6 +32,8 @@ REPORT_SECONDS, REPORT_SECONDS_PER_PHOTO = 5.0, 0.05
 FACES_PER_BRICK = 3.4
 MESH_BYTES_PER_FACE = 27  # in mesh.ply: half a vertex and a face
 CAST_BYTES_PER_FACE = 420  # working arrays and ray-casting scene while fusing
+PART_BYTES_PER_FACE = 110  # on disk while it is fused in parts
+DRAW_LIMIT_FACES = 6_000_000  # of a mesh that the report reads whole
 STEREO_BYTES_PER_MPX = 22 << 20  # on disk
 CHECKPOINT_BYTES = 120 << 20  # and model, of a block
 
@@ -79,6 +81,7 @@ def plan_rows(
     brick_size: int,
     blocks: Sequence[BlockFacts],
     rays: int,
+    part_faces: int,
     sky: bool = True,
     factors: Mapping[str, float] | None = None,
     workers: int = 1,
@@ -86,7 +89,7 @@ def plan_rows(
     """One row a stage still to come: stage, memory_bytes, disk_bytes, seconds, note.
 
     ``stereo_mpx``: megapixels of all photos as stereo compares them, weighted by its photos beside each over 8;
-    ``rays``: of a block's training; ``factors``: what a stage takes on this device, relative to the seconds above;
+    ``rays``: of a block's training; ``part_faces``: that fusion works on at a time; ``factors``: what a stage takes on this device, relative to the seconds above;
     ``workers``: how many blocks are trained at once.
     """
     n_blocks, n_bricks = len(blocks), sum(block.n_bricks for block in blocks)
@@ -104,13 +107,13 @@ def plan_rows(
     memory = {
         "priors": PROCESS_BYTES,
         "train": sum(sorted(block.memory_bytes for block in blocks)[-workers:]),
-        "fuse": PROCESS_BYTES // 2 + faces * CAST_BYTES_PER_FACE,
-        "report": PROCESS_BYTES // 2 + faces * 150,
+        "fuse": PROCESS_BYTES // 2 + min(faces, part_faces) * CAST_BYTES_PER_FACE,
+        "report": PROCESS_BYTES // 2 + min(faces, DRAW_LIMIT_FACES) * 150,
     }
     disk = {
         "priors": int(stereo_mpx * STEREO_BYTES_PER_MPX),
         "train": n_bricks * brick_bytes(brick_size) + n_blocks * CHECKPOINT_BYTES,
-        "fuse": faces * (MESH_BYTES_PER_FACE + 18) + (12 << 20),
+        "fuse": faces * (MESH_BYTES_PER_FACE + 18 + (PART_BYTES_PER_FACE if faces > part_faces else 0)) + (12 << 20),
         "report": 20 << 20,
     }
     note = {

@@ -18,7 +18,6 @@ from pipeline import scene
 from pipeline.config import StageResult, build, parse_overrides
 from pipeline.errors import QuoinError
 from pipeline.lattice import Lattice
-from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.demo.config import DemoConfig, DemoTruth
 from stages.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
@@ -201,28 +200,26 @@ def test_a_damaged_calibration_is_as_none(monkeypatch, tmp_path):
 
 def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatch):
     settings = load_settings()
-    ensure_fits(planned, settings, "cpu", Reporter())
+    ensure_fits(planned, settings, "cpu")
     monkeypatch.setattr("flows.capacity.shutil.disk_usage", lambda path: SimpleNamespace(free=10 << 20))
     with pytest.raises(QuoinError, match=r"more disk, and 10\.0 MiB are free"):
-        ensure_fits(planned, settings, "cpu", Reporter())
+        ensure_fits(planned, settings, "cpu")
     monkeypatch.undo()
     monkeypatch.setattr("stages.partition.plan.machine_memory_bytes", lambda: 1 << 30)
     with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:
-        ensure_fits(planned, settings, "cpu", Reporter())
+        ensure_fits(planned, settings, "cpu")
     assert "--memory 0.6" in str(refused.value)
 
 
-def test_fusing_beyond_the_memory_is_warned_of(planned, monkeypatch):
-    said: list[str] = []
-    reporter = Reporter(lambda event: said.append(event.get("message", "")))
-    ensure_fits(planned, load_settings(), "cpu", reporter)
-    assert said == []
-    manifest = planned.require("partition")
+def test_memory_of_fusing_is_that_of_a_part_however_large_the_surface(planned):
+    def memory() -> int:
+        return {row["stage"]: row["memory_bytes"] for row in stage_rows(planned, load_settings())}["fuse"]
+
+    small, manifest = memory(), planned.require("partition")
     manifest.result["blocks"] = [{**block, "n_bricks": 50_000} for block in manifest.result["blocks"]]
-    monkeypatch.setattr("flows.capacity.shutil.disk_usage", lambda path: SimpleNamespace(free=1 << 50))
-    monkeypatch.setattr("stages.partition.plan.machine_memory_bytes", lambda: 8 << 30)
-    ensure_fits(planned, load_settings(), "cpu", reporter)
-    assert "fusing may need" in said[0]
+    large = memory()
+    manifest.result["blocks"] *= 10
+    assert small < large == memory() < 4 << 30
 
 
 def test_the_plan_of_thousands_of_blocks_lists_the_costliest(planned, capsys):
