@@ -45,18 +45,25 @@ def go(
 
 def use_prefect(engine: Engine, report: Reporter) -> bool:
     """Whether Prefect is wanted and answers; QuoinError where ``prefect`` is demanded and no server answers."""
-    if engine == "direct":
-        return False
+    if engine == "prefect":
+        server_url("start one with quoin ui, or use --engine direct")
+        return True
     url = os.environ.get("PREFECT_API_URL")
-    if engine == "prefect" and not url:
+    if engine == "direct" or not url:
+        return False
+    if not answers(url):
+        report.log("run", f"no Prefect server answers at {url}: going on without it", level="warning")
+        return False
+    return True
+
+
+def server_url(do: str = "start one with quoin ui, and export the PREFECT_API_URL that it prints") -> str:
+    """The address of Prefect's API, from PREFECT_API_URL or a profile; QuoinError where none answers there."""
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
         from prefect.settings import PREFECT_API_URL  # a profile may name it
 
         url = PREFECT_API_URL.value()
     if url and answers(url):
-        return True
-    if engine == "prefect":
-        do = "start one with quoin ui, or use --engine direct"
-        raise QuoinError("No Prefect server answers", where=url or "PREFECT_API_URL", do=do)
-    if url:
-        report.log("run", f"no Prefect server answers at {url}: going on without it", level="warning")
-    return False
+        return url
+    raise QuoinError("No Prefect server answers", where=url or "PREFECT_API_URL", do=do)

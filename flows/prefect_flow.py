@@ -7,46 +7,63 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
+from prefect.states import Failed
+from pydantic import Field
 
 from cluster.executor import Device, Executor
 from flows.artifacts import ArtifactSink, prefect_sender
 from flows.failure import Terminated
 from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
-from flows.settings import Settings, load_settings
+from flows.settings import Settings, load_settings, preset_names
 from flows.terminal import size
+from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
 
 
 @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
 def reconstruct_flow(
-    photos: str,
-    out: str,
-    preset: str = "auto",
-    overrides: list[str] = [],  # noqa: B006  (Prefect shows the default in its form; it is never written to)
-    seed: int = 0,
+    photos: Annotated[str, Field(min_length=1)],
+    out: Annotated[str, Field(min_length=1)],
+    preset: Annotated[str, Field(json_schema_extra={"enum": ["auto", *preset_names()]})] = "auto",
+    overrides: list[Annotated[str, Field(pattern=r"^\w+\..+=")]] = [],  # noqa: B006  (the form's default; never written to)
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0,
     device: Device = "auto",
     executor: ExecutorName = "inline",
     address: str | None = None,
     clips: list[str] = [],  # noqa: B006  (as overrides)
-) -> str:
-    """Reconstruct ``photos`` (a folder, or a video) with ``clips`` into the run folder ``out``, or go on there.
+) -> str | State[Any]:
+    """Make a surface mesh of a folder of photos, or go on with a run that was stopped.
 
-    Returns the path of the run.
+    Paths are as the worker sees them. What a user can mend fails the flow run with one sentence.
+
+    Args:
+        photos: Folder of photos and videos, or a video.
+        out: Run folder; a run of these photos that is there already goes on where it was.
+        preset: What to aim at; auto is the default preset.
+        overrides: Laid on top of the preset, each section.key=value, for example train.steps=2000.
+        seed: The same seed gives the same result, within what the hardware allows.
+        device: What trains; auto takes a GPU where there is one.
+        executor: Blocks one after the other in the worker (inline), or on Ray actors (ray).
+        address: A running Ray cluster (auto or host:port); without one, Ray runs beside the worker.
+        clips: Videos besides the photos.
     """
-    settings = load_settings(preset, overrides)
-    beside = [Path(clip) for clip in clips]
-    with started(Path(photos), Path(out), settings, seed, beside) as run, reporting(run) as report:
-        _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
-        return str(run.path)
+    try:
+        settings = load_settings(preset, overrides)
+        beside = [Path(clip) for clip in clips]
+        with started(Path(photos), Path(out), settings, seed, beside) as run, reporting(run) as report:
+            _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
+            return str(run.path)
+    except QuoinError as error:
+        return Failed(message=str(error))
 
 
 def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str) -> None:
@@ -82,14 +99,22 @@ def _stages_as_tasks(
 
     def perform_as_task(stage: str, run: Run, settings: Settings, executor: Executor, report: Reporter) -> Any:
         @task(name=stage, task_run_name=stage, cache_policy=NO_CACHE, persist_result=False)
-        def stage_task(run_path: str) -> None:
+        def stage_task(run_path: str) -> State[Any] | None:
             try:
                 perform(stage, run, settings, executor, report)
+            except QuoinError as error:
+                errors.append(error)
+                return Failed(message=str(error))  # a sentence; raised, it would be a stack trace
             except BaseException as error:
                 errors.append(error)
                 raise
+            return None
 
-        stage_task(str(run.path))
+        ended = stage_task(str(run.path), return_state=True)
+        if errors:
+            raise errors[-1]
+        if not ended.is_completed():
+            raise RuntimeError(f"{stage}: {ended.message or ended.name}")
         shown.table(f"result/{stage}", facts(run.require(stage).result))
         if stage == "report":
             shown.emit({"kind": "page", "name": "report", "time": time.time(), "markdown": report_page(run)})
