@@ -403,7 +403,7 @@ def doctor() -> None:
 
 
 @app.command(sort_key=10)
-def ui(*, port: int = 4200) -> None:
+def ui(*, port: int = 4200) -> int:
     """Start a Prefect server on this machine to watch runs in the browser.
 
     Parameters
@@ -413,7 +413,7 @@ def ui(*, port: int = 4200) -> None:
     """
     from flows.ui import serve
 
-    serve(port)
+    return serve(port)
 
 
 @app.command(sort_key=11)
@@ -424,8 +424,8 @@ def submit(
     to: str,
     out: str | None = None,
     what: What = What(),
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    executor: Literal["inline", "ray"] = "inline",
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    executor: Literal["inline", "ray"] | None = None,
     address: str | None = None,
     watch: Annotated[bool, Flag] = False,
 ) -> int:
@@ -442,7 +442,7 @@ def submit(
     out
         run folder, as the worker sees it; runs/<name of the photo folder> where not given
     device
-        what trains
+        what trains; as the deployment says where not given, and so the next two
     executor
         blocks one after the other in the worker, or on Ray actors
     address

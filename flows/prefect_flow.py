@@ -5,20 +5,28 @@ Prefect shows and schedules; it decides nothing. Manifests alone say what is don
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
+import pyarrow.parquet as pq
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
-from prefect.states import Failed
+from prefect.states import Cancelled, Crashed, Failed
 from pydantic import Field
 
 from cluster.executor import Device, Executor
 from flows.artifacts import ArtifactSink, prefect_sender
+from flows.block_board import BlockBoard
 from flows.failure import Terminated
 from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
@@ -27,6 +35,10 @@ from flows.terminal import size
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
+from pipeline.scene import read_partition
+
+MAX_POSE_ROWS = 200
+CANCEL_SECONDS = 3.0  # between two looks whether the run is cancelled
 
 
 @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
@@ -69,22 +81,54 @@ def reconstruct_flow(
 def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str) -> None:
     """``reconstruct`` under Prefect; should Prefect itself fail, the rest is done without it."""
     errors: list[BaseException] = []  # what the stages raised, as opposed to Prefect
+    stopped: list[BaseException] = []
 
     @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
-    def reconstruct_here(photos: str, out: str) -> None:
-        _stages_as_tasks(run, settings, executor, report, last, errors)
+    def reconstruct_here(photos: str, out: str) -> State[Any] | None:
+        try:
+            with cancelled_in_ui(UUID(flow_run.get_id())):
+                _stages_as_tasks(run, settings, executor, report, last, errors)
+        except (KeyboardInterrupt, TerminationSignal) as stop:
+            stopped.append(stop)
+            return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
+        return None
 
     try:
-        reconstruct_here(str(run.photos), str(run.path))
-        return
-    except TerminationSignal:  # Prefect has its own SIGTERM handler while a flow runs
-        Terminated.received = True
-        raise Terminated from None
+        ended = reconstruct_here(str(run.photos), str(run.path), return_state=True)
+        if ended.is_completed():
+            return
+    except TerminationSignal as stop:  # Prefect has its own SIGTERM handler while a flow runs
+        stopped.append(stop)
     except Exception as error:
-        if errors:
-            raise errors[-1] from None
-        report.log("run", f"Prefect is gone ({type(error).__name__}: {error}), the run is not", level="warning")
+        ended = Crashed(message=f"{type(error).__name__}: {error}")
+    if stopped:
+        Terminated.received = isinstance(stopped[-1], TerminationSignal)
+        raise Terminated if Terminated.received else KeyboardInterrupt
+    if errors:
+        raise errors[-1] from None
+    report.log("run", f"Prefect is gone ({ended.message or ended.name}), the run is not", level="warning")
     reconstruct(run, settings, executor, report, last=last)
+
+
+@contextmanager
+def cancelled_in_ui(flow_run_id: UUID) -> Iterator[None]:
+    """Meanwhile a run that is cancelled in the UI gets the SIGTERM that a worker would send: this one has no worker."""
+    over = threading.Event()
+
+    def look() -> None:
+        with get_client(sync_client=True) as client:
+            while not over.wait(CANCEL_SECONDS):
+                with suppress(Exception):  # the server is away: nobody cancels
+                    state = client.read_flow_run(flow_run_id).state
+                    if state is not None and state.is_cancelling():
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        return
+
+    threading.Thread(target=look, name="prefect-cancel", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _stages_as_tasks(
@@ -116,14 +160,17 @@ def _stages_as_tasks(
         if not ended.is_completed():
             raise RuntimeError(f"{stage}: {ended.message or ended.name}")
         shown.table(f"result/{stage}", facts(run.require(stage).result))
+        if stage == "pose":
+            shown.table("photos by pose quality", pose_rows(run))
         if stage == "report":
             shown.emit({"kind": "page", "name": "report", "time": time.time(), "markdown": report_page(run)})
 
     report.log("run", f"shown at {flow_run.get_flow_run_ui_url() or flow_run_id}")
     sink = ArtifactSink(prefect_sender(flow_run_id), log)
     shown = Reporter(sink)
+    board = BlockBoard(sink, lambda: read_partition(run))
     try:
-        reconstruct(run, settings, executor, Reporter(report.emit, sink), last=last, perform=perform_as_task)
+        reconstruct(run, settings, executor, Reporter(report.emit, board), last=last, perform=perform_as_task)
     finally:
         sink.close()
 
@@ -131,6 +178,22 @@ def _stages_as_tasks(
 def facts(result: dict[str, Any]) -> list[dict[str, str]]:
     """What a stage measured, as rows of a table: its numbers and words, longer things left out."""
     return [{"what": k, "value": str(v)} for k, v in result.items() if not isinstance(v, dict | list) or len(v) < 5]
+
+
+def pose_rows(run: Run) -> list[dict[str, str]]:
+    """How well each photo is placed, the worst first: what is missing and why, then by reprojection error."""
+    path = run.table("poses")
+    photos = pq.read_table(path).to_pylist() if path.exists() else []
+    photos.sort(key=lambda photo: (photo["registered"], -(photo["reprojection_px"] or 0.0)))
+    return [
+        {
+            "photo": photo["name"],
+            "placed": "yes" if photo["registered"] else f"no: {photo['reason']}",
+            "points": str(photo["n_points"]),
+            "reprojection": f"{photo['reprojection_px']:.2f} px" if photo["registered"] else "",
+        }
+        for photo in photos[:MAX_POSE_ROWS]
+    ]
 
 
 def report_page(run: Run) -> str:

@@ -17,8 +17,12 @@ from pipeline.errors import QuoinError
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-ENTRYPOINT = "flows.prefect_flow.reconstruct_flow"  # by module: a worker needs quoin installed, and no copy of its source
-HEARTBEAT_SECONDS = 30  # a run that has not been heard of for a while is called crashed: see cluster/deploy/automation.yaml
+ENTRYPOINT = (
+    "flows.prefect_flow.reconstruct_flow"  # by module: a worker needs quoin installed, and no copy of its source
+)
+HEARTBEAT_SECONDS = (
+    30  # a run that has not been heard of for a while is called crashed: see cluster/deploy/automation.yaml
+)
 WATCH_SECONDS = 2.0
 RAY_ADDRESSES = ("ray://", "http://", "https://")
 
@@ -28,7 +32,10 @@ Parameters = dict[str, Any]
 def parameters_of(
     photos: str, out: str, preset: str, overrides: list[str], seed: int, clips: list[str], **where: str | None
 ) -> Parameters:
-    """Parameters of the flow; a preset in a file, which the worker may not have, becomes overrides."""
+    """Parameters of the flow, without those of ``where`` that the deployment shall say.
+
+    A preset in a file, which the worker may not have, becomes overrides.
+    """
     if preset.endswith((".yaml", ".yml")):
         sections = read_preset(preset).items()
         in_file = [f"{section}.{key}={json.dumps(value)}" for section, keys in sections for key, value in keys.items()]
@@ -41,7 +48,7 @@ def parameters_of(
         "overrides": overrides,
         "seed": seed,
         "clips": [reachable(clip) for clip in clips],
-        **where,
+        **{name: value for name, value in where.items() if value is not None},
     }
 
 
@@ -64,7 +71,7 @@ def command_line(parameters: Parameters) -> list[str]:
     """``quoin reconstruct`` with these parameters."""
     words = ["quoin", "reconstruct", parameters["photos"], *parameters["clips"]]
     for option in ("out", "preset", "seed", "device", "executor", "address"):
-        if parameters[option] is not None:
+        if option in parameters:
             words += [f"--{option}", str(parameters[option])]
     return words + [word for pair in parameters["overrides"] for word in ("--set", pair)]
 
@@ -104,7 +111,8 @@ def deploy(pool: str) -> UUID:
 
     from flows.prefect_flow import reconstruct_flow
 
-    environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS), "DO_NOT_TRACK": "1"}
+    names = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "DO_NOT_TRACK")
+    environment = {name: PREFECT_DEFAULTS[name] for name in names}
     deployment = reconstruct_flow.to_deployment(
         pool, work_pool_name=pool, entrypoint_type=EntrypointType.MODULE_PATH, job_variables={"env": environment}
     )

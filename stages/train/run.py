@@ -37,6 +37,7 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     device = choose_device(device)
     torch.manual_seed(run.seed)
     name = f"train/{block_id}"
+    report.place(name, torch.cuda.get_device_name() if device.startswith("cuda") else device)
     partition = scene.read_partition(run)
     block = partition.block(block_id)
     folder = scene.block_folder(run, block_id)
