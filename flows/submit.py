@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -77,32 +78,40 @@ def command_line(parameters: Parameters) -> list[str]:
 
 
 def _submit_to_pool(pool: str, parameters: Parameters, watch: bool) -> int:
-    for name, value in PREFECT_DEFAULTS.items():
+    url = server_url()
+    for name, value in (PREFECT_DEFAULTS | {"PREFECT_CLIENT_MAX_RETRIES": "5"}).items():  # here the server is needed
         os.environ.setdefault(name, value)
-    server_url()
+    from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
     from prefect.utilities.urls import url_for
 
     with get_client(sync_client=True) as client:
-        pools = {found.name: found for found in client.read_work_pools()}
-        if pool not in pools:
-            there = f"use {' or '.join(sorted(pools))}" if pools else "there is none yet"
-            make = f"prefect work-pool create --type process {pool}"
-            raise QuoinError("There is no such work pool", where=pool, do=f"{there}, or make it: {make}")
         try:
-            deployment_id = client.read_deployment_by_name(f"reconstruct/{pool}").id
-        except ObjectNotFound:
-            deployment_id = deploy(pool)
-        try:
+            _check_pool(client, pool)
+            try:
+                deployment_id = client.read_deployment_by_name(f"reconstruct/{pool}").id
+            except ObjectNotFound:
+                deployment_id = deploy(pool)
             flow_run = client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
         except PrefectHTTPStatusError as error:
             raise QuoinError(f"Prefect refuses the run: {_detail(error)}", where=f"reconstruct/{pool}") from None
+        except HTTPError as error:
+            raise QuoinError(f"The Prefect server went away: {error}", where=url, do="try again") from None
         print(f"submitted to {pool}: {url_for('flow-run', flow_run.id) or flow_run.id}", flush=True)
-        if pools[pool].status != "READY":
-            print(f"no worker is up yet; start one where the work shall run: prefect worker start --pool {pool}")
         print(f"to stop it: prefect flow-run cancel {flow_run.id}", flush=True)
         return _watch(client, flow_run.id) if watch else 0
+
+
+def _check_pool(client: SyncPrefectClient, pool: str) -> None:
+    """QuoinError with the pools there are where ``pool`` is none of them; a word where it has no worker."""
+    pools = {found.name: found for found in client.read_work_pools()}
+    if pool not in pools:
+        there = f"use {' or '.join(sorted(pools))}" if pools else "there is none yet"
+        make = f"prefect work-pool create --type process {pool}"
+        raise QuoinError("There is no such work pool", where=pool, do=f"{there}, or make it: {make}")
+    if pools[pool].status != "READY":
+        print(f"no worker is up yet; start one where the work shall run: prefect worker start --pool {pool}")
 
 
 def deploy(pool: str) -> UUID:
@@ -122,22 +131,24 @@ def deploy(pool: str) -> UUID:
 
 def _watch(client: SyncPrefectClient, flow_run_id: UUID) -> int:
     """Print state and log until the run has ended; returns 0 where it is done. Ctrl-C ends the watching only."""
+    from httpx import HTTPError
     from prefect.client.schemas.filters import LogFilter
 
     of_run = LogFilter.model_validate({"flow_run_id": {"any_": [flow_run_id]}})
     told, n_lines = "", 0
     try:
         while True:
-            state = client.read_flow_run(flow_run_id).state
-            lines = client.read_logs(of_run, offset=n_lines)
-            n_lines += len(lines)
-            for line in lines:
-                print(line.message, flush=True)
-            if state is not None and state.name != told:
-                told = str(state.name)
-                print(f"{told}: {state.message}" if state.message else told, flush=True)
-            if state is not None and state.is_final() and not lines:
-                return 0 if state.is_completed() else INTERRUPTED if state.is_cancelled() else REFUSED
+            with suppress(HTTPError):  # the server is away or has too much to do: ask again
+                state = client.read_flow_run(flow_run_id).state
+                lines = client.read_logs(of_run, offset=n_lines)
+                n_lines += len(lines)
+                for line in lines:
+                    print(line.message, flush=True)
+                if state is not None and state.name != told:
+                    told = str(state.name)
+                    print(f"{told}: {state.message}" if state.message else told, flush=True)
+                if state is not None and state.is_final() and not lines:
+                    return 0 if state.is_completed() else INTERRUPTED if state.is_cancelled() else REFUSED
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         print("no longer watched; the run goes on")

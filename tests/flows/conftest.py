@@ -75,7 +75,7 @@ class Quoin:
 def standing_still(run: Path, process: subprocess.Popen[str]) -> int:
     """Wait until a stage of ``run`` stands still (FAKE_WAIT); returns the id of the process it is in."""
     waiting = run / "waiting"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (waiting.exists() and waiting.read_text()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -112,7 +112,7 @@ def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/api"
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 300
         while not answers(url):
             assert process.poll() is None, (folder / "ui.log").read_text()
             assert time.monotonic() < deadline
