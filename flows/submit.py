@@ -94,10 +94,10 @@ def _submit_to_pool(pool: str, parameters: Parameters, watch: bool) -> int:
             except ObjectNotFound:
                 deployment_id = deploy(pool)
             flow_run = client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
-        except PrefectHTTPStatusError as error:
-            raise QuoinError(f"Prefect refuses the run: {_detail(error)}", where=f"reconstruct/{pool}") from None
         except HTTPError as error:
-            raise QuoinError(f"The Prefect server went away: {error}", where=url, do="try again") from None
+            if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
+                raise QuoinError(f"Prefect refuses the run: {_detail(error)}", where=f"reconstruct/{pool}") from None
+            raise QuoinError(f"The Prefect server does not keep up: {error}", where=url, do="try again") from None
         print(f"submitted to {pool}: {url_for('flow-run', flow_run.id) or flow_run.id}", flush=True)
         print(f"to stop it: prefect flow-run cancel {flow_run.id}", flush=True)
         return _watch(client, flow_run.id) if watch else 0
