@@ -91,7 +91,7 @@ class ArtifactSink:
         name = event["name"]
         match event["kind"]:
             case "start" | "advance" | "end":
-                self._put("progress", f"progress-{name}", event["percent"], name)
+                self._put("progress", f"progress-{name}", event["percent"], f"{name}: {event['percent']:.0f} %")
             case "log":
                 self._log(name, event["message"], event["level"])
             case "table":
@@ -99,7 +99,7 @@ class ArtifactSink:
             case "page":
                 self._put("markdown", name, event["markdown"], name)
             case "picture":
-                self._put("markdown", f"picture-{name}", picture_markdown(event), name)
+                self._put("markdown", f"picture-{name}", picture_markdown(event), event["caption"])
 
     def _put(self, kind: str, name: str, data: Any, description: str) -> None:
         key = slug(name)
@@ -126,7 +126,7 @@ def prefect_sender(flow_run_id: UUID) -> Callable[..., UUID]:
 
     def send(kind: str, key: str, data: Any, description: str, update: UUID | None = None) -> UUID:
         if update is not None:
-            client.update_artifact(update, ArtifactUpdate(data=data))
+            client.update_artifact(update, ArtifactUpdate(data=data, description=description))
             return update
         made = ArtifactCreate(type=kind, key=key, data=data, description=description, flow_run_id=flow_run_id)
         return client.create_artifact(made).id

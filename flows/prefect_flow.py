@@ -5,6 +5,7 @@ Prefect shows and schedules; it decides nothing. Manifests alone say what is don
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import FailedRun, TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed, Failed
 from pydantic import Field
@@ -27,7 +28,7 @@ from pydantic import Field
 from cluster.executor import Device, Executor
 from flows.artifacts import ArtifactSink, prefect_sender
 from flows.block_board import BlockBoard
-from flows.failure import Terminated
+from flows.failure import TERMINATED, Terminated, end_soon
 from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
 from flows.settings import Settings, load_settings, preset_names
@@ -75,7 +76,16 @@ def reconstruct_flow(
             _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
             return str(run.path)
     except QuoinError as error:
+        logging.getLogger("prefect.flow_runs").addFilter(no_stack_trace)
         return Failed(message=str(error))
+    except TerminationSignal:  # cancelled
+        end_soon(TERMINATED)
+        raise
+
+
+def no_stack_trace(record: logging.LogRecord) -> bool:
+    """False for Prefect's stack trace of a run that returned a failed state: the state's sentence says it all."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
 def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str) -> None:
