@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.lattice import BrickBox
 from pipeline.scene import Partition
 
-EDGE_PX, MARGIN_PX, LEGEND_PX, INSET_PX = 600, 24, 28, 5
+EDGE_PX, MARGIN_PX, LEGEND_PX, INSET_PX, TEXT_PX = 600, 24, 28, 5, 15
 WAITING = "#d4d6da"
 COLOURS = {"to do": WAITING, "training": "#f2a541", "extracting": "#e9c46a", "done": "#4c9f70", "failed": "#c8452f"}
 COLOURS["stopped"] = COLOURS["failed"]
@@ -29,6 +29,7 @@ def draw(partition: Partition, states: Mapping[str, tuple[str, float]]) -> Image
     width, height = (int(np.ceil(n)) + 2 * MARGIN_PX for n in (high - low) * pixels_per_unit)
     picture = Image.new("RGB", (max(width, EDGE_PX), height + LEGEND_PX), PAPER)
     pen = ImageDraw.Draw(picture)
+    pen.font = ImageFont.load_default(TEXT_PX)
     below = _count_below([block.core for block in partition.blocks])
     for block, beneath in sorted(zip(partition.blocks, below, strict=True), key=lambda pair: pair[1]):
         state, share = states.get(block.id, ("to do", 0.0))
@@ -58,7 +59,7 @@ def _legend(pen: ImageDraw.ImageDraw, y: int, states: list[str]) -> None:
     for state, colour in COLOURS.items():
         count = states.count(state)
         if count:
-            pen.rectangle((x, y, x + 11, y + 11), fill=colour, outline=FRAME)
+            pen.rectangle((x, y, x + TEXT_PX, y + TEXT_PX), fill=colour, outline=FRAME)
             text = f"{count} {state}"
-            pen.text((x + 17, y), text, fill=INK)
-            x += 17 + int(pen.textlength(text)) + 18
+            pen.text((x + 22, y + TEXT_PX / 2), text, fill=INK, anchor="lm")
+            x += 22 + int(pen.textlength(text)) + 18

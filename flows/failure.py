@@ -87,12 +87,7 @@ def leave(status: int) -> NoReturn:
     """Exit; Prefect's threads, which try for minutes to reach a server that is gone, get a few seconds."""
     if "prefect" in sys.modules:
         sys.stdout.flush()
-        end_soon(status)
+        deadline = threading.Timer(PATIENCE_SECONDS, os._exit, [status])
+        deadline.daemon = True
+        deadline.start()
     sys.exit(status)
-
-
-def end_soon(status: int) -> None:
-    """See to it that this process has ended in a few seconds, whatever its threads and compilers still do."""
-    deadline = threading.Timer(PATIENCE_SECONDS, os._exit, [status])
-    deadline.daemon = True
-    deadline.start()

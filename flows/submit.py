@@ -78,9 +78,9 @@ def command_line(parameters: Parameters) -> list[str]:
 
 
 def _submit_to_pool(pool: str, parameters: Parameters, watch: bool) -> int:
-    url = server_url()
     for name, value in (PREFECT_DEFAULTS | {"PREFECT_CLIENT_MAX_RETRIES": "5"}).items():  # here the server is needed
         os.environ.setdefault(name, value)
+    url = server_url()
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError

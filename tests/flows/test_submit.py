@@ -184,7 +184,7 @@ class TestWithAServer:
         while alive(actor):
             assert time.monotonic() - began < 15
             time.sleep(0.1)
-        wait_for_state(url, quoin.run, "CANCELLED", 20)
+        wait_for_state(url, quoin.run, "CANCELLED", 60)
         assert set(quoin.manifests()) == {"ingest", "pose", "partition", "priors", "train/b1"}
         quoin.began()
         resumed = quoin("resume", "run")
