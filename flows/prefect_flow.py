@@ -28,7 +28,7 @@ from pydantic import Field
 from cluster.executor import Device, Executor
 from flows.artifacts import ArtifactSink, prefect_sender
 from flows.block_board import BlockBoard
-from flows.failure import Terminated
+from flows.failure import Terminated, end_group
 from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
 from flows.settings import Settings, load_settings, preset_names
@@ -40,7 +40,6 @@ from pipeline.scene import read_partition
 
 MAX_POSE_ROWS = 200
 CANCEL_SECONDS = 3.0  # between two looks whether the run is cancelled
-CANCELLED_SECONDS = 5  # that a worker's process may take to end once it is
 
 
 @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
@@ -79,8 +78,8 @@ def reconstruct_flow(
     except QuoinError as error:
         logging.getLogger("prefect.flow_runs").addFilter(no_stack_trace)
         return Failed(message=str(error))
-    except TerminationSignal:  # cancelled; the kernel ends what threads and compilers would still do for half a minute
-        signal.alarm(CANCELLED_SECONDS)
+    except TerminationSignal:  # cancelled; compilers and their threads would go on for half a minute
+        end_group()
         raise
 
 
