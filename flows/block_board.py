@@ -119,7 +119,7 @@ class BlockBoard:
 
     def _show(self) -> None:
         report = Reporter(self._sink)
-        rows = sorted(self._blocks.items(), key=lambda named: ORDER.index(named[1].state))[:N_ROWS]
+        rows = sorted(self._blocks.items(), key=lambda named: _rank(named[1].state))[:N_ROWS]
         report.table("blocks", [block.row(name, self._photos[name]) for name, block in rows])
         if self._where is not None:
             states = {name: (block.state, block.share) for name, block in self._blocks.items()}
@@ -128,3 +128,7 @@ class BlockBoard:
             newest = list(self._previews.values())[-N_PREVIEWS:]
             page = "\n\n".join(picture_markdown(event) for event in reversed(newest))
             self._sink({"kind": "page", "name": "previews", "time": self._shown, "markdown": page})
+
+
+def _rank(state: str) -> int:
+    return ORDER.index(state) if state in ORDER else len(ORDER)

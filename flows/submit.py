@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -63,7 +62,7 @@ def submit(to: str, parameters: Parameters, *, watch: bool) -> int:
     if to.startswith(RAY_ADDRESSES):
         from cluster.ray_jobs import submit_job
 
-        print(f"Ray job {submit_job(to, shlex.join(command_line(parameters)))} is submitted to {to}")
+        print(f"Ray job {submit_job(to, command_line(parameters))} is submitted to {to}")
         return 0
     return _submit_to_pool(to, parameters, watch)
 
