@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, lego, room, scale, views, wild
+from benchmarks import ablation, lego, overhead, room, scale, views, wild
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -76,6 +76,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "gpu": (ROOT, gpu),
     "ablation": (DATA / "strecha_fountain_p11", ablation.case),
     "room": (ROOT, room.case),
+    "prefect": (ROOT, overhead.case),
     "wild": (ROOT, wild.case),
     "scale": (ROOT, scale.case),
     **{f"scale-{size}": (ROOT, scale.one(size)) for size in scale.QUARTERS},

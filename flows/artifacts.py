@@ -21,6 +21,7 @@ from uuid import UUID
 from pipeline.progress import Event
 
 PROGRESS_SECONDS = 5.0  # between two updates of one progress artifact
+LOG_SECONDS = 10.0  # between two lines of one block; the rest is in logs/events.jsonl, warnings always come through
 PAUSE_SECONDS = 30.0  # without trying, after the server did not answer
 QUEUE_LENGTH = 1000
 
@@ -29,13 +30,14 @@ class ArtifactSink:
     """Sink: turns events into Prefect artifacts and log lines. ``close`` delivers what is left.
 
     ``send(kind, key, data, description, update=None) -> id`` makes an artifact, or updates the one whose id is given;
-    see ``prefect_sender``. Beside the events of ``pipeline.progress`` it takes a ``page`` (markdown).
+    see ``prefect_sender``. One artifact a name, which later events change. Beside the events of ``pipeline.progress``
+    it takes a ``page`` (markdown).
     """
 
     def __init__(self, send: Callable[..., UUID], log: Callable[[str, str, str], None]) -> None:
         self._send, self._log = send, log
         self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_LENGTH)
-        self._progress: dict[str, UUID] = {}
+        self._made: dict[str, UUID] = {}  # by artifact key
         self._told: dict[str, float] = {}
         self._percent: dict[str, float] = {}
         self._silent_until = 0.0
@@ -50,7 +52,7 @@ class ArtifactSink:
             self._percent[name] = min(100.0, 100.0 * event["done"] / max(event["total"], 1e-9))
         elif kind == "end" and not event["failed"]:
             self._percent[name] = 100.0
-        if kind == "metrics" or (kind == "advance" and not self._due(event)):
+        if kind in ("metrics", "place") or (kind in ("advance", "log") and not self._due(event)):
             return
         with suppress(queue.Full):
             self._queue.put_nowait(event | {"percent": self._percent.get(name)})
@@ -64,11 +66,16 @@ class ArtifactSink:
         self._thread.join(timeout_seconds)
 
     def _due(self, event: Event) -> bool:
-        """Whether this progress is worth a call: throttled, but the last step always is."""
+        """Whether this progress or line is worth a call: throttled, but the last step and warnings always are."""
         name, now = event["name"], event["time"]
-        if now - self._told.get(name, 0.0) < PROGRESS_SECONDS and event["done"] < event["total"]:
+        if event["kind"] == "log":
+            key, pause = f"log {name}", LOG_SECONDS
+            always = event["level"] == "warning" or not name.startswith("train/")
+        else:
+            key, pause, always = name, PROGRESS_SECONDS, event["done"] >= event["total"]
+        if not always and now - self._told.get(key, 0.0) < pause:
             return False
-        self._told[name] = now
+        self._told[key] = now
         return True
 
     def _deliver(self) -> None:
@@ -84,19 +91,19 @@ class ArtifactSink:
         name = event["name"]
         match event["kind"]:
             case "start" | "advance" | "end":
-                self._show_progress(name, event["percent"])
+                self._put("progress", f"progress-{name}", event["percent"], f"{name}: {event['percent']:.0f} %")
             case "log":
                 self._log(name, event["message"], event["level"])
             case "table":
-                self._send("table", slug(f"table-{name}"), json.dumps(event["rows"], default=str), name)
+                self._put("table", f"table-{name}", json.dumps(event["rows"], default=str), name)
             case "page":
-                self._send("markdown", slug(name), event["markdown"], name)
+                self._put("markdown", name, event["markdown"], name)
             case "picture":
-                self._send("markdown", slug(f"picture-{name}"), picture_markdown(event), event["caption"] or name)
+                self._put("markdown", f"picture-{name}", picture_markdown(event), event["caption"])
 
-    def _show_progress(self, name: str, percent: float) -> None:
-        known = self._progress.get(name)
-        self._progress[name] = self._send("progress", slug(f"progress-{name}"), percent, name, update=known)
+    def _put(self, kind: str, name: str, data: Any, description: str) -> None:
+        key = slug(name)
+        self._made[key] = self._send(kind, key, data, description, update=self._made.get(key))
 
 
 def slug(name: str) -> str:
@@ -119,7 +126,7 @@ def prefect_sender(flow_run_id: UUID) -> Callable[..., UUID]:
 
     def send(kind: str, key: str, data: Any, description: str, update: UUID | None = None) -> UUID:
         if update is not None:
-            client.update_artifact(update, ArtifactUpdate(data=data))
+            client.update_artifact(update, ArtifactUpdate(data=data, description=description))
             return update
         made = ArtifactCreate(type=kind, key=key, data=data, description=description, flow_run_id=flow_run_id)
         return client.create_artifact(made).id

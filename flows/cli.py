@@ -59,7 +59,13 @@ class What:
     "the same seed gives the same result, within what the hardware allows"
 
     def settings(self) -> Settings:
-        from flows.settings import load_settings, minutes
+        from flows.settings import load_settings
+
+        return load_settings(self.preset, self.overrides())
+
+    def overrides(self) -> list[str]:
+        """All that is laid on top of the preset, as section.key=value."""
+        from flows.settings import minutes
 
         given = [
             ("ingest.masks", self.masks),
@@ -72,7 +78,7 @@ class What:
             chosen.append(f"partition.memory_gib={self.memory:g}")
         if self.budget is not None:
             chosen.append(f"train.budget_minutes={minutes(self.budget)}")
-        return load_settings(self.preset, [*chosen, *self.set])
+        return [*chosen, *self.set]
 
 
 @Parameter(name="*", group=HOW)
@@ -410,7 +416,7 @@ def doctor() -> None:
 
 
 @app.command(sort_key=10)
-def ui(*, port: int = 4200) -> None:
+def ui(*, port: int = 4200) -> int:
     """Start a Prefect server on this machine to watch runs in the browser.
 
     Parameters
@@ -420,7 +426,50 @@ def ui(*, port: int = 4200) -> None:
     """
     from flows.ui import serve
 
-    serve(port)
+    return serve(port)
+
+
+@app.command(sort_key=11)
+def submit(
+    photos: str,
+    /,
+    *clips: str,
+    to: str,
+    out: str | None = None,
+    what: What = What(),
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    executor: Literal["inline", "ray"] | None = None,
+    address: str | None = None,
+    watch: Annotated[bool, Flag] = False,
+) -> int:
+    """Hand a reconstruction to a Prefect work pool or a Ray cluster, and print where to watch it.
+
+    Parameters
+    ----------
+    photos
+        folder of photos and videos, or a video, as the worker sees it
+    clips
+        videos besides
+    to
+        name of a work pool, or the address of a Ray cluster (ray://… or http://…)
+    out
+        run folder, as the worker sees it; runs/<name of the photo folder> where not given
+    device
+        what trains; as the deployment says where not given, and so the next two
+    executor
+        blocks one after the other in the worker, or on Ray actors
+    address
+        a running Ray cluster (auto or host:port) for --executor ray; without one, Ray runs beside the worker
+    watch
+        follow the run until it has ended
+    """
+    from flows.submit import parameters_of
+    from flows.submit import submit as hand_over
+
+    where: dict[str, str | None] = {"device": device, "executor": executor, "address": address}
+    out = out or str(_default_out(Path(photos)))
+    parameters = parameters_of(photos, out, what.preset, what.overrides(), what.seed, list(clips), **where)
+    return hand_over(to, parameters, watch=watch)
 
 
 def main() -> None:

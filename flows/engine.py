@@ -23,6 +23,7 @@ PREFECT_DEFAULTS = {
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_CLIENT_MAX_RETRIES": "1",
     "PREFECT_API_REQUEST_TIMEOUT": "10",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # cluster/deploy/automation.yaml waits for these
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
@@ -45,18 +46,25 @@ def go(
 
 def use_prefect(engine: Engine, report: Reporter) -> bool:
     """Whether Prefect is wanted and answers; QuoinError where ``prefect`` is demanded and no server answers."""
-    if engine == "direct":
-        return False
+    if engine == "prefect":
+        server_url("start one with quoin ui, or use --engine direct")
+        return True
     url = os.environ.get("PREFECT_API_URL")
-    if engine == "prefect" and not url:
+    if engine == "direct" or not url:
+        return False
+    if not answers(url):
+        report.log("run", f"no Prefect server answers at {url}: going on without it", level="warning")
+        return False
+    return True
+
+
+def server_url(do: str = "start one with quoin ui, and export the PREFECT_API_URL that it prints") -> str:
+    """The address of Prefect's API, from PREFECT_API_URL or a profile; QuoinError where none answers there."""
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
         from prefect.settings import PREFECT_API_URL  # a profile may name it
 
         url = PREFECT_API_URL.value()
     if url and answers(url):
-        return True
-    if engine == "prefect":
-        do = "start one with quoin ui, or use --engine direct"
-        raise QuoinError("No Prefect server answers", where=url or "PREFECT_API_URL", do=do)
-    if url:
-        report.log("run", f"no Prefect server answers at {url}: going on without it", level="warning")
-    return False
+        return url
+    raise QuoinError("No Prefect server answers", where=url or "PREFECT_API_URL", do=do)

@@ -5,69 +5,140 @@ Prefect shows and schedules; it decides nothing. Manifests alone say what is don
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from prefect import flow, get_run_logger, task
+import pyarrow.parquet as pq
+from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import TerminationSignal
+from prefect.client.orchestration import get_client
+from prefect.exceptions import FailedRun, TerminationSignal
 from prefect.runtime import flow_run
+from prefect.states import Cancelled, Crashed, Failed
+from pydantic import Field
 
 from cluster.executor import Device, Executor
 from flows.artifacts import ArtifactSink, prefect_sender
-from flows.failure import Terminated
+from flows.block_board import BlockBoard
+from flows.failure import Terminated, end_group
 from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
-from flows.settings import Settings, load_settings
+from flows.settings import Settings, load_settings, preset_names
 from flows.terminal import size
+from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
+from pipeline.scene import read_partition
+
+MAX_POSE_ROWS = 200
+CANCEL_SECONDS = 3.0  # between two looks whether the run is cancelled
 
 
 @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
 def reconstruct_flow(
-    photos: str,
-    out: str,
-    preset: str = "auto",
-    overrides: list[str] = [],  # noqa: B006  (Prefect shows the default in its form; it is never written to)
-    seed: int = 0,
+    photos: Annotated[str, Field(min_length=1)],
+    out: Annotated[str, Field(min_length=1)],
+    preset: Annotated[str, Field(json_schema_extra={"enum": ["auto", *preset_names()]})] = "auto",
+    overrides: list[Annotated[str, Field(pattern=r"^\w+\..+=")]] = [],  # noqa: B006  (the form's default; never written to)
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0,
     device: Device = "auto",
     executor: ExecutorName = "inline",
     address: str | None = None,
     clips: list[str] = [],  # noqa: B006  (as overrides)
-) -> str:
-    """Reconstruct ``photos`` (a folder, or a video) with ``clips`` into the run folder ``out``, or go on there.
+) -> str | State[Any]:
+    """Make a surface mesh of a folder of photos, or go on with a run that was stopped.
 
-    Returns the path of the run.
+    Paths are as the worker sees them. What a user can mend fails the flow run with one sentence.
+
+    Args:
+        photos: Folder of photos and videos, or a video.
+        out: Run folder; a run of these photos that is there already goes on where it was.
+        preset: What to aim at; auto is the default preset.
+        overrides: Laid on top of the preset, each section.key=value, for example train.steps=2000.
+        seed: The same seed gives the same result, within what the hardware allows.
+        device: What trains; auto takes a GPU where there is one.
+        executor: Blocks one after the other in the worker (inline), or on Ray actors (ray).
+        address: A running Ray cluster (auto or host:port); without one, Ray runs beside the worker.
+        clips: Videos besides the photos.
     """
-    settings = load_settings(preset, overrides)
-    beside = [Path(clip) for clip in clips]
-    with started(Path(photos), Path(out), settings, seed, beside) as run, reporting(run) as report:
-        _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
-        return str(run.path)
+    try:
+        settings = load_settings(preset, overrides)
+        beside = [Path(clip) for clip in clips]
+        with started(Path(photos), Path(out), settings, seed, beside) as run, reporting(run) as report:
+            _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
+            return str(run.path)
+    except QuoinError as error:
+        logging.getLogger("prefect.flow_runs").addFilter(no_stack_trace)
+        return Failed(message=str(error))
+    except TerminationSignal:  # cancelled; compilers and their threads would go on for half a minute
+        end_group()
+        raise
+
+
+def no_stack_trace(record: logging.LogRecord) -> bool:
+    """False for Prefect's stack trace of a run that returned a failed state: the state's sentence says it all."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
 def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str) -> None:
     """``reconstruct`` under Prefect; should Prefect itself fail, the rest is done without it."""
     errors: list[BaseException] = []  # what the stages raised, as opposed to Prefect
+    stopped: list[BaseException] = []
 
     @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
-    def reconstruct_here(photos: str, out: str) -> None:
-        _stages_as_tasks(run, settings, executor, report, last, errors)
+    def reconstruct_here(photos: str, out: str) -> State[Any] | None:
+        try:
+            with cancelled_in_ui(UUID(flow_run.get_id())):
+                _stages_as_tasks(run, settings, executor, report, last, errors)
+        except (KeyboardInterrupt, TerminationSignal) as stop:
+            stopped.append(stop)
+            return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
+        return None
 
     try:
-        reconstruct_here(str(run.photos), str(run.path))
-        return
-    except TerminationSignal:  # Prefect has its own SIGTERM handler while a flow runs
-        Terminated.received = True
-        raise Terminated from None
+        ended = reconstruct_here(str(run.photos), str(run.path), return_state=True)
+        if ended.is_completed():
+            return
+    except TerminationSignal as stop:  # Prefect has its own SIGTERM handler while a flow runs
+        stopped.append(stop)
     except Exception as error:
-        if errors:
-            raise errors[-1] from None
-        report.log("run", f"Prefect is gone ({type(error).__name__}: {error}), the run is not", level="warning")
+        ended = Crashed(message=f"{type(error).__name__}: {error}")
+    if stopped:
+        Terminated.received = isinstance(stopped[-1], TerminationSignal)
+        raise Terminated if Terminated.received else KeyboardInterrupt
+    if errors:
+        raise errors[-1] from None
+    report.log("run", f"Prefect is gone ({ended.message or ended.name}), the run is not", level="warning")
     reconstruct(run, settings, executor, report, last=last)
+
+
+@contextmanager
+def cancelled_in_ui(flow_run_id: UUID) -> Iterator[None]:
+    """Meanwhile a run that is cancelled in the UI gets the SIGTERM that a worker would send: this one has no worker."""
+    over = threading.Event()
+
+    def look() -> None:
+        with get_client(sync_client=True) as client:
+            while not over.wait(CANCEL_SECONDS):
+                with suppress(Exception):  # the server is away: nobody cancels
+                    state = client.read_flow_run(flow_run_id).state
+                    if state is not None and state.is_cancelling():
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        return
+
+    threading.Thread(target=look, name="prefect-cancel", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _stages_as_tasks(
@@ -82,23 +153,36 @@ def _stages_as_tasks(
 
     def perform_as_task(stage: str, run: Run, settings: Settings, executor: Executor, report: Reporter) -> Any:
         @task(name=stage, task_run_name=stage, cache_policy=NO_CACHE, persist_result=False)
-        def stage_task(run_path: str) -> None:
+        def stage_task(run_path: str) -> State[Any] | None:
             try:
                 perform(stage, run, settings, executor, report)
+            except QuoinError as error:
+                errors.append(error)
+                return Failed(message=str(error))  # a sentence; raised, it would be a stack trace
             except BaseException as error:
                 errors.append(error)
                 raise
+            return None
 
-        stage_task(str(run.path))
+        ended = stage_task(str(run.path), return_state=True)
+        if errors:
+            raise errors[-1]
+        if not ended.is_completed():
+            raise RuntimeError(f"{stage}: {ended.message or ended.name}")
         shown.table(f"result/{stage}", facts(run.require(stage).result))
+        if stage == "pose":
+            shown.table("photos by pose quality", pose_rows(run))
         if stage == "report":
             shown.emit({"kind": "page", "name": "report", "time": time.time(), "markdown": report_page(run)})
 
     report.log("run", f"shown at {flow_run.get_flow_run_ui_url() or flow_run_id}")
     sink = ArtifactSink(prefect_sender(flow_run_id), log)
     shown = Reporter(sink)
+    board = BlockBoard(sink, lambda: read_partition(run))
     try:
-        reconstruct(run, settings, executor, Reporter(report.emit, sink), last=last, perform=perform_as_task)
+        reconstruct(run, settings, executor, Reporter(report.emit, board), last=last, perform=perform_as_task)
+    except SystemError as error:  # what Ray's wait makes of a signal that arrives meanwhile
+        raise error.__cause__ if isinstance(error.__cause__, TerminationSignal | KeyboardInterrupt) else error from None
     finally:
         sink.close()
 
@@ -106,6 +190,22 @@ def _stages_as_tasks(
 def facts(result: dict[str, Any]) -> list[dict[str, str]]:
     """What a stage measured, as rows of a table: its numbers and words, longer things left out."""
     return [{"what": k, "value": str(v)} for k, v in result.items() if not isinstance(v, dict | list) or len(v) < 5]
+
+
+def pose_rows(run: Run) -> list[dict[str, str]]:
+    """How well each photo is placed, the worst first: what is missing and why, then by reprojection error."""
+    path = run.table("poses")
+    photos = pq.read_table(path).to_pylist() if path.exists() else []
+    photos.sort(key=lambda photo: (photo["registered"], -(photo["reprojection_px"] or 0.0)))
+    return [
+        {
+            "photo": photo["name"],
+            "placed": "yes" if photo["registered"] else f"no: {photo['reason']}",
+            "points": str(photo["n_points"]),
+            "reprojection": f"{photo['reprojection_px']:.2f} px" if photo["registered"] else "",
+        }
+        for photo in photos[:MAX_POSE_ROWS]
+    ]
 
 
 def report_page(run: Run) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
+import time
 from http.client import HTTPException
+from importlib import resources
 from pathlib import Path
-from typing import NoReturn
-from urllib.request import urlopen
+from typing import Any
+from urllib.request import Request, urlopen
+
+import yaml
 
 from pipeline.errors import QuoinError
 
@@ -21,6 +27,7 @@ def server_environment(port: int, home: Path) -> dict[str, str]:
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "1",
     }
 
@@ -30,21 +37,48 @@ def home_folder() -> Path:
     return Path(os.environ.get("QUOIN_HOME") or Path.home() / ".quoin")
 
 
-def serve(port: int) -> NoReturn:
-    """Become the server; Ctrl-C stops it."""
+def serve(port: int) -> int:
+    """Run the server until Ctrl-C stops it; returns its exit status."""
     home = home_folder() / "prefect"
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise QuoinError(f"Cannot make a folder: {error.strerror}", where=home, do="set QUOIN_HOME") from error
+    api_url = f"http://{HOST}:{port}/api"
     print(
         f"The Prefect UI will be at      http://{HOST}:{port}   (Ctrl-C stops it)\n"
-        f"In another terminal, type      export PREFECT_API_URL=http://{HOST}:{port}/api\n"
+        f"In another terminal, type      export PREFECT_API_URL={api_url}\n"
         "and start quoin reconstruct there: it shows itself in the UI.",
         flush=True,
     )
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    os.execve(sys.executable, command, os.environ | server_environment(port, home))  # noqa: S606
+    environment = os.environ | server_environment(port, home)
+    server = subprocess.Popen(command, env=environment, start_new_session=True)  # Ctrl-C is for us to pass on, once
+    try:
+        while server.poll() is None and not answers(api_url):
+            time.sleep(0.5)
+        try:
+            if server.poll() is None:
+                install_automation(api_url)
+        except OSError as error:
+            print(f"runs that are lost will stay Running: {error}", file=sys.stderr)
+        return server.wait()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def install_automation(api_url: str) -> None:
+    """Have the server call lost runs crashed (cluster/deploy/automation.yaml), unless it does so already."""
+    wanted = yaml.safe_load((resources.files("cluster") / "deploy" / "automation.yaml").read_text("utf-8"))
+    if all(known["name"] != wanted["name"] for known in _post(f"{api_url}/automations/filter", {})):
+        _post(f"{api_url}/automations/", wanted)
+
+
+def _post(url: str, values: dict[str, Any]) -> Any:
+    request = Request(url, json.dumps(values).encode(), {"Content-Type": "application/json"})  # noqa: S310  (ours)
+    with urlopen(request, timeout=60.0) as reply:  # noqa: S310
+        return json.load(reply)
 
 
 def answers(api_url: str) -> bool:

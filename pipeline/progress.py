@@ -2,13 +2,14 @@
 
 An event is a small dict with ``kind``, ``time`` and ``name`` ("pose", "train/b0_0_0"), so that it travels from an actor
 to the driver as it is. Kinds: ``start`` (total, unit), ``advance`` (done), ``end`` (seconds, failed), ``log`` (message,
-level), ``metrics`` (step, values), ``table`` (rows), ``picture`` (jpeg bytes, caption).
+level), ``metrics`` (step, values), ``place`` (node, device), ``table`` (rows), ``picture`` (jpeg bytes, caption).
 """
 
 from __future__ import annotations
 
 import io
 import json
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,6 +67,10 @@ class Reporter:
     def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:
         """Numbers of one step (losses, PSNR)."""
         self._send("metrics", name, step=int(step), values={k: float(v) for k, v in values.items()})
+
+    def place(self, name: str, device: str) -> None:
+        """Where the work of this name is done: on this machine, by ``device``."""
+        self._send("place", name, node=platform.node(), device=device)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """A table to show under ``name``; a later one of the same name replaces it."""

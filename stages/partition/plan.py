@@ -89,8 +89,8 @@ def plan_rows(
     """One row a stage still to come: stage, memory_bytes, disk_bytes, seconds, note.
 
     ``stereo_mpx``: megapixels of all photos as stereo compares them, weighted by its photos beside each over 8;
-    ``rays``: of a block's training; ``part_faces``: that fusion works on at a time; ``factors``: what a stage takes on this device, relative to the seconds above;
-    ``workers``: how many blocks are trained at once.
+    ``rays``: of a block's training; ``part_faces``: that fusion works on at a time; ``factors``: what a stage takes on
+    this device, relative to the seconds above; ``workers``: how many blocks are trained at once.
     """
     n_blocks, n_bricks = len(blocks), sum(block.n_bricks for block in blocks)
     faces = surface_faces(n_bricks, brick_size)

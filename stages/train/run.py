@@ -37,6 +37,7 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     device = choose_device(device)
     torch.manual_seed(run.seed)
     name = f"train/{block_id}"
+    report.place(name, torch.cuda.get_device_name() if device.startswith("cuda") else device)
     lattice, block = scene.read_block(run, block_id)
     folder = scene.block_folder(run, block_id)
     known = [run.require(stage).key for stage in ("partition", "priors")]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from flows.ui import answers
 
 FAKES = Path(__file__).parent / "fakes"
 ROOT = Path(__file__).parents[2]
@@ -47,12 +54,12 @@ class Quoin:
         """A quoin that stands still in ``stage``."""
         (self.run / "waiting").unlink(missing_ok=True)
         process = self.start(*arguments, FAKE_WAIT=stage)
-        deadline = time.monotonic() + 60
-        while not (self.run / "waiting").exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        self.wait(process)
         return process
+
+    def wait(self, process: subprocess.Popen[str]) -> int:
+        """Until the run stands still; returns the id of the process that does."""
+        return standing_still(self.run, process)
 
     def began(self) -> list[str]:
         """Stages that began since the last call, in order."""
@@ -63,6 +70,17 @@ class Quoin:
 
     def manifests(self) -> dict:
         return json.loads((self.run / "run.json").read_text())["manifests"]
+
+
+def standing_still(run: Path, process: subprocess.Popen[str]) -> int:
+    """Wait until a stage of ``run`` stands still (FAKE_WAIT); returns the id of the process it is in."""
+    waiting = run / "waiting"
+    deadline = time.monotonic() + 300
+    while not (waiting.exists() and waiting.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return int(waiting.read_text())
 
 
 @pytest.fixture
@@ -80,3 +98,55 @@ def quoin(tmp_path: Path) -> Iterator[Quoin]:
 def reconstruct(quoin: Quoin) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``quoin reconstruct photos --out run`` with more arguments."""
     return lambda *more, **env: quoin("reconstruct", "photos", "--out", "run", *more, **env)
+
+
+@contextmanager
+def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """(process, API address) of ``quoin ui`` on a free port; what it prints goes to ``folder``/ui.log."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = os.environ | {"QUOIN_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)} | environment
+    command = [sys.executable, "-m", "flows.cli", "ui", "--port", str(port)]
+    with open(folder / "ui.log", "w") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        deadline = time.monotonic() + 300
+        while not answers(url):
+            assert process.poll() is None, (folder / "ui.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        yield process, url
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a process as Ctrl-C does."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+
+
+def ask(url: str, what: str, **wanted: Any) -> Any:
+    """Records of a Prefect server: ``what`` is flow_runs, task_runs, artifacts, automations ..."""
+    return post(f"{url}/{what}/filter", wanted)
+
+
+def set_state(url: str, flow_run_id: str, state: str) -> None:
+    """As a button in the UI does."""
+    body = json.dumps({"state": {"type": state}}).encode()
+    request = urllib.request.Request(
+        f"{url}/flow_runs/{flow_run_id}/set_state", body, {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(request, timeout=60).close()
+
+
+def post(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.load(reply)

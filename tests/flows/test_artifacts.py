@@ -71,16 +71,29 @@ def test_tables_pictures_and_log_lines():
     sink = ArtifactSink(server.send, server.log)
     sink(event("table", "blocks", rows=[{"block": "b0", "seconds": 1.5}]))
     sink(event("picture", "fuse", jpeg=b"\xff\xd8", caption="the <mesh>"))
+    sink(event("picture", "fuse", jpeg=b"\xff\xd9", caption="later"))
     sink(event("log", "pose", message="slow", level="warning"))
     sink(event("metrics", step=1, values={"loss": 1.0}))
     sink.close()
-    (table, picture) = server.sent
+    (table, picture, later) = server.sent
     assert table[:2] == ("table", "table-blocks")
     assert json.loads(table[2]) == [{"block": "b0", "seconds": 1.5}]
     assert picture[:2] == ("markdown", "picture-fuse")
     assert "the &lt;mesh&gt;" in picture[2]
     assert "(data:image/jpeg;base64,/9g=)" in picture[2]
+    assert (picture[3], later[3]) == ("made", "updated")
     assert server.logs == [("pose", "slow", "warning")]
+
+
+def test_a_block_has_a_line_every_ten_seconds_and_all_its_warnings():
+    server = Server()
+    sink = ArtifactSink(server.send, server.log)
+    for second in range(25):
+        sink(event("log", time=100.0 + second, message=f"{second}", level="warning" if second == 3 else "info"))
+        sink(event("log", "pose", time=100.0 + second, message="said", level="info"))
+    sink.close()
+    assert [message for name, message, _ in server.logs if name == "train/b0"] == ["0", "3", "13", "23"]
+    assert sum(name == "pose" for name, *_ in server.logs) == 25
 
 
 def test_a_server_that_is_away_is_left_in_peace():

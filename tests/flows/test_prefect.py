@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 
 import pytest
 
-from flows.ui import answers
-from tests.flows.conftest import ROOT
+from tests.flows.conftest import ask, serving, set_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -23,34 +18,10 @@ STAGES = ["ingest", "pose", "partition", "priors", "train", "fuse", "report"]
 
 @pytest.fixture
 def server(tmp_path):
-    """(process, API address) of ``quoin ui`` on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = os.environ | {"QUOIN_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "flows.cli", "ui", "--port", str(port)]
-    with open(tmp_path / "ui.log", "w") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}/api"
-    deadline = time.monotonic() + 120
-    while not answers(url):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    assert f"export PREFECT_API_URL={url}" in (tmp_path / "ui.log").read_text()
-    yield process, url
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout=30)
-        finally:
-            process.kill()
-
-
-def ask(url, what):
-    request = urllib.request.Request(f"{url}/{what}/filter", b"{}", {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request) as reply:
-        return json.load(reply)
+    """(process, API address) of ``quoin ui``."""
+    with serving(tmp_path) as served:
+        assert f"export PREFECT_API_URL={served[1]}" in (tmp_path / "ui.log").read_text()
+        yield served
 
 
 def test_stages_are_tasks_and_a_server_that_goes_away_takes_nothing_along(server, quoin, reconstruct):
@@ -75,15 +46,17 @@ def test_stages_are_tasks_and_a_server_that_goes_away_takes_nothing_along(server
     assert json.loads(artifacts[second, "table-result-pose"]) == [{"what": "value", "value": "0"}]
     assert f"`{quoin.run / 'report.html'}`" in artifacts[second, "report"]
     assert 0 < artifacts[first, "progress-run"] < 100, "as far as it came"
-    assert artifacts[first, "progress-train-b0"] == 100
-    assert {row["block"] for row in json.loads(artifacts[first, "table-blocks"])} == {"b0", "b1"}
+    assert not any(key and key.startswith("progress-train-") for _, key in artifacts), "single blocks are in the table"
+    rows = json.loads(artifacts[first, "table-blocks"])
+    assert {(row["block"], row["state"], row["device"]) for row in rows} == {(b, "done", "cpu") for b in ("b0", "b1")}
+    assert "data:image/jpeg;base64" in artifacts[first, "picture-block-map"]
+    assert all(
+        task["state"]["type"] == "FAILED" for task in tasks if (task["name"], task["flow_run_id"]) == ("fuse", first)
+    )
 
     waiting = {"FAKE_WAIT": "priors", "FAKE_SECONDS": "10"}
     running = quoin.start("resume", "run", "--force", "pose", PREFECT_API_URL=url, **waiting)
-    deadline = time.monotonic() + 60
-    while not (quoin.run / "waiting").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    quoin.wait(running)
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
     _, err = running.communicate(timeout=120)
@@ -93,15 +66,44 @@ def test_stages_are_tasks_and_a_server_that_goes_away_takes_nothing_along(server
     assert quoin.began() == ["pose", "partition", "priors", "train/b1", "train/b0", "fuse", "report"]
 
 
+def test_the_server_sends_nothing_out_and_calls_lost_runs_crashed(server):
+    _, url = server
+    with urllib.request.urlopen(f"{url}/admin/settings") as reply:
+        settings = json.load(reply)
+    assert settings["server"]["analytics_enabled"] is False
+    deadline = time.monotonic() + 60
+    while not ask(url, "automations"):  # installed as soon as the server answers
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    (automation,) = ask(url, "automations")
+    assert automation["enabled"]
+    assert automation["actions"][0]["state"] == "CRASHED"
+
+
+def test_a_run_cancelled_in_the_ui_stops_and_can_be_resumed(server, quoin):
+    """Without a worker, which would stop it: the run looks for itself."""
+    _, url = server
+    process = quoin.start("reconstruct", "photos", "--out", "run", PREFECT_API_URL=url, FAKE_WAIT="train/b0")
+    quoin.wait(process)
+    (flow_run,) = ask(url, "flow_runs")
+    set_state(url, flow_run["id"], "CANCELLING")
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 15
+    assert process.returncode == 143
+    assert f"quoin resume {quoin.run}" in err
+    (flow_run,) = ask(url, "flow_runs")
+    assert flow_run["state"]["type"] == "CANCELLED"
+    quoin.began()
+    assert quoin("resume", "run").returncode == 0
+    assert quoin.began() == ["train/b0", "fuse", "report"], "the other block is kept"
+
+
 def test_stopping_a_run_under_prefect_leaves_it_resumable(server, quoin):
     _, url = server
     for stop, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         process = quoin.start("reconstruct", "photos", "--out", "run", PREFECT_API_URL=url, FAKE_WAIT="pose")
-        deadline = time.monotonic() + 60
-        while not (quoin.run / "waiting").exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        quoin.wait(process)
         (quoin.run / "waiting").unlink()
         process.send_signal(stop)
         _, err = process.communicate(timeout=60)

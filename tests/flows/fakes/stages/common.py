@@ -27,7 +27,7 @@ def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeRes
     with report.task(name, 2, "steps") as advance:
         advance(1)
         if os.environ.get("FAKE_WAIT") == name:
-            (run.path / "waiting").touch()
+            (run.path / "waiting").write_text(str(os.getpid()))
             time.sleep(float(os.environ.get("FAKE_SECONDS", "240")))
         if os.environ.get("FAKE_FAIL") == name:
             raise QuoinError("Nothing fits", where=name, do="take more photos")

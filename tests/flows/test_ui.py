@@ -1,0 +1,55 @@
+"""What ``quoin ui`` starts, and what a run shows of its poses."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows import ui
+from tests.synthetic import make_run
+
+
+def test_the_server_keeps_to_itself(tmp_path):
+    environment = ui.server_environment(4321, tmp_path)
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert environment["DO_NOT_TRACK"] == "1"
+    assert environment["PREFECT_HOME"] == str(tmp_path)
+    assert environment["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"
+    assert ui.HOST == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("known", "made"), [([], 1), ([{"name": "quoin calls lost runs crashed"}], 0)])
+def test_the_automation_is_installed_once(monkeypatch, known, made):
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append((request.full_url, json.loads(request.data)))
+        return io.BytesIO(json.dumps(known if request.full_url.endswith("filter") else {}).encode())
+
+    monkeypatch.setattr(ui, "urlopen", urlopen)
+    ui.install_automation("http://127.0.0.1:1/api")
+    posted = [body for address, body in asked if address.endswith("/automations/")]
+    assert len(posted) == made
+    assert all(body["actions"][0]["state"] == "CRASHED" for body in posted)
+
+
+def test_photos_that_are_missing_or_placed_badly_come_first(tmp_path):
+    from flows.prefect_flow import pose_rows
+
+    run = make_run(tmp_path)
+    assert pose_rows(run) == []
+    row = {"registered": True, "n_points": 50, "reason": ""}
+    photos = [
+        {"name": "good.jpg", "reprojection_px": 0.4, **row},
+        {"name": "bad.jpg", "reprojection_px": 1.9, **row},
+        {"name": "lost.jpg", "registered": False, "n_points": 0, "reprojection_px": None, "reason": "too dark"},
+    ]
+    run.table("poses").parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(photos), run.table("poses"))
+    rows = pose_rows(run)
+    assert [row["photo"] for row in rows] == ["lost.jpg", "bad.jpg", "good.jpg"]
+    assert (rows[0]["placed"], rows[1]["placed"], rows[1]["reprojection"]) == ("no: too dark", "yes", "1.90 px")
