@@ -37,7 +37,7 @@ def print_plan(run: Run) -> None:
     total, most = sum(row["seconds"] for row in rows), max(row["memory_bytes"] for row in rows)
     disk = sum(row["disk_bytes"] for row in rows)
     print(f"  about {duration(total)} on two CPU cores, {size(most)} of memory at most, {size(disk)} more disk")
-    print(f"  go on with: quoin resume {run.path}")
+    print(f"  go on with: quoin resume {run.home}")
 
 
 def stage_rows(run: Run) -> list[dict]:

@@ -6,7 +6,6 @@ Prefect shows and schedules; it decides nothing. Manifests alone say what is don
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
 from flows.settings import Settings, load_settings
 from flows.terminal import size
+from pipeline.bucket import url_of
 from pipeline.progress import Reporter
 from pipeline.run import Run
 
@@ -43,10 +43,9 @@ def reconstruct_flow(
     Returns the path of the run.
     """
     settings = load_settings(preset, overrides)
-    beside = [Path(clip) for clip in clips]
-    with started(Path(photos), Path(out), settings, seed, beside) as run, reporting(run) as report:
+    with started(photos, out, settings, seed, clips) as run, reporting(run) as report:
         _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
-        return str(run.path)
+        return run.home
 
 
 def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str) -> None:
@@ -58,7 +57,7 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
         _stages_as_tasks(run, settings, executor, report, last, errors)
 
     try:
-        reconstruct_here(str(run.photos), str(run.path))
+        reconstruct_here(run.record.photos, run.home)
         return
     except TerminationSignal:  # Prefect has its own SIGTERM handler while a flow runs
         Terminated.received = True
@@ -89,7 +88,7 @@ def _stages_as_tasks(
                 errors.append(error)
                 raise
 
-        stage_task(str(run.path))
+        stage_task(run.home)
         shown.table(f"result/{stage}", facts(run.require(stage).result))
         if stage == "report":
             shown.emit({"kind": "page", "name": "report", "time": time.time(), "markdown": report_page(run)})
@@ -110,9 +109,10 @@ def facts(result: dict[str, Any]) -> list[dict[str, str]]:
 
 def report_page(run: Run) -> str:
     """Where the results lie, in Markdown."""
-    lines = [f"The results of `{run.photos}` are in `{run.path}`:", ""]
+    lines = [f"The results of `{run.record.photos}` are in `{run.home}`:", ""]
     for name in ("report.html", "mesh.ply", "mesh.glb"):
-        path = run.path / name
+        path, shown = run.file(name), run.at_home(name)
         if path.exists():
-            lines.append(f"- [{name}]({path.as_uri()}) ({size(path.stat().st_size)}): `{path}`")
+            link = shown if url_of(shown) else path.as_uri()
+            lines.append(f"- [{name}]({link}) ({size(path.stat().st_size)}): `{shown}`")
     return "\n".join(lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -71,7 +70,7 @@ def redo_from(run: Run, stage: str) -> None:
     if STAGES.index(stage) <= STAGES.index("priors"):
         store.delete(run.scene, "priors")
     for later in STAGES[STAGES.index(stage) :]:
-        shutil.rmtree(run.path / "work" / ("blocks" if later == "train" else later), ignore_errors=True)
+        run.remove(f"work/{'blocks' if later == 'train' else later}")
 
 
 def __getattr__(name: str) -> Any:

@@ -53,14 +53,20 @@ PHOTO_SCHEMA = pa.schema(
 )
 
 
+PHOTO_PATHS = ("path", "mask_path", "depth_path", "depth_camera")
+
+
 def write_photo_table(run: Run, rows: list[dict[str, Any]]) -> None:
     """One row per file found, used or not (PHOTO_SCHEMA)."""
+    rows = [row | {name: run.portable(row[name]) for name in PHOTO_PATHS if row.get(name)} for row in rows]
     pq.write_table(pa.Table.from_pylist(rows, schema=PHOTO_SCHEMA), run.table("photos"))
 
 
 def read_photo_table(run: Run, *, used_only: bool = False) -> list[dict[str, Any]]:
     """Rows of the photo table; with ``used_only`` row i has photo_id i."""
-    rows = pq.read_table(run.table("photos")).to_pylist()
+    rows = pq.read_table(run.file("tables/photos.parquet")).to_pylist()
+    for row in rows:
+        row.update({name: run.local(row[name]) for name in PHOTO_PATHS if row[name]})
     return sorted((r for r in rows if r["used"]), key=lambda r: r["photo_id"]) if used_only else rows
 
 
@@ -368,7 +374,7 @@ def read_model(run: Run, block_id: str) -> tuple[dict[str, Array], dict[str, Any
     if group is None:
         raise QuoinError(
             "This block was trained by a quoin that did not keep its model",
-            where=f"{run.path}, {block_id}",
+            where=f"{run.home}, {block_id}",
             do="train it again with quoin resume --force train",
         )
     return {name: store.read(group, name) for name in group.array_keys()}, dict(group.attrs)

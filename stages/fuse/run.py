@@ -51,7 +51,7 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
         if len(bricks) == 0:
             raise QuoinError(
                 f"There is no surface: no SDF sign change in any of {len(sources)} blocks",
-                where=run.path,
+                where=run.home,
                 do="look at the training curves in the report; train longer, or check masks and poses",
             )
         edge_keys = surface.edge_keys_of(sources, lattice.brick_size)
