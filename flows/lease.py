@@ -41,12 +41,14 @@ class Holder:
     @classmethod
     def read(cls, data: bytes) -> Holder:
         try:
-            return cls(**json.loads(data))
-        except (ValueError, TypeError):
+            said = json.loads(data)
+            return cls(said["id"], int(said["process"]), said["host"])
+        except (ValueError, TypeError, KeyError):
             return cls("", 0, "an unknown machine")
 
-    def told(self) -> bytes:
-        return json.dumps(vars(self)).encode()
+    def told(self, beat: int = 0) -> bytes:
+        """The lease; ``beat`` makes every renewal another object, with another stamp."""
+        return json.dumps({**vars(self), "beat": beat}).encode()
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
@@ -119,10 +121,11 @@ def _refused(url: str, holder: Holder) -> QuoinError:
 
 def _renew(url: str, mine: Holder, stamp: str, ended: threading.Event) -> None:
     """Put the lease again and again; whoever finds it another's stops, as the next commit will."""
-    bucket, held = Bucket(url), stamp
+    bucket, held, beat = Bucket(url), stamp, 0
     while not ended.wait(RENEW_SECONDS):
+        beat += 1
         try:
-            renewed = bucket.put_if(NAME, mine.told(), held)
+            renewed = bucket.put_if(NAME, mine.told(beat), held)
         except QuoinError:  # the work itself meets the silent storage, and says so
             continue
         if renewed is None:

@@ -42,7 +42,7 @@ def url_of(place: str | Path) -> str | None:
 
 
 class Stored(NamedTuple):
-    """An object's content and its stamp, which every put changes."""
+    """An object's content and its stamp, which a put of other content changes."""
 
     data: bytes
     stamp: str

@@ -354,7 +354,7 @@ def read_brick_index(run: Run, block_id: str) -> Int[Array, "m 3"]:
 
 def read_sdf_brick(run: Run, block_id: str, row: int) -> Float[Array, "s s s"]:
     """SDF samples [B+1, B+1, B+1] in voxels of row ``row`` of the block's brick index, float32."""
-    return np.asarray(store.get(run.scene, f"blocks/{block_id}/sdf")[row], np.float32)
+    return store.read(run.scene, f"blocks/{block_id}/sdf", row).astype(np.float32)
 
 
 def write_model(run: Run, block_id: str, arrays: Mapping[str, Array], about: Mapping[str, Any]) -> None:
@@ -427,7 +427,7 @@ def write_exposures(run: Run, gains: Float[Array, "n 3"]) -> None:
 
 def read_exposures(run: Run) -> Float[Array, "n 3"] | None:
     """Exposures of the posed photos, or None where they are not known."""
-    return np.asarray(store.get(run.scene, "priors/exposures")[...]) if "priors/exposures" in run.scene else None
+    return store.read(run.scene, "priors/exposures") if "priors/exposures" in run.scene else None
 
 
 def write_depth(
@@ -499,8 +499,7 @@ def read_level(run: Run, name: str) -> tuple[Array, int] | None:
     """A map in the store and its pyramid level, or None where it is not there."""
     if name not in run.scene:
         return None
-    array = store.get(run.scene, name)
-    return np.asarray(array[...]), _number(array, "level")
+    return store.read(run.scene, name), _number(store.get(run.scene, name), "level")
 
 
 def _number(array: zarr.Array, attribute: str) -> int:

@@ -171,9 +171,7 @@ def test_whichever_put_fails_the_run_is_whole_and_goes_on(monkeypatch: pytest.Mo
         assert Run.open(url).file("mesh.ply").read_bytes() == b"mesh of poses 2"
 
 
-def test_a_file_that_is_not_the_committed_one_is_refused(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_file_that_is_not_the_committed_one_is_refused(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     url = f"{bucket}/run"
     go(make(url))
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
