@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from flows.failure import catch_sigterm, leave, sentences
 from pipeline import __version__
+from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
 
 if TYPE_CHECKING:
@@ -376,6 +377,8 @@ def demo(
     from stages.demo.config import INDOORS, WILD
 
     how.check()
+    if url_of(out):
+        raise QuoinError("The demo writes its photos into a folder", where=out, do="name a folder with --out")
     if scene == "room" and (plain or wild):
         raise QuoinError(
             "The room is bare as it is, and nobody is in it", do="leave --plain and --wild to the landmark"

@@ -207,7 +207,7 @@ def told(url: str) -> Iterator[None]:
 
 _MISSING = re.compile("NoSuchBucket|bucket does not exist|ContainerNotFound|container does not exist", re.I)
 _NO_CREDENTIALS = re.compile(
-    r"169\.254\.|metadata\.google|MissingAccount|Account must be specified|token request", re.I
+    r"169\.254\.|latest/(api/token|meta-data)|computeMetadata|MissingAccount|Account must be|token request", re.I
 )
 _REFUSED = re.compile(r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|\b40[13] (Forbidden|Unauthorized)", re.I)
 _SILENT = re.compile(r"error sending request|timed? ?out|connect|retry_timeout|\b5\d\d ", re.I)

@@ -1,4 +1,4 @@
-"""A storage like Amazon's on this machine: moto's server on loopback, in a process of its own, all objects in memory."""
+"""A storage like Amazon's: moto's server on loopback, in a process of its own, all objects in memory."""
 
 from __future__ import annotations
 

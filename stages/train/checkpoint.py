@@ -1,4 +1,4 @@
-"""Checkpoints without pickle (safetensors), with a checksum; the one before the last is kept should the last be damaged.
+"""Checkpoints without pickle (safetensors), with a checksum; the one before is kept should the last be damaged.
 
 A reader sees a whole one, old or new. Who may write is not decided here: of two attempts at a block the later one.
 """

@@ -18,7 +18,7 @@ OTHER = Holder("other", 12, "another-machine")
 def test_a_second_driver_is_refused_and_told_who_is_first(bucket: str):
     url = f"{bucket}/run"
     with locked(url):
-        with pytest.raises(QuoinError, match="Another quoin works on this run .process .* on "), locked(url):
+        with pytest.raises(QuoinError, match=r"Another quoin works on this run \(process .* on "), locked(url):
             pass
         assert Bucket(url).read(lease.NAME) is not None, "who was refused has taken nothing away"
     with locked(url):

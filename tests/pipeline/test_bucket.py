@@ -87,7 +87,7 @@ def test_a_condition_lets_one_of_many_put(bucket: str):
 def test_a_bucket_that_is_missing_is_told(bucket: str):
     nowhere = Bucket("s3://no-such-bucket/run")
     for ask in (nowhere.is_empty, nowhere.names, lambda: nowhere.read("a"), lambda: nowhere.put("a", b"")):
-        with pytest.raises(QuoinError, match="There is no such bucket.*s3://no-such-bucket"):
+        with pytest.raises(QuoinError, match=r"There is no such bucket.*s3://no-such-bucket"):
             ask()
 
 
@@ -97,7 +97,7 @@ def test_without_credentials_it_says_what_to_set(bucket: str, monkeypatch, tmp_p
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(QuoinError, match="No credentials.*AWS_ACCESS_KEY_ID"):
+    with pytest.raises(QuoinError, match=r"No credentials.*AWS_ACCESS_KEY_ID"):
         Bucket(bucket).is_empty()
 
 

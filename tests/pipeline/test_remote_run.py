@@ -1,4 +1,4 @@
-"""A run in object storage: the same as in a folder, from any machine; and whatever fails, only what was committed counts."""
+"""A run in object storage: as in a folder, from any machine; whatever fails, only what was committed counts."""
 
 from __future__ import annotations
 
@@ -147,8 +147,7 @@ def test_whichever_put_fails_the_run_is_whole_and_goes_on(monkeypatch: pytest.Mo
     pytest.importorskip("obstore", reason="obstore is not installed")
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "home"))
     faults = Faults(monkeypatch)
-    make("s3://bucket/whole")
-    go(Run.open("s3://bucket/whole"))
+    go(make("s3://bucket/whole"))
     n_puts = faults.count
     assert n_puts > 20
     faults.after = after
@@ -156,8 +155,7 @@ def test_whichever_put_fails_the_run_is_whole_and_goes_on(monkeypatch: pytest.Mo
         url = f"s3://bucket/{k}"
         faults.count, faults.at = 0, k
         with pytest.raises(Fault):
-            make(url)
-            go(Run.open(url))
+            go(make(url))
         faults.at = -1
         monkeypatch.setenv("QUOIN_HOME", str(tmp_path / f"home{k}"))  # another machine goes on
         if Run.exists(url):

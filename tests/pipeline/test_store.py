@@ -108,7 +108,7 @@ def test_delete_takes_all_below_and_minds_no_absence(group: zarr.Group):
 def test_a_byte_that_is_turned_is_told(tmp_path, kind):
     group = store.open_store(tmp_path / "s")
     store.write(group, "a/b", np.arange(200).reshape(40, 5).astype(kind))
-    [chunk] = [path for path in tmp_path.rglob("c.*")]
+    [chunk] = tmp_path.rglob("c.*")
     whole = chunk.read_bytes()
     for place in range(0, len(whole), 7):
         chunk.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
