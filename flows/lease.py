@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.bucket import Bucket, Stored
+from pipeline.bucket import Bucket, StorageAway, Stored
 from pipeline.errors import QuoinError
 
 NAME = "logs/lease.json"
@@ -78,12 +78,17 @@ def leased(url: str) -> Iterator[None]:
     ended = threading.Event()
     heart = threading.Thread(target=_renew, args=(url, mine, stamp, ended), name="lease", daemon=True)
     heart.start()
+    away = False
     try:
         yield
+    except StorageAway:
+        away = True  # the lease will end by itself
+        raise
     finally:
         ended.set()
-        heart.join()
-        _give_up(bucket, mine)
+        if not away:
+            heart.join()
+            _give_up(bucket, mine)
 
 
 def _take_over(bucket: Bucket, mine: Holder) -> str:

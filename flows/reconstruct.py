@@ -11,6 +11,7 @@ from cluster.executor import Executor
 from cluster.priors import find_priors
 from flows.settings import STAGES, Settings
 from pipeline import store
+from pipeline.bucket import StorageAway
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -47,6 +48,8 @@ def reconstruct(
         for done, stage in enumerate(stages):
             try:
                 perform(stage, run, settings, executor, report)
+            except StorageAway:
+                raise
             except QuoinError:
                 if run.manifest("ingest"):
                     write_report(run, settings, report)

@@ -12,13 +12,14 @@ from typing import Literal
 from cluster.executor import Device, Executor, InlineExecutor
 from flows.lock import locked
 from flows.settings import Settings
-from pipeline.bucket import Bucket, url_of
+from pipeline.bucket import Bucket, StorageAway, url_of
 from pipeline.config import build
 from pipeline.errors import QuoinError
 from pipeline.progress import JsonLines, Reporter, Sink
 from pipeline.run import Run, disk_error
 
 Place = Path | str  # a path, or a URL
+EVENTS = "logs/events.jsonl"
 ExecutorName = Literal["inline", "ray"]
 
 
@@ -43,11 +44,18 @@ def started(photos: Place, out: Place, settings: Settings, seed: int, clips: Seq
 def _kept(run: Run) -> Iterator[None]:
     """Inside, work is done on ``run``; what it wrote beside the stages (logs, an evaluation) is then brought home."""
     began = time.time() - 1.0  # clocks of file systems are coarse
+    if not (run.path / EVENTS).exists():
+        run.bring(EVENTS)  # of another machine, to be gone on with
     try:
         yield
-    finally:
-        with suppress(QuoinError):  # of a storage that is away: the run's own error says so
+    except StorageAway:
+        raise
+    except BaseException:
+        with suppress(QuoinError):  # what stopped the run matters more
             run.put_beside(began)
+        raise
+    else:
+        run.put_beside(began)
 
 
 def _exists(source: Place) -> bool:
@@ -97,7 +105,7 @@ def settings_of(run: Run) -> Settings:
 @contextmanager
 def reporting(run: Run, *sinks: Sink) -> Iterator[Reporter]:
     """A reporter that shows events on ``sinks`` and appends them to logs/events.jsonl."""
-    path = run.path / "logs" / "events.jsonl"
+    path = run.path / EVENTS
     try:
         path.parent.mkdir(exist_ok=True)
         stream = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed below)

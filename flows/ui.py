@@ -10,6 +10,7 @@ from typing import NoReturn
 from urllib.request import urlopen
 
 from pipeline.errors import QuoinError
+from pipeline.node import home_folder
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0
@@ -23,11 +24,6 @@ def server_environment(port: int, home: Path) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-
-
-def home_folder() -> Path:
-    """Where quoin keeps what is not a run: QUOIN_HOME, or ~/.quoin."""
-    return Path(os.environ.get("QUOIN_HOME") or Path.home() / ".quoin")
 
 
 def serve(port: int) -> NoReturn:

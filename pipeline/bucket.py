@@ -213,6 +213,10 @@ _REFUSED = re.compile(r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|\b
 _SILENT = re.compile(r"error sending request|timed? ?out|connect|retry_timeout|\b5\d\d ", re.I)
 
 
+class StorageAway(QuoinError):
+    """The storage does not answer: there is no use in asking it for anything else."""
+
+
 def sentence(error: Exception, url: str) -> QuoinError:
     """What an error of the storage means to a person, and what to do about it."""
     said, scheme = str(error), url.partition(":")[0]
@@ -227,5 +231,5 @@ def sentence(error: Exception, url: str) -> QuoinError:
         return QuoinError("The storage refuses these credentials", where=bucket, do=do)
     if _SILENT.search(said):
         do = "check the network, then quoin resume"
-        return QuoinError(f"The storage has not answered for {PATIENCE_SECONDS:.0f} s", where=bucket, do=do)
+        return StorageAway(f"The storage has not answered for {PATIENCE_SECONDS:.0f} s", where=bucket, do=do)
     return QuoinError(f"The storage failed: {first}", where=url, do="check the URL, then quoin resume")

@@ -1,0 +1,64 @@
+"""A small run in object storage beside the same run in a folder: what the storage costs, stage by stage.
+
+The storage is moto's S3 server on this machine, in Python and in memory: about 10 ms a request and no network, so this
+tells how many requests a run makes and what quoin itself does for them, not how fast anyone's storage is.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import DATA, Measured, Numbers, Skipped, quoin, together
+
+PHOTOS = DATA / "sceaux_castle" / "images"
+SMALL = ("pose.max_edge_px=1000", "pose.max_features=2048", "priors.stereo_edge_px=256", "partition.resolution=160")
+SMALL += ("train.steps=60", "train.checkpoint_minutes=0.25")
+
+
+def case(out: Path) -> tuple[Measured, Numbers]:
+    """Seconds by stage in a folder and in the storage, what lies there, and an export by a machine with no cache."""
+    try:
+        from pipeline.bucket import Bucket
+        from pipeline.run import Run
+        from tests.cloud import environment, make_bucket, s3_server
+    except ImportError as error:
+        raise Skipped(f"{error.name} is not installed") from None
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    what = ("reconstruct", PHOTOS, "--preset", "preview", "--device", "cpu", *settings)
+    with s3_server() as address:
+        url = make_bucket(address, "benchmark") + "/run"
+        with environ({**environment(address), "QUOIN_HOME": str(out / "home")}):
+            done = [quoin(*what, "--out", out / "folder"), quoin(*what, "--out", url)]
+            folder, there = Run.open(out / "folder"), Run.open(url)
+            objects = Bucket(url).names()
+            meshes = [run.file("mesh.ply").stat().st_size for run in (folder, there)]
+        with environ({**environment(address), "QUOIN_HOME": str(out / "elsewhere")}):
+            exported = quoin("export", url, "--format", "ply", "--out", out / "exported.ply")
+        numbers: dict[str, Any] = {
+            "seconds_folder": done[0].seconds,
+            "seconds_storage": done[1].seconds,
+            "stages": {
+                name: {"folder_s": round(manifest.seconds, 2), "storage_s": round(there.require(name).seconds, 2)}
+                for name, manifest in folder.record.manifests.items()
+            },
+            "objects": len(objects),
+            "objects_bytes": sum(n_bytes for _, n_bytes, _ in objects),
+            "mesh_bytes_folder_storage": meshes,
+            "export_elsewhere_s": exported.seconds,
+        }
+    return together("python -m benchmarks cloud", [*done, exported]), numbers
+
+
+@contextmanager
+def environ(values: dict[str, str]) -> Any:
+    """Environment variables for what is done inside."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
