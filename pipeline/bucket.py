@@ -90,11 +90,14 @@ class Bucket:
                 parts = iter(self.store.get(name).stream())
             except FileNotFoundError:
                 return None
-            with open(path, "wb") as file:
-                for part in parts:
-                    digest.update(part)
-                    file.write(part)
-        return digest.hexdigest()
+        with open(path, "wb") as file:  # what goes wrong here is this machine's
+            while True:
+                with told(self.url):
+                    part = next(parts, None)
+                if part is None:
+                    return digest.hexdigest()
+                digest.update(part)
+                file.write(part)
 
     def put_if(self, name: str, data: bytes, stamp: str | None) -> str | None:
         """Put an object if it still has ``stamp`` (None: if there is none), and return its new one; else None."""

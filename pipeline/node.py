@@ -64,8 +64,9 @@ class Cache:
         return data
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep ``data`` under ``name``."""
-        self._add(name, lambda part: part.write_bytes(data))
+        """Keep ``data`` under ``name``, if the disk lets us."""
+        with contextlib.suppress(OSError):
+            self._add(name, lambda part: part.write_bytes(data))
 
     def file(self, name: str, fetch: Callable[[Path], object]) -> Path:
         """The file kept under ``name``; ``fetch(path)`` writes it where it is not there."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import ObjectStore
 
 from pipeline.bucket import open_store, told
@@ -32,7 +33,8 @@ class SceneStore(ObjectStore):
     def __reduce__(self) -> Any:
         raise TypeError("a store is opened anew in every process, from its URL")
 
-    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+        prototype = prototype or default_buffer_prototype()
         commit = self.committed() if self.cache and byte_range is None and key.startswith("photos/") else None
         if commit is None or self.cache is None:
             with told(self.url):

@@ -61,7 +61,7 @@ def make_run(
     n_points: int = 600,
     place: str | None = None,
 ) -> Run:
-    """A run in ``folder`` (or at ``place``) whose ingest, pose and partition are committed, one block over all of it."""
+    """A run in ``folder`` (or at ``place``) with ingest, pose and partition committed, one block over all of it."""
     rng = np.random.default_rng(seed)
     run = Run.create(place or folder / "run", photos=folder, settings={}, seed=seed)
     focal = 0.9 * width

@@ -7,11 +7,16 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import trimesh
 
 from flows import cli
 from pipeline.bucket import Bucket
+from pipeline.config import StageResult
 from pipeline.run import Run
+from stages.view import serve
+from tests import ball_scene
 from tests.flows.conftest import Quoin
 
 
@@ -104,3 +109,44 @@ def test_demo_and_masks_want_folders(bucket: str, capsys, tmp_path, monkeypatch)
     assert cli.run(["demo", "--out", f"{bucket}/demo"]) == 2
     assert "folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+class Fused(StageResult):
+    n_faces: int
+    glb_faces: int
+
+
+@pytest.fixture
+def fused(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a run of the ball scene with the true ball as its mesh; this process then is on another machine."""
+    url = f"{bucket}/run"
+    run = ball_scene.make_run(tmp_path, n_photos=5, width=64, height=48, n_points=120, place=url)
+    ball = trimesh.creation.icosphere(3, ball_scene.BALL_RADIUS).apply_translation(ball_scene.BALL_CENTRE)
+    ball.visual.vertex_colors = np.full((len(ball.vertices), 4), 200, np.uint8)
+    for name in ("mesh.ply", "mesh.glb"):
+        ball.export(run.path / name)
+    ball.export(tmp_path / "truth.ply")
+    run.hand_in("fuse")
+    run.commit("fuse", "fuse-key", Fused(n_faces=len(ball.faces), glb_faces=len(ball.faces)), 0.0)
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
+    return url
+
+
+def test_from_another_machine_a_run_is_exported_evaluated_and_viewed(
+    fused: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.run(["export", fused, "--format", "ply", "--out", str(tmp_path / "out.ply"), "-q"]) == 0
+    assert (tmp_path / "out.ply").read_bytes() == (tmp_path / "truth.ply").read_bytes()
+    assert cli.run(["export", fused, "--format", "nerfstudio", "-q"]) == 0
+    assert f"{fused}/exports/nerfstudio" in capsys.readouterr().out
+    here = Bucket(fused)
+    (tmp_path / "cameras.json").write_bytes(here.read("exports/nerfstudio/transforms.json") or b"")
+    truth, cameras = str(tmp_path / "truth.ply"), str(tmp_path / "cameras.json")
+    assert cli.run(["evaluate", fused, "--truth", truth, "--cameras", cameras, "-q"]) == 0
+    assert f"{fused}/evaluation.json" in capsys.readouterr().out
+    scores = json.loads(here.read("evaluation.json") or b"")["surface"]["scores"]
+    assert min(score["f"] for score in scores) > 0.9
+    pytest.importorskip("viser", reason="viser is not installed")
+    server = serve(Run.open(fused))
+    assert server.get_port() > 0
+    server.stop()
