@@ -12,11 +12,13 @@ import pytest
 import trimesh
 
 from flows import cli
-from pipeline.bucket import Bucket
+from flows.session import resumed
+from pipeline.bucket import Bucket, StorageAway
 from pipeline.config import StageResult
 from pipeline.run import Run
 from stages.view import serve
 from tests import ball_scene
+from tests.cloud import Door
 from tests.flows.conftest import Quoin
 
 
@@ -88,6 +90,26 @@ def test_storage_that_is_away_is_refused_in_a_sentence(bucket: str, tmp_path, ca
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert cli.run(["resume", f"{bucket}/run", "--device", "cpu"]) == 2
     assert "The storage has not answered for 1 s" in capsys.readouterr().err
+
+
+def test_once_the_storage_is_away_it_is_asked_for_nothing_more(bucket: str, s3: str, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.bucket.PATIENCE_SECONDS", 2.0)
+    door = Door(s3)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", door.address)
+    door.open()
+    Run.create(f"{bucket}/run", photos=tmp_path, settings={}, seed=0)
+
+    def work() -> None:
+        with resumed(f"{bucket}/run") as run:
+            door.shut()
+            run.save()
+
+    asked: list[str] = []
+    look = Bucket.look
+    monkeypatch.setattr(Bucket, "look", lambda self, name: asked.append(name) or look(self, name))
+    with pytest.raises(StorageAway):
+        work()
+    assert asked == ["run.json", "run.json"], "before the door was shut; no lease is looked for after it"
 
 
 def test_photos_may_lie_at_a_url(quoin: Quoin, bucket: str):
