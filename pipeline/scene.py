@@ -499,7 +499,8 @@ def read_level(run: Run, name: str) -> tuple[Array, int] | None:
     """A map in the store and its pyramid level, or None where it is not there."""
     if name not in run.scene:
         return None
-    return store.read(run.scene, name), _number(store.get(run.scene, name), "level")
+    array = store.get(run.scene, name)
+    return store.values(array), _number(array, "level")
 
 
 def _number(array: zarr.Array, attribute: str) -> int:

@@ -98,13 +98,16 @@ def write_region(array: zarr.Array, start: int, values: np.ndarray) -> None:
 
 def read(group: zarr.Group, name: str, rows: Any = ...) -> np.ndarray:
     """A whole array, or ``rows`` of it; QuoinError where it does not exist, or is not what was written."""
-    array = get(group, name)
+    return values(get(group, name), rows)
+
+
+def values(array: zarr.Array, rows: Any = ...) -> np.ndarray:
+    """The array's values, or those of ``rows``; QuoinError where they are not what was written."""
     try:
         return np.asarray(array[rows])
-    except (ValueError, RuntimeError) as error:  # of the checksum, or of what stands in for a codec
-        raise QuoinError(
-            f"The run's store is damaged: {error}", where=f"{group.store_path}/{name}", do="redo its stage with --force"
-        ) from error
+    except (ValueError, RuntimeError) as error:  # of the checksum, or of decompressing
+        do = "redo its stage with --force"
+        raise QuoinError(f"The run's store is damaged: {error}", where=array.store_path, do=do) from error
 
 
 def get(group: zarr.Group, name: str) -> zarr.Array:
