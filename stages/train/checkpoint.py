@@ -1,6 +1,6 @@
 """Checkpoints without pickle (safetensors), with a checksum; the one before is kept should the last be damaged.
 
-A reader sees a whole one, old or new. Who may write is not decided here: of two attempts at a block the later one.
+A reader sees a whole one, old or new.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipeline.run import Run, write_atomic
 
 NAME = "checkpoint.safetensors"
 BEFORE = "checkpoint-before.safetensors"
+CLAIM = "attempt"  # a file that names the attempt that may write
 
 
 def save(folder: Path, state: dict[str, Tensor], key: str) -> None:
@@ -47,10 +48,17 @@ def load(folder: Path, key: str, warn: Callable[[str], None] = lambda sentence: 
     return None
 
 
-def share(run: Run, folder: Path) -> None:
-    """Bring the checkpoint home, for another machine to go on from."""
-    name = (folder.relative_to(run.path) / NAME).as_posix()
-    run.share(name, before=(folder.relative_to(run.path) / BEFORE).as_posix())
+def share(run: Run, folder: Path, attempt: str = "") -> None:
+    """Bring the checkpoint home, for another machine to go on from.
+
+    QuoinError where ``attempt`` is given and the file of that name beside the checkpoint, as it is at home, says another.
+    """
+    within = folder.relative_to(run.path)
+    if attempt:
+        claim = run.bring((within / CLAIM).as_posix())
+        if claim.exists() and claim.read_text(encoding="ascii") != attempt:
+            raise QuoinError("A later attempt has taken this block over", where=folder.name)
+    run.share((within / NAME).as_posix(), before=(within / BEFORE).as_posix())
 
 
 def bring(run: Run, folder: Path) -> None:
