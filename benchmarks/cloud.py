@@ -17,8 +17,8 @@ from benchmarks.measure import DATA, Measured, Numbers, Skipped, quoin, together
 PHOTOS = DATA / "sceaux_castle" / "images"
 SMALL = (
     "pose.max_edge_px=800",
-    "pose.max_features=2048",
-    "priors.stereo_edge_px=160",
+    "pose.max_features=1500",
+    "priors.stereo_edge_px=0",
     "partition.resolution=128",
     "train.steps=40",
     "train.checkpoint_minutes=0.1",

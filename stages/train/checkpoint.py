@@ -51,7 +51,7 @@ def load(folder: Path, key: str, warn: Callable[[str], None] = lambda sentence: 
 def share(run: Run, folder: Path, attempt: str = "") -> None:
     """Bring the checkpoint home, for another machine to go on from.
 
-    QuoinError where ``attempt`` is given and the file of that name beside the checkpoint, as it is at home, says another.
+    QuoinError where ``attempt`` is given and the file of that name beside the checkpoint names another at home.
     """
     within = folder.relative_to(run.path)
     if attempt:
