@@ -26,6 +26,7 @@ class SceneStore(ObjectStore):
     ) -> None:
         super().__init__(open_store(url), read_only=read_only)
         self.url, self.cache, self.committed = url, cache, committed
+        self._there: set[str] = set()  # groups above arrays, which zarr would put again with every array
 
     def with_read_only(self, read_only: bool = False) -> SceneStore:
         return SceneStore(self.url, self.cache, self.committed, read_only=read_only)
@@ -47,6 +48,17 @@ class SceneStore(ObjectStore):
         if found is not None:
             self.cache.put(f"{commit}/{key}", found.to_bytes())
         return found
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        if key not in self._there:
+            with told(self.url):
+                await super().set_if_not_exists(key, value)
+            self._there.add(key)
+
+    async def delete(self, key: str) -> None:
+        self._there.discard(key)
+        with told(self.url):
+            await super().delete(key)
 
     def list(self) -> AsyncGenerator[str, None]:
         return self._told(super().list())
@@ -74,7 +86,7 @@ def _as_sentences(method: str) -> Any:
     return call
 
 
-for _method in ("set", "set_if_not_exists", "exists", "delete", "delete_dir", "getsize", "get_partial_values"):
+for _method in ("set", "exists", "delete_dir", "getsize", "get_partial_values"):
     setattr(SceneStore, _method, _as_sentences(_method))
 
 
