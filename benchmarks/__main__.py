@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, lego, overhead, room, scale, views, wild
+from benchmarks import ablation, cloud, lego, overhead, room, scale, views, wild
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,6 +73,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     ),
     "sceaux": (DATA / "sceaux_castle", reconstruction(DATA / "sceaux_castle" / "images")),
     "bundler_et": (DATA / "bundler_et", reconstruction(DATA / "bundler_et")),
+    "cloud": (cloud.PHOTOS, cloud.case),
     "gpu": (ROOT, gpu),
     "ablation": (DATA / "strecha_fountain_p11", ablation.case),
     "room": (ROOT, room.case),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
             report.log(f"train/{block.id}", "already done, kept")
             results[block.id] = BlockResult.model_validate(done.result)
         else:
-            work = functools.partial(_train_one, str(run.path), config, block.id)
+            work = functools.partial(_train_one, run.home, config, block.id)
             jobs.append(Job(f"train/{block.id}", work, block.memory_bytes))
 
     with report.task("train", total=len(blocks), unit="blocks") as advance:
@@ -75,10 +74,10 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
     return TrainResult(blocks=[results[block.id] for block in blocks])
 
 
-def _train_one(run_path: str, config: TrainConfig, block_id: str, report: Reporter, device: str) -> BlockResult:
+def _train_one(run_place: str, config: TrainConfig, block_id: str, report: Reporter, device: str) -> BlockResult:
     from stages.train.run import train_block
 
-    return train_block(Run.open(Path(run_path)), config, report, block_id, device)
+    return train_block(Run.open(run_place), config, report, block_id, device)
 
 
 def _keep_traceback(run: Run, block_id: str, error: Exception) -> None:
@@ -113,6 +112,6 @@ def _partial(run: Run, failures: Mapping[str, Exception], n_blocks: int) -> Part
     reasons = "; ".join(f"{block_id}: {_sentence(error)}" for block_id, error in failures.items())
     return PartialResult(
         f"{len(failures)} of {n_blocks} blocks could not be trained, the others are kept ({reasons})",
-        where=run.path,
+        where=run.home,
         do="quoin resume tries them again; tracebacks are in work/blocks/<block>/error.txt",
     )

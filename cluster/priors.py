@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 from cluster.executor import Executor, Job
 from pipeline.progress import Reporter
@@ -16,7 +15,7 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
     """The priors stage; raises what stopped it. Started again, it goes on at the photo where it stopped."""
 
     def work(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
-        job = Job("priors", functools.partial(_find, str(run.path), config))
+        job = Job("priors", functools.partial(_find, run.home, config))
         [outcome] = executor.run([job], report)
         if outcome.error is not None:
             raise outcome.error
@@ -26,7 +25,7 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
     return made(run, config, report)
 
 
-def _find(run_path: str, config: PriorsConfig, report: Reporter, device: str) -> PriorsResult:
+def _find(run_place: str, config: PriorsConfig, report: Reporter, device: str) -> PriorsResult:
     from stages.priors.run import find_depths
 
-    return find_depths(Run.open(Path(run_path)), config, report, device)
+    return find_depths(Run.open(run_place), config, report, device)

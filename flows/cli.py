@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from flows.failure import catch_sigterm, leave, sentences
 from pipeline import __version__
+from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Shown:
         from flows.terminal import Show, display
 
         show: Show = "json" if self.json else "quiet" if self.quiet else "auto"
-        with sentences(run.path), display(show) as sink, reporting(run, sink) as report:
+        with sentences(run.path, run.home), display(show) as sink, reporting(run, sink) as report:
             yield report
 
 
@@ -144,37 +145,37 @@ class How(Shown):
 
 
 @app.command(sort_key=1)
-def reconstruct(photos: Path, /, *clips: Path, out: Path | None = None, what: What = What(), how: How = How()) -> None:
+def reconstruct(photos: str, /, *clips: str, out: str | None = None, what: What = What(), how: How = How()) -> None:
     """Make a mesh from a folder of photos, from videos, or from both.
 
     Parameters
     ----------
     photos
-        folder of photos and videos, or a video
+        folder of photos and videos, or a video; a URL (s3://, gs://, az://) will do
     clips
         videos besides
     out
-        run folder; runs/<name of the photo folder> where not given
+        run folder, or its URL; runs/<name of the photo folder> where not given
     """
     from flows.session import folder_first, started
     from flows.summary import print_summary
 
     how.check()
     settings = what.settings()
-    photos, beside = folder_first([photos, *clips])
-    with started(photos, out or _default_out(photos), settings, what.seed, beside) as run:
+    source, beside = folder_first([photos, *clips])
+    with started(source, out or _default_out(source), settings, what.seed, beside) as run:
         how.work(run, settings)
         print_summary(run, quiet=how.quiet or how.json)
 
 
 @app.command(sort_key=2)
-def resume(run: Path, /, *, how: How = How()) -> None:
+def resume(run: str, /, *, how: How = How()) -> None:
     """Go on with a run that was stopped.
 
     Parameters
     ----------
     run
-        folder of the run
+        folder or URL of the run
     """
     from flows.session import resumed, settings_of
     from flows.summary import print_summary
@@ -186,13 +187,13 @@ def resume(run: Path, /, *, how: How = How()) -> None:
 
 
 @app.command(sort_key=3)
-def plan(target: Path, /, *clips: Path, out: Path | None = None, what: What = What(), how: How = How()) -> None:
+def plan(target: str, /, *clips: str, out: str | None = None, what: What = What(), how: How = How()) -> None:
     """Say what a reconstruction would take: blocks, time, memory, disk. Poses the photos, trains nothing.
 
     Parameters
     ----------
     target
-        folder of photos and videos, a video, or folder of a run
+        folder of photos and videos, a video, or a run
     clips
         videos besides
     out
@@ -201,10 +202,10 @@ def plan(target: Path, /, *clips: Path, out: Path | None = None, what: What = Wh
     from cluster.executor import pick_device
     from flows.plan import print_plan
     from flows.session import folder_first, resumed, settings_of, started
-    from pipeline.run import RUN_FILE
+    from pipeline.run import Run
 
     how.check()
-    if (target / RUN_FILE).exists():
+    if Run.exists(target):
         with resumed(target) as run:
             how.work(run, settings_of(run), last="partition")
             print_plan(run, pick_device(how.device))
@@ -218,7 +219,7 @@ def plan(target: Path, /, *clips: Path, out: Path | None = None, what: What = Wh
 
 @app.command(sort_key=4)
 def evaluate(
-    run: Path,
+    run: str,
     /,
     *,
     truth: Path | None = None,
@@ -233,7 +234,7 @@ def evaluate(
     Parameters
     ----------
     run
-        folder of the run
+        folder or URL of the run
     truth
         mesh or points (PLY, OBJ, ...)
     views
@@ -254,13 +255,13 @@ def evaluate(
 
 
 @app.command(sort_key=5)
-def export(run: Path, /, *, format: str, out: Path | None = None, shown: Shown = Shown()) -> None:
+def export(run: str, /, *, format: str, out: Path | None = None, shown: Shown = Shown()) -> None:
     """Write a run's mesh or cameras for other programs.
 
     Parameters
     ----------
     run
-        folder of the run
+        folder or URL of the run
     format
         ply, glb, obj, colmap or nerfstudio
     out
@@ -270,12 +271,13 @@ def export(run: Path, /, *, format: str, out: Path | None = None, shown: Shown =
     from stages.export.run import export as write
 
     with resumed(run) as opened, shown.reporter(opened) as report:
-        print(write(opened, format, out or _export_path(opened, format), report).path)  # type: ignore[arg-type]
+        made = write(opened, format, out or _export_path(opened, format), report)
+        print(opened.at_home(made.path))
 
 
 @app.command(sort_key=6)
 def render(
-    run: Path,
+    run: str,
     /,
     *,
     path: Literal["orbit", "photos"] = "orbit",
@@ -292,7 +294,7 @@ def render(
     Parameters
     ----------
     run
-        folder of the run
+        folder or URL of the run
     path
         around what the photos look at, or past the photos
     what
@@ -320,13 +322,13 @@ def render(
 
 
 @app.command(sort_key=7)
-def view(run: Path, /, *, port: int = 0, browser: bool = True) -> None:
+def view(run: str, /, *, port: int = 0, browser: bool = True) -> None:
     """Look at a run in the browser: cameras, photos, points, mesh. Works on a run that is still going, too.
 
     Parameters
     ----------
     run
-        folder of the run
+        folder or URL of the run
     port
         where it is served, on loopback only; 0 takes a free one
     browser
@@ -392,6 +394,8 @@ def demo(
     from stages.demo.config import AIRBORNE, INDOORS, WILD
 
     how.check()
+    if url_of(out):
+        raise QuoinError("The demo writes its photos into a folder", where=out, do="name a folder with --out")
     if scene != "landmark" and (plain or wild):
         why = "The room is bare as it is, and nobody is in it" if scene == "room" else "The town has one kind of walls"
         raise QuoinError(why, do="leave --plain and --wild to the landmark")
@@ -490,15 +494,16 @@ def run(arguments: list[str]) -> int:
         return int(end.code or 0)
 
 
-def _default_out(photos: Path) -> Path:
-    name = photos.stem if os.path.isfile(photos) else photos.absolute().name
+def _default_out(photos: Path | str) -> Path:
+    source = Path(photos)
+    name = source.stem if os.path.isfile(source) else source.absolute().name
     return Path("runs") / (name or "photos")
 
 
 def _export_path(run: Run, format: str) -> Path:
     from stages.export.config import MESH_FORMATS
 
-    return run.path / "exports" / (f"{run.path.name}.{format}" if format in MESH_FORMATS else format)
+    return run.path / "exports" / (f"{run.name}.{format}" if format in MESH_FORMATS else format)
 
 
 def _quoted(path: Path) -> str:

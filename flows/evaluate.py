@@ -32,7 +32,7 @@ def evaluate_run(
     if truth is None and views is None:
         raise QuoinError(
             "There is nothing to compare the run with",
-            where=run.path,
+            where=run.home,
             do="name a known surface with --truth, or say --views to compare with the photos that were held out",
         )
     config = build(EvaluateConfig, {"distances_m": list(distances_m)})
@@ -56,8 +56,8 @@ def print_views(result: ViewsResult, run: Run) -> None:
     for name, score in [*rows, ("mean", result)]:
         table.add_row(name, f"{score.psnr_db:.2f} dB", f"{score.psnr_corrected_db:.2f} dB", f"{score.ssim:.3f}")
     Console(width=100).print(table)
-    print(f"  {run.path / 'views'}")
-    print(f"  {run.path / 'evaluation.json'}")
+    print(f"  {run.at_home('views')}")
+    print(f"  {run.at_home('evaluation.json')}")
 
 
 def print_scores(result: EvaluateResult, run: Run) -> None:
@@ -78,7 +78,7 @@ def print_scores(result: EvaluateResult, run: Run) -> None:
     if result.confidence is not None:
         print_confidence(result.confidence)
     print(f"  {pose_sentence(result.poses)}")
-    print(f"  {run.path / 'evaluation.json'}")
+    print(f"  {run.at_home('evaluation.json')}")
 
 
 def print_labels(result: EvaluateResult) -> None:

@@ -31,15 +31,18 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def sentences(run_path: Path | None = None) -> Iterator[None]:
-    """Turn what is raised inside into a sentence and SystemExit; ``run_path`` is the run being worked on."""
+def sentences(run_path: Path | None = None, run_home: str | None = None) -> Iterator[None]:
+    """Turn what is raised inside into a sentence and SystemExit; the run being worked on lies at ``run_home``.
+
+    Tracebacks go into its working folder ``run_path``.
+    """
     try:
         yield
     except QuoinError as error:
         say(str(error))
         raise SystemExit(PARTIAL if isinstance(error, PartialResult) else REFUSED) from None
     except KeyboardInterrupt:
-        go_on = f"; go on with: quoin resume {run_path}" if run_path else ""
+        go_on = f"; go on with: quoin resume {run_home or run_path}" if run_path else ""
         print(f"stopped{go_on}", file=sys.stderr)
         raise SystemExit(TERMINATED if Terminated.received else INTERRUPTED) from None
     except Exception as error:

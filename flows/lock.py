@@ -1,4 +1,4 @@
-"""One process at a time works in a run folder."""
+"""One process at a time works on a run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.lease import leased
+from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
 from pipeline.run import disk_error
 
 
 @contextmanager
-def locked(run_path: Path) -> Iterator[None]:
+def locked(place: Path | str) -> Iterator[None]:
+    """Have the run at ``place`` to oneself; QuoinError where another process works on it, and names it."""
+    url = url_of(place)
+    with leased(url) if url else _locked(Path(place)):
+        yield
+
+
+@contextmanager
+def _locked(run_path: Path) -> Iterator[None]:
     """Hold the run folder's lock; QuoinError where another process holds it.
 
     The lock is the kernel's (flock), so it goes with the process that held it, however that ended: none is ever stale.

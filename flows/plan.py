@@ -46,4 +46,4 @@ def print_plan(run: Run, device: str = "cpu") -> None:
         print(f"  times of {', '.join(missing)} are those of two CPU cores: they have not been run yet on {name}")
     else:
         print(f"  times are those of runs on {name}")
-    print(f"  go on with: quoin resume {run.path}")
+    print(f"  go on with: quoin resume {run.home}")

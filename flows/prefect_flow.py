@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -33,6 +32,7 @@ from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, make_executor, reporting, started
 from flows.settings import Settings, load_settings, preset_names
 from flows.terminal import size
+from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -71,10 +71,9 @@ def reconstruct_flow(
     """
     try:
         settings = load_settings(preset, overrides)
-        beside = [Path(clip) for clip in clips]
-        with started(Path(photos), Path(out), settings, seed, beside) as run, reporting(run) as report:
+        with started(photos, out, settings, seed, clips) as run, reporting(run) as report:
             _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
-            return str(run.path)
+            return run.home
     except QuoinError as error:
         logging.getLogger("prefect.flow_runs").addFilter(no_stack_trace)
         return Failed(message=str(error))
@@ -104,7 +103,7 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
         return None
 
     try:
-        ended = reconstruct_here(str(run.photos), str(run.path), return_state=True)
+        ended = reconstruct_here(run.record.photos, run.home, return_state=True)
         if ended.is_completed():
             return
     except TerminationSignal as stop:  # Prefect has its own SIGTERM handler while a flow runs
@@ -164,7 +163,7 @@ def _stages_as_tasks(
                 raise
             return None
 
-        ended = stage_task(str(run.path), return_state=True)
+        ended = stage_task(run.home, return_state=True)
         if errors:
             raise errors[-1]
         if not ended.is_completed():
@@ -194,7 +193,7 @@ def facts(result: dict[str, Any]) -> list[dict[str, str]]:
 
 def pose_rows(run: Run) -> list[dict[str, str]]:
     """How well each photo is placed, the worst first: what is missing and why, then by reprojection error."""
-    path = run.table("poses")
+    path = run.file("tables/poses.parquet")
     photos = pq.read_table(path).to_pylist() if path.exists() else []
     photos.sort(key=lambda photo: (photo["registered"], -(photo["reprojection_px"] or 0.0)))
     return [
@@ -210,9 +209,10 @@ def pose_rows(run: Run) -> list[dict[str, str]]:
 
 def report_page(run: Run) -> str:
     """Where the results lie, in Markdown."""
-    lines = [f"The results of `{run.photos}` are in `{run.path}`:", ""]
+    lines = [f"The results of `{run.record.photos}` are in `{run.home}`:", ""]
     for name in ("report.html", "mesh.ply", "mesh.glb"):
-        path = run.path / name
+        path, shown = run.file(name), run.at_home(name)
         if path.exists():
-            lines.append(f"- [{name}]({path.as_uri()}) ({size(path.stat().st_size)}): `{path}`")
+            link = shown if url_of(shown) else path.as_uri()
+            lines.append(f"- [{name}]({link}) ({size(path.stat().st_size)}): `{shown}`")
     return "\n".join(lines)

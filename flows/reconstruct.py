@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from cluster.priors import find_priors
 from flows.capacity import ensure_fits
 from flows.settings import STAGES, Settings
 from pipeline import store
+from pipeline.bucket import StorageAway
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -50,6 +50,8 @@ def reconstruct(
         for done, stage in enumerate(stages):
             try:
                 perform(stage, run, settings, executor, report)
+            except StorageAway:
+                raise
             except QuoinError:
                 if run.manifest("ingest"):
                     write_report(run, settings, report)
@@ -73,7 +75,7 @@ def redo_from(run: Run, stage: str) -> None:
     if STAGES.index(stage) <= STAGES.index("priors"):
         store.delete(run.scene, "priors")
     for later in STAGES[STAGES.index(stage) :]:
-        shutil.rmtree(run.path / "work" / ("blocks" if later == "train" else later), ignore_errors=True)
+        run.remove(f"work/{'blocks' if later == 'train' else later}")
 
 
 def __getattr__(name: str) -> Any:

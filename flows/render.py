@@ -29,4 +29,4 @@ def render_run(run: Run, config: FilmConfig, out: Path | None, device: Device, r
 
     film = render_film(run, config, out or run.path / "films" / f"{config.path}.mp4", opener(run, device), report)
     print(f"  {film.n_frames} frames, {film.seconds_per_frame:.1f} s each")
-    print(f"  {film.file}")
+    print(f"  {run.at_home(film.file)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,33 +12,68 @@ from typing import Literal
 from cluster.executor import Device, Executor, InlineExecutor
 from flows.lock import locked
 from flows.settings import Settings
+from pipeline.bucket import Bucket, StorageAway, url_of
 from pipeline.config import build
 from pipeline.errors import QuoinError
 from pipeline.progress import JsonLines, Reporter, Sink
-from pipeline.run import RUN_FILE, Run, disk_error
+from pipeline.run import Run, disk_error
 
+Place = Path | str  # a path, or a URL
+EVENTS = "logs/events.jsonl"
 ExecutorName = Literal["inline", "ray"]
 
 
 @contextmanager
-def started(photos: Path, out: Path, settings: Settings, seed: int, clips: Sequence[Path] = ()) -> Iterator[Run]:
+def started(photos: Place, out: Place, settings: Settings, seed: int, clips: Sequence[Place] = ()) -> Iterator[Run]:
     """A new run of ``photos`` and ``clips`` in ``out``, or the one there with these settings; locked meanwhile."""
-    for path in (photos, *clips):
-        if not os.path.exists(path):  # which, unlike Path.exists, is False for names no file can have
-            raise QuoinError("There are no photos here", where=path, do="name a folder or a video that exists")
+    for source in (photos, *clips):
+        if not _exists(source):
+            raise QuoinError("There are no photos here", where=source, do="name a folder or a video that exists")
     with ExitStack() as lock:
-        there = (out / RUN_FILE).exists()
+        there = Run.exists(out)
         if there:  # locked before it is touched
             lock.enter_context(locked(out))
         run = Run.create(out, photos=photos, settings=settings.model_dump(mode="json"), seed=seed, clips=clips)
         if not there:
             lock.enter_context(locked(out))
-        yield run
+        with _kept(run):
+            yield run
 
 
-def folder_first(sources: Sequence[Path]) -> tuple[Path, list[Path]]:
+@contextmanager
+def _kept(run: Run) -> Iterator[None]:
+    """Inside, work is done on ``run``; what it wrote beside the stages (logs, an evaluation) is then brought home."""
+    began = time.time() - 1.0  # clocks of file systems are coarse
+    if not (run.path / EVENTS).exists():
+        run.bring(EVENTS)  # of another machine, to be gone on with
+    try:
+        yield
+    except StorageAway:
+        raise
+    except BaseException:
+        with suppress(QuoinError):  # what stopped the run matters more
+            run.put_beside(began)
+        raise
+    else:
+        run.put_beside(began)
+
+
+def _exists(source: Place) -> bool:
+    url = url_of(source)
+    if url is None:
+        return os.path.exists(source)  # which, unlike Path.exists, is False for names no file can have
+    above, _, name = url.rpartition("/")
+    return _is_folder(source) or (url.count("/") > 2 and Bucket(above).facts(name) is not None)
+
+
+def _is_folder(source: Place) -> bool:
+    url = url_of(source)
+    return os.path.isdir(source) if url is None else not Bucket(url).is_empty()
+
+
+def folder_first(sources: Sequence[Place]) -> tuple[Place, list[Place]]:
     """The one folder among ``sources``, or else the first clip, and the clips besides; QuoinError for two folders."""
-    folders = [path for path in sources if os.path.isdir(path)]
+    folders = [source for source in sources if _is_folder(source)]
     if len(folders) > 1:
         raise QuoinError("There are two folders of photos", where=folders[1], do="put what belongs together into one")
     photos = folders[0] if folders else sources[0]
@@ -45,11 +81,13 @@ def folder_first(sources: Sequence[Path]) -> tuple[Path, list[Path]]:
 
 
 @contextmanager
-def resumed(path: Path) -> Iterator[Run]:
-    """The run at ``path``, locked meanwhile."""
-    Run.open(path)  # a clear refusal comes before anything is written
-    with locked(path):
-        yield Run.open(path)
+def resumed(place: Place) -> Iterator[Run]:
+    """The run at ``place``, locked meanwhile."""
+    Run.open(place)  # a clear refusal comes before anything is written
+    with locked(place):
+        run = Run.open(place)
+        with _kept(run):
+            yield run
 
 
 def settings_of(run: Run) -> Settings:
@@ -59,7 +97,7 @@ def settings_of(run: Run) -> Settings:
     except QuoinError as error:
         raise QuoinError(
             f"This run was made by quoin {run.record.quoin}, whose settings were others: {error}",
-            where=run.path,
+            where=run.home,
             do="use that version, or the full quoin reconstruct command to go on with today's settings",
         ) from None
 
@@ -67,7 +105,7 @@ def settings_of(run: Run) -> Settings:
 @contextmanager
 def reporting(run: Run, *sinks: Sink) -> Iterator[Reporter]:
     """A reporter that shows events on ``sinks`` and appends them to logs/events.jsonl."""
-    path = run.path / "logs" / "events.jsonl"
+    path = run.path / EVENTS
     try:
         path.parent.mkdir(exist_ok=True)
         stream = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed below)

@@ -22,8 +22,8 @@ def print_summary(run: Run, *, quiet: bool = False) -> None:
     ]
     print(", ".join(fact for fact in facts if fact))
     for name in ("mesh.ply", "mesh.glb", "report.html"):
-        if (run.path / name).exists():
-            print(f"  {run.path / name}")
+        if run.file(name).exists():
+            print(f"  {run.at_home(name)}")
 
 
 def _result(run: Run, stage: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 import yaml
 
 from pipeline.errors import QuoinError
+from pipeline.node import home_folder
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0
@@ -30,11 +31,6 @@ def server_environment(port: int, home: Path) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "1",
     }
-
-
-def home_folder() -> Path:
-    """Where quoin keeps what is not a run: QUOIN_HOME, or ~/.quoin."""
-    return Path(os.environ.get("QUOIN_HOME") or Path.home() / ".quoin")
 
 
 def serve(port: int) -> int:

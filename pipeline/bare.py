@@ -31,7 +31,7 @@ def write_planes(run: Run, normals: Float[Array, "k 3"], offsets: Float[Array, "
 
 def read_planes(run: Run) -> Float[Array, "k 4"]:
     """Rows n, offset; none where priors did not look for them."""
-    return np.asarray(store.get(run.scene, NAME)[...]) if NAME in run.scene else np.zeros((0, 4))
+    return store.read(run.scene, NAME) if NAME in run.scene else np.zeros((0, 4))
 
 
 def write_bare(run: Run, index: int, bare: Bare) -> None:

@@ -1,4 +1,6 @@
-"""The run folder: identity, resolved configuration, manifests. One atomic put of run.json is a stage's commit.
+"""A run: identity, resolved configuration, manifests. One atomic put of run.json is a stage's commit.
+
+It lives in a folder or in object storage (``pipeline.home``), and is written by way of a folder of this machine.
 
 A stage's key is the hash of its configuration section, the keys of the stages it needs, the seed and its code version.
 Same key: the stage is skipped. Different: it is redone, and everything downstream with it. Only the driver commits.
@@ -9,7 +11,6 @@ from __future__ import annotations
 import errno
 import functools
 import json
-import os
 import platform
 import time
 import uuid
@@ -20,13 +21,19 @@ from typing import Any, TypeVar
 import pydantic
 import zarr
 
-from pipeline import __version__, store
+from pipeline import __version__
+from pipeline.atomic import disk_error, write_atomic
+from pipeline.bucket import url_of
 from pipeline.config import StageConfig, StageResult, digest
 from pipeline.errors import QuoinError
+from pipeline.files import Leaf
+from pipeline.home import RUN_FILE, Home, home_of
+from pipeline.mirror import mirror
 from pipeline.progress import Reporter
 
+__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "disk_error", "peak_memory_bytes", "stage", "write_atomic"]
+
 FORMAT = 1
-RUN_FILE = "run.json"
 
 Result = TypeVar("Result", bound=StageResult)
 
@@ -40,6 +47,7 @@ class Manifest(pydantic.BaseModel):
     committed_at: float
     needs: tuple[str, ...] = ()
     peak_memory_bytes: int = 0
+    files: dict[str, Leaf] = {}  # what it left beside scene.zarr, in object storage only
 
 
 class RunRecord(pydantic.BaseModel):
@@ -58,136 +66,176 @@ class RunRecord(pydantic.BaseModel):
     manifests: dict[str, Manifest] = {}
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never half of it."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(part, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise disk_error(error, path) from error
-
-
-def disk_error(error: OSError, where: object) -> QuoinError:
-    """An OSError of writing, as a sentence."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return QuoinError("The disk is full", where=where, do="free some space, then run quoin resume")
-    return QuoinError(f"Cannot write: {error.strerror or error}", where=where, do="choose a folder you may write to")
-
-
 class Run:
-    """One run folder. ``Run.create`` makes or re-opens it, ``Run.open`` opens an existing one."""
+    """One run. ``Run.create`` makes or re-opens it, ``Run.open`` opens an existing one: by its folder, or its URL.
 
-    def __init__(self, path: Path, record: RunRecord) -> None:
-        self.path, self.record = path, record
+    ``path`` is the folder where this process writes files: the run's own, or a working folder on this machine.
+    """
+
+    def __init__(self, home: Home, record: RunRecord) -> None:
+        self._home, self.record = home, record
+        self.path = home.folder
 
     @classmethod
     def create(
-        cls, path: Path, *, photos: Path, settings: dict[str, Any], seed: int, clips: Sequence[Path] = ()
+        cls,
+        place: Path | str,
+        *,
+        photos: Path | str,
+        settings: dict[str, Any],
+        seed: int,
+        clips: Sequence[Path | str] = (),
     ) -> Run:
-        """A run at ``path`` for ``photos`` (a folder, or a clip) and further ``clips``.
+        """A run at ``place`` for ``photos`` (a folder, a clip, or a URL) and further ``clips``.
 
         An existing run of the same photos goes on with the new settings and clips.
         """
-        path, photos = Path(path).absolute(), Path(photos).absolute()
-        beside = tuple(str(Path(clip).absolute()) for clip in clips)
-        if (path / RUN_FILE).exists():
-            run = cls.open(path)
-            if run.record.photos != str(photos) and run.record.manifests:  # without a commit there is nothing to lose
+        home, source = home_of(place), _source(photos)
+        now = {
+            "photos": source,
+            "clips": tuple(_source(clip) for clip in clips),
+            "settings": settings,
+            "settings_hash": digest(settings),
+            "seed": seed,
+            "quoin": __version__,
+        }
+        if (data := home.read_record()) is not None:
+            run = cls(home, _record(data, home.address))
+            if run.record.photos != source and run.record.manifests:  # without a commit there is nothing to lose
                 raise QuoinError(
                     f"This folder holds another run, of the photos in {run.record.photos!r}",
-                    where=path,
+                    where=home.address,
                     do="choose another --out, or delete the folder",
                 )
-            run.record = run.record.model_copy(
-                update={
-                    "photos": str(photos),
-                    "clips": beside,
-                    "settings": settings,
-                    "settings_hash": digest(settings),
-                    "seed": seed,
-                    "quoin": __version__,
-                }
-            )
+            run.record = run.record.model_copy(update=now)
         else:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise QuoinError(
-                    "The output folder is not empty and holds no run", where=path, do="choose another --out"
-                )
-            try:
-                path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise disk_error(error, path) from error
-            run = cls(
-                path,
-                RunRecord(
-                    id=uuid.uuid4().hex[:12],
-                    quoin=__version__,
-                    python=platform.python_version(),
-                    created_at=time.time(),
-                    seed=seed,
-                    photos=str(photos),
-                    clips=beside,
-                    settings=settings,
-                    settings_hash=digest(settings),
-                ),
-            )
+            home.make()
+            new = {"id": uuid.uuid4().hex[:12], "python": platform.python_version(), "created_at": time.time()}
+            run = cls(home, RunRecord.model_validate(new | now))
+        home.adopt(run.record.id)
         run.save()
         return run
 
     @classmethod
-    def open(cls, path: Path) -> Run:
-        """The run at ``path``; QuoinError where there is none or another version made it."""
-        path = Path(path).absolute()
-        try:
-            raw = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise QuoinError("There is no run here", where=path, do="name a folder made by quoin reconstruct") from None
-        except (OSError, ValueError) as error:
-            raise QuoinError(f"run.json cannot be read: {error}", where=path, do="restore it or start anew") from None
-        if not isinstance(raw, dict):
-            raise QuoinError("run.json is damaged: it is no mapping", where=path, do="restore it or start anew")
-        if raw.get("format") != FORMAT:
-            made_by, theirs = raw.get("quoin", "?"), raw.get("format")
-            raise QuoinError(
-                f"This run was made by quoin {made_by} (run format {theirs}, ours is {FORMAT})",
-                where=path,
-                do="use that version, or reconstruct into a new folder",
-            )
-        try:
-            return cls(path, RunRecord.model_validate(raw))
-        except pydantic.ValidationError as error:
-            raise QuoinError(f"run.json is damaged: {error.errors()[0]['msg']}", where=path, do="start anew") from None
+    def open(cls, place: Path | str) -> Run:
+        """The run at ``place``; QuoinError where there is none or another version made it."""
+        home = home_of(place)
+        data = home.read_record()
+        if data is None:
+            do = "name a run made by quoin reconstruct"
+            raise QuoinError("There is no run here", where=home.address, do=do)
+        run = cls(home, _record(data, home.address))
+        home.adopt(run.record.id)
+        return run
+
+    @staticmethod
+    def exists(place: Path | str) -> bool:
+        """Whether there is a run at ``place``."""
+        return home_of(place).read_record() is not None
 
     def save(self) -> None:
-        write_atomic(self.path / RUN_FILE, self.record.model_dump_json(indent=1).encode())
+        self._home.write_record(self.record.model_dump_json(indent=1).encode())
+
+    @property
+    def home(self) -> str:
+        """The run's folder or URL: for people, and for other processes to open it."""
+        return self._home.address
+
+    @property
+    def name(self) -> str:
+        """The last part of the run's folder or URL."""
+        return self.home.rpartition("/")[2]
 
     @property
     def seed(self) -> int:
         return self.record.seed
 
-    @property
+    @functools.cached_property
     def photos(self) -> Path:
-        return Path(self.record.photos)
+        """The photos on this machine: their folder, or for a URL a copy that is brought up to date first."""
+        return mirror(self.record.photos)
 
-    @property
+    @functools.cached_property
     def clips(self) -> list[Path]:
-        return [Path(clip) for clip in self.record.clips]
+        return [mirror(clip) for clip in self.record.clips]
 
     @functools.cached_property
     def scene(self) -> zarr.Group:
         """scene.zarr, what stages exchange."""
-        return store.open_store(self.path / "scene.zarr")
+        return self._home.open_scene(lambda: self._commit_name("pose"))
 
     def table(self, name: str) -> Path:
-        """Path of tables/<name>.parquet (its folder made)."""
+        """Path of tables/<name>.parquet to be written (its folder made)."""
         folder = self.path / "tables"
         folder.mkdir(exist_ok=True)
         return folder / f"{name}.parquet"
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def file(self, name: str) -> Path:
+        """A file of the run to be read: as it was committed, brought to this machine where it is not here.
+
+        What no commit names is looked for in the working folder only, and may not exist. QuoinError where the home
+        has no longer what was committed.
+        """
+        for stage, manifest in self.record.manifests.items():
+            if name in manifest.files:
+                return self._home.file(name, manifest.files[name], self._commit_name(stage) or "")
+        return self._home.file(name, None, "")
+
+    def files(self, folder: str) -> list[Path]:
+        """The committed files in ``folder`` of the run, or those that are there where no commit names any."""
+        named = [n for m in self.record.manifests.values() for n in m.files if n.rpartition("/")[0] == folder]
+        if named:
+            return [self.file(name) for name in sorted(named)]
+        return sorted(path for path in (self.path / folder).glob("*") if path.is_file())
+
+    def at_home(self, path: Path | str) -> str:
+        """Where a person finds a file of the working folder, or of this name."""
+        whole = self.path / path
+        return (
+            f"{self.home}/{whole.relative_to(self.path).as_posix()}" if whole.is_relative_to(self.path) else str(path)
+        )
+
+    def hand_in(self, stage: str) -> None:
+        """Bring home what ``stage`` left in the working folder: whoever did its work, before it is committed."""
+        self._home.hand_in(stage)
+
+    def share(self, name: str, *, before: str | None = None) -> None:
+        """Bring a working file home at once, for another machine to go on with; ``before``: name for what was there."""
+        self._home.share(name, before)
+
+    def bring(self, name: str) -> Path:
+        """A shared working file as it is at home; it may not exist."""
+        self._home.bring(name)
+        return self.path / name
+
+    def remove(self, name: str) -> None:
+        """Remove a working file or folder, here and at home."""
+        self._home.remove(name)
+
+    def put_beside(self, since: float) -> None:
+        """Bring home what commands beside the stages wrote since then (seconds since the epoch)."""
+        self._home.put_beside(since)
+
+    def portable(self, path: str) -> str:
+        """A path as a table keeps it: one of this machine's copies is named by what it is a copy of."""
+        copies = {"run": self.path} if url_of(self.home) else {}
+        copies |= {"photos": self.photos} if url_of(self.record.photos) else {}
+        for kind, folder in copies.items():
+            if path and Path(path).is_relative_to(folder):
+                return f"{kind}:{Path(path).relative_to(folder).as_posix()}"
+        return path
+
+    def local(self, path: str) -> str:
+        """The path on this machine of what ``portable`` named."""
+        kind, _, name = path.partition(":")
+        match kind:
+            case "run":
+                return str(self.file(name))
+            case "photos":
+                return str(self.photos / name)
+        return path
 
     # -- manifests ---------------------------------------------------------------------------------------------------
 
@@ -199,7 +247,7 @@ class Run:
         found = self.manifest(stage)
         if found is None:
             raise QuoinError(
-                f"Stage {stage!r} has not been completed in this run", where=self.path, do="run quoin resume"
+                f"Stage {stage!r} has not been completed in this run", where=self.home, do="run quoin resume"
             )
         return found
 
@@ -218,6 +266,7 @@ class Run:
             committed_at=time.time(),
             peak_memory_bytes=peak_memory_bytes(),
             needs=needs,
+            files=self._home.receipt(stage),
         )
         before = self.record
         self.record = before.model_copy(update={"manifests": {**before.manifests, stage: manifest}})
@@ -226,6 +275,12 @@ class Run:
         except QuoinError:  # what is not on disk is not committed
             self.record = before
             raise
+
+    def _commit_name(self, stage: str) -> str | None:
+        """A name for what ``stage`` last committed, and nothing else ever; None where it has not."""
+        done = self.manifest(stage)
+        where = stage.replace("/", "-")
+        return None if done is None else f"{self.record.id}/{where}-{done.key[:12]}-{int(1e6 * done.committed_at):x}"
 
     def invalidate(self, *stages: str) -> None:
         """Forget the commits of ``stages``, of their parts ("train" takes "train/b0" along) and of what needed them."""
@@ -236,6 +291,32 @@ class Run:
         if len(kept) < len(self.record.manifests):
             self.record.manifests = kept
             self.save()
+
+
+def _source(place: Path | str) -> str:
+    """Photos or a clip as run.json names them: an absolute path, or a URL."""
+    return url_of(place) or str(Path(place).absolute())
+
+
+def _record(data: bytes, where: str) -> RunRecord:
+    """What run.json says; QuoinError where it is damaged, or of a format that is not ours."""
+    try:
+        raw = json.loads(data)
+    except ValueError as error:
+        raise QuoinError(f"run.json cannot be read: {error}", where=where, do="restore it or start anew") from None
+    if not isinstance(raw, dict):
+        raise QuoinError("run.json is damaged: it is no mapping", where=where, do="restore it or start anew")
+    if raw.get("format") != FORMAT:
+        made_by, theirs = raw.get("quoin", "?"), raw.get("format")
+        raise QuoinError(
+            f"This run was made by quoin {made_by} (run format {theirs}, ours is {FORMAT})",
+            where=where,
+            do="use that version, or reconstruct into a new folder",
+        )
+    try:
+        return RunRecord.model_validate(raw)
+    except pydantic.ValidationError as error:
+        raise QuoinError(f"run.json is damaged: {error.errors()[0]['msg']}", where=where, do="start anew") from None
 
 
 def peak_memory_bytes() -> int:
@@ -277,6 +358,7 @@ def stage(
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                     raise disk_error(error, error.filename or run.path) from error
                 raise
+            run.hand_in(name)
             run.commit(name, key, made, time.monotonic() - began, needs)
             return made
 

@@ -53,14 +53,20 @@ PHOTO_SCHEMA = pa.schema(
 )
 
 
+PHOTO_PATHS = ("path", "mask_path", "depth_path", "depth_camera")
+
+
 def write_photo_table(run: Run, rows: list[dict[str, Any]]) -> None:
     """One row per file found, used or not (PHOTO_SCHEMA)."""
+    rows = [row | {name: run.portable(row[name]) for name in PHOTO_PATHS if row.get(name)} for row in rows]
     pq.write_table(pa.Table.from_pylist(rows, schema=PHOTO_SCHEMA), run.table("photos"))
 
 
 def read_photo_table(run: Run, *, used_only: bool = False) -> list[dict[str, Any]]:
     """Rows of the photo table; with ``used_only`` row i has photo_id i."""
-    rows = pq.read_table(run.table("photos")).to_pylist()
+    rows = pq.read_table(run.file("tables/photos.parquet")).to_pylist()
+    for row in rows:
+        row.update({name: run.local(row[name]) for name in PHOTO_PATHS if row[name]})
     return sorted((r for r in rows if r["used"]), key=lambda r: r["photo_id"]) if used_only else rows
 
 
@@ -363,7 +369,7 @@ def read_brick_index(run: Run, block_id: str) -> Int[Array, "m 3"]:
 
 def read_sdf_brick(run: Run, block_id: str, row: int) -> Float[Array, "s s s"]:
     """SDF samples [B+1, B+1, B+1] in voxels of row ``row`` of the block's brick index, float32."""
-    return np.asarray(store.get(run.scene, f"blocks/{block_id}/sdf")[row], np.float32)
+    return store.read(run.scene, f"blocks/{block_id}/sdf", row).astype(np.float32)
 
 
 def write_model(run: Run, block_id: str, arrays: Mapping[str, Array], about: Mapping[str, Any]) -> None:
@@ -383,7 +389,7 @@ def read_model(run: Run, block_id: str) -> tuple[dict[str, Array], dict[str, Any
     if group is None:
         raise QuoinError(
             "This block was trained by a quoin that did not keep its model",
-            where=f"{run.path}, {block_id}",
+            where=f"{run.home}, {block_id}",
             do="train it again with quoin resume --force train",
         )
     return {name: store.read(group, name) for name in group.array_keys()}, dict(group.attrs)
@@ -436,7 +442,7 @@ def write_exposures(run: Run, gains: Float[Array, "n 3"]) -> None:
 
 def read_exposures(run: Run) -> Float[Array, "n 3"] | None:
     """Exposures of the posed photos, or None where they are not known."""
-    return np.asarray(store.get(run.scene, "priors/exposures")[...]) if "priors/exposures" in run.scene else None
+    return store.read(run.scene, "priors/exposures") if "priors/exposures" in run.scene else None
 
 
 def write_depth(
@@ -514,7 +520,7 @@ def read_level(run: Run, name: str) -> tuple[Array, int] | None:
     if name not in run.scene:
         return None
     array = store.get(run.scene, name)
-    return np.asarray(array[...]), _number(array, "level")
+    return store.values(array), _number(array, "level")
 
 
 def _number(array: zarr.Array, attribute: str) -> int:

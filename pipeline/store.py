@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from pipeline.errors import QuoinError
 
@@ -24,10 +24,10 @@ def open_store(path: Path) -> zarr.Group:
     return zarr.open_group(str(path), mode="a", zarr_format=3)
 
 
-def _codec(dtype: np.dtype) -> Any:
-    return (
-        ZstdCodec(level=1) if dtype == np.uint8 else BloscCodec(cname="lz4", shuffle="shuffle", typesize=dtype.itemsize)
-    )
+def _codecs(dtype: np.dtype) -> list[Any]:
+    """Compression, and a checksum that every read compares."""
+    blosc = BloscCodec(cname="lz4", shuffle="shuffle", typesize=dtype.itemsize)
+    return [ZstdCodec(level=1) if dtype == np.uint8 else blosc, Crc32cCodec()]
 
 
 def _chunks(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
@@ -55,7 +55,7 @@ def create(
         shape=shape,
         dtype=kind,
         chunks=chunks or _chunks(shape, kind),
-        compressors=_codec(kind),
+        compressors=_codecs(kind),
         chunk_key_encoding={"name": "default", "separator": "."},  # files, not folders five deep
         fill_value=fill_value,
         attributes=dict(attrs or {}),
@@ -96,9 +96,18 @@ def write_region(array: zarr.Array, start: int, values: np.ndarray) -> None:
     array[start:stop] = values
 
 
-def read(group: zarr.Group, name: str) -> np.ndarray:
-    """A whole array; QuoinError where it does not exist."""
-    return np.asarray(get(group, name)[...])
+def read(group: zarr.Group, name: str, rows: Any = ...) -> np.ndarray:
+    """A whole array, or ``rows`` of it; QuoinError where it does not exist, or is not what was written."""
+    return values(get(group, name), rows)
+
+
+def values(array: zarr.Array, rows: Any = ...) -> np.ndarray:
+    """The array's values, or those of ``rows``; QuoinError where they are not what was written."""
+    try:
+        return np.asarray(array[rows])
+    except (ValueError, RuntimeError) as error:  # of the checksum, or of decompressing
+        do = "redo its stage with --force"
+        raise QuoinError(f"The run's store is damaged: {error}", where=array.store_path, do=do) from error
 
 
 def get(group: zarr.Group, name: str) -> zarr.Array:

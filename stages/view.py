@@ -48,15 +48,17 @@ def serve(run: Run, port: int = 0) -> Any:
         raise QuoinError("The viewer needs viser", do='run: pip install "quoin[view]"') from None
     if run.manifest("pose") is None:
         raise QuoinError(
-            "There is nothing to look at yet: no photo has been posed", where=run.path, do="run quoin resume"
+            "There is nothing to look at yet: no photo has been posed", where=run.home, do="run quoin resume"
         )
     posed = read_posed(run)
-    server = viser.ViserServer(host=HOST, port=port, label=f"quoin: {run.photos.name}", verbose=False)
+    server = viser.ViserServer(
+        host=HOST, port=port, label=f"quoin: {run.record.photos.rpartition('/')[2]}", verbose=False
+    )
     server.request_share_url = _keep_home  # type: ignore[method-assign]  # the page has a button for a public tunnel
     server.gui.configure_theme(show_logo=False, show_share_button=False)
     cameras = _add_cameras(server, run, posed)
     points = _add_points(server, posed)
-    mesh = run.path / "mesh.glb"
+    mesh = run.file("mesh.glb")
     surface = confidence = None
     if run.manifest("fuse") is not None and mesh.exists():
         surface = server.scene.add_glb("/mesh", mesh.read_bytes(), wxyz=Z_UP_FROM_Y_UP)

@@ -53,11 +53,17 @@ def cast(origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 
 def make_run(
-    folder: Path, n_photos: int = 12, width: int = 160, height: int = 120, seed: int = 0, n_points: int = 600
+    folder: Path,
+    n_photos: int = 12,
+    width: int = 160,
+    height: int = 120,
+    seed: int = 0,
+    n_points: int = 600,
+    place: str | None = None,
 ) -> Run:
-    """A run whose ingest, pose and partition are committed, with one block over the whole scene."""
+    """A run in ``folder`` (or at ``place``) with ingest, pose and partition committed, one block over all of it."""
     rng = np.random.default_rng(seed)
-    run = Run.create(folder / "run", photos=folder, settings={}, seed=seed)
+    run = Run.create(place or folder / "run", photos=folder, settings={}, seed=seed)
     focal = 0.9 * width
     poses, intrinsics = [], np.tile([focal, focal, width / 2, height / 2], (n_photos, 1))
     for k in range(n_photos):

@@ -22,7 +22,7 @@ MODULES = {
     "pillow-heif": "pillow_heif",
     "pyyaml": "yaml",
 }
-OPTIONAL = {"viser", "onnxruntime", "triton"}  # asked for by extras; comes with torch's CUDA build
+OPTIONAL = {"viser", "onnxruntime", "obstore", "triton"}  # asked for by extras; comes with torch's CUDA build
 
 
 def declared() -> set[str]:

@@ -49,7 +49,7 @@ def evaluate(
         advance(1)
         true_surface = read_surface(truth)
         advance(2)
-        mesh = read_surface(run.path / "mesh.ply").moved(truth_from_world)
+        mesh = read_surface(run.file("mesh.ply")).moved(truth_from_world)
         advance(3)
         how = {"n_samples": config.n_samples, "seed": run.seed}
         surface = score(mesh, true_surface, config.distances_m, **how)
@@ -57,7 +57,7 @@ def evaluate(
         known = read_labels(truth, len(true_surface.faces))
         distances = [s.distance_m for s in surface.scores]
         labels = () if known is None else score_labels(mesh, true_surface, known, distances, **how)
-        told = vertex_values(run.path / "mesh.ply", "confidence")
+        told = vertex_values(run.file("mesh.ply"), "confidence")
         confidence = None if told is None else score_confidence(mesh, told, true_surface, surface, **how)
     result = EvaluateResult(
         truth=str(truth),
@@ -111,7 +111,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
             )
         )
     if not scores:
-        raise QuoinError("The masks leave nothing of the held-out photos", where=run.path, do="check the masks")
+        raise QuoinError("The masks leave nothing of the held-out photos", where=run.home, do="check the masks")
     rows = [score.model_dump() for score in scores]
     mean = {name: float(np.mean([row[name] for row in rows])) for name in ("psnr_db", "psnr_corrected_db", "ssim")}
     result = ViewsResult(**mean, photos=scores)
@@ -128,7 +128,7 @@ def _given(run: Run) -> Path:
     if not given:
         raise QuoinError(
             "Without reference cameras the run cannot be laid over the truth",
-            where=run.path,
+            where=run.home,
             do="name them with --cameras (transforms.json, a COLMAP model, .camera files, or a CSV of name,x,y,z)",
         )
     return Path(given)

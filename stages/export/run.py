@@ -68,9 +68,10 @@ Counts = tuple[int, int, int]  # photos, points, faces
 
 def _committed(run: Run, name: str) -> Path:
     run.require("fuse")
-    if not (run.path / name).is_file():
-        raise QuoinError("The run's mesh is gone", where=run.path / name, do="redo it with --force fuse")
-    return run.path / name
+    path = run.file(name)
+    if not path.is_file():
+        raise QuoinError("The run's mesh is gone", where=path, do="redo it with --force fuse")
+    return path
 
 
 def _mesh(run: Run, part: Path, advance: Advance, name: str) -> Counts:

@@ -104,7 +104,7 @@ class Fusion:
             if len(self.bricks) == 0:
                 raise QuoinError(
                     f"There is no surface: no SDF sign change in any of {len(self.sources)} blocks",
-                    where=self.run.path,
+                    where=self.run.home,
                     do="look at the training curves in the report; train longer, or check masks and poses",
                 )
             self.edge_keys = surface.edge_keys_of(self.sources, self.lattice.brick_size)

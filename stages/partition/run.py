@@ -45,7 +45,7 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
         cap = int(config.memory_gib * plan.GIB) if config.memory_gib else int(0.6 * plan.machine_memory_bytes())
         planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
         if not planned:
-            raise QuoinError("No photo sees any block", where=run.path, do="look at the poses in the report")
+            raise QuoinError("No photo sees any block", where=run.home, do="look at the poses in the report")
         partition = scene.Partition(lattice, planned, *lattice.box_world(box), held_out)
         scene.write_partition(run, partition)
         result = facts(partition, evidence, gsd_m, int(supported.sum()))

@@ -56,7 +56,7 @@ def render_held_out(run: Run, open_block: OpenBlock, report: Reporter) -> list[i
     if not held_out:
         raise QuoinError(
             "No photo of this run was held out, so there is none to compare new views with",
-            where=run.path,
+            where=run.home,
             do="reconstruct with --set partition.hold_out_every=8 (the poses are kept, what follows is done again)",
         )
     store.delete(run.scene, "renderings")

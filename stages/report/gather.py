@@ -24,7 +24,7 @@ Array = np.ndarray
 
 def rows_of(run: Run, table: str) -> list[dict[str, Any]]:
     """Rows of a table; none where it does not exist."""
-    path = run.path / "tables" / f"{table}.parquet"
+    path = run.file(f"tables/{table}.parquet")
     return pq.read_table(path).to_pylist() if path.exists() else []
 
 
@@ -172,7 +172,7 @@ def curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]:
     """What training measured along the steps, by name; one thinned curve per block."""
     out: dict[str, list[Curve]] = {}
     for block_id in block_ids:
-        path = run.path / "tables" / f"train_{block_id}.parquet"
+        path = run.file(f"tables/train_{block_id}.parquet")
         if not path.exists():
             continue
         table = pq.read_table(path, columns=["step", "name", "value"])

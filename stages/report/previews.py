@@ -24,8 +24,8 @@ def read(run: Run, block_ids: Sequence[str]) -> dict[str, list[Preview]]:
     room = min(MOST_OF_BLOCK, max(1, MOST // max(len(block_ids), 1)))
     out = {}
     for block_id in block_ids[:MOST]:
-        folder = run.path / "work" / "blocks" / block_id / "preview"
-        found = sorted((int(path.stem), path) for path in folder.glob("*.jpg") if path.stem.isdigit())
+        files = run.files(f"work/blocks/{block_id}/preview")
+        found = sorted((int(path.stem), path) for path in files if path.suffix == ".jpg" and path.stem.isdigit())
         chosen = [found[len(found) - 1 - len(found) * k // room] for k in range(min(room, len(found)))][::-1]
         if chosen:
             out[block_id] = [Preview(step, _uri(path.read_bytes())) for step, path in chosen]

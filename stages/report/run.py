@@ -25,8 +25,8 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
     fused = run.manifest("fuse") is not None
     posed = read_posed(run) if run.manifest("pose") else None
     partition = read_partition(run) if run.manifest("partition") else None
-    mesh = surface.load(run.path) if fused else None
-    inside = surface.embed(run.path / "mesh.glb", int(config.embed_limit_mb * 1e6)) if fused else None
+    mesh = surface.load(run.file("mesh.ply"), run.file("mesh.glb")) if fused else None
+    inside = surface.embed(run.file("mesh.glb"), int(config.embed_limit_mb * 1e6)) if fused else None
 
     shots: list[Shot] = []
     if posed is not None and mesh is not None and config.n_views:
@@ -56,7 +56,7 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
     report.table("report", rows)
     shown = set(ReportResult.model_fields) & set(type(facts.headline).model_fields)
     return ReportResult(
-        path=str(run.path / "report.html"),
+        path=run.at_home("report.html"),
         size_bytes=len(page),
         n_warnings=sum(a.level != "note" for a in facts.advice),
         **{name: getattr(facts.headline, name) for name in shown},
@@ -68,15 +68,14 @@ run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write)
 
 def title(run: Run) -> str:
     """What to call the run: the first of its folders whose name tells something."""
-    names = [run.path.name, run.photos.name, run.photos.parent.name]
-    return next(
-        (n for n in names if n and n.lower() not in {"run", "runs", "photos", "images", "input"}), run.path.name
-    )
+    names = [run.name, *reversed(run.record.photos.split("/")[-2:])]
+    return next((n for n in names if n and n.lower() not in {"run", "runs", "photos", "images", "input"}), run.name)
 
 
 def mesh_facts(run: Run, mesh: surface.Surface | None, inside: tuple[bytes, int] | None) -> MeshFacts:
     """The mesh files, what is drawn of them, and how whole fusion found the surface."""
-    sizes = {kind: path.stat().st_size for kind in ("ply", "glb") if (path := run.path / f"mesh.{kind}").exists()}
+    files = {kind: run.file(f"mesh.{kind}") for kind in ("ply", "glb")}
+    sizes = {kind: path.stat().st_size for kind, path in files.items() if path.exists()}
     fused = getattr(run.manifest("fuse"), "result", {})
     return MeshFacts(
         ply_bytes=sizes.get("ply"),

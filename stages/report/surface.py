@@ -43,9 +43,8 @@ def ply_faces(path: Path) -> int:
     return 0
 
 
-def load(folder: Path) -> Surface | None:
-    """The finest mesh of the run that is small enough to draw; None where there is none."""
-    ply, glb = folder / "mesh.ply", folder / "mesh.glb"
+def load(ply: Path, glb: Path) -> Surface | None:
+    """The finer mesh of the run that is small enough to draw; None where there is none."""
     if ply.exists() and (ply_faces(ply) <= DRAW_LIMIT_FACES or not glb.exists()):
         return _read(ply)
     return _read(glb) if glb.exists() else None

@@ -1,44 +1,97 @@
-"""Checkpoints without pickle (safetensors), written so that a reader sees the old or the new one; fenced by attempt."""
+"""Checkpoints without pickle (safetensors), with a checksum; the one before is kept should the last be damaged.
+
+A reader sees a whole one, old or new.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pipeline.errors import QuoinError
-from pipeline.run import write_atomic
+from pipeline.run import Run, write_atomic
 
 NAME = "checkpoint.safetensors"
+BEFORE = "checkpoint-before.safetensors"
+CLAIM = "attempt"  # a file that names the attempt that may write
 
 
 def save(folder: Path, state: dict[str, Tensor], key: str) -> None:
     """Replace the block's checkpoint. ``key`` names configuration and inputs: only the same key goes on from it."""
     from safetensors.torch import save as pack
 
-    write_atomic(folder / NAME, pack(state, metadata={"key": key}))
+    if (folder / NAME).exists():
+        (folder / NAME).replace(folder / BEFORE)
+    write_atomic(folder / NAME, pack(state, metadata={"key": key, "sha256": checksum(state)}))
 
 
-def load(folder: Path, key: str) -> dict[str, Tensor] | None:
-    """The block's checkpoint of this ``key``, or None. A damaged file, or one not of quoin, is a QuoinError."""
+def load(folder: Path, key: str, warn: Callable[[str], None] = lambda sentence: None) -> dict[str, Tensor] | None:
+    """The block's checkpoint of this ``key``, or the one before where it is damaged, or None: then it starts anew.
+
+    ``warn`` is told of damage. A file that is not quoin's is a QuoinError.
+    """
+    for name in (NAME, BEFORE):
+        path = folder / name
+        if not path.exists():
+            continue
+        found = _read(path)
+        if isinstance(found, str):
+            warn(f"the checkpoint is damaged ({found}): going on from the one before it, or from the beginning")
+            path.unlink()
+            continue
+        made_for, state = found
+        return state if made_for == key else None
+    return None
+
+
+def share(run: Run, folder: Path, attempt: str = "") -> None:
+    """Bring the checkpoint home, for another machine to go on from.
+
+    QuoinError where ``attempt`` is given and the file of that name beside the checkpoint names another at home.
+    """
+    within = folder.relative_to(run.path)
+    if attempt:
+        claim = run.bring((within / CLAIM).as_posix())
+        if claim.exists() and claim.read_text(encoding="ascii") != attempt:
+            raise QuoinError("A later attempt has taken this block over", where=folder.name)
+    run.share((within / NAME).as_posix(), before=(within / BEFORE).as_posix())
+
+
+def bring(run: Run, folder: Path) -> None:
+    """Have the checkpoint here that another machine left."""
+    for name in (NAME, BEFORE):
+        run.bring((folder.relative_to(run.path) / name).as_posix())
+
+
+def checksum(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[str, dict[str, Tensor]] | str:
+    """Key and state of a checkpoint, or what is wrong with it."""
     from safetensors import SafetensorError, safe_open
 
-    path = folder / NAME
-    if not path.exists():
-        return None
     try:
         with safe_open(str(path), framework="pt") as file:
-            made_for = (file.metadata() or {}).get("key")
-            if made_for is None:
-                raise QuoinError("This is no checkpoint of quoin", where=path, do="delete it, then quoin resume")
-            if made_for != key:
-                return None
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise QuoinError(
-            f"The checkpoint cannot be read: {error}", where=path, do="delete it, then quoin resume"
-        ) from None
+            said = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
+        return str(error)
+    if "key" not in said:
+        raise QuoinError("This is no checkpoint of quoin", where=path, do="delete it, then quoin resume")
+    if "sha256" in said and said["sha256"] != checksum(state):
+        return "its checksum does not fit"
+    return said["key"], state
 
 
 def misfit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:

@@ -49,7 +49,9 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
         all_cost = scene.read_whole_cost(run)
         trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
     log = MetricLog(run.table(f"train_{block_id}"))
-    state = checkpoint.load(folder, key)
+    run.bring(f"tables/train_{block_id}.parquet")
+    checkpoint.bring(run, folder)
+    state = checkpoint.load(folder, key, trainer.warn)
     if state is not None:
         trainer.restore(state)
         log.keep_before(trainer.step)
@@ -57,13 +59,20 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     elif (folder / checkpoint.NAME).exists():
         report.log(name, "the checkpoint is of other settings or inputs: starting from the beginning")
     forget_after(folder / PREVIEWS, trainer.step)
+
+    def save(trainer: Trainer) -> None:
+        checkpoint.save(folder, trainer.state(), key)
+        log.write()
+        checkpoint.share(run, folder)
+        run.share(f"tables/train_{block_id}.parquet")
+
     seconds = train(
         trainer,
         config,
         report,
         name,
         log,
-        lambda t: checkpoint.save(folder, t.state(), key),
+        save,
         show=lambda step, rgb: keep(folder / PREVIEWS, step, rgb),
         unit_m=frame.radius_m,
         voxel_m=lattice.voxel_size_m,
@@ -83,6 +92,7 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
         names = [scene.read_posed(run).names[int(i)] for i in block.photo_index]
         corrections.keep(table, corrections.rows(trainer.cameras, frame, names, block.photo_level), report, name)
     log.write()
+    run.hand_in(name)
     return BlockResult(
         block=block_id,
         steps=trainer.step,

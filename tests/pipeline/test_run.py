@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import run as run_module
 from pipeline.config import StageConfig, StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -214,7 +213,7 @@ def test_a_full_disk_at_the_commit_leaves_the_run_as_it_was(run: Run, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module.os, "replace", fail)
+        patch.setattr(os, "replace", fail)
         with pytest.raises(QuoinError, match="disk is full"):
             run.commit("c", "k", Done(total=1), 0.0)
     assert (run.path / RUN_FILE).read_bytes() == before

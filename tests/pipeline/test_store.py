@@ -102,3 +102,20 @@ def test_delete_takes_all_below_and_minds_no_absence(group: zarr.Group):
     store.delete(group, "a")
     assert "a" not in group
     assert store.read(group, "a2").shape == (3,)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, np.float16, np.int64])
+def test_a_byte_that_is_turned_is_told(tmp_path, kind):
+    group = store.open_store(tmp_path / "s")
+    store.write(group, "a/b", np.arange(200).reshape(40, 5).astype(kind))
+    [chunk] = tmp_path.rglob("c.*")
+    whole = chunk.read_bytes()
+    for place in range(0, len(whole), 7):
+        chunk.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with pytest.raises(QuoinError, match=r"damaged.*a/b"):
+            store.read(group, "a/b")
+    chunk.write_bytes(whole[:-9])
+    with pytest.raises(QuoinError, match="damaged"):
+        store.read(group, "a/b", slice(0, 2))
+    chunk.write_bytes(whole)
+    assert (store.read(group, "a/b", 3) == np.arange(15, 20)).all()

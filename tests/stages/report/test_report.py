@@ -287,7 +287,7 @@ def test_a_glb_too_large_for_a_page_is_decimated(tmp_path: Path):
 
 def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_mesh_has_none(tmp_path: Path):
     made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
-    from_ply = surface.load(made.path)
+    from_ply = surface.load(made.path / "mesh.ply", made.path / "mesh.glb")
     for drawn_file in ("mesh.ply", "mesh.glb"):
         write(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
         page = Page((made.path / "report.html").read_text(encoding="utf-8"))
@@ -295,7 +295,7 @@ def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_
         assert INSIDE.match(shown["src"] or "")
         assert page.of("lineargradient")
         assert "62.5 %" in " ".join(page.texts)
-        found = surface.load(made.path)
+        found = surface.load(made.path / "mesh.ply", made.path / "mesh.glb")
         assert found is not None
         assert from_ply is not None
         assert found.file == drawn_file
@@ -311,10 +311,10 @@ def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_
 def test_ply_and_glb_are_read_into_the_same_frame_and_colours(tmp_path: Path):
     mesh = ball(3)
     mesh.export(tmp_path / "mesh.ply")
-    from_ply = surface.load(tmp_path)
+    from_ply = surface.load(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
     (tmp_path / "mesh.ply").unlink()
     write_glb(tmp_path / "mesh.glb", mesh)
-    from_glb = surface.load(tmp_path)
+    from_glb = surface.load(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
     assert from_ply is not None
     assert from_glb is not None
     assert from_ply.file == "mesh.ply"

@@ -12,6 +12,7 @@ from pipeline import scene
 from pipeline.config import StageResult, digest
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
+from pipeline.run import Run
 from stages.train import checkpoint, trainer
 from stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
 from stages.train.run import train_block
@@ -148,6 +149,28 @@ def _key_of(run, config):
     return digest([config.model_dump(), known, "b000", run.seed, VERSION])
 
 
+def test_a_checkpoint_goes_from_machine_to_machine_unless_a_later_attempt_has_the_block(bucket, tmp_path, monkeypatch):
+    run = Run.create(f"{bucket}/run", photos=tmp_path, settings={}, seed=0)
+    folder = scene.block_folder(run, "b0")
+    for step in (1.0, 2.0):
+        checkpoint.save(folder, {"step": torch.tensor(step)}, "key")
+        checkpoint.share(run, folder, "first")
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
+    other = Run.open(f"{bucket}/run")
+    there = scene.block_folder(other, "b0")
+    assert there != folder
+    checkpoint.bring(other, there)
+    assert checkpoint.load(there, "key")["step"] == 2.0
+    (there / checkpoint.NAME).unlink()
+    assert checkpoint.load(there, "key")["step"] == 1.0
+    (there / checkpoint.CLAIM).write_text("second")
+    other.share("work/blocks/b0/attempt")
+    with pytest.raises(QuoinError, match="later attempt"):
+        checkpoint.share(run, folder, "first")
+    checkpoint.bring(other, there)
+    checkpoint.share(other, there, "second")
+
+
 def test_a_checkpoint_of_another_size_is_refused(run, tmp_path):
     made, _ = start(run)
     checkpoint.save(tmp_path, made.state(), "key")
@@ -156,10 +179,50 @@ def test_a_checkpoint_of_another_size_is_refused(run, tmp_path):
         other.restore(checkpoint.load(tmp_path, "key"))
 
 
-def test_a_damaged_checkpoint_is_told(tmp_path):
+def test_a_damaged_checkpoint_is_told_and_none(tmp_path):
     (tmp_path / checkpoint.NAME).write_bytes(b"not safetensors at all")
-    with pytest.raises(QuoinError, match="cannot be read"):
-        checkpoint.load(tmp_path, "key")
+    told = []
+    assert checkpoint.load(tmp_path, "key", told.append) is None
+    assert "the checkpoint is damaged" in told[0]
+
+
+STATE = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(True), "c": torch.zeros(0), "d": torch.ones(2).half()}
+
+
+def test_any_byte_that_is_turned_gives_the_checkpoint_before_or_none(tmp_path):
+    checkpoint.save(tmp_path, {"a": torch.zeros(1)}, "key")
+    checkpoint.save(tmp_path, STATE, "key")
+    whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(whole) == 2
+    good = whole[tmp_path / checkpoint.NAME]
+    before = 0
+    for place in range(len(good)):
+        for path, data in whole.items():
+            path.write_bytes(data)
+        (tmp_path / checkpoint.NAME).write_bytes(good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :])
+        try:
+            found = checkpoint.load(tmp_path, "key")
+        except QuoinError:  # the word "key" itself: no checkpoint of quoin
+            continue
+        if found is None:  # the key
+            continue
+        before += list(found) == ["a"]
+        expected = {"a": torch.zeros(1)} if list(found) == ["a"] else STATE
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert before > len(good) // 2
+
+
+def test_with_both_damaged_it_starts_anew(tmp_path):
+    for _ in range(2):
+        checkpoint.save(tmp_path, STATE, "key")
+    for path in list(tmp_path.iterdir()):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    told = []
+    assert checkpoint.load(tmp_path, "key", told.append) is None
+    assert len(told) == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_no_number_stops_with_the_term_named(run):

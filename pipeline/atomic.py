@@ -1,0 +1,31 @@
+"""Files that a reader sees in their old or their new state, never half written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from pathlib import Path
+
+from pipeline.errors import QuoinError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never half of it."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(part, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, where: object) -> QuoinError:
+    """An OSError of writing, as a sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return QuoinError("The disk is full", where=where, do="free some space, then run quoin resume")
+    return QuoinError(f"Cannot write: {error.strerror or error}", where=where, do="choose a folder you may write to")

@@ -1,0 +1,44 @@
+"""Which files a stage leaves beside the arrays of scene.zarr: the one place that knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pydantic
+
+# By stage, patterns relative to the run; {part} is what follows the slash of "train/b0". * matches slashes too.
+LEAVES: dict[str, tuple[str, ...]] = {
+    "ingest": ("tables/photos.parquet", "frames/*"),
+    "pose": ("tables/poses.parquet", "tables/pairs.parquet", "sparse/*"),
+    "train/": ("tables/train_{part}.parquet", "tables/cameras_{part}.parquet", "work/blocks/{part}/preview/*.jpg"),
+    "fuse": ("mesh.ply", "mesh.glb"),
+    "report": ("report.html", "report.json"),
+}
+# What commands beside the stages make, and what was said: put at the end of each command, and never read by a stage.
+BESIDE = ("evaluation.json", "tables/evaluation*.parquet", "views/*", "films/*", "exports/*", "logs/*", "report.*")
+UNFINISHED = "*.partial"
+
+
+class Leaf(pydantic.BaseModel):
+    """A file that a committed stage left."""
+
+    sha256: str
+    n_bytes: int
+
+
+def patterns(stage: str) -> tuple[str, ...]:
+    """Patterns of the files that ``stage`` leaves."""
+    name, slash, part = stage.partition("/")
+    return tuple(pattern.format(part=part) for pattern in LEAVES.get(name + slash, ()))
+
+
+def matching(folder: Path, wanted: tuple[str, ...]) -> Iterator[str]:
+    """Names, relative to ``folder``, of the files there that match one of the patterns, in order."""
+    tops = sorted({pattern.split("/")[0] for pattern in wanted})
+    for top in (path for part in tops for path in sorted(folder.glob(part))):
+        for path in [top] if top.is_file() else sorted(top.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if path.is_file() and any(fnmatchcase(name, p) for p in wanted) and not fnmatchcase(name, UNFINISHED):
+                yield name

@@ -1,0 +1,98 @@
+"""A block of a run in object storage, trained by a process that shares nothing with the driver but the URL."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.blocks import train_blocks
+from cluster.executor import InlineExecutor, Job, Outcome
+from pipeline import scene
+from pipeline.bucket import Bucket
+from pipeline.config import StageResult, build
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.train.config import TrainConfig
+from tests import ball_scene
+
+ROOT = Path(__file__).parents[2]
+SMALL = build(
+    TrainConfig,
+    {
+        "steps": 12,
+        "rays": 64,
+        "points": 64,
+        "patches": 16,
+        "sampler": {"kind": "guided", "samples": 8},
+        "cache": {"resolution": 32},
+        "encoding": {"kind": "hash", "levels": 4, "finest": 48, "log2_table": 10},
+        "measure_every": 6,
+        "preview_minutes": 0.001,
+    },
+)
+WORK = """
+import pickle, sys
+from pipeline.progress import Reporter
+work = pickle.load(sys.stdin.buffer)
+pickle.dump(work(Reporter(), "cpu"), open(sys.argv[1], "wb"))
+"""
+
+
+class Elsewhere:
+    """Runs every job in a process with a cache of its own, as on another machine."""
+
+    device = "cpu"
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
+        for job in jobs:
+            self.home.mkdir()
+            answer = self.home / "answer"
+            env = os.environ | {"QUOIN_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+            subprocess.run([sys.executable, "-c", WORK, answer], input=pickle.dumps(job.work), env=env, check=True)
+            yield Outcome(job, pickle.loads(answer.read_bytes()))
+
+
+def make(folder: Path, place: str | None = None) -> Run:
+    run = ball_scene.make_run(folder, n_photos=5, width=64, height=48, n_points=120, place=place)
+    run.commit("priors", "priors-key", StageResult(), 0.0)
+    return run
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Path):
+    url = f"{bucket}/run"
+    run = make(tmp_path, url)
+    result = train_blocks(run, SMALL, Elsewhere(tmp_path / "elsewhere"), Reporter())
+    assert result.blocks[0].steps == 12
+    assert not list(run.path.glob("tables/train_*")), "its files did not come by way of this machine"
+
+    seen = Run.open(url)
+    assert {"tables/train_b000.parquet", "work/blocks/b000/preview/000012.jpg"} <= set(seen.require("train/b000").files)
+    assert max(row["step"] for row in pq.read_table(seen.file("tables/train_b000.parquet")).to_pylist()) == 12
+    assert [path.name for path in seen.files("work/blocks/b000/preview")][-1] == "000012.jpg"
+
+    # in a folder, in this process, the result is the same
+    here = make(tmp_path)
+    train_blocks(here, SMALL, InlineExecutor("cpu"), Reporter())
+    assert (scene.read_brick_index(seen, "b000") == scene.read_brick_index(here, "b000")).all()
+    for row in range(len(scene.read_brick_index(here, "b000"))):
+        one, other = scene.read_sdf_brick(seen, "b000", row), scene.read_sdf_brick(here, "b000", row)
+        assert np.abs(one - other).max() < 0.05
+
+    # and this machine goes on from the checkpoint that the other left
+    assert "work/blocks/b000/checkpoint.safetensors" in {name for name, _, _ in Bucket(url).names()}
+    events: list = []
+    seen.invalidate("train")
+    train_blocks(seen, SMALL, InlineExecutor("cpu"), Reporter(events.append))
+    assert any("going on from step 12" in event.get("message", "") for event in events)

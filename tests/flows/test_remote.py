@@ -1,0 +1,174 @@
+"""The command line on a run in object storage, over light stages."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from flows import cli
+from flows.session import resumed
+from pipeline.bucket import Bucket, StorageAway
+from pipeline.config import StageResult
+from pipeline.run import Run
+from stages.view import serve
+from tests import ball_scene
+from tests.cloud import Door
+from tests.flows.conftest import Quoin
+
+
+def wait_for(quoin: Quoin, name: str) -> Path:
+    """The working folder of the run, once the file ``name`` is in it."""
+    deadline = time.monotonic() + 120
+    while not (found := list((quoin.folder / "home").glob(f"cache/runs/*/{name}"))):
+        assert quoin.processes[-1].poll() is None, quoin.processes[-1].communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found[0].parent
+
+
+def test_a_run_at_a_url_from_start_to_end(quoin: Quoin, bucket: str):
+    url = f"{bucket}/runs/castle"
+    made = quoin("reconstruct", "photos", "--out", url)
+    assert made.returncode == 0, made.stderr
+    assert f"  {url}/report.html" in made.stdout
+    names = {name for name, _, _ in Bucket(url).names()}
+    assert {"run.json", "report.html", "logs/events.jsonl"} <= names
+    assert "logs/lease.json" not in names
+    assert not (quoin.folder / "s3:").exists()
+    quoin.run = wait_for(quoin, "began.txt")
+    assert "train/b1" in quoin.began()
+    again = quoin("resume", url, QUOIN_HOME=str(quoin.folder / "another machine"))
+    assert again.returncode == 0, again.stderr
+    assert quoin.began() == []
+    forced = quoin("resume", url, "--force", "fuse")
+    assert forced.returncode == 0, forced.stderr
+    assert quoin.began() == ["fuse", "report"]
+
+
+def test_a_second_driver_is_refused_and_goes_on_once_the_first_was_killed(quoin: Quoin, bucket: str):
+    url = f"{bucket}/run"
+    first = quoin.start("reconstruct", "photos", "--out", url, FAKE_WAIT="priors")
+    quoin.run = wait_for(quoin, "waiting")
+    second = quoin("resume", url)
+    assert second.returncode == 2
+    assert f"Another quoin works on this run (process {first.pid} on " in second.stderr
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    quoin.began()
+    third = quoin("resume", url)
+    assert third.returncode == 0, third.stderr
+    assert f"process {first.pid}" in third.stderr
+    assert "going on in its place" in third.stderr
+    assert quoin.began()[0] == "priors", "what was committed is kept"
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("ftp://host/run", "quoin knows no storage of this kind"),
+        ("s3://no-such-bucket/run", "There is no such bucket"),
+    ],
+)
+def test_what_cannot_be_a_home_is_refused_in_a_sentence(bucket: str, tmp_path, capsys, monkeypatch, out, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    assert cli.run(["reconstruct", "photos", "--out", out, "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_storage_that_is_away_is_refused_in_a_sentence(bucket: str, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pipeline.bucket.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert cli.run(["resume", f"{bucket}/run", "--device", "cpu"]) == 2
+    assert "The storage has not answered for 1 s" in capsys.readouterr().err
+
+
+def test_once_the_storage_is_away_it_is_asked_for_nothing_more(bucket: str, s3: str, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.bucket.PATIENCE_SECONDS", 2.0)
+    door = Door(s3)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", door.address)
+    door.open()
+    Run.create(f"{bucket}/run", photos=tmp_path, settings={}, seed=0)
+
+    def work() -> None:
+        with resumed(f"{bucket}/run") as run:
+            door.shut()
+            run.save()
+
+    asked: list[str] = []
+    look = Bucket.look
+    monkeypatch.setattr(Bucket, "look", lambda self, name: asked.append(name) or look(self, name))
+    with pytest.raises(StorageAway):
+        work()
+    assert asked == ["run.json", "run.json"], "before the door was shut; no lease is looked for after it"
+
+
+def test_photos_may_lie_at_a_url(quoin: Quoin, bucket: str):
+    Bucket(f"{bucket}/photos").put("a.jpg", b"no matter to light stages")
+    made = quoin("reconstruct", f"{bucket}/photos", "--out", "run")
+    assert made.returncode == 0, made.stderr
+    assert json.loads((quoin.run / "run.json").read_text())["photos"] == f"{bucket}/photos"
+    run = Run.open(quoin.run)
+    assert [path.name for path in run.photos.iterdir()] == ["a.jpg"]
+    assert run.local(run.portable(str(run.photos / "a.jpg"))) == str(run.photos / "a.jpg")
+    assert run.portable(str(run.photos / "a.jpg")) == "photos:a.jpg"
+    nothing = quoin("reconstruct", f"{bucket}/none", "--out", "other")
+    assert nothing.returncode == 2
+    assert "There are no photos here" in nothing.stderr
+
+
+def test_demo_and_masks_want_folders(bucket: str, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["demo", "--out", f"{bucket}/demo"]) == 2
+    assert "folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+class Fused(StageResult):
+    n_faces: int
+    glb_faces: int
+
+
+@pytest.fixture
+def fused(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a run of the ball scene with the true ball as its mesh; this process then is on another machine."""
+    url = f"{bucket}/run"
+    run = ball_scene.make_run(tmp_path, n_photos=5, width=64, height=48, n_points=120, place=url)
+    ball = trimesh.creation.icosphere(3, ball_scene.BALL_RADIUS).apply_translation(ball_scene.BALL_CENTRE)
+    ball.visual.vertex_colors = np.full((len(ball.vertices), 4), 200, np.uint8)
+    for name in ("mesh.ply", "mesh.glb"):
+        ball.export(run.path / name)
+    ball.export(tmp_path / "truth.ply")
+    run.hand_in("fuse")
+    run.commit("fuse", "fuse-key", Fused(n_faces=len(ball.faces), glb_faces=len(ball.faces)), 0.0)
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
+    return url
+
+
+def test_from_another_machine_a_run_is_exported_evaluated_and_viewed(
+    fused: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.run(["export", fused, "--format", "ply", "--out", str(tmp_path / "out.ply"), "-q"]) == 0
+    assert (tmp_path / "out.ply").read_bytes() == (tmp_path / "truth.ply").read_bytes()
+    assert cli.run(["export", fused, "--format", "nerfstudio", "-q"]) == 0
+    assert f"{fused}/exports/nerfstudio" in capsys.readouterr().out
+    here = Bucket(fused)
+    (tmp_path / "cameras.json").write_bytes(here.read("exports/nerfstudio/transforms.json") or b"")
+    truth, cameras = str(tmp_path / "truth.ply"), str(tmp_path / "cameras.json")
+    assert cli.run(["evaluate", fused, "--truth", truth, "--cameras", cameras, "-q"]) == 0
+    assert f"{fused}/evaluation.json" in capsys.readouterr().out
+    scores = json.loads(here.read("evaluation.json") or b"")["surface"]["scores"]
+    assert min(score["f"] for score in scores) > 0.9
+    pytest.importorskip("viser", reason="viser is not installed")
+    server = serve(Run.open(fused))
+    assert server.get_port() > 0
+    server.stop()
