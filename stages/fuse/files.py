@@ -6,7 +6,7 @@ import json
 import os
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -46,13 +46,15 @@ def _coordinate(mesh: Mesh) -> str:
     return "<f4" if edge >= FLOAT32_STEPS * step else "<f8"
 
 
+MAX_COMMENTS = 100  # readers give up on headers that do not end
 _PLY_TYPE = {"<f4": "float", "<f8": "double", "u1": "uchar"}
 
 
-def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None) -> None:
+def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None, comments: Sequence[str] = ()) -> None:
     """Binary little-endian PLY in world coordinates: positions, normals, colours and values (``float``) where given.
 
-    Coordinates are ``float``, or ``double`` where float32 could not tell neighbouring vertices apart.
+    Coordinates are ``float``, or ``double`` where float32 could not tell neighbouring vertices apart. ``comments``
+    (ASCII, the first MAX_COMMENTS of them) go into the header.
     """
     fields = [(name, _coordinate(mesh)) for name in "xyz"]
     fields += [(name, "<f4") for name in ("nx", "ny", "nz")] if normals is not None else []
@@ -70,6 +72,7 @@ def write_ply(path: Path, mesh: Mesh, normals: Float[Array, "v 3"] | None = None
     faces = np.empty(len(mesh.faces), [("count", "u1"), ("corner", "<i4", 3)])
     faces["count"], faces["corner"] = 3, mesh.faces
     header = ["ply", "format binary_little_endian 1.0", "comment made by quoin; world frame, metres, z up"]
+    header += [f"comment {text}" for text in comments[:MAX_COMMENTS]]
     header += [f"element vertex {len(vertices)}"]
     header += [f"property {_PLY_TYPE[kind]} {name}" for name, kind in fields]
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]

@@ -46,7 +46,9 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
     partition = scene.read_partition(run)
     lattice = partition.lattice
     with clock("blend"):
-        sources = read_sources(run, partition, config.cache_bricks)
+        missing = run.require("train").result.get("missing", {})
+        there = [block for block in partition.blocks if block.id not in missing]
+        sources = read_sources(run, replace(partition, blocks=there), config.cache_bricks)
         bricks = bricks_to_march(sources)
         if len(bricks) == 0:
             raise QuoinError(
@@ -78,7 +80,8 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             f"{made.n_islands:,} in small islands",
         )
     with clock("write"):
-        write_ply(run.path / "mesh.ply", mesh, vertex_normals(mesh))
+        holes = [hole(partition, block_id) for block_id in missing]
+        write_ply(run.path / "mesh.ply", mesh, vertex_normals(mesh), comments=holes)
         light = decimate(replace(mesh, values={"confidence": mesh.values["confidence"]}), config.glb_faces)
         write_glb(run.path / "mesh.glb", light, vertex_normals(light))
     with clock("measure"):
@@ -93,6 +96,7 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             largest_component_share=float(np.bincount(piece, areas).max() / areas.sum()),
             area_m2=float(areas.sum()),
             n_blocks=len(sources),
+            missing_blocks=list(missing),
             n_bricks=len(bricks),
             n_raw_faces=n_raw_faces,
             dropped_sky_faces=made.n_sky,
@@ -105,6 +109,14 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
             gain_range=(float(made.gains.min()), float(made.gains.max())),
             seconds=clock.seconds,
         )
+
+
+def hole(partition: scene.Partition, block_id: str) -> str:
+    """Where a missing block leaves a hole: its core, which its neighbours' halos reach into."""
+    low, high = (
+        " ".join(f"{x:.6g}" for x in end) for end in partition.lattice.box_world(partition.block(block_id).core)
+    )
+    return f"hole: block {block_id} is missing, from {low} to {high}"
 
 
 class Clock:
