@@ -10,6 +10,8 @@ from pipeline.errors import OutOfMemory, QuoinError
 MOST_SMALLER = 3  # times that an attempt is halved
 SILENT_DEATHS = 2  # of a job's workers in a row, from which on memory is suspected: the kernel kills without a word
 
+SIGNS_OF_THE_MONITOR = ("OOM kill reason", "address the out of memory issue", "low on memory")  # in what Ray says
+
 
 class WorkerStopped(Exception):
     """A worker was told to stop (SIGTERM) and has saved its work."""
@@ -46,7 +48,7 @@ def judge(error: Any) -> Fault:
     text = str(error)
     if "creation task" in text:
         return Fault("unstartable", text, error)
-    if isinstance(error, failure.OutOfMemoryError) or "low on memory" in text or "memory pressure" in text:
+    if isinstance(error, failure.OutOfMemoryError) or any(sign in text for sign in SIGNS_OF_THE_MONITOR):
         return Fault("memory", "Ray's memory monitor killed its worker", error)
     if isinstance(error, failure.ActorUnavailableError | failure.NodeDiedError) or "node has died" in text:
         return Fault("lost", "its machine does not answer", error)

@@ -37,6 +37,15 @@ def work(report, device, attempt):
     stopping.check()
 
 
+def greedy(report, device, attempt):
+    (folder / "pid").write_text(str(os.getpid()))
+    if not attempt.smaller:
+        time.sleep(1.0)
+        much = bytearray(b"x") * int(3.0e9)
+        time.sleep(60.0)
+    return attempt.why_smaller
+
+
 def told(event):
     if event["kind"] == "log":
         print(event["message"], flush=True)
@@ -51,6 +60,14 @@ if how == "head":
     address = cluster.address
     (folder / "head").write_text(str(cluster.head_node.all_processes["gcs_server"][0].process.pid))
     ray_session.HEAD_PATIENCE_SECONDS = ray_session.KNOCK_SECONDS = 1.0
+if how == "memory":  # Ray kills workers where 1.5 GB more are used than are now
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    os.environ["RAY_memory_usage_threshold"] = f"{(total - free + 1.5e9) / total:.4f}"
+    os.environ["RAY_memory_monitor_refresh_ms"] = "100"
+    jobs = [Job("greedy", greedy, shrinks=True)]
+    print([outcome.result for outcome in RayExecutor("cpu", workers=1, retries=9).run(jobs, Reporter(told))])
+    sys.exit()
 if how == "stop":
     def stop(number, frame):
         raise KeyboardInterrupt
@@ -130,3 +147,9 @@ def test_a_head_that_is_lost_ends_the_driver_with_a_sentence(start: Start, tmp_p
     assert "quoin resume" in out
     assert (tmp_path / "saved").exists(), "the work was saved all the same"
     assert driver.returncode == 0, "and nothing keeps the process"
+
+
+def test_what_rays_memory_monitor_kills_is_tried_again_with_less(start: Start) -> None:
+    out, _ = start("memory").communicate(timeout=400)
+    assert "memory did not suffice, trying again with less: Ray's memory monitor killed its worker" in out
+    assert out.splitlines()[-1] == """["Ray's memory monitor killed its worker"]"""
