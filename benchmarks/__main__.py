@@ -60,6 +60,13 @@ def gpu(out: Path) -> tuple[Measured, Numbers]:
     return case()
 
 
+def executor(out: Path) -> tuple[Measured, Numbers]:
+    """Handing out jobs on Ray."""
+    from benchmarks.executor import case
+
+    return case(out)
+
+
 CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  # what it needs, how it is measured
     "help": (ROOT, help_),
     "demo": (ROOT, demo),
@@ -75,6 +82,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "bundler_et": (DATA / "bundler_et", reconstruction(DATA / "bundler_et")),
     "cloud": (cloud.PHOTOS, cloud.case),
     "gpu": (ROOT, gpu),
+    "executor": (ROOT, executor),
     "ablation": (DATA / "strecha_fountain_p11", ablation.case),
     "room": (ROOT, room.case),
     "prefect": (ROOT, overhead.case),

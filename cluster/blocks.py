@@ -5,31 +5,47 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from cluster.executor import Executor, Job
 from pipeline import scene
+from pipeline.attempt import CLAIM, Attempt, claim
 from pipeline.config import digest
 from pipeline.errors import PartialResult, QuoinError
+from pipeline.patience import patiently
 from pipeline.progress import Reporter
-from pipeline.run import Run, stage, write_atomic
+from pipeline.run import Run, disk_error, stage, write_atomic
 from stages.train.config import VERSION, BlockResult, TrainConfig, TrainResult
 
 NEEDS = ("partition", "priors")
+ERROR = "error.txt"
 
 
 def train_blocks(run: Run, config: TrainConfig, executor: Executor, report: Reporter) -> TrainResult:
     """The train stage: every block of the partition trained and committed, then the stage itself.
 
-    Raises PartialResult where blocks failed, after all others are done and committed.
+    Blocks that fail are ``missing`` in its result, which is committed without them: what follows makes the most of the
+    others. Called again, it tries them again, and all that followed is redone. PartialResult where no block is left.
     """
 
     def work(run: Run, config: TrainConfig, report: Reporter) -> TrainResult:
         return _train_missing(run, config, executor, report)
 
+    before = run.manifest("train")
+    if before is not None and before.result.get("missing"):
+        run.invalidate("train", parts=False)
     return stage("train", needs=NEEDS, version=VERSION, result=TrainResult)(work)(run, config, report)
+
+
+def check_whole(run: Run) -> None:
+    """PartialResult where blocks are missing of what train has committed."""
+    done = run.manifest("train")
+    missing = done.result.get("missing") if done else None
+    if done and missing:
+        raise _partial(run, missing, len(missing) + len(done.result["blocks"]))
 
 
 def block_key(run: Run, config: TrainConfig, block: scene.Block) -> str:
@@ -52,8 +68,7 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
             report.log(f"train/{block.id}", "already done, kept")
             results[block.id] = BlockResult.model_validate(done.result)
         else:
-            work = functools.partial(_train_one, run.home, config, block.id)
-            jobs.append(Job(f"train/{block.id}", work, block.memory_bytes))
+            jobs.append(_job(run, config, block))
 
     with report.task("train", total=len(blocks), unit="blocks") as advance:
         advance(len(results))
@@ -66,23 +81,56 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
                 report.log(outcome.job.name, f"failed: {_sentence(outcome.error)}", level="warning")
             else:
                 result = results[block_id] = outcome.result
+                (scene.block_folder(run, block_id) / ERROR).unlink(missing_ok=True)
                 run.commit(outcome.job.name, keys[block_id], result, result.seconds, NEEDS)
             advance(len(results))
             report.table("blocks", _rows(blocks, results, failures))
-    if failures:
-        raise _partial(run, failures, len(blocks))
-    return TrainResult(blocks=[results[block.id] for block in blocks])
+    missing = {block_id: _sentence(error) for block_id, error in failures.items()}
+    if missing and not results:
+        raise _partial(run, missing, len(blocks))
+    done_blocks = [results[block.id] for block in blocks if block.id in results]
+    return TrainResult(blocks=done_blocks, missing=missing)
 
 
-def _train_one(run_place: str, config: TrainConfig, block_id: str, report: Reporter, device: str) -> BlockResult:
+def _job(run: Run, config: TrainConfig, block: scene.Block) -> Job:
+    return Job(
+        f"train/{block.id}",
+        functools.partial(_train_one, run.home, config, block.id),
+        memory_bytes=block.memory_bytes,
+        cost=block.cost,
+        claim=functools.partial(_claim, run.home, block.id),
+        shrinks=True,
+    )
+
+
+def _claim(run_place: str, block_id: str, attempt_id: str) -> None:
+    run = Run.open(run_place)
+    folder = scene.block_folder(run, block_id)
+    claim(folder, attempt_id)
+    run.share((folder.relative_to(run.path) / CLAIM).as_posix())
+
+
+def _train_one(
+    run_place: str, config: TrainConfig, block_id: str, report: Reporter, device: str, attempt: Attempt
+) -> BlockResult:
+    """One attempt at a block. While the storage does not answer it waits, then goes on from the block's checkpoint."""
     from stages.train.run import train_block
 
-    return train_block(Run.open(run_place), config, report, block_id, device)
+    run = Run.open(run_place)
+
+    def work() -> BlockResult:
+        return train_block(run, config, report, block_id, device, attempt)
+
+    try:
+        return patiently(work, run.path, lambda said: report.log(f"train/{block_id}", said, level="warning"))
+    except OSError as error:
+        raise disk_error(error, error.filename or run.path) from error
 
 
 def _keep_traceback(run: Run, block_id: str, error: Exception) -> None:
     text = "".join(traceback.format_exception(error))
-    write_atomic(scene.block_folder(run, block_id) / "error.txt", text.encode())
+    with suppress(QuoinError):  # of a full disk, which must not stop the other blocks
+        write_atomic(scene.block_folder(run, block_id) / ERROR, text.encode())
 
 
 def _rows(
@@ -108,10 +156,10 @@ def _sentence(error: Exception) -> str:
     return str(error) if isinstance(error, QuoinError) else f"{type(error).__name__}: {error}"
 
 
-def _partial(run: Run, failures: Mapping[str, Exception], n_blocks: int) -> PartialResult:
-    reasons = "; ".join(f"{block_id}: {_sentence(error)}" for block_id, error in failures.items())
+def _partial(run: Run, missing: Mapping[str, str], n_blocks: int) -> PartialResult:
+    reasons = "; ".join(f"{block_id}: {why}" for block_id, why in missing.items())
     return PartialResult(
-        f"{len(failures)} of {n_blocks} blocks could not be trained, the others are kept ({reasons})",
+        f"{len(missing)} of {n_blocks} blocks could not be trained, the mesh has a hole in their place ({reasons})",
         where=run.home,
         do="quoin resume tries them again; tracebacks are in work/blocks/<block>/error.txt",
     )

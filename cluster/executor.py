@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from cluster.faults import MOST_SMALLER, short_of_memory
+from pipeline.attempt import Attempt
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 
@@ -14,14 +17,33 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Job:
-    """Work that may run in another process: ``work(report, device)`` pickles, and may be started again after a crash.
+    """Work that may run in another process: ``work(report, device, attempt)`` pickles, and may be started again.
 
-    ``memory_bytes`` is what it is expected to need; 0 where unknown.
+    ``memory_bytes`` is what it is expected to need, ``cost`` how long it is expected to take next to others; 0 where
+    unknown. ``claim(attempt id)`` is called here, by the driver, before each attempt. ``shrinks``: whether the work
+    takes less memory where ``attempt.smaller`` asks for it.
     """
 
     name: str
-    work: Callable[[Reporter, str], Any]
+    work: Callable[[Reporter, str, Attempt], Any]
     memory_bytes: int = 0
+    cost: float = 0.0
+    claim: Callable[[str], None] | None = None
+    shrinks: bool = False
+
+    def begin(self, attempt: Attempt) -> Attempt:
+        """``attempt`` with an id of its own, claimed: whatever an earlier one still writes is refused from here on."""
+        attempt = replace(attempt, id=secrets.token_hex(8))
+        if self.claim is not None:
+            self.claim(attempt.id)
+        return attempt
+
+    def less(self, attempt: Attempt, why: str, report: Reporter) -> Attempt | None:
+        """The attempt that follows one that lacked memory; None where it could not do with less."""
+        if not self.shrinks or attempt.smaller >= MOST_SMALLER:
+            return None
+        report.log(self.name, f"memory did not suffice, trying again with less: {why}", level="warning")
+        return replace(attempt, smaller=attempt.smaller + 1, why_smaller=why)
 
 
 @dataclass(frozen=True)
@@ -50,11 +72,19 @@ class InlineExecutor:
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
         device = pick_device(self.device) if jobs else "cpu"
         for job in jobs:
+            yield self._one(job, device, report)
+
+    def _one(self, job: Job, device: str, report: Reporter) -> Outcome:
+        attempt = Attempt()
+        while True:
             try:
-                outcome = Outcome(job, job.work(report, device))
+                return Outcome(job, job.work(report, device, job.begin(attempt)))
             except Exception as error:
-                outcome = Outcome(job, error=error)
-            yield outcome
+                why = short_of_memory(error)
+                less = job.less(attempt, why, report) if why else None
+                if less is None:
+                    return Outcome(job, error=error)
+            attempt = less  # out of the except clause, which would keep alive what did not fit
 
 
 def pick_device(wanted: Device) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from cluster.executor import Executor, Job
+from pipeline.attempt import Attempt
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
@@ -25,7 +26,8 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
     return made(run, config, report)
 
 
-def _find(run_place: str, config: PriorsConfig, report: Reporter, device: str) -> PriorsResult:
+def _find(run_place: str, config: PriorsConfig, report: Reporter, device: str, attempt: Attempt) -> PriorsResult:
+    del attempt  # what an earlier one leaves of a photo is the same
     from stages.priors.run import find_depths
 
     return find_depths(Run.open(run_place), config, report, device)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from cluster.blocks import train_blocks
+from cluster.blocks import check_whole, train_blocks
 from cluster.executor import Executor, pick_device
 from cluster.priors import find_priors
 from flows.capacity import ensure_fits
@@ -43,7 +43,8 @@ def reconstruct(
 ) -> None:
     """Every stage in order up to ``last``; each commits, so that a run that is stopped goes on where it was.
 
-    Where a stage refuses, the report is written of what is known by then, and says why.
+    Where a stage refuses, the report is written of what is known by then, and says why. Where blocks could not be
+    trained, the rest is done without them, and PartialResult raised at the end.
     """
     stages = STAGES[: STAGES.index(last) + 1]
     with report.task("run", total=len(stages), unit="stages") as advance:
@@ -57,6 +58,8 @@ def reconstruct(
                     write_report(run, settings, report)
                 raise
             advance(done + 1)
+    if "train" in stages:
+        check_whole(run)
 
 
 def write_report(run: Run, settings: Settings, report: Reporter) -> None:

@@ -28,5 +28,9 @@ class PartialResult(QuoinError):
     """Some of the work could not be done; what was done is kept, and quoin resume goes on from there."""
 
 
+class OutOfMemory(QuoinError):
+    """Memory, of a GPU or of the machine, does not suffice for this work as it is."""
+
+
 def _rebuild(kind: type[QuoinError], what: str, where: str | None, do: str | None) -> QuoinError:
     return kind(what, where=where, do=do)

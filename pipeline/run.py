@@ -282,10 +282,10 @@ class Run:
         where = stage.replace("/", "-")
         return None if done is None else f"{self.record.id}/{where}-{done.key[:12]}-{int(1e6 * done.committed_at):x}"
 
-    def invalidate(self, *stages: str) -> None:
-        """Forget the commits of ``stages``, of their parts ("train" takes "train/b0" along) and of what needed them."""
+    def invalidate(self, *stages: str, parts: bool = True) -> None:
+        """Forget the commits of ``stages``, of their ``parts`` ("train/b0" of "train") and of what needed them."""
         kept, gone = self.record.manifests, set(stages)
-        while lost := {k for k, m in kept.items() if gone & {k, k.split("/")[0], *m.needs}}:
+        while lost := {k for k, m in kept.items() if gone & {k, *([k.split("/")[0]] if parts else []), *m.needs}}:
             gone |= lost
             kept = {k: m for k, m in kept.items() if k not in lost}
         if len(kept) < len(self.record.manifests):

@@ -42,7 +42,8 @@ class FuseResult(StageResult):
     n_torn_edges: int  # raw boundary edges between two known bricks; 0 unless welding failed
     largest_component_share: float  # of the area
     area_m2: float
-    n_blocks: int
+    n_blocks: int  # that the mesh is made of
+    missing_blocks: tuple[str, ...] = ()  # where it has a hole
     n_bricks: int
     n_raw_faces: int
     dropped_sky_faces: int

@@ -52,7 +52,9 @@ LIGHT_SHARE = 4  # times as many faces as the light mesh shall have are left of 
 def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
     """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty."""
     partition = scene.read_partition(run)
-    sources = read_sources(run, partition, config.cache_bricks)
+    missing = list(run.require("train").result.get("missing", {}))
+    there = [block for block in partition.blocks if block.id not in missing]
+    sources = read_sources(run, replace(partition, blocks=there), config.cache_bricks)
     fusion = Fusion(run, config, report, sources, partition.lattice)
     try:
         fusion.extract()
@@ -60,9 +62,17 @@ def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
         fusion.colour()
         fusion.clean()
         fusion.choose()
-        return fusion.write()
+        return fusion.write(missing, [hole(partition, block_id) for block_id in missing])
     finally:
         fusion.shelf.clear()
+
+
+def hole(partition: scene.Partition, block_id: str) -> str:
+    """Where a missing block leaves a hole: its core, which its neighbours' halos reach into."""
+    low, high = (
+        " ".join(f"{x:.6g}" for x in end) for end in partition.lattice.box_world(partition.block(block_id).core)
+    )
+    return f"hole: block {block_id} is missing, from {low} to {high}"
 
 
 class Clock:
@@ -230,8 +240,8 @@ class Fusion:
                 f"{islands:,} in small islands",
             )
 
-    def write(self) -> FuseResult:
-        """mesh.ply, mesh.glb, and what is told of them."""
+    def write(self, missing: list[str], holes: list[str]) -> FuseResult:
+        """mesh.ply, whose header tells of ``holes``, mesh.glb, and what is told of them."""
         with self.clock("write"):
             numbers = Numbers()
             for n in range(len(self.parts)):
@@ -244,7 +254,8 @@ class Fusion:
             coarse, confident, rims = Clustered(float(cell_m)), 0.0, []
             with replacing(self.run.path / "mesh.ply") as handle:
                 reach = float(max(np.abs(self.low_m).max(), np.abs(self.high_m).max()))
-                ply = PlyWriter(handle, numbers.count, n_faces, VALUES, self.lattice.voxel_size_m / 2, reach)
+                edge_m = self.lattice.voxel_size_m / 2
+                ply = PlyWriter(handle, numbers.count, n_faces, VALUES, edge_m, reach, holes)
                 for n in range(len(self.parts)):
                     mesh, normals = self._coloured(n)
                     number = self.shelf.get(n, "numbers")
@@ -276,6 +287,7 @@ class Fusion:
             largest_component_share=float(self.piece_areas.max() / area),
             area_m2=area,
             n_blocks=len(self.sources),
+            missing_blocks=missing,
             n_bricks=len(self.bricks),
             n_raw_faces=self.counts.raw,
             dropped_sky_faces=self.counts.sky,

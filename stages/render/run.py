@@ -98,11 +98,13 @@ def film_views(run: Run, config: FilmConfig) -> list[View]:
 
 def render(run: Run, views: list[View], open_block: OpenBlock, report: Reporter) -> Iterator[scene.Rendering]:
     """What each view shows, in order. One block at a time is in memory, with what it adds to a few frames."""
-    partition = scene.read_partition(run)
-    blocks = [block.id for block in partition.blocks]
+    partition, train = scene.read_partition(run), run.manifest("train")
+    missing = train.result.get("missing", {}) if train else {}
+    there = [block for block in partition.blocks if block.id not in missing]
+    blocks = [block.id for block in there]
     boxes = Boxes(
-        np.array([partition.lattice.box_world(block.core) for block in partition.blocks]),
-        np.array([partition.lattice.box_world(block.outer) for block in partition.blocks]),
+        np.array([partition.lattice.box_world(block.core) for block in there]),
+        np.array([partition.lattice.box_world(block.outer) for block in there]),
     )
     with report.task("render", len(views) * len(blocks), "looks") as advance:
         done = 0

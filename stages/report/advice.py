@@ -124,8 +124,15 @@ def _pose(pose: PoseFacts | None) -> list[Advice]:
 
 def _training(headline: Headline, blocks: Sequence[BlockFacts]) -> list[Advice]:
     out = []
-    missing = [b.id for b in blocks if b.steps is None]
-    if blocks and missing:
+    failed = [b for b in blocks if b.failed]
+    if failed:
+        text = (
+            f"The mesh has a hole: {len(failed)} of {len(blocks)} blocks could not be trained "
+            f"({'; '.join(f'{b.id}: {b.failed}' for b in failed[:5])}). quoin resume tries again."
+        )
+        out.append(Advice(level="problem", text=text))
+    missing = [b.id for b in blocks if b.steps is None and not b.failed]
+    if missing:
         text = f"Not trained yet: {', '.join(missing[:5])} ({len(missing)} of {len(blocks)} blocks)."
         out.append(Advice(level="problem", text=text))
     poor = [b for b in blocks if b.heldout_psnr_db is not None and b.heldout_psnr_db < 17]
@@ -134,6 +141,13 @@ def _training(headline: Headline, blocks: Sequence[BlockFacts]) -> list[Advice]:
             f"{len(poor)} of {len(blocks)} blocks explain held-out pixels poorly "
             f"({', '.join(f'{b.id}: {number(b.heldout_psnr_db)} dB' for b in poor[:5])}). "
             "Longer training, or photos with fewer moving things and steadier light, would help."
+        )
+        out.append(Advice(level="warning", text=text))
+    less = [b for b in blocks if b.why_smaller]
+    if less:
+        text = (
+            f"{len(less)} of {len(blocks)} blocks were trained less finely, as memory did not suffice "
+            f"({'; '.join(f'{b.id}: {b.why_smaller}' for b in less[:5])})."
         )
         out.append(Advice(level="warning", text=text))
     over = [

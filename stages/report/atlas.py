@@ -75,14 +75,15 @@ def _blocks(posed: Posed, blocks: Sequence[BlockFacts], unit: str) -> Markup:
     for b in blocks:
         low, high = np.array(b.low_world), np.array(b.high_world)
         told = f"{b.id}: {b.n_photos} photos, {duration(b.seconds)}, {size(b.peak_memory_bytes)}"
+        told = f"{b.id}: missing, {b.failed}" if b.failed else told
         halos.append(maps.rectangle(window, low - b.halo_m, high + b.halo_m, "halo", told))
-        cores.append(maps.rectangle(window, low, high, "core", told))
+        cores.append(maps.rectangle(window, low, high, "core missing" if b.failed else "core", told))
         x, y = ((low + high) / 2)[:2].round(6).tolist()
         places.setdefault((x, y), []).append(b)
     for (x, y), here in places.items():  # blocks above one another share one label
         rows = [", ".join(b.id for b in here)]
         if len(here) == 1 and len(blocks) <= LABELLED_BLOCKS:
-            rows += [f"{here[0].n_photos} photos"]
+            rows += ["missing"] if here[0].failed else [f"{here[0].n_photos} photos"]
             rows += [duration(here[0].seconds)] if here[0].seconds is not None else []
             rows += [size(here[0].peak_memory_bytes)] if here[0].peak_memory_bytes else []
         labels.append(maps.label(window, np.array([x, y, 0.0]), rows))

@@ -144,6 +144,8 @@ def pose(run: Run, posed: Posed) -> PoseFacts:
 def blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
     """Plan and measurements of every block."""
     out = []
+    train = run.manifest("train")
+    missing = train.result.get("missing", {}) if train else {}
     for block in partition.blocks if partition else []:
         done = run.manifest(f"train/{block.id}")
         got = done.result if done else {}
@@ -163,6 +165,8 @@ def blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
                 peak_memory_bytes=whole(got.get("peak_memory_bytes")) or None,
                 n_bricks=whole(got.get("n_bricks")),
                 device=got.get("device"),
+                failed=missing.get(block.id, ""),
+                why_smaller=got.get("why_smaller", ""),
             )
         )
     return out

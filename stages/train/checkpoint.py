@@ -17,7 +17,6 @@ from pipeline.run import Run, write_atomic
 
 NAME = "checkpoint.safetensors"
 BEFORE = "checkpoint-before.safetensors"
-CLAIM = "attempt"  # a file that names the attempt that may write
 
 
 def save(folder: Path, state: dict[str, Tensor], key: str) -> None:
@@ -48,16 +47,9 @@ def load(folder: Path, key: str, warn: Callable[[str], None] = lambda sentence: 
     return None
 
 
-def share(run: Run, folder: Path, attempt: str = "") -> None:
-    """Bring the checkpoint home, for another machine to go on from.
-
-    QuoinError where ``attempt`` is given and the file of that name beside the checkpoint names another at home.
-    """
+def share(run: Run, folder: Path) -> None:
+    """Bring the checkpoint home, for another machine to go on from."""
     within = folder.relative_to(run.path)
-    if attempt:
-        claim = run.bring((within / CLAIM).as_posix())
-        if claim.exists() and claim.read_text(encoding="ascii") != attempt:
-            raise QuoinError("A later attempt has taken this block over", where=folder.name)
     run.share((within / NAME).as_posix(), before=(within / BEFORE).as_posix())
 
 

@@ -311,9 +311,13 @@ class BlockResult(StageResult):
     n_bricks: int
     peak_memory_bytes: int
     device: str
+    rays: int = 0  # per step at the end; fewer than configured where memory did not suffice
+    smaller: int = 0  # times that the training was begun anew with photos of half the size and half the rays,
+    why_smaller: str = ""  # and why the last time
 
 
 class TrainResult(StageResult):
     """All blocks."""
 
     blocks: list[BlockResult]
+    missing: dict[str, str] = Field(default_factory=dict)  # blocks that could not be trained, and why

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import stopping
 from pipeline.progress import Reporter
 from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
 from stages.train.preview import preview
@@ -34,9 +35,10 @@ def train(
     unit_m: float,
     voxel_m: float,
 ) -> float:
-    """Run the loop to the end; returns seconds per step, without the first ones.
+    """Run the loop to the end; returns seconds per step, without the first ones. Stopped where it is asked to stop.
 
-    ``show(step, rgb)`` keeps a preview; ``unit_m``: metres in the block's unit; ``voxel_m`` of the lattice.
+    ``save(trainer)`` keeps what it can go on from, ``show(step, rgb)`` a preview.
+    ``unit_m``: metres in the block's unit; ``voxel_m`` of the lattice.
     """
     began = saved = shown = timed_from = time.monotonic()
     timed_step, spent_s, looked = trainer.step, trainer.spent_s, -1
@@ -53,8 +55,12 @@ def train(
         report.picture(name, rgb, f"{name}, step {trainer.step}: photo, rendering, normals")
         report.log(name, f"step {trainer.step}: preview in {path}")
 
-    with report.task(name, config.steps, "steps") as advance:
+    with stopping.by_signals(), report.task(name, config.steps, "steps") as advance:
         while trainer.share < 1.0:
+            if stopping.asked():
+                save(trainer)
+                report.log(name, f"asked to stop: saved at step {trainer.step}")
+                raise stopping.Stopped
             values = trainer.advance() or {}
             now = time.monotonic()
             trainer.spent_s = spent_s + now - began
@@ -82,11 +88,9 @@ def train(
                 shown = time.monotonic()
             if now - saved > 60.0 * config.checkpoint_minutes:
                 save(trainer)
-                log.write()
                 saved = time.monotonic()
     seconds = per_step()
     save(trainer)
-    log.write()
     if config.preview_minutes:
         show_preview()
     return seconds

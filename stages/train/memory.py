@@ -34,3 +34,10 @@ def halved(size: StepSize) -> StepSize | None:
     """Half of everything, at least SMALLEST; None where that is no less."""
     half = StepSize(*(max(n // 2, min(n, least)) for n, least in zip(size, SMALLEST, strict=True)))
     return half if half.rays < size.rays else None
+
+
+def smaller(size: StepSize, times: int) -> StepSize:
+    """``size`` halved so many times, as far as that goes."""
+    for _ in range(times):
+        size = halved(size) or size
+    return size

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from pipeline import scene
+from pipeline.attempt import CLAIM, Attempt
 from pipeline.config import digest
-from pipeline.errors import QuoinError
+from pipeline.errors import OutOfMemory, QuoinError
 from pipeline.lattice import Lattice
+from pipeline.patience import patiently
 from pipeline.progress import Reporter
 from pipeline.run import Run, peak_memory_bytes
 from stages.train import checkpoint, corrections, extract, trained
 from stages.train.config import VERSION, BlockResult, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.loop import MetricLog, train
+from stages.train.memory import StepSize, out_of_memory, smaller
 from stages.train.photos import BlockFrame
 from stages.train.preview import PREVIEWS, forget_after, keep
 from stages.train.trainer import Trainer
+
+ALONE = Attempt()
 
 
 def choose_device(device: str) -> str:
@@ -31,20 +37,48 @@ def choose_device(device: str) -> str:
     return device
 
 
-def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, device: str = "auto") -> BlockResult:
-    """Train block ``block_id``, from its checkpoint where there is one, and put its SDF bricks into the store."""
+def train_block(
+    run: Run,
+    config: TrainConfig,
+    report: Reporter,
+    block_id: str,
+    device: str = "auto",
+    attempt: Attempt = ALONE,
+) -> BlockResult:
+    """Train block ``block_id``, from its checkpoint where there is one, and put its SDF bricks into the store.
+
+    Asked to stop, it saves a checkpoint and raises Stopped. Raises OutOfMemory where ``attempt.smaller`` might help,
+    and Superseded, with nothing more written, where another attempt has taken the block over.
+    """
+    try:
+        return _train_block(run, config, report, block_id, device, attempt)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    do = "close other programs, make blocks smaller (partition.memory_gib), or use --device cpu"
+    raise OutOfMemory(f"Memory does not suffice for this block: {reason}", where=block_id, do=do)
+
+
+def _train_block(
+    run: Run, config: TrainConfig, report: Reporter, block_id: str, device: str, attempt: Attempt
+) -> BlockResult:
     began = time.monotonic()
     device = choose_device(device)
     torch.manual_seed(run.seed)
     name = f"train/{block_id}"
     report.place(name, torch.cuda.get_device_name() if device.startswith("cuda") else device)
     lattice, block = scene.read_block(run, block_id)
+    photo_level = np.minimum(block.photo_level + attempt.smaller, scene.PYRAMID_LEVELS - 1)
+    block = replace(block, photo_level=photo_level)
     folder = scene.block_folder(run, block_id)
     known = [run.require(stage).key for stage in ("partition", "priors")]
     key = digest([config.model_dump(), known, block_id, run.seed, VERSION])
     frame = BlockFrame.around(*lattice.box_world(block.outer))
     trainer = build_trainer(run, config, block, frame, device, report)
     trainer.warn = lambda message: report.log(name, message, "warning")
+    most = smaller(trainer.size, attempt.smaller)
+    trainer.size = most
     if config.budget_minutes is not None:
         all_cost = scene.read_whole_cost(run)
         trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
@@ -54,17 +88,27 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     state = checkpoint.load(folder, key, trainer.warn)
     if state is not None:
         trainer.restore(state)
+        trainer.size = StepSize(*map(min, trainer.size, most))
         log.keep_before(trainer.step)
         report.log(name, f"going on from step {trainer.step} of {config.steps}")
     elif (folder / checkpoint.NAME).exists():
         report.log(name, "the checkpoint is of other settings or inputs: starting from the beginning")
     forget_after(folder / PREVIEWS, trainer.step)
 
+    def check() -> None:
+        if attempt.id:
+            run.bring((folder.relative_to(run.path) / CLAIM).as_posix())
+        attempt.check(folder)
+
     def save(trainer: Trainer) -> None:
-        checkpoint.save(folder, trainer.state(), key)
-        log.write()
-        checkpoint.share(run, folder)
-        run.share(f"tables/train_{block_id}.parquet")
+        def put() -> None:
+            check()
+            checkpoint.save(folder, trainer.state(), key)
+            log.write()
+            checkpoint.share(run, folder)
+            run.share(f"tables/train_{block_id}.parquet")
+
+        patiently(put, run.path, trainer.warn)
 
     seconds = train(
         trainer,
@@ -82,6 +126,7 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
     bricks, sdf = extract_bricks(trainer, lattice, block, frame, report, name)
     if len(bricks) == 0:
         report.log(name, "no surface found in this block: the SDF does not change sign", "warning")
+    check()
     scene.write_sdf_bricks(run, block_id, scene.SdfBricks(bricks, sdf))
     trainer.refresh(near_only=True)
     scene.write_model(run, block_id, *trained.to_keep(trainer.model, trainer.cache, config))
@@ -102,6 +147,9 @@ def train_block(run: Run, config: TrainConfig, report: Reporter, block_id: str, 
         n_bricks=len(bricks),
         peak_memory_bytes=peak_memory_bytes() if device == "cpu" else int(torch.cuda.max_memory_allocated()),
         device=device,
+        rays=trainer.size.rays,
+        smaller=attempt.smaller,
+        why_smaller=attempt.why_smaller,
     )
 
 

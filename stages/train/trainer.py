@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline import labels
 from pipeline.compiling import compiled, free_sizes
-from pipeline.errors import QuoinError
+from pipeline.errors import OutOfMemory, QuoinError
 from stages.train import checkpoint
 from stages.train.cameras import AFTER, Cameras
 from stages.train.chunks import by_chunks
@@ -205,7 +205,7 @@ class Trainer:
             torch.cuda.empty_cache()
         less = halved(self.size)
         if less is None:
-            raise QuoinError(
+            raise OutOfMemory(
                 f"Memory does not suffice for a step of {self.size.rays} rays",
                 do="close other programs, make blocks smaller (partition.memory_gib), or use --device cpu",
             )

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.ablation import VARIANTS
+from benchmarks.executor import makespan
 from benchmarks.lego import EVERY, collect, distances, in_turns
 from benchmarks.measure import Measured, Skipped, together
 from benchmarks.rivals import parts_of_training, surface_scores, training, view_scores
@@ -87,3 +88,8 @@ def test_time_of_training_is_that_of_its_steps_and_of_the_surface(tmp_path):
 def test_a_run_that_was_not_trained_has_no_scores(tmp_path):
     assert training(tmp_path) == {"trained": False}
     assert view_scores(tmp_path) == surface_scores(tmp_path) == {}
+
+
+def test_a_queue_without_cost_gives_whoever_is_free_the_next_job():
+    assert makespan([4.0, 3.0, 2.0, 1.0], [0.0, 0.0]) == 5.0
+    assert makespan([4.0, 3.0, 2.0, 1.0], [0.0, 100.0]) == 10.0, "who comes too late does nothing"

@@ -8,10 +8,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cluster.blocks import train_blocks
+from cluster.blocks import check_whole, train_blocks
 from cluster.executor import InlineExecutor
+from cluster.faults import MOST_SMALLER
+from pipeline.attempt import Attempt, Superseded
 from pipeline.config import StageConfig, StageResult, build
-from pipeline.errors import PartialResult, QuoinError
+from pipeline.errors import OutOfMemory, PartialResult, QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -36,17 +38,21 @@ def run(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Ids of the blocks trained so far; ids in ``trained.broken`` raise."""
+    """Ids of the blocks trained so far; those in ``broken`` raise until attempts are ``fits_at`` times smaller."""
 
     class Trained(list):
-        broken: dict[str, Exception] = {}
+        broken: dict[str, BaseException] = {}
+        fits_at = 99
+        attempts: list[Attempt] = []
 
     calls = Trained()
 
-    def train_block(run, config, report, block_id, device):
+    def train_block(run, config, report, block_id, device, attempt):
         calls.append(block_id)
-        if block_id in calls.broken:
-            raise calls.broken[block_id]
+        calls.attempts.append(attempt)
+        error = calls.broken.get(block_id)
+        if error is not None and attempt.smaller < calls.fits_at:
+            raise error
         return BlockResult(
             block=block_id,
             steps=config.steps,
@@ -56,12 +62,14 @@ def trained(monkeypatch):
             n_bricks=1,
             peak_memory_bytes=1,
             device=device,
+            smaller=attempt.smaller,
+            why_smaller=attempt.why_smaller,
         )
 
     fake = ModuleType("stages.train.run")
     fake.train_block = train_block
     monkeypatch.setitem(sys.modules, "stages.train.run", fake)
-    calls.broken = {}
+    calls.broken, calls.attempts = {}, []
     return calls
 
 
@@ -89,17 +97,61 @@ def test_other_settings_train_all_again(run, trained):
     assert len(trained) == 6
 
 
-def test_a_failed_block_is_named_the_others_are_kept_and_resume_trains_only_it(run, trained):
+def test_a_failed_block_is_missing_the_others_are_kept_and_called_again_trains_only_it(run, trained):
     trained.broken = {"b1": QuoinError("No SfM point lies in this block"), "b0": RuntimeError("out of luck")}
-    with pytest.raises(PartialResult, match="2 of 3 blocks") as caught:
-        train_blocks(run, CONFIG, HERE, Reporter())
-    assert "b1: No SfM point lies in this block" in str(caught.value)
-    assert "b0: RuntimeError: out of luck" in str(caught.value)
+    result = train_blocks(run, CONFIG, HERE, Reporter())
+    assert [block.block for block in result.blocks] == ["b2"]
+    assert result.missing == {"b1": "No SfM point lies in this block.", "b0": "RuntimeError: out of luck"}
     assert trained == ["b1", "b2", "b0"]
-    assert "out of luck" in (run.path / "work" / "blocks" / "b0" / "error.txt").read_text()
+    error = run.path / "work" / "blocks" / "b0" / "error.txt"
+    assert "out of luck" in error.read_text()
+    with pytest.raises(PartialResult, match="2 of 3 blocks could not be trained, the mesh has a hole"):
+        check_whole(run)
+    run.commit("fuse", "key", StageResult(), 0.0, ("train",))
+
     trained.broken = {}
-    train_blocks(Run.open(run.path), CONFIG, HERE, Reporter())
+    again = Run.open(run.path)
+    assert train_blocks(again, CONFIG, HERE, Reporter()).missing == {}
     assert trained[3:] == ["b1", "b0"]
+    assert again.manifest("fuse") is None, "made of what was there, it is made anew"
+    assert not error.exists()
+    check_whole(again)
+
+
+def test_without_any_block_there_is_nothing_to_go_on_with(run, trained):
+    trained.broken = dict.fromkeys(("b0", "b1", "b2"), QuoinError("Too dark"))
+    with pytest.raises(PartialResult, match="3 of 3 blocks"):
+        train_blocks(run, CONFIG, HERE, Reporter())
+    assert run.manifest("train") is None
+
+
+def test_what_lacks_memory_is_tried_again_with_less_and_the_result_says_so(run, trained):
+    events = []
+    trained.broken, trained.fits_at = {"b2": OutOfMemory("Memory does not suffice for 64 rays")}, 2
+    result = train_blocks(run, CONFIG, HERE, Reporter(events.append))
+    assert trained == ["b1", "b2", "b2", "b2", "b0"]
+    assert [(block.smaller, block.why_smaller) for block in result.blocks] == [
+        (0, ""),
+        (0, ""),
+        (2, "Memory does not suffice for 64 rays."),
+    ]
+    told = [e["message"] for e in events if e["name"] == "train/b2" and "less" in e.get("message", "")]
+    assert len(told) == 2
+
+    trained.broken, trained.fits_at = {"b2": MemoryError()}, 99
+    assert train_blocks(run, build(TrainConfig, {"steps": 8}), HERE, Reporter()).missing == {"b2": "MemoryError: "}
+    assert len(trained) == 5 + 2 + 1 + MOST_SMALLER
+
+
+def test_every_attempt_claims_its_block(run, trained):
+    trained.broken, trained.fits_at = {"b1": OutOfMemory("Memory does not suffice")}, 1
+    train_blocks(run, CONFIG, HERE, Reporter())
+    first, second, *others = trained.attempts
+    folder = run.path / "work" / "blocks" / "b1"
+    second.check(folder)
+    with pytest.raises(Superseded, match="later attempt"):
+        first.check(folder)
+    assert len({a.id for a in (first, second, *others)}) == 4
 
 
 def test_an_interrupt_keeps_the_blocks_that_are_done(run, trained):

@@ -1,85 +1,265 @@
-"""Jobs on Ray actors of this machine: results, events, errors, and workers that die."""
+"""Jobs on the actors of a Ray cluster: results, events, errors, what is reserved, and every way to lose a worker.
+
+Jobs are closures, so that they travel by value: a worker does not know the tests.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cluster.executor import Job
+from cluster.executor import Job, Outcome
+from cluster.plan import share_of
+from cluster.ray_executor import RayExecutor
+from cluster.ray_session import cluster
+from pipeline.attempt import claim
 from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
+from pipeline.progress import Event, Reporter
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),  # six processes one after the other, on a machine that may have better to do
+    pytest.mark.timeout(900),  # processes that start one after the other, on a machine that may have better to do
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
+MIB = 1 << 20
 
 
-def make_jobs(folder):
-    """Jobs as closures, so that they travel by value: a worker does not know the tests."""
+def finish(executor: RayExecutor, jobs: Sequence[Job]) -> tuple[dict[str, Outcome], list[Event]]:
+    events: list[Event] = []
+    return {o.job.name: o for o in executor.run(jobs, Reporter(events.append))}, events
 
-    def well(report, device):
+
+def told(events: list[Event], name: str) -> list[str]:
+    return [e["message"] for e in events if e["name"] == name and e["kind"] == "log"]
+
+
+@pytest.fixture
+def here(nodes: Any) -> RayExecutor:
+    """Two workers on the cluster."""
+    return RayExecutor("cpu", nodes.address, workers=2, retries=1)
+
+
+def test_what_jobs_return_tell_and_refuse(here: RayExecutor) -> None:
+    def well(report, device, attempt):
         with report.task("well", 2) as advance:
             time.sleep(0.3)
             advance(2)
-        return [device, os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]]
+        return [device, os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], attempt.smaller]
 
-    def dies_once(report, device):
-        mark = folder / "mark"
-        if not mark.exists():
-            mark.touch()
-            report.log("dies_once", "first life")
-            time.sleep(1.5)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return "second life"
-
-    def dies_always(report, device):
-        with open(folder / "lives", "a") as file:
-            file.write(".")
-        os._exit(1)
-
-    def refuses(report, device):
+    def refuses(report, device, attempt):
         raise QuoinError("Too dark", where="b3", do="take other photos")
 
-    too_much = 10**15  # more than any node has: must not wait for ever
-    needs = {well: too_much, dies_once: 10**8, dies_always: 10**8, refuses: 0}
-    return [Job(work.__name__, work, memory_bytes) for work, memory_bytes in needs.items()]
-
-
-def test_one_session_with_all_that_can_happen(tmp_path):
-    from cluster.ray_executor import RayExecutor
-
-    events = []
-    executor = RayExecutor("cpu", workers=2, retries=1)
-    outcomes = {o.job.name: o for o in executor.run(make_jobs(tmp_path), Reporter(events.append))}
-
-    assert outcomes["well"].result == ["cpu", str(max(1, (os.cpu_count() or 1) // 2)), ""]
+    outcomes, events = finish(here, [Job("well", well), Job("refuses", refuses)])
+    assert outcomes["well"].result == ["cpu", "1", "", 0]
     assert [e["kind"] for e in events if e["name"] == "well"] == ["start", "advance", "end"]
-    assert outcomes["dies_once"].result == "second life"
-    told = [e["message"] for e in events if e["name"] == "dies_once"]
-    assert told[0] == "first life"
-    assert "starting again" in told[1]
-    assert (tmp_path / "lives").read_text() == "..", "one try and one retry"
-    assert "died 2 times" in str(outcomes["dies_always"].error)
     refusal = outcomes["refuses"].error
     assert isinstance(refusal, QuoinError)
     assert refusal.do == "take other photos"
     assert any("Traceback" in note or "Too dark" in note for note in refusal.__notes__), "the remote traceback is kept"
 
 
-def test_a_worker_that_cannot_start_is_told_by_its_last_line():
-    from cluster.ray_executor import _cannot_start
+def test_an_actor_does_many_jobs_the_longest_first(here: RayExecutor) -> None:
+    def whoami(report, device, attempt):
+        time.sleep(0.1)
+        return os.getpid(), time.time()
+
+    outcomes, _ = finish(here, [Job(f"j{i}", whoami) for i in range(12)])
+    assert len({o.result[0] for o in outcomes.values()}) <= 2
+    ended = [outcomes[f"j{i}"].result[1] for i in range(12)]
+    assert all(later - earlier > -0.3 for earlier, later in zip(ended, ended[2:], strict=False)), "in the given order"
+
+
+def test_a_job_goes_where_its_memory_is_reserved(nodes: Any, node: Callable[..., Any]) -> None:
+    node(num_cpus=2, num_gpus=2, memory=300 * MIB)
+
+    def reserved(report, device, attempt):
+        import ray
+
+        time.sleep(0.2)
+        return ray.get_runtime_context().get_assigned_resources().get("memory", 0)
+
+    needs = {"first": 10, "small": 20, "large": 200, "middle": 90, "other": 90, "tiny": 10, "too large": 10**9}
+    jobs = [Job(name, reserved, mib * MIB) for name, mib in needs.items()]
+    outcomes, _ = finish(RayExecutor("auto", nodes.address, workers=2), jobs)  # only that node has GPUs, as it says
+    assert all(outcomes[name].result >= min(mib, 300) * MIB for name, mib in needs.items())
+    assert outcomes["first"].result == 150 * MIB, "as much as both can have at once: most jobs fit then"
+
+
+def test_workers_share_a_gpu_by_parts(nodes: Any, node: Callable[..., Any]) -> None:
+    node(num_cpus=1, num_gpus=1)
+
+    with cluster(nodes.address) as ray:  # a pretended GPU, so no job is run: it would look for CUDA
+        share = share_of(ray, "auto", 5, None, 0.5, None)
+    assert (share.device, share.n_workers, share.gpu_share) == ("cuda", 2, 0.5)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_given_up_in_the_end(here: RayExecutor, tmp_path: Path) -> None:
+    def dies_once(report, device, attempt):
+        if not (tmp_path / "mark").exists():
+            (tmp_path / "mark").touch()
+            report.log("dies_once", "first life")
+            time.sleep(1.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "second life", attempt.id
+
+    def dies_always(report, device, attempt):
+        with open(tmp_path / "lives", "a") as file:
+            file.write(".")
+        os._exit(1)
+
+    claimed: list[str] = []
+    jobs = [Job("dies_once", dies_once, claim=claimed.append), Job("dies_always", dies_always)]
+    outcomes, events = finish(here, jobs)
+    assert outcomes["dies_once"].result == ("second life", claimed[1])
+    assert len(set(claimed)) == 2
+    first, again = told(events, "dies_once")
+    assert first == "first life"
+    assert "starting again" in again
+    assert (tmp_path / "lives").read_text() == "..", "one try and one retry"
+    assert "lost 2 times" in str(outcomes["dies_always"].error)
+
+
+def test_what_lacks_memory_is_tried_again_with_less(nodes: Any) -> None:
+    def host(report, device, attempt):
+        return (attempt.smaller, attempt.why_smaller) if attempt.smaller else bytearray(1 << 62)
+
+    def gpu(report, device, attempt):
+        if attempt.smaller < 1:
+            import torch
+
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB")
+        return attempt.smaller, attempt.why_smaller
+
+    def silent(report, device, attempt):
+        if not attempt.smaller:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return attempt.smaller, attempt.why_smaller
+
+    jobs = [Job(work.__name__, work, shrinks=True) for work in (host, gpu, silent)]
+    outcomes, events = finish(RayExecutor("cpu", nodes.address, workers=2, retries=3), jobs)
+    assert outcomes["host"].result == (1, "MemoryError")
+    assert outcomes["gpu"].result == (1, "CUDA out of memory. Tried to allocate 90 GiB")
+    smaller, why = outcomes["silent"].result
+    assert smaller == 1
+    assert "died 2 times without a word" in why
+    assert [message.partition(":")[0] for message in told(events, "host")] == [
+        "memory did not suffice, trying again with less"
+    ]
+
+
+def test_a_worker_that_gets_sigterm_saves_and_the_job_goes_on_elsewhere(here: RayExecutor, tmp_path: Path) -> None:
+    def steps(report, device, attempt):
+        from pipeline import stopping
+
+        at = int((tmp_path / "saved").read_text()) if (tmp_path / "saved").exists() else 0
+        for step in range(at, 40):
+            if step == 20 and not at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if stopping.asked():
+                (tmp_path / "saved").write_text(str(step))
+                stopping.check()
+            time.sleep(0.1)
+        return at
+
+    outcomes, events = finish(here, [Job("steps", steps)])
+    assert 20 <= outcomes["steps"].result < 25
+    assert told(events, "steps") == ["its worker was told to stop, going on elsewhere"]
+
+
+def test_a_straggler_is_told_while_others_have_nothing_to_do(here: RayExecutor) -> None:
+    def work(seconds):
+        return lambda report, device, attempt: time.sleep(seconds)
+
+    seconds = {"slow": 12.0, "a": 0.5, "b": 0.5, "c": 0.5}
+    _, events = finish(here, [Job(name, work(s), cost=1.0) for name, s in seconds.items()])
+    (said,) = told(events, "slow")
+    assert "was expected of its size, and a worker has nothing to do" in said
+    assert not told(events, "a")
+
+
+def test_a_lost_node_its_job_goes_on_elsewhere_and_its_orphan_is_fenced(
+    nodes: Any, room: Any, node: Callable[..., Any], tmp_path: Path
+) -> None:
+    import ray
+
+    doomed = node(num_cpus=2, num_gpus=0)
+
+    def work(report, device, attempt):
+        with open(tmp_path / "pids", "a") as file:
+            file.write(f"{os.getpid()}\n")
+        until = time.time() + (60 if not (tmp_path / "lost").exists() else 0.2)
+        while time.time() < until:
+            time.sleep(0.1)
+            try:
+                attempt.check(tmp_path)
+            except QuoinError:
+                (tmp_path / "fenced").write_text(attempt.id)
+                raise
+        return attempt.id
+
+    events: list[Event] = []
+    job = Job("work", work, claim=lambda attempt_id: claim(tmp_path, attempt_id))
+
+    def fate() -> None:
+        """Once the job runs: the raylet is killed, its worker left, and there is room elsewhere."""
+        while not (tmp_path / "pids").exists():
+            time.sleep(0.1)
+        (tmp_path / "lost").touch()
+        os.kill(doomed.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        ray.kill(room)
+
+    thread = threading.Thread(target=fate)
+    thread.start()
+    (outcome,) = RayExecutor("cpu", nodes.address, workers=1).run([job], Reporter(events.append))
+    thread.join()
+    assert outcome.result == (tmp_path / "attempt").read_text()
+    assert told(events, "work") == ["its worker was lost, starting again: its machine does not answer"]
+    orphan, _ = map(int, (tmp_path / "pids").read_text().split())
+    deadline = time.time() + 20
+    while not (tmp_path / "fenced").exists() and _alive(orphan) and time.time() < deadline:
+        time.sleep(0.1)
+    assert not _alive(orphan) or (tmp_path / "fenced").read_text() != outcome.result
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_versions_that_differ_are_refused_before_any_work(here: RayExecutor, monkeypatch: Any) -> None:
+    from cluster import workforce
+
+    monkeypatch.setattr(workforce, "versions", lambda: {"quoin": "0.0.0", "Python": "3.11", "torch": "2.13"})
+    with pytest.raises(QuoinError, match=r"A worker has quoin .*, this process has 0.0.0.*same quoin"):
+        list(here.run([Job("never", lambda report, device, attempt: None)], Reporter()))
+
+
+def test_a_gpu_is_asked_for_where_there_is_none(here: RayExecutor) -> None:
+    here.device = "cuda"
+    with pytest.raises(QuoinError, match="has no GPU"):
+        list(here.run([Job("never", lambda report, device, attempt: None)], Reporter()))
+
+
+def test_a_worker_that_cannot_start_is_told_by_its_last_line() -> None:
+    from cluster.workforce import cannot_start
 
     error = RuntimeError("in its creation task\n\x1b[36mray::Worker\x1b[39m\nModuleNotFoundError: No module y\n")
-    assert str(_cannot_start(error)).startswith("No Ray worker can start: ModuleNotFoundError: No module y.")
+    assert str(cannot_start(error)).startswith("No Ray worker can start: ModuleNotFoundError: No module y.")
 
 
-def test_an_unknown_cluster_is_a_sentence():
-    from cluster.ray_executor import RayExecutor
+def test_an_unknown_cluster_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
 
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # whatever other tests have connected to
     with pytest.raises(QuoinError, match="Ray cannot be reached"):
-        list(RayExecutor("cpu", address="127.0.0.1:1").run(make_jobs(None), Reporter()))
+        list(RayExecutor("cpu", address="127.0.0.1:1").run([Job("x", lambda r, d, a: None)], Reporter()))

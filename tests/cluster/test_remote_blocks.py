@@ -16,6 +16,7 @@ import pytest
 from cluster.blocks import train_blocks
 from cluster.executor import InlineExecutor, Job, Outcome
 from pipeline import scene
+from pipeline.attempt import Attempt, Superseded
 from pipeline.bucket import Bucket
 from pipeline.config import StageResult, build
 from pipeline.progress import Reporter
@@ -41,8 +42,8 @@ SMALL = build(
 WORK = """
 import pickle, sys
 from pipeline.progress import Reporter
-work = pickle.load(sys.stdin.buffer)
-pickle.dump(work(Reporter(), "cpu"), open(sys.argv[1], "wb"))
+work, attempt = pickle.load(sys.stdin.buffer)
+pickle.dump(work(Reporter(), "cpu", attempt), open(sys.argv[1], "wb"))
 """
 
 
@@ -59,7 +60,8 @@ class Elsewhere:
             self.home.mkdir()
             answer = self.home / "answer"
             env = os.environ | {"QUOIN_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
-            subprocess.run([sys.executable, "-c", WORK, answer], input=pickle.dumps(job.work), env=env, check=True)
+            told = pickle.dumps((job.work, job.begin(Attempt())))
+            subprocess.run([sys.executable, "-c", WORK, answer], input=told, env=env, check=True)
             yield Outcome(job, pickle.loads(answer.read_bytes()))
 
 
@@ -96,3 +98,18 @@ def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Pat
     seen.invalidate("train")
     train_blocks(seen, SMALL, InlineExecutor("cpu"), Reporter(events.append))
     assert any("going on from step 12" in event.get("message", "") for event in events)
+
+
+def test_a_worker_that_was_given_up_writes_nothing_more(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    url = f"{bucket}/run"
+    run = make(tmp_path, url)
+    jobs: list[Job] = []
+    monkeypatch.setattr(InlineExecutor, "run", lambda self, given, report: jobs.extend(given) or [])
+    with pytest.raises(KeyError):  # nobody does the job
+        train_blocks(run, SMALL, InlineExecutor("cpu"), Reporter())
+    first = jobs[0].begin(Attempt())
+    jobs[0].begin(Attempt())
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
+    with pytest.raises(Superseded):
+        jobs[0].work(Reporter(), "cpu", first)
+    assert Bucket(url).facts("work/blocks/b000/checkpoint.safetensors") is None

@@ -9,6 +9,7 @@ import pytest
 import trimesh
 
 from pipeline import labels, scene
+from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
@@ -171,6 +172,31 @@ def test_a_ball_comes_out_whole_and_in_its_colours(tmp_path: Path) -> None:
     assert np.median(mesh.values["angle_deg"]) > 60
     light = trimesh.load(made.path / "mesh.glb")
     assert sum(len(g.faces) for g in light.geometry.values()) == result.glb_faces <= 300_000
+
+
+def test_a_block_that_is_missing_leaves_a_hole_that_the_mesh_names(tmp_path: Path) -> None:
+    made = make_scene(tmp_path, [synthetic.sphere(1.0)], heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
+    synthetic.write_blocks(made, LATTICE, synthetic.split_box(BOX, 4, 0), [synthetic.sphere(1.0)] * 4)
+    lost = scene.read_partition(made).blocks[1]
+    del made.scene[f"blocks/{lost.id}/sdf"]  # nobody may ask for it
+
+    class Trained(StageResult):
+        missing: dict[str, str]
+
+    made.invalidate("train")
+    made.commit("train", "key of train without a block", Trained(missing={lost.id: "out of luck"}), 0.0)
+    result = run(made, FuseConfig(), Reporter())
+    assert result.missing_blocks == (lost.id,)
+    assert result.n_blocks == 3
+    assert result.area_m2 == pytest.approx(0.75 * 4 * np.pi, rel=0.02)
+    assert result.n_boundary_edges > 0
+    assert result.n_torn_edges == 0, "a hole is no tear"
+    mesh = read_ply(made.path / "mesh.ply")
+    low, high = LATTICE.box_world(lost.core)
+    inside = np.all((mesh.vertices_world > low + VOXEL) & (mesh.vertices_world < high - VOXEL), axis=1)
+    assert not inside.any()
+    header = (made.path / "mesh.ply").read_bytes().partition(b"end_header")[0].decode()
+    assert f"comment hole: block {lost.id} is missing, from " in header
 
 
 def test_what_no_photo_sees_and_islands_are_dropped(tmp_path: Path) -> None:

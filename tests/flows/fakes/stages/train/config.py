@@ -18,3 +18,4 @@ class BlockResult(StageResult):
 
 class TrainResult(StageResult):
     blocks: list[BlockResult]
+    missing: dict[str, str] = {}

@@ -1,0 +1,96 @@
+"""Connecting to Ray: one of this machine that ends with the work, or one that runs; and whether its head lives."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster.faults import first_line
+from pipeline.errors import QuoinError
+
+KNOCK_SECONDS = 5.0
+HEAD_PATIENCE_SECONDS = 20.0  # without an answer of the head; Ray itself would end this process after a minute
+SHUTDOWN_SECONDS = 10.0
+OBJECT_STORE_BYTES = 200_000_000  # results are small; arrays travel through the run folder
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected; a local cluster is loopback-only, sends no statistics, and ends with the block."""
+    for name, value in environment(address).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is None:
+            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        else:
+            knock(address)
+            ray.init(address, **quiet)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        do = "see quoin doctor, or use --executor inline"
+        raise QuoinError(f"Ray cannot be reached or started: {first_line(error)}", where=address, do=do) from error
+    try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own there, which knows nothing of ours
+        yield ray
+    finally:
+        ending = threading.Thread(target=ray.shutdown, daemon=True)  # without a head it may never return
+        ending.start()
+        ending.join(SHUTDOWN_SECONDS)
+
+
+def environment(address: str | None) -> dict[str, str]:
+    """What Ray reads from the environment, partly at import, where not set otherwise."""
+    values = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if address is None or address.startswith(("127.0.0.1:", "localhost:")):
+        values["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on loopback, and nowhere else
+    if address is None:  # a secret of this process: Ray itself would leave one in the home folder for all to read
+        return values | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    has_token = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if has_token or (Path.home() / ".ray" / "auth_token").exists():
+        values["RAY_AUTH_MODE"] = "token"  # ray start asks for it by default; Ray would not send it unasked
+    return values
+
+
+def knock(address: str, seconds: float = KNOCK_SECONDS) -> None:
+    """OSError or ValueError where nothing listens at ``host:port``: Ray itself would try for minutes."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=seconds).close()
+
+
+class Head:
+    """The head of the cluster, knocked at now and then."""
+
+    def __init__(self, ray: Any) -> None:
+        self.address = ray.get_runtime_context().gcs_address
+        self._answered = time.monotonic()
+        self._next = 0.0
+
+    def check(self) -> None:
+        """QuoinError where it has not answered for long."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + KNOCK_SECONDS
+        try:
+            knock(self.address, seconds=1.0)
+            self._answered = time.monotonic()
+        except OSError:
+            if time.monotonic() - self._answered > HEAD_PATIENCE_SECONDS:
+                do = "start the cluster again, then quoin resume; blocks go on from their checkpoints"
+                raise QuoinError("The head of the Ray cluster is gone", where=self.address, do=do) from None

@@ -1,0 +1,65 @@
+"""One Ray cluster of several nodes for all tests of this folder: a raylet each, on loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+STORE_BYTES = 80_000_000
+# What nodes are started with: one that does not answer is given up after some ten seconds.
+QUICK = {
+    "RAY_AUTH_MODE": "disabled",  # whatever token an earlier Ray has left on this machine
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "5",
+}
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Any]:
+    """A ``ray.cluster_utils.Cluster`` to which this process is connected: a head, and a node of two cores."""
+    os.environ.update(QUICK)
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=2, num_gpus=0, object_store_memory=STORE_BYTES)
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def room(nodes: Any) -> Iterator[Any]:
+    """An actor that takes all room of ``nodes``, so that work goes to those that a test adds, until it is killed."""
+    import ray
+
+    class Idler:  # in here, so that it travels by value
+        def there(self) -> bool:
+            return True
+
+    idler = ray.remote(num_cpus=2)(Idler).remote()
+    ray.get(idler.there.remote())
+    yield idler
+    ray.kill(idler)
+
+
+@pytest.fixture
+def node(nodes: Any) -> Iterator[Callable[..., Any]]:
+    """``node(num_cpus=1)`` adds one to ``nodes``, for this test only."""
+    added = []
+
+    def add(**resources: Any) -> Any:
+        added.append(nodes.add_node(object_store_memory=STORE_BYTES, **resources))
+        return added[-1]
+
+    yield add
+    for one in added:
+        if one in nodes.worker_nodes:
+            nodes.remove_node(one, allow_graceful=False)

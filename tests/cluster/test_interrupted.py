@@ -1,0 +1,227 @@
+"""Training of a block that is stopped, superseded, short of memory, or loses its storage; on a small scene."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from cluster.blocks import train_blocks
+from cluster.executor import InlineExecutor
+from pipeline import patience, scene
+from pipeline.attempt import Attempt, Superseded, claim
+from pipeline.config import StageResult
+from pipeline.errors import OutOfMemory, PartialResult
+from pipeline.progress import Event, Reporter
+from pipeline.run import Run
+from stages.train import run as train_run
+from stages.train import trainer
+from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from tests import ball_scene
+
+TINY = TrainConfig(
+    steps=60,
+    rays=256,
+    points=128,
+    patches=64,
+    sampler=GuidedSampler(samples=8),
+    cache=CacheConfig(resolution=32),
+    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
+    preview_minutes=0,
+)
+BLOCK = "b000"
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.05)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    run = ball_scene.make_run(folder, n_photos=6, width=80, height=60, n_points=100)
+    run.commit("priors", "priors-key", StageResult(), 0.0)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Run:
+    """A run of the test's own, ready to be trained."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return Run.open(tmp_path / "run")
+
+
+OFTEN = TINY.model_copy(update={"checkpoint_minutes": 1e-6})
+
+
+def train(
+    run: Run,
+    at_step: int = -1,
+    do: Callable[[], object] = lambda: None,
+    config: TrainConfig = TINY,
+    attempt: Attempt = train_run.ALONE,
+) -> list[Event]:
+    """Train the block, ``do`` something once ``at_step`` is reached; the events."""
+    events: list[Event] = []
+    done: list[object] = []
+
+    def hear(event: Event) -> None:
+        events.append(event)
+        if at_step >= 0 and event["kind"] == "advance" and event["done"] >= at_step and not done:
+            done.append(1)
+            done.append(do())
+
+    train_run.train_block(run, config, Reporter(hear), BLOCK, "cpu", attempt)
+    return events
+
+
+def saved_step(run: Run) -> int:
+    with safe_open(str(scene.block_folder(run, BLOCK) / "checkpoint.safetensors"), framework="pt") as file:
+        return int(file.get_tensor("step"))
+
+
+def surface(run: Run) -> dict[tuple[int, ...], np.ndarray]:
+    index = scene.read_brick_index(run, BLOCK)
+    return {tuple(brick): scene.read_sdf_brick(run, BLOCK, row) for row, brick in enumerate(index.tolist())}
+
+
+def has_bricks(run: Run) -> bool:
+    return "brick_index" in run.scene[f"blocks/{BLOCK}"]
+
+
+def test_sigterm_saves_within_seconds_and_the_end_is_that_of_undisturbed_training(
+    run: Run, made: Path, tmp_path: Path
+) -> None:
+    class Terminated(KeyboardInterrupt):
+        pass
+
+    def handler(number: int, frame: object) -> None:
+        raise Terminated
+
+    before, told_at = signal.signal(signal.SIGTERM, handler), []
+
+    def terminate() -> None:
+        told_at.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        with pytest.raises(Terminated):
+            train(run, 23, terminate)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert time.monotonic() - told_at[0] < 10
+    assert saved_step(run) in (23, 24), "no step is lost"
+    events = train(run)
+    assert any("going on from step 2" in e.get("message", "") for e in events)
+
+    shutil.copytree(made, tmp_path / "whole")
+    whole = Run.open(tmp_path / "whole" / "run")
+    train(whole)
+    mended, straight = surface(run), surface(whole)
+    assert mended.keys() == straight.keys()
+    for brick, voxels in straight.items():
+        np.testing.assert_allclose(mended[brick], voxels, atol=0.02)  # of a voxel
+
+
+def test_a_smaller_attempt_takes_less_goes_on_where_the_larger_was_and_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = []
+    build = train_run.build_trainer
+
+    def noted(run: Run, config: TrainConfig, block: scene.Block, *rest: object) -> object:
+        levels.append(block.photo_level.max())
+        if len(levels) == 1:  # the first attempt, before its first step
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return build(run, config, block, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train_run, "build_trainer", noted)
+    first = scene.read_partition(run).blocks[0].photo_level.max()
+    (result,) = train_blocks(run, TINY, InlineExecutor("cpu"), Reporter()).blocks
+    assert levels == [first, first + 1]
+    assert (result.rays, result.smaller) == (TINY.rays // 2, 1)
+    assert "can't allocate memory" in result.why_smaller
+    assert result.steps == TINY.steps
+    again = dataclasses.replace(Attempt(), smaller=2, why_smaller="x")
+    assert train_run.train_block(run, TINY, Reporter(), BLOCK, "cpu", again).rays == TINY.rays // 4
+
+
+def test_memory_that_never_suffices_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(train_run, "build_trainer", fail)
+    with pytest.raises(OutOfMemory, match="Memory does not suffice for this block"):
+        train(run)
+    with pytest.raises(PartialResult, match="Memory does not suffice"):
+        train_blocks(run, TINY, InlineExecutor("cpu"), Reporter())
+
+
+def test_an_attempt_that_was_superseded_writes_nothing_more(run: Run) -> None:
+    folder = scene.block_folder(run, BLOCK)
+    claim(folder, "orphan")
+    with pytest.raises(Superseded):
+        train(run, 30, lambda: claim(folder, "successor"), OFTEN, Attempt("orphan"))
+    assert saved_step(run) < 35
+    assert not has_bricks(run)
+
+
+def test_a_run_folder_that_is_gone_for_a_while_costs_no_step(run: Run) -> None:
+    away = run.path.with_name("away")
+
+    def vanish() -> None:
+        run.path.rename(away)
+        threading.Timer(0.6, lambda: away.rename(run.path)).start()
+
+    events = train(run, 60, vanish)  # at the last checkpoint
+    told = [e["message"] for e in events if e["kind"] == "log" and "does not answer" in e["message"]]
+    assert told
+    assert saved_step(run) == TINY.steps
+    assert has_bricks(run)
+    assert not [e for e in events if "going on" in e.get("message", "")], "in the same attempt"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_is_a_sentence_the_last_checkpoint_stays_and_training_goes_on_from_it(
+    made: Path, small_disk: Path
+) -> None:
+    shutil.copytree(made, small_disk / "made")
+    run = Run.open(small_disk / "made" / "run")
+    filler = small_disk / "filler"
+
+    def fill(event: Event) -> None:
+        if event["kind"] == "advance" and event["name"] == f"train/{BLOCK}" and event["done"] >= 20:
+            with filler.open("ab") as file:
+                file.write(bytes(max(0, shutil.disk_usage(small_disk).free - 4096)))
+
+    with pytest.raises(PartialResult, match="The disk is full"):
+        train_blocks(run, OFTEN, InlineExecutor("cpu"), Reporter(fill))
+    assert 15 < saved_step(run) < 30
+    filler.unlink()
+    events: list[Event] = []
+    (result,) = train_blocks(Run.open(run.path), OFTEN, InlineExecutor("cpu"), Reporter(events.append)).blocks
+    assert result.steps == TINY.steps
+    assert any("going on from step" in e.get("message", "") for e in events)

@@ -1,0 +1,83 @@
+"""A machine of the cluster goes away in the middle of a block's training: what that costs, and what comes out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.blocks import train_blocks
+from cluster.executor import InlineExecutor
+from cluster.ray_executor import RayExecutor
+from pipeline import scene
+from pipeline.config import StageResult
+from pipeline.progress import Event, Reporter
+from pipeline.run import Run
+from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from tests import ball_scene
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+TINY = TrainConfig(
+    steps=150,
+    rays=128,
+    points=128,
+    patches=64,
+    sampler=GuidedSampler(samples=8),
+    cache=CacheConfig(resolution=32),
+    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
+    preview_minutes=0,
+    checkpoint_minutes=1e-6,  # after every step
+)
+
+
+def surface(run: Run) -> dict[tuple[int, ...], np.ndarray]:
+    index = scene.read_brick_index(run, "b000")
+    return {tuple(brick): scene.read_sdf_brick(run, "b000", row) for row, brick in enumerate(index.tolist())}
+
+
+def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface(
+    nodes: Any, room: Any, node: Callable[..., Any], tmp_path: Path
+) -> None:
+    import ray
+
+    made = ball_scene.make_run(tmp_path, n_photos=6, width=80, height=60, n_points=100)
+    made.commit("priors", "priors-key", StageResult(), 0.0)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    doomed = node(num_cpus=2, num_gpus=0)
+    events: list[Event] = []
+    fallen: list[float] = []
+
+    def hear(event: Event) -> None:
+        events.append(event)
+        checkpoint = tmp_path / "run" / "work" / "blocks" / "b000" / "checkpoint.safetensors"
+        if event["kind"] == "advance" and event["name"] == "train/b000" and checkpoint.exists() and not fallen:
+            fallen.append(event["done"])
+            for process in doomed.all_processes["raylet"]:  # and not the worker, which trains on for a while
+                os.kill(process.process.pid, signal.SIGKILL)
+            ray.kill(room)
+
+    executor = RayExecutor("cpu", nodes.address, workers=1)
+    [result] = train_blocks(made, TINY, executor, Reporter(hear)).blocks
+    assert fallen and result.steps == TINY.steps
+    told = [e["message"] for e in events if e["kind"] == "log" and e["name"] == "train/b000"]
+    assert any("its machine does not answer" in message for message in told), told
+    (went_on,) = [int(m.split("step ")[1].split()[0]) for m in told if m.startswith("going on from step")]
+    assert 0 < went_on < TINY.steps, "from a checkpoint, not from the beginning"
+
+    whole = Run.open(tmp_path / "whole")
+    train_blocks(whole, TINY, InlineExecutor("cpu"), Reporter())
+    mended, straight = surface(made), surface(whole)
+    assert len(mended.keys() ^ straight.keys()) == 0
+    for brick, voxels in straight.items():
+        np.testing.assert_allclose(mended[brick], voxels, atol=0.05)  # of a voxel
