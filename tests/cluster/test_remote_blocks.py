@@ -19,6 +19,7 @@ from pipeline import scene
 from pipeline.attempt import Attempt, Superseded
 from pipeline.bucket import Bucket
 from pipeline.config import StageResult, build
+from pipeline.errors import PartialResult
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.train.config import TrainConfig
@@ -104,9 +105,14 @@ def test_a_worker_that_was_given_up_writes_nothing_more(bucket: str, tmp_path: P
     url = f"{bucket}/run"
     run = make(tmp_path, url)
     jobs: list[Job] = []
-    monkeypatch.setattr(InlineExecutor, "run", lambda self, given, report: jobs.extend(given) or [])
-    with pytest.raises(KeyError):  # nobody does the job
-        train_blocks(run, SMALL, InlineExecutor("cpu"), Reporter())
+
+    class Nobody(InlineExecutor):
+        def run(self, given: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
+            jobs.extend(given)
+            return iter([Outcome(job, error=RuntimeError("nobody there")) for job in given])
+
+    with pytest.raises(PartialResult):
+        train_blocks(run, SMALL, Nobody("cpu"), Reporter())
     first = jobs[0].begin(Attempt())
     jobs[0].begin(Attempt())
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
