@@ -188,6 +188,10 @@ def test_partition_keeps_order_boxes_and_photos(run: Run, reopened):
         assert_same(ours, theirs)
     np.testing.assert_array_equal(back.region_high_world, partition.region_high_world)
     assert back.block("b1_0_0").outer == BrickBox((1, -2, -1), (4, 3, 4))
+    lattice, alone = scene.read_block(reopened("partition"), "b1_0_0")
+    assert lattice == partition.lattice
+    assert_same(partition.block("b1_0_0"), alone)
+    assert scene.read_whole_cost(reopened("partition")) == sum(block.cost for block in partition.blocks)
 
 
 def test_a_second_partition_leaves_no_block_of_the_first(run: Run):
