@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from cluster.blocks import train_blocks
 from cluster.executor import InlineExecutor
+from cluster.plan import Share, share_of
 from cluster.ray_executor import RayExecutor
 from pipeline import scene
 from pipeline.config import StageResult
@@ -29,7 +31,7 @@ pytestmark = [
 ]
 
 TINY = TrainConfig(
-    steps=150,
+    steps=100,
     rays=128,
     points=128,
     patches=64,
@@ -37,7 +39,7 @@ TINY = TrainConfig(
     cache=CacheConfig(resolution=32),
     encoding=HashEncoding(levels=4, finest=48, log2_table=10),
     preview_minutes=0,
-    checkpoint_minutes=1e-6,  # after every step
+    checkpoint_minutes=0.004,
 )
 
 
@@ -47,7 +49,7 @@ def surface(run: Run) -> dict[tuple[int, ...], np.ndarray]:
 
 
 def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface(
-    nodes: Any, room: Any, node: Callable[..., Any], tmp_path: Path
+    nodes: Any, room: Any, node: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
@@ -63,15 +65,20 @@ def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface
         checkpoint = tmp_path / "run" / "work" / "blocks" / "b000" / "checkpoint.safetensors"
         if event["kind"] == "advance" and event["name"] == "train/b000" and checkpoint.exists() and not fallen:
             fallen.append(event["done"])
-            for process in doomed.all_processes["raylet"]:  # and not the worker, which trains on for a while
+            for process in doomed.all_processes["raylet"]:  # and not the worker, which notices, saves and ends
                 os.kill(process.process.pid, signal.SIGKILL)
             ray.kill(room)
 
+    def one_thread(*given: Any) -> Share:  # two that wait for each other are slow where others work beside them
+        return dataclasses.replace(share_of(*given), n_threads=1)
+
+    monkeypatch.setattr("cluster.ray_executor.share_of", one_thread)
     executor = RayExecutor("cpu", nodes.address, workers=1)
     [result] = train_blocks(made, TINY, executor, Reporter(hear)).blocks
     assert fallen and result.steps == TINY.steps
     told = [e["message"] for e in events if e["kind"] == "log" and e["name"] == "train/b000"]
-    assert any("its machine does not answer" in message for message in told), told
+    lost = ("its machine does not answer", "its worker was told to stop")  # by whichever comes home first
+    assert any(words in message for message in told for words in lost), told
     (went_on,) = [int(m.split("step ")[1].split()[0]) for m in told if m.startswith("going on from step")]
     assert 0 < went_on < TINY.steps, "from a checkpoint, not from the beginning"
 
