@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -62,6 +63,10 @@ class Executor(Protocol):
 
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]: ...
 
+    def session(self) -> AbstractContextManager[int]:
+        """Inside, several calls of ``run`` share what they start; gives how many jobs are worked on at a time."""
+        ...
+
 
 class InlineExecutor:
     """Jobs run here, in order, each with all cores of the machine."""
@@ -73,6 +78,9 @@ class InlineExecutor:
         device = pick_device(self.device) if jobs else "cpu"
         for job in jobs:
             yield self._one(job, device, report)
+
+    def session(self) -> AbstractContextManager[int]:
+        return nullcontext(1)
 
     def _one(self, job: Job, device: str, report: Reporter) -> Outcome:
         attempt = Attempt()

@@ -1,33 +1,92 @@
-"""Stereo as one job of an executor, so that it runs where the device is, and not where the driver happens to be."""
+"""Stereo on an executor, so that it runs where the devices are, and its photos are shared among them."""
 
 from __future__ import annotations
 
 import functools
+import time
+from collections.abc import Callable
+from typing import Any
 
 from cluster.executor import Executor, Job
 from pipeline.attempt import Attempt
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
+from pipeline.scene import read_posed
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.key import inputs
 
+PHOTOS_PER_JOB = 64  # at least: every step starts its workers anew, which takes seconds
+Work = Callable[..., Any]  # (run, config, …, report, device)
+
 
 def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Reporter) -> PriorsResult:
-    """The priors stage; raises what stopped it. Started again, it goes on at the photo where it stopped."""
+    """The priors stage; raises what stopped it. Started again, it goes on at the photos where it stopped."""
 
     def work(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
-        job = Job("priors", functools.partial(_find, run.home, config))
-        [outcome] = executor.run([job], report)
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.result
+        with executor.session() as n_workers:
+            n_jobs = min(2 * n_workers, len(read_posed(run)) // PHOTOS_PER_JOB)
+            if n_workers == 1 or n_jobs < 2 or not config.stereo_edge_px:
+                return _all(executor, report, [_job("priors", _whole, run, config)])[0]
+            return _shared(run, config, executor, report, n_jobs)
 
     made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(work)
     return made(run, config, report)
 
 
-def _find(run_place: str, config: PriorsConfig, report: Reporter, device: str, attempt: Attempt) -> PriorsResult:
+def _shared(run: Run, config: PriorsConfig, executor: Executor, report: Reporter, n_jobs: int) -> PriorsResult:
+    """Every step of stereo in ``n_jobs`` shares; a step begins when the one before is done for all photos."""
+    from stages.priors.depths import STEPS
+
+    [begun] = _all(executor, report, [_job("priors/begin", _begin, run, config)])
+    for step in STEPS:
+        began, shares = time.monotonic(), [(k, n_jobs) for k in range(n_jobs)]
+        names = [f"priors/{step.name} {k + 1}/{n_jobs}" for k, _ in shares]
+        jobs = [_job(name, _visit, run, config, step, share) for name, share in zip(names, shares, strict=True)]
+        _all(executor, report, jobs)
+        begun.seconds[step.name] = begun.seconds.get(step.name, 0.0) + time.monotonic() - began
+    return _all(executor, report, [_job("priors/end", _end, run, config, begun)])[0]
+
+
+def _all(executor: Executor, report: Reporter, jobs: list[Job]) -> list[Any]:
+    """The results of jobs; raises the first error, once all have ended."""
+    outcomes = list(executor.run(jobs, report))
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    return [outcome.result for outcome in outcomes]
+
+
+def _job(name: str, work: Work, run: Run, config: PriorsConfig, *more: Any) -> Job:
+    return Job(name, functools.partial(_do, work, run.home, config, more))
+
+
+def _do(
+    work: Work, run_place: str, config: PriorsConfig, more: tuple, report: Reporter, device: str, attempt: Attempt
+) -> Any:
     del attempt  # what an earlier one leaves of a photo is the same
+    return work(Run.open(run_place), config, *more, report, device)
+
+
+def _whole(run: Run, config: PriorsConfig, report: Reporter, device: str) -> PriorsResult:
     from stages.priors.run import find_depths
 
-    return find_depths(Run.open(run_place), config, report, device)
+    return find_depths(run, config, report, device)
+
+
+def _begin(run: Run, config: PriorsConfig, report: Reporter, device: str) -> Any:
+    from stages.priors.run import begin
+
+    return begin(run, config, report, device)
+
+
+def _visit(run: Run, config: PriorsConfig, *rest: Any) -> None:
+    from stages.priors.run import visit
+
+    visit(run, config, *rest)
+
+
+def _end(run: Run, config: PriorsConfig, begun: Any, report: Reporter, device: str) -> PriorsResult:
+    from stages.priors.depths import Photos
+    from stages.priors.run import end
+
+    return end(run, config, Photos(run, config, device), begun, report)

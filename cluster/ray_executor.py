@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from cluster.executor import Device, Job, Outcome
@@ -22,6 +23,7 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 
 POLL_SECONDS = 1.0
+MANY = 1_000_000  # jobs, more than there are workers
 SCARCE_SECONDS = 60.0  # without a single worker, until that is told
 
 
@@ -54,6 +56,11 @@ class RayExecutor:
             share = share_of(ray, self.device, len(jobs), self.workers, self.gpu_share, self.address)
             report.log("ray", f"{len(jobs)} jobs on {share.n_workers} workers at a time, {share.device}")
             yield from _Drive(ray, jobs, share, self.retries, report).outcomes()
+
+    @contextmanager
+    def session(self) -> Iterator[int]:
+        with cluster(self.address) as ray:
+            yield share_of(ray, self.device, MANY, self.workers, self.gpu_share, self.address).n_workers
 
 
 class _Drive:

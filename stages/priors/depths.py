@@ -82,12 +82,12 @@ class Photos:
         self.gray = functools.lru_cache(maxsize=64)(self._gray)
         self.up = torch.tensor([0.0, 0.0, 1.0], device=device)
 
-    def visit(self, step: Step, indices: list[int], report: Reporter) -> None:
-        """Do a step for some photos, whose neighbours have done the step before."""
+    def visit(self, step: Step, indices: list[int], report: Reporter, share: str = "") -> None:
+        """Do a step for some photos, whose neighbours have done the step before; ``share`` tells which in progress."""
         if step.number < len(PASSES) - 1 and self.sensor.issuperset(self.todo):
             return  # nothing is searched: one look at what agrees
         work = self.search if step.kind == "search" else self.believe
-        with torch.no_grad(), report.task(f"priors/{step.name}", len(indices), "photos") as advance:
+        with torch.no_grad(), report.task(f"priors/{step.name}{share}", len(indices), "photos") as advance:
             for done, index in enumerate(indices):
                 work(index, step.number)
                 advance(done + 1)

@@ -14,7 +14,7 @@ from pipeline.run import Run, stage
 from pipeline.walls import trusted_walls
 from stages.priors.bare import BarePhotos
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
-from stages.priors.depths import STEPS, Photos
+from stages.priors.depths import STEPS, Photos, Step
 from stages.priors.exposure import EDGE_PX, exposures
 from stages.priors.key import inputs
 from stages.priors.semantic import label_photos
@@ -45,6 +45,14 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
         photos.visit(step, photos.todo, report)
         begun.seconds[step.name] = begun.seconds.get(step.name, 0.0) + time.monotonic() - began
     return end(run, config, photos, begun, report)
+
+
+def visit(
+    run: Run, config: PriorsConfig, step: Step, share: tuple[int, int], report: Reporter, device: str = "cpu"
+) -> None:
+    """A step for share k of n (from 0) of the photos, where others take the other shares."""
+    photos, (k, n) = Photos(run, config, device), share
+    photos.visit(step, np.array_split(photos.todo, n)[k].tolist(), report, f" {k + 1}/{n}")
 
 
 def begin(run: Run, config: PriorsConfig, report: Reporter, device: str) -> Begun:

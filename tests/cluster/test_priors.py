@@ -1,13 +1,16 @@
-"""Stereo as a job of an executor: committed once, by the driver; what stops it is raised."""
+"""Stereo as jobs of an executor: committed once, by the driver; what stops it is raised."""
 
 import pickle
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster.executor import InlineExecutor, Job, Outcome
 from cluster.priors import find_priors
+from pipeline import scene, store
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -48,3 +51,35 @@ def test_what_stops_it_is_raised(run: Run) -> None:
     with pytest.raises(QuoinError, match="no GPU"):
         find_priors(run, NONE, Elsewhere(QuoinError("The Ray cluster has no GPU")), Reporter())
     assert run.manifest("priors") is None
+
+
+class Two(Elsewhere):
+    """Two workers, in words."""
+
+    @contextmanager
+    def session(self) -> Iterator[int]:
+        yield 2
+
+
+def test_photos_shared_among_workers_have_the_same_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.priors.search.SWEEP", 8)
+    monkeypatch.setattr("stages.priors.search.CHUNK", 1 << 10)
+    monkeypatch.setattr("cluster.priors.PHOTOS_PER_JOB", 2)
+    config = PriorsConfig(stereo_edge_px=64, sources=2)
+    run = ball_scene.make_run(tmp_path, n_photos=7, width=64, height=48)
+    alone = find_priors(run, config, Elsewhere(), Reporter())
+    depths = [scene.read_depth(run, i) for i in range(7)]
+    run.invalidate("priors")
+    store.delete(run.scene, "priors")
+    said: list[str] = []
+    together = Two()
+    shared = find_priors(run, config, together, Reporter(lambda event: said.append(event["name"])))
+    assert together.n_jobs == 2 + 8 * 3
+    assert "priors/search 4 3/3" in said
+    assert shared.model_dump(exclude={"seconds"}) == alone.model_dump(exclude={"seconds"})
+    assert shared.n_depth_maps == 7
+    for i, depth in enumerate(depths):
+        found = scene.read_depth(run, i)
+        assert depth is not None and found is not None
+        np.testing.assert_array_equal(found[0], depth[0])
+    assert "planes" not in run.scene["priors/000000"]

@@ -16,8 +16,8 @@ from stages.fuse.config import FuseConfig
 from stages.partition import run as partition
 from stages.partition.config import PartitionConfig
 from stages.partition.photos import held_out
+from stages.priors import depths, search
 from stages.priors import run as priors
-from stages.priors import search
 from stages.priors.config import PriorsConfig
 from stages.render.run import render_held_out
 from stages.train import trainer
@@ -57,7 +57,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("held out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "compiled", lambda function, device: function)
-        patch.setattr(priors, "PASSES", (priors.Pass(0, 1, 1.0), priors.Pass(0, 1, 0.5)))
+        patch.setattr(depths, "PASSES", (depths.Pass(0, 1, 1.0), depths.Pass(0, 1, 0.5)))
+        patch.setattr(priors, "STEPS", depths.STEPS[:4])
         patch.setattr(search, "SWEEP", 8)
         patch.setattr(search, "CHUNK", 1 << 10)
         made = ball_scene.make_run(folder, n_photos=12, width=WIDTH, height=HEIGHT, n_points=150)
