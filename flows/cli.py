@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError
 
 from flows.failure import catch_sigterm, leave, sentences
+from flows.options import Flag, How, Shown, What
 from pipeline import __version__
 from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
 
 if TYPE_CHECKING:
-    from flows.settings import Settings
-    from pipeline.progress import Reporter
     from pipeline.run import Run
 
 app = App(
@@ -30,118 +24,6 @@ app = App(
     help="Turn photo collections into surface meshes, block by block.",
     help_format="plaintext",
 )
-
-Flag = Parameter(negative="")
-WHAT, HOW = Group("What to make", sort_key=1), Group("How to run", sort_key=2)
-
-
-@Parameter(name="*", group=WHAT)
-@dataclass(frozen=True)
-class What:
-    """What a user may turn about the result."""
-
-    preset: str = "auto"
-    "auto, the name of a preset, or a YAML file"
-    set: Annotated[tuple[str, ...], Flag] = ()
-    "section.key=value, laid on top of the preset; may be repeated"
-    masks: Path | None = None
-    "folder of masks (any usual naming; dark is ignored)"
-    depth: Path | None = None
-    "folder of depth maps by a sensor, with the photos' names (16-bit PNG in millimetres, TIFF in metres)"
-    semantic_model: Path | None = None
-    "network that knows sky and passers-by, ADE20K's 150 classes: an ONNX or TorchScript file"
-    poses: Path | None = None
-    "cameras to use instead of estimating them: a COLMAP model or a transforms.json"
-    memory: float | None = None
-    "GiB one block may take to train (more, smaller blocks of fewer photos); 60 % of the machine's where not given"
-    budget: str | None = None
-    "time to train all blocks in, such as 90s, 5m or 2h; at most train.steps each"
-    seed: int = 0
-    "the same seed gives the same result, within what the hardware allows"
-
-    def settings(self) -> Settings:
-        from flows.settings import load_settings
-
-        return load_settings(self.preset, self.overrides())
-
-    def overrides(self) -> list[str]:
-        """All that is laid on top of the preset, as section.key=value."""
-        from flows.settings import minutes
-
-        given = [
-            ("ingest.masks", self.masks),
-            ("ingest.depth", self.depth),
-            ("priors.semantic_model", self.semantic_model),
-            ("pose.given", self.poses),
-        ]
-        chosen = [f"{key}={_quoted(path)}" for key, path in given if path is not None]
-        if self.memory is not None:
-            chosen.append(f"partition.memory_gib={self.memory:g}")
-        if self.budget is not None:
-            chosen.append(f"train.budget_minutes={minutes(self.budget)}")
-        return [*chosen, *self.set]
-
-
-@Parameter(name="*", group=HOW)
-@dataclass(frozen=True)
-class Shown:
-    """What is shown of the work."""
-
-    json: Annotated[bool, Flag] = False
-    "progress as JSON lines on standard output"
-    quiet: Annotated[bool, Parameter(negative="", alias="-q")] = False
-    "only warnings and errors"
-
-    @contextmanager
-    def reporter(self, run: Run) -> Iterator[Reporter]:
-        """A reporter that shows and keeps what happens in ``run``; what is raised meanwhile ends the command."""
-        from flows.session import reporting
-        from flows.terminal import Show, display
-
-        show: Show = "json" if self.json else "quiet" if self.quiet else "auto"
-        with sentences(run.path, run.home), display(show) as sink, reporting(run, sink) as report:
-            yield report
-
-
-@Parameter(name="*", group=HOW)
-@dataclass(frozen=True)
-class How(Shown):
-    """Where the work runs and what is shown of it."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    "what trains"
-    executor: Literal["inline", "ray"] = "inline"
-    "blocks one after the other here, or on Ray actors"
-    address: str | None = None
-    "a running Ray cluster (auto or host:port); without one, Ray runs on this machine"
-    engine: Literal["auto", "direct", "prefect"] = "auto"
-    "auto: Prefect where PREFECT_API_URL names a server that answers"
-    force: str | None = None
-    "redo this stage and all that comes of it"
-
-    def work(self, run: Run, settings: Settings, *, last: str = "report") -> None:
-        """Reconstruct up to stage ``last``."""
-        from cluster.executor import pick_device
-        from flows.capacity import learn
-        from flows.engine import go
-        from flows.reconstruct import redo_from
-        from flows.session import make_executor
-        from flows.settings import STAGES
-
-        began = time.time()
-        with self.reporter(run) as report:
-            if self.force:
-                redo_from(run, self.force)
-            go(self.engine, run, settings, make_executor(self.executor, self.device, self.address), report, last=last)
-        if self.executor == "inline" and last == STAGES[-1]:
-            learn(run, settings, pick_device(self.device), began)
-
-    def check(self) -> None:
-        """Refuse what is mistyped before anything is made."""
-        from flows.settings import check_stage
-
-        if self.force:
-            check_stage(self.force)
 
 
 @app.command(sort_key=1)
@@ -504,13 +386,6 @@ def _export_path(run: Run, format: str) -> Path:
     from stages.export.config import MESH_FORMATS
 
     return run.path / "exports" / (f"{run.name}.{format}" if format in MESH_FORMATS else format)
-
-
-def _quoted(path: Path) -> str:
-    """An absolute path as a YAML scalar."""
-    if not os.path.exists(path):
-        raise QuoinError("There is nothing here", where=path, do="name a folder or file that exists")
-    return json.dumps(str(path.absolute()))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pipeline.run import Run, disk_error, write_atomic
 from stages.demo.config import DemoConfig, DemoTruth
 
 if TYPE_CHECKING:
-    from flows.cli import How, What
+    from flows.options import How, What
 
 
 DISTANCES_M: dict[str, tuple[float, ...]] = {

@@ -12,6 +12,7 @@ from flows import calibration, cli, doctor
 from flows.capacity import ensure_fits, learn, stage_rows
 from flows.demo import collect
 from flows.evaluate import print_scores
+from flows.options import How, What, quoted
 from flows.plan import print_plan
 from flows.settings import STAGES, Settings, load_settings, minutes, preset_names
 from pipeline import scene
@@ -58,7 +59,7 @@ def test_settings_survive_the_run_folder():
 @pytest.mark.parametrize(("text", "expected"), [("90s", 1.5), ("5m", 5.0), (" 7 ", 7.0), ("1.5 H", 90.0)])
 def test_a_budget_is_a_time(text, expected):
     assert minutes(text) == expected
-    assert cli.What(budget=text).settings().train.budget_minutes == pytest.approx(expected)
+    assert What(budget=text).settings().train.budget_minutes == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["", "5 days", "-3m", "0s", "m"])
@@ -86,9 +87,9 @@ def test_any_path_can_be_given_for_masks_and_poses(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / name
     path.mkdir()
-    assert parse_overrides([f"ingest.masks={cli._quoted(path)}"]) == {"ingest": {"masks": str(path)}}
-    assert cli.What(masks=path, poses=path).settings().pose.given == str(path)
-    assert cli.What(semantic_model=path).settings().priors.semantic_model == str(path)
+    assert parse_overrides([f"ingest.masks={quoted(path)}"]) == {"ingest": {"masks": str(path)}}
+    assert What(masks=path, poses=path).settings().pose.given == str(path)
+    assert What(semantic_model=path).settings().priors.semantic_model == str(path)
 
 
 # -- plan ------------------------------------------------------------------------------------------------------------
@@ -395,7 +396,7 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
         return truth
 
     monkeypatch.setattr("stages.demo.run.generate", generate)
-    folder, how = tmp_path / "collection", cli.How(quiet=True)
+    folder, how = tmp_path / "collection", How(quiet=True)
     five, six = build(DemoConfig, {"n_photos": 5}), build(DemoConfig, {"n_photos": 6})
     assert collect(run, folder, five, 0, how) == collect(run, folder, five, 0, how)
     assert made == [5]
