@@ -219,7 +219,7 @@ def test_a_full_disk_is_a_sentence_the_last_checkpoint_stays_and_training_goes_o
 
     with pytest.raises(PartialResult, match="The disk is full"):
         train_blocks(run, OFTEN, InlineExecutor("cpu"), Reporter(fill))
-    assert 15 < saved_step(run) < 30
+    assert saved_step(run) > 15  # the one before the last gives way to the next, so there may be room for more
     filler.unlink()
     events: list[Event] = []
     (result,) = train_blocks(Run.open(run.path), OFTEN, InlineExecutor("cpu"), Reporter(events.append)).blocks
