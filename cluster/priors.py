@@ -24,10 +24,11 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
 
     def work(run: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
         with executor.session() as n_workers:
-            n_jobs = min(2 * n_workers, len(read_posed(run)) // PHOTOS_PER_JOB)
-            if n_workers == 1 or n_jobs < 2 or not config.stereo_edge_px:
-                return _all(executor, report, [_job("priors", _whole, run, config)])[0]
-            return _shared(run, config, executor, report, n_jobs)
+            if n_workers > 1 and config.stereo_edge_px:
+                n_jobs = min(2 * n_workers, len(read_posed(run)) // PHOTOS_PER_JOB)
+                if n_jobs > 1:
+                    return _shared(run, config, executor, report, n_jobs)
+            return _all(executor, report, [_job("priors", _whole, run, config)])[0]
 
     made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(work)
     return made(run, config, report)

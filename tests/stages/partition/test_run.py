@@ -170,7 +170,13 @@ def rows_of(n_blocks: int, n_photos: int, workers: int = 1) -> dict[str, dict]:
     sizes = [(2 << 30, 10_000_000), (3 << 30, 19_000_000), (1 << 30, 5_000_000)]
     blocks = [block_facts(*sizes[i % 3]) for i in range(n_blocks)]
     rows = plan.plan_rows(
-        n_photos=n_photos, stereo_mpx=0.48 * n_photos, brick_size=32, blocks=blocks, rays=300_000, workers=workers
+        n_photos=n_photos,
+        stereo_mpx=0.48 * n_photos,
+        brick_size=32,
+        blocks=blocks,
+        rays=300_000,
+        part_faces=6_000_000,
+        workers=workers,
     )
     return {row["stage"]: row for row in rows}
 
@@ -198,7 +204,9 @@ def test_ten_times_the_blocks_and_photos_take_ten_times_as_long() -> None:
 def test_a_run_measured_elsewhere_is_predicted() -> None:
     """A finished demo: seconds by its manifests, 40 photos of 800 x 600, 300 steps of 1024 rays, two blocks."""
     blocks = [block_facts(3 << 30, 17_000_000, bricks) for bricks in (546, 534)]
-    rows = plan.plan_rows(n_photos=40, stereo_mpx=19.2, brick_size=32, blocks=blocks, rays=300 * 1024)
+    rows = plan.plan_rows(
+        n_photos=40, stereo_mpx=19.2, brick_size=32, blocks=blocks, rays=300 * 1024, part_faces=6_000_000
+    )
     took = {"priors": 180.5, "train": 123.3, "fuse": 26.3, "report": 7.0}
     for row in rows:
         assert row["seconds"] == pytest.approx(took[row["stage"]], rel=0.3), row["stage"]
