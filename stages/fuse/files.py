@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from stages.fuse.mesh import Mesh
 
@@ -71,16 +71,17 @@ class PlyWriter:
         handle.write(("\n".join(header) + "\n").encode("ascii"))
         self._handle, self._vertex = handle, np.dtype(fields)
 
-    def vertices(self, mesh: Mesh, normals: Float[Array, "n 3"]) -> None:
-        """The next vertices, those of a piece."""
-        rows = np.empty(len(normals), self._vertex)
+    def vertices(self, mesh: Mesh, normals: Float[Array, "n 3"], new: Bool[Array, "n"] | None = None) -> None:
+        """The next vertices: those of a piece, or of them the ``new`` ones."""
+        chosen = np.ones(len(normals), bool) if new is None else new
+        rows = np.empty(int(chosen.sum()), self._vertex)
         for axis in range(3):
-            rows["xyz"[axis]] = mesh.vertices_world[:, axis]
-            rows[f"n{'xyz'[axis]}"] = normals[:, axis]
+            rows["xyz"[axis]] = mesh.vertices_world[chosen, axis]
+            rows[f"n{'xyz'[axis]}"] = normals[chosen, axis]
             if mesh.colors is not None:
-                rows[("red", "green", "blue")[axis]] = mesh.colors[:, axis]
+                rows[("red", "green", "blue")[axis]] = mesh.colors[chosen, axis]
         for name, value in mesh.values.items():
-            rows[name] = value
+            rows[name] = value[chosen]
         self._handle.write(rows.view(np.uint8).data)  # tofile would hide that a disk is full
 
     def faces(self, faces: Int[Array, "n 3"]) -> None:

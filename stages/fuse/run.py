@@ -111,20 +111,24 @@ class Fusion:
         """The raw surface into the store, in parts."""
         with self.clock("blend"):
             self.bricks = bricks_to_march(self.sources)
-            if len(self.bricks) == 0:
-                raise QuoinError(
-                    f"There is no surface: no SDF sign change in any of {len(self.sources)} blocks",
-                    where=self.run.home,
-                    do="look at the training curves in the report; train longer, or check masks and poses",
-                )
+            self._require_surface(len(self.bricks) > 0)
             self.edge_keys = surface.edge_keys_of(self.sources, self.lattice.brick_size)
             size = self.lattice.brick_size
             tiles = extract_tiles(self.run, self.sources, self.bricks, self.edge_keys, size, self.report)
             self.parts = parts_of(tiles, self.config.part_faces)
+            self._require_surface(len(self.parts) > 0)
             self.near_m = TOLERANCE_VOXELS * self.lattice.voxel_size_m
             self.low_m, self.high_m = np.full(3, np.inf), np.full(3, -np.inf)  # of the raw surface
         if len(self.parts) > 1:
             self.shelf = Shelf(self.run.path / "work" / "fuse")
+
+    def _require_surface(self, there: bool) -> None:
+        if not there:
+            raise QuoinError(
+                f"There is no surface: no SDF sign change in any of {len(self.sources)} blocks",
+                where=self.run.home,
+                do="look at the training curves in the report; train longer, or check masks and poses",
+            )
 
     def look(self) -> None:
         """Let all photos look at every part: who sees a vertex, confirms it, and in which colours."""
@@ -260,9 +264,7 @@ class Fusion:
                     mesh, normals = self._coloured(n)
                     number = self.shelf.get(n, "numbers")
                     new = number["new"]
-                    part = Mesh(mesh.vertices_world[new], mesh.faces[:0], mesh.colors[new],  # type: ignore[index]
-                                {name: value[new] for name, value in mesh.values.items()})  # fmt: skip
-                    ply.vertices(part, normals[new])
+                    ply.vertices(mesh, normals, new)
                     areas = face_areas(mesh)
                     confident += float(areas[confident_faces(mesh.values["confidence"], mesh.faces)].sum())
                     ends, times = edge_counts(mesh.faces)

@@ -322,6 +322,22 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
     np.testing.assert_allclose(coarse.bounds, light.bounds, atol=2 * VOXEL)
 
 
+def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch) -> None:
+    """A second ball that all stereo sees through, in a part of its own."""
+    monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
+    ball, beside = synthetic.sphere(0.5, (0.0, 0.0, -0.7)), synthetic.sphere(0.25, (0.0, 0.0, 1.0))
+    made = make_scene(tmp_path, [lambda p: np.minimum(ball(p), beside(p))])
+    posed = scene.read_posed(made)
+    for i in range(len(posed)):
+        depth = synthetic.sphere_depth(posed, i, 0.5, (0.0, 0.0, -0.7))
+        scene.write_depth(made, i, np.where(depth == 0, 10.0, depth).astype(np.float32), 0)
+    result = run(made, FuseConfig(part_faces=200, glb_faces=1000, island_diameter=0.0), Reporter())
+    mesh = read_ply(made.path / "mesh.ply")
+    assert mesh.vertices_world[:, 2].max() < 0.0
+    assert len(mesh.faces) == result.n_faces < result.n_raw_faces - 200
+    assert mesh.faces.max() == len(mesh.vertices_world) - 1
+
+
 def test_parts_that_know_only_their_neighbours_leave_no_seam(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
     made = make_scene(tmp_path, [synthetic.sphere(1.0)] * 2, heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
