@@ -5,22 +5,33 @@ from __future__ import annotations
 import errno
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import QuoinError
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never half of it."""
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; what was written there takes its place in one move, if all went well."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with open(part, "wb") as handle:
+        yield part
+        if part.exists():
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never half of it."""
+    try:
+        with aside(path) as part, open(part, "wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise disk_error(error, path) from error
 
 

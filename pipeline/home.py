@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from pathlib import Path
 import zarr
 
 from pipeline import store
-from pipeline.atomic import disk_error, write_atomic
+from pipeline.atomic import aside, disk_error, write_atomic
 from pipeline.bucket import Bucket, url_of
 from pipeline.errors import QuoinError
 from pipeline.files import BESIDE, Leaf, matching, patterns
@@ -196,14 +195,9 @@ class Remote(Home):
     def bring(self, name: str) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with aside(path) as part:
             if self.bucket.fetch(name, part) is None:
                 path.unlink(missing_ok=True)
-            else:
-                part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         super().remove(name)

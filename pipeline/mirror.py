@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
+from pipeline.atomic import aside
 from pipeline.bucket import Bucket, url_of
 from pipeline.errors import QuoinError
 from pipeline.node import cache_folder
@@ -75,13 +76,9 @@ def _same(path: Path, n_bytes: int, modified: datetime) -> bool:
 
 def _fetch(bucket: Bucket, name: str, path: Path, modified: datetime) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with aside(path) as part:
         if bucket.fetch(name, part) is not None:
             os.utime(part, (modified.timestamp(), modified.timestamp()))
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _check_room(folder: Path, n_bytes: int) -> None:

@@ -10,10 +10,10 @@ import hashlib
 import os
 import re
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.atomic import aside
 from pipeline.errors import QuoinError
 
 LIMIT_GIB = 20.0  # unless QUOIN_CACHE_GIB says otherwise
@@ -80,14 +80,10 @@ class Cache:
 
     def _add(self, name: str, write: Callable[[Path], object]) -> None:
         path = self.folder / name
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with aside(path) as part:
             write(part)
             n_bytes = part.stat().st_size
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
         with self._lock:
             self._added += n_bytes
             if self._added > self.limit // 10:

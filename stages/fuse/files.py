@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from pipeline.atomic import aside
 from stages.fuse.mesh import Mesh
 
 Array = np.ndarray
@@ -25,15 +25,10 @@ FLOAT32_STEPS = 64.0
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of ``path`` only when all of it is on the disk."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(part, "wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with aside(path) as part, open(part, "wb") as handle:
+        yield handle
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 MAX_COMMENTS = 100  # readers give up on headers that do not end
