@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.errors import OutOfMemory, QuoinError
+from pipeline.errors import OutOfMemory, QuoinError, first_line
 
 MOST_SMALLER = 3  # times that an attempt is halved
 SILENT_DEATHS = 2  # of a job's workers in a row, from which on memory is suspected: the kernel kills without a word
@@ -70,9 +70,3 @@ def gave_up(fault: Fault, n_attempts: int) -> QuoinError:
     )
     lost.add_note(str(fault.error))
     return lost
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

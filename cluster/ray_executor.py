@@ -100,6 +100,9 @@ class _Drive:
                         had_workers = now
                         why = "no worker can start: the cluster has nothing free, or not enough of it in one machine"
                         self.report.log("ray", why, level="warning")
+        except SystemError as error:  # what Ray's wait makes of that which a signal's handler raises meanwhile
+            raised = error.__cause__
+            raise raised if raised is not None and not isinstance(raised, Exception) else error from None
         finally:
             self.force.dismiss()
 

@@ -15,6 +15,7 @@ from flows.terminal import size
 from flows.ui import answers
 from pipeline import __version__
 from pipeline.compiling import cache_folder, compiler_missing, cpp_compiler
+from pipeline.errors import first_line
 
 SYSTEM_LIBRARIES = "libusb-1.0-0 libgl1 libegl1 libx11-6 libudev1 libgomp1 libidn2-0"  # what Open3D's wheel needs
 PACKAGES = ("torch", "pycolmap", "zarr", "numpy", "pyarrow", "trimesh", "ray", "prefect", "fastapi", "pillow")
@@ -103,8 +104,7 @@ def compiler() -> Iterator[Finding]:
     try:
         right = torch.allclose(compiled(values), torch.sin(values) * torch.exp(values), atol=1e-5)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        yield Finding("torch.compile", f"does not work on {where}: {reason}", False, needs)
+        yield Finding("torch.compile", f"does not work on {where}: {first_line(error)}", False, needs)
     else:
         yield Finding("torch.compile", f"works on {where}" if right else f"computes wrong values on {where}", right)
 

@@ -180,8 +180,6 @@ def _stages_as_tasks(
     board = BlockBoard(sink, lambda: read_partition(run))
     try:
         reconstruct(run, settings, executor, Reporter(report.emit, board), last=last, perform=perform_as_task)
-    except SystemError as error:  # what Ray's wait makes of a signal that arrives meanwhile
-        raise error.__cause__ if isinstance(error.__cause__, TerminationSignal | KeyboardInterrupt) else error from None
     finally:
         sink.close()
 

@@ -32,5 +32,11 @@ class OutOfMemory(QuoinError):
     """Memory, of a GPU or of the machine, does not suffice for this work as it is."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def _rebuild(kind: type[QuoinError], what: str, where: str | None, do: str | None) -> QuoinError:
     return kind(what, where=where, do=do)

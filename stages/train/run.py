@@ -11,7 +11,7 @@ import torch
 from pipeline import scene
 from pipeline.attempt import CLAIM, Attempt
 from pipeline.config import digest
-from pipeline.errors import OutOfMemory, QuoinError
+from pipeline.errors import OutOfMemory, QuoinError, first_line
 from pipeline.lattice import Lattice
 from pipeline.patience import patiently
 from pipeline.progress import Reporter
@@ -55,7 +55,7 @@ def train_block(
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
     do = "close other programs, make blocks smaller (partition.memory_gib), or use --device cpu"
     raise OutOfMemory(f"Memory does not suffice for this block: {reason}", where=block_id, do=do)
 
@@ -134,7 +134,8 @@ def _train_block(
     if trainer.cameras is None:
         table.unlink(missing_ok=True)
     else:
-        names = [scene.read_posed(run).names[int(i)] for i in block.photo_index]
+        every = scene.read_posed(run).names
+        names = [every[int(i)] for i in block.photo_index]
         corrections.keep(table, corrections.rows(trainer.cameras, frame, names, block.photo_level), report, name)
     log.write()
     run.hand_in(name)
