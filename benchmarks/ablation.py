@@ -27,32 +27,18 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def case(out: Path) -> tuple[Measured, Numbers]:
-    """F on the generated landmark, views held out of the fountain; poses are given, stereo takes time of its own."""
+def demo(out: Path) -> tuple[Measured, Numbers]:
+    """F on the generated landmark, poses given."""
     photos, truth = rivals.generated(out / "demo", {"n_photos": N_PHOTOS})
-    poses = given.strecha(FOUNTAIN, out / "fountain" / "transforms.json")
-    done: list[Measured] = []
-    numbers: Numbers = {"steps": STEPS}
-    sets: list[tuple[str, Path, rivals.Options, rivals.Options, Callable[[Path], Numbers]]] = [
-        (
-            "demo",
-            photos,
-            ["--preset", "demo", "--poses", truth / "transforms.json"],
-            ["--truth", truth / "mesh.ply"],
-            rivals.surface_scores,
-        ),
-        (
-            "fountain",
-            FOUNTAIN / "images",
-            ["--poses", poses, *rivals.settings(f"partition.hold_out_every={EVERY}")],
-            ["--views"],
-            rivals.view_scores,
-        ),
-    ]
-    for name, folder, options, asked, scores in sets:
-        measured, numbers[name] = variants(out / name, folder, options, asked, scores)
-        done += measured
-    return together("python -m benchmarks ablation", done), numbers
+    options: rivals.Options = ["--preset", "demo", "--poses", truth / "transforms.json"]
+    return variants(out, photos, options, ["--truth", truth / "mesh.ply"], rivals.surface_scores)
+
+
+def fountain(out: Path) -> tuple[Measured, Numbers]:
+    """Views held out of the fountain, poses given."""
+    poses = given.strecha(FOUNTAIN, out / "transforms.json")
+    options: rivals.Options = ["--poses", poses, *rivals.settings(f"partition.hold_out_every={EVERY}")]
+    return variants(out, FOUNTAIN / "images", options, ["--views"], rivals.view_scores)
 
 
 def variants(
@@ -61,17 +47,17 @@ def variants(
     options: rivals.Options,
     asked: rivals.Options,
     scores: Callable[[Path], Numbers],
-) -> tuple[list[Measured], Numbers]:
-    """Every variant on one set of photos, scored by ``quoin evaluate`` with what is ``asked``."""
+) -> tuple[Measured, Numbers]:
+    """Every variant on one set of photos, scored by ``quoin evaluate`` with what is ``asked``; one stereo for all."""
     posed = out / "posed"
     done = [quoin("plan", photos, "--out", posed, *options)]
     if done[0].exit_status:
-        return done, {}
+        return done[0], {}
     rivals.find_stereo(posed)
-    found: Numbers = {}
+    found: Numbers = {"steps": STEPS}
     for number, (name, changes) in enumerate(VARIANTS.items()):
         run = rivals.copied(posed, out / f"variant{number}")
         done.append(rivals.trained(photos, run, [*options, *rivals.settings(*changes)], steps=STEPS))
         done.append(quoin("evaluate", run, *asked))
         found[name] = {"changes": changes, **scores(run), **rivals.training(run)}
-    return done, found
+    return together("python -m benchmarks ablation", done), found

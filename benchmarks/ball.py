@@ -10,8 +10,9 @@ import torch
 from pipeline.cameras import centers_world, look_at
 from stages.train.compose import build_model
 from stages.train.config import TrainConfig
+from stages.train.evidence import Evidence, lines_of_sight
 from stages.train.photos import TILE, PhotoSet
-from stages.train.trainer import Evidence, Trainer, lines_of_sight
+from stages.train.trainer import Trainer
 from stages.train.volume import Volume
 
 RADIUS = 0.6

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.run import Run
 
@@ -27,7 +27,7 @@ def measure(run: Run, seed: int) -> str:
         origin, directions = rays_world(posed.cam_from_world[index], posed.intrinsics[index], pixel_grid(width, height))
         rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
         empty = ~np.isfinite(caster.cast_rays(rays)["t_hit"].numpy())
-        sky = (scene.read_labels_whole(run, index, posed.sizes[index]) == labels.SKY).ravel()
+        sky = (priors.read_labels_whole(run, index, posed.sizes[index]) == labels.SKY).ravel()
         right = int((sky & empty).sum())
         found, true, both = found + int(sky.sum()), true + int(empty.sum()), both + right
         if right < 0.97 * sky.sum() or right < 0.6 * empty.sum():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from typing import Any
 
 from cluster.executor import Executor, Job
@@ -16,7 +15,6 @@ from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.key import inputs
 
 PHOTOS_PER_JOB = 64  # at least: every step starts its workers anew, which takes seconds
-Work = Callable[..., Any]  # (run, config, …, report, device)
 
 
 def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Reporter) -> PriorsResult:
@@ -28,7 +26,7 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
                 n_jobs = min(2 * n_workers, len(read_posed(run)) // PHOTOS_PER_JOB)
                 if n_jobs > 1:
                     return _shared(run, config, executor, report, n_jobs)
-            return _all(executor, report, [_job("priors", _whole, run, config)])[0]
+            return _all(executor, report, [_job("priors", "find_depths", run, config)])[0]
 
     made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(work)
     return made(run, config, report)
@@ -38,14 +36,14 @@ def _shared(run: Run, config: PriorsConfig, executor: Executor, report: Reporter
     """Every step of stereo in ``n_jobs`` shares; a step begins when the one before is done for all photos."""
     from stages.priors.depths import STEPS
 
-    [begun] = _all(executor, report, [_job("priors/begin", _begin, run, config)])
+    [begun] = _all(executor, report, [_job("priors/begin", "begin", run, config)])
     for step in STEPS:
         began, shares = time.monotonic(), [(k, n_jobs) for k in range(n_jobs)]
         names = [f"priors/{step.name} {k + 1}/{n_jobs}" for k, _ in shares]
-        jobs = [_job(name, _visit, run, config, step, share) for name, share in zip(names, shares, strict=True)]
+        jobs = [_job(name, "visit", run, config, step, share) for name, share in zip(names, shares, strict=True)]
         _all(executor, report, jobs)
         begun.seconds[step.name] = begun.seconds.get(step.name, 0.0) + time.monotonic() - began
-    return _all(executor, report, [_job("priors/end", _end, run, config, begun)])[0]
+    return _all(executor, report, [_job("priors/end", "end", run, config, begun)])[0]
 
 
 def _all(executor: Executor, report: Reporter, jobs: list[Job]) -> list[Any]:
@@ -57,37 +55,15 @@ def _all(executor: Executor, report: Reporter, jobs: list[Job]) -> list[Any]:
     return [outcome.result for outcome in outcomes]
 
 
-def _job(name: str, work: Work, run: Run, config: PriorsConfig, *more: Any) -> Job:
+def _job(name: str, work: str, run: Run, config: PriorsConfig, *more: Any) -> Job:
+    """``work``: a function of stages.priors.run of (run, config, *more, report, device)."""
     return Job(name, functools.partial(_do, work, run.home, config, more))
 
 
 def _do(
-    work: Work, run_place: str, config: PriorsConfig, more: tuple, report: Reporter, device: str, attempt: Attempt
+    work: str, run_place: str, config: PriorsConfig, more: tuple, report: Reporter, device: str, attempt: Attempt
 ) -> Any:
+    from stages.priors import run as priors  # torch is loaded where the work is done
+
     del attempt  # what an earlier one leaves of a photo is the same
-    return work(Run.open(run_place), config, *more, report, device)
-
-
-def _whole(run: Run, config: PriorsConfig, report: Reporter, device: str) -> PriorsResult:
-    from stages.priors.run import find_depths
-
-    return find_depths(run, config, report, device)
-
-
-def _begin(run: Run, config: PriorsConfig, report: Reporter, device: str) -> Any:
-    from stages.priors.run import begin
-
-    return begin(run, config, report, device)
-
-
-def _visit(run: Run, config: PriorsConfig, *rest: Any) -> None:
-    from stages.priors.run import visit
-
-    visit(run, config, *rest)
-
-
-def _end(run: Run, config: PriorsConfig, begun: Any, report: Reporter, device: str) -> PriorsResult:
-    from stages.priors.depths import Photos
-    from stages.priors.run import end
-
-    return end(run, config, Photos(run, config, device), begun, report)
+    return getattr(priors, work)(Run.open(run_place), config, *more, report, device)

@@ -50,7 +50,7 @@ def _kept(run: Run) -> Iterator[None]:
         yield
     except StorageAway:
         raise
-    except BaseException:
+    except BaseException:  # an interrupt too: what was written until then belongs home
         with suppress(QuoinError):  # what stopped the run matters more
             run.put_beside(began)
         raise

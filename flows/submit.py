@@ -158,6 +158,6 @@ def _detail(error: Exception) -> str:
     """What the server said, without the request around it."""
     response = getattr(error, "response", None)
     try:
-        return str(response.json()["detail"])  # type: ignore[union-attr]
+        return str(response.json()["detail"])  # type: ignore[union-attr]  # no response: caught below
     except (AttributeError, KeyError, ValueError):
         return str(error)

@@ -73,7 +73,7 @@ def install_automation(api_url: str) -> None:
 
 def _post(url: str, values: dict[str, Any]) -> Any:
     request = Request(url, json.dumps(values).encode(), {"Content-Type": "application/json"})  # noqa: S310  (ours)
-    with urlopen(request, timeout=60.0) as reply:  # noqa: S310
+    with urlopen(request, timeout=60.0) as reply:  # noqa: S310  (ours)
         return json.load(reply)
 
 

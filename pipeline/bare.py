@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 
 from pipeline import store
 from pipeline.cameras import pixel_grid, unproject
+from pipeline.priors import read_level
 from pipeline.run import Run
-from pipeline.scene import read_level
 
 Array = np.ndarray
 NAME = "priors/planes"

@@ -1,4 +1,4 @@
-"""What a pixel of a posed photo shows, as far as the priors know (`scene.write_labels`), or a face of a known surface.
+"""What a pixel of a posed photo shows, as far as the priors know (`priors.write_labels`), or a face of a known surface.
 
 A byte each, also as the property ``label`` of the faces in a demo's truth/mesh.ply.
 """

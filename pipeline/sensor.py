@@ -17,8 +17,9 @@ from jaxtyping import Float, Int, UInt8
 from pipeline import store
 from pipeline.errors import QuoinError
 from pipeline.images import fits, open_image, orientation_of, turn_upright
+from pipeline.priors import read_level
 from pipeline.run import Run
-from pipeline.scene import Posed, hide, read_frame_facts, read_level
+from pipeline.scene import Posed, hide, read_frame_facts
 
 Array = np.ndarray
 

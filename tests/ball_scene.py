@@ -14,7 +14,7 @@ from pipeline.config import StageResult
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from stages.train.config import TrainConfig
+from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.photos import BlockFrame
 from stages.train.trainer import Trainer
@@ -22,6 +22,17 @@ from tests import synthetic
 
 BALL_CENTRE, BALL_RADIUS = np.array([0.0, 0.0, 0.6]), 0.6
 FLOOR_EXTENT = 1.2
+
+TINY = TrainConfig(  # what trains the scene in seconds, to a surface that two runs can be compared by
+    steps=60,
+    rays=256,
+    points=128,
+    patches=64,
+    sampler=GuidedSampler(samples=8),
+    cache=CacheConfig(resolution=32),
+    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
+    preview_minutes=0,
+)
 
 
 def sdf_world(points: np.ndarray) -> np.ndarray:
@@ -128,3 +139,9 @@ def start(run: Run, config: TrainConfig, report: Reporter | None = None, **chang
     block = dataclasses.replace(block, **{**whole, **changes})
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     return build_trainer(run, config, block, frame, "cpu", report or Reporter()), frame
+
+
+def surface(run: Run) -> dict[tuple[int, ...], np.ndarray]:
+    """The SDF bricks that training the block left, by their place."""
+    index = scene.read_brick_index(run, "b000")
+    return {tuple(brick): scene.read_sdf_brick(run, "b000", row) for row, brick in enumerate(index.tolist())}

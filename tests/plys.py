@@ -1,4 +1,4 @@
-"""A mesh as a PLY file of fuse, in one piece."""
+"""A mesh as a PLY file of fuse, in one piece, written and read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.ply import read_header
 from stages.fuse.files import PlyWriter, replacing
 from stages.fuse.mesh import Mesh
 
@@ -17,3 +18,18 @@ def write_ply(path: Path, mesh: Mesh, normals: np.ndarray) -> None:
         ply = PlyWriter(handle, *sizes, list(mesh.values), edge_m, float(np.abs(mesh.vertices_world).max()))
         ply.vertices(mesh, normals)
         ply.faces(mesh.faces)
+
+
+def read_ply(path: Path) -> Mesh:
+    """A mesh of triangles, with colours and values."""
+    with open(path, "rb") as handle:
+        header = read_header(handle)
+        assert header is not None
+        fields = header.fields["vertex"]
+        vertices = np.fromfile(handle, fields, header.counts["vertex"])
+        faces = np.fromfile(handle, [("count", "u1"), ("corner", "<i4", 3)], header.counts["face"])
+    known = {"x", "y", "z", "nx", "ny", "nz", "red", "green", "blue"}
+    colors = np.stack([vertices[c] for c in ("red", "green", "blue")], axis=1)
+    points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float64)
+    values = {name: vertices[name].copy() for name, _ in fields if name not in known}
+    return Mesh(points, faces["corner"].copy(), colors, values)

@@ -86,27 +86,6 @@ class PlyWriter:
         self._handle.write(rows.view(np.uint8).data)
 
 
-def read_ply(path: Path) -> Mesh:
-    """A mesh written by ``write_ply`` (triangles, binary little-endian)."""
-    kinds = {name: kind for kind, name in _PLY_TYPE.items()}
-    with open(path, "rb") as handle:
-        fields, counts, line = [], [], b""
-        while line != b"end_header":
-            line = handle.readline().strip()
-            words = line.decode("ascii").split()
-            if words[:1] == ["element"]:
-                counts.append(int(words[2]))
-            elif words[:1] == ["property"] and words[1] != "list":
-                fields.append((words[2], kinds[words[1]]))
-        vertices = np.fromfile(handle, fields, counts[0])
-        faces = np.fromfile(handle, [("count", "u1"), ("corner", "<i4", 3)], counts[1])
-    names = ("red", "green", "blue")
-    colors = np.stack([vertices[c] for c in names], axis=1) if ("red", "u1") in fields else None
-    points = np.stack([vertices[a] for a in "xyz"], axis=1).astype(np.float64)
-    other = [name for name, kind in fields if kind == "<f4" and name not in ("x", "y", "z", "nx", "ny", "nz")]
-    return Mesh(points, faces["corner"].copy(), colors, {name: vertices[name].copy() for name in other})
-
-
 def linear_from_srgb(colors: UInt8[Array, "v 3"]) -> Float[Array, "v 3"]:
     """Linear light in [0, 1] of 8-bit sRGB (IEC 61966-2-1)."""
     x = np.arange(256) / 255.0

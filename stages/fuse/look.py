@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.bare import depth_of, read_bare, read_planes
 from pipeline.frustum import in_view
 from pipeline.run import Run
@@ -52,7 +52,7 @@ class Watch:
         self.posed, self.planes = scene.read_posed(run), read_planes(run)
         self.photos = np.setdiff1d(np.arange(len(self.posed)), scene.read_held_out(run)).tolist()
         self.views = [self._view(i) for i in self.photos]
-        self.has_stereo = any(scene.has_depth(run, i) for i in self.photos)
+        self.has_stereo = any(priors.has_depth(run, i) for i in self.photos)
 
     def _view(self, i: int) -> View:
         posed = self.posed
@@ -105,7 +105,7 @@ class Watch:
         near: Int[Array, "n"],
     ) -> _Look:
         i, run, posed = self.photos[number], self.run, self.posed
-        shown = scene.read_labels_whole(run, i, posed.sizes[i])
+        shown = priors.read_labels_whole(run, i, posed.sizes[i])
         mask = np.where(shown == labels.PASSING, 0, scene.read_mask(run, i))
         found = seen(
             self.views[number],
@@ -120,8 +120,8 @@ class Watch:
         found, against = apart_from_sky(found, shown)
         told, silent = np.zeros((2, len(found.vertex)), np.int32)
         flat = plane = found.vertex[:0]
-        if (known := scene.read_depth(run, i)) is not None:
-            told = depth_votes(found, known[0], near_m, scene.read_depth_sigma(run, i))
+        if (known := priors.read_depth(run, i)) is not None:
+            told = depth_votes(found, known[0], near_m, priors.read_depth_sigma(run, i))
             if (bare := read_bare(run, i)) is not None:  # planes confirm, and see through nothing
                 intrinsics = posed.intrinsics[i] / 2**bare.level
                 depth = depth_of(bare.number, self.planes, posed.cam_from_world[i], intrinsics)

@@ -155,8 +155,9 @@ class Fusion:
                     )
                     mesh = flattened(piece.mesh, seen.flat, watch.planes, normals, self.near_m)
                     self._shelve(n, replace(piece, mesh=mesh))
-                    counted = {"views": seen.rays.views, "angle": seen.rays.angles(), "sky": seen.sky}
-                    self.shelf.put(n, "seen", **counted, votes=seen.votes, silent=seen.silent)
+                    views, votes = seen.rays.views, {"votes": seen.votes, "silent": seen.silent}
+                    counted = {"views": views, "sky": seen.sky, "sure": np.maximum(views - seen.sky, 0)}
+                    self.shelf.put(n, "seen", angle=seen.rays.angles(), **counted, **votes)
                     samples = seen.samples
                     self.shelf.put(n, "samples", rgb=samples.rgb, photo=samples.photo, weight=samples.weight)
             store.delete(self.run.scene, "surface/hidden")
@@ -181,7 +182,7 @@ class Fusion:
                 seen = self.shelf.get(n, "seen")
                 own = self._piece(n).own_vertices()
                 self.shelf.drop(n, "samples")
-                views.append(np.maximum(seen["views"] - seen["sky"], 0)[own])
+                views.append(seen["sure"][own])
                 apart.append(np.nan_to_num(differ)[own])
             self.usual = usual_disagreement(np.concatenate(views), np.concatenate(apart))
 
@@ -194,18 +195,17 @@ class Fusion:
             raw = n_sky = unsupported = 0
             for n in range(len(self.parts)):
                 piece, seen = self._piece(n), self.shelf.get(n, "seen")
-                faces, own = piece.mesh.faces, piece.own
-                views, apart = np.maximum(seen["views"] - seen["sky"], 0), self.shelf.get(n, "colour")["apart"]
-                agreed = colour_agreement(views, np.nan_to_num(apart), self.usual)
+                faces, own, apart = piece.mesh.faces, piece.own, self.shelf.get(n, "colour")["apart"]
+                agreed = colour_agreement(seen["sure"], np.nan_to_num(apart), self.usual)
                 if by_stereo:
                     found = confirmed(seen["votes"], seen["silent"], agreed, faces)
                 else:
-                    found = support(views, agreed, faces)
+                    found = support(seen["sure"], agreed, faces)
                 keep = supported_faces(piece.mesh, found, self.least, hole_m, piece.cut)
                 in_sky = mostly_sky(seen["views"], seen["sky"], faces)
                 raw, n_sky = raw + int(own.sum()), n_sky + int((in_sky & own).sum())
                 unsupported += int((~keep & ~in_sky & own).sum())
-                self.shelf.put(n, "kept", keep=keep & ~in_sky)
+                self.shelf.put(n, "kept", keep=keep & ~in_sky, own=own)
             self.counts = Counts(raw, n_sky, unsupported, 0)
 
     def choose(self) -> None:
@@ -229,13 +229,13 @@ class Fusion:
             self.piece_areas = whole.area_m2[large]
             islands = 0
             for n, (part, of_piece) in enumerate(zip(found, whole.of_piece, strict=True)):
-                piece = self._piece(n)
-                keep = self.shelf.get(n, "kept")["keep"]
+                kept = self.shelf.get(n, "kept")
+                keep, own = kept["keep"], kept["own"]
                 stays = large[of_piece][part.of_face] if len(of_piece) else np.zeros(0, bool)
-                final = keep & piece.own
+                final = keep & own
                 final[final] = stays
                 islands += int((~stays).sum())
-                self.shelf.put(n, "final", own=final, all=final | (keep & ~piece.own))
+                self.shelf.put(n, "final", own=final, all=final | (keep & ~own))
             self.counts = self.counts._replace(islands=islands)
             raw, sky, unsupported, islands = self.counts
             self.report.log(
@@ -247,12 +247,13 @@ class Fusion:
     def write(self, missing: list[str], holes: list[str]) -> FuseResult:
         """mesh.ply, whose header tells of ``holes``, mesh.glb, and what is told of them."""
         with self.clock("write"):
-            numbers = Numbers()
+            numbers, n_faces = Numbers(), 0
             for n in range(len(self.parts)):
                 piece, final = self._piece(n), self.shelf.get(n, "final")["own"]
                 index, new = numbers.take(piece, final)
                 self.shelf.put(n, "numbers", index=index, new=new)
-            n_faces = sum(int(self.shelf.get(n, "final")["own"].sum()) for n in range(len(self.parts)))
+                self.shelf.put(n, "faces", faces=index[compact(piece.mesh.faces[final])])
+                n_faces += int(final.sum())
             area = float(self.piece_areas.sum())
             cell_m = np.sqrt(area / (LIGHT_SHARE * self.config.glb_faces / 2))
             coarse, confident, rims = Clustered(float(cell_m)), 0.0, []
@@ -272,9 +273,7 @@ class Fusion:
                     if len(self.parts) > 1:
                         coarse.add(mesh, new)
                 for n in range(len(self.parts)):
-                    final = self.shelf.get(n, "final")["own"]
-                    piece = self._piece(n)
-                    ply.faces(self.shelf.get(n, "numbers")["index"][compact(piece.mesh.faces[final])])
+                    ply.faces(self.shelf.get(n, "faces")["faces"])
             light = mesh if len(self.parts) == 1 else coarse.mesh(VALUES)
             kept = {"confidence": light.values["confidence"]}
             light = decimate(Mesh(light.vertices_world, light.faces, light.colors, kept), self.config.glb_faces)
@@ -340,9 +339,9 @@ class Fusion:
         """The part's own faces that stay, in colours, with values, and the normals of its vertices."""
         piece, final = self._piece(n), self.shelf.get(n, "final")
         seen, colour = self.shelf.get(n, "seen"), self.shelf.get(n, "colour")
-        views, apart = np.maximum(seen["views"] - seen["sky"], 0), colour["apart"]
+        apart = colour["apart"]
         values = {
-            "confidence": confidence(views, seen["angle"], np.nan_to_num(apart), self.usual),
+            "confidence": confidence(seen["sure"], seen["angle"], np.nan_to_num(apart), self.usual),
             "views": seen["views"].astype(np.float32),
             "angle_deg": np.rad2deg(seen["angle"]),
         }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.ply import DRAW_LIMIT_FACES
 from stages.partition.config import BlockFacts
 
 GIB = 1 << 30
@@ -33,7 +34,6 @@ FACES_PER_BRICK = 3.4
 MESH_BYTES_PER_FACE = 27  # in mesh.ply: half a vertex and a face
 CAST_BYTES_PER_FACE = 420  # working arrays and ray-casting scene while fusing
 PART_BYTES_PER_FACE = 110  # on disk while it is fused in parts
-DRAW_LIMIT_FACES = 6_000_000  # of a mesh that the report reads whole
 STEREO_BYTES_PER_MPX = 22 << 20  # on disk
 CHECKPOINT_BYTES = 120 << 20  # and model, of a block
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline import labels, scene, store
+from pipeline import labels, priors, scene, store
 from pipeline.bare import Bare, write_bare, write_planes
 from pipeline.plane_set import PlaneSet, planes_along
 from pipeline.progress import Reporter
@@ -54,7 +54,7 @@ class BarePhotos:
         self.run, self.todo, self.device, self.up = run, todo, device, directions[0]
         there = set(todo)
         self.near = {i: [other for other in neighbours[i] if other in there] for i in todo}
-        self.posed, self.gains = scene.read_posed(run), scene.read_exposures(run)
+        self.posed, self.gains = scene.read_posed(run), priors.read_exposures(run)
         self.known = functools.lru_cache(maxsize=64)(self._known)
         self.surface = functools.lru_cache(maxsize=64)(self._surface)
         found = [self.surface(i) for i in todo]
@@ -105,7 +105,7 @@ class BarePhotos:
 
     def lay_out(self, index: int) -> None:
         """Leave the plane of each pixel of a photo: (w, a, b, its number; -1 where none)."""
-        if scene.plane_passes(self.run, index, "layout"):
+        if priors.plane_passes(self.run, index, "layout"):
             return
         mine, number = self.in_sight(index)
         known = self.known(index)
@@ -119,7 +119,7 @@ class BarePhotos:
             fields = (w.gather(0, at[None])[0], a[at], b[at], torch.from_numpy(number).to(self.device)[at].float())
             stacked = torch.where(on, torch.stack(fields), stacked)
         level = level_within(self.posed.sizes[index], EDGE_PX)
-        scene.write_planes(self.run, index, "layout", stacked.cpu().numpy(), level, passes=1)
+        priors.write_planes(self.run, index, "layout", stacked.cpu().numpy(), level, passes=1)
 
     def believe(self, index: int) -> float:
         """Keep what others agree on where the depth map is silent; the share of pixels that is."""
@@ -129,8 +129,8 @@ class BarePhotos:
         count, _, through = agreement(self.known(index).view, mine, views, theirs)
         good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(known))) & (through <= count)
         number = torch.where(good, number, -1)
-        scene.write_planes(self.run, index, "layout", torch.stack([*mine, number]).cpu().numpy(), level, passes=1)
-        stored = scene.read_depth(self.run, index)
+        priors.write_planes(self.run, index, "layout", torch.stack([*mine, number]).cpu().numpy(), level, passes=1)
+        stored = priors.read_depth(self.run, index)
         assert stored is not None  # todo
         depth, at = stored
         shown = np.where(depth == 0, at_level(number.long().cpu().numpy(), level, at, depth.shape), -1)
@@ -143,10 +143,10 @@ class BarePhotos:
         shown = number.long().cpu().numpy()
         kind = np.where(shown >= 0, self._kinds()[np.maximum(shown, 0)], labels.UNKNOWN)
         kind = np.where((shown < 0) & (self.known(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
-        found = scene.read_labels(self.run, index)
+        found = priors.read_labels(self.run, index)
         before, at = (np.full(kind.shape, labels.UNKNOWN, np.uint8), level) if found is None else found
         added = np.where(before == labels.UNKNOWN, at_level(kind, level, at, before.shape), before)
-        scene.write_labels(self.run, index, added.astype(np.uint8), at)
+        priors.write_labels(self.run, index, added.astype(np.uint8), at)
 
     def _kinds(self) -> Array:
         """Label of each plane by the way it faces."""
@@ -155,7 +155,7 @@ class BarePhotos:
         return np.where(np.abs(upward) > UPRIGHT, level, labels.WALL)
 
     def _chosen(self, index: int) -> tuple[Planes, Tensor, int]:
-        found = scene.read_planes(self.run, index, "layout")
+        found = priors.read_planes(self.run, index, "layout")
         assert found is not None  # lay_out comes first
         w, a, b, number = torch.from_numpy(found[0]).to(self.device).unbind()
         return Planes(w, a, b), number, found[1]
@@ -168,7 +168,7 @@ class BarePhotos:
         intrinsics = torch.tensor(self.posed.intrinsics[index] / 2**level, dtype=torch.float32, device=self.device)
         pose = torch.tensor(self.posed.cam_from_world[index], dtype=torch.float32, device=self.device)
         colour = rgb.permute(2, 0, 1)
-        stored = scene.read_depth(self.run, index)
+        stored = priors.read_depth(self.run, index)
         assert stored is not None  # todo
         depth = middle_depth(stored[0], level - stored[1], colour.shape[1:])
         return Known(View(colour.mean(dim=0), intrinsics, pose), colour, torch.from_numpy(depth).to(self.device))

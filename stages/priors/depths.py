@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from pipeline import labels, scene, store
+from pipeline import labels, priors, scene, store
 from pipeline.cameras import project
 from pipeline.covisibility import points_of, seen_matrix, source_photos
 from pipeline.progress import Reporter
@@ -51,7 +51,7 @@ class Step(NamedTuple):
         return f"search {self.number + 1}" if self.kind == "search" else "agreement"
 
 
-STEPS = [Step(kind, number) for number in range(len(PASSES)) for kind in ("search", "believe")]  # type: ignore[arg-type]
+STEPS = [step for number in range(len(PASSES)) for step in (Step("search", number), Step("believe", number))]
 
 
 class Photos:
@@ -102,13 +102,13 @@ class Photos:
 
     def search(self, index: int, number: int) -> None:
         """Improve a photo's planes, at the level pass ``number`` works at; those of a sensor are taken as they are."""
-        if scene.plane_passes(self.run, index, "planes") > number:
+        if priors.plane_passes(self.run, index, "planes") > number:
             return
         if index in self.sensor:
             found = self._measured(index)
             planes = sensor_planes(torch.from_numpy(found.depth))
             stacked = torch.stack([*planes, torch.zeros_like(planes.w)]).numpy()
-            scene.write_planes(self.run, index, "planes", stacked, found.level, passes=len(PASSES))
+            priors.write_planes(self.run, index, "planes", stacked, found.level, passes=len(PASSES))
             return
         step, before = PASSES[number], self._planes(index)
         level = min(self.finest[index] + step.coarser, self.coarsest[index])
@@ -131,11 +131,11 @@ class Photos:
             search.flatten()
             search.shake(step.shake * 0.5**turn)
         stacked = torch.stack([*search.planes, search.cost]).cpu().numpy()
-        scene.write_planes(self.run, index, "planes", stacked, level, passes=number + 1)
+        priors.write_planes(self.run, index, "planes", stacked, level, passes=number + 1)
 
     def believe(self, index: int, number: int) -> None:
         """Keep the planes that neighbours confirm, and by how many."""
-        if scene.plane_passes(self.run, index, "believed") > number:
+        if priors.plane_passes(self.run, index, "believed") > number:
             return
         planes, cost, level = self._required(index)
         known = [s for s in self.neighbours[index] if s in self.todo]
@@ -144,7 +144,7 @@ class Photos:
         count, mean, through = agreement(self.view(index, level), planes, views, [p for p, _, _ in theirs])
         step = 2**level
         mask = scene.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
-        shown = scene.read_labels_at(self.run, index, level, mask.shape)
+        shown = priors.read_labels_at(self.run, index, level, mask.shape)
         if index in self.sensor:  # measured, not matched: enough that no more photos see through it than agree
             good = (planes.w > 0) & (through <= count)
             mask = np.where(shown == labels.PASSING, 0, mask)
@@ -154,7 +154,7 @@ class Photos:
             mask = np.where(np.isin(shown, labels.EMPTY), 0, mask)
         good &= torch.from_numpy(mask > 127).to(self.device)
         believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
-        scene.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)
+        priors.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)
 
     def _measured(self, index: int) -> SensorDepth:
         found = read_sensor_depth(self.run, index)
@@ -163,7 +163,7 @@ class Photos:
 
     def _planes(self, index: int) -> tuple[Planes, torch.Tensor, int] | None:
         """The planes a photo has so far, their cost, and their level."""
-        found = scene.read_planes(self.run, index, "planes")
+        found = priors.read_planes(self.run, index, "planes")
         if found is None:
             return None
         w, a, b, cost = torch.from_numpy(found[0]).to(self.device).unbind()
@@ -176,19 +176,19 @@ class Photos:
 
     def _believed(self, index: int) -> tuple[View, Planes]:
         """The planes a photo believed at the end of the pass before, w = 0 elsewhere."""
-        found = scene.read_planes(self.run, index, "believed")
+        found = priors.read_planes(self.run, index, "believed")
         assert found is not None  # believe follows search
         return self.view(index, found[1]), Planes(*torch.from_numpy(found[0][:3]).to(self.device))
 
     def finish(self, index: int) -> tuple[float, float]:
         """Leave the believed depths; the share of pixels that is believed, and by how many others in the median."""
-        found = scene.read_planes(self.run, index, "believed")
+        found = priors.read_planes(self.run, index, "believed")
         assert found is not None
         w, count = found[0][0], found[0][3]
         depth = np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0)
         depth[speckles(depth, self._required(index)[1].cpu().numpy())] = 0.0
         sigma = self._measured(index).sigma_per_unit if index in self.sensor else None
-        scene.write_depth(self.run, index, depth, found[1], sigma_per_unit=sigma)
+        priors.write_depth(self.run, index, depth, found[1], sigma_per_unit=sigma)
         good = depth > 0
         return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import scene, store
+from pipeline import priors, scene, store
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.walls import trusted_walls
@@ -44,7 +44,7 @@ def find_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = 
         began = time.monotonic()
         photos.visit(step, photos.todo, report)
         begun.seconds[step.name] = begun.seconds.get(step.name, 0.0) + time.monotonic() - began
-    return end(run, config, photos, begun, report)
+    return end(run, config, begun, report, device)
 
 
 def visit(
@@ -72,8 +72,9 @@ def begin(run: Run, config: PriorsConfig, report: Reporter, device: str) -> Begu
     return Begun(sky_photos, sky_share, {"sky": time.monotonic() - began})
 
 
-def end(run: Run, config: PriorsConfig, photos: Photos, begun: Begun, report: Reporter) -> PriorsResult:
+def end(run: Run, config: PriorsConfig, begun: Begun, report: Reporter, device: str) -> PriorsResult:
     """Everything after stereo: what is believed becomes depth maps, bare surfaces take planes."""
+    photos = Photos(run, config, device)
     told, seconds = [photos.finish(index) for index in photos.todo], begun.seconds
     n_planes, bare_share = lay_out_bare(run, config, photos.neighbours, photos.todo, report, seconds, photos.device)
     del run.scene["priors"].attrs[HALF_DONE]
@@ -117,7 +118,7 @@ def find_exposures(run: Run) -> None:
         return scene.read_photo(run, index, level_within(posed.sizes[index], EDGE_PX))
 
     tracks = posed.track_photo, posed.track_point, posed.track_xy
-    scene.write_exposures(run, exposures(read, posed.sizes, *tracks, seed=run.seed))
+    priors.write_exposures(run, exposures(read, posed.sizes, *tracks, seed=run.seed))
 
 
 run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(find_depths)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.priors.network import N_CLASSES, Network, open_network, unfit
@@ -39,9 +39,9 @@ def label_photos(run: Run, path: Path, report: Reporter, device: str = "cpu") ->
     todo = np.setdiff1d(np.arange(len(posed)), scene.read_held_out(run)).tolist()
     with report.task("priors/labels", len(todo), "photos") as advance:
         for done, index in enumerate(todo):
-            if scene.read_labels(run, index) is None:
+            if priors.read_labels(run, index) is None:
                 level = _level(posed.sizes[index])
-                scene.write_labels(run, index, label_photo(scene.read_photo(run, index, level), network), level)
+                priors.write_labels(run, index, label_photo(scene.read_photo(run, index, level), network), level)
             advance(done + 1)
 
 

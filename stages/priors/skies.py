@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.cameras import centers_world, project
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -28,7 +28,7 @@ def label_skies(run: Run, report: Reporter) -> None:
     centres = centers_world(posed.cam_from_world)
     tracks = posed.point_errors_px, posed.track_offsets, posed.track_photo
     firm = posed.points_world[firm_points(centres, posed.points_world, *tracks)]
-    todo = [i for i in np.setdiff1d(np.arange(len(posed)), held_out).tolist() if scene.read_labels(run, i) is None]
+    todo = [i for i in np.setdiff1d(np.arange(len(posed)), held_out).tolist() if priors.read_labels(run, i) is None]
     n_up, found = 0, []
     with report.task("priors/sky", len(todo), "photos") as advance:
         for done, index in enumerate(todo):
@@ -43,7 +43,7 @@ def label_skies(run: Run, report: Reporter) -> None:
         return
     for index, level, shape, packed in found:
         sky = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(bool)
-        scene.write_labels(run, index, np.where(sky, labels.SKY, labels.UNKNOWN).astype(np.uint8), level)
+        priors.write_labels(run, index, np.where(sky, labels.SKY, labels.UNKNOWN).astype(np.uint8), level)
 
 
 def _sky_of(run: Run, posed: scene.Posed, firm: np.ndarray, index: int) -> tuple[np.ndarray, int, float]:
@@ -70,7 +70,7 @@ def nearest(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def sky_found(run: Run, n_photos: int, report: Reporter) -> tuple[int, float]:
     """How many photos have sky in their labels, and what share of those photos it is in the mean; told as well."""
-    found = [scene.read_labels(run, i) for i in range(n_photos)]
+    found = [priors.read_labels(run, i) for i in range(n_photos)]
     shares = np.array([0.0 if f is None else (f[0] == labels.SKY).mean() for f in found])
     n, share = int((shares > 0).sum()), float(shares[shares > 0].mean()) if shares.any() else 0.0
     told = f"sky in {n} of {n_photos} photos" + (f", {share:.0%} of each in the mean" if n else "")

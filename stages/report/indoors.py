@@ -28,6 +28,7 @@ MIN_ROOM_SIDE = 0.4  # of the height: less is a niche
 MIN_FLOOR = 0.3  # of a room in which no camera stands
 MIN_WALL = 0.15  # of the square of the height
 CORNER_CELLS = 4.0  # within which two walls meet
+FACING = np.cos(np.radians(20.0))  # least cosine with a direction of what faces it
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _levels(
 
 
 def _level(sample: Sample, name: str, z: float, cell: float) -> PlaneFacts:
-    facing = sample.normals[:, 2] * (1 if name == "floor" else -1) > np.cos(np.radians(20.0))
+    facing = sample.normals[:, 2] * (1 if name == "floor" else -1) > FACING
     on = facing & (np.abs(sample.points[:, 2] - z) < cell)
     normal, off = fit(sample.points[on])
     tilt = np.degrees(np.arccos(min(1.0, abs(float(normal[2])))))
@@ -166,7 +167,7 @@ def _walls(sample: Sample, normals_world: Float[Array, "d 3"], floor: float, cei
     found = planes_along(directions, points[high], normals[high], weight, cell, 0.3 * MIN_WALL * height**2)
     walls = []
     for direction, offset in zip(found.normal, found.offset, strict=True):
-        on = (np.abs(points @ direction - offset) < cell) & (normals @ direction > np.cos(np.radians(20.0)))
+        on = (np.abs(points @ direction - offset) < cell) & (normals @ direction > FACING)
         area = float(on.sum() * sample.area_m2)
         if area < MIN_WALL * height**2:
             continue
@@ -218,8 +219,8 @@ def _rooms(
     """Places that walls above the doors part from one another and that have a floor or a camera, the largest first."""
     z, level = sample.points[:, 2], sample.points @ axes.T
     share = (z - floor) / (ceiling - floor)
-    flat = np.abs(sample.normals[:, 2]) > np.cos(np.radians(20.0))
-    upright = np.abs(sample.normals[:, 2]) < np.sin(np.radians(20.0))
+    flat = np.abs(sample.normals[:, 2]) > FACING
+    upright = np.abs(sample.normals[:, 2]) < np.sqrt(1 - FACING**2)
     low = level.min(axis=0) - 2 * cell
     size = np.ceil((level.max(axis=0) + 2 * cell - low) / cell).astype(int)
     below, above, walled = (

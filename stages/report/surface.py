@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from pipeline.ply import vertex_values
+from pipeline.ply import DRAW_LIMIT_FACES, announced_faces, vertex_values
 
 if TYPE_CHECKING:
     import trimesh
 
 Array = np.ndarray
-
-DRAW_LIMIT_FACES = 6_000_000  # a larger mesh.ply is not loaded for pictures (about 1 GiB while casting); the glb is
 
 
 @dataclass(frozen=True)
@@ -31,21 +29,9 @@ class Surface:
     confidence: Float[Array, "v"] | None = None
 
 
-def ply_faces(path: Path) -> int:
-    """Number of faces that the header of a PLY file announces."""
-    with open(path, "rb") as handle:
-        for _ in range(200):
-            words = handle.readline(4096).split()
-            if words[:2] == [b"element", b"face"]:
-                return int(words[2])
-            if not words or words == [b"end_header"]:
-                break
-    return 0
-
-
 def load(ply: Path, glb: Path) -> Surface | None:
     """The finer mesh of the run that is small enough to draw; None where there is none."""
-    if ply.exists() and (ply_faces(ply) <= DRAW_LIMIT_FACES or not glb.exists()):
+    if ply.exists() and (announced_faces(ply) <= DRAW_LIMIT_FACES or not glb.exists()):
         return _read(ply)
     return _read(glb) if glb.exists() else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline import bare, labels, scene
+from pipeline import bare, labels, priors, scene
 from pipeline.cameras import pixel_grid, project, unproject
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
@@ -17,9 +17,10 @@ from stages.train import seed
 from stages.train.cameras import Cameras
 from stages.train.compose import build_model
 from stages.train.config import GuidedSampler, TrainConfig
+from stages.train.evidence import Evidence, lines_of_sight
 from stages.train.fine_volume import FineVolume
 from stages.train.photos import TILE, BlockFrame, PhotoSet
-from stages.train.trainer import Evidence, Trainer, lines_of_sight
+from stages.train.trainer import Trainer
 from stages.train.volume import Volume
 
 N_SOURCES = 8
@@ -76,7 +77,7 @@ def build_trainer(
         mine = photo == k
         observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
     weights = seed.tile_weights(sizes, observed, TILE)
-    shown = [scene.read_labels_whole(run, int(i), posed.sizes[i]) for i in index]
+    shown = [priors.read_labels_whole(run, int(i), posed.sizes[i]) for i in index]
     masks = [np.where(s == labels.PASSING, 0, scene.read_mask(run, int(i))) for i, s in zip(index, shown, strict=True)]
     shown, masks = (_at_levels(maps, block.photo_level, sizes) for maps in (shown, masks))
     others = (cameras, intrinsics, sizes, seen[:, inside], points[inside], N_SOURCES)
@@ -106,7 +107,7 @@ def build_trainer(
     cache.refresh(base)
     walls = trusted_walls(run) if plane_maps and config.losses.layout > 0 else None
     model = build_model(config, base, len(index), walls)
-    gains = scene.read_exposures(run)
+    gains = priors.read_exposures(run)
     if gains is not None and config.colour.gain:
         model.appearance.known.copy_(torch.from_numpy(np.log(gains[index])))
     refined = None
@@ -165,7 +166,7 @@ def _depth_maps(
     """Depth maps of the block's photos (by 0..K-1), in the block's unit."""
     maps = {}
     for k, i in enumerate(block.photo_index):
-        stored = scene.read_depth(run, int(i))
+        stored = priors.read_depth(run, int(i))
         if stored is not None:
             depth, level = stored
             maps[k] = seed.DepthMap(depth / frame.radius_m, posed.intrinsics[i] / 2**level, cameras[k])

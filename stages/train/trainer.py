@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,7 +17,9 @@ from stages.train import checkpoint
 from stages.train.cameras import AFTER, Cameras
 from stages.train.chunks import by_chunks
 from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
+from stages.train.evidence import Evidence
 from stages.train.field.surface import SurfaceField
+from stages.train.health import Health
 from stages.train.memory import StepSize, halved, out_of_memory
 from stages.train.model import BlockModel
 from stages.train.occupancy import points_behind
@@ -31,32 +31,8 @@ from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Rays, Schedule
 from stages.train.volume import Volume
 
 CURVATURE_WARM_UP = 0.01  # share of the steps (Neuralangelo: 5,000 of 500,000)
-MAX_BAD_STEPS = 20  # steps in a row without a finite loss and gradient before giving up
 READ_EVERY = 10  # steps between two readings of numbers, for which the device must be waited
 CHUNK, CHUNK_CUDA = 1 << 13, 1 << 18  # points asked for their SDF at once: what fits in a core's cache, or fills a GPU
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What SfM and depth say about the block, in its local frame, as tensors on the device.
-
-    ``points`` [P, 3] with ``weight`` [P], ``normal`` [P, 3], 0 where it is not known, and ``sfm`` [P], 1 for those of
-    SfM and 0 for others; ``sight_*`` [S]: lines of sight from camera centres to points: the part ``enter..end`` of each
-    that lies inside the block, in distance from the camera, and the distance ``reach`` of the point.
-    """
-
-    points: Tensor
-    weight: Tensor
-    normal: Tensor
-    sfm: Tensor
-    sight_origin: Tensor
-    sight_direction: Tensor
-    sight_enter: Tensor
-    sight_end: Tensor
-    sight_reach: Tensor
-
-    def to(self, device: str) -> Evidence:
-        return Evidence(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 class Trainer:
@@ -82,9 +58,6 @@ class Trainer:
         self.spent_s, self.budget_s = 0.0, math.inf
         self.size = StepSize(config.rays, config.points, config.patches)
         self.warn: Callable[[str], None] = lambda message: None
-        self._bad, self._skipped = torch.zeros(2, dtype=torch.int64, device=device).unbind()
-        self._wrong = torch.zeros(len(STATS) + 1, dtype=torch.bool, device=device)
-        self._told_of_skipped = False
         rates = config.rates
         groups: dict[float, list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
@@ -95,13 +68,14 @@ class Trainer:
         self.optimiser = torch.optim.Adam(
             [{"params": group, "lr": rate} for rate, group in groups.items()], betas=(0.9, 0.99), eps=1e-15, fused=True
         )
-        self._small = [p for name, p in model.named_parameters() if not name.endswith("encoding.table")]
+        small = [p for name, p in model.named_parameters() if not name.endswith("encoding.table")]
         if self.cameras is not None:
             self.optimiser.add_param_group({"params": [self.cameras.correction], "lr": config.rates.cameras})
             self._rates.append(config.rates.cameras)
-            self._small.append(self.cameras.correction)
+            small.append(self.cameras.correction)
             self.cameras.lay_into(self.photos)
             self.cameras.free_sizes()
+        self.health = Health(small, device)
         free_sizes(self.cache.values, 0, 1, 2)
         if self.model.surface.base is not None:
             self.model.surface.base.free_sizes()
@@ -154,7 +128,7 @@ class Trainer:
             self._take_less()
             return None
         loss, terms, rays, out = taken
-        self._judge(loss, terms)
+        self.health.judge(loss, terms, self.optimiser)
         self.optimiser.step()
         if self.cameras is not None:
             self.cameras.lay_into(self.photos)
@@ -166,7 +140,7 @@ class Trainer:
             rays.hits[:, None].expand_as(rays.distance).reshape(-1),
         )
         self.step += 1
-        if self.step % READ_EVERY or not self._is_well():
+        if self.step % READ_EVERY or not self.health.is_well(self.step, self.warn):
             return None
         values = {"loss": float(loss), **dict(zip(STATS, terms.tolist(), strict=True))}
         if isinstance(self.model.renderer, VolumeRenderer):
@@ -211,41 +185,6 @@ class Trainer:
             )
         self.warn(f"memory does not suffice for {self.size.rays} rays a step: going on with {less.rays}")
         self.size = less
-
-    def _judge(self, loss: Tensor, terms: Tensor) -> None:
-        """Tell the optimiser whether the loss and its gradient are finite; the device need not be waited for.
-
-        The gradients of the large tables are not read: what is not finite in them has come through the network, and a
-        sum over all points is in the gradient of each of its weights.
-        """
-        norms = torch._foreach_norm([p.grad for p in self._small if p.grad is not None])
-        gradient = torch.stack(norms).sum()
-        good = torch.isfinite(loss + gradient)
-        self._wrong = torch.where(good, self._wrong, ~torch.isfinite(torch.cat([terms, gradient[None]])))
-        self._bad = torch.where(good, 0, self._bad + 1)
-        self._skipped = self._skipped + ~good
-        self.optimiser.found_inf = (~good).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
-
-    def _is_well(self) -> bool:
-        """Whether the last step was finite; QuoinError where many in a row were not."""
-        bad, skipped = int(self._bad), int(self._skipped)
-        if bad >= MAX_BAD_STEPS:
-            raise QuoinError(
-                f"Training diverged at step {self.step}: {self._what_is_wrong()} is not a finite number",
-                do="lower train.rates.grid, then quoin resume (the last checkpoint is intact)",
-            )
-        if skipped and not self._told_of_skipped:
-            self.warn(
-                f"{self._what_is_wrong()} was not a finite number before step {self.step}: such steps are skipped"
-            )
-            self._told_of_skipped = True
-        return bad == 0
-
-    def _what_is_wrong(self) -> str:
-        """Names of the loss terms that were not finite when it last happened, or else the gradient."""
-        *terms, gradient = self._wrong.tolist()
-        wrong = [name for name, is_wrong in zip(STATS, terms, strict=True) if is_wrong]
-        return ", ".join(wrong or ["the gradient" if gradient else "the loss"])
 
     def _set_progress(self, share: float) -> None:
         config = self.config
@@ -438,27 +377,3 @@ def sdf_of(surface: SurfaceField, points: Float[Tensor, "n 3"]) -> Float[Tensor,
 def trained_pixels(config: TrainConfig) -> int:
     """Pixels of other photos a step looks at through its patches (for the plan)."""
     return config.patches * (2 * PATCH_RADIUS + 1) ** 2
-
-
-Progress = Callable[[float], None]
-
-
-def lines_of_sight(
-    centres: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray, half: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The parts of camera-to-point segments that lie inside the box [-half, half], as the fields of Evidence."""
-    origin, target = centres[photo], points[point]
-    reach = np.linalg.norm(target - origin, axis=1)
-    direction = (target - origin) / np.maximum(reach, 1e-9)[:, None]
-    safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
-    a, b = (-half - origin) / safe, (half - origin) / safe
-    enter = np.maximum(np.minimum(a, b).max(axis=1), 0.0)
-    end = np.minimum(np.maximum(a, b).min(axis=1), reach)
-    keep = end > enter + 1e-4
-    return {
-        "sight_origin": origin[keep],
-        "sight_direction": direction[keep],
-        "sight_enter": enter[keep],
-        "sight_end": end[keep],
-        "sight_reach": reach[keep],
-    }

@@ -26,19 +26,10 @@ from pipeline.progress import Event, Reporter
 from pipeline.run import Run
 from stages.train import run as train_run
 from stages.train import trainer
-from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from stages.train.config import TrainConfig
 from tests import ball_scene
+from tests.ball_scene import TINY, surface
 
-TINY = TrainConfig(
-    steps=60,
-    rays=256,
-    points=128,
-    patches=64,
-    sampler=GuidedSampler(samples=8),
-    cache=CacheConfig(resolution=32),
-    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
-    preview_minutes=0,
-)
 BLOCK = "b000"
 
 
@@ -92,11 +83,6 @@ def saved_step(run: Run) -> int:
         return int(file.get_tensor("step"))
 
 
-def surface(run: Run) -> dict[tuple[int, ...], np.ndarray]:
-    index = scene.read_brick_index(run, BLOCK)
-    return {tuple(brick): scene.read_sdf_brick(run, BLOCK, row) for row, brick in enumerate(index.tolist())}
-
-
 def has_bricks(run: Run) -> bool:
     return "brick_index" in run.scene[f"blocks/{BLOCK}"]
 
@@ -145,7 +131,7 @@ def test_a_smaller_attempt_takes_less_goes_on_where_the_larger_was_and_says_so(
         levels.append(block.photo_level.max())
         if len(levels) == 1:  # the first attempt, before its first step
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
-        return build(run, config, block, *rest)  # type: ignore[arg-type]
+        return build(run, config, block, *rest)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(train_run, "build_trainer", noted)
     first = scene.read_partition(run).blocks[0].photo_level.max()

@@ -17,12 +17,11 @@ from cluster.blocks import train_blocks
 from cluster.executor import InlineExecutor
 from cluster.plan import Share, share_of
 from cluster.ray_executor import RayExecutor
-from pipeline import scene
 from pipeline.config import StageResult
 from pipeline.progress import Event, Reporter
 from pipeline.run import Run
-from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
 from tests import ball_scene
+from tests.ball_scene import TINY, surface
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,22 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
-TINY = TrainConfig(
-    steps=100,
-    rays=128,
-    points=128,
-    patches=64,
-    sampler=GuidedSampler(samples=8),
-    cache=CacheConfig(resolution=32),
-    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
-    preview_minutes=0,
-    checkpoint_minutes=0.004,
-)
-
-
-def surface(run: Run) -> dict[tuple[int, ...], np.ndarray]:
-    index = scene.read_brick_index(run, "b000")
-    return {tuple(brick): scene.read_sdf_brick(run, "b000", row) for row, brick in enumerate(index.tolist())}
+LONGER = TINY.model_copy(update={"steps": 100, "rays": 128, "checkpoint_minutes": 0.004})
 
 
 def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface(
@@ -74,16 +58,16 @@ def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface
 
     monkeypatch.setattr("cluster.ray_executor.share_of", one_thread)
     executor = RayExecutor("cpu", nodes.address, workers=1)
-    [result] = train_blocks(made, TINY, executor, Reporter(hear)).blocks
-    assert fallen and result.steps == TINY.steps
+    [result] = train_blocks(made, LONGER, executor, Reporter(hear)).blocks
+    assert fallen and result.steps == LONGER.steps
     told = [e["message"] for e in events if e["kind"] == "log" and e["name"] == "train/b000"]
     lost = ("its machine does not answer", "its worker was told to stop")  # by whichever comes home first
     assert any(words in message for message in told for words in lost), told
     (went_on,) = [int(m.split("step ")[1].split()[0]) for m in told if m.startswith("going on from step")]
-    assert 0 < went_on < TINY.steps, "from a checkpoint, not from the beginning"
+    assert 0 < went_on < LONGER.steps, "from a checkpoint, not from the beginning"
 
     whole = Run.open(tmp_path / "whole")
-    train_blocks(whole, TINY, InlineExecutor("cpu"), Reporter())
+    train_blocks(whole, LONGER, InlineExecutor("cpu"), Reporter())
     mended, straight = surface(made), surface(whole)
     assert len(mended.keys() ^ straight.keys()) == 0
     for brick, voxels in straight.items():

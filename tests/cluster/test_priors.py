@@ -10,7 +10,7 @@ import pytest
 
 from cluster.executor import InlineExecutor, Job, Outcome
 from cluster.priors import find_priors
-from pipeline import scene, store
+from pipeline import priors, store
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -68,7 +68,7 @@ def test_photos_shared_among_workers_have_the_same_depths(tmp_path: Path, monkey
     config = PriorsConfig(stereo_edge_px=64, sources=2)
     run = ball_scene.make_run(tmp_path, n_photos=7, width=64, height=48)
     alone = find_priors(run, config, Elsewhere(), Reporter())
-    depths = [scene.read_depth(run, i) for i in range(7)]
+    depths = [priors.read_depth(run, i) for i in range(7)]
     run.invalidate("priors")
     store.delete(run.scene, "priors")
     said: list[str] = []
@@ -79,7 +79,7 @@ def test_photos_shared_among_workers_have_the_same_depths(tmp_path: Path, monkey
     assert shared.model_dump(exclude={"seconds"}) == alone.model_dump(exclude={"seconds"})
     assert shared.n_depth_maps == 7
     for i, depth in enumerate(depths):
-        found = scene.read_depth(run, i)
+        found = priors.read_depth(run, i)
         assert depth is not None and found is not None
         np.testing.assert_array_equal(found[0], depth[0])
     assert "planes" not in run.scene["priors/000000"]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
@@ -135,9 +135,9 @@ def test_frames_keep_their_provenance(run: Run):
 
 def test_labels_keep_their_level_and_may_be_absent(run: Run):
     drawn = np.random.default_rng(6).choice([labels.UNKNOWN, labels.SKY, labels.PASSING], (5, 7)).astype(np.uint8)
-    assert scene.read_labels(run, 3) is None
-    scene.write_labels(run, 3, drawn, level=2)
-    found = scene.read_labels(run, 3)
+    assert priors.read_labels(run, 3) is None
+    priors.write_labels(run, 3, drawn, level=2)
+    found = priors.read_labels(run, 3)
     assert found is not None
     np.testing.assert_array_equal(found[0], drawn)
     assert (found[0].dtype, found[1]) == (np.uint8, 2)
@@ -145,16 +145,16 @@ def test_labels_keep_their_level_and_may_be_absent(run: Run):
 
 def test_depth_maps_keep_their_level_and_may_be_absent(run: Run):
     depth = np.random.default_rng(5).uniform(0, 9, (6, 8)).astype(np.float32)
-    assert scene.read_depth(run, 2) is None
-    scene.write_depth(run, 2, depth, level=1)
-    scene.write_planes(run, 2, "planes", np.stack([depth, 2 * depth]), level=3)
-    back, level = scene.read_depth(run, 2)
+    assert priors.read_depth(run, 2) is None
+    priors.write_depth(run, 2, depth, level=1)
+    priors.write_planes(run, 2, "planes", np.stack([depth, 2 * depth]), level=3)
+    back, level = priors.read_depth(run, 2)
     np.testing.assert_array_equal(back, depth)
     assert level == 1
-    planes, level = scene.read_planes(run, 2, "planes")
+    planes, level = priors.read_planes(run, 2, "planes")
     np.testing.assert_array_equal(planes[1], 2 * depth)
     assert level == 3
-    assert scene.read_planes(run, 2, "believed") is None
+    assert priors.read_planes(run, 2, "believed") is None
 
 
 # -- blocks ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import scene
+from pipeline import priors, scene
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.evaluate.run import evaluate_views
@@ -17,7 +17,7 @@ from stages.partition import run as partition
 from stages.partition.config import PartitionConfig
 from stages.partition.photos import held_out
 from stages.priors import depths, search
-from stages.priors import run as priors
+from stages.priors import run as stereo
 from stages.priors.config import PriorsConfig
 from stages.render.run import render_held_out
 from stages.train import trainer
@@ -43,7 +43,7 @@ def work(run):
     """Everything after the poses, on one small block."""
     quiet = Reporter()
     partition.run(run, PartitionConfig(resolution=64, brick_size=16, hold_out_every=6), quiet)
-    priors.run(run, PriorsConfig(stereo_edge_px=64, sources=4), quiet)
+    stereo.run(run, PriorsConfig(stereo_edge_px=64, sources=4), quiet)
     [block] = scene.read_partition(run).blocks
     run.commit(f"train/{block.id}", "key", train_block(run, TRAIN, quiet, block.id, "cpu"), 1.0)
     commit(run, "train")
@@ -58,7 +58,7 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "compiled", lambda function, device: function)
         patch.setattr(depths, "PASSES", (depths.Pass(0, 1, 1.0), depths.Pass(0, 1, 0.5)))
-        patch.setattr(priors, "STEPS", depths.STEPS[:4])
+        patch.setattr(stereo, "STEPS", depths.STEPS[:4])
         patch.setattr(search, "SWEEP", 8)
         patch.setattr(search, "CHUNK", 1 << 10)
         made = ball_scene.make_run(folder, n_photos=12, width=WIDTH, height=HEIGHT, n_points=150)
@@ -86,11 +86,11 @@ def test_garbage_in_a_held_out_photo_changes_nothing(runs):
     assert scene.read_held_out(run).tolist() == HELD_OUT
     assert sorted(block.photo_index) == [1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
     assert scene.read_partition(other).region_low_world.tolist() == scene.read_partition(run).region_low_world.tolist()
-    known = [index for index in range(12) if scene.read_depth(run, index) is not None]
+    known = [index for index in range(12) if priors.read_depth(run, index) is not None]
     assert known
     assert not set(known) & set(HELD_OUT)
     for index in range(12):
-        mine, theirs = scene.read_depth(run, index), scene.read_depth(other, index)
+        mine, theirs = priors.read_depth(run, index), priors.read_depth(other, index)
         assert (mine is None) == (theirs is None)
         if mine is not None and theirs is not None:
             np.testing.assert_array_equal(mine[0], theirs[0])

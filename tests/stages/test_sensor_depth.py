@@ -7,7 +7,7 @@ import open3d as o3d
 import pytest
 import trimesh
 
-from pipeline import scene, sensor
+from pipeline import priors, scene, sensor
 from pipeline.cameras import look_at, pixel_grid, rays_world
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -16,7 +16,7 @@ from stages.fuse.config import FuseConfig
 from stages.partition import run as partition
 from stages.partition.config import PartitionConfig
 from stages.pose.sensor import find_points
-from stages.priors import run as priors
+from stages.priors import run as stereo
 from stages.priors.config import PriorsConfig
 from stages.train import trainer
 from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
@@ -131,16 +131,16 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
     assert inside.mean() > 0.9
 
     monkeypatch.setattr(
-        priors, "label_skies", lambda run, report: scene.write_labels(run, 0, np.full((9, 12), 1, np.uint8), 3)
+        stereo, "label_skies", lambda run, report: priors.write_labels(run, 0, np.full((9, 12), 1, np.uint8), 3)
     )
-    result = priors.run(room, PriorsConfig(stereo_edge_px=0), quiet)
+    result = stereo.run(room, PriorsConfig(stereo_edge_px=0), quiet)
     assert (result.n_depth_maps, result.n_sensor_maps) == (N - 1, N - 1)
-    assert scene.read_depth(room, 7) is None
-    assert scene.read_depth_sigma(room, 0) == pytest.approx(sensor.SIGMA_PER_M / WORLD_PER_M)
-    depth = scene.read_depth(room, 0)
+    assert priors.read_depth(room, 7) is None
+    assert priors.read_depth_sigma(room, 0) == pytest.approx(sensor.SIGMA_PER_M / WORLD_PER_M)
+    depth = priors.read_depth(room, 0)
     assert depth is not None
     assert (depth[0] > 0).mean() > 0.5, "what is measured is no sky"
-    lone = scene.read_depth(room, 3)
+    lone = priors.read_depth(room, 3)
     assert lone is not None
     assert (lone[0][20:40, 30:60] > 0).mean() < 0.1, "others see through what one photo measured alone"
     assert (lone[0][50:, 30:60] > 0).mean() > 0.7

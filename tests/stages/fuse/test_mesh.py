@@ -11,9 +11,9 @@ import pytest
 import trimesh
 
 from stages.fuse.clean import SILENT, colour_agreement, confirmed, diffuse, support, supported_faces, usual_disagreement
-from stages.fuse.files import linear_from_srgb, read_ply, write_glb
+from stages.fuse.files import linear_from_srgb, write_glb
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
-from tests.plys import write_ply
+from tests.plys import read_ply, write_ply
 
 
 def box_mesh(size: float = 1.0, at: tuple[float, float, float] = (0, 0, 0)) -> Mesh:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
@@ -16,12 +16,12 @@ from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.fuse.blend import bricks_to_march
 from stages.fuse.config import FuseConfig
-from stages.fuse.files import read_ply
 from stages.fuse.mesh import edge_counts
 from stages.fuse.run import run
 from stages.fuse.surface import edge_keys_of, to_mesh, torn_edges
 from stages.fuse.tiles import extract_tiles, read_patch, read_sources
 from tests import synthetic
+from tests.plys import read_ply
 
 B = 8
 N = 4  # bricks a side
@@ -226,7 +226,7 @@ def test_what_most_photos_see_as_sky_is_dropped(tmp_path: Path) -> None:
     posed = scene.read_posed(made)
     for i in range(len(posed)):
         photo = synthetic.sphere_photo(posed, i, 1.0, lambda p: np.full_like(p, 255))
-        scene.write_labels(made, i, np.where(photo.max(axis=2) < 255, labels.SKY, 0).astype(np.uint8), 0)
+        priors.write_labels(made, i, np.where(photo.max(axis=2) < 255, labels.SKY, 0).astype(np.uint8), 0)
     made.invalidate("fuse")
     after = run(made, FuseConfig(min_support=0), Reporter())
     assert after.n_components == 1
@@ -244,7 +244,7 @@ def test_a_chip_that_one_photo_matched_by_chance_goes_and_what_stereo_confirms_s
         depth = synthetic.sphere_depth(posed, i, 1.0)
         if i == 0:  # this photo has taken the chip's place for the sky's
             depth = np.where(depth == 0, synthetic.sphere_depth(posed, i, 0.15, (0.0, 0.0, 1.3)), depth)
-        scene.write_depth(made, i, depth, 0)
+        priors.write_depth(made, i, depth, 0)
     made.invalidate("fuse")
     result = run(made, config, Reporter())
     assert result.n_components == 1
@@ -292,7 +292,7 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
     made = make_scene(tmp_path, [lambda p: np.minimum(np.minimum(ball(p), beside(p)), speck(p))] * 2)
     posed = scene.read_posed(made)
     for i in range(len(posed)) if stereo else ():
-        scene.write_depth(made, i, synthetic.sphere_depth(posed, i, 1.0), 0)
+        priors.write_depth(made, i, synthetic.sphere_depth(posed, i, 1.0), 0)
     options = {"island_diameter": 0.08, "glb_faces": 1000}
     one = run(made, FuseConfig(**options), Reporter())
     whole, light = read_ply(made.path / "mesh.ply"), trimesh.load(made.path / "mesh.glb", force="mesh", process=False)
@@ -330,7 +330,7 @@ def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch
     posed = scene.read_posed(made)
     for i in range(len(posed)):
         depth = synthetic.sphere_depth(posed, i, 0.5, (0.0, 0.0, -0.7))
-        scene.write_depth(made, i, np.where(depth == 0, 10.0, depth).astype(np.float32), 0)
+        priors.write_depth(made, i, np.where(depth == 0, 10.0, depth).astype(np.float32), 0)
     result = run(made, FuseConfig(part_faces=200, glb_faces=1000, island_diameter=0.0), Reporter())
     mesh = read_ply(made.path / "mesh.ply")
     assert mesh.vertices_world[:, 2].max() < 0.0

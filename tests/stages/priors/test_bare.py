@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.bare import depth_of, read_bare, read_planes
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.progress import Reporter
@@ -37,7 +37,7 @@ def laid_out(tmp_path_factory):
         depth, floor = truth(posed, index)
         hidden = np.zeros(depth.shape, bool)
         hidden[:, 40:120] = True
-        scene.write_depth(run, index, np.where(hidden & floor, 0.0, depth), 0)
+        priors.write_depth(run, index, np.where(hidden & floor, 0.0, depth), 0)
     write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, N_PHOTOS), 0.9))
     near = [[other for other in range(N_PHOTOS) if other != index] for index in range(N_PHOTOS)]
     found = lay_out_bare(run, PriorsConfig(), near, list(range(N_PHOTOS)), Reporter(), {}, "cpu")
@@ -50,7 +50,7 @@ def test_the_hidden_floor_has_the_depth_of_its_plane(laid_out):
     assert share > 0.05
     for index in range(N_PHOTOS):
         depth, floor = truth(posed, index)
-        known, planes = scene.read_depth(run, index)[0], read_planes(run)
+        known, planes = priors.read_depth(run, index)[0], read_planes(run)
         bare = depth_of(read_bare(run, index).number, planes, posed.cam_from_world[index], posed.intrinsics[index])
         asked = floor & (known == 0)
         assert (bare[known > 0] == 0).all()
@@ -62,7 +62,7 @@ def test_labels_tell_the_floor_from_what_stands_on_it(laid_out):
     run, posed, _ = laid_out
     for index in range(N_PHOTOS):
         depth, floor = truth(posed, index)
-        shown = scene.read_labels_whole(run, index, posed.sizes[index])
+        shown = priors.read_labels_whole(run, index, posed.sizes[index])
         assert (shown[floor] == labels.FLOOR).mean() > 0.8
         assert (shown[(depth > 0) & ~floor] == labels.OTHER).mean() > 0.7
 
@@ -74,18 +74,18 @@ def test_where_planes_add_little_nothing_is_kept(tmp_path):
         depth, floor = truth(posed, index)
         hidden = np.zeros(depth.shape, bool)
         hidden[:, 60:75] = True
-        scene.write_depth(run, index, np.where(hidden & floor, 0.0, depth), 0)
+        priors.write_depth(run, index, np.where(hidden & floor, 0.0, depth), 0)
     write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
     _, share = lay_out_bare(run, PriorsConfig(), [[1, 2], [0, 2], [0, 1]], [0, 1, 2], Reporter(), {}, "cpu")
     assert share == 0.0
     assert read_bare(run, 0) is None
-    assert scene.read_labels(run, 0) is None
+    assert priors.read_labels(run, 0) is None
 
 
 def test_without_any_depth_nothing_is_found(tmp_path):
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
     for index in range(3):
-        scene.write_depth(run, index, np.zeros((48, 64), np.float32), 0)
+        priors.write_depth(run, index, np.zeros((48, 64), np.float32), 0)
     write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
     found = lay_out_bare(run, PriorsConfig(), [[1, 2], [0, 2], [0, 1]], [0, 1, 2], Reporter(), {}, "cpu")
     assert found == (0, 0.0)

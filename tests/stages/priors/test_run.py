@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -26,7 +26,7 @@ def run(tmp_path, monkeypatch):
 
 def error_share(run, index):
     """Relative error of the believed depths of a photo, where the scene is."""
-    depth, level = scene.read_depth(run, index)
+    depth, level = priors.read_depth(run, index)
     posed = scene.read_posed(run)
     origin, directions = rays_world(
         posed.cam_from_world[index], posed.intrinsics[index] / 2**level, pixel_grid(depth.shape[1], depth.shape[0])
@@ -68,12 +68,12 @@ def test_work_that_was_stopped_goes_on(run, monkeypatch):
     resumed = stage.run(run, SMALL, Reporter(events.append))
     n = len(scene.read_posed(run))
     assert len(searched) == 5 + (len(depths.PASSES) - 1) * n - 4  # nothing was searched twice but what was interrupted
-    first = {i: scene.read_depth(run, i)[0] for i in range(n)}
+    first = {i: priors.read_depth(run, i)[0] for i in range(n)}
     run.invalidate("priors")
     again = stage.run(run, SMALL, Reporter())
     assert again.believed_share == resumed.believed_share
     for i, depth in first.items():
-        np.testing.assert_array_equal(scene.read_depth(run, i)[0], depth)
+        np.testing.assert_array_equal(priors.read_depth(run, i)[0], depth)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -92,7 +92,7 @@ def test_a_semantic_model_labels_photos_and_another_one_labels_them_anew(run, tm
         torch.jit.script(Everywhere(index)).save(str(path))
         stage.run(run, config, Reporter())
         for photo in range(len(scene.read_posed(run))):
-            found = scene.read_labels(run, photo)
+            found = priors.read_labels(run, photo)
             assert found is not None
             assert (found[0] == shown).all()
     path.unlink()
@@ -101,22 +101,22 @@ def test_a_semantic_model_labels_photos_and_another_one_labels_them_anew(run, tm
 
 
 def test_without_stereo_nothing_is_left_of_it(run):
-    scene.write_depth(run, 0, np.ones((4, 4), np.float32), 0)
+    priors.write_depth(run, 0, np.ones((4, 4), np.float32), 0)
     assert stage.run(run, PriorsConfig(stereo_edge_px=0), Reporter()).n_depth_maps == 0
-    assert scene.read_depth(run, 0) is None
+    assert priors.read_depth(run, 0) is None
 
 
 def test_sky_and_what_passes_have_no_depth(run, monkeypatch):
     shown = np.zeros((36, 48), np.uint8)  # of half the photo's size
     shown[:, 10:20], shown[:, 28:38] = labels.SKY, labels.PASSING
-    monkeypatch.setattr(stage, "label_skies", lambda run, report: scene.write_labels(run, 2, shown, 1))
+    monkeypatch.setattr(stage, "label_skies", lambda run, report: priors.write_labels(run, 2, shown, 1))
     monkeypatch.setattr(depths, "PASSES", depths.PASSES[2:])
     monkeypatch.setattr(stage, "STEPS", depths.STEPS[:4])
     result = stage.run(run, SMALL, Reporter())
-    depth, level = scene.read_depth(run, 2)
+    depth, level = priors.read_depth(run, 2)
     assert level == 0
     assert not depth[:, 20:40].any()
     assert not depth[:, 56:76].any()
     assert depth.any()
-    np.testing.assert_array_equal(scene.read_labels(run, 2)[0], shown)
+    np.testing.assert_array_equal(priors.read_labels(run, 2)[0], shown)
     assert (result.sky_photos, result.sky_share) == (1, pytest.approx(10 / 48))

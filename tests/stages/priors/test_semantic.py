@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from stages.priors import semantic
@@ -189,14 +189,14 @@ def test_a_run_has_labels_of_every_photo_and_those_it_had_are_kept(tmp_path: Pat
         rgb = photo(820, 1100)
         scene.write_photo(run, index, synthetic.pyramid(rgb), np.full(rgb.shape[:2], 255, np.uint8))
     before = np.full((3, 4), labels.SKY, np.uint8)
-    scene.write_labels(run, 2, before, 3)
+    priors.write_labels(run, 2, before, 3)
     label_photos(run, saved(tmp_path, Colours()), Reporter())
     for index in range(2):
-        found = scene.read_labels(run, index)
+        found = priors.read_labels(run, index)
         assert found is not None
         assert found[1] == 1
         assert found[0].shape == (410, 550)
         assert_right(found[0], border=12)
-    kept = scene.read_labels(run, 2)
+    kept = priors.read_labels(run, 2)
     assert kept is not None
     np.testing.assert_array_equal(kept[0], before)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline import labels, scene
+from pipeline import labels, priors
 from pipeline.cameras import look_at
 from pipeline.progress import Reporter
 from stages.priors.mixture import fit_mixture
@@ -114,6 +114,6 @@ def test_sky_is_trusted_where_up_is_known_and_most_photos_that_look_up_show_it(
 
     monkeypatch.setattr("stages.priors.skies._sky_of", pretended)
     label_skies(run, Reporter())
-    stored = [scene.read_labels(run, i) for i in range(5)]
+    stored = [priors.read_labels(run, i) for i in range(5)]
     assert sum(s is not None for s in stored) == labelled
     assert all((s[0][:6] == labels.SKY).all() and not s[0][6:].any() for s in stored if s is not None)

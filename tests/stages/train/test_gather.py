@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pipeline import scene
+from pipeline import priors, scene
 from pipeline.run import Run
 from stages.train.config import CacheConfig, HashEncoding, TrainConfig
 from tests import ball_scene
@@ -37,7 +37,7 @@ def test_a_halved_photo_shows_the_same_things_with_fewer_pixels(tmp_path):
 def test_gains_start_as_the_scenes_exposures_unless_there_are_none(tmp_path):
     run: Run = ball_scene.make_run(tmp_path, n_photos=4, width=48, height=36, n_points=40)
     gains = np.exp(np.random.default_rng(0).normal(0, 0.2, (4, 3)))
-    scene.write_exposures(run, gains)
+    priors.write_exposures(run, gains)
     trainer, _ = ball_scene.start(run, SMALL)
     gain, _ = trainer.model.appearance(torch.arange(4))
     torch.testing.assert_close(gain.detach(), torch.tensor(gains, dtype=torch.float32))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import scene
+from pipeline import priors, scene
 from pipeline.bare import Bare, write_bare, write_planes
 from pipeline.labels import CEILING, FLOOR, KINDS, OTHER, WALL
 from pipeline.walls import WallFrame, write_walls
@@ -82,7 +82,7 @@ def test_a_block_with_walls_trains_its_labels_and_one_without_has_none(tmp_path)
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
     write_planes(run, UP[None], np.zeros(1))
     write_bare(run, 0, Bare(np.full((48, 64), -1), 0))
-    scene.write_labels(run, 1, np.full((24, 32), FLOOR, np.uint8), 1)
+    priors.write_labels(run, 1, np.full((24, 32), FLOOR, np.uint8), 1)
     small = {"rays": 64, "points": 64, "patches": 16, "steps": 10}
     without = ball_scene.start(run, TrainConfig(**small))[0]
     assert without.model.layout is None

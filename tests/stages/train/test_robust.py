@@ -10,7 +10,7 @@ from pipeline import scene
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
-from stages.train import checkpoint, trainer
+from stages.train import checkpoint, health, trainer
 from stages.train.config import CacheConfig, FrequencyEncoding, GuidedSampler, HashEncoding, TrainConfig
 from stages.train.gather import build_trainer
 from stages.train.memory import SMALLEST, StepSize, halved, out_of_memory
@@ -120,7 +120,7 @@ def test_a_gradient_that_is_never_finite_stops_with_the_checkpoint_intact(run, t
     honest = made._loss
     made._loss = lambda *inputs: (Poison.apply((found := honest(*inputs))[0]), *found[1:])
     with pytest.raises(QuoinError, match="the gradient is not a finite number"):
-        advance(made, trainer.MAX_BAD_STEPS + trainer.READ_EVERY)
+        advance(made, health.MAX_BAD_STEPS + trainer.READ_EVERY)
     again = start(run)
     again.restore(checkpoint.load(tmp_path, "key"))
     assert all(torch.isfinite(value).all() for value in weights(again).values())

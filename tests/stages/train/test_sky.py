@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import labels, scene
+from pipeline import labels, priors, scene
 from stages.train.config import LossConfig, TrainConfig
 from stages.train.losses import sky_loss
 from stages.train.step import STATS, loss_of
@@ -38,7 +38,7 @@ def test_photos_know_their_sky_and_leave_out_what_passes(tmp_path):
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
     shown = np.zeros((24, 32), np.uint8)
     shown[:10], shown[20:] = labels.SKY, labels.PASSING
-    scene.write_labels(run, 1, shown, 1)
+    priors.write_labels(run, 1, shown, 1)
     made = ball_scene.start(run, TrainConfig(**SMALL))[0]
     place = np.flatnonzero(scene.read_partition(run).blocks[0].photo_index == 1)[0]
     pixels = torch.tensor([[place, 5, y] for y in (0, 19, 20, 39, 40, 47)] + [[1 - min(place, 1), 5, 0]])

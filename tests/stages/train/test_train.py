@@ -13,7 +13,7 @@ from pipeline.config import StageResult, digest
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from stages.train import checkpoint, trainer
+from stages.train import checkpoint, health, trainer
 from stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
 from stages.train.run import train_block
 from tests import ball_scene
@@ -222,7 +222,7 @@ def test_with_both_damaged_it_starts_anew(tmp_path):
 def test_a_loss_that_is_no_number_stops_with_the_term_named(run):
     made, _ = start(run)
     made.evidence = dataclasses.replace(made.evidence, weight=made.evidence.weight * torch.nan)
-    for _ in range(trainer.MAX_BAD_STEPS - 1):
+    for _ in range(health.MAX_BAD_STEPS - 1):
         assert made.advance() is None
     with pytest.raises(QuoinError, match="points"):
         made.advance()
