@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ POINTS_PER_PHOTO = 4000
 DEPTH_STEP = 11  # one in so many depths tells what is usual
 MIN_AGREEING = 2  # other photos whose plane is the same
 ENOUGH = 0.15  # share of all pixels that planes must add
+FIRST = 8  # photos, spread over all, are laid out before the others
+PROMISING = 0.2  # share of their pixels where planes would add something, if other photos agreed with all of it
 FAR = 1.5  # planes are not looked for beyond so many times the farthest known depth
 UPRIGHT = 0.9  # cosine from which a plane counts as level, its sine as upright
 
@@ -69,21 +72,29 @@ class BarePhotos:
     def find(self, report: Reporter, seconds: dict[str, float]) -> tuple[int, float]:
         """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels.
 
-        Where that is little, nothing is kept: planes flatten what is only nearly flat, which stereo sees better.
+        Where that is little, nothing is kept: planes flatten what is only nearly flat, which stereo sees better. Often
+        the first few photos tell.
         """
         began = time.monotonic()
-        shares = []
         write_planes(self.run, self.planes.normal, self.planes.offset)
+        first = [self.todo[i] for i in np.unique(np.linspace(0, len(self.todo) - 1, FIRST).round().astype(int))]
         with torch.no_grad(), report.task("priors/planes", 2 * len(self.todo), "photos") as advance:
-            for done, index in enumerate(self.todo):
-                self.lay_out(index)
-                advance(done + 1)
-            for done, index in enumerate(self.todo):
-                shares.append(self.believe(index))
-                advance(len(self.todo) + done + 1)
-        share = float(np.mean(shares))
-        enough = share >= ENOUGH
-        report.log("priors", f"bare surfaces: {share:.0%} of the pixels{'' if enough else ', left alone'}")
+            done = iter(range(1, 2 * len(self.todo) + 1))
+
+            def each(work: Callable[[int], float], indices: list[int]) -> float:
+                shares = []
+                for index in indices:
+                    shares.append(work(index))
+                    advance(next(done))
+                return float(np.mean(shares or [0.0]))
+
+            share, enough = each(self.lay_out, first), False
+            if share >= PROMISING:
+                each(self.lay_out, [index for index in self.todo if index not in first])
+                share = each(self.believe, self.todo)
+                enough = share >= ENOUGH
+        found = f"{share:.0%} of the pixels" if enough else f"at most {share:.0%} of the pixels, left alone"
+        report.log("priors", f"bare surfaces: {found}")
         for index in self.todo:
             if enough:
                 self.add_labels(index)
@@ -103,39 +114,48 @@ class BarePhotos:
         order = order[support[order] > MIN_SUPPORT * len(points)]
         return PlaneSet(planes.normal[order], planes.offset[order], support[order].astype(np.float64)), order
 
-    def lay_out(self, index: int) -> None:
-        """Leave the plane of each pixel of a photo: (w, a, b, its number; -1 where none)."""
-        if priors.plane_passes(self.run, index, "layout"):
-            return
-        mine, number = self.in_sight(index)
-        known = self.known(index)
-        others = [self.known(i) for i in self.near[index]]
-        stacked = torch.zeros(4, *known.depth.shape, device=self.device)
-        stacked[3] = -1
-        if len(number):
-            chosen, _ = layout(known, others, mine, self.farthest)
-            w, a, b = plane_fields(mine, known.view)
-            at, on = chosen.clamp(min=0), chosen >= 0
-            fields = (w.gather(0, at[None])[0], a[at], b[at], torch.from_numpy(number).to(self.device)[at].float())
-            stacked = torch.where(on, torch.stack(fields), stacked)
-        level = level_within(self.posed.sizes[index], EDGE_PX)
-        priors.write_planes(self.run, index, "layout", stacked.cpu().numpy(), level, passes=1)
+    def lay_out(self, index: int) -> float:
+        """Leave the plane of each pixel of a photo (w, a, b, its number; -1 where none); the share it would add."""
+        if not priors.plane_passes(self.run, index, "layout"):
+            mine, number = self.in_sight(index)
+            known = self.known(index)
+            others = [self.known(i) for i in self.near[index]]
+            stacked = torch.zeros(4, *known.depth.shape, device=self.device)
+            stacked[3] = -1
+            if len(number):
+                chosen, _ = layout(known, others, mine, self.farthest)
+                w, a, b = plane_fields(mine, known.view)
+                at, on = chosen.clamp(min=0), chosen >= 0
+                fields = (w.gather(0, at[None])[0], a[at], b[at], torch.from_numpy(number).to(self.device)[at].float())
+                stacked = torch.where(on, torch.stack(fields), stacked)
+            self._leave(index, stacked)
+        _, number, level = self._chosen(index)
+        return float((self._added(index, number, level).number >= 0).mean())
 
     def believe(self, index: int) -> float:
         """Keep what others agree on where the depth map is silent; the share of pixels that is."""
         mine, number, level = self._chosen(index)
-        known = self.near[index]
-        views, theirs = [self.known(i).view for i in known], [self._chosen(i)[0] for i in known]
+        near = self.near[index]
+        views, theirs = [self.known(i).view for i in near], [self._chosen(i)[0] for i in near]
         count, _, through = agreement(self.known(index).view, mine, views, theirs)
-        good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(known))) & (through <= count)
+        good = (mine.w > 0) & (count >= min(MIN_AGREEING, len(near))) & (through <= count)
         number = torch.where(good, number, -1)
-        priors.write_planes(self.run, index, "layout", torch.stack([*mine, number]).cpu().numpy(), level, passes=1)
+        self._leave(index, torch.stack([*mine, number]))
+        bare = self._added(index, number, level)
+        write_bare(self.run, index, bare)
+        return float((bare.number >= 0).mean())
+
+    def _added(self, index: int, number: Tensor, level: int) -> Bare:
+        """The planes by their numbers where a photo's depth map is silent, and no sky nor passer-by is known."""
         stored = priors.read_depth(self.run, index)
         assert stored is not None  # todo
         depth, at = stored
-        shown = np.where(depth == 0, at_level(number.long().cpu().numpy(), level, at, depth.shape), -1)
-        write_bare(self.run, index, Bare(shown, at))
-        return float((shown >= 0).mean())
+        silent = (depth == 0) & ~np.isin(priors.read_labels_at(self.run, index, at, depth.shape), labels.EMPTY)
+        return Bare(np.where(silent, at_level(number.long().cpu().numpy(), level, at, depth.shape), -1), at)
+
+    def _leave(self, index: int, layout: Tensor) -> None:
+        level = level_within(self.posed.sizes[index], EDGE_PX)
+        priors.write_planes(self.run, index, "layout", layout.cpu().numpy(), level, passes=1)
 
     def add_labels(self, index: int) -> None:
         """The kind of surface that pixels show, where no label is known yet; OTHER where only stereo has a depth."""

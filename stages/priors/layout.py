@@ -8,6 +8,7 @@ pairs of planes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -101,36 +102,46 @@ def aggregate(
 ) -> Float[Tensor, "l h w"]:
     """Costs with those of the best way to each pixel along eight directions, in the mean; l = k + 1."""
     total = torch.zeros_like(unary)
-    for transposed in (False, True):
-        u, z, t = (x.transpose(-1, -2) if transposed else x for x in (unary, depth, turn))
-        for flipped in (False, True):
-            a, b, c = (x.flip(-2) if flipped else x for x in (u, z, t))
-            for aside in (0,) if transposed else (0, 1, -1):
-                part = _along_rows(a, b, c, aside)
-                part = part.flip(-2) if flipped else part
-                total += part.transpose(-1, -2) if transposed else part
+    for transposed, asides in ((False, (0, 1, -1)), (True, (0,))):
+        own, z, t = (x.transpose(-1, -2) if transposed else x for x in (unary, depth, turn))
+        rows, turns = own.transpose(0, 1).contiguous(), turns_between(z, t)
+        ways = _along_rows(rows, turns, asides) + _along_rows(rows.flip(0), turns.flip(0), asides).flip(0)
+        ways = ways.transpose(0, 1)
+        total += ways.transpose(-1, -2) if transposed else ways
     return total / 8.0
 
 
+def turns_between(depth: Float[Tensor, "k h w"], turn: Float[Tensor, "h w"]) -> Float[Tensor, "h l l w"]:
+    """What it costs to come to a pixel with one plane (second) from a neighbour with another (third); l = k + 1."""
+    z = depth.transpose(0, 1)
+    apart = (z[:, :, None] - z[:, None]).abs_() / torch.maximum(z[:, :, None], z[:, None]).clamp_(min=1e-9)
+    n_planes, (height, width) = len(depth), turn.shape
+    pair = turn.new_ones(height, n_planes + 1, n_planes + 1, width)
+    pair[:, :n_planes, :n_planes] = apart.div_(TURN_SHARE).clamp_(CREASE_SHARE, 1.0)
+    pair.diagonal(dim1=1, dim2=2).zero_()
+    return pair.mul_(turn[:, None, None])
+
+
 def _along_rows(
-    unary: Float[Tensor, "l h w"], depth: Float[Tensor, "k h w"], turn: Float[Tensor, "h w"], aside: int
-) -> Float[Tensor, "l h w"]:
-    """From the first row to the last; a pixel comes from the one above it, ``aside`` columns to the left (-1, 0, 1)."""
-    out = unary.clone()
-    n_planes = len(depth)
-    for row in range(1, unary.shape[1]):
-        before = torch.roll(out[:, row - 1], aside, dims=1)
-        z = depth[:, row]
-        apart = (z[:, None] - z[None]).abs() / torch.maximum(z[:, None], z[None]).clamp(min=1e-9)
-        pair = torch.ones(n_planes + 1, n_planes + 1, z.shape[1], device=z.device)
-        pair[:n_planes, :n_planes] = (apart / TURN_SHARE).clamp(CREASE_SHARE, 1.0)
-        pair.diagonal().zero_()
-        way = (before[None] + turn[row] * pair).min(dim=1).values
-        way = way - way.min(dim=0).values
-        if aside:  # nothing comes from beyond the border
-            way[:, 0 if aside > 0 else -1] = 0.0
-        out[:, row] = unary[:, row] + way
-    return out
+    unary: Float[Tensor, "h l w"], turns: Float[Tensor, "h l l w"], asides: Sequence[int]
+) -> Float[Tensor, "h l w"]:
+    """From the first row to the last, the sum over ``asides`` (-1, 0, 1).
+
+    A pixel comes from the one above it, so many columns to the left.
+    """
+    total = torch.empty_like(unary)
+    total[0] = len(asides) * unary[0]
+    out = unary[0].expand(len(asides), -1, -1)
+    for row in range(1, len(unary)):
+        before = torch.stack([torch.roll(one, aside, dims=1) for one, aside in zip(out, asides, strict=True)])
+        way = (before[:, None] + turns[row]).amin(dim=2)
+        way -= way.amin(dim=1, keepdim=True)
+        for one, aside in zip(way, asides, strict=True):
+            if aside:  # nothing comes from beyond the border
+                one[:, 0 if aside > 0 else -1] = 0.0
+        out = unary[row] + way
+        total[row] = out.sum(dim=0)
+    return total
 
 
 def layout(

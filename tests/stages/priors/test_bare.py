@@ -8,6 +8,7 @@ from pipeline.bare import depth_of, read_bare, read_planes
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.progress import Reporter
 from pipeline.walls import WallFrame, write_walls
+from stages.priors import bare
 from stages.priors.bare import middle_depth
 from stages.priors.config import PriorsConfig
 from stages.priors.run import lay_out_bare
@@ -51,11 +52,11 @@ def test_the_hidden_floor_has_the_depth_of_its_plane(laid_out):
     for index in range(N_PHOTOS):
         depth, floor = truth(posed, index)
         known, planes = priors.read_depth(run, index)[0], read_planes(run)
-        bare = depth_of(read_bare(run, index).number, planes, posed.cam_from_world[index], posed.intrinsics[index])
+        shown = depth_of(read_bare(run, index).number, planes, posed.cam_from_world[index], posed.intrinsics[index])
         asked = floor & (known == 0)
-        assert (bare[known > 0] == 0).all()
-        assert (bare[asked] > 0).mean() > 0.7
-        assert np.median(np.abs(bare / np.maximum(depth, 1e-9) - 1)[asked & (bare > 0)]) < 0.003
+        assert (shown[known > 0] == 0).all()
+        assert (shown[asked] > 0).mean() > 0.7
+        assert np.median(np.abs(shown / np.maximum(depth, 1e-9) - 1)[asked & (shown > 0)]) < 0.003
 
 
 def test_labels_tell_the_floor_from_what_stands_on_it(laid_out):
@@ -80,6 +81,25 @@ def test_where_planes_add_little_nothing_is_kept(tmp_path):
     assert share == 0.0
     assert read_bare(run, 0) is None
     assert priors.read_labels(run, 0) is None
+
+
+def test_a_look_at_the_first_photos_is_enough_where_planes_add_nothing(tmp_path, monkeypatch):
+    run = ball_scene.make_run(tmp_path, n_photos=6)
+    posed = scene.read_posed(run)
+    for index in range(6):
+        priors.write_depth(run, index, truth(posed, index)[0], 0)
+        sky = truth(posed, index)[0] == 0
+        assert sky.mean() > bare.PROMISING, "silent, and a plane could be laid behind it"
+        priors.write_labels(run, index, np.where(sky, labels.SKY, labels.UNKNOWN).astype(np.uint8), 0)
+    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
+    monkeypatch.setattr(bare, "FIRST", 2)
+    seen = []
+    lay_out = bare.BarePhotos.lay_out
+    monkeypatch.setattr(bare.BarePhotos, "lay_out", lambda own, index: (seen.append(index), lay_out(own, index))[1])
+    near = [[k for k in range(6) if k != index] for index in range(6)]
+    _, share = lay_out_bare(run, PriorsConfig(), near, list(range(6)), Reporter(), {}, "cpu")
+    assert (share, seen) == (0.0, [0, 5])
+    assert read_bare(run, 0) is None
 
 
 def test_without_any_depth_nothing_is_found(tmp_path):
