@@ -326,6 +326,7 @@ def submit(
     device: Literal["auto", "cpu", "cuda"] | None = None,
     executor: Literal["inline", "ray"] | None = None,
     address: str | None = None,
+    gpu_share: float | None = None,
     watch: Annotated[bool, Flag] = False,
 ) -> int:
     """Hand a reconstruction to a Prefect work pool or a Ray cluster, and print where to watch it.
@@ -341,19 +342,21 @@ def submit(
     out
         run folder, as the worker sees it; runs/<name of the photo folder> where not given
     device
-        what trains; as the deployment says where not given, and so the next two
+        what trains; as the deployment says where not given, and so the next three
     executor
         blocks one after the other in the worker, or on Ray actors
     address
         a running Ray cluster (auto or host:port) for --executor ray; without one, Ray runs beside the worker
+    gpu_share
+        part of a GPU, and of its memory, that a Ray actor takes: 0.5 puts two on each
     watch
         follow the run until it has ended
     """
     from flows.submit import parameters_of
     from flows.submit import submit as hand_over
 
-    where: dict[str, str | None] = {"device": device, "executor": executor, "address": address}
     out = out or str(_default_out(Path(photos)))
+    where = {"device": device, "executor": executor, "address": address, "gpu_share": gpu_share}
     parameters = parameters_of(photos, out, what.preset, what.overrides(), what.seed, list(clips), **where)
     return hand_over(to, parameters, watch=watch)
 

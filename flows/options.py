@@ -104,6 +104,8 @@ class How(Shown):
     "blocks one after the other here, or on Ray actors"
     address: str | None = None
     "a running Ray cluster (auto or host:port); without one, Ray runs on this machine"
+    gpu_share: float = 1.0
+    "part of a GPU, and of its memory, that a Ray actor takes: 0.5 puts two on each"
     engine: Literal["auto", "direct", "prefect"] = "auto"
     "auto: Prefect where PREFECT_API_URL names a server that answers"
     force: str | None = None
@@ -122,7 +124,8 @@ class How(Shown):
         with self.reporter(run) as report:
             if self.force:
                 redo_from(run, self.force)
-            go(self.engine, run, settings, make_executor(self.executor, self.device, self.address), report, last=last)
+            executor = make_executor(self.executor, self.device, self.address, self.gpu_share)
+            go(self.engine, run, settings, executor, report, last=last)
         if self.executor == "inline" and last == STAGES[-1]:
             learn(run, settings, pick_device(self.device), began)
 

@@ -53,6 +53,7 @@ def reconstruct_flow(
     executor: ExecutorName = "inline",
     address: str | None = None,
     clips: list[str] = [],  # noqa: B006  (as overrides)
+    gpu_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> str | State[Any]:
     """Make a surface mesh of a folder of photos, or go on with a run that was stopped.
 
@@ -68,11 +69,13 @@ def reconstruct_flow(
         executor: Blocks one after the other in the worker (inline), or on Ray actors (ray).
         address: A running Ray cluster (auto or host:port); without one, Ray runs beside the worker.
         clips: Videos besides the photos.
+        gpu_share: Part of a GPU, and of its memory, that a Ray actor takes; 0.5 puts two on each.
     """
     try:
         settings = load_settings(preset, overrides)
         with started(photos, out, settings, seed, clips) as run, reporting(run) as report:
-            _stages_as_tasks(run, settings, make_executor(executor, device, address), report, "report", [])
+            where = make_executor(executor, device, address, gpu_share)
+            _stages_as_tasks(run, settings, where, report, "report", [])
             return run.home
     except QuoinError as error:
         logging.getLogger("prefect.flow_runs").addFilter(no_stack_trace)

@@ -118,10 +118,12 @@ def reporting(run: Run, *sinks: Sink) -> Iterator[Reporter]:
             stream.close()
 
 
-def make_executor(kind: ExecutorName = "inline", device: Device = "auto", address: str | None = None) -> Executor:
-    """The executor by name: ``inline``, or ``ray`` here or at ``address``."""
+def make_executor(
+    kind: ExecutorName = "inline", device: Device = "auto", address: str | None = None, gpu_share: float = 1.0
+) -> Executor:
+    """The executor by name: ``inline``, or ``ray`` here or at ``address``, whose actors take a share of a GPU."""
     if kind == "inline":
         return InlineExecutor(device)
     from cluster.ray_executor import RayExecutor
 
-    return RayExecutor(device, address)
+    return RayExecutor(device, address, gpu_share=gpu_share)

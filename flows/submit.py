@@ -30,7 +30,7 @@ Parameters = dict[str, Any]
 
 
 def parameters_of(
-    photos: str, out: str, preset: str, overrides: list[str], seed: int, clips: list[str], **where: str | None
+    photos: str, out: str, preset: str, overrides: list[str], seed: int, clips: list[str], **where: str | float | None
 ) -> Parameters:
     """Parameters of the flow, without those of ``where`` that the deployment shall say.
 
@@ -70,9 +70,9 @@ def submit(to: str, parameters: Parameters, *, watch: bool) -> int:
 def command_line(parameters: Parameters) -> list[str]:
     """``quoin reconstruct`` with these parameters."""
     words = ["quoin", "reconstruct", parameters["photos"], *parameters["clips"]]
-    for option in ("out", "preset", "seed", "device", "executor", "address"):
+    for option in ("out", "preset", "seed", "device", "executor", "address", "gpu_share"):
         if option in parameters:
-            words += [f"--{option}", str(parameters[option])]
+            words += [f"--{option.replace('_', '-')}", str(parameters[option])]
     return words + [word for pair in parameters["overrides"] for word in ("--set", pair)]
 
 

@@ -12,9 +12,7 @@ Array = np.ndarray
 
 TYPES = {"float": "<f4", "double": "<f8", "uchar": "u1", "int": "<i4"}
 MAX_HEADER_LINES = 200
-DRAW_LIMIT_FACES = (
-    6_000_000  # a larger mesh is not loaded for pictures (rays are cast at 150 bytes a face)
-)
+DRAW_LIMIT_FACES = 6_000_000  # a larger mesh is not loaded for pictures (rays are cast at 150 bytes a face)
 
 
 class Header(NamedTuple):

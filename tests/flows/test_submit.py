@@ -56,11 +56,13 @@ def test_mistyped_settings_are_refused_before_anything_is_sent():
 
 
 def test_a_ray_job_is_the_command_that_one_would_type():
-    words = command_line(parameters(overrides=["train.steps=1"], device="cuda", clips=["a b.mp4"]))
+    asked = parameters(overrides=["train.steps=1"], device="cuda", clips=["a b.mp4"], gpu_share=0.5)
+    words = command_line(asked)
     assert words[:3] == ["quoin", "reconstruct", str(Path("photos").absolute())]
     assert words[3] == str(Path("a b.mp4").absolute())
     assert words[words.index("--set") + 1] == "train.steps=1"
     assert words[words.index("--device") + 1] == "cuda"
+    assert words[words.index("--gpu-share") + 1] == "0.5"
     assert "--executor" not in words
 
 
