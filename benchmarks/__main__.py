@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, cloud, lego, overhead, room, scale, views, wild
+from benchmarks import ablation, cloud, lego, overhead, room, scale, soak, views, wild
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -87,6 +87,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "ablation-fountain": (ablation.FOUNTAIN, ablation.fountain),
     "room": (ROOT, room.case),
     "prefect": (ROOT, overhead.case),
+    "soak": (ROOT, soak.case),
     "wild": (ROOT, wild.case),
     "scale": (ROOT, scale.case),
     **{f"scale-{size}": (ROOT, scale.one(size)) for size in scale.QUARTERS},

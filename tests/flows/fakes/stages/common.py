@@ -6,10 +6,15 @@ import errno
 import os
 import time
 
+import numpy as np
+
+from pipeline import store
 from pipeline.config import StageConfig, StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
+
+PARTS = 4  # that a stage writes
 
 
 class FakeConfig(StageConfig):
@@ -21,7 +26,10 @@ class FakeResult(StageResult):
 
 
 def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeResult:
-    """Note that ``name`` began. FAKE_WAIT=<name> waits FAKE_SECONDS, FAKE_FAIL, _FULL and _BREAK go wrong."""
+    """Note that ``name`` began. FAKE_WAIT=<name> waits FAKE_SECONDS, FAKE_FAIL, _FULL and _BREAK go wrong.
+
+    FAKE_PACE=<seconds> takes so long, and leaves ``value`` in the store, part by part.
+    """
     with open(run.path / "began.txt", "a", encoding="utf-8") as file:
         file.write(f"{name}\n")
     with report.task(name, 2, "steps") as advance:
@@ -35,6 +43,10 @@ def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeRes
             raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
         if os.environ.get("FAKE_BREAK") == name:
             raise ZeroDivisionError("a mistake of ours")
+        if pace := float(os.environ.get("FAKE_PACE", "0")):
+            for part in range(PARTS):
+                store.write(run.scene, f"paced/{name}/{part}", np.full(4, config.value))
+                time.sleep(pace / PARTS)
         advance(2)
     report.log(name, "hello")
     return FakeResult(value=config.value)

@@ -14,6 +14,7 @@ class BlockResult(StageResult):
     block: str
     seconds: float
     device: str
+    value: int = 0
 
 
 class TrainResult(StageResult):
