@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from pipeline import store
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
+from pipeline.pyramid import pyramid
 from pipeline.run import Run
 from pipeline.similarity import Similarity
 
@@ -190,8 +191,9 @@ def write_photo(run: Run, index: int, levels: list[UInt8[Array, "_ _ 3"]], mask:
 
 
 def read_photo(run: Run, index: int, level: int = 0) -> UInt8[Array, "h w 3"]:
-    """Undistorted photo ``index`` at a pyramid level."""
-    return store.read(run.scene, f"photos/{index:06d}/rgb{level}")
+    """Undistorted photo ``index`` at a pyramid level; what is smaller than the last in the store is made of that."""
+    stored = min(level, PYRAMID_LEVELS - 1)
+    return pyramid(store.read(run.scene, f"photos/{index:06d}/rgb{stored}"), level - stored + 1)[-1]
 
 
 def read_mask(run: Run, index: int) -> UInt8[Array, "h w"]:

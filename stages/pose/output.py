@@ -15,6 +15,7 @@ from pipeline import store
 from pipeline.cameras import centers_world
 from pipeline.images import load_upright
 from pipeline.progress import Reporter
+from pipeline.pyramid import pyramid
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, Posed, write_frame, write_photo, write_posed
 from pipeline.sensor import SensorScale, write_sensor_points, write_sensor_scale
@@ -30,7 +31,7 @@ from stages.pose.parallel import each
 from stages.pose.segments import find_segments
 from stages.pose.sensor import WRONG_SCALE, Measured, find_points, scale_doubts, write_depths
 from stages.pose.start import known_focal
-from stages.pose.undistort import Pinhole, pinhole_of, pyramid, undistort_photo
+from stages.pose.undistort import Pinhole, pinhole_of, undistort_photo
 from stages.pose.walls import find_walls, gravity_with, refine_up
 from stages.pose.working import mask_of
 from stages.pose.workshop import Component, Found, Photo, Workshop

@@ -114,14 +114,3 @@ def _quads(camera: Camera, pinhole: Pinhole, ratio: Float[Array, "2"]) -> tuple[
                 quads.append((box, tuple(corners.ravel())))
                 inside[box[1] : box[3], box[0] : box[2]] = True
     return quads, inside
-
-
-def pyramid(rgb: UInt8[Array, "h w 3"], levels: int) -> list[UInt8[Array, "_ _ 3"]]:
-    """The photo and its halvings by 2 x 2 averages, sizes rounded down (an odd last row or column is dropped)."""
-    out = [np.ascontiguousarray(rgb)]
-    for _ in range(levels - 1):
-        height, width = (max(2, size) // 2 * 2 for size in out[-1].shape[:2])
-        even = np.resize(out[-1], (height, width, 3)) if min(out[-1].shape[:2]) < 2 else out[-1][:height, :width]
-        blocks = even.reshape(height // 2, 2, width // 2, 2, 3).astype(np.uint16)
-        out.append(((blocks.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8))
-    return out

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 7
+VERSION = 8
 NEEDS = ("pose",)
 
 

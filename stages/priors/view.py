@@ -9,13 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.scene import PYRAMID_LEVELS
-
 
 def level_within(size: Int[np.ndarray, "2"], edge_px: int) -> int:
-    """The first pyramid level whose long edge is at most ``edge_px``; the last there is where none is."""
-    level = max(0, int(np.ceil(np.log2(max(int(size.max()), 1) / edge_px))))
-    return min(level, PYRAMID_LEVELS - 1)
+    """The first pyramid level whose long edge is at most ``edge_px``."""
+    return max(0, int(np.ceil(np.log2(max(int(size.max()), 1) / edge_px))))
 
 
 class View(NamedTuple):

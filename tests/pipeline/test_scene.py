@@ -11,6 +11,7 @@ from pipeline import labels, priors, scene
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
+from pipeline.pyramid import pyramid
 from pipeline.run import Run
 from pipeline.similarity import Similarity
 from tests.synthetic import faces_camera, posed_points, ring_of_cameras, sphere_points
@@ -233,3 +234,11 @@ def test_hidden_photos_have_seen_nothing():
         whole = (posed.track_point == np.flatnonzero(left >= 2)[k]) & ~np.isin(posed.track_photo, [1, 4])
         np.testing.assert_array_equal(hidden.track_xy[mine], posed.track_xy[whole])
     assert scene.hide(posed, np.zeros(0, np.int64)) is posed
+
+
+def test_levels_below_the_last_one_in_the_store_are_made_of_it(run: Run) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (151, 200, 3)).astype(np.uint8)
+    levels = pyramid(rgb, scene.PYRAMID_LEVELS + 2)
+    scene.write_photo(run, 0, levels[: scene.PYRAMID_LEVELS], np.full((151, 200), 255, np.uint8))
+    for level, small in enumerate(levels):
+        np.testing.assert_array_equal(scene.read_photo(run, 0, level), small)

@@ -38,6 +38,18 @@ def error_share(run, index):
     return np.abs(depth - true)[known] / true[known]
 
 
+def test_the_first_look_is_at_small_pictures_whatever_the_size_of_the_photos(tmp_path, monkeypatch):
+    monkeypatch.setattr(depths, "COARSEST_EDGE_PX", 16)
+    run = ball_scene.make_run(tmp_path, n_photos=3, width=160, height=120, n_points=60)
+    found = depths.Photos(run, PriorsConfig(stereo_edge_px=80), "cpu")
+    assert (found.coarsest[0], found.finest[0]) == (4, 1)
+    view = found.view(0, found.coarsest[0])
+    assert view.gray.shape == (7, 10)
+    whole = found.view(0, 0)
+    assert torch.allclose(view.intrinsics, whole.intrinsics / 16)
+    assert float(view.gray.mean()) == pytest.approx(float(whole.gray.mean()), abs=0.01)
+
+
 def test_believed_depths_are_right(run):
     result = stage.run(run, SMALL, Reporter())
     assert result.n_depth_maps == len(scene.read_posed(run))
