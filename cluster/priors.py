@@ -14,7 +14,7 @@ from pipeline.scene import read_posed
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.key import inputs
 
-PHOTOS_PER_JOB = 64  # at least: every step starts its workers anew, which takes seconds
+PHOTOS_PER_JOB = 16  # at least: whoever takes a share reads the poses and points of all photos first
 
 
 def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Reporter) -> PriorsResult:

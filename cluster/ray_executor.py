@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.executor import Device, Job, Outcome
 from cluster.faults import SILENT_DEATHS, Fault, gave_up, judge
-from cluster.plan import Share, share_of
+from cluster.plan import share_of
 from cluster.ray_session import Head, cluster
 from cluster.stragglers import Stragglers
 from cluster.workforce import Staff, Try, Workforce
@@ -48,6 +48,8 @@ class RayExecutor:
             raise QuoinError("A worker takes a part of one GPU", where=gpu_share, do="give more than 0 and at most 1")
         self.device, self.address, self.workers, self.retries = device, address, workers, retries
         self.gpu_share = gpu_share
+        self._in_session = False
+        self._kept: Workforce | None = None  # who has done the last jobs of a session
 
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
         if not jobs:
@@ -55,21 +57,44 @@ class RayExecutor:
         with cluster(self.address) as ray:
             share = share_of(ray, self.device, len(jobs), self.workers, self.gpu_share, self.address)
             report.log("ray", f"{len(jobs)} jobs on {share.n_workers} workers at a time, {share.device}")
-            yield from _Drive(ray, jobs, share, self.retries, report).outcomes()
+            kept = self._kept if self._kept is not None and self._kept.share == share else None
+            if kept is None:
+                self._dismiss()
+            force, self._kept = kept or Workforce(ray, share), None
+            force.report, force.stays = report, self._in_session
+            done = False
+            try:
+                yield from _Drive(ray, jobs, force, self.retries, report).outcomes()
+                done = True
+            finally:
+                if done and self._in_session:
+                    self._kept = force
+                else:
+                    force.dismiss()
 
     @contextmanager
     def session(self) -> Iterator[int]:
+        """Inside, workers stay for the next ``run``, where that shares the cluster in the same way."""
         with cluster(self.address) as ray:
-            yield share_of(ray, self.device, MANY, self.workers, self.gpu_share, self.address).n_workers
+            self._in_session = True
+            try:
+                yield share_of(ray, self.device, MANY, self.workers, self.gpu_share, self.address).n_workers
+            finally:
+                self._in_session = False
+                self._dismiss()
+
+    def _dismiss(self) -> None:
+        if self._kept is not None:
+            self._kept.dismiss()
+        self._kept = None
 
 
 class _Drive:
     """One ``run``: what waits, who works, and what becomes of what comes home."""
 
-    def __init__(self, ray: Any, jobs: Sequence[Job], share: Share, retries: int, report: Reporter) -> None:
-        self.ray, self.retries, self.report, self.device = ray, retries, report, share.device
+    def __init__(self, ray: Any, jobs: Sequence[Job], force: Workforce, retries: int, report: Reporter) -> None:
+        self.ray, self.retries, self.report, self.force = ray, retries, report, force
         self.waiting = deque(Try(job) for job in jobs)
-        self.force = Workforce(ray, share, report)
         self.stragglers = Stragglers(report)
         self.head = Head(ray)
 
@@ -103,8 +128,6 @@ class _Drive:
         except SystemError as error:  # what Ray's wait makes of that which a signal's handler raises meanwhile
             raised = error.__cause__
             raise raised if raised is not None and not isinstance(raised, Exception) else error from None
-        finally:
-            self.force.dismiss()
 
     def _end(self, worker: Staff, attempt: Try) -> Outcome | None:
         """What became of the job of ``worker``: its outcome, or None where it waits for another attempt."""

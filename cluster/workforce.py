@@ -45,10 +45,13 @@ class Staff:
 
 
 class Workforce:
-    """At most ``share.n_workers`` actors. Starting one takes seconds, so each does many jobs."""
+    """At most ``share.n_workers`` actors, heard by ``report``. Starting one takes seconds, so each does many jobs.
 
-    def __init__(self, ray: Any, share: Share, report: Reporter) -> None:
-        self.ray, self.share, self.report = ray, share, report
+    ``stays``: who has nothing to do waits for what may come.
+    """
+
+    def __init__(self, ray: Any, share: Share) -> None:
+        self.ray, self.share, self.report, self.stays = ray, share, Reporter(), False
         self.staff: list[Staff] = []
         self._failed_starts = 0
         self._kind = ray.remote(Worker)
@@ -86,14 +89,15 @@ class Workforce:
         self.staff.append(Staff(actor, memory_bytes, actor.hello.remote()))
 
     def assign(self, waiting: deque[Try]) -> None:
-        """Give whoever is ready the first job that fits; who has nothing to do goes, and leaves its memory."""
+        """Give whoever is ready the first job that fits; whom none fits goes, and leaves its memory."""
         for worker in self.ready:
             if worker.doing is not None:
                 continue
             fits = (one for one in waiting if self.share.needs(one.job.memory_bytes) <= worker.memory_bytes)
             chosen = next(fits, None)
             if chosen is None:
-                self._dismiss(worker)
+                if waiting or not self.stays:
+                    self._dismiss(worker)
                 continue
             waiting.remove(chosen)
             chosen.attempt, chosen.began = chosen.job.begin(chosen.attempt), time.monotonic()

@@ -76,6 +76,29 @@ def test_an_actor_does_many_jobs_the_longest_first(here: RayExecutor) -> None:
     assert all(later - earlier > -0.3 for earlier, later in zip(ended, ended[2:], strict=False)), "in the given order"
 
 
+def test_in_a_session_workers_stay_for_the_next_jobs(here: RayExecutor) -> None:
+    def whoami(report, device, attempt):
+        report.log("who", str(os.getpid()))
+        time.sleep(0.5)
+        return os.getpid()
+
+    def pids(count: int) -> set[int]:
+        outcomes, events = finish(here, [Job(f"j{i}", whoami) for i in range(count)])
+        assert sorted(told(events, "who")) == sorted(str(o.result) for o in outcomes.values()), (
+            "heard by its own report"
+        )
+        return {o.result for o in outcomes.values()}
+
+    with here.session() as n_workers:
+        assert n_workers == 2
+        first = pids(4)
+        assert pids(4) == first
+        alone = pids(1)  # one job has all cores, which the others must leave
+        assert not alone & first
+        last = pids(2)
+    assert not pids(2) & (first | alone | last), "they have gone with the session"
+
+
 def test_a_job_goes_where_its_memory_is_reserved(nodes: Any, node: Callable[..., Any]) -> None:
     node(num_cpus=2, num_gpus=2, memory=300 * MIB)
 
