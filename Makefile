@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 PYTHON ?=
 BIN := .venv/bin
-# The suite is two processes' worth of small work: one thread each is fastest, and nothing calls home.
+# Two processes with one thread each are fastest for many small tests, and nothing calls home.
 TEST_ENV := OMP_NUM_THREADS=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false RAY_USAGE_STATS_ENABLED=0
 
 .PHONY: help install dev demo test test-all lint format bench clean
@@ -31,7 +31,7 @@ demo: .venv/installed
 	$(BIN)/quoin demo --out demo
 
 test: .venv/installed-dev
-	$(TEST_ENV) $(BIN)/python -m pytest -q
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: .venv/installed-dev
 	$(TEST_ENV) $(BIN)/python -m pytest -q -m "not compiled"
