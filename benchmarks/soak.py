@@ -26,6 +26,7 @@ from benchmarks.measure import ROOT, Measured, Numbers, read
 FAKES = ROOT / "tests" / "flows" / "fakes"
 RUNS, FOLDERS, SEED = 200, 8, 0
 PACE_S = 0.15  # of a stage
+PARTS = 4  # that a light stage writes (tests/flows/fakes/stages/common.py)
 LONGEST_S = 5.0  # until a run is stopped, mostly less than it takes; some end before
 GONE_S = 60.0  # within which a run that is stopped has ended, and all that it had started
 ON_RAY, RIVALS, ANOTHER_VALUE = 0.33, 0.1, 0.8  # shares of the runs
@@ -54,13 +55,13 @@ def case(out: Path) -> tuple[Measured, Numbers]:
             else:
                 ended["done before"] += 1
             wrong += [f"run {number}, {sent.name}: {what}" for what in _ended(driver, run)]
-        wrong += [f"{n} actors stay" for n in [_until(0, actors)] if n]
+        wrong += [f"{n} actors stay" for n in [_left(actors)] if n]
         for folder in sorted(out.glob("run*")):
             status = _quoin("resume", folder, "--quiet", pace_s=0.01).wait()
             wrong += [f"{folder.name}: resume ends with {status}"] if status else []
             wrong += [f"{folder.name}: {what}" for what in _half(folder)]
-        wrong += [f"{n} actors stay at the end" for n in [_until(0, actors)] if n]
-    wrong += [f"{n} processes stay" for n in [_until(0, lambda: len(_processes(out)))] if n]
+        wrong += [f"{n} actors stay at the end" for n in [_left(actors)] if n]
+    wrong += [f"{n} processes stay" for n in [_left(lambda: _processes(out))] if n]
     seconds = round(time.monotonic() - began, 1)
     return Measured("python -m benchmarks soak", int(bool(wrong)), seconds, 0), {"ended": dict(ended), "wrong": wrong}
 
@@ -86,7 +87,7 @@ def _ended(driver: subprocess.Popen[bytes], run: Path) -> Iterator[str]:
     except subprocess.TimeoutExpired:
         driver.kill()
         yield "the driver goes on"
-    if n := _until(0, lambda: len(_processes(run))):
+    if n := _left(lambda: _processes(run)):
         yield f"{n} processes stay"
     yield from _half(run)
 
@@ -103,27 +104,27 @@ def _half(run: Path) -> Iterator[str]:
         result = manifests[name]["result"]
         written = {f"train/{block['block']}": block["value"] for block in result["blocks"]} if name == "train" else {}
         for place, value in (written or {name: result["value"]}).items():
-            for part in range(4):
+            for part in range(PARTS):
                 at = f"paced/{place}/{part}"
                 if at not in scene or not np.array_equal(store.read(scene, at), np.full(4, value)):
                     yield f"{name} is committed, but {at} is not what it says"
 
 
-def _processes(folder: Path) -> list[int]:
-    """Processes that were started with a path in ``folder``, or work below it."""
-    found = []
+def _processes(folder: Path) -> int:
+    """How many processes were started with a path in ``folder``."""
+    found = 0
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
-            words = (entry / "cmdline").read_bytes().decode(errors="replace")
-            if int(entry.name) != os.getpid() and f"{folder}" in words.replace("\0", " ") and "flows.cli" in words:
-                found.append(int(entry.name))
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            if int(entry.name) != os.getpid() and f"{folder}" in words and "flows.cli" in words:
+                found += 1
     return found
 
 
-def _until(wanted: int, count: Callable[[], int]) -> int:
-    """The count, once it is what is wanted or GONE_S have passed."""
+def _left(count: Callable[[], int]) -> int:
+    """The count, once it is 0 or GONE_S have passed."""
     deadline = time.monotonic() + GONE_S
-    while (found := count()) != wanted and time.monotonic() < deadline:
+    while (found := count()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return found
 
@@ -142,7 +143,7 @@ def _cluster() -> Iterator[tuple[str, Callable[[], int]]]:
 
     def living() -> int:
         found: dict[str, dict[str, Any]] = actors()
-        return sum(actor["State"] not in ("DEAD",) for actor in found.values())
+        return sum(actor["State"] != "DEAD" for actor in found.values())
 
     try:
         yield cluster.address, living
