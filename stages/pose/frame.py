@@ -21,6 +21,7 @@ class Gravity:
     provenance: str = "camera axes"
 
 
+HELD_APART_DEG = 30.0  # ways up that are farther apart do not agree
 PULL = 0.01  # of the cameras' own up, beside variances of right axes that are 0.5 when photos look all round
 
 
@@ -29,16 +30,18 @@ def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
 
     Least-variance direction of the right axes, robust to photos held otherwise (iteratively reweighted), pulled
     towards the cameras' own up where the axes alone leave it open; cameras that look straight down say up is behind
-    them. Confidence: how level the right axes are to it, how well they span the level plane, and whether the cameras'
-    own up agrees (for cameras looking down it cannot).
+    them. It is looked for twice, from all photos alike and from the way up that most of them agree on: where all look
+    one way, a single turned photo leads the first astray. Confidence: how level the right axes are to it, how well they
+    span the level plane, and whether the cameras' own up agrees (for cameras looking down it cannot).
     """
     right, own_up, forward = cam_from_sfm[:, 0, :3], -cam_from_sfm[:, 1, :3], cam_from_sfm[:, 2, :3]
     mean_up = own_up.mean(axis=0)
-    weights, up = np.ones(len(right)), mean_up
-    for _ in range(20):
-        spread = np.einsum("n,ni,nj->ij", weights, right, right) / weights.sum()
-        up = np.linalg.eigh(spread - PULL * np.outer(mean_up, mean_up))[1][:, 0]
-        weights = 1.0 / (np.abs(right @ up) + 0.05)
+    apart = np.minimum(np.arccos(np.clip(own_up @ own_up.T, -1, 1)), np.radians(HELD_APART_DEG))
+    usual = own_up[np.argmin(apart.sum(axis=1))]
+    found = [
+        _least_varying(right, mean_up, weights) for weights in (np.ones(len(right)), 1.0 / _off_level(right, usual))
+    ]
+    up = min(found, key=lambda axis: float(_off_level(right, axis).mean()))
     along = float(mean_up @ up)
     sign = np.sign(along) if abs(along) > 0.2 else -np.sign(float(forward.mean(axis=0) @ up))
     up = up * (sign or 1.0)
@@ -47,6 +50,21 @@ def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
     held_up = float(np.median(own_up @ up))  # 1 when looking ahead, 0 when looking down
     parts = [np.clip(1 - tilt / 0.3, 0, 1), np.clip(0.4 + 6 * span, 0, 1), np.clip(held_up / 0.5, 0.4, 1)]
     return Gravity(up, float(np.prod(parts)))
+
+
+def _off_level(right: Float[Array, "n 3"], up: Float[Array, "3"]) -> Float[Array, "n"]:
+    """How far each right axis is off level, where ``up`` is up, a little at least: the inverse of its weight."""
+    return np.abs(right @ up) + 0.05
+
+
+def _least_varying(
+    right: Float[Array, "n 3"], mean_up: Float[Array, "3"], weights: Float[Array, "n"]
+) -> Float[Array, "3"]:
+    for _ in range(20):
+        spread = np.einsum("n,ni,nj->ij", weights, right, right) / weights.sum()
+        up = np.linalg.eigh(spread - PULL * np.outer(mean_up, mean_up))[1][:, 0]
+        weights = 1.0 / _off_level(right, up)
+    return up
 
 
 def level_axes(up: Float[Array, "3"]) -> Float[Array, "3 3"]:

@@ -21,7 +21,7 @@ def _fingerprint(run: Run, config: PoseConfig) -> str:
     return fingerprint(config.given)
 
 
-@stage("pose", needs=("ingest",), version=4, result=PoseResult, inputs=_fingerprint)
+@stage("pose", needs=("ingest",), version=5, result=PoseResult, inputs=_fingerprint)
 def run(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
     """Pose the photos that ingest left; QuoinError where no two of them overlap."""
     from stages.pose.estimate import estimate

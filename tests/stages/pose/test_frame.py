@@ -49,6 +49,16 @@ def test_a_row_of_photos_of_a_wall_still_has_an_up() -> None:
     assert gravity.confidence < 0.6
 
 
+def test_turned_photos_among_a_few_that_all_look_one_way_do_not_lay_the_world_down() -> None:
+    asides = [-0.06, 0.56, 0.04, 0.01, 0.06, -0.44, 0.03, -0.5, -0.03, -0.45]  # as in the set cyprus
+    poses = np.array([look_at(np.zeros(3), np.array([x, np.sqrt(1 - x * x), -0.05])) for x in asides])
+    poses[2] = np.diag([-1.0, -1, 1]) @ poses[2]
+    poses[5] = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]) @ poses[5]
+    gravity = gravity_from_cameras(poses)
+    assert np.degrees(np.arccos(gravity.up[2])) < 10
+    assert gravity.confidence > 0.4
+
+
 def test_looking_straight_down_up_is_behind() -> None:
     poses = []
     for i, x in enumerate(np.linspace(0, 50, 12)):
