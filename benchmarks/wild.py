@@ -12,24 +12,30 @@ from benchmarks import rivals
 from benchmarks.measure import Measured, Numbers, quoin, together
 
 CALM = {"crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
+EVERYTHING = "everything"
 WITHOUT: dict[str, list[str]] = {
-    "everything": [],
     "no sky": ["priors.sky=false", "train.losses.sky=0"],
+    "depths believed without company": ["priors.min_support=0"],
     "no appearance": ["train.colour.gain=false", "train.colour.code=0"],
+    "no votes on what is kept": ["fuse.min_confirmed=0"],
 }
 
 
 def case(out: Path) -> tuple[Measured, Numbers]:
-    """F of the calm set and of the wild one, with own poses; then of the wild one without each part."""
+    """F of the calm set and of the wild one, with own poses; then of the wild one at those poses without each part."""
     from stages.demo.config import WILD
 
     done: list[Measured] = []
     numbers: Numbers = {}
-    for name, changes in (("calm", CALM), ("wild", {})):
-        photos, truth = rivals.generated(out / name, {**WILD, **changes})
-        for part, settings in (WITHOUT if name == "wild" else {"everything": []}).items():
-            run = out / f"{name} {part}".replace(" ", "_")
-            done.append(quoin("reconstruct", photos, "--out", run, "--preset", "demo", *rivals.settings(*settings)))
-            done.append(quoin("evaluate", run, "--truth", truth / "mesh.ply", "--cameras", truth / "transforms.json"))
-            numbers[f"{name}: {part}"] = {"changes": settings, **rivals.surface_scores(run), **rivals.training(run)}
+
+    def measure(name: str, photos: Path, truth: Path, run: Path, changes: list[str]) -> None:
+        done.append(quoin("reconstruct", photos, "--out", run, "--preset", "demo", *rivals.settings(*changes)))
+        done.append(quoin("evaluate", run, "--truth", truth / "mesh.ply", "--cameras", truth / "transforms.json"))
+        numbers[name] = {"changes": changes, **rivals.surface_scores(run), **rivals.training(run)}
+
+    measure("calm", *rivals.generated(out / "calm", {**WILD, **CALM}), out / "calm run", [])
+    photos, truth = rivals.generated(out / "wild", WILD)
+    measure(EVERYTHING, photos, truth, out / EVERYTHING, [])
+    for name, changes in WITHOUT.items():
+        measure(name, photos, truth, rivals.copied(out / EVERYTHING, out / name), changes)
     return together("python -m benchmarks wild", done), numbers

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from stages.fuse.evidence import agreement
 from stages.fuse.mesh import Mesh, components
 
 Array = np.ndarray
 
-SPREAD_ROUNDS = 30  # support is averaged over about as many vertices around as the square root of this
-SILENT = 0.1  # of a photo whose stereo confirms
+SPREAD_ROUNDS = 30  # agreement of colours is averaged over about as many vertices around as the square root of this
+VOTE_ROUNDS = 100  # and stereo's votes
+SEEN_ROUNDS, SEEN_SHARE = 5, 0.5  # of the vertices nearest to one, that some photo sees
+ENOUGH = 3  # votes; more for one vertex say no more of its neighbours
+SILENT = 0.03  # of a photo whose stereo confirms
 UNKNOWN_AGREEMENT = 0.5  # of a vertex that one photo sees
 WELL_SEEN = 4  # vertices seen by so many photos tell what disagreement is usual
 
@@ -41,15 +44,23 @@ def support(views: Int[Array, "v"], agreed: Float[Array, "v"], faces: Int[Array,
 
 
 def confirmed(
-    votes: Int[Array, "v"], silent: Int[Array, "v"], agreed: Float[Array, "v"], faces: Int[Array, "f 3"]
+    votes: Int[Array, "v"],
+    silent: Int[Array, "v"],
+    views: Int[Array, "v"],
+    agreed: Float[Array, "v"],
+    faces: Int[Array, "f 3"],
 ) -> Float[Array, "v"]:
     """By how many more photos their stereo confirms the surface around each vertex than they see through it.
 
     A photo that sees it, and whose stereo is ``silent`` there, counts SILENT where colours agree. It is averaged along
-    the surface as support is. Chance matches make surfaces too, each of them confirmed by the one or two photos that
-    made it; colours alone cannot tell, for who looks at a crowd sees other colours in the true place too.
+    the surface, farther than support is: chance matches make surfaces too, each confirmed by the one or two photos that
+    made it, but in patches, and others see through what lies between; a surface that only two photos show between
+    heads is as weakly confirmed, but all over. Colours alone cannot tell, for who looks at a crowd sees other colours
+    in the true place too. -inf where nobody sees (``views``) most of what lies nearest: the back of a surface, which
+    would take its front's votes around the rim.
     """
-    return diffuse(votes + SILENT * silent * agreed, faces, SPREAD_ROUNDS)
+    found = diffuse(np.minimum(votes, ENOUGH) + SILENT * silent * agreed, faces, VOTE_ROUNDS)
+    return np.where(diffuse(views > 0, faces, SEEN_ROUNDS) > SEEN_SHARE, found, -np.inf)
 
 
 def mostly_sky(views: Int[Array, "v"], sky: Int[Array, "v"], faces: Int[Array, "f 3"]) -> Bool[Array, "f"]:
@@ -57,20 +68,17 @@ def mostly_sky(views: Int[Array, "v"], sky: Int[Array, "v"], faces: Int[Array, "
     return sky[faces].sum(axis=1) > views[faces].sum(axis=1)
 
 
-def diffuse(values: Float[Array, "v"], faces: Int[Array, "f 3"], rounds: int) -> Float[Array, "v"]:
+def diffuse(values: Shaped[Array, "v"], faces: Int[Array, "f 3"], rounds: int) -> Float[Array, "v"]:
     """Values averaged ``rounds`` times over each vertex and its neighbours along the edges."""
     from scipy.sparse import coo_array
 
     n = len(values)
-    rows = np.concatenate([faces[:, 0], faces[:, 1], faces[:, 2]])
-    cols = np.concatenate([faces[:, 1], faces[:, 2], faces[:, 0]])
-    weight = np.ones(len(rows), np.float32)
-    along = coo_array((weight, (rows, cols)), shape=(n, n)).tocsr()
-    back = along.T.tocsr()
-    share = (1.0 / (1.0 + along @ np.ones(n, np.float32) + back @ np.ones(n, np.float32))).astype(np.float32)
+    ends = faces[:, [0, 1, 2, 1, 2, 0]], faces[:, [1, 2, 0, 0, 1, 2]]  # both ways
+    around = coo_array((np.ones(ends[0].size, np.float32), tuple(end.ravel() for end in ends)), shape=(n, n)).tocsr()
+    share = 1.0 / (1.0 + around @ np.ones(n, np.float32))
     out = values.astype(np.float32)
     for _ in range(rounds):
-        out = (out + along @ out + back @ out) * share
+        out = (out + around @ out) * share
     return out
 
 

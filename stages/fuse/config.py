@@ -16,8 +16,8 @@ class FuseConfig(StageConfig):
     depth_edge_px: int = Field(512, ge=64, le=4000)
     # faces of the part of the surface that is worked on at a time, 100..100000000 (a million takes about 0.7 GB)
     part_faces: int = Field(6_000_000, ge=100, le=100_000_000)
-    # by so many more photos stereo must confirm a surface than sees through it, in the mean around a place, 0..50
-    min_confirmed: float = Field(0.5, ge=0, le=50)
+    # by so many more photos stereo must confirm a surface than sees through it, in the mean around a place, 0..3
+    min_confirmed: float = Field(0.3, ge=0, le=3)
     # without stereo: photos that must see a surface and agree on its colour, 0..50; at most a sixth of all photos
     min_support: float = Field(1.25, ge=0, le=50)
     # a photo sees a face only where the cosine between its normal and the view is above this, 0..1

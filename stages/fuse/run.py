@@ -48,7 +48,7 @@ VALUES = ("confidence", "views", "angle_deg")
 LIGHT_SHARE = 4  # times as many faces as the light mesh shall have are left of parts before it is decimated
 
 
-@stage("fuse", needs=("train",), version=4, result=FuseResult)
+@stage("fuse", needs=("train",), version=5, result=FuseResult)
 def run(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
     """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty."""
     partition = scene.read_partition(run)
@@ -198,7 +198,7 @@ class Fusion:
                 faces, own, apart = piece.mesh.faces, piece.own, self.shelf.get(n, "colour")["apart"]
                 agreed = colour_agreement(seen["sure"], np.nan_to_num(apart), self.usual)
                 if by_stereo:
-                    found = confirmed(seen["votes"], seen["silent"], agreed, faces)
+                    found = confirmed(seen["votes"], seen["silent"], seen["views"], agreed, faces)
                 else:
                     found = support(seen["sure"], agreed, faces)
                 keep = supported_faces(piece.mesh, found, self.least, hole_m, piece.cut)

@@ -1,13 +1,18 @@
-"""Which planes are believed: those that other photos' planes confirm, or do not see through."""
+"""Which planes are believed: those of a smooth surface that other photos' planes confirm, and do not see through."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from stages.priors.planes import Planes
 from stages.priors.view import View, ray_grid, relative_poses
+
+ASIDE_PX = (-8, -4, -1, 1, 4, 8)  # columns and rows about a pixel in which it looks for company
+SAME_SURFACE, SMOOTH = 0.01, 0.005  # of the inverse depth: off a neighbour's plane by less
+DOUBT = 0.03  # for every photo that sees through
 
 
 def agreement(
@@ -56,3 +61,26 @@ def agreement(
         count += agrees.int()
         total += torch.where(agrees, home[2], torch.zeros_like(total))
     return count.view_as(depth), (total / (count + 1)).view_as(depth), through.view_as(depth)
+
+
+def support(planes: Planes, count: Int[Tensor, "h w"], through: Int[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """How far a plane is supported by what lies around it, 0..1, less DOUBT for every photo that sees through.
+
+    Of 36 pixels around, the share whose plane, extended, meets this one's inverse depth within SAME_SURFACE and has a
+    witness (``count``), times the share that meets it within SMOOTH. Chance gives a pixel a witness, and seldom its
+    neighbours one on the same surface; where nothing can be matched surfaces are smooth, and nobody confirms them. A
+    surface that is confirmed around a pixel without a witness goes on there. 0 where nothing is known.
+    """
+    reach = ASIDE_PX[-1]
+    h, w = planes.w.shape
+    fields = [(count > 0).to(planes.w.dtype), *planes]
+    padded = [functional.pad(field, (reach, reach, reach, reach)) for field in fields]
+    confirmed, smooth = torch.zeros_like(planes.w), torch.zeros_like(planes.w)
+    for dy in ASIDE_PX:
+        for dx in ASIDE_PX:
+            seen, *there = (f[reach + dy : reach + dy + h, reach + dx : reach + dx + w] for f in padded)
+            off = (Planes(*there).at(-float(dx), -float(dy)) - planes.w).abs()
+            confirmed += seen * (off < SAME_SURFACE * planes.w)
+            smooth += off < SMOOTH * planes.w
+    total = confirmed * smooth / len(ASIDE_PX) ** 4 - DOUBT * through
+    return torch.where(planes.w > 0, total, torch.zeros_like(total))

@@ -32,9 +32,9 @@ MIN_SUPPORT = 0.002  # share of the points in sight that makes a plane
 POINTS_PER_PHOTO = 4000
 DEPTH_STEP = 11  # one in so many depths tells what is usual
 MIN_AGREEING = 2  # other photos whose plane is the same
-ENOUGH = 0.15  # share of all pixels that planes must add
+ENOUGH = 0.3  # share of all pixels that planes must add
 FIRST = 8  # photos, spread over all, are laid out before the others
-PROMISING = 0.2  # share of their pixels where planes would add something, if other photos agreed with all of it
+PROMISING = 0.3  # share of their pixels where planes would add something, if other photos agreed with all of it
 FAR = 1.5  # planes are not looked for beyond so many times the farthest known depth
 UPRIGHT = 0.9  # cosine from which a plane counts as level, its sine as upright
 

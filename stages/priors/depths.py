@@ -14,7 +14,7 @@ from pipeline.covisibility import points_of, seen_matrix, source_photos
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.sensor import SensorDepth, read_sensor_depth, with_sensor
-from stages.priors.agree import agreement
+from stages.priors.agree import agreement, support
 from stages.priors.carry import carried
 from stages.priors.config import PriorsConfig
 from stages.priors.measured import sensor_planes
@@ -134,7 +134,7 @@ class Photos:
         priors.write_planes(self.run, index, "planes", stacked, level, passes=number + 1)
 
     def believe(self, index: int, number: int) -> None:
-        """Keep the planes that neighbours confirm, and by how many."""
+        """Keep the planes that neighbours confirm, theirs or those around them, and by how many."""
         if priors.plane_passes(self.run, index, "believed") > number:
             return
         planes, cost, level = self._required(index)
@@ -149,7 +149,7 @@ class Photos:
             good = (planes.w > 0) & (through <= count)
             mask = np.where(shown == labels.PASSING, 0, mask)
         else:
-            good = (count >= max(1, min(self.config.min_agreeing, len(known)))) & (cost < self.config.max_cost)
+            good = (support(planes, count, through) > self.config.min_support) & (cost < self.config.max_cost)
             good &= contrast(self.gray(index, level)) > MIN_CONTRAST
             mask = np.where(np.isin(shown, labels.EMPTY), 0, mask)
         good &= torch.from_numpy(mask > 127).to(self.device)
@@ -186,7 +186,7 @@ class Photos:
         assert found is not None
         w, count = found[0][0], found[0][3]
         depth = np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0)
-        depth[speckles(depth, self._required(index)[1].cpu().numpy())] = 0.0
+        depth[speckles(depth)] = 0.0
         sigma = self._measured(index).sigma_per_unit if index in self.sensor else None
         priors.write_depth(self.run, index, depth, found[1], sigma_per_unit=sigma)
         good = depth > 0

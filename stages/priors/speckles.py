@@ -10,7 +10,6 @@ from scipy.sparse.csgraph import connected_components
 Array = np.ndarray
 
 LEAST_PX = 25  # of one surface that hang together; fewer are chance
-SMALL_PX, SMALL_COST = 400, 0.4  # pieces of fewer pixels must have been matched better than this in the mean
 MAX_STEP = 0.05  # of depth, from a pixel to the next of the same surface; grazing ones seldom change faster
 
 _ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)
@@ -22,10 +21,10 @@ _PAIRS = (  # right, below, below right, below left
 )
 
 
-def speckles(depth: Float[Array, "h w"], cost: Float[Array, "h w"]) -> Bool[Array, "h w"]:
-    """Known pixels (depth > 0) in pieces that are small, or rather small and badly matched.
+def speckles(depth: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Known pixels (depth > 0) in pieces that are small.
 
-    A piece is of one surface: 8-neighbours whose depths differ by less than the share MAX_STEP. ``cost`` is 1 − NCC.
+    A piece is of one surface: 8-neighbours whose depths differ by less than the share MAX_STEP.
     """
     known = depth > 0
     log_depth = np.log(np.where(known, depth, 1.0))
@@ -35,7 +34,5 @@ def speckles(depth: Float[Array, "h w"], cost: Float[Array, "h w"]) -> Bool[Arra
     other = np.concatenate([number[b][join] for (_, b), join in zip(_PAIRS, joined, strict=True)])
     graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(depth.size, depth.size))
     piece = connected_components(graph, directed=False)[1]
-    size = np.bincount(piece)
-    mean_cost = np.bincount(piece, cost.ravel()) / size
-    chance = (size < LEAST_PX) | ((size < SMALL_PX) & (mean_cost > SMALL_COST))
-    return known & chance[piece].reshape(depth.shape)
+    small = np.bincount(piece) < LEAST_PX
+    return known & small[piece].reshape(depth.shape)

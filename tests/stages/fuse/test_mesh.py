@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import trimesh
 
-from stages.fuse.clean import SILENT, colour_agreement, confirmed, diffuse, support, supported_faces, usual_disagreement
+from stages.fuse.clean import (
+    ENOUGH,
+    SILENT,
+    colour_agreement,
+    confirmed,
+    diffuse,
+    support,
+    supported_faces,
+    usual_disagreement,
+)
 from stages.fuse.files import linear_from_srgb, write_glb
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
 from tests.plys import read_ply, write_ply
@@ -105,14 +114,32 @@ def test_support_counts_photos_that_agree() -> None:
 
 
 def test_what_is_seen_through_is_not_confirmed_by_the_photo_that_made_it() -> None:
-    mesh = strip(40)
-    votes = np.full(80, 3)
-    votes[40:] = -1  # one photo says so, two see through
-    silent, agreed = np.full(80, 4), np.ones(80)
-    found = confirmed(votes, silent, agreed, mesh.faces)
-    np.testing.assert_allclose(found[:20], 3 + 4 * SILENT, rtol=0.01)
-    assert (found[60:] < 0).all()
-    assert (confirmed(np.zeros(80, int), silent, 0 * agreed, mesh.faces) == 0).all()
+    faces, views = strip(300).faces, np.full(600, 7)
+    votes = np.full(600, 3)
+    votes[300:] = -1  # one photo says so, two see through
+    silent, agreed = np.full(600, 4), np.ones(600)
+    found = confirmed(votes, silent, views, agreed, faces)
+    np.testing.assert_allclose(found[:180], 3 + 4 * SILENT, rtol=0.01)
+    assert (found[420:] < 0).all()
+    assert (confirmed(np.zeros(600, int), silent, views, 0 * agreed, faces) == 0).all()
+    np.testing.assert_allclose(confirmed(np.full(600, 50), 0 * silent, views, agreed, faces), ENOUGH, rtol=1e-4)
+
+
+def test_a_surface_known_in_a_few_patches_is_less_confirmed_than_one_known_weakly_all_over() -> None:
+    faces, nothing, views = strip(400).faces, np.zeros(800, int), np.full(800, 3)
+    patches, gaps = np.full(800, -1), np.zeros(800, int)
+    patches[::40] = patches[1::40] = 9  # chance, every 20 vertices
+    gaps[np.arange(800) % 8 < 3] = 1
+    chance, seen = (confirmed(votes, nothing, views, np.ones(800), faces)[200:600] for votes in (patches, gaps))
+    assert chance.max() < 0 < 0.3 < seen.min()
+
+
+def test_the_back_of_a_surface_does_not_take_its_votes() -> None:
+    faces, votes, views = strip(60).faces, np.zeros(120, int), np.zeros(120, int)
+    votes[:60] = views[:60] = 3
+    found = confirmed(votes, 0 * votes, views, np.ones(120), faces)
+    assert (found[:56] > 0.3).all()
+    assert (found[64:] == -np.inf).all()
 
 
 def test_small_gaps_stay_closed_and_wide_ones_open() -> None:
