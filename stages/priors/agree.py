@@ -12,7 +12,8 @@ from stages.priors.view import View, ray_grid, relative_poses
 
 ASIDE_PX = (-8, -4, -1, 1, 4, 8)  # columns and rows about a pixel in which it looks for company
 SAME_SURFACE, SMOOTH = 0.01, 0.005  # of the inverse depth: off a neighbour's plane by less
-DOUBT = 0.03  # for every photo that sees through
+ENOUGH = 3  # witnesses; more of one pixel say no more of its neighbours
+DOUBT = 0.1  # for every photo that sees through
 
 
 def agreement(
@@ -64,23 +65,23 @@ def agreement(
 
 
 def support(planes: Planes, count: Int[Tensor, "h w"], through: Int[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """How far a plane is supported by what lies around it, 0..1, less DOUBT for every photo that sees through.
+    """How far a plane is supported by what lies around it: witnesses of its surface, and smoothness, less DOUBT.
 
-    Of 36 pixels around, the share whose plane, extended, meets this one's inverse depth within SAME_SURFACE and has a
-    witness (``count``), times the share that meets it within SMOOTH. Chance gives a pixel a witness, and seldom its
-    neighbours one on the same surface; where nothing can be matched surfaces are smooth, and nobody confirms them. A
-    surface that is confirmed around a pixel without a witness goes on there. 0 where nothing is known.
+    Of 36 pixels around, those whose plane, extended, meets this one's inverse depth within SAME_SURFACE give the
+    witnesses they have (``count``, ENOUGH at most), in the mean over all 36; then comes the share that meets it within
+    SMOOTH. Chance gives a pixel a witness, and seldom its neighbours one on the same surface; a surface that is
+    confirmed around a pixel without a witness goes on there. 0 where nothing is known.
     """
     reach = ASIDE_PX[-1]
     h, w = planes.w.shape
-    fields = [(count > 0).to(planes.w.dtype), *planes]
+    fields = [count.clamp(max=ENOUGH).to(planes.w.dtype), *planes]
     padded = [functional.pad(field, (reach, reach, reach, reach)) for field in fields]
-    confirmed, smooth = torch.zeros_like(planes.w), torch.zeros_like(planes.w)
+    witnesses, smooth = torch.zeros_like(planes.w), torch.zeros_like(planes.w)
     for dy in ASIDE_PX:
         for dx in ASIDE_PX:
             seen, *there = (f[reach + dy : reach + dy + h, reach + dx : reach + dx + w] for f in padded)
             off = (Planes(*there).at(-float(dx), -float(dy)) - planes.w).abs()
-            confirmed += seen * (off < SAME_SURFACE * planes.w)
+            witnesses += seen * (off < SAME_SURFACE * planes.w)
             smooth += off < SMOOTH * planes.w
-    total = confirmed * smooth / len(ASIDE_PX) ** 4 - DOUBT * through
+    total = (witnesses + smooth) / len(ASIDE_PX) ** 2 - DOUBT * through
     return torch.where(planes.w > 0, total, torch.zeros_like(total))

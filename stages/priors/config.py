@@ -19,9 +19,9 @@ class PriorsConfig(StageConfig):
     sources: int = Field(8, ge=2, le=12)
     # depths whose 1 − NCC is above this are not believed, 0..1
     max_cost: float = Field(0.8, gt=0, le=1)
-    # a depth is believed above this: how much of what lies around it is one surface that other photos confirm, times
-    # how smooth that is, less 0.03 for each photo that sees through it; 0..1
-    min_support: float = Field(0.03, ge=0, lt=1)
+    # a depth is believed above this: witnesses that what lies around it on the same surface has in the mean, 3 at most,
+    # and how smooth that is, 0..1, less 0.1 for each photo that sees through; 0..4
+    min_support: float = Field(0.5, ge=0, le=4)
     # depth of bare walls, floors and ceilings, as planes along the frame of the walls, where there is one
     planes: bool = True
     # look for sky in the photos: it has no depth, no surface, and nothing stands before it
