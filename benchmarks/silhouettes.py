@@ -62,9 +62,10 @@ def overlaps(folder: Path, masks: Path) -> Iterator[tuple[str, float, float]]:
 
 def at(picture: Bool[Array, "h w"], place: Float[Array, "n 2"]) -> Bool[Array, "n"]:
     """Pixels in which places lie (in [0, 1] from the top left corner, x and y); False beside the picture."""
+    from stages.fuse.evidence import nearest
+
     inside = np.all((place >= 0) & (place < 1), axis=1)
-    column, row = (np.where(inside[:, None], place, 0) * picture.shape[::-1]).astype(int).T
-    return inside & picture[row, column]
+    return inside & nearest(picture, np.where(inside[:, None], place, 0.0))
 
 
 def overlap(ours: Bool[Array, "h w"], theirs: Bool[Array, "h w"]) -> tuple[float, float]:
