@@ -59,9 +59,14 @@ def together(command: str, parts: Sequence[Measured]) -> Measured:
 
 
 def stages(run: Path) -> Numbers:
-    """What every committed stage returned, and how long it took."""
+    """What every committed stage returned, and how long it took; ``parts``: of that time, by a stage that tells."""
     manifests = read(run / "run.json").get("manifests", {})
-    return {"stages": {name: {"seconds": m["seconds"], **m["result"]} for name, m in manifests.items()}}
+    found = {}
+    for name, manifest in manifests.items():
+        result = dict(manifest["result"])
+        parts = {"parts": result.pop("seconds")} if "seconds" in result else {}
+        found[name] = {"seconds": manifest["seconds"], **parts, **result}
+    return {"stages": found}
 
 
 def read(path: Path) -> Numbers:

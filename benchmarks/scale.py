@@ -46,6 +46,7 @@ def facts(found: Mapping[str, dict]) -> Numbers:
         "n_pairs": found["pose"]["n_pairs"],
         "n_faces": found.get("fuse", {}).get("n_faces"),
         "seconds": {name: found[name]["seconds"] for name in STAGES if name in found},
+        "parts": {name: found[name]["parts"] for name in STAGES if "parts" in found.get(name, {})},
         "train_blocks_seconds": [v["seconds"] for name, v in sorted(found.items()) if name.startswith("train/")],
     }
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pipeline import labels, priors, scene, store
@@ -73,7 +73,7 @@ class BarePhotos:
         """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels.
 
         Where that is little, nothing is kept: planes flatten what is only nearly flat, which stereo sees better. Often
-        the first few photos tell.
+        what depth maps leave silent tells already, or the first few photos do.
         """
         began = time.monotonic()
         write_planes(self.run, self.planes.normal, self.planes.offset)
@@ -88,7 +88,9 @@ class BarePhotos:
                     advance(next(done))
                 return float(np.mean(shares or [0.0]))
 
-            share, enough = each(self.lay_out, first), False
+            share, enough = float(np.mean([self._silent(index)[0].mean() for index in self.todo])), False
+            if share >= ENOUGH:
+                share = each(self.lay_out, first)
             if share >= PROMISING:
                 each(self.lay_out, [index for index in self.todo if index not in first])
                 share = each(self.believe, self.todo)
@@ -146,12 +148,16 @@ class BarePhotos:
         return float((bare.number >= 0).mean())
 
     def _added(self, index: int, number: Tensor, level: int) -> Bare:
-        """The planes by their numbers where a photo's depth map is silent, and no sky nor passer-by is known."""
+        """The planes by their numbers where a photo's depth map is silent."""
+        silent, at = self._silent(index)
+        return Bare(np.where(silent, at_level(number.long().cpu().numpy(), level, at, silent.shape), -1), at)
+
+    def _silent(self, index: int) -> tuple[Bool[Array, "h w"], int]:
+        """Where a photo's depth map says nothing, and no sky nor passer-by is known; its pyramid level."""
         stored = priors.read_depth(self.run, index)
         assert stored is not None  # todo
         depth, at = stored
-        silent = (depth == 0) & ~np.isin(priors.read_labels_at(self.run, index, at, depth.shape), labels.EMPTY)
-        return Bare(np.where(silent, at_level(number.long().cpu().numpy(), level, at, depth.shape), -1), at)
+        return (depth == 0) & ~np.isin(priors.read_labels_at(self.run, index, at, depth.shape), labels.EMPTY), at
 
     def _leave(self, index: int, layout: Tensor) -> None:
         level = level_within(self.posed.sizes[index], EDGE_PX)

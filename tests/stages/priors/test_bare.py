@@ -86,22 +86,25 @@ def test_where_planes_add_little_nothing_is_kept(tmp_path):
     assert priors.read_labels(run, 0) is None
 
 
-def test_a_look_at_the_first_photos_is_enough_where_planes_add_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("known_as", "asked"), [(labels.SKY, []), (labels.UNKNOWN, [0, 5])])
+def test_no_photo_is_laid_out_in_vain(tmp_path, monkeypatch, known_as, asked):
+    """Sky that is known leaves nothing silent; else the first photos show what there is to be had."""
     run = ball_scene.make_run(tmp_path, n_photos=6)
     posed = scene.read_posed(run)
     for index in range(6):
         priors.write_depth(run, index, truth(posed, index)[0], 0)
         sky = truth(posed, index)[0] == 0
-        assert sky.mean() > bare.PROMISING, "silent, and a plane could be laid behind it"
-        priors.write_labels(run, index, np.where(sky, labels.SKY, labels.UNKNOWN).astype(np.uint8), 0)
+        assert sky.mean() > bare.ENOUGH
+        priors.write_labels(run, index, np.where(sky, known_as, labels.OTHER).astype(np.uint8), 0)
     write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
     monkeypatch.setattr(bare, "FIRST", 2)
+    monkeypatch.setattr(bare, "PROMISING", 1.1)
     seen = []
     lay_out = bare.BarePhotos.lay_out
     monkeypatch.setattr(bare.BarePhotos, "lay_out", lambda own, index: (seen.append(index), lay_out(own, index))[1])
     near = [[k for k in range(6) if k != index] for index in range(6)]
     _, share = lay_out_bare(run, PriorsConfig(), near, list(range(6)), Reporter(), {}, "cpu")
-    assert (share, seen) == (0.0, [0, 5])
+    assert (share, seen) == (0.0, asked)
     assert read_bare(run, 0) is None
 
 
