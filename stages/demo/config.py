@@ -47,6 +47,7 @@ class DemoTruth(StageResult):
     mesh: str  # PLY: the surface that at least two cameras see; the truth for recall
     full_mesh: str  # PLY: the whole surface in the region, seen or not
     cameras: str  # transforms.json of the photos (OpenGL camera axes, pinhole, no distortion)
+    masks: str | None = None  # folder of masks of the photos with people: dark where they stand
     diagonal_m: float  # diagonal of the bounding box of ``mesh``
     region_low_m: tuple[float, float, float]  # box of what is judged; what lies beyond is backdrop and has no truth
     region_high_m: tuple[float, float, float]

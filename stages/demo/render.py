@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import open3d as o3d
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from pipeline.cameras import rays_world
 
@@ -45,6 +45,21 @@ def covered(
     origin, directions = rays_world(cam_from_world, intrinsics, pixels)
     rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
     return float(solid.scene.test_occlusions(rays).numpy().mean())
+
+
+def passing_mask(
+    people: Solid,
+    solid: Solid,
+    cam_from_world: Float[Array, "3 4"],
+    intrinsics: Float[Array, "4"],
+    size: tuple[int, int],
+) -> Bool[Array, "h w"]:
+    """Pixels whose middle shows ``people`` and not the solid."""
+    xs, ys = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
+    origin, directions = rays_world(cam_from_world, intrinsics, np.stack([xs.ravel(), ys.ravel()], axis=1))
+    rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
+    reach, beyond = (s.scene.cast_rays(rays)["t_hit"].numpy() for s in (people, solid))
+    return (reach < beyond).reshape(size[1], size[0])
 
 
 def render(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from pipeline.cameras import centers_world
 from pipeline.progress import Reporter
@@ -36,14 +36,14 @@ def focal_px(config: DemoConfig) -> float:
 
 
 def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> DemoTruth:
-    """Write ``photos/*.jpg`` and ``truth/`` (mesh.ply, full.ply, transforms.json, demo.json) into ``folder``.
+    """Write ``photos/*.jpg`` and ``truth/`` (mesh.ply, full.ply, transforms.json, masks, demo.json) into ``folder``.
 
     The same seed and settings give the same photos. Exposure and tint change from photo to photo. Before the landmark
     people stand in about a third of the photos, or in all where a crowd is asked for. The room's meshes carry a label
     of each face (pipeline/labels.py). Returns the facts of demo.json.
     """
     from stages.demo import shoot
-    from stages.demo.render import Solid, covered, render
+    from stages.demo.render import Solid, covered, passing_mask, render
     from stages.demo.truth import seen_faces, write_mesh
 
     folder = folder.absolute()  # demo.json is read from anywhere
@@ -79,6 +79,10 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     labels = None if scene.label is None else scene.label[scene.inside]
     triangles = scene.vertices[judged]
     shares = [covered(p, pose, intrinsics, size) if p else 0.0 for p, pose in zip(taken, poses, strict=True)]
+    for person, pose, name in zip(taken, poses, names, strict=True):
+        if person is not None:
+            shown = passing_mask(person, made.solid, pose, intrinsics, size)
+            save_mask(truth / "masks" / Path(name).with_suffix(".png"), shown)
     # who looks at a crowd cannot be asked for what it hides; the few people of a calm photo hide next to nothing
     crowds = [p.scene if p else None for p in taken] if config.crowd else None
     seen = seen_faces(made.solid.scene, triangles, poses, intrinsics, size, before=crowds)
@@ -91,6 +95,7 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
         mesh=str(truth / "mesh.ply"),
         full_mesh=str(truth / "full.ply"),
         cameras=str(truth / "transforms.json"),
+        masks=str(truth / "masks") if any(taken) else None,
         diagonal_m=float(np.linalg.norm(np.ptp(corners, axis=0))),
         region_low_m=scene.region_low_m,
         region_high_m=scene.region_high_m,
@@ -103,6 +108,14 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     )
     (truth / "demo.json").write_text(facts.model_dump_json(indent=1), encoding="utf-8")
     return facts
+
+
+def save_mask(path: Path, hidden: Bool[Array, "h w"]) -> None:
+    """A mask as ``--masks`` reads it: dark where the photo shows what is not the scene."""
+    from PIL import Image
+
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)).save(path)
 
 
 def save_photo(

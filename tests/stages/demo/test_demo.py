@@ -214,6 +214,12 @@ def test_wild_photos_differ_in_exposure_tint_and_tone_and_show_more_sky(tmp_path
         facts = generate(tmp_path / name, DemoConfig(**size, **wanted), 0, Reporter())
         photos[name] = np.stack([np.asarray(Image.open(p), float) for p in sorted(Path(facts.photos).iterdir())])
         assert (facts.people_share > 0.1) == (name == "wild")
+        masks = sorted(Path(facts.masks).iterdir()) if facts.masks else []
+        assert len(masks) == facts.n_photos_with_people
+        if name == "wild":  # who stands there is hidden, and next to nobody stands behind the landmark
+            hidden = sum(float((np.asarray(Image.open(path)) == 0).mean()) for path in masks) / len(photos[name])
+            assert abs(hidden - facts.people_share) < 0.06  # that is taken by every eighth pixel, here a few of them
+            assert {path.stem for path in masks} <= {path.stem for path in Path(facts.photos).iterdir()}
     means = photos["wild"].mean(axis=(1, 2)) / photos["calm"].mean(axis=(1, 2))
     assert np.ptp(np.log(means.mean(axis=1))) > 0.3
     assert np.ptp(means / means.mean(axis=1, keepdims=True)) > 0.1
