@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, cloud, lego, overhead, room, scale, silhouettes, soak, views, wild
+from benchmarks import ablation, cloud, lego, lost, overhead, room, scale, silhouettes, soak, views, wild
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -91,6 +91,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "wild": (ROOT, wild.case),
     "scale": (ROOT, scale.case),
     **{f"scale-{size}": (ROOT, scale.one(size)) for size in scale.QUARTERS},
+    "lost": (ROOT, lost.case),
     "liberty": (silhouettes.LIBERTY, silhouettes.liberty),
     "sacre_coeur": (DATA / "sacre_coeur", reconstruction(DATA / "sacre_coeur" / "images")),
     "cyprus": (DATA / "cyprus", reconstruction(DATA / "cyprus" / "images")),

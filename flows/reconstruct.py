@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.blocks import check_whole, train_blocks
 from cluster.executor import Executor, pick_device
+from cluster.fusion import fuse_blocks
 from cluster.priors import find_priors
 from flows.capacity import ensure_fits
 from flows.settings import STAGES, Settings
@@ -28,6 +29,8 @@ def perform(stage: str, run: Run, settings: Settings, executor: Executor, report
     if stage == "priors":
         ensure_fits(run, settings, pick_device(executor.device))
         return find_priors(run, settings.priors, executor, report)
+    if stage == "fuse":
+        return fuse_blocks(run, settings.fuse, executor, report)
     work = importlib.import_module(f"stages.{stage}.run").run
     return work(run, getattr(settings, stage), report)
 

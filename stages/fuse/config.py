@@ -6,6 +6,8 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
+VERSION = 5
+
 
 class FuseConfig(StageConfig):
     """How blocks become one mesh."""

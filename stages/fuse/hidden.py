@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import zarr
@@ -14,6 +14,7 @@ from stages.fuse.visibility import View, cast_scene, depth_map
 
 Array = np.ndarray
 Local = tuple[Float[Array, "v 3"], Int[Array, "f 3"]]  # vertices in the frame of the views, faces
+NAME = "surface/hidden"
 
 
 def hidden_by_one(mesh: Local, views: list[View]) -> Callable[[int], Float[Array, "h w"]]:
@@ -22,27 +23,33 @@ def hidden_by_one(mesh: Local, views: list[View]) -> Callable[[int], Float[Array
     return lambda i: depth_map(whole, views[i])
 
 
-def hidden_by_many(
-    meshes: Iterable[Local], views: list[View], group: zarr.Group, name: str, advance: Callable[[], object]
-) -> Callable[[int], Float[Array, "h w"]]:
-    """The same of many meshes, one in memory at a time; the depth maps are kept in ``group`` under ``name``.
+def hide(mesh: Local, views: list[View], group: zarr.Group, part: int) -> list[int]:
+    """Leave the depth maps of one part of many in ``group``, for all views that show it; which those are."""
+    whole, may_see = cast_scene(*mesh), in_view(mesh[0])
+    shown = [
+        i
+        for i, view in enumerate(views)
+        if len(may_see(view.cam_from_local, view.intrinsics, (view.width, view.height)))
+    ]
+    for i in shown:
+        store.write(group, _name(i, part), depth_map(whole, views[i]).astype(np.float32))
+    return shown
 
-    ``advance`` is called after every mesh.
-    """
-    for vertices, faces in meshes:
-        part, may_see = cast_scene(vertices, faces), in_view(vertices)
-        for i, view in enumerate(views):
-            if len(may_see(view.cam_from_local, view.intrinsics, (view.width, view.height))):
-                depth, at = depth_map(part, view), f"{name}/{i:06d}"
-                if at in group:
-                    before = store.read(group, at)
-                    depth = np.where(np.abs(before) <= np.abs(depth), before, depth)
-                store.write(group, at, depth.astype(np.float32))
-        advance()
+
+def hidden_by_many(
+    views: list[View], group: zarr.Group, shown_in: Sequence[Sequence[int]]
+) -> Callable[[int], Float[Array, "h w"]]:
+    """The depth map of view i on request, of the parts ``shown_in[i]``, which ``hide`` has left."""
 
     def read(i: int) -> Float[Array, "h w"]:
-        at = f"{name}/{i:06d}"
-        empty = np.full((views[i].height, views[i].width), np.inf, np.float32)
-        return store.read(group, at) if at in group else empty
+        nearest = np.full((views[i].height, views[i].width), np.inf, np.float32)
+        for part in shown_in[i]:
+            depth = store.read(group, _name(i, part))
+            nearest = np.where(np.abs(depth) < np.abs(nearest), depth, nearest)
+        return nearest
 
     return read
+
+
+def _name(view: int, part: int) -> str:
+    return f"{NAME}/{view:06d}_{part:05d}"

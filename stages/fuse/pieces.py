@@ -17,7 +17,6 @@ Array = np.ndarray
 class Found:
     """Connected pieces of one part's own faces, and the vertices through which they may go on in other parts."""
 
-    of_face: Int[Array, "k"]  # of every face asked for
     low_world: Float[Array, "p 3"]
     high_world: Float[Array, "p 3"]
     area_m2: Float[Array, "p"]
@@ -25,8 +24,8 @@ class Found:
     border_piece: Int[Array, "b"]
 
 
-def find_pieces(part: Piece, keep: Bool[Array, "f"]) -> Found:
-    """Pieces of the faces where ``keep``, which are the part's own."""
+def find_pieces(part: Piece, keep: Bool[Array, "f"]) -> tuple[Int[Array, "k"], Found]:
+    """The piece of every face where ``keep``, which are the part's own, and those pieces."""
     faces = part.mesh.faces[keep]
     count, piece = components(faces, len(part.mesh.vertices_world))
     of_vertex = np.full(len(part.mesh.vertices_world), -1)
@@ -39,7 +38,7 @@ def find_pieces(part: Piece, keep: Bool[Array, "f"]) -> Found:
     shared[part.mesh.faces[~part.own]] = True
     border = used[shared[used]]
     area = np.bincount(piece, face_areas(part.mesh)[keep], count).astype(np.float64)
-    return Found(piece, low, high, area, part.keys[border], of_vertex[border])
+    return piece, Found(low, high, area, part.keys[border], of_vertex[border])
 
 
 @dataclass(frozen=True)

@@ -18,27 +18,38 @@ Array = np.ndarray
 PARTS = ("keys", "fractions", "faces")  # of a patch
 
 
-def read_sources(run: Run, partition: scene.Partition, cache_bricks: int) -> list[Source]:
-    """All blocks, ready to be blended; their bricks are read on demand, ``cache_bricks`` of them kept."""
+def read_sources(
+    run: Run, cache_bricks: int, near: Array | None = None, made: dict[str, Source] | None = None
+) -> list[Source]:
+    """All blocks that were trained, ready to be blended; ``cache_bricks`` of their bricks are kept in memory.
+
+    ``near`` [m, 3]: only those that reach one of these bricks. ``made`` holds those that are ready already, by name.
+    """
+    partition = scene.read_partition(run)
+    missing = run.require("train").result.get("missing", {})
+    blocks = [block for block in partition.blocks if block.id not in missing]
+    alone, made = len(blocks) == 1, {} if made is None else made
 
     @functools.lru_cache(maxsize=cache_bricks)
     def read(block_id: str, row: int) -> Array:
         return scene.read_sdf_brick(run, block_id, row)
 
-    alone = len(partition.blocks) == 1
-    return [
-        surface.make_source(
-            b.core, b.halo_bricks, scene.read_brick_index(run, b.id), functools.partial(read, b.id), alone=alone
-        )
-        for b in partition.blocks
-    ]
+    found = []
+    for block in blocks:
+        outer = block.core.grow(block.halo_bricks)
+        if near is not None and not np.all((near + 1 >= outer.low) & (near <= outer.high), axis=1).any():
+            continue
+        if block.id not in made:
+            index, bricks = scene.read_brick_index(run, block.id), functools.partial(read, block.id)
+            made[block.id] = surface.make_source(block.core, block.halo_bricks, index, bricks, alone=alone)
+        found.append(made[block.id])
+    return found
 
 
 def extract_tiles(
     run: Run, sources: list[Source], bricks: Array, edge_keys: EdgeKeys, size: int, report: Reporter
 ) -> list[Tile]:
     """The raw surface: every tile is extracted and stored under surface/. Tiles without any are left out."""
-    store.delete(run.scene, "surface")
     tiles = []
     with report.task("fuse/surface", len(bricks), "bricks") as advance:
         done = 0

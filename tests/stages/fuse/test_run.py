@@ -33,8 +33,8 @@ BOX = BrickBox((0, 0, 0), (N, N, N))
 def surface_of(tmp_path: Path, sdfs: list[synthetic.Sdf], halo: int = 1) -> tuple[trimesh.Trimesh, int]:
     """The raw welded surface of blocks with the given SDFs, in the world, and its torn edges."""
     run = synthetic.make_run(tmp_path, "ingest", "pose")
-    partition = synthetic.write_blocks(run, LATTICE, synthetic.split_box(BOX, len(sdfs), halo), sdfs)
-    sources = read_sources(run, partition, 64)
+    synthetic.write_blocks(run, LATTICE, synthetic.split_box(BOX, len(sdfs), halo), sdfs)
+    sources = read_sources(run, 64)
     bricks = bricks_to_march(sources)
     keys = edge_keys_of(sources, B)
     patch = read_patch(run, extract_tiles(run, sources, bricks, keys, B, Reporter()))
@@ -114,8 +114,8 @@ def test_blocks_that_contradict_each_other_are_closed_off(tmp_path: Path) -> Non
 
 def test_a_torn_surface_is_noticed(tmp_path: Path) -> None:
     run_ = synthetic.make_run(tmp_path, "ingest", "pose")
-    partition = synthetic.write_blocks(run_, LATTICE, synthetic.split_box(BOX, 1), [synthetic.sphere(1.0)])
-    sources = read_sources(run_, partition, 64)
+    synthetic.write_blocks(run_, LATTICE, synthetic.split_box(BOX, 1), [synthetic.sphere(1.0)])
+    sources = read_sources(run_, 64)
     bricks = bricks_to_march(sources)
     keys = edge_keys_of(sources, B)
     patch = read_patch(run_, extract_tiles(run_, sources, bricks, keys, B, Reporter()))

@@ -10,7 +10,7 @@ import zarr
 from pipeline import labels
 from pipeline.cameras import look_at
 from pipeline.frustum import in_view
-from stages.fuse.hidden import hidden_by_many, hidden_by_one
+from stages.fuse.hidden import hidden_by_many, hidden_by_one, hide
 from stages.fuse.visibility import View, apart_from_sky, cast_scene, depth_map, make_view, seen
 
 SIZE = np.array([96, 72])
@@ -31,8 +31,10 @@ def nearest_depth(vertices: np.ndarray, faces: np.ndarray, view: View, n_parts: 
     """The depth map of a mesh, cast whole or in parts."""
     if n_parts == 1:
         return hidden_by_one((vertices, faces), [view])(0)
-    parts = ((vertices, some) for some in np.array_split(faces, n_parts))
-    return hidden_by_many(parts, [view], zarr.group(), "hidden", lambda: None)(0)
+    group = zarr.group()
+    parts = enumerate(np.array_split(faces, n_parts))
+    shown = [part for part, some in parts if hide((vertices, some), [view], group, part)]
+    return hidden_by_many([view], group, [shown])(0)
 
 
 @pytest.mark.parametrize("n_parts", [1, 7])

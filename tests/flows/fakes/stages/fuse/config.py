@@ -1,4 +1,7 @@
-from stages.common import FakeConfig
+from stages.common import FakeConfig, FakeResult
+
+VERSION = 1
+FuseResult = FakeResult
 
 
 class FuseConfig(FakeConfig):

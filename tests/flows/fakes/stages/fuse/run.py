@@ -1,7 +1,5 @@
-from pipeline.run import stage
-from stages.common import FakeResult, behave
+from stages.common import behave
 
 
-@stage("fuse", needs=("train",), version=1, result=FakeResult)
-def run(run, config, report):
+def fuse(run, config, report, hands):
     return behave("fuse", run, config, report)

@@ -1,0 +1,119 @@
+"""A machine of a Ray cluster is lost while a town trains on it: what that costs, and what becomes of the surface.
+
+A real cluster of several raylets on this machine, a core each; one raylet is killed where every worker has left a
+checkpoint; those that are left fuse the surface. The town is trained once undisturbed in one process, and once so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from benchmarks import rivals
+from benchmarks.measure import Measured, Numbers, quoin, read, together
+from benchmarks.scale import LIGHT
+
+QUARTERS, MACHINES = 16, 3
+STEPS, CHECKPOINT_MINUTES = 40, 0.02
+HEALTH = {  # a node that does not answer is given up after some ten seconds
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "5",
+}
+
+
+def case(out: Path, quarters: int = QUARTERS) -> tuple[Measured, Numbers]:
+    """F of both at the demo's distances, the steps that were done twice, and what was told of the lost machine."""
+    town, collection = out / "town" / "run", out / "town" / "collection"
+    longer = rivals.settings(f"train.steps={STEPS}", f"train.checkpoint_minutes={CHECKPOINT_MINUTES}")
+    given = ("--scene", "town", "--quarters", str(quarters), "--engine", "direct", "--quiet")
+    done = [quoin("demo", "--out", out / "town", *given, *LIGHT, *longer)]
+    numbers: Numbers = {
+        "undisturbed": scores(town),
+        "undisturbed_s": {stage: seconds(town, stage) for stage in ("train", "fuse")},
+    }
+    broken = rivals.copied(town, out / "broken")
+    numbers |= train_and_lose(broken)
+    done.append(quoin("resume", broken, "--engine", "direct", "--quiet"))
+    truth = collection / "truth"
+    distances = [word for metres in ("0.1", "0.2", "0.5") for word in ("--distance", metres)]
+    cameras = truth / "transforms.json"
+    done.append(quoin("evaluate", broken, "--truth", truth / "mesh.ply", "--cameras", cameras, *distances))
+    return together("python -m benchmarks lost", done), {**numbers, "with_a_loss": scores(broken)}
+
+
+def train_and_lose(run_folder: Path) -> Numbers:
+    """Train all blocks anew on MACHINES raylets and kill one of them."""
+    os.environ.update(HEALTH)
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from cluster.blocks import train_blocks
+    from cluster.fusion import fuse_blocks
+    from cluster.ray_executor import RayExecutor
+    from flows.reconstruct import redo_from
+    from flows.session import resumed, settings_of
+    from pipeline.progress import Event, Reporter
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = [cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=80_000_000) for _ in range(MACHINES)]
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+    step: dict[str, float] = {}
+    at_loss: dict[str, float] = {}
+    told: list[tuple[str, str]] = []
+    lost_at: list[float] = []
+
+    def hear(event: Event) -> None:
+        name = event["name"]
+        if event["kind"] == "advance" and name.count("/") == 1:
+            step[name] = event["done"]
+        elif event["kind"] == "log":
+            told.append((name, event["message"]))
+        elif event["kind"] == "end":
+            step.pop(name, None)
+        saved = [n for n in step if (run_folder / "work/blocks" / n.split("/")[1] / "checkpoint.safetensors").exists()]
+        if not lost_at and len(saved) == MACHINES:
+            lost_at.append(time.monotonic())
+            at_loss.update(step)
+            for process in nodes[-1].all_processes["raylet"]:
+                os.kill(process.process.pid, signal.SIGKILL)
+
+    executor = RayExecutor("cpu", cluster.address, MACHINES)
+    try:
+        with resumed(run_folder) as run:
+            redo_from(run, "train")
+            settings, began = settings_of(run), time.monotonic()
+            result = train_blocks(run, settings.train, executor, Reporter(hear))
+            trained = time.monotonic()
+            fuse_blocks(run, settings.fuse, executor, Reporter())
+            fused = time.monotonic()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    went_on = {name: int(said.split("step ")[1].split()[0]) for name, said in told if said.startswith("going on from")}
+    return {
+        "machines": MACHINES,
+        "blocks": len(result.blocks),
+        "missing": result.missing,
+        "train_with_a_loss_s": round(trained - began, 1),
+        "fuse_by_who_is_left_s": round(fused - trained, 1),
+        "lost_after_s": round(lost_at[0] - began, 1) if lost_at else None,
+        "steps_when_it_was_lost": at_loss,
+        "went_on_from_step": went_on,
+        "told": [f"{name}: {said}" for name, said in told if "worker" in said or said.startswith("going on")],
+    }
+
+
+def scores(run: Path) -> Numbers:
+    """F by distance in metres."""
+    surface = read(run / "evaluation.json").get("surface") or {}
+    return {f"{score['distance_m']:g} m": round(score["f"], 4) for score in surface.get("scores", [])}
+
+
+def seconds(run: Path, stage: str) -> float:
+    return round(read(run / "run.json")["manifests"][stage]["seconds"], 1)

@@ -1,0 +1,78 @@
+"""Fusion on an executor: the parts of the surface are worked on where there are hands, the driver writes the mesh."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.executor import Executor, Job
+from pipeline.attempt import Attempt
+from pipeline.bucket import url_of
+from pipeline.progress import Reporter
+from pipeline.run import Run, stage
+from stages.fuse.config import VERSION, FuseConfig, FuseResult
+
+BASE_BYTES, FACE_BYTES = 1 << 30, 1_000  # of a worker; of a face of its part, with what lies around
+
+
+def fuse_blocks(run: Run, config: FuseConfig, executor: Executor, report: Reporter) -> FuseResult:
+    """The fuse stage; raises what stopped it.
+
+    Where several workers see the run's folder they share the parts; a run in object storage is fused by the driver.
+    """
+
+    def work(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
+        from stages.fuse.run import fuse
+
+        if url_of(run.home) is not None:
+            return fuse(run, config, report, None)
+        with executor.session() as n_workers:
+            hands = _Workers(run, config, executor, report, n_workers) if n_workers > 1 else None
+            return fuse(run, config, report, hands)
+
+    return stage("fuse", needs=("train",), version=VERSION, result=FuseResult)(work)(run, config, report)
+
+
+class _Workers:
+    """The hands of an executor: see ``stages.fuse.run.Hands``."""
+
+    def __init__(self, run: Run, config: FuseConfig, executor: Executor, report: Reporter, n: int) -> None:
+        self.n = n
+        self._run, self._config, self._executor, self._report = run, config, executor, report
+
+    def each(self, known: Any, step: str, given: Sequence[tuple]) -> list[Any]:
+        """A job a part; raises the first error, once all have ended."""
+        jobs = [
+            Job(
+                f"fuse/{step} {n + 1}/{len(given)}",
+                functools.partial(_do, self._run.home, self._config, known, step, n, more),
+                memory_bytes=BASE_BYTES + FACE_BYTES * known.part_faces,
+            )
+            for n, more in enumerate(given)
+        ]
+        results = {}
+        for outcome in self._executor.run(jobs, self._report):
+            if outcome.error is not None:
+                raise outcome.error
+            results[outcome.job.name] = outcome.result
+        return [results[job.name] for job in jobs]
+
+
+def _do(
+    run_place: str,
+    config: FuseConfig,
+    known: Any,
+    step: str,
+    n: int,
+    more: tuple,
+    report: Reporter,
+    device: str,
+    attempt: Attempt,
+) -> Any:
+    from stages.fuse.shelf import Shelf
+    from stages.fuse.work import Work  # open3d is loaded where the work is done
+
+    del device, attempt  # what an earlier one leaves of a part is the same
+    run = Run.open(run_place)
+    return getattr(Work(run, config, report, known, Shelf(known.shelf)), step)(n, *more)

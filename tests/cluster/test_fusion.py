@@ -1,0 +1,88 @@
+"""Fusion as jobs of an executor: the same mesh as in one process, whoever works on its parts, also where some die."""
+
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.executor import InlineExecutor, Job, Outcome
+from cluster.fusion import fuse_blocks
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from stages.fuse.config import FuseConfig, FuseResult
+from tests import synthetic
+from tests.plys import read_ply
+from tests.stages.fuse.test_run import make_scene
+
+CONFIG = FuseConfig(glb_faces=1000, island_diameter=0.08)
+
+
+class Three(InlineExecutor):
+    """Three workers, in words: jobs run as other processes would get them; every ``again``-th is done twice."""
+
+    def __init__(self, again: int = 0, error: Exception | None = None) -> None:
+        super().__init__("cpu")
+        self.again, self.error = again, error
+        self.names: list[str] = []
+
+    def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
+        for job in jobs:
+            self.names.append(job.name)
+            if self.error is not None:
+                yield Outcome(job, error=self.error)
+                continue
+            if self.again and len(self.names) % self.again == 0:  # its worker was lost when it was nearly done
+                list(super().run(pickle.loads(pickle.dumps([job])), report))
+            [outcome] = super().run(pickle.loads(pickle.dumps([job])), report)
+            yield Outcome(job, outcome.result, outcome.error)
+
+    @contextmanager
+    def session(self) -> Iterator[int]:
+        yield 3
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A wavy ball and an island, in two blocks; small parts are worth a worker."""
+    monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("stages.fuse.parts.AROUND", 4)
+    monkeypatch.setattr("stages.fuse.run.WORTH_FACES", 500)
+    ball, speck = synthetic.wavy(synthetic.sphere(1.0), 0.02, 0.8, 1), synthetic.sphere(0.06, (0.0, 1.25, 0.02))
+    return make_scene(tmp_path, [lambda p: np.minimum(ball(p), speck(p))] * 2)
+
+
+def facts(result: FuseResult) -> dict[str, Any]:
+    return result.model_dump(exclude={"seconds", "area_m2", "largest_component_share", "confident_share"})
+
+
+@pytest.mark.parametrize("again", [0, 3])
+def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
+    alone = fuse_blocks(made, CONFIG, InlineExecutor("cpu"), Reporter())
+    one = read_ply(made.path / "mesh.ply")
+    made.invalidate("fuse")
+    workers = Three(again)
+    shared = fuse_blocks(made, CONFIG, workers, Reporter())
+    many = read_ply(made.path / "mesh.ply")
+    assert {name.split()[0] for name in workers.names} == {
+        f"fuse/{step}" for step in ("march", "gather", "hide", "look", "sample", "colour", "clean", "connect", "finish")
+    }
+    assert sum(name.startswith("fuse/look") for name in workers.names) >= 6
+    assert {**facts(shared), "disagreement": 0, "glb_faces": 0} == {**facts(alone), "disagreement": 0, "glb_faces": 0}
+    assert shared.area_m2 == pytest.approx(alone.area_m2, rel=1e-6)
+    order, sorted_ = (np.lexsort(mesh.vertices_world.T) for mesh in (one, many))
+    np.testing.assert_array_equal(one.vertices_world[order], many.vertices_world[sorted_])
+    np.testing.assert_allclose(many.values["views"][sorted_], one.values["views"][order])
+    assert not (made.path / "work" / "fuse").exists()
+
+
+def test_what_stops_a_part_stops_the_stage_and_leaves_nothing_of_the_work(made: Run) -> None:
+    with pytest.raises(QuoinError, match="no disk"):
+        fuse_blocks(made, CONFIG, Three(error=QuoinError("There is no disk")), Reporter())
+    assert made.manifest("fuse") is None
+    assert not (made.path / "work" / "fuse").exists()
+    assert fuse_blocks(made, CONFIG, Three(), Reporter()).n_components == 1
