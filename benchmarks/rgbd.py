@@ -1,6 +1,6 @@
 """Indoor scenes with sensor depth: quoin with it and without it, beside a plain TSDF fusion of the same depth maps.
 
-    python -m benchmarks.rgbd DATA WORK [livingroom | redkitchen] [--set section.key=value ...]
+    python -m benchmarks.rgbd DATA WORK [livingroom | redkitchen] [--alone] [--set section.key=value ...]
 
 Every second frame is given, with the set's poses; the truth is a TSDF of other depth than was given. Living room: the
 set's noiseless depth of all frames, while the given maps have noise of σ = 1.5 mm · (z / m)² laid on them. Red kitchen:
@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from benchmarks import rivals
 from benchmarks.given import write_transforms
 from pipeline.sensor import SIGMA_PER_M
 
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("scene", choices=["livingroom", "redkitchen"], nargs="?", default="livingroom")
     parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--without", action="store_true", help="also without sensor depth, by stereo")
+    parser.add_argument("--alone", action="store_true", help="by photos alone, with the planes of walls and without")
     options = parser.parse_args()
     work = options.work / options.scene
     told, frames, truth = prepare(options.scene, options.data, work)
@@ -168,13 +169,21 @@ def main() -> None:
     began = time.monotonic()
     fused = tsdf(frames, frames.depths, work / "tsdf.ply")
     print(row("TSDF of the given maps", fused, truth, time.monotonic() - began), flush=True)
-    for name, more in (("with depth", ["--depth", str(work / "depth")]), ("without", [])):
-        if more or options.without:
-            out, began = work / name.replace(" ", "_"), time.monotonic()
-            settings = [part for value in options.set for part in ("--set", value)]
-            command = [sys.executable, "-m", "flows.cli", "reconstruct", str(work / "photos"), "--out", str(out)]
-            subprocess.run([*command, *told, *more, *settings], check=True, stdout=sys.stderr)
-            print(row(f"quoin {name}", out / "mesh.ply", truth, time.monotonic() - began), flush=True)
+    if options.alone:
+        told = told[:4]  # nothing of a depth camera
+        variants = {"photos alone": [], "photos alone, without planes": ["--set", "priors.planes=false"]}
+    else:
+        variants = {"with depth": ["--depth", str(work / "depth")]}
+    before: Path | None = None
+    for name, more in variants.items():
+        out, began = work / name.replace(" ", "_"), time.monotonic()
+        if before is not None:
+            rivals.copied(before, out)
+        settings = [part for value in options.set for part in ("--set", value)]
+        command = [sys.executable, "-m", "flows.cli", "reconstruct", str(work / "photos"), "--out", str(out)]
+        subprocess.run([*command, *told, *more, *settings], check=True, stdout=sys.stderr)
+        print(row(f"quoin {name}", out / "mesh.ply", truth, time.monotonic() - began), flush=True)
+        before = out
 
 
 if __name__ == "__main__":
