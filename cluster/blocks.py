@@ -84,7 +84,8 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
                 (scene.block_folder(run, block_id) / ERROR).unlink(missing_ok=True)
                 run.commit(outcome.job.name, keys[block_id], result, result.seconds, NEEDS)
             advance(len(results))
-            report.table("blocks", _rows(blocks, results, failures))
+            ended = [block for block in blocks if block.id == block_id]
+            report.table("blocks", _rows(ended, results, failures))  # the others are known: thousands may end
     missing = {block_id: _sentence(error) for block_id, error in failures.items()}
     if missing and not results:
         raise _partial(run, missing, len(blocks))

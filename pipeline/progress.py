@@ -73,7 +73,7 @@ class Reporter:
         self._send("place", name, node=platform.node(), device=device)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A table to show under ``name``; a later one of the same name replaces it."""
+        """A table to show under ``name``; a later one of the same name replaces it, but of ``blocks`` only its rows."""
         self._send("table", name, rows=[dict(row) for row in rows])
 
     def picture(self, name: str, rgb: np.ndarray, caption: str = "") -> None:

@@ -166,10 +166,5 @@ def test_an_interrupt_keeps_the_blocks_that_are_done(run, trained):
 def test_the_table_of_blocks_is_told_as_they_end(run, trained):
     events = []
     train_blocks(run, CONFIG, HERE, Reporter(events.append))
-    states = [[row["state"] for row in event["rows"]] for event in events if event["kind"] == "table"]
-    assert states == [
-        ["to do", "to do", "to do"],
-        ["to do", "done", "to do"],
-        ["to do", "done", "done"],
-        ["done", "done", "done"],
-    ]
+    states = [{row["block"]: row["state"] for row in event["rows"]} for event in events if event["kind"] == "table"]
+    assert states == [{"b0": "to do", "b1": "to do", "b2": "to do"}, {"b1": "done"}, {"b2": "done"}, {"b0": "done"}]
