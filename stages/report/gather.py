@@ -172,6 +172,13 @@ def blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
     return out
 
 
+def telling(blocks: Sequence[BlockFacts], most: int) -> list[BlockFacts]:
+    """At most so many of the blocks, in their order: those that failed, then those of the lowest held-out PSNR."""
+    lowest = sorted(blocks, key=lambda b: (not b.failed, np.inf if b.heldout_psnr_db is None else b.heldout_psnr_db))
+    chosen = {b.id for b in lowest[:most]}
+    return [b for b in blocks if b.id in chosen]
+
+
 def curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]:
     """What training measured along the steps, by name; one thinned curve per block."""
     out: dict[str, list[Curve]] = {}

@@ -16,7 +16,7 @@ from pipeline import confidence as shown
 from pipeline.clock import spans
 from stages.report import chart, words
 from stages.report.atlas import Atlas
-from stages.report.facts import Report
+from stages.report.facts import BlockFacts, Report
 from stages.report.previews import Preview
 from stages.report.svg import tag
 from stages.report.views import Start
@@ -108,6 +108,7 @@ def render(
     *,
     title: str,
     maps: Atlas | None,
+    listed: Sequence[BlockFacts],
     floor_plan: Markup,
     pictures: Mapping[int, Mapping[str, str]],
     previews: Mapping[str, Sequence[Preview]],
@@ -117,7 +118,7 @@ def render(
 ) -> str:
     """The page. ``pictures``: view number → data URIs of ``photo``, ``colors`` and ``shape``.
 
-    ``confidence``: data URI of the mesh coloured by it, from where the viewer starts.
+    ``listed``: blocks in its table; ``confidence``: data URI of the mesh coloured by it, from where the viewer starts.
     """
     import jinja2
 
@@ -140,6 +141,7 @@ def render(
         script=script,
         three=three,
         maps=maps,
+        listed=listed,
         floor_plan=floor_plan,
         pictures=pictures,
         previews=previews,

@@ -19,6 +19,8 @@ from stages.report.page import render
 from stages.report.views import Shot, photograph
 from stages.report.words import label, quantity
 
+MOST_ROWS, MOST_CURVES = 200, 12  # blocks in the table, and in the charts of training
+
 
 def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
     """Write report.html and report.json from whatever ``run`` has committed so far; parts that are missing say so."""
@@ -42,6 +44,7 @@ def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
         facts,
         title=title(run),
         maps=maps,
+        listed=gather.telling(facts.blocks, MOST_ROWS),
         floor_plan=floor_plan.draw(storey, facts.pose.unit) if storey and facts.pose else Markup(),
         pictures={shot.facts.number: shot.pictures for shot in shots},
         previews=previews.read(run, [block.id for block in facts.blocks]),
@@ -127,7 +130,7 @@ def collect(
         views=[shot.facts for shot in shots],
         pose=pose,
         blocks=blocks,
-        curves=gather.curves(run, [b.id for b in blocks]),
+        curves=gather.curves(run, [b.id for b in gather.telling(blocks, MOST_CURVES)]),
         photos=files,
         clips=clips,
         indoors=storey.facts if storey else None,

@@ -359,3 +359,28 @@ def test_rooms_have_a_plan_where_floor_and_ceiling_enclose_the_cameras(tmp_path:
     assert facts["height_m"] == pytest.approx(3, abs=0.02)
     assert page.count('class="wall"') == 4
     assert "in 1 room." in page
+
+
+def test_of_many_blocks_the_worst_are_listed_and_all_are_in_the_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_run(tmp_path)
+    blocks = Report.model_validate_json(written(made)[1]).blocks
+    worst = min(blocks, key=lambda b: b.heldout_psnr_db or 0.0)
+    assert len(blocks) > 1
+    monkeypatch.setattr("stages.report.run.MOST_ROWS", 1)
+    monkeypatch.setattr("stages.report.run.MOST_CURVES", 1)
+    page, data = written(made)
+    facts = Report.model_validate_json(data)
+    assert facts.blocks == blocks
+    assert {curve.label for curves in facts.curves.values() for curve in curves} == {worst.id}
+    listed = re.search(r'<section id="blocks">.*?</section>', page, re.DOTALL)
+    assert listed is not None
+    assert re.findall(r'<th scope="row">([^<]+)</th>', listed.group()) == [worst.id]
+    assert f"Of {len(blocks)} blocks" in listed.group()
+
+
+def written(run: Run) -> tuple[str, str]:
+    """The page and the JSON file of a run."""
+    write(run, ReportConfig(n_views=0), Reporter())
+    return tuple((run.path / name).read_text(encoding="utf-8") for name in ("report.html", "report.json"))  # type: ignore[return-value]
