@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 
 from pipeline.atomic import aside
+from pipeline.glb import Glb, glb_bytes
 from stages.fuse.mesh import Mesh
 
 Array = np.ndarray
@@ -86,69 +85,8 @@ class PlyWriter:
         self._handle.write(rows.view(np.uint8).data)
 
 
-def linear_from_srgb(colors: UInt8[Array, "v 3"]) -> Float[Array, "v 3"]:
-    """Linear light in [0, 1] of 8-bit sRGB (IEC 61966-2-1)."""
-    x = np.arange(256) / 255.0
-    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)[colors]
-
-
-# glTF is y up, the world is z up: (x, y, z) goes to (x, z, -y). Column-major, as glTF wants it.
-_Y_UP_FROM_Z_UP = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-
-
 def write_glb(path: Path, mesh: Mesh, normals: Float[Array, "v 3"]) -> None:
-    """Binary glTF 2.0: unlit vertex colours (16-bit linear), y up by a node over the mesh in world axes.
-
-    Vertices are float32 about the middle of the mesh; a second node carries that middle, so nothing is lost far from
-    the origin. ``asset.extras`` says so: ``origin_world``, metres. Values are attributes of our own: ``_CONFIDENCE``.
-    """
-    middle = (mesh.vertices_world.min(axis=0) + mesh.vertices_world.max(axis=0)) / 2
-    positions = (mesh.vertices_world - middle).astype("<f4")
-    views, accessors, blob = [], [], b""
-
-    def put(data: Array, kind: str, component: int, target: int, **extra: object) -> int:
-        nonlocal blob
-        raw = data.tobytes()
-        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": len(raw), "target": target})
-        accessors.append(
-            {"bufferView": len(views) - 1, "componentType": component, "count": len(data), "type": kind, **extra}
-        )
-        blob += raw + b"\0" * (-len(raw) % 4)
-        return len(accessors) - 1
-
-    low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
-    attributes = {"POSITION": put(positions, "VEC3", 5126, 34962, min=low, max=high)}
-    attributes["NORMAL"] = put(normals.astype("<f4"), "VEC3", 5126, 34962)
-    if mesh.colors is not None:
-        rgba = np.ones((len(positions), 4))
-        rgba[:, :3] = linear_from_srgb(mesh.colors)
-        attributes["COLOR_0"] = put(np.rint(rgba * 65535).astype("<u2"), "VEC4", 5123, 34962, normalized=True)
-    for name, value in mesh.values.items():
-        attributes[f"_{name.upper()}"] = put(value.astype("<f4"), "SCALAR", 5126, 34962)
-    faces = put(mesh.faces.astype("<u4").reshape(-1), "SCALAR", 5125, 34963)
-    tree = {
-        "asset": {"version": "2.0", "generator": "quoin", "extras": {"origin_world": middle.tolist()}},
-        "extensionsUsed": ["KHR_materials_unlit"],
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [
-            {"name": "world", "matrix": _Y_UP_FROM_Z_UP, "children": [1]},
-            {"name": "surface", "mesh": 0, "translation": middle.tolist()},
-        ],
-        "meshes": [{"primitives": [{"attributes": attributes, "indices": faces, "material": 0}]}],
-        "materials": [
-            {
-                "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
-                "extensions": {"KHR_materials_unlit": {}},
-            }
-        ],
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": len(blob)}],
-    }
-    text = json.dumps(tree, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
+    """The mesh as binary glTF: see ``pipeline.glb``."""
+    whole = Glb(mesh.vertices_world, mesh.faces, normals, mesh.colors, mesh.values)
     with replacing(path) as handle:
-        handle.write(struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(blob)))
-        handle.write(struct.pack("<I4s", len(text), b"JSON") + text)
-        handle.write(struct.pack("<I4s", len(blob), b"BIN\0") + blob)
+        handle.write(glb_bytes(whole))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,7 @@ from stages.fuse.clean import (
     supported_faces,
     usual_disagreement,
 )
-from stages.fuse.files import linear_from_srgb, write_glb
+from stages.fuse.files import write_glb
 from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
 from tests.plys import read_ply, write_ply
 
@@ -190,39 +188,6 @@ def test_far_from_the_origin_ply_uses_doubles_and_glb_an_offset(tmp_path: Path) 
     placed = shape.vertices @ matrix[:3, :3].T + matrix[:3, 3]
     z_up = np.stack([placed[:, 0], -placed[:, 2], placed[:, 1]], axis=1)
     np.testing.assert_allclose(z_up, far.vertices_world, atol=1e-3)
-
-
-def test_glb_holds_linear_colors_and_valid_bounds(tmp_path: Path) -> None:
-    sphere = ball(2)
-    write_glb(tmp_path / "m.glb", sphere, vertex_normals(sphere))
-    raw = (tmp_path / "m.glb").read_bytes()
-    magic, version, length = struct.unpack("<4sII", raw[:12])
-    assert (magic, version, length) == (b"glTF", 2, len(raw))
-    size = struct.unpack("<I", raw[12:16])[0]
-    tree = json.loads(raw[20 : 20 + size])
-    blob = raw[20 + size + 8 :]
-    assert tree["buffers"][0]["byteLength"] == len(blob)
-
-    def read(accessor: int, dtype: str, width: int) -> np.ndarray:
-        view = tree["bufferViews"][tree["accessors"][accessor]["bufferView"]]
-        data = blob[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
-        return np.frombuffer(data, dtype).reshape(-1, width)
-
-    primitive = tree["meshes"][0]["primitives"][0]
-    position = primitive["attributes"]["POSITION"]
-    points = read(position, "<f4", 3)
-    np.testing.assert_allclose(tree["accessors"][position]["min"], points.min(axis=0))
-    np.testing.assert_allclose(tree["accessors"][position]["max"], points.max(axis=0))
-    colors = read(primitive["attributes"]["COLOR_0"], "<u2", 4) / 65535
-    np.testing.assert_allclose(colors[:, :3], linear_from_srgb(sphere.colors), atol=1e-5)
-    assert (colors[:, 3] == 1).all()
-    np.testing.assert_array_equal(read(primitive["indices"], "<u4", 3), sphere.faces)
-
-
-def test_srgb_to_linear_at_known_values() -> None:
-    found = linear_from_srgb(np.array([[0, 10, 128], [188, 255, 55]], np.uint8))
-    np.testing.assert_allclose(found[0], [0.0, 0.003035, 0.215861], atol=1e-6)
-    np.testing.assert_allclose(found[1], [0.502886, 1.0, 0.038204], atol=1e-6)
 
 
 def test_decimation_keeps_shape_and_colors_within_its_budget() -> None:

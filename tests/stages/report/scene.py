@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.cameras import look_at, project
 from pipeline.config import StageResult
+from pipeline.glb import Glb, glb_bytes
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.run import Run
 from pipeline.scene import (
@@ -225,13 +226,9 @@ def _fuse(run: Run, names: list[str], size: object, mesh: trimesh.Trimesh, *_: o
 
 
 def write_glb(path: Path, mesh: trimesh.Trimesh) -> None:
-    """A glb as the glTF standard wants it: y up, colours in linear light."""
-    light = mesh.copy()
-    light.vertices = mesh.vertices[:, [0, 2, 1]] * [1, 1, -1]
-    srgb = mesh.visual.vertex_colors[:, :3] / 255.0
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    light.visual.vertex_colors = np.rint(255 * linear).astype(np.uint8)
-    light.vertex_attributes.clear()
-    if "confidence" in mesh.vertex_attributes:
-        light.vertex_attributes["_CONFIDENCE"] = mesh.vertex_attributes["confidence"]
-    light.export(path)
+    """The mesh as fusion leaves it."""
+    confidence = mesh.vertex_attributes.get("confidence")
+    values = {} if confidence is None else {"confidence": confidence}
+    at, normals = np.array(mesh.vertices, float), np.array(mesh.vertex_normals, np.float32)
+    whole = Glb(at, np.array(mesh.faces), normals, np.array(mesh.visual.vertex_colors)[:, :3], values)
+    path.write_bytes(glb_bytes(whole))
