@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 Array = np.ndarray
 FACING_DEG = 20.0  # between a point's normal and the plane's: more is another surface
 BINS_PER_CELL = 4
+BEHIND_CELLS, BEHIND_SHARE = 3.0, 0.1  # points behind a plane that bounds the scene: so far, so many for one on it
 
 
 class PlaneSet(NamedTuple):
@@ -58,3 +59,16 @@ def planes_along(
             at, support = np.array(peaks).T
             found.append((np.tile(direction, (len(at), 1)), at, support))
     return PlaneSet(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def bounding(planes: PlaneSet, points: Float[Array, "n 3"], cell: float) -> PlaneSet:
+    """The planes that the scene ends at: behind which hardly anything lies, but that points lie on.
+
+    Floor and ceiling of a room are such, and its outer walls; of a table or an inner corner much lies behind.
+    """
+    keep = []
+    for normal, offset, support in zip(*planes, strict=True):
+        behind = int((points @ normal < offset - BEHIND_CELLS * cell).sum())
+        keep.append(behind < BEHIND_SHARE * support)
+    chosen = np.array(keep, bool)
+    return PlaneSet(planes.normal[chosen], planes.offset[chosen], planes.support[chosen])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline import labels, priors, scene, store
 from pipeline.bare import Bare, write_bare, write_planes
-from pipeline.plane_set import PlaneSet, planes_along
+from pipeline.plane_set import BEHIND_CELLS, PlaneSet, bounding, planes_along
 from pipeline.progress import Reporter
 from pipeline.pyramid import at_level
 from pipeline.run import Run
@@ -31,7 +31,7 @@ N_PLANES = 24  # that a pixel may choose from
 MIN_SUPPORT = 0.002  # share of the points in sight that makes a plane
 POINTS_PER_PHOTO = 4000
 DEPTH_STEP = 11  # one in so many depths tells what is usual
-MIN_AGREEING = 2  # other photos whose plane is the same
+MIN_AGREEING = 1  # other photos whose plane is the same
 ENOUGH = 0.3  # share of all pixels that planes must add
 FIRST = 8  # photos, spread over all, are laid out before the others
 PROMISING = 0.3  # share of their pixels where planes would add something, if other photos agreed with all of it
@@ -68,6 +68,7 @@ class BarePhotos:
         self.farthest = FAR * float(np.percentile(depths, 99.5))
         least = MIN_SUPPORT * len(points) / len(todo) * (1 + len(neighbours[todo[0]]))
         self.planes = planes_along(directions, points, normals, np.ones(len(points)), self.cell, least)
+        self.bounds = bounding(self.planes, points, self.cell)
 
     def find(self, report: Reporter, seconds: dict[str, float]) -> tuple[int, float]:
         """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels.
@@ -125,7 +126,7 @@ class BarePhotos:
             stacked = torch.zeros(4, *known.depth.shape, device=self.device)
             stacked[3] = -1
             if len(number):
-                chosen, _ = layout(known, others, mine, self.farthest)
+                chosen, _ = layout(known, others, mine, self.farthest, self.bounds, BEHIND_CELLS * self.cell)
                 w, a, b = plane_fields(mine, known.view)
                 at, on = chosen.clamp(min=0), chosen >= 0
                 fields = (w.gather(0, at[None])[0], a[at], b[at], torch.from_numpy(number).to(self.device)[at].float())

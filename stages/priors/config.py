@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 9
+VERSION = 10
 NEEDS = ("pose",)
 
 

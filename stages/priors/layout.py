@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -52,10 +52,23 @@ def plane_fields(planes: PlaneSet, view: View) -> tuple[Float[Tensor, "k h w"], 
     return w, there[:, 0] / view.intrinsics[0] / safe, there[:, 1] / view.intrinsics[1] / safe
 
 
-def costs(known: Known, others: list[Known], w: Float[Tensor, "k h w"], farthest: float) -> Float[Tensor, "k+1 h w"]:
+def within(bounds: PlaneSet, slack: float, view: View, depth: Float[Tensor, "k h w"]) -> Bool[Tensor, "k h w"]:
+    """Which points of a photo, at these depths, do not lie farther than ``slack`` behind any of the ``bounds``."""
+    found = torch.ones_like(depth, dtype=torch.bool)
+    rays = ray_grid(view)
+    for normal, offset in zip(bounds.normal, bounds.offset, strict=True):
+        there = torch.as_tensor(normal, dtype=depth.dtype, device=depth.device) @ view.cam_from_world[:, :3].T
+        beyond = float(offset) + there @ view.cam_from_world[:, 3]
+        if beyond < 0:  # the photo is taken from before it
+            found &= torch.einsum("c,chw->hw", there, rays) * depth - beyond > -slack
+    return found
+
+
+def costs(
+    known: Known, others: list[Known], w: Float[Tensor, "k h w"], possible: Bool[Tensor, "k h w"]
+) -> Float[Tensor, "k+1 h w"]:
     """What each plane (inverse depths ``w``) costs each pixel, and at last what none costs."""
     depth = 1.0 / w.clamp(min=1e-9)
-    possible = (w > 0) & (depth < farthest)
     total = torch.zeros_like(w)
     own = known.depth[None]
     off = ((depth / own.clamp(min=1e-9) - 1.0).abs() / DEPTH_SHARE).clamp(max=1.0)
@@ -145,11 +158,15 @@ def _along_rows(
 
 
 def layout(
-    known: Known, others: list[Known], planes: PlaneSet, farthest: float
+    known: Known, others: list[Known], planes: PlaneSet, farthest: float, bounds: PlaneSet, slack: float
 ) -> tuple[Int[Tensor, "h w"], Float[Tensor, "h w"]]:
-    """The plane of every pixel (index, -1: none), and by how much its cost is below that of the next best."""
+    """The plane of every pixel (index, -1: none), and by how much its cost is below that of the next best.
+
+    No pixel shows what is farther than ``farthest``, or by more than ``slack`` behind one of the ``bounds``.
+    """
     w, _, _ = plane_fields(planes, known.view)
-    unary = costs(known, others, w, farthest)
+    depth = 1.0 / w.clamp(min=1e-9)
+    unary = costs(known, others, w, (w > 0) & (depth < farthest) & within(bounds, slack, known.view, depth))
     depth = torch.where(w > 0, 1.0 / w.clamp(min=1e-9), torch.full_like(w, 1e6))
     total = aggregate(unary, depth, turn_costs(known.view.gray))
     two = total.topk(2, dim=0, largest=False)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipeline.plane_set import planes_along
+from pipeline.plane_set import bounding, planes_along
 
 AXES = np.concatenate([np.eye(3), -np.eye(3)])
 HALF = np.array([2.0, 1.5, 1.2])
@@ -54,3 +54,16 @@ def test_a_double_wall_is_two_planes_and_a_rough_one_is_one():
     normals = np.tile([1.0, 0.0, 0.0], (len(x), 1))
     found = planes_along(np.eye(3)[:1], points, normals, np.ones(len(x)), 0.02, 300.0)
     assert sorted(found.offset) == pytest.approx([1.0, 1.1, 2.0], abs=2e-3)
+
+
+def test_the_scene_ends_at_its_outer_walls_and_not_at_a_table():
+    points, normals = room()
+    rng = np.random.default_rng(1)
+    table = np.column_stack([rng.uniform(-1, 1, (1500, 2)), np.full(1500, -0.4)])
+    wrong = rng.uniform(-1.5 * HALF, 1.5 * HALF, (300, 3))  # some of them outside
+    points = np.concatenate([points, table, wrong])
+    normals = np.concatenate([normals, np.tile([0.0, 0.0, 1.0], (1500, 1)), np.tile([0.6, 0.8, 0.0], (300, 1))])
+    found = planes_along(AXES, points, normals, np.ones(len(points)), 0.02, 500.0)
+    assert len(found.offset) == 7
+    ends = bounding(found, points, 0.02)
+    assert sorted(ends.offset.round(2).tolist()) == sorted((-HALF).tolist() * 2)

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.cameras import look_at
 from pipeline.plane_set import PlaneSet
-from stages.priors.layout import Known, aggregate, costs, layout, plane_fields, turn_costs
+from stages.priors.layout import Known, aggregate, costs, layout, plane_fields, turn_costs, within
 from stages.priors.view import View, ray_grid
 
 HALF = np.array([2.0, 1.5, 1.2])
@@ -15,6 +15,7 @@ ROOM = PlaneSet(INWARD, -np.tile(HALF, 2), np.ones(6))
 PAINT = torch.tensor(
     [[0.8, 0.8, 0.7], [0.75, 0.8, 0.8], [0.9, 0.9, 0.9], [0.8, 0.7, 0.8], [0.7, 0.75, 0.7], [0.5, 0.3, 0.2]]
 )
+NOWHERE = PlaneSet(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
 SIZE = (64, 48)
 
 
@@ -76,11 +77,27 @@ def test_bare_walls_are_laid_out_from_what_is_known_at_their_edges():
         np.concatenate([ROOM.offset, [-1.5, -1.1, -0.9]]),  # planes within the room that stand nowhere
         np.repeat([1.0, 0.05], [6, 3]),
     )
-    found, margin = layout(known, [other for other, _ in photos[:1] + photos[2:]], decoys, farthest=10.0)
+    found, margin = layout(known, [other for other, _ in photos[:1] + photos[2:]], decoys, 10.0, NOWHERE, 0.1)
     bare = known.depth == 0
     assert bare.float().mean() > 0.5
     assert (found == wall)[bare].float().mean() > 0.9
     assert (margin >= 0).all()
+
+
+def test_no_pixel_shows_what_lies_behind_the_walls_that_bound_the_scene():
+    view = VIEWS[1]
+    _, depth = looked(view)
+    assert within(ROOM, 0.1, view, depth[None] + 0.05).all()
+    assert not within(ROOM, 0.01, view, 1.1 * depth[None]).any()
+    known, _ = photo(view, band_px=0)
+    unknown = known._replace(depth=torch.zeros_like(depth))
+    behind = PlaneSet(ROOM.normal, ROOM.offset - 0.5, ROOM.support)  # a room around the room
+    assert (layout(unknown, [], behind, 10.0, NOWHERE, 0.1)[0] >= 0).float().mean() > 0.5
+    assert (layout(unknown, [], behind, 10.0, ROOM, 0.1)[0] == -1).all()
+    outside = camera((5.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    assert within(
+        PlaneSet(INWARD[:1], ROOM.offset[:1], np.ones(1)), 0.1, outside, torch.full_like(depth, 0.5)[None]
+    ).all()
 
 
 def test_what_other_photos_see_through_is_not_taken():
@@ -91,7 +108,7 @@ def test_what_other_photos_see_through_is_not_taken():
     before = PlaneSet(INWARD[1:2], np.array([-0.4]), np.ones(1))
     w, _, _ = plane_fields(before, view)
     blind = Known(seeing.view, seeing.colour, torch.zeros_like(depth))
-    asked, free = costs(known, [seeing], w, 10.0)[0], costs(known, [blind], w, 10.0)[0]
+    asked, free = costs(known, [seeing], w, w > 0.1)[0], costs(known, [blind], w, w > 0.1)[0]
     shown = (w[0] > 0) & (asked < 100)
     assert shown.any()
     assert ((asked - free)[shown] > 0.49).float().mean() > 0.4
@@ -118,5 +135,5 @@ def test_ways_to_a_pixel_come_from_all_eight_sides():
 def test_no_planes_is_no_layout():
     known, _ = photo(VIEWS[0])
     none = PlaneSet(np.array([[0.0, 0.0, 1.0]]), np.array([50.0]), np.ones(1))  # above every camera, facing up
-    found, _ = layout(known, [], none, farthest=10.0)
+    found, _ = layout(known, [], none, 10.0, NOWHERE, 0.1)
     assert (found == -1).all()
