@@ -13,7 +13,7 @@ from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse.config import VERSION, FuseConfig, FuseResult
 
-BASE_BYTES, FACE_BYTES = 1 << 30, 1_000  # of a worker; of a face of its part, with what lies around
+BASE_BYTES, FACE_BYTES = 1 << 30, 420  # of a worker; of a face of its part, as plans have it
 
 
 def fuse_blocks(run: Run, config: FuseConfig, executor: Executor, report: Reporter) -> FuseResult:
