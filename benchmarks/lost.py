@@ -17,8 +17,9 @@ from benchmarks.scale import LIGHT
 
 QUARTERS, MACHINES = 16, 3
 CHECKPOINT_MINUTES = 0.02  # short, as the trainings are
-HEALTH = {  # a node that does not answer is given up after some ten seconds
+HEALTH = {  # a node that does not answer is given up after some ten seconds; workers do not wait for what else runs
     "RAY_AUTH_MODE": "disabled",
+    "RAY_worker_niceness": "0",
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "5000",
