@@ -42,7 +42,7 @@ class _Workers:
         self._run, self._config, self._executor, self._report = run, config, executor, report
 
     def each(self, known: Any, step: str, given: Sequence[tuple]) -> list[Any]:
-        """A job a part; raises the first error, once all have ended."""
+        """A job a part; raises the first error."""
         jobs = [
             Job(
                 f"fuse/{step} {n + 1}/{len(given)}",
