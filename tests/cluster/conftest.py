@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,8 +53,13 @@ def room(nodes: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def node(nodes: Any) -> Iterator[Callable[..., Any]]:
-    """``node(num_cpus=1)`` adds one to ``nodes``, for this test only."""
-    added = []
+    """``node(num_cpus=1)`` adds one to ``nodes``, for this test only: its end waits until Ray has noticed."""
+    import ray
+
+    def alive() -> int:
+        return sum(one["Alive"] for one in ray.nodes())
+
+    added, before = [], alive()
 
     def add(**resources: Any) -> Any:
         added.append(nodes.add_node(object_store_memory=STORE_BYTES, **resources))
@@ -63,3 +69,6 @@ def node(nodes: Any) -> Iterator[Callable[..., Any]]:
     for one in added:
         if one in nodes.worker_nodes:
             nodes.remove_node(one, allow_graceful=False)
+    deadline = time.monotonic() + 60.0
+    while alive() > before and time.monotonic() < deadline:
+        time.sleep(0.2)
