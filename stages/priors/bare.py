@@ -32,9 +32,8 @@ MIN_SUPPORT = 0.002  # share of the points in sight that makes a plane
 POINTS_PER_PHOTO = 4000
 DEPTH_STEP = 11  # one in so many depths tells what is usual
 MIN_AGREEING = 1  # other photos whose plane is the same
-ENOUGH = 0.3  # share of all pixels that planes must add
+ENOUGH, ENOUGH_WITHIN = 0.3, 0.15  # share of all pixels that planes must add; in a scene that ends at walls
 FIRST = 8  # photos, spread over all, are laid out before the others
-PROMISING = 0.3  # share of their pixels where planes would add something, if other photos agreed with all of it
 FAR = 1.5  # planes are not looked for beyond so many times the farthest known depth
 UPRIGHT = 0.9  # cosine from which a plane counts as level, its sine as upright
 
@@ -69,12 +68,15 @@ class BarePhotos:
         least = MIN_SUPPORT * len(points) / len(todo) * (1 + len(neighbours[todo[0]]))
         self.planes = planes_along(directions, points, normals, np.ones(len(points)), self.cell, least)
         self.bounds = bounding(self.planes, points, self.cell)
+        within = bool((np.abs(self.bounds.normal @ self.up) < 1.0 - UPRIGHT).any())
+        self.enough = ENOUGH_WITHIN if within else ENOUGH
 
     def find(self, report: Reporter, seconds: dict[str, float]) -> tuple[int, float]:
         """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels.
 
-        Where that is little, nothing is kept: planes flatten what is only nearly flat, which stereo sees better. Often
-        what depth maps leave silent tells already, or the first few photos do.
+        Where that is little, nothing is kept: planes flatten what is only nearly flat, which stereo sees better. Less
+        is enough in a scene that ends at walls: it is seen from within. Often what depth maps leave silent tells
+        already, or the first few photos do, if others agreed with all that planes would add there.
         """
         began = time.monotonic()
         write_planes(self.run, self.planes.normal, self.planes.offset)
@@ -90,12 +92,12 @@ class BarePhotos:
                 return float(np.mean(shares or [0.0]))
 
             share, enough = float(np.mean([self._silent(index)[0].mean() for index in self.todo])), False
-            if share >= ENOUGH:
+            if share >= self.enough:
                 share = each(self.lay_out, first)
-            if share >= PROMISING:
+            if share >= self.enough:
                 each(self.lay_out, [index for index in self.todo if index not in first])
                 share = each(self.believe, self.todo)
-                enough = share >= ENOUGH
+                enough = share >= self.enough
         found = f"{share:.0%} of the pixels" if enough else f"at most {share:.0%} of the pixels, left alone"
         report.log("priors", f"bare surfaces: {found}")
         for index in self.todo:

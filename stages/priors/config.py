@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 10
+VERSION = 11
 NEEDS = ("pose",)
 
 

@@ -6,6 +6,7 @@ import pytest
 from pipeline import labels, priors, scene
 from pipeline.bare import depth_of, read_bare, read_planes
 from pipeline.cameras import pixel_grid, rays_world
+from pipeline.plane_set import PlaneSet
 from pipeline.progress import Reporter
 from pipeline.walls import WallFrame, write_walls
 from stages.priors import bare
@@ -43,7 +44,6 @@ def laid_out(tmp_path_factory):
     near = [[other for other in range(N_PHOTOS) if other != index] for index in range(N_PHOTOS)]
     with pytest.MonkeyPatch.context() as patch:  # the floor is a quarter of the pictures, half of it known
         patch.setattr(bare, "ENOUGH", 0.1)
-        patch.setattr(bare, "PROMISING", 0.1)
         found = lay_out_bare(run, PriorsConfig(), near, list(range(N_PHOTOS)), Reporter(), {}, "cpu")
     return run, posed, found
 
@@ -98,14 +98,25 @@ def test_no_photo_is_laid_out_in_vain(tmp_path, monkeypatch, known_as, asked):
         priors.write_labels(run, index, np.where(sky, known_as, labels.OTHER).astype(np.uint8), 0)
     write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
     monkeypatch.setattr(bare, "FIRST", 2)
-    monkeypatch.setattr(bare, "PROMISING", 1.1)
     seen = []
-    lay_out = bare.BarePhotos.lay_out
-    monkeypatch.setattr(bare.BarePhotos, "lay_out", lambda own, index: (seen.append(index), lay_out(own, index))[1])
+    monkeypatch.setattr(bare.BarePhotos, "lay_out", lambda own, index: (seen.append(index), 0.0)[1])
     near = [[k for k in range(6) if k != index] for index in range(6)]
     _, share = lay_out_bare(run, PriorsConfig(), near, list(range(6)), Reporter(), {}, "cpu")
     assert (share, seen) == (0.0, asked)
     assert read_bare(run, 0) is None
+
+
+def test_less_is_enough_in_a_scene_that_ends_at_walls(tmp_path, monkeypatch):
+    run = ball_scene.make_run(tmp_path, n_photos=3)
+    for index in range(3):
+        priors.write_depth(run, index, truth(scene.read_posed(run), index)[0], 0)
+    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
+    directions = np.concatenate([UP[None], WALLS, -UP[None], -WALLS])
+    asked = [[1, 2], [0, 2], [0, 1]], [0, 1, 2], directions
+    assert bare.BarePhotos(run, *asked, "cpu").enough == bare.ENOUGH, "the ball is seen from outside"
+    wall = PlaneSet(WALLS[:1], np.array([-3.0]), np.ones(1))
+    monkeypatch.setattr(bare, "bounding", lambda *_: wall)
+    assert bare.BarePhotos(run, *asked, "cpu").enough == bare.ENOUGH_WITHIN
 
 
 def test_without_any_depth_nothing_is_found(tmp_path):
