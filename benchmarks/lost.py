@@ -17,14 +17,6 @@ from benchmarks.scale import LIGHT
 
 QUARTERS, MACHINES = 16, 3
 CHECKPOINT_MINUTES = 0.02  # short, as the trainings are
-HEALTH = {  # a node that does not answer is given up after some ten seconds; workers do not wait for what else runs
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_worker_niceness": "0",
-    "RAY_health_check_initial_delay_ms": "2000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "5000",
-    "RAY_health_check_failure_threshold": "5",
-}
 
 
 def case(out: Path, quarters: int = QUARTERS) -> tuple[Measured, Numbers]:
@@ -47,7 +39,9 @@ def case(out: Path, quarters: int = QUARTERS) -> tuple[Measured, Numbers]:
 
 def train_and_lose(run_folder: Path) -> Numbers:
     """Train all blocks anew on MACHINES raylets and kill one of them."""
-    os.environ.update(HEALTH)
+    from tests.raylets import QUICK, STORE_BYTES
+
+    os.environ.update(QUICK, RAY_worker_niceness="0")  # else workers wait for whatever else runs
     import ray
     from ray.cluster_utils import Cluster
 
@@ -58,9 +52,9 @@ def train_and_lose(run_folder: Path) -> Numbers:
     from flows.session import resumed, settings_of
     from pipeline.progress import Event, Reporter
 
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    nodes = [cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=80_000_000) for _ in range(MACHINES)]
+    nodes = [cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=STORE_BYTES) for _ in range(MACHINES)]
     ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
     step: dict[str, float] = {}
     at_loss: dict[str, float] = {}

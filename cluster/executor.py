@@ -95,6 +95,16 @@ class InlineExecutor:
             attempt = less  # out of the except clause, which would keep alive what did not fit
 
 
+def results(executor: Executor, jobs: Sequence[Job], report: Reporter) -> list[Any]:
+    """What jobs of different names return, in their order; raises the first error, once all have ended."""
+    outcomes = list(executor.run(jobs, report))
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    found = {outcome.job.name: outcome.result for outcome in outcomes}
+    return [found[job.name] for job in jobs]
+
+
 def pick_device(wanted: Device) -> str:
     """``cpu`` or ``cuda`` on this machine; QuoinError where CUDA is wanted and absent."""
     if wanted == "cpu":

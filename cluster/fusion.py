@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.executor import Executor, Job
+from cluster.executor import Executor, Job, results
 from pipeline.attempt import Attempt
 from pipeline.bucket import url_of
 from pipeline.progress import Reporter
@@ -42,7 +42,7 @@ class _Workers:
         self._run, self._config, self._executor, self._report = run, config, executor, report
 
     def each(self, known: Any, step: str, given: Sequence[tuple]) -> list[Any]:
-        """A job a part; raises the first error."""
+        """A job a part; raises the first error, once all have ended."""
         jobs = [
             Job(
                 f"fuse/{step} {n + 1}/{len(given)}",
@@ -51,12 +51,7 @@ class _Workers:
             )
             for n, more in enumerate(given)
         ]
-        results = {}
-        for outcome in self._executor.run(jobs, self._report):
-            if outcome.error is not None:
-                raise outcome.error
-            results[outcome.job.name] = outcome.result
-        return [results[job.name] for job in jobs]
+        return results(self._executor, jobs, self._report)
 
 
 def _do(

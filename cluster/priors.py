@@ -6,7 +6,7 @@ import functools
 import time
 from typing import Any
 
-from cluster.executor import Executor, Job
+from cluster.executor import Executor, Job, results
 from pipeline.attempt import Attempt
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
@@ -26,7 +26,7 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
                 n_jobs = min(2 * n_workers, len(read_posed(run)) // PHOTOS_PER_JOB)
                 if n_jobs > 1:
                     return _shared(run, config, executor, report, n_jobs)
-            return _all(executor, report, [_job("priors", "find_depths", run, config)])[0]
+            return results(executor, [_job("priors", "find_depths", run, config)], report)[0]
 
     made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(work)
     return made(run, config, report)
@@ -36,23 +36,14 @@ def _shared(run: Run, config: PriorsConfig, executor: Executor, report: Reporter
     """Every step of stereo in ``n_jobs`` shares; a step begins when the one before is done for all photos."""
     from stages.priors.depths import STEPS
 
-    [begun] = _all(executor, report, [_job("priors/begin", "begin", run, config)])
+    [begun] = results(executor, [_job("priors/begin", "begin", run, config)], report)
     for step in STEPS:
         began, shares = time.monotonic(), [(k, n_jobs) for k in range(n_jobs)]
         names = [f"priors/{step.name} {k + 1}/{n_jobs}" for k, _ in shares]
         jobs = [_job(name, "visit", run, config, step, share) for name, share in zip(names, shares, strict=True)]
-        _all(executor, report, jobs)
+        results(executor, jobs, report)
         begun.seconds[step.name] = begun.seconds.get(step.name, 0.0) + time.monotonic() - began
-    return _all(executor, report, [_job("priors/end", "end", run, config, begun)])[0]
-
-
-def _all(executor: Executor, report: Reporter, jobs: list[Job]) -> list[Any]:
-    """The results of jobs; raises the first error, once all have ended."""
-    outcomes = list(executor.run(jobs, report))
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise outcome.error
-    return [outcome.result for outcome in outcomes]
+    return results(executor, [_job("priors/end", "end", run, config, begun)], report)[0]
 
 
 def _job(name: str, work: str, run: Run, config: PriorsConfig, *more: Any) -> Job:

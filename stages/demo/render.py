@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import open3d as o3d
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from pipeline.cameras import rays_world
 
@@ -42,9 +42,7 @@ def covered(
     """Share of a photo in which a ray meets the solid, whatever else stands before it; by every 8th pixel."""
     xs, ys = np.meshgrid(np.arange(4, size[0], 8), np.arange(4, size[1], 8))
     pixels = np.stack([xs.ravel(), ys.ravel()], axis=1).astype(float)
-    origin, directions = rays_world(cam_from_world, intrinsics, pixels)
-    rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
-    return float(solid.scene.test_occlusions(rays).numpy().mean())
+    return float(solid.scene.test_occlusions(_rays(cam_from_world, intrinsics, pixels)).numpy().mean())
 
 
 def passing_mask(
@@ -56,8 +54,7 @@ def passing_mask(
 ) -> Bool[Array, "h w"]:
     """Pixels whose middle shows ``people`` and not the solid."""
     xs, ys = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
-    origin, directions = rays_world(cam_from_world, intrinsics, np.stack([xs.ravel(), ys.ravel()], axis=1))
-    rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
+    rays = _rays(cam_from_world, intrinsics, np.stack([xs.ravel(), ys.ravel()], axis=1))
     reach, beyond = (s.scene.cast_rays(rays)["t_hit"].numpy() for s in (people, solid))
     return (reach < beyond).reshape(size[1], size[0])
 
@@ -90,3 +87,11 @@ def render(
             display = np.clip(display + grain[top : top + rows], 0.0, 1.0)
         out[top : top + rows] = (255 * display + 0.5).astype(np.uint8)
     return out
+
+
+def _rays(
+    cam_from_world: Float[Array, "3 4"], intrinsics: Float[Array, "4"], pixels: Float[Array, "n 2"]
+) -> Float32[Array, "n 6"]:
+    """Origins and directions of rays through pixels, as Open3D takes them."""
+    origin, directions = rays_world(cam_from_world, intrinsics, pixels)
+    return np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)

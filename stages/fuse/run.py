@@ -57,7 +57,7 @@ class OwnHands:
         self.work = work
 
     def each(self, known: Known, step: str, given: Sequence[tuple]) -> list[Any]:
-        self.work.known = known
+        del known  # by the driver, whose work this is
         return [getattr(self.work, step)(n, *more) for n, more in enumerate(given)]
 
 
@@ -111,9 +111,12 @@ class Fusion:
         self.run, self.config, self.report = run, config, report
         self.partition, self.clock = scene.read_partition(run), Clock()
         self.missing = list(run.require("train").result.get("missing", {}))
-        self.known = Known(self.partition.lattice)
-        self.work = Work(run, config, report, self.known, Shelf(None))
+        self.work = Work(run, config, report, Known(self.partition.lattice), Shelf(None))
         self.hands = OwnHands(self.work) if hands is None else hands
+
+    @property
+    def known(self) -> Known:
+        return self.work.known
 
     def each(self, step: str, given: Sequence[tuple] | None = None) -> list[Any]:
         """A step on all parts."""
@@ -127,7 +130,7 @@ class Fusion:
 
     def learn(self, **facts: Any) -> None:
         """What the steps to come need to know."""
-        self.known = self.work.known = replace(self.known, **facts)
+        self.work.known = replace(self.known, **facts)
 
     def extract(self) -> None:
         """The raw surface into the store, in parts."""
@@ -199,7 +202,8 @@ class Fusion:
             config, n_photos = self.config, len(self.work.watch.posed)
             by_stereo = self.work.watch.has_stereo
             least = config.min_confirmed if by_stereo else min(config.min_support, n_photos / 6)
-            self.learn(least=least, hole_m=config.hole_diameter * float(np.linalg.norm(self.high_m - self.low_m)))
+            hole_m = config.hole_diameter * float(np.linalg.norm(self.high_m - self.low_m))
+            self.learn(by_stereo=by_stereo, least=least, hole_m=hole_m)
             self.counts = Cleaned(*np.sum(self.each("clean"), axis=0).tolist())
 
     def choose(self) -> None:

@@ -49,6 +49,7 @@ class Known:
     shown_in: list[list[int]] | None = None  # of every view, the parts it shows
     gains: Float[Array, "p 3"] | None = None  # exposure of every photo
     usual: float = 1.0  # difference between the colours that photos give a vertex, of 255
+    by_stereo: bool = False  # whether stereo tells what is kept
     least: float = 0.0  # support that keeps a face
     hole_m: float = 0.0  # gaps below this stay closed
 
@@ -162,27 +163,27 @@ class Work:
         piece, seen, known = self.piece(n), self.shelf.get(n, "seen"), self.known
         faces, own, apart = piece.mesh.faces, piece.own, self.shelf.get(n, "colour")["apart"]
         agreed = colour_agreement(seen["sure"], np.nan_to_num(apart), known.usual)
-        if self.watch.has_stereo:
+        if known.by_stereo:
             found = confirmed(seen["votes"], seen["silent"], seen["views"], agreed, faces)
         else:
             found = support(seen["sure"], agreed, faces)
         keep = supported_faces(piece.mesh, found, known.least, known.hole_m, piece.cut)
         in_sky = mostly_sky(seen["views"], seen["sky"], faces)
-        self.shelf.put(n, "kept", keep=keep & ~in_sky, own=own)
+        self.shelf.put(n, "kept", keep=keep & ~in_sky)
         return Cleaned(int(own.sum()), int((in_sky & own).sum()), int((~keep & ~in_sky & own).sum()))
 
     def connect(self, n: int) -> Found:
         """Connected pieces of what is kept."""
-        kept = self.shelf.get(n, "kept")
-        of_face, found = find_pieces(self.piece(n), kept["keep"] & kept["own"])
+        piece = self.piece(n)
+        of_face, found = find_pieces(piece, self.shelf.get(n, "kept")["keep"] & piece.own)
         self.shelf.put(n, "connected", of_face=of_face)
         return found
 
     def finish(self, n: int, large: Bool[Array, "p"]) -> tuple[int, int]:
         """The own faces in ``large`` pieces, in colours, with values and normals; how many, and how many are not."""
-        piece, kept = self.piece(n), self.shelf.get(n, "kept")
+        piece, keep = self.piece(n), self.shelf.get(n, "kept")["keep"]
         seen, colour = self.shelf.get(n, "seen"), self.shelf.get(n, "colour")
-        keep, final = kept["keep"], kept["keep"] & kept["own"]
+        final = keep & piece.own
         stays = large[self.shelf.get(n, "connected")["of_face"]] if len(large) else np.zeros(0, bool)
         final[final] = stays
         apart = colour["apart"]
@@ -193,7 +194,7 @@ class Work:
         }
         whole = Mesh(piece.mesh.vertices_world, piece.mesh.faces, colour["colors"], values)
         used = used_vertices(whole.faces[final], len(whole.vertices_world))
-        around = final | (keep & ~kept["own"])  # normals at the border are those of all that stays
+        around = final | (keep & ~piece.own)  # normals at the border are those of all that stays
         normals = vertex_normals(Mesh(whole.vertices_world, whole.faces[around]))[used]
         known = np.isfinite(apart)
         assert whole.colors is not None

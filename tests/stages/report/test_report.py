@@ -385,4 +385,5 @@ def test_of_many_blocks_the_worst_are_listed_and_all_are_in_the_json(
 def written(run: Run) -> tuple[str, str]:
     """The page and the JSON file of a run."""
     write(run, ReportConfig(n_views=0), Reporter())
-    return tuple((run.path / name).read_text(encoding="utf-8") for name in ("report.html", "report.json"))  # type: ignore[return-value]
+    page, data = ((run.path / name).read_text(encoding="utf-8") for name in ("report.html", "report.json"))
+    return page, data
