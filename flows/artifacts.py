@@ -24,14 +24,15 @@ PROGRESS_SECONDS = 5.0  # between two updates of one progress artifact
 LOG_SECONDS = 10.0  # between two lines of one block; the rest is in logs/events.jsonl, warnings always come through
 PAUSE_SECONDS = 30.0  # without trying, after the server did not answer
 QUEUE_LENGTH = 1000
+SHARE = re.compile(r"(?P<whole>.+) (?P<k>\d+)/(?P<n>\d+)")  # what work that is shared calls itself
 
 
 class ArtifactSink:
     """Sink: turns events into Prefect artifacts and log lines. ``close`` delivers what is left.
 
     ``send(kind, key, data, description, update=None) -> id`` makes an artifact, or updates the one whose id is given;
-    see ``prefect_sender``. One artifact a name, which later events change. Beside the events of ``pipeline.progress``
-    it takes a ``page`` (markdown).
+    see ``prefect_sender``. One artifact a name, which later events change; the shares of one work have one together.
+    Beside the events of ``pipeline.progress`` it takes a ``page`` (markdown).
     """
 
     def __init__(self, send: Callable[..., UUID], log: Callable[[str, str, str], None]) -> None:
@@ -46,12 +47,18 @@ class ArtifactSink:
 
     def __call__(self, event: Event) -> None:
         kind, name = event["kind"], event["name"]
+        before = self._percent.get(name, 0.0)
         if kind == "start":
             self._percent[name] = 0.0
         elif kind == "advance":
             self._percent[name] = min(100.0, 100.0 * event["done"] / max(event["total"], 1e-9))
         elif kind == "end" and not event["failed"]:
             self._percent[name] = 100.0
+        if kind in ("start", "advance", "end") and (share := SHARE.fullmatch(name)):
+            more = (self._percent.get(name, 0.0) - before) / int(share["n"])
+            kind, name = "advance", share["whole"]
+            done = self._percent[name] = min(100.0, self._percent.get(name, 0.0) + more)
+            event = event | {"kind": kind, "name": name, "done": round(done, 6), "total": 100.0}
         if kind in ("metrics", "place") or (kind in ("advance", "log") and not self._due(event)):
             return
         with suppress(queue.Full):

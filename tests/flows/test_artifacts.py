@@ -55,6 +55,26 @@ def test_progress_is_made_once_then_updated_every_few_seconds():
     ]
 
 
+def test_shares_of_one_work_have_one_progress_together():
+    server = Server()
+    sink = ArtifactSink(server.send, server.log)
+    for k in range(1, 8):
+        name = f"fuse/look {k}/7"
+        sink(event("start", name, 100.0 * k, total=10.0, unit="photos"))
+        sink(event("advance", name, 100.0 * k + 50, done=5.0, total=10.0, unit="photos"))
+        sink(event("end", name, 100.0 * k + 90, seconds=90.0, failed=False))
+        sink(event("log", name, 100.0 * k + 91, message="done", level="warning"))
+    sink.close()
+    assert {(kind, key) for kind, key, *_ in server.sent} == {("progress", "progress-fuse-look")}
+    told = [data for _, _, data, _ in server.sent]
+    assert told == sorted(told)
+    assert told[0] == 0.0
+    assert told[-1] == pytest.approx(100.0)
+    assert max(told) <= 100.0, "Prefect refuses more"
+    assert any(data == pytest.approx(50.0) for data in told), "half of the fourth share"
+    assert [line[0] for line in server.logs] == [f"fuse/look {k}/7" for k in range(1, 8)]
+
+
 def test_work_that_failed_shows_how_far_it_came():
     server = Server()
     sink = ArtifactSink(server.send, server.log)
