@@ -9,6 +9,7 @@ from typing import Any
 from cluster.blocks import check_whole, train_blocks
 from cluster.executor import Executor, pick_device
 from cluster.fusion import fuse_blocks
+from cluster.poses import find_poses
 from cluster.priors import find_priors
 from flows.capacity import ensure_fits
 from flows.settings import STAGES, Settings
@@ -24,6 +25,8 @@ Perform = Callable[[str, Run, Settings, Executor, Reporter], Any]
 
 def perform(stage: str, run: Run, settings: Settings, executor: Executor, report: Reporter) -> StageResult:
     """Do one stage, or keep it where it is committed under the same key."""
+    if stage == "pose":
+        return find_poses(run, settings.pose, executor, report)
     if stage == "train":
         return train_blocks(run, settings.train, executor, report)
     if stage == "priors":

@@ -46,6 +46,18 @@ def mirror(source: str) -> Path:
     return folder
 
 
+def mirror_file(source: str, name: str) -> Path:
+    """The file ``name`` of what is at ``source``, on this machine, without the others."""
+    url = url_of(source)
+    if url is None:
+        return Path(source) / name
+    bucket, path = Bucket(url), _inside(cache_folder("photos", url), name)
+    found = bucket.facts(name)
+    if found is not None and not _same(path, *found):
+        _fetch(bucket, name, path, found[1])
+    return path
+
+
 def _file(url: str, folder: Path) -> Path:
     above, _, name = url.rpartition("/")
     path = folder / name

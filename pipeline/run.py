@@ -28,7 +28,7 @@ from pipeline.config import StageConfig, StageResult, digest
 from pipeline.errors import QuoinError
 from pipeline.files import Leaf
 from pipeline.home import RUN_FILE, Home, home_of
-from pipeline.mirror import mirror
+from pipeline.mirror import mirror, mirror_file
 from pipeline.progress import Reporter
 
 __all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "disk_error", "peak_memory_bytes", "stage", "write_atomic"]
@@ -227,14 +227,14 @@ class Run:
                 return f"{kind}:{Path(path).relative_to(folder).as_posix()}"
         return path
 
-    def local(self, path: str) -> str:
-        """The path on this machine of what ``portable`` named."""
+    def local(self, path: str, *, alone: bool = False) -> str:
+        """The path on this machine of what ``portable`` named; ``alone``: without bringing all other photos here."""
         kind, _, name = path.partition(":")
         match kind:
             case "run":
                 return str(self.file(name))
             case "photos":
-                return str(self.photos / name)
+                return str(mirror_file(self.record.photos, name) if alone else self.photos / name)
         return path
 
     # -- manifests ---------------------------------------------------------------------------------------------------

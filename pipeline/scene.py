@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,15 @@ def read_photo_table(run: Run, *, used_only: bool = False) -> list[dict[str, Any
     for row in rows:
         row.update({name: run.local(row[name]) for name in PHOTO_PATHS if row[name]})
     return sorted((r for r in rows if r["used"]), key=lambda r: r["photo_id"]) if used_only else rows
+
+
+def read_photo_rows(run: Run, photo_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows of these photos, in their order; of photos at a URL no others are brought to this machine."""
+    chosen = pq.read_table(run.file("tables/photos.parquet"), filters=[("photo_id", "in", photo_ids)]).to_pylist()
+    for row in chosen:
+        row.update({name: run.local(row[name], alone=True) for name in PHOTO_PATHS if row[name]})
+    row_of = {row["photo_id"]: row for row in chosen}
+    return [row_of[photo_id] for photo_id in photo_ids]
 
 
 # -- posed photos, points, tracks (scene.zarr/poses, by pose) --------------------------------------------------------

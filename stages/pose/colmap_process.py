@@ -23,7 +23,7 @@ Job = dict[str, Any]
 
 def features(job: Job) -> Job:
     """Cameras and images into the database, then SIFT of every image that has none yet."""
-    _fill_database(job)
+    filling(job)
     reader = pycolmap.ImageReaderOptions()
     if job["masks"]:
         reader.mask_path = job["masks"]
@@ -39,10 +39,11 @@ def features(job: Job) -> Job:
     return {"n_features": [counts.get(photo["id"], 0) for photo in job["photos"]]}
 
 
-def _fill_database(job: Job) -> None:
+def filling(job: Job) -> Job:
+    """Cameras and images into the database."""
     with pycolmap.Database.open(job["database"]) as database:
         if database.num_images() == len(job["photos"]):
-            return  # features of an earlier attempt are kept
+            return {}  # features of an earlier attempt are kept
         _write_cameras(database, job["cameras"], first_id=1)
         for photo in job["photos"]:
             number, camera_id = photo["id"] + 1, photo["camera"] + 1
@@ -52,6 +53,7 @@ def _fill_database(job: Job) -> None:
             frame.frame_id, frame.rig_id = number, camera_id
             frame.add_data_id(image.data_id)
             database.write_frame(frame, use_frame_id=True)
+    return {}
 
 
 def _write_cameras(database: pycolmap.Database, cameras: list[list[Any]], first_id: int) -> None:
@@ -184,7 +186,7 @@ def _save(component: pycolmap.Reconstruction, path: Path) -> str:
 
 STEPS = {
     step.__name__: step
-    for step in (features, recasting, forgetting, matching, mapping, reading, triangulating, refining, finish)
+    for step in (filling, features, recasting, forgetting, matching, mapping, reading, triangulating, refining, finish)
 }
 
 

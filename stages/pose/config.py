@@ -8,6 +8,9 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
+VERSION = 5
+NEEDS = ("ingest",)
+
 
 class PoseConfig(StageConfig):
     """How photos are posed. Defaults suit anything from ten photos to a few thousand."""

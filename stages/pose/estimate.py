@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Int
 
 from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.pose.config import PoseConfig
 from stages.pose.mapping import better, mean_error_px, refine
@@ -26,14 +25,16 @@ SHARED_SHARE = 0.7  # of all photos; fewer registered with a shared camera: perh
 SHARED_ERROR_PX = 1.5  # of a photo 1600 pixels wide, mean over photos; a larger one likewise
 
 
-def estimate(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]) -> Found:
+def estimate(shop: Workshop, config: PoseConfig, photos: list[Photo]) -> Found:
     """Poses of ``photos``; QuoinError with what to do where nothing can be posed."""
-    shop = Workshop(run, config, report)
+    run = shop.run
     shop.keep_only([inputs_of(photos), config.max_edge_px, config.max_features, config.given, shop.seed])
     cameras, camera_of = starting_cameras(photos)
     unknown = sum(not known_focal(photo) for photo in photos)
     if unknown:
-        report.log("pose", f"{unknown} of {len(photos)} photos tell no focal length; it is estimated from the photos")
+        shop.report.log(
+            "pose", f"{unknown} of {len(photos)} photos tell no focal length; it is estimated from the photos"
+        )
     n_features, n_masks = find_features(shop, config, photos, cameras, camera_of)
     pairs = find_pairs(shop, config, photos, gps_places(photos))
     if not (pairs[:, 3] > 0).any():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +12,8 @@ from jaxtyping import Float
 
 from pipeline import store
 from pipeline.cameras import centers_world
-from pipeline.images import load_upright
-from pipeline.progress import Reporter
-from pipeline.pyramid import pyramid
 from pipeline.run import Run
-from pipeline.scene import PYRAMID_LEVELS, Posed, write_frame, write_photo, write_posed
+from pipeline.scene import Posed, write_frame, write_posed
 from pipeline.sensor import SensorScale, write_sensor_points, write_sensor_scale
 from pipeline.similarity import Similarity
 from pipeline.walls import WallFrame, write_walls
@@ -25,29 +21,26 @@ from stages.pose.config import ComponentFacts, PoseConfig, PoseResult
 from stages.pose.distortion import focal_px
 from stages.pose.frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
 from stages.pose.gate import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
-from stages.pose.lines import Lines, lines_of
+from stages.pose.lines import Lines
 from stages.pose.model import SparseModel
-from stages.pose.parallel import each
-from stages.pose.segments import find_segments
+from stages.pose.pictures import write_photos
 from stages.pose.sensor import WRONG_SCALE, Measured, find_points, scale_doubts, write_depths
 from stages.pose.start import known_focal
-from stages.pose.undistort import Pinhole, pinhole_of, undistort_photo
+from stages.pose.undistort import Pinhole, pinhole_of
 from stages.pose.walls import find_walls, gravity_with, refine_up
-from stages.pose.working import mask_of
 from stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
 
-LINES_EDGE_PX = 1000  # long edge of the photos that straight lines are looked for in, at most
 WRONG_FOCAL = 1.3  # ratio of the focal length found to that in EXIF, or its inverse, from which on EXIF is wrong
 
 
-def write_outputs(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo], found: Found) -> PoseResult:
+def write_outputs(shop: Workshop, config: PoseConfig, photos: list[Photo], found: Found) -> PoseResult:
     """Write everything of the component in use; returns the stage's result."""
+    run, report = shop.run, shop.report
     used = found.components[0]
     model = used.gated.model
     warnings = list(found.warnings)
-    shop = Workshop(run, config, report)
     pinholes = [pinhole_of(camera, config.photo_max_edge_px) for camera in model.cameras]
     lines = write_photos(run, shop, photos, model, pinholes)
     measured = write_depths(run, shop, photos, model, pinholes)
@@ -231,28 +224,6 @@ def as_posed(
         ),
         errors,
     )
-
-
-def write_photos(run: Run, shop: Workshop, photos: list[Photo], model: SparseModel, pinholes: list[Pinhole]) -> Lines:
-    """Undistorted pyramids and masks of the posed photos; the straight lines they show, in the frame of SfM."""
-    store.delete(run.scene, "photos")
-    intrinsics = np.array([pinholes[c].intrinsics for c in model.camera_index])
-
-    def write(index: int) -> Float[Array, "s 2 2"]:
-        photo, camera = photos[model.photo_ids[index]], model.cameras[model.camera_index[index]]
-        rgb, use = undistort_photo(
-            load_upright(Path(photo["path"])), mask_of(photo), camera, pinholes[model.camera_index[index]]
-        )
-        levels = pyramid(rgb, PYRAMID_LEVELS)
-        write_photo(run, index, levels, use)
-        level = next((i for i, small in enumerate(levels) if max(small.shape) <= LINES_EDGE_PX), PYRAMID_LEVELS - 1)
-        small, step = levels[level], 2**level
-        intrinsics[index] /= step
-        return find_segments(small, use[::step, ::step][: small.shape[0], : small.shape[1]] > 127)
-
-    with shop.report.task("pose/undistort", len(model.photo_ids), "photos") as advance:
-        segments = each(write, len(model.photo_ids), shop.threads, advance)
-    return lines_of(segments, intrinsics, model.cam_from_sfm[:, :, :3])
 
 
 def write_tables(run: Run, photos: list[Photo], found: Found, errors: Float[Array, "t"]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from stages.pose import jobs
 from stages.pose.config import PoseConfig
 from stages.pose.descriptors import DescriptorReader
 from stages.pose.frame import enu_m
@@ -14,8 +13,9 @@ from stages.pose.model import Camera
 from stages.pose.pairs import consecutive, doubling, exhaustive, nearest, unique_pairs
 from stages.pose.retrieval import look_alikes
 from stages.pose.rounds import first_pairs, in_rounds
-from stages.pose.working import write_copies, write_masks
-from stages.pose.workshop import Photo, Workshop, counter
+from stages.pose.sharing import share_features, share_matches
+from stages.pose.working import write_copies
+from stages.pose.workshop import Photo, Workshop, counter, ignore
 
 Array = np.ndarray
 
@@ -31,22 +31,16 @@ def find_features(
     """SIFT of every photo: number of keypoints per photo, and how many masks were used."""
     with shop.report.task("pose/copies", len(photos), "photos") as advance:
         files = write_copies(photos, shop.images, shop.threads, advance)
-    n_masks = write_masks(photos, files, shop.masks, shop.threads)
+    job, n_masks = jobs.features(shop, config, photos, files, cameras, camera_of)
     masked = sum(bool(photo["mask_path"]) for photo in photos)
     if 0 < masked < len(photos):
         shop.report.log("pose", f"Masks for {masked} of {len(photos)} photos; the others are used whole")
-    job: dict[str, Any] = {
-        "cameras": [camera.as_json() for camera in cameras],
-        "photos": [
-            {"id": photo["photo_id"], "file": file, "camera": camera}
-            for photo, file, camera in zip(photos, files, camera_of, strict=True)
-        ],
-        "masks": str(shop.masks) if n_masks else "",
-        "max_edge_px": config.max_edge_px,
-        "max_features": config.max_features,
-    }
     with shop.report.task("pose/features", len(photos), "photos") as advance:
-        result = shop.persistent("features", job, counter(r"Processed file \[(\d+)/", advance))
+        on_line = counter(r"Processed file \[(\d+)/", advance)
+        if shop.hands is not None:
+            share_features(shop, shop.hands, job, cameras, advance)
+            on_line = ignore
+        result = shop.persistent("features", job, on_line)
         advance(len(photos))
     return result["n_features"], n_masks
 
@@ -117,12 +111,13 @@ def gps_places(photos: list[Photo]) -> Float[Array, "n 2"]:
 def match_pairs(shop: Workshop, pairs: Int[Array, "m 2"], task: str = "pose/matching") -> Int[Array, "k 4"]:
     """Match pairs of photos: photo a, photo b, matches, verified inliers of every pair matched by now with matches."""
     files = {int(path.stem): path.name for path in shop.images.iterdir()}
-    listing = shop.folder / "pairs.txt"
-    listing.write_text("".join(f"{files[a]} {files[b]}\n" for a, b in pairs.tolist()))
-    block = int(np.clip(len(pairs) // 40, 50, 1225))
+    job = jobs.matching(shop, files, pairs)
+    block = job["block_size"]
     with shop.report.task(task, len(pairs), "pairs") as advance:
-        job = {"pairs_file": str(listing), "block_size": block}
         on_line = counter(r"Processing block \[(\d+)/", lambda number: advance(min((number - 1) * block, len(pairs))))
+        if shop.hands is not None:
+            share_matches(shop, shop.hands, pairs, advance)
+            on_line = ignore
         result = shop.persistent("matching", job, on_line)
         advance(len(pairs))
     return np.array(result["pairs"], np.int64).reshape(-1, 4)

@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cameras import centers_world
-from pipeline.config import digest
 from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
 from stages.pose.config import PoseConfig
 from stages.pose.distortion import pinhole_part
 from stages.pose.estimate import inputs_of, no_overlap
@@ -24,18 +21,8 @@ from stages.pose.workshop import Component, Found, Photo, Workshop
 Array = np.ndarray
 
 
-def fingerprint(given: str | None) -> str:
-    """Hash of the files that give the cameras, so that a changed file redoes the stage; "" where none are given."""
-    if given is None:
-        return ""
-    path = Path(given)
-    files = sorted(p for p in path.rglob("*") if p.suffix in (".bin", ".txt", ".json")) if path.is_dir() else [path]
-    return digest([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()])
-
-
-def place(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]) -> Found:
+def place(shop: Workshop, config: PoseConfig, photos: list[Photo]) -> Found:
     """Points of the photos whose cameras are given in ``config.given``; their poses are kept to the last digit."""
-    shop = Workshop(run, config, report)
     given = read_given(shop, Path(str(config.given)), photos)
     names = [photo["name"] for photo in photos]
     matched = match_names([g.name for g in given], names)
@@ -56,7 +43,7 @@ def place(run: Run, config: PoseConfig, report: Reporter, photos: list[Photo]) -
     poses = np.array([known[photo["photo_id"]].cam_from_world for photo in kept])
     pairs = find_pairs(shop, config, kept, centers_world(poses))
     if not (pairs[:, 3] > 0).any():
-        raise no_overlap(run, features)
+        raise no_overlap(shop.run, features)
     ids = np.array([photo["photo_id"] for photo in kept])
     component = _triangulate(shop, dict(zip(ids.tolist(), poses, strict=True)), config)
     warnings = _doubts(component, len(photos) - len(kept))

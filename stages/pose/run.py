@@ -12,21 +12,21 @@ from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.scene import read_photo_table
-from stages.pose.config import PoseConfig, PoseResult
+from stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
+from stages.pose.hands import Hands
+from stages.pose.key import inputs
 
 
-def _fingerprint(run: Run, config: PoseConfig) -> str:
-    from stages.pose.place import fingerprint
+def find_poses(run: Run, config: PoseConfig, report: Reporter, hands: Hands | None = None) -> PoseResult:
+    """Pose the photos that ingest left; QuoinError where no two of them overlap.
 
-    return fingerprint(config.given)
-
-
-@stage("pose", needs=("ingest",), version=5, result=PoseResult, inputs=_fingerprint)
-def run(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
-    """Pose the photos that ingest left; QuoinError where no two of them overlap."""
+    ``hands``: who shares in features, matches and undistortion; None does all here.
+    """
     from stages.pose.estimate import estimate
     from stages.pose.output import write_outputs
     from stages.pose.place import place
+    from stages.pose.sharing import forget_shared
+    from stages.pose.workshop import Workshop
 
     photos = read_photo_table(run, used_only=True)
     if len(photos) < (2 if config.given else 3):  # the focal length cannot be told from two
@@ -36,5 +36,10 @@ def run(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
             where=run.photos,
             do="take photos from many sides that overlap by half or more",
         )
-    found = (place if config.given else estimate)(run, config, report, photos)
-    return write_outputs(run, config, report, photos, found)
+    shop = Workshop(run, config, report, hands)
+    found = (place if config.given else estimate)(shop, config, photos)
+    forget_shared(shop)
+    return write_outputs(shop, config, photos, found)
+
+
+run = stage("pose", needs=NEEDS, version=VERSION, result=PoseResult, inputs=inputs)(find_poses)

@@ -20,11 +20,14 @@ from pipeline.run import Run
 from stages.pose.child import ChildDied, run_child
 from stages.pose.config import PoseConfig
 from stages.pose.gate import Gated
+from stages.pose.hands import Hands
 from stages.pose.model import Camera
 
 Array = np.ndarray
 Photo = dict[str, Any]
 OnLine = Callable[[str], None]
+
+WORK = "work/pose"  # in a run
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,30 @@ class Found:
     warnings: list[str] = field(default_factory=list)
 
 
-def _ignore(line: str) -> None:
+def ignore(line: str) -> None:
     pass
 
 
 class Workshop:
-    """Working folder ``run/work/pose``, seed, threads and progress."""
+    """Working folder (``run/work/pose``, unless another is given), seed, threads, progress, and who else works."""
 
-    def __init__(self, run: Run, config: PoseConfig, report: Reporter) -> None:
-        self.folder = run.path / "work" / "pose"
+    def __init__(
+        self,
+        run: Run,
+        config: PoseConfig,
+        report: Reporter,
+        hands: Hands | None = None,
+        *,
+        folder: Path | None = None,
+        threads: int = 0,
+    ) -> None:
+        self.folder = folder or run.path / WORK
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.report, self.seed = report, run.seed
-        self.threads = config.threads or os.cpu_count() or 1
+        self.run, self.report, self.seed, self.hands = run, report, run.seed, hands
+        self.threads = config.threads or threads or os.cpu_count() or 1
         self.database = self.folder / "database.db"
+        self.cameras: dict[int, Camera] = {}  # of every photo, by its id, where hands share in it
+        self.shared: set[int] = set()  # portions of photos whose features lie in a file
 
     @property
     def images(self) -> Path:
@@ -74,6 +88,12 @@ class Workshop:
     @property
     def masks(self) -> Path:
         return self.folder / "masks"
+
+    def cameras_of(self, photo_ids: list[int]) -> tuple[list[Camera], list[int]]:
+        """The cameras of some photos, each once, and which of them every photo has."""
+        cameras = list(dict.fromkeys(self.cameras[photo_id] for photo_id in photo_ids))
+        number = {camera: n for n, camera in enumerate(cameras)}
+        return cameras, [number[self.cameras[photo_id]] for photo_id in photo_ids]
 
     def with_own_cameras(self, cameras: list[Camera], camera_of: list[int]) -> Workshop:
         """A workshop on a copy of the database in which photo i uses ``cameras[camera_of[i]]``."""
@@ -99,12 +119,12 @@ class Workshop:
             self.folder.mkdir(parents=True)
             note.write_text(key)
 
-    def colmap(self, step: str, job: dict[str, Any], on_line: OnLine = _ignore) -> dict[str, Any]:
+    def colmap(self, step: str, job: dict[str, Any], on_line: OnLine = ignore) -> dict[str, Any]:
         """Result of a step of ``stages.pose.colmap_process``, given what every step needs and ``job``."""
         base = {"database": str(self.database), "images": str(self.images), "seed": self.seed, "threads": self.threads}
         return run_child(step, {**base, **job}, self.folder, on_line)
 
-    def persistent(self, step: str, job: dict[str, Any], on_line: OnLine = _ignore) -> dict[str, Any]:
+    def persistent(self, step: str, job: dict[str, Any], on_line: OnLine = ignore) -> dict[str, Any]:
         """The same for a step that keeps what it has done: where the process dies, once more with one thread."""
         try:
             return self.colmap(step, job, on_line)

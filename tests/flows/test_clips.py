@@ -32,7 +32,7 @@ def ingest_only(monkeypatch):
     def refuse(*_):
         raise QuoinError("Enough", where="pose", do="stop here")
 
-    monkeypatch.setattr("stages.pose.run.run", refuse)
+    monkeypatch.setattr("stages.pose.run.find_poses", refuse)
 
 
 def test_a_video_beside_photos_in_any_order(folder, ingest_only, capsys):

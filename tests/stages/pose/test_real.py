@@ -16,6 +16,7 @@ from stages.pose.estimate import estimate
 from stages.pose.pairs import unique_pairs
 from stages.pose.retrieval import look_alikes
 from stages.pose.run import run as pose
+from stages.pose.workshop import Workshop
 
 DATA = Path(__file__).parents[3] / ".." / "shared" / "data"
 
@@ -60,9 +61,8 @@ def test_measured_cameras_of_the_fountain(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_retrieval_finds_most_of_what_exhaustive_matching_finds(tmp_path: Path) -> None:
     run = opened("kitchen", tmp_path / "run")
-    found = estimate(
-        run, PoseConfig(max_edge_px=640, max_features=1500), Reporter(), scene.read_photo_table(run, used_only=True)
-    )
+    config = PoseConfig(max_edge_px=640, max_features=1500)
+    found = estimate(Workshop(run, config, Reporter()), config, scene.read_photo_table(run, used_only=True))
     strong = {tuple(pair) for pair in found.pairs[found.pairs[:, 3] >= 60, :2].tolist()}
     reader = DescriptorReader(run.path / "work" / "pose" / "database.db")
     alike = look_alikes(reader, 25, 100, seed=0).toarray()

@@ -203,7 +203,7 @@ def test_given_cameras_of_other_photos_are_refused(photos: list[dict], tmp_path:
 
 
 def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
-    from stages.pose.place import fingerprint
+    from stages.pose.key import fingerprint
 
     path = tmp_path / "t.json"
     path.write_text("1")

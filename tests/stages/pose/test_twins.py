@@ -12,6 +12,7 @@ from stages.pose.conflicts import compare, sides
 from stages.pose.estimate import estimate
 from stages.pose.mapping import gated
 from stages.pose.model import SparseModel
+from stages.pose.workshop import Workshop
 from tests.stages.pose.room import ingested, save
 from tests.stages.pose.square import LENS, cameras_all_around, render, square
 
@@ -37,7 +38,7 @@ def test_equal_facades_do_not_fold(mapper: str, tmp_path: Path) -> None:
         rows.append({"path": str(path), "focal_px": LENS.params[0]})
     run = ingested(tmp_path / "run", rows)
     config = PoseConfig(max_edge_px=400, max_features=900, threads=1, mapper=mapper)
-    found = estimate(run, config, Reporter(), read_photo_table(run, used_only=True))
+    found = estimate(Workshop(run, config, Reporter()), config, read_photo_table(run, used_only=True))
     first = gated(str(run.path / "work" / "pose" / f"{mapper}-database" / "component0"), 15).gated.model
     assert n_misplaced(first) >= 5  # the mapper alone folds it
     assert sides(compare(first), len(first.photo_ids)) is not None

@@ -1,4 +1,8 @@
-from stages.common import FakeConfig
+from stages.common import FakeConfig, FakeResult
+
+VERSION = 1
+NEEDS = ("ingest",)
+PoseResult = FakeResult
 
 
 class PoseConfig(FakeConfig):

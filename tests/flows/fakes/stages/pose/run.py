@@ -1,7 +1,5 @@
-from pipeline.run import stage
-from stages.common import FakeResult, behave
+from stages.common import behave
 
 
-@stage("pose", needs=("ingest",), version=1, result=FakeResult)
-def run(run, config, report):
+def find_poses(run, config, report, hands):
     return behave("pose", run, config, report)

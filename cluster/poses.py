@@ -1,0 +1,69 @@
+"""Poses on an executor: features, matches and undistorted photos are made where there are hands, the driver maps."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cluster.executor import Executor, Job
+from pipeline.attempt import Attempt
+from pipeline.progress import Reporter
+from pipeline.run import Run, stage
+from pipeline.scene import read_photo_table
+from stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
+from stages.pose.key import inputs
+
+FEW_PHOTOS = 32  # up to which nothing is gained by handing out
+MEMORY_BYTES = 2 << 30  # of a worker: SIFT of a large photo, or the descriptors of a portion
+
+
+def find_poses(run: Run, config: PoseConfig, executor: Executor, report: Reporter) -> PoseResult:
+    """The pose stage; raises what stopped it."""
+
+    def work(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
+        from stages.pose.run import find_poses
+
+        if len(read_photo_table(run, used_only=True)) <= FEW_PHOTOS:
+            return find_poses(run, config, report, None)
+        with executor.session() as n_workers:
+            hands = _Workers(run, config, executor, report, n_workers) if n_workers > 1 else None
+            return find_poses(run, config, report, hands)
+
+    return stage("pose", needs=NEEDS, version=VERSION, result=PoseResult, inputs=inputs)(work)(run, config, report)
+
+
+class _Workers:
+    """The hands of an executor: see ``stages.pose.hands.Hands``."""
+
+    def __init__(self, run: Run, config: PoseConfig, executor: Executor, report: Reporter, n: int) -> None:
+        self.n = n
+        self._run, self._config, self._executor, self._report = run, config, executor, report
+
+    def each(self, step: str, portions: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """A job a portion."""
+        jobs = [
+            Job(
+                f"pose/{step} {n + 1}/{len(portions)}",
+                functools.partial(_do, self._run.home, self._config, step, portion.given),
+                memory_bytes=MEMORY_BYTES,
+                cost=portion.cost,
+            )
+            for n, portion in enumerate(portions)
+        ]
+        number = {job.name: n for n, job in enumerate(jobs)}
+        for outcome in self._executor.run(jobs, self._report):
+            if outcome.error is not None:
+                raise outcome.error
+            yield number[outcome.job.name], outcome.result
+
+
+def _do(
+    run_place: str, config: PoseConfig, step: str, given: tuple, report: Reporter, device: str, attempt: Attempt
+) -> Any:
+    from stages.pose.work import Work
+
+    del device, attempt  # what an earlier one leaves of a portion is the same
+    threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    return getattr(Work(Run.open(run_place), config, report, threads), step)(*given)

@@ -1,0 +1,26 @@
+"""Who does what can be done photo by photo or pair by pair, besides this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+PHOTOS = 16  # of a portion of the photos: photo i is in portion i // PHOTOS
+
+
+class Portion(NamedTuple):
+    """What a method of ``stages.pose.work.Work`` is given, and how long it is expected to take next to others."""
+
+    given: tuple
+    cost: float
+
+
+@runtime_checkable
+class Hands(Protocol):
+    """Several workers, each of which reads the run and the photos, and has a processor's cores for itself."""
+
+    n: int  # portions that are worked on at the same time
+
+    def each(self, step: str, portions: Sequence[Portion]) -> Iterator[tuple[int, Any]]:
+        """The number of every portion, and what ``step`` of ``Work`` returns for it, as they end; raises what fails."""
+        ...

@@ -1,0 +1,80 @@
+"""Undistorted photos in the store, and the straight lines that they show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline import store
+from pipeline.images import load_upright
+from pipeline.pyramid import pyramid
+from pipeline.run import Run
+from pipeline.scene import PYRAMID_LEVELS, write_photo
+from stages.pose.hands import PHOTOS, Portion
+from stages.pose.lines import Lines, lines_of
+from stages.pose.model import Camera, SparseModel
+from stages.pose.parallel import each
+from stages.pose.segments import find_segments
+from stages.pose.undistort import Pinhole, undistort_photo
+from stages.pose.working import mask_of
+from stages.pose.workshop import Photo, Workshop
+
+Array = np.ndarray
+
+LINES_EDGE_PX = 1000  # long edge of the photos that straight lines are looked for in, at most
+
+
+class Shown(NamedTuple):
+    """Straight segments of a picture, ends [S, 2, 2] in pixels of the photo shrunk by ``shrunk``."""
+
+    segments: Float[Array, "s 2 2"]
+    shrunk: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Posed photo ``index``: which photo it is, its camera, and the one it shall seem to be taken with."""
+
+    index: int
+    photo_id: int
+    camera: Camera
+    pinhole: Pinhole
+
+    def write(self, run: Run, photo: Photo) -> Shown:
+        """Its undistorted pyramid and mask, into the store; the straight lines it shows."""
+        rgb, use = undistort_photo(load_upright(Path(photo["path"])), mask_of(photo), self.camera, self.pinhole)
+        levels = pyramid(rgb, PYRAMID_LEVELS)
+        write_photo(run, self.index, levels, use)
+        level = next((i for i, small in enumerate(levels) if max(small.shape) <= LINES_EDGE_PX), PYRAMID_LEVELS - 1)
+        small, step = levels[level], 2**level
+        return Shown(find_segments(small, use[::step, ::step][: small.shape[0], : small.shape[1]] > 127), step)
+
+
+def write_photos(run: Run, shop: Workshop, photos: list[Photo], model: SparseModel, pinholes: list[Pinhole]) -> Lines:
+    """Undistorted pyramids and masks of the posed photos; the straight lines they show, in the frame of SfM."""
+    store.delete(run.scene, "photos")
+    run.scene.create_group("photos")  # before many write in it
+    of = zip(model.photo_ids.tolist(), model.camera_index.tolist(), strict=True)
+    pictures = [Picture(i, photo, model.cameras[c], pinholes[c]) for i, (photo, c) in enumerate(of)]
+    shown = _written(run, shop, photos, pictures)
+    shrunk = np.array([one.shrunk for one in shown])
+    intrinsics = np.array([picture.pinhole.intrinsics for picture in pictures]) / shrunk[:, None]
+    return lines_of([one.segments for one in shown], intrinsics, model.cam_from_sfm[:, :, :3])
+
+
+def _written(run: Run, shop: Workshop, photos: list[Photo], pictures: list[Picture]) -> list[Shown]:
+    with shop.report.task("pose/undistort", len(pictures), "photos") as advance:
+        if shop.hands is None:
+            return each(
+                lambda i: pictures[i].write(run, photos[pictures[i].photo_id]), len(pictures), shop.threads, advance
+            )
+        parts = [pictures[start : start + PHOTOS] for start in range(0, len(pictures), PHOTOS)]
+        found: dict[int, list[Shown]] = {}
+        for number, shown in shop.hands.each("pictures", [Portion((part,), len(part)) for part in parts]):
+            found[number] = shown
+            advance(sum(map(len, found.values())))
+        return [one for number in range(len(parts)) for one in found[number]]

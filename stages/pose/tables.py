@@ -1,0 +1,38 @@
+"""Rows of COLMAP's databases (SQLite), from one into another."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+Table = Literal["keypoints", "descriptors", "matches", "two_view_geometries"]
+
+FEATURES: tuple[Table, ...] = ("keypoints", "descriptors")
+MATCHES: tuple[Table, ...] = ("matches", "two_view_geometries")
+
+
+def copy_rows(source: Path, target: Path, tables: tuple[Table, ...], image_ids: Collection[int] | None = None) -> None:
+    """Put the rows of ``tables`` in ``source`` into those of ``target``, made where absent; all or none of them.
+
+    Of ``image_ids`` only, where given.
+    """
+    only = "" if image_ids is None else " WHERE image_id IN (SELECT value FROM json_each(?))"
+    ids = () if image_ids is None else (json.dumps(sorted(image_ids)),)
+    with closing(sqlite3.connect(f"file:{target}", uri=True)) as connection:
+        connection.execute("ATTACH DATABASE ? AS source", (f"file:{source}?mode=ro",))
+        with connection:
+            for table in tables:  # names of ours
+                connection.execute(f"CREATE TABLE IF NOT EXISTS main.{table} AS SELECT * FROM source.{table} WHERE 0")  # noqa: S608
+                take = f"INSERT OR REPLACE INTO main.{table} SELECT * FROM source.{table}{only}"  # noqa: S608
+                connection.execute(take, ids)
+
+
+def keys_in(database: Path, table: Table) -> set[int]:
+    """The photos (COLMAP's image ids) or pairs that a table has."""
+    column = "image_id" if table in FEATURES else "pair_id"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return {row[0] for row in connection.execute(f"SELECT {column} FROM {table}")}  # noqa: S608 names of ours

@@ -1,0 +1,85 @@
+"""What is done of a portion of the photos, or of their pairs, by whoever has it: on another machine, or here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from pipeline.atomic import aside
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from pipeline.scene import read_photo_rows
+from stages.pose import jobs
+from stages.pose.config import PoseConfig
+from stages.pose.model import Camera
+from stages.pose.parallel import each
+from stages.pose.pictures import Picture, Shown
+from stages.pose.tables import FEATURES, MATCHES, copy_rows
+from stages.pose.working import write_copies
+from stages.pose.workshop import WORK, Workshop
+
+Array = np.ndarray
+
+
+def features_file(number: int) -> str:
+    """Name in the run of the file with the features of a portion of the photos."""
+    return f"{WORK}/shared/features{number:06d}.db"
+
+
+class Work:
+    """The steps, by name. Their working files are in a temporary folder; ``threads``: 0 takes every core."""
+
+    def __init__(self, run: Run, config: PoseConfig, report: Reporter, threads: int = 0) -> None:
+        self.run, self.config, self.report, self.threads = run, config, report, threads
+
+    def features(self, number: int, photo_ids: list[int], cameras: list[Camera], camera_of: list[int]) -> None:
+        """SIFT of the photos of a portion, left in its file."""
+        photos = read_photo_rows(self.run, photo_ids)
+        with self._shop() as shop:
+            files = write_copies(photos, shop.images, shop.threads, lambda done: None)
+            job, _ = jobs.features(shop, self.config, photos, files, cameras, camera_of)
+            shop.persistent("features", job)
+            leave_features(self.run, shop.database, number, photo_ids)
+
+    def matches(
+        self, pairs: Int[Array, "m 2"], portions: dict[int, list[int]], cameras: list[Camera], camera_of: list[int]
+    ) -> bytes:
+        """A database of the matches and the verified geometry of pairs, whose photos are given by portion."""
+        photo_ids = [photo_id for ids in portions.values() for photo_id in ids]
+        files = [f"{photo_id:06d}.jpg" for photo_id in photo_ids]
+        with self._shop() as shop:
+            shop.colmap("filling", jobs.filling(photo_ids, files, cameras, camera_of))
+            for number, ids in portions.items():
+                source = self.run.bring(features_file(number))
+                copy_rows(source, shop.database, FEATURES, [photo_id + 1 for photo_id in ids])
+            shop.persistent("matching", jobs.matching(shop, dict(zip(photo_ids, files, strict=True)), pairs))
+            found = shop.folder / "found.db"
+            copy_rows(shop.database, found, MATCHES)
+            return found.read_bytes()
+
+    def pictures(self, pictures: list[Picture]) -> list[Shown]:
+        """Undistorted photos, written into the store."""
+        photos = read_photo_rows(self.run, [picture.photo_id for picture in pictures])
+        with self._shop() as shop:
+            return each(
+                lambda i: pictures[i].write(self.run, photos[i]), len(pictures), shop.threads, lambda done: None
+            )
+
+    @contextmanager
+    def _shop(self) -> Iterator[Workshop]:
+        with tempfile.TemporaryDirectory(prefix="quoin-pose-") as folder:
+            yield Workshop(self.run, self.config, self.report, folder=Path(folder), threads=self.threads)
+
+
+def leave_features(run: Run, database: Path, number: int, photo_ids: list[int]) -> None:
+    """Write the file of a portion's features, and bring it home."""
+    path = run.path / features_file(number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with aside(path) as part:
+        copy_rows(database, part, FEATURES, [photo_id + 1 for photo_id in photo_ids])
+    run.share(features_file(number))

@@ -1,0 +1,204 @@
+"""Poses as jobs of an executor: the same as in one process, whoever finds features, matches and pictures."""
+
+import pickle
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cluster.executor import InlineExecutor, Job, Outcome
+from cluster.poses import find_poses
+from cluster.ray_executor import RayExecutor
+from pipeline import scene
+from pipeline.bucket import Bucket
+from pipeline.config import StageResult
+from pipeline.errors import QuoinError
+from pipeline.progress import Reporter
+from pipeline.run import Run
+from pipeline.scene import read_photo_table, write_photo_table
+from stages.ingest.config import IngestConfig
+from stages.ingest.run import run as ingest
+from stages.pose import pictures, sharing
+from stages.pose.config import PoseConfig
+from stages.pose.hands import Hands
+from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
+
+CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
+N = 8
+
+
+class Three(InlineExecutor):
+    """Three workers, in words: jobs run as other processes would get them, and end in another order.
+
+    With ``again`` every job is done twice, with ``last`` only so many are done before there is an error; with ``homes``
+    each on a machine of its own, whose files are in a folder there.
+    """
+
+    def __init__(self, *, again: bool = False, last: int = 1000, homes: Path | None = None) -> None:
+        super().__init__("cpu")
+        self.again, self.last, self.homes = again, last, homes
+        self.names: list[str] = []
+
+    def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
+        for job in reversed(jobs):
+            if len(self.names) == self.last:
+                yield Outcome(job, error=QuoinError("There is no disk"))
+                return
+            self.names.append(job.name)
+            with pytest.MonkeyPatch.context() as there:
+                if self.homes is not None:
+                    there.setenv("QUOIN_HOME", str(self.homes / job.name.replace("/", " ")))
+                for _ in range(1 + self.again):
+                    [outcome] = super().run(pickle.loads(pickle.dumps([job])), report)
+            yield Outcome(job, outcome.result, outcome.error)
+
+    @contextmanager
+    def session(self) -> Iterator[int]:
+        yield 3
+
+    def did(self, step: str) -> int:
+        return sum(name.startswith(f"pose/{step}") for name in self.names)
+
+
+@pytest.fixture(autouse=True)
+def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sharing, pictures):
+        monkeypatch.setattr(module, "PHOTOS", 3)
+    monkeypatch.setattr("stages.pose.sharing.PAIRS", (2, 6))
+    monkeypatch.setattr("cluster.poses.FEW_PHOTOS", 2)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """Photos of a corner, stored in many orientations; the last has a mask."""
+    folder, rows = tmp_path_factory.mktemp("corner"), []
+    for index, pose in enumerate(cameras_around(N)):
+        path = folder / f"corner {index}.jpg"
+        save(path, render(pose), index + 1)
+        rows.append({"path": str(path), "orientation": index + 1})
+    mask = np.full((300, 400), 255, np.uint8)
+    mask[:, :100] = 0
+    Image.fromarray(np.ascontiguousarray(store_turned(mask, N))).save(folder / "mask.png")
+    rows[-1]["mask_path"] = str(folder / "mask.png")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def alone(photos: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Posed by one process."""
+    run = ingested(tmp_path_factory.mktemp("alone") / "run", photos)
+    find_poses(run, CONFIG, InlineExecutor("cpu"), Reporter())
+    return run
+
+
+def rows(run: Run, table: str) -> list[tuple]:
+    database = sqlite3.connect(run.path / "work" / "pose" / "database.db")
+    found = database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
+    database.close()
+    return found
+
+
+def assert_same(one: Run, other: Run) -> None:
+    for table in ("keypoints", "descriptors", "matches", "two_view_geometries"):
+        assert rows(one, table) == rows(other, table), table
+    here, there = scene.read_posed(one), scene.read_posed(other)
+    np.testing.assert_array_equal(here.cam_from_world, there.cam_from_world)
+    np.testing.assert_array_equal(here.points_world, there.points_world)
+    for index in range(len(here)):
+        for level in range(scene.PYRAMID_LEVELS):
+            np.testing.assert_array_equal(scene.read_photo(one, index, level), scene.read_photo(other, index, level))
+        np.testing.assert_array_equal(scene.read_mask(one, index), scene.read_mask(other, index))
+    assert one.require("pose").result == other.require("pose").result
+    assert dict(one.scene["frame"].attrs) == dict(other.scene["frame"].attrs)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_same_as_in_one_process(alone: Run, photos: list[dict], tmp_path: Path, again: bool) -> None:
+    run, workers = ingested(tmp_path / "run", photos), Three(again=again)
+    find_poses(run, CONFIG, workers, Reporter())
+    assert (workers.did("features"), workers.did("pictures")) == (3, 3)
+    assert workers.did("matches") >= 5
+    assert_same(alone, run)
+    assert not (run.path / "work" / "pose" / "shared").exists()
+
+
+def test_it_goes_on_where_it_was_stopped_whoever_did_the_first_part(
+    alone: Run, photos: list[dict], tmp_path: Path
+) -> None:
+    run = ingested(tmp_path / "run", photos)
+    with pytest.raises(QuoinError, match="no disk"):
+        find_poses(run, CONFIG, Three(last=5), Reporter())  # features, and two portions of the pairs
+    assert run.manifest("pose") is None
+    workers = Three()
+    find_poses(run, CONFIG, workers, Reporter())
+    assert workers.did("features") == 0
+    assert_same(alone, run)
+
+
+def test_photos_of_one_process_are_matched_by_many(alone: Run, photos: list[dict], tmp_path: Path) -> None:
+    run = ingested(tmp_path / "run", photos)
+    find_poses(run, CONFIG, InlineExecutor("cpu"), Reporter())
+    database = sqlite3.connect(run.path / "work" / "pose" / "database.db")
+    with database:
+        for table in ("matches", "two_view_geometries"):
+            database.execute(f"DELETE FROM {table}")
+    database.close()
+    run.invalidate("pose")
+    workers = Three()
+    find_poses(run, CONFIG, workers, Reporter())
+    assert (workers.did("features"), workers.did("matches") > 4) == (0, True)
+    assert_same(alone, run)
+
+
+def test_few_photos_are_not_handed_out(photos: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: Run, config: PoseConfig, report: Reporter, hands: Hands | None) -> None:
+        assert hands is None
+        raise QuoinError("Enough")
+
+    monkeypatch.setattr("cluster.poses.FEW_PHOTOS", N)
+    monkeypatch.setattr("stages.pose.run.find_poses", refuse)
+    with pytest.raises(QuoinError, match="Enough"):
+        find_poses(ingested(tmp_path / "run", photos), CONFIG, Three(), Reporter())
+
+
+def test_photos_and_run_at_a_url(
+    alone: Run, photos: list[dict], bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in alone.photos.iterdir():
+        Bucket(f"{bucket}/photos").put_file(path.name, path)
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "driver"))
+    run = Run.create(f"{bucket}/run", photos=f"{bucket}/photos", settings={}, seed=alone.seed)
+    table = read_photo_table(alone)
+    for row in table:
+        row |= {key: str(run.photos / Path(row[key]).name) for key in ("path", "mask_path") if row[key]}
+    write_photo_table(run, table)
+    run.hand_in("ingest")
+    run.commit("ingest", "k", StageResult(), 0.0)
+    workers = Three(homes=tmp_path)
+    find_poses(run, CONFIG, workers, Reporter())
+    assert_same(alone, run)
+    first = {path.name for path in tmp_path.glob("pose features 1 3/cache/photos/*/*")}
+    assert first == {"corner 0.jpg", "corner 1.jpg", "corner 2.jpg"}
+    assert not [name for name, _, _ in Bucket(f"{bucket}/run").names() if "shared" in name]
+
+
+@pytest.mark.slow
+def test_on_ray(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(__file__).parents[3] / "shared" / "data" / "strecha_castle_p30" / "images"
+    if not folder.is_dir():
+        pytest.skip("the photo set strecha_castle_p30 is not on this machine")
+    monkeypatch.setattr(sharing, "PHOTOS", 8)
+    monkeypatch.setattr(sharing, "PAIRS", (50, 500))
+    config, said, results = PoseConfig(max_edge_px=800, max_features=1500, threads=1), list[str](), []
+    report = Reporter(lambda event: said.append(str(event)))
+    for executor in (InlineExecutor("cpu"), RayExecutor("cpu", nodes.address, workers=2)):
+        run = Run.create(tmp_path / str(len(results)), photos=folder, settings={}, seed=0)
+        ingest(run, IngestConfig(), Reporter())
+        results.append(find_poses(run, config, executor, report))
+    assert results[1] == results[0]
+    assert sum("jobs on 2 workers" in text for text in said) == 3

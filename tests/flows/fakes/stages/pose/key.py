@@ -1,0 +1,2 @@
+def inputs(run, config):
+    return ""
