@@ -1,4 +1,6 @@
-"""What mesh libraries do not tell of a PLY file: how many faces there will be, and one number of every vertex."""
+"""PLY files as fuse writes them: how many faces there will be, one number of every vertex, and large meshes in little
+memory; what mesh libraries do not tell, or hold several times over.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int32
 
 Array = np.ndarray
 
@@ -56,7 +58,45 @@ def vertex_values(path: Path, name: str) -> Float32[Array, "v"] | None:
         header = read_header(handle)
         if header is None or not header.binary or next(iter(header.counts), "") != "vertex":
             return None
-        fields = [(field, kind) for field, kind in header.fields["vertex"] if kind is not None]
-        if name not in dict(fields) or len(fields) < len(header.fields["vertex"]):
+        rows = _vertices(handle, header)
+        return rows[name].astype(np.float32) if rows is not None and name in (rows.dtype.names or ()) else None
+
+
+def read_triangles(path: Path) -> tuple[Float[Array, "v 3"], Int32[Array, "f 3"]] | None:
+    """Vertices and faces of a binary little-endian file of vertices and triangles, as fuse writes; of others: None."""
+    with open(path, "rb") as handle:
+        header = read_header(handle)
+        if header is None or not header.binary or list(header.counts) != ["vertex", "face"]:
             return None
-        return np.fromfile(handle, fields, header.counts["vertex"])[name].astype(np.float32)
+        begin, rows = handle.tell(), _vertices(handle, header)
+        if rows is None or not {"x", "y", "z"} <= set(rows.dtype.names or ()):
+            return None
+        fields, n_faces, start = (
+            np.dtype([("count", "u1"), ("corner", "<i4", 3)]),
+            header.counts["face"],
+            begin + rows.nbytes,
+        )
+        if len(header.fields["face"]) != 1 or path.stat().st_size != start + n_faces * fields.itemsize:
+            return None  # not of triangles alone
+        if n_faces == 0:
+            return _xyz(rows), np.zeros((0, 3), np.int32)
+        faces = np.memmap(handle, fields, "r", start, (n_faces,))
+        return (_xyz(rows), np.array(faces["corner"])) if (faces["count"] == 3).all() else None
+
+
+def _vertices(handle: IO[bytes], header: Header) -> Array | None:
+    """The rows of the vertices, on the disk, where ``handle`` is at their beginning."""
+    fields = [(field, kind) for field, kind in header.fields["vertex"] if kind is not None]
+    count = header.counts["vertex"]
+    if len(fields) < len(header.fields["vertex"]):
+        return None
+    if count == 0:
+        return np.zeros(0, fields)
+    return np.memmap(handle, np.dtype(fields), "r", handle.tell(), (count,))
+
+
+def _xyz(rows: Array) -> Float[Array, "v 3"]:
+    vertices = np.empty((len(rows), 3))
+    for axis in range(3):
+        vertices[:, axis] = rows["xyz"[axis]]
+    return vertices

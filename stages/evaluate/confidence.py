@@ -11,12 +11,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from pipeline.confidence import confident_faces
 from stages.evaluate.config import ConfidencePart, ConfidenceScore, SurfaceScore
 from stages.evaluate.score import score
-from stages.evaluate.surface import Nearest, Surface, inside
+from stages.evaluate.surface import Surface, inside, nearest
 
 Array = np.ndarray
 PARTS = 4
@@ -36,15 +36,14 @@ def score_confidence(
     None where fewer than PARTS vertices lie in the reference's box.
     """
     distances = [s.distance_m for s in scored.scores]
-    corners = reference.vertices if reference.is_points else reference.vertices[np.unique(reference.faces)]
-    low, high = corners.min(axis=0) - distances[0], corners.max(axis=0) + distances[0]
+    low, high = reference.bounds()
+    low, high = low - distances[0], high + distances[0]
     judged = np.flatnonzero(inside(mesh.vertices, low, high))
     if len(judged) < PARTS:
         return None
     judged = judged[np.argsort(confidence[judged], kind="stable")]
-    off, _ = Nearest(reference)(mesh.vertices[judged])
     ends = np.linspace(0, len(judged), PARTS + 1).astype(int)
-    parts = [_part(confidence[judged[a:b]], off[a:b], distances) for a, b in pairwise(ends)]
+    parts = [_part(confidence, mesh, judged[a:b], reference, distances, n_samples) for a, b in pairwise(ends)]
     sure = confident_faces(confidence, mesh.faces)
     areas = mesh.face_areas()
     part = Surface(mesh.vertices if sure.any() else mesh.vertices[:0], mesh.faces[sure])
@@ -52,11 +51,20 @@ def score_confidence(
     return ConfidenceScore(parts=parts, confident_share=float(areas[sure].sum() / areas.sum()), confident=found.scores)
 
 
-def _part(confidence: Float[Array, "n"], off: Float[Array, "n"], distances: list[float]) -> ConfidencePart:
+def _part(
+    confidence: Float[Array, "v"],
+    mesh: Surface,
+    rows: Int[Array, "n"],
+    reference: Surface,
+    distances: list[float],
+    n_samples: int,
+) -> ConfidencePart:
+    """Vertices of about one confidence; of more than ``n_samples`` every k-th is compared."""
+    off, _ = nearest(reference, mesh.vertices[rows[:: -(-len(rows) // n_samples)]])
     return ConfidencePart(
-        low=float(confidence.min()),
-        high=float(confidence.max()),
-        n_vertices=len(off),
+        low=float(confidence[rows[0]]),
+        high=float(confidence[rows[-1]]),
+        n_vertices=len(rows),
         mean_m=float(off.mean()),
         median_m=float(np.median(off)),
         precision=[float((off < distance).mean()) for distance in distances],

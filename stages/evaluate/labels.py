@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from pipeline.labels import KIND_NAMES
 from stages.evaluate.config import LabelScore
-from stages.evaluate.surface import Nearest, Surface
+from stages.evaluate.surface import Surface, nearest
 
 Array = np.ndarray
 
@@ -40,14 +40,14 @@ def score_labels(
     Faces without area, and a reconstruction of bare points, tell no normals.
     """
     points, face = reference.sample(n_samples, np.random.default_rng(seed))
-    normals, areas = reference.face_normals(), reference.face_areas()
+    normals, areas = reference.face_normals(face), reference.face_areas()
     off = np.full(len(points), np.inf)
     errors = np.full(len(points), np.nan)
     if len(reconstruction.vertices):
-        off, near = Nearest(reconstruction)(points)
+        off, near = nearest(reconstruction, points)
         if near is not None:
             known = np.linalg.norm(near, axis=1) > 0.5
-            errors = np.where(known, normal_errors_deg(near, normals[face]), np.nan)
+            errors = np.where(known, normal_errors_deg(near, normals), np.nan)
     scores = []
     for label, name in KIND_NAMES.items():
         mine = labels[face] == label

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from stages.evaluate.config import DistanceScore, SurfaceScore
-from stages.evaluate.surface import Nearest, Surface, inside, spacing, thinned
+from stages.evaluate.surface import Surface, inside, nearest, spacing, thinned
 
 Array = np.ndarray
 SHARES = (0.0025, 0.005, 0.01)  # of the diagonal, where no distances are asked for
@@ -39,8 +39,7 @@ def score(
     The same seed gives the same numbers. A reconstruction with nothing in the reference's box scores 0.
     """
     rng = np.random.default_rng(seed)
-    corners = reference.vertices if reference.is_points else reference.vertices[np.unique(reference.faces)]
-    low, high = corners.min(axis=0), corners.max(axis=0)
+    low, high = reference.bounds()
     diagonal = float(np.linalg.norm(high - low))
     distances = sorted(distances_m) or [share * diagonal for share in SHARES]
 
@@ -55,16 +54,16 @@ def score(
     accuracy = completeness = consistency = chamfer = None
     precisions = [0.0] * len(distances)
     if len(points):
-        off, reference_normals = Nearest(reference)(points)
+        off, reference_normals = nearest(reference, points)
         judged = [inside(points, low - distance, high + distance) for distance in distances]
         precisions = [_share(off[kept] < distance) for kept, distance in zip(judged, distances, strict=True)]
-        completeness, near_normals = Nearest(near)(asked)
+        completeness, near_normals = nearest(near, asked)
         if judged[0].any():
             accuracy = off[judged[0]]
             chamfer = float(accuracy.mean() + completeness.mean()) / 2
             if reference_normals is not None and near_normals is not None:
-                there = (near.face_normals()[face] * reference_normals)[judged[0]]
-                back = reference.face_normals()[asked_face] * near_normals
+                there = (near.face_normals(face) * reference_normals)[judged[0]]
+                back = reference.face_normals(asked_face) * near_normals
                 consistency = float(np.mean([np.abs(part.sum(axis=1)).mean() for part in (there, back)]))
     recalls = [0.0 if completeness is None else _share(completeness < distance) for distance in distances]
     whole = _extent(reconstruction)
