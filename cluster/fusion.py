@@ -8,7 +8,6 @@ from typing import Any
 
 from cluster.executor import Executor, Job, results
 from pipeline.attempt import Attempt
-from pipeline.bucket import url_of
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse.config import VERSION, FuseConfig, FuseResult
@@ -17,16 +16,11 @@ BASE_BYTES, FACE_BYTES = 1 << 30, 420  # of a worker; of a face of its part, as 
 
 
 def fuse_blocks(run: Run, config: FuseConfig, executor: Executor, report: Reporter) -> FuseResult:
-    """The fuse stage; raises what stopped it.
-
-    Where several workers see the run's folder they share the parts; a run in object storage is fused by the driver.
-    """
+    """The fuse stage; raises what stopped it. Where there are several workers they share the parts."""
 
     def work(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
         from stages.fuse.run import fuse
 
-        if url_of(run.home) is not None:
-            return fuse(run, config, report, None)
         with executor.session() as n_workers:
             hands = _Workers(run, config, executor, report, n_workers) if n_workers > 1 else None
             return fuse(run, config, report, hands)
@@ -70,4 +64,4 @@ def _do(
 
     del device, attempt  # what an earlier one leaves of a part is the same
     run = Run.open(run_place)
-    return getattr(Work(run, config, report, known, Shelf(known.shelf)), step)(n, *more)
+    return getattr(Work(run, config, report, known, Shelf(run)), step)(n, *more)

@@ -12,7 +12,8 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,6 +95,19 @@ class Home:
     def bring(self, name: str) -> None:
         """Have a shared working file here as it is at home; where there is none, there is none here."""
         del name
+
+    @contextlib.contextmanager
+    def deposit(self, name: str) -> Iterator[Path]:
+        """A path to write to: what was written there is a working file at home, whole, and nowhere else."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside(path) as part:
+            yield part
+
+    @contextlib.contextmanager
+    def borrowed(self, name: str) -> Iterator[Path]:
+        """A working file as it is at home, to be read; it may not exist."""
+        yield self.folder / name
 
     def remove(self, name: str) -> None:
         """Remove a working file or folder, here and at home."""
@@ -198,6 +212,24 @@ class Remote(Home):
         with aside(path) as part:
             if self.bucket.fetch(name, part) is None:
                 path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def deposit(self, name: str) -> Iterator[Path]:
+        with self._passing(name) as path:
+            yield path
+            self.bucket.put_file(name, path)
+
+    @contextlib.contextmanager
+    def borrowed(self, name: str) -> Iterator[Path]:
+        with self._passing(name) as path:
+            self.bucket.fetch(name, path)
+            yield path
+
+    @contextlib.contextmanager
+    def _passing(self, name: str) -> Iterator[Path]:
+        """A file here that nobody else has, for as long as it is on its way."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            yield Path(folder) / name.rpartition("/")[2]
 
     def remove(self, name: str) -> None:
         super().remove(name)

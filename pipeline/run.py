@@ -15,6 +15,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -209,6 +210,14 @@ class Run:
         """A shared working file as it is at home; it may not exist."""
         self._home.bring(name)
         return self.path / name
+
+    def deposit(self, name: str) -> AbstractContextManager[Path]:
+        """A path to write to: what was written there is a working file at home, whole, and nowhere else."""
+        return self._home.deposit(name)
+
+    def borrowed(self, name: str) -> AbstractContextManager[Path]:
+        """A working file as it is at home, to be read inside; it may not exist."""
+        return self._home.borrowed(name)
 
     def remove(self, name: str) -> None:
         """Remove a working file or folder, here and at home."""

@@ -21,11 +21,11 @@ class Done(StageResult):
     """The result of a stage that a test pretends has been done."""
 
 
-def make_run(folder: Path, *done: str) -> Run:
-    """A new run in ``folder`` with the named stages committed."""
+def make_run(folder: Path, *done: str, url: str | None = None) -> Run:
+    """A new run in ``folder`` (its photos there, it at ``url`` where given) with the named stages committed."""
     photos = folder / "photos"
     photos.mkdir(parents=True)
-    run = Run.create(folder / "run", photos=photos, settings={}, seed=0)
+    run = Run.create(url or folder / "run", photos=photos, settings={}, seed=0)
     for name in done:
         commit(run, name)
     return run

@@ -16,6 +16,7 @@ from pipeline import scene, store
 from pipeline.confidence import confident_faces
 from pipeline.errors import QuoinError
 from pipeline.exposure import photo_gains
+from pipeline.home import Home
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.fuse import surface
@@ -27,7 +28,7 @@ from stages.fuse.mesh import Clustered, Mesh, decimate, edge_counts, face_areas,
 from stages.fuse.numbers import Numbers
 from stages.fuse.parts import parts_of
 from stages.fuse.pieces import united
-from stages.fuse.shelf import Shelf
+from stages.fuse.shelf import Place, Shelf
 from stages.fuse.work import Cleaned, Known, Work
 
 Array = np.ndarray
@@ -62,10 +63,7 @@ class OwnHands:
 
 
 def fuse(run: Run, config: FuseConfig, report: Reporter, hands: Hands | None = None) -> FuseResult:
-    """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty.
-
-    ``hands`` other than one's own see the run's folder.
-    """
+    """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty."""
     fusion = Fusion(run, config, report, hands)
     try:
         fusion.extract()
@@ -152,10 +150,9 @@ class Fusion:
                 most = min(most, max(n_faces // (2 * self.hands.n), WORTH_FACES))
             parts = parts_of(tiles, most)
             self._require_surface(len(parts) > 0)
-            folder = self.run.path / "work" / "fuse" if len(parts) > 1 or self.hands.n > 1 else None
-            self.work.shelf = Shelf.empty(folder)
+            self.work.shelf = Shelf.empty(self._place(len(parts)))
             largest = max(sum(tile.n_faces for tile in part.own) for part in parts)
-            self.learn(n_parts=len(parts), part_faces=largest, shelf=folder)
+            self.learn(n_parts=len(parts), part_faces=largest)
             raw = self.each("gather", [(part,) for part in parts])
             self.low_m = np.min([part.low_world for part in raw], axis=0)
             self.high_m = np.max([part.high_world for part in raw], axis=0)
@@ -163,6 +160,12 @@ class Fusion:
             if self.torn:
                 told = f"{self.torn} open edges inside the known bricks: the blocks do not fit together"
                 self.report.log("fuse", told, "warning")
+
+    def _place(self, n_parts: int) -> Place | None:
+        """Where the shelf stands: with the run, where others work on it."""
+        if self.hands.n > 1:
+            return self.run
+        return Home(self.run.path) if n_parts > 1 else None
 
     def _require_surface(self, there: bool) -> None:
         if not there:

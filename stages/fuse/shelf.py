@@ -1,62 +1,69 @@
-"""Where what is known of each part waits while others are worked on: in memory where there is one, else in a folder."""
+"""Where what is known of each part waits while others are worked on: in memory where there is one, else in files."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 Array = np.ndarray
 
+FOLDER = "work/fuse"
+
+
+@runtime_checkable
+class Place(Protocol):
+    """Keeps files: a run, for all that work on it, or a ``pipeline.home.Home``, for this process."""
+
+    def deposit(self, name: str) -> AbstractContextManager[Path]: ...
+
+    def borrowed(self, name: str) -> AbstractContextManager[Path]: ...
+
+    def remove(self, name: str) -> None: ...
+
 
 class Shelf:
-    """Named arrays by part; kept below ``folder`` unless that is None, where several processes may see them.
+    """Named arrays by part; kept in files at ``place`` unless that is None. ``clear`` leaves nothing."""
 
-    ``clear`` leaves nothing.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder, self._here = folder, dict[str, dict[str, Array]]()
+    def __init__(self, place: Place | None) -> None:
+        self._place, self._here = place, dict[str, dict[str, Array]]()
 
     @classmethod
-    def empty(cls, folder: Path | None) -> Shelf:
+    def empty(cls, place: Place | None) -> Shelf:
         """A new shelf, whatever an earlier one has left there."""
-        shelf = cls(folder)
+        shelf = cls(place)
         shelf.clear()
-        if folder is not None:
-            folder.mkdir(parents=True)
         return shelf
 
     def put(self, part: int, what: str, **arrays: Array) -> None:
         """Keep arrays of a part under a word; what was there gives way."""
-        name = f"{part:05d}-{what}"
-        if self._folder is None:
-            self._here[name] = arrays
+        if self._place is None:
+            self._here[_name(part, what)] = arrays
         else:
-            unfinished = self._folder / f"{name}-{secrets.token_hex(4)}.part"  # whoever does the same again has its own
-            with open(unfinished, "wb") as file:
+            with self._place.deposit(_name(part, what)) as path, open(path, "wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
-            os.replace(unfinished, self._folder / f"{name}.npz")
 
     def get(self, part: int, what: str) -> dict[str, Array]:
         """The arrays again."""
-        name = f"{part:05d}-{what}"
-        if self._folder is None:
-            return self._here[name]
-        with np.load(self._folder / f"{name}.npz") as kept:
+        if self._place is None:
+            return self._here[_name(part, what)]
+        with self._place.borrowed(_name(part, what)) as path, np.load(path) as kept:
             return dict(kept)
 
     def drop(self, part: int, what: str) -> None:
         """Forget what is not needed any more."""
-        name = f"{part:05d}-{what}"
-        self._here.pop(name, None)
-        if self._folder is not None:
-            (self._folder / f"{name}.npz").unlink(missing_ok=True)
+        if self._place is None:
+            self._here.pop(_name(part, what), None)
+        else:
+            self._place.remove(_name(part, what))
 
     def clear(self) -> None:
         self._here.clear()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._place is not None:
+            self._place.remove(FOLDER)
+
+
+def _name(part: int, what: str) -> str:
+    return f"{FOLDER}/{part:05d}-{what}.npz"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +43,6 @@ class Known:
     edge_keys: EdgeKeys | None = None
     n_parts: int = 0
     part_faces: int = 0  # of the largest, without what lies around it
-    shelf: Path | None = None  # folder of the shelf; None: in memory
     middle_world: Float[Array, "3"] | None = None  # of the raw surface
     shown_in: list[list[int]] | None = None  # of every view, the parts it shows
     gains: Float[Array, "p 3"] | None = None  # exposure of every photo

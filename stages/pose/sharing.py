@@ -39,7 +39,8 @@ def share_features(shop: Workshop, hands: Hands, job: dict[str, Any], cameras: l
     given = [Portion((number, ids, *shop.cameras_of(ids)), len(ids)) for number, ids in portions.items()]
     for at, _ in hands.each("features", given):
         number = numbers[at]
-        copy_rows(shop.run.bring(features_file(number)), shop.database, FEATURES)
+        with shop.run.borrowed(features_file(number)) as source:
+            copy_rows(source, shop.database, FEATURES)
         shop.shared.add(number)
         n_done += len(portions[number])
         advance(n_done)

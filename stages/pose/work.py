@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from pipeline.atomic import aside
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.scene import read_photo_rows
@@ -55,8 +54,8 @@ class Work:
         with self._shop() as shop:
             shop.colmap("filling", jobs.filling(photo_ids, files, cameras, camera_of))
             for number, ids in portions.items():
-                source = self.run.bring(features_file(number))
-                copy_rows(source, shop.database, FEATURES, [photo_id + 1 for photo_id in ids])
+                with self.run.borrowed(features_file(number)) as source:
+                    copy_rows(source, shop.database, FEATURES, [photo_id + 1 for photo_id in ids])
             shop.persistent("matching", jobs.matching(shop, dict(zip(photo_ids, files, strict=True)), pairs))
             found = shop.folder / "found.db"
             copy_rows(shop.database, found, MATCHES)
@@ -77,9 +76,6 @@ class Work:
 
 
 def leave_features(run: Run, database: Path, number: int, photo_ids: list[int]) -> None:
-    """Write the file of a portion's features, and bring it home."""
-    path = run.path / features_file(number)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with aside(path) as part:
-        copy_rows(database, part, FEATURES, [photo_id + 1 for photo_id in photo_ids])
-    run.share(features_file(number))
+    """Write the file of a portion's features."""
+    with run.deposit(features_file(number)) as path:
+        copy_rows(database, path, FEATURES, [photo_id + 1 for photo_id in photo_ids])

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.executor import InlineExecutor, Job, Outcome
 from cluster.fusion import fuse_blocks
+from pipeline.bucket import Bucket
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -23,11 +24,14 @@ CONFIG = FuseConfig(glb_faces=1000, island_diameter=0.08)
 
 
 class Three(InlineExecutor):
-    """Three workers, in words: jobs run as other processes would get them; every ``again``-th is done twice."""
+    """Three workers, in words: jobs run as other processes would get them; every ``again``-th is done twice.
 
-    def __init__(self, again: int = 0, error: Exception | None = None) -> None:
+    With ``homes`` each runs on a machine of its own, whose files are in a folder there.
+    """
+
+    def __init__(self, again: int = 0, error: Exception | None = None, homes: Path | None = None) -> None:
         super().__init__("cpu")
-        self.again, self.error = again, error
+        self.again, self.error, self.homes = again, error, homes
         self.names: list[str] = []
 
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
@@ -38,7 +42,10 @@ class Three(InlineExecutor):
                 continue
             if self.again and len(self.names) % self.again == 0:  # its worker was lost when it was nearly done
                 list(super().run(pickle.loads(pickle.dumps([job])), report))
-            [outcome] = super().run(pickle.loads(pickle.dumps([job])), report)
+            with pytest.MonkeyPatch.context() as there:
+                if self.homes is not None:
+                    there.setenv("QUOIN_HOME", str(self.homes / f"machine{len(self.names)}"))
+                [outcome] = super().run(pickle.loads(pickle.dumps([job])), report)
             yield Outcome(job, outcome.result, outcome.error)
 
     @contextmanager
@@ -46,14 +53,24 @@ class Three(InlineExecutor):
         yield 3
 
 
+def wavy_ball(folder: Path, url: str | None = None, heights: tuple[float, ...] = (-2.0, 0.0, 2.0)) -> Run:
+    """A wavy ball and an island, in two blocks, seen from rings of cameras."""
+    ball, speck = synthetic.wavy(synthetic.sphere(1.0), 0.02, 0.8, 1), synthetic.sphere(0.06, (0.0, 1.25, 0.02))
+    return make_scene(folder, [lambda p: np.minimum(ball(p), speck(p))] * 2, heights=heights, url=url)
+
+
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A wavy ball and an island, in two blocks; small parts are worth a worker."""
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are worth a worker."""
     monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
     monkeypatch.setattr("stages.fuse.parts.AROUND", 4)
     monkeypatch.setattr("stages.fuse.run.WORTH_FACES", 500)
-    ball, speck = synthetic.wavy(synthetic.sphere(1.0), 0.02, 0.8, 1), synthetic.sphere(0.06, (0.0, 1.25, 0.02))
-    return make_scene(tmp_path, [lambda p: np.minimum(ball(p), speck(p))] * 2)
+
+
+@pytest.fixture
+def made(tmp_path: Path, small_parts: None) -> Run:
+    """The ball in a folder."""
+    return wavy_ball(tmp_path)
 
 
 def facts(result: FuseResult) -> dict[str, Any]:
@@ -78,6 +95,18 @@ def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
     np.testing.assert_array_equal(one.vertices_world[order], many.vertices_world[sorted_])
     np.testing.assert_allclose(many.values["views"][sorted_], one.values["views"][order])
     assert not (made.path / "work" / "fuse").exists()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_run_at_a_url_is_fused_by_workers_that_share_nothing_else(bucket: str, tmp_path: Path) -> None:
+    in_folder = fuse_blocks(wavy_ball(tmp_path, heights=(0.0,)), CONFIG, Three(), Reporter())
+    run, workers = wavy_ball(tmp_path / "other", f"{bucket}/run", (0.0,)), Three(homes=tmp_path)
+    at_url = fuse_blocks(run, CONFIG, workers, Reporter())
+    assert sum(name.startswith("fuse/look") for name in workers.names) >= 6
+    assert at_url.model_dump(exclude={"seconds"}) == in_folder.model_dump(exclude={"seconds"})
+    assert len(read_ply(run.file("mesh.ply")).faces) == in_folder.n_faces
+    assert not [name for name, _, _ in Bucket(f"{bucket}/run").names() if name.startswith("work/fuse")]
+    assert not list(tmp_path.glob("machine*/cache/runs/*/work/fuse"))
 
 
 def test_what_stops_a_part_stops_the_stage_and_leaves_nothing_of_the_work(made: Run) -> None:

@@ -228,6 +228,35 @@ def test_photos_are_read_from_the_storage_once(bucket: str, monkeypatch: pytest.
     assert any(key.startswith("poses/") for key in asked)
 
 
+def half(run: Run, name: str) -> None:
+    with run.deposit(name) as path:
+        path.write_bytes(b"half")
+        raise OSError("full")
+
+
+@pytest.mark.parametrize("at_a_url", [False, True])
+def test_what_is_deposited_lies_at_home_only_and_whole(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_url: bool
+):
+    place = f"{bucket}/run" if at_a_url else str(tmp_path / "run")
+    run = Run.create(place, photos=tmp_path, settings={}, seed=0)
+    with run.deposit("work/a/state") as path:
+        path.write_bytes(b"1")
+    with pytest.raises(OSError, match="full"):
+        half(run, "work/a/state")
+    assert (run.path / "work").exists() != at_a_url
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
+    other = Run.open(place)
+    with other.borrowed("work/a/state") as path:
+        assert path.read_bytes() == b"1"
+    assert path.exists() != at_a_url
+    with other.borrowed("work/a/none") as path:
+        assert not path.exists()
+    other.remove("work/a")
+    with run.borrowed("work/a/state") as path:
+        assert not path.exists()
+
+
 def test_what_is_shared_goes_to_another_machine_and_the_one_before_is_kept(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -133,9 +133,15 @@ def albedo(points: np.ndarray) -> np.ndarray:
     return 127 + 70 * np.sin(3 * points)
 
 
-def make_scene(tmp_path: Path, sdfs: list[synthetic.Sdf], *, heights: tuple[float, ...] = (-2.0, 0.0, 2.0)) -> Run:
+def make_scene(
+    tmp_path: Path,
+    sdfs: list[synthetic.Sdf],
+    *,
+    heights: tuple[float, ...] = (-2.0, 0.0, 2.0),
+    url: str | None = None,
+) -> Run:
     """A ball of radius 1, photos of it from rings at the given heights at changing exposure, blocks trained."""
-    run = synthetic.make_run(tmp_path, "ingest", "pose")
+    run = synthetic.make_run(tmp_path, "ingest", "pose", url=url)
     rings = [synthetic.ring_of_cameras(6, 3.5, h) for h in heights]
     posed = synthetic.posed_points(np.concatenate(rings), synthetic.sphere_points(600), synthetic.faces_camera)
     scene.write_posed(run, posed)
