@@ -20,6 +20,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.exceptions import FailedRun, TerminationSignal
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed, Failed
 from pydantic import Field
@@ -40,6 +41,7 @@ from pipeline.scene import read_partition
 
 MAX_POSE_ROWS = 200
 CANCEL_SECONDS = 3.0  # between two looks whether the run is cancelled
+WORKER_SECONDS = 30.0  # that a worker has to stop a run that is cancelled; then its worker is gone
 
 
 @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
@@ -71,18 +73,33 @@ def reconstruct_flow(
         clips: Videos besides the photos.
         gpu_share: Part of a GPU, and of its memory, that a Ray actor takes; 0.5 puts two on each.
     """
-    try:
-        settings = load_settings(preset, overrides)
-        with started(photos, out, settings, seed, clips) as run, reporting(run) as report:
-            where = make_executor(executor, device, address, gpu_share)
-            _stages_as_tasks(run, settings, where, report, "report", [])
-            return run.home
-    except QuoinError as error:
-        logging.getLogger("prefect.flow_runs").addFilter(no_stack_trace)
-        return Failed(message=str(error))
-    except TerminationSignal:  # cancelled; compilers and their threads would go on for half a minute
-        end_group()
-        raise
+    go_on_unheard()
+    with cancelled_in_ui(UUID(flow_run.get_id()), WORKER_SECONDS) as without_worker:
+        try:
+            settings = load_settings(preset, overrides)
+            with started(photos, out, settings, seed, clips) as run, reporting(run) as report:
+                where = make_executor(executor, device, address, gpu_share)
+                _stages_as_tasks(run, settings, where, report, "report", [])
+                return run.home
+        except QuoinError as error:
+            logging.getLogger("prefect.flow_runs").addFilter(no_stack_trace)
+            return Failed(message=str(error))
+        except TerminationSignal:  # cancelled; compilers and their threads would go on for half a minute
+            end_group()
+            if without_worker.is_set():
+                return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
+            raise
+
+
+def go_on_unheard() -> None:
+    """From here on a console that nobody reads any more is no reason to end: the worker died, what the run did has not.
+
+    Prefect prints by rich, which would raise SystemExit in the middle of a stage.
+    """
+    named = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    for handler in {handler for logger in (logging.root, *named) for handler in logger.handlers}:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.console.on_broken_pipe = lambda: None
 
 
 def no_stack_trace(record: logging.LogRecord) -> bool:
@@ -123,22 +140,30 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
 
 
 @contextmanager
-def cancelled_in_ui(flow_run_id: UUID) -> Iterator[None]:
-    """Meanwhile a run that is cancelled in the UI gets the SIGTERM that a worker would send: this one has no worker."""
-    over = threading.Event()
+def cancelled_in_ui(flow_run_id: UUID, patience_s: float = 0.0) -> Iterator[threading.Event]:
+    """Meanwhile a run that is cancelled in the UI gets the SIGTERM that a worker would send: this one has none.
+
+    Or it may have none any more: a worker has ``patience_s`` to do it. The event says whether it was done here.
+    """
+    over, sent = threading.Event(), threading.Event()
 
     def look() -> None:
+        asked: float | None = None
         with get_client(sync_client=True) as client:
             while not over.wait(CANCEL_SECONDS):
                 with suppress(Exception):  # the server is away: nobody cancels
                     state = client.read_flow_run(flow_run_id).state
-                    if state is not None and state.is_cancelling():
+                    if state is None or not state.is_cancelling():
+                        continue
+                    asked = asked or time.monotonic()
+                    if time.monotonic() >= asked + patience_s and not over.is_set():
+                        sent.set()
                         os.kill(os.getpid(), signal.SIGTERM)
                         return
 
     threading.Thread(target=look, name="prefect-cancel", daemon=True).start()
     try:
-        yield
+        yield sent
     finally:
         over.set()
 

@@ -55,20 +55,22 @@ def serve(port: int) -> int:
             time.sleep(0.5)
         try:
             if server.poll() is None:
-                install_automation(api_url)
+                install_automations(api_url)
         except OSError as error:
-            print(f"runs that are lost will stay Running: {error}", file=sys.stderr)
+            print(f"runs that are lost will stay Running or Pending: {error}", file=sys.stderr)
         return server.wait()
     finally:
         server.terminate()
         server.wait()
 
 
-def install_automation(api_url: str) -> None:
+def install_automations(api_url: str) -> None:
     """Have the server call lost runs crashed (cluster/deploy/automation.yaml), unless it does so already."""
     wanted = yaml.safe_load((resources.files("cluster") / "deploy" / "automation.yaml").read_text("utf-8"))
-    if all(known["name"] != wanted["name"] for known in _post(f"{api_url}/automations/filter", {})):
-        _post(f"{api_url}/automations/", wanted)
+    known = {automation["name"] for automation in _post(f"{api_url}/automations/filter", {})}
+    for automation in wanted:
+        if automation["name"] not in known:
+            _post(f"{api_url}/automations/", automation)
 
 
 def _post(url: str, values: dict[str, Any]) -> Any:

@@ -157,8 +157,17 @@ def test_deployments_name_a_flow_that_is_there_and_a_pool_like_themselves(monkey
 def test_heartbeats_come_more_often_than_the_automation_waits():
     from flows.engine import PREFECT_DEFAULTS
 
-    (automation,) = documents("automation.yaml")
+    ((automation, _),) = documents("automation.yaml")
     seconds = PREFECT_DEFAULTS["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
     assert automation["trigger"]["within"] >= 4 * int(seconds)
     for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
         assert deployment["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == seconds
+
+
+def test_automations_are_what_the_server_takes():
+    from prefect.events.schemas.automations import AutomationCore
+
+    (automations,) = documents("automation.yaml")
+    for automation in map(AutomationCore.model_validate, automations):
+        assert automation.trigger.within.total_seconds() == 180
+        assert not automation.trigger.after & {"prefect.flow-run.Running"}

@@ -92,7 +92,8 @@ def work(url, tmp_path):
     workers = []
 
     def start(pool, **environment):
-        post(f"{url}/work_pools/", {"name": pool, "type": "process", "concurrency_limit": 1})
+        if pool not in {known["name"] for known in ask(url, "work_pools")}:
+            post(f"{url}/work_pools/", {"name": pool, "type": "process", "concurrency_limit": 1})
         env = os.environ | {
             "PYTHONPATH": f"{FAKES}{os.pathsep}{ROOT}",
             "PREFECT_API_URL": url,
@@ -198,18 +199,46 @@ class TestWithAServer:
         os.kill(lost, signal.SIGKILL)
         wait_for_state(url, quoin.folder / "second", "CRASHED", 120)
 
+    def test_a_run_that_its_worker_took_and_never_began_is_crashed_and_its_place_free(self, url, quoin, work):
+        be_impatient(url)
+        post(f"{url}/work_pools/", {"name": "taken", "type": "process", "concurrency_limit": 1})
+        assert submit(quoin, "taken", url, "--out", "run").returncode == 0
+        set_state(url, flow_run(url, quoin.run)["id"], "PENDING")  # by a worker that is gone
+        assert submit(quoin, "taken", url, "--out", "second").returncode == 0
+        wait_for_state(url, quoin.run, "CRASHED", 120)
+        assert "Submit it again" in flow_run(url, quoin.run)["state"]["message"]
+        work("taken")
+        wait_for_state(url, quoin.folder / "second", "COMPLETED", 120)
+
+    def test_a_run_whose_worker_was_killed_goes_on_and_can_be_cancelled(self, url, quoin, work):
+        worker = work("orphans", FAKE_WAIT="train/b0", FAKE_SECONDS="10")
+        assert submit(quoin, "orphans", url, "--out", "run").returncode == 0
+        standing_still(quoin.run, worker)
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_for_state(url, quoin.run, "COMPLETED", 60)
+
+        worker = work("orphans", FAKE_WAIT="train/b0")
+        assert submit(quoin, "orphans", url, "--out", "second").returncode == 0
+        orphan = standing_still(quoin.folder / "second", worker)
+        os.kill(worker.pid, signal.SIGKILL)
+        set_state(url, flow_run(url, quoin.folder / "second")["id"], "CANCELLING")
+        wait_for_state(url, quoin.folder / "second", "CANCELLED", 90)
+        deadline = time.monotonic() + 30
+        while alive(orphan):
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+
 
 def be_impatient(url):
     """Have lost runs called crashed after 40 s: as shipped, the test would take three minutes."""
     deadline = time.monotonic() + 120
-    while not ask(url, "automations"):
+    while len(automations := ask(url, "automations")) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    (automation,) = ask(url, "automations")
-    assert automation["trigger"]["within"] == 180
-    automation["trigger"]["within"] = 40
-    wanted = {key: automation[key] for key in ("name", "description", "enabled", "trigger", "actions")}
-    headers = {"Content-Type": "application/json"}
-    address = f"{url}/automations/{automation['id']}"
-    request = urllib.request.Request(address, json.dumps(wanted).encode(), headers, method="PUT")
-    urllib.request.urlopen(request, timeout=60).close()
+    for automation in automations:
+        automation["trigger"]["within"] = 40
+        wanted = {key: automation[key] for key in ("name", "description", "enabled", "trigger", "actions")}
+        headers = {"Content-Type": "application/json"}
+        address = f"{url}/automations/{automation['id']}"
+        request = urllib.request.Request(address, json.dumps(wanted).encode(), headers, method="PUT")
+        urllib.request.urlopen(request, timeout=60).close()

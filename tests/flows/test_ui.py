@@ -22,18 +22,24 @@ def test_the_server_keeps_to_itself(tmp_path):
     assert ui.HOST == "127.0.0.1"
 
 
-@pytest.mark.parametrize(("known", "made"), [([], 1), ([{"name": "quoin calls lost runs crashed"}], 0)])
-def test_the_automation_is_installed_once(monkeypatch, known, made):
+LOST, NOT_BEGUN = "quoin calls lost runs crashed", "quoin calls runs crashed that do not begin"
+
+
+@pytest.mark.parametrize(
+    ("known", "made"), [([], [LOST, NOT_BEGUN]), ([LOST], [NOT_BEGUN]), ([LOST, "another", NOT_BEGUN], [])]
+)
+def test_automations_are_installed_once(monkeypatch, known, made):
     asked = []
 
     def urlopen(request, timeout):
         asked.append((request.full_url, json.loads(request.data)))
-        return io.BytesIO(json.dumps(known if request.full_url.endswith("filter") else {}).encode())
+        there = [{"name": name} for name in known]
+        return io.BytesIO(json.dumps(there if request.full_url.endswith("filter") else {}).encode())
 
     monkeypatch.setattr(ui, "urlopen", urlopen)
-    ui.install_automation("http://127.0.0.1:1/api")
+    ui.install_automations("http://127.0.0.1:1/api")
     posted = [body for address, body in asked if address.endswith("/automations/")]
-    assert len(posted) == made
+    assert [body["name"] for body in posted] == made
     assert all(body["actions"][0]["state"] == "CRASHED" for body in posted)
 
 
