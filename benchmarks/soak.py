@@ -31,7 +31,7 @@ LONGEST_S = 5.0  # until a run is stopped, mostly less than it takes; some end b
 GONE_S = 60.0  # within which a run that is stopped has ended, and all that it had started
 ON_RAY, RIVALS, ANOTHER_VALUE = 0.33, 0.1, 0.8  # shares of the runs
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-REFUSED = 2
+BROKE, REFUSED = 1, 2
 STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse")
 
 
@@ -40,7 +40,7 @@ def case(out: Path) -> tuple[Measured, Numbers]:
     began, chance, ended, wrong = time.monotonic(), random.Random(SEED), Counter[str](), list[str]()
     photos = out / "photos"
     photos.mkdir(parents=True, exist_ok=True)
-    with _cluster() as (address, actors):
+    with cluster() as (address, actors):
         for number in range(RUNS):
             run = out / f"run{chance.randrange(FOLDERS)}"
             driver = _start(photos, run, chance, address)
@@ -55,13 +55,10 @@ def case(out: Path) -> tuple[Measured, Numbers]:
             else:
                 ended["done before"] += 1
             wrong += [f"run {number}, {sent.name}: {what}" for what in _ended(driver, run)]
-        wrong += [f"{n} actors stay" for n in [_left(actors)] if n]
-        for folder in sorted(out.glob("run*")):
-            status = _quoin("resume", folder, "--quiet", pace_s=0.01).wait()
-            wrong += [f"{folder.name}: resume ends with {status}"] if status else []
-            wrong += [f"{folder.name}: {what}" for what in _half(folder)]
-        wrong += [f"{n} actors stay at the end" for n in [_left(actors)] if n]
-    wrong += [f"{n} processes stay" for n in [_left(lambda: _processes(out))] if n]
+        wrong += [f"{n} actors stay" for n in [left(actors)] if n]
+        wrong += finished(out)
+        wrong += [f"{n} actors stay at the end" for n in [left(actors)] if n]
+    wrong += [f"{n} processes stay" for n in [left(lambda: _processes(out))] if n]
     seconds = round(time.monotonic() - began, 1)
     return Measured("python -m benchmarks soak", int(bool(wrong)), seconds, 0), {"ended": dict(ended), "wrong": wrong}
 
@@ -87,12 +84,23 @@ def _ended(driver: subprocess.Popen[bytes], run: Path) -> Iterator[str]:
     except subprocess.TimeoutExpired:
         driver.kill()
         yield "the driver goes on"
-    if n := _left(lambda: _processes(run)):
+    if driver.returncode == BROKE:
+        yield f"quoin broke, see {run / 'logs'}"
+    if n := left(lambda: _processes(run)):
         yield f"{n} processes stay"
-    yield from _half(run)
+    yield from half(run)
 
 
-def _half(run: Path) -> Iterator[str]:
+def finished(out: Path) -> Iterator[str]:
+    """What is wrong when all runs in a folder are gone on with to their end."""
+    for run in sorted(out.glob("run*")):
+        yield from (f"{run.name} before resume: {what}" for what in half(run))
+        if status := _quoin("resume", run, "--quiet", pace_s=0.01).wait():
+            yield f"{run.name}: resume ends with {status}"
+        yield from (f"{run.name}: {what}" for what in half(run))
+
+
+def half(run: Path) -> Iterator[str]:
     """Committed stages that have not left all of what they say."""
     from pipeline import store
     from pipeline.run import Run
@@ -121,7 +129,7 @@ def _processes(folder: Path) -> int:
     return found
 
 
-def _left(count: Callable[[], int]) -> int:
+def left(count: Callable[[], int]) -> int:
     """The count, once it is 0 or GONE_S have passed."""
     deadline = time.monotonic() + GONE_S
     while (found := count()) and time.monotonic() < deadline:
@@ -130,7 +138,7 @@ def _left(count: Callable[[], int]) -> int:
 
 
 @contextmanager
-def _cluster() -> Iterator[tuple[str, Callable[[], int]]]:
+def cluster() -> Iterator[tuple[str, Callable[[], int]]]:
     """A Ray cluster of this machine: its address, and what counts its living actors."""
     os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": f"{FAKES}{os.pathsep}{ROOT}", "FAKE_PACE": str(PACE_S)}
     import ray

@@ -6,4 +6,4 @@ PriorsResult = FakeResult
 
 
 class PriorsConfig(FakeConfig):
-    pass
+    stereo_edge_px: int = 0  # where there are two workers, cluster/priors.py asks whether there is stereo to share
