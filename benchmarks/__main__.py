@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, cloud, lego, lost, overhead, room, scale, silhouettes, soak, views, wild
+from benchmarks import ablation, cloud, lego, lost, overhead, room, scale, silhouettes, soak, soak_queue, views, wild
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -88,6 +88,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "room": (ROOT, room.case),
     "prefect": (ROOT, overhead.case),
     "soak": (ROOT, soak.case),
+    "soak-queue": (ROOT, soak_queue.case),
     "wild": (ROOT, wild.case),
     "scale": (ROOT, scale.case),
     **{f"scale-{size}": (ROOT, scale.one(size)) for size in scale.QUARTERS},

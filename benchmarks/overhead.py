@@ -5,17 +5,11 @@ The run that has nothing to do is the fixed part: imports, the flow, seven tasks
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import rivals
-from benchmarks.measure import ROOT, Measured, Numbers, quoin, together
+from benchmarks.measure import Measured, Numbers, quoin, together
+from benchmarks.server import serving
 
 COLLECTION = {"n_photos": 24, "width": 480, "height": 360}
 SMALL = rivals.settings(
@@ -29,7 +23,7 @@ def case(out: Path) -> tuple[Measured, Numbers]:
     photos, _ = rivals.generated(out, COLLECTION)
     done: list[Measured] = []
     numbers: Numbers = {}
-    with _server(out / "home"):
+    with serving(out / "home"):
         for engine in ("warm", "direct", "prefect"):  # the first compiles, and is not counted
             how = ["--engine", "direct" if engine == "warm" else engine, "--quiet"]
             run = out / engine
@@ -44,27 +38,3 @@ def case(out: Path) -> tuple[Measured, Numbers]:
                 "peak_memory_bytes": whole.peak_memory_bytes,
             }
     return together("python -m benchmarks prefect", done), numbers
-
-
-@contextmanager
-def _server(home: Path) -> Iterator[None]:
-    """``quoin ui`` of this checkout, and PREFECT_API_URL naming it."""
-    from flows.ui import answers
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    env = os.environ | {"QUOIN_HOME": str(home)}
-    server = subprocess.Popen([sys.executable, "-m", "flows.cli", "ui", "--port", str(port)], cwd=ROOT, env=env)
-    try:
-        while not answers(url):
-            if server.poll() is not None:
-                raise RuntimeError("quoin ui has ended")
-            time.sleep(0.5)
-        os.environ["PREFECT_API_URL"] = url
-        yield
-    finally:
-        os.environ.pop("PREFECT_API_URL", None)
-        server.terminate()
-        server.wait()

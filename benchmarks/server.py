@@ -1,0 +1,38 @@
+"""A Prefect server of a benchmark's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.measure import ROOT
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[str]:
+    """``quoin ui`` of this checkout, which keeps its things in ``home``: its address, as in PREFECT_API_URL."""
+    from flows.ui import answers
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    env = os.environ | {"QUOIN_HOME": str(home)}
+    server = subprocess.Popen([sys.executable, "-m", "flows.cli", "ui", "--port", str(port)], cwd=ROOT, env=env)
+    try:
+        while not answers(url):
+            if server.poll() is not None:
+                raise RuntimeError("quoin ui has ended")
+            time.sleep(0.5)
+        os.environ["PREFECT_API_URL"] = url
+        yield url
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        server.terminate()
+        server.wait()
