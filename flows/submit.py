@@ -24,6 +24,7 @@ HEARTBEAT_SECONDS = (
     30  # a run that has not been heard of for a while is called crashed: see cluster/deploy/automation.yaml
 )
 WATCH_SECONDS = 2.0
+LAST_LOOKS = 3  # without a line, once a run has ended: its last ones may take some seconds to the server
 RAY_ADDRESSES = ("ray://", "http://", "https://")
 
 Parameters = dict[str, Any]
@@ -134,19 +135,21 @@ def _watch(client: SyncPrefectClient, flow_run_id: UUID) -> int:
     from prefect.client.schemas.filters import LogFilter
 
     of_run = LogFilter.model_validate({"flow_run_id": {"any_": [flow_run_id]}})
-    told, n_lines = "", 0
+    told, n_lines, quiet = "", 0, 0
     try:
         while True:
             with suppress(HTTPError):  # the server is away or has too much to do: ask again
                 state = client.read_flow_run(flow_run_id).state
                 lines = client.read_logs(of_run, offset=n_lines)
                 n_lines += len(lines)
+                ended = state is not None and state.is_final()
+                quiet = quiet + 1 if ended and not lines else 0
                 for line in lines:
                     print(line.message, flush=True)
                 if state is not None and state.name != told:
                     told = str(state.name)
                     print(f"{told}: {state.message}" if state.message else told, flush=True)
-                if state is not None and state.is_final() and not lines:
+                if state is not None and quiet >= LAST_LOOKS:
                     return 0 if state.is_completed() else INTERRUPTED if state.is_cancelled() else REFUSED
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:

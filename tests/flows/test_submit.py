@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import flows.submit
 from flows.submit import command_line, parameters_of
 from pipeline.errors import QuoinError
 from tests.flows.conftest import FAKES, ROOT, ask, post, serving, set_state, standing_still, stop
@@ -64,6 +65,23 @@ def test_a_ray_job_is_the_command_that_one_would_type():
     assert words[words.index("--device") + 1] == "cuda"
     assert words[words.index("--gpu-share") + 1] == "0.5"
     assert "--executor" not in words
+
+
+def test_last_lines_that_come_after_the_end_are_told(monkeypatch, capsys):
+    from types import SimpleNamespace
+    from uuid import uuid4
+
+    from prefect.states import Completed, Running
+
+    monkeypatch.setattr(flows.submit, "WATCH_SECONDS", 0.0)
+    looks = iter([[], [], [], ["first"], [], ["last"], [], [], []])
+    states = iter([Running()] * 4 + [Completed()] * 5)
+    client = SimpleNamespace(
+        read_flow_run=lambda _: SimpleNamespace(state=next(states)),
+        read_logs=lambda *_, offset: [SimpleNamespace(message=line) for line in next(looks)],
+    )
+    assert flows.submit._watch(client, uuid4()) == 0
+    assert capsys.readouterr().out.split() == ["Running", "first", "Completed", "last"]
 
 
 def test_without_a_server_it_says_what_to_start(quoin):
