@@ -10,7 +10,21 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import ablation, cloud, lego, lost, overhead, room, scale, silhouettes, soak, soak_queue, views, wild
+from benchmarks import (
+    ablation,
+    board,
+    cloud,
+    lego,
+    lost,
+    overhead,
+    room,
+    scale,
+    silhouettes,
+    soak,
+    soak_queue,
+    views,
+    wild,
+)
 from benchmarks.measure import DATA, ROOT, Measured, Numbers, Skipped, circumstances, quoin, read, stages
 
 RESULTS = Path(__file__).parent / "results"
@@ -87,6 +101,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "ablation-fountain": (ablation.FOUNTAIN, ablation.fountain),
     "room": (ROOT, room.case),
     "prefect": (ROOT, overhead.case),
+    "board": (ROOT, board.case),
     "soak": (ROOT, soak.case),
     "soak-queue": (ROOT, soak_queue.case),
     "wild": (ROOT, wild.case),

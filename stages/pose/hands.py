@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from pipeline.errors import QuoinError
+
 PHOTOS = 16  # of a portion of the photos: photo i is in portion i // PHOTOS
+
+
+class PhotosUnseen(QuoinError):
+    """A worker cannot read photos that the driver can: whoever sees them must do it."""
 
 
 class Portion(NamedTuple):
@@ -17,7 +23,7 @@ class Portion(NamedTuple):
 
 @runtime_checkable
 class Hands(Protocol):
-    """Several workers, each of which reads the run and the photos, and has a processor's cores for itself."""
+    """Several workers, each of which reads the run, perhaps the photos, and has cores for itself."""
 
     n: int  # portions that are worked on at the same time
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from pipeline.images import load_upright
 from pipeline.pyramid import pyramid
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, write_photo
-from stages.pose.hands import PHOTOS, Portion
+from stages.pose.hands import PHOTOS, Hands, PhotosUnseen, Portion
 from stages.pose.lines import Lines, lines_of
 from stages.pose.model import Camera, SparseModel
 from stages.pose.parallel import each
@@ -68,13 +69,20 @@ def write_photos(run: Run, shop: Workshop, photos: list[Photo], model: SparseMod
 
 def _written(run: Run, shop: Workshop, photos: list[Photo], pictures: list[Picture]) -> list[Shown]:
     with shop.report.task("pose/undistort", len(pictures), "photos") as advance:
-        if shop.hands is None:
-            return each(
-                lambda i: pictures[i].write(run, photos[pictures[i].photo_id]), len(pictures), shop.threads, advance
-            )
-        parts = [pictures[start : start + PHOTOS] for start in range(0, len(pictures), PHOTOS)]
-        found: dict[int, list[Shown]] = {}
-        for number, shown in shop.hands.each("pictures", [Portion((part,), len(part)) for part in parts]):
-            found[number] = shown
-            advance(sum(map(len, found.values())))
-        return [one for number in range(len(parts)) for one in found[number]]
+        if shop.hands is not None:
+            try:
+                return _by_hands(shop.hands, pictures, advance)
+            except PhotosUnseen as error:
+                shop.go_on_alone(error)
+        return each(
+            lambda i: pictures[i].write(run, photos[pictures[i].photo_id]), len(pictures), shop.threads, advance
+        )
+
+
+def _by_hands(hands: Hands, pictures: list[Picture], advance: Callable[[float], None]) -> list[Shown]:
+    parts = [pictures[start : start + PHOTOS] for start in range(0, len(pictures), PHOTOS)]
+    found: dict[int, list[Shown]] = {}
+    for number, shown in hands.each("pictures", [Portion((part,), len(part)) for part in parts]):
+        found[number] = shown
+        advance(sum(map(len, found.values())))
+    return [one for number in range(len(parts)) for one in found[number]]

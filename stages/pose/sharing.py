@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from stages.pose.hands import PHOTOS, Hands, Portion
+from stages.pose.hands import PHOTOS, Hands, PhotosUnseen, Portion
 from stages.pose.model import Camera
 from stages.pose.spot import IMAGES_PER_PAIR
 from stages.pose.tables import FEATURES, MATCHES, copy_rows, keys_in
@@ -37,13 +37,16 @@ def share_features(shop: Workshop, hands: Hands, job: dict[str, Any], cameras: l
     n_done = len(shop.cameras) - sum(map(len, portions.values()))
     numbers = list(portions)
     given = [Portion((number, ids, *shop.cameras_of(ids)), len(ids)) for number, ids in portions.items()]
-    for at, _ in hands.each("features", given):
-        number = numbers[at]
-        with shop.run.borrowed(features_file(number)) as source:
-            copy_rows(source, shop.database, FEATURES)
-        shop.shared.add(number)
-        n_done += len(portions[number])
-        advance(n_done)
+    try:
+        for at, _ in hands.each("features", given):
+            number = numbers[at]
+            with shop.run.borrowed(features_file(number)) as source:
+                copy_rows(source, shop.database, FEATURES)
+            shop.shared.add(number)
+            n_done += len(portions[number])
+            advance(n_done)
+    except PhotosUnseen as error:
+        shop.go_on_alone(error)
 
 
 def share_matches(shop: Workshop, hands: Hands, pairs: Int[Array, "m 2"], advance: Advance) -> None:

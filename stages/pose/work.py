@@ -15,12 +15,13 @@ from pipeline.run import Run
 from pipeline.scene import read_photo_rows
 from stages.pose import jobs
 from stages.pose.config import PoseConfig
+from stages.pose.hands import PhotosUnseen
 from stages.pose.model import Camera
 from stages.pose.parallel import each
 from stages.pose.pictures import Picture, Shown
 from stages.pose.tables import FEATURES, MATCHES, copy_rows
 from stages.pose.working import write_copies
-from stages.pose.workshop import WORK, Workshop
+from stages.pose.workshop import WORK, Photo, Workshop
 
 Array = np.ndarray
 
@@ -38,7 +39,7 @@ class Work:
 
     def features(self, number: int, photo_ids: list[int], cameras: list[Camera], camera_of: list[int]) -> None:
         """SIFT of the photos of a portion, left in its file."""
-        photos = read_photo_rows(self.run, photo_ids)
+        photos = self._photos(photo_ids)
         with self._shop() as shop:
             files = write_copies(photos, shop.images, shop.threads, lambda done: None)
             job, _ = jobs.features(shop, self.config, photos, files, cameras, camera_of)
@@ -63,11 +64,22 @@ class Work:
 
     def pictures(self, pictures: list[Picture]) -> list[Shown]:
         """Undistorted photos, written into the store."""
-        photos = read_photo_rows(self.run, [picture.photo_id for picture in pictures])
+        photos = self._photos([picture.photo_id for picture in pictures])
         with self._shop() as shop:
             return each(
                 lambda i: pictures[i].write(self.run, photos[i]), len(pictures), shop.threads, lambda done: None
             )
+
+    def _photos(self, photo_ids: list[int]) -> list[Photo]:
+        photos = read_photo_rows(self.run, photo_ids)
+        for photo in photos:
+            if not Path(photo["path"]).is_file():
+                raise PhotosUnseen(
+                    "Workers do not see the photos",
+                    where=photo["path"],
+                    do="put them under the same path on all machines, or at a URL",
+                )
+        return photos
 
     @contextmanager
     def _shop(self) -> Iterator[Workshop]:

@@ -25,7 +25,8 @@ from stages.ingest.config import IngestConfig
 from stages.ingest.run import run as ingest
 from stages.pose import pictures, sharing
 from stages.pose.config import PoseConfig
-from stages.pose.hands import Hands
+from stages.pose.hands import Hands, PhotosUnseen
+from stages.pose.work import Work
 from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
 
 CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
@@ -185,6 +186,19 @@ def test_photos_and_run_at_a_url(
     first = {path.name for path in tmp_path.glob("pose features 1 3/cache/photos/*/*")}
     assert first == {"corner 0.jpg", "corner 1.jpg", "corner 2.jpg"}
     assert not [name for name, _, _ in Bucket(f"{bucket}/run").names() if "shared" in name]
+
+
+def test_workers_that_do_not_see_the_photos_still_match(alone: Run, photos: list[dict], tmp_path: Path) -> None:
+    def unseen(self: Work, photo_ids: list[int]) -> None:
+        raise PhotosUnseen("Workers do not see the photos", where="a.jpg", do="put them at a URL")
+
+    run, workers, said = ingested(tmp_path / "run", photos), Three(), list[str]()
+    with pytest.MonkeyPatch.context() as there:
+        there.setattr(Work, "_photos", unseen)
+        find_poses(run, CONFIG, workers, Reporter(lambda event: said.append(str(event.get("message")))))
+    assert (workers.did("features"), workers.did("pictures"), workers.did("matches") > 4) == (1, 1, True)
+    assert sum("Workers do not see the photos ('a.jpg'). Put them at a URL." in text for text in said) == 2
+    assert_same(alone, run)
 
 
 @pytest.mark.slow
