@@ -17,6 +17,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 SAMPLE_SECONDS = 0.25
+SAMPLE_SHARE = (
+    50  # at least so many times as long as a sample takes: of large processes it takes 25 ms, a tenth of a core
+)
 
 Numbers = dict[str, Any]
 
@@ -28,7 +31,7 @@ class Measured:
     command: str
     exit_status: int
     seconds: float
-    peak_memory_bytes: int  # largest sum of proportional set sizes seen, a sample every quarter of a second
+    peak_memory_bytes: int  # largest sum of proportional set sizes seen, four samples a second or fewer
 
 
 class Skipped(Exception):
@@ -92,8 +95,11 @@ class _Peak(threading.Thread):
         self.bytes, self._pid, self._stopped = 0, pid, threading.Event()
 
     def run(self) -> None:
-        while not self._stopped.wait(SAMPLE_SECONDS):
+        pause = SAMPLE_SECONDS
+        while not self._stopped.wait(pause):
+            began = time.monotonic()
             self.bytes = max(self.bytes, sum(map(_memory_bytes, _tree(self._pid))))
+            pause = max(SAMPLE_SECONDS, SAMPLE_SHARE * (time.monotonic() - began))
 
     def stop(self) -> None:
         self._stopped.set()
