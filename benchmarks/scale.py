@@ -84,12 +84,12 @@ def gathered() -> dict[int, Numbers]:
 
 
 def fits(towns: Mapping[int, Numbers]) -> Numbers:
-    """By stage: exponent, seconds to begin with, seconds per block."""
-    blocks = [town["n_blocks"] for town in towns.values()]
+    """By stage: exponent, seconds to begin with, seconds per block; of the towns that have got so far."""
     out: Numbers = {}
     for stage in STAGES:
-        seconds = [town["seconds"].get(stage) for town in towns.values()]
-        if all(seconds):
+        there = [town for town in towns.values() if stage in town["seconds"]]
+        blocks, seconds = [t["n_blocks"] for t in there], [t["seconds"][stage] for t in there]
+        if there:
             start, slope = line(blocks, seconds)
             out[stage] = {"exponent": exponent(blocks, seconds), "start_s": start, "s_per_block": slope}
     return out
@@ -139,7 +139,7 @@ def main() -> None:
         raise SystemExit("nothing measured yet: python -m benchmarks scale-4")
     PICTURE.write_text(drawn(towns), encoding="utf-8")
     print(json.dumps(fits(towns), indent=1))
-    memory = {town["n_blocks"]: town["fuse_peak_memory_bytes"] for town in towns.values()}
+    memory = {t["n_blocks"]: t["fuse_peak_memory_bytes"] for t in towns.values() if "fuse_peak_memory_bytes" in t}
     print("fusion's memory, GiB by blocks:", {n: round(b / 2**30, 2) for n, b in memory.items()})
 
 
