@@ -101,6 +101,7 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measured, Numbers]]]] = {  #
     "ablation-fountain": (ablation.FOUNTAIN, ablation.fountain),
     "room": (ROOT, room.case),
     "prefect": (ROOT, overhead.case),
+    "prefect-demo": (ROOT, overhead.demo),
     "board": (ROOT, board.case),
     "soak": (ROOT, soak.case),
     "soak-queue": (ROOT, soak_queue.case),

@@ -1,4 +1,4 @@
-"""What showing a run in Prefect costs: a small reconstruction, and one where all is done already, with and without.
+"""What showing a run in Prefect costs: a small one, one where all is done already, and the demo, with and without it.
 
 The run that has nothing to do is the fixed part: imports, the flow, seven tasks, their artifacts.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks import rivals
-from benchmarks.measure import Measured, Numbers, quoin, together
+from benchmarks.measure import Measured, Numbers, quoin, stages, together
 from benchmarks.server import serving
 
 COLLECTION = {"n_photos": 24, "width": 480, "height": 360}
@@ -38,3 +38,18 @@ def case(out: Path) -> tuple[Measured, Numbers]:
                 "peak_memory_bytes": whole.peak_memory_bytes,
             }
     return together("python -m benchmarks prefect", done), numbers
+
+
+def demo(out: Path) -> tuple[Measured, Numbers]:
+    """The demo by both engines: seconds in all, and of them within the stages."""
+    done: list[Measured] = []
+    numbers: Numbers = {}
+    with serving(out / "home"):
+        for engine in ("direct", "prefect"):
+            done.append(quoin("demo", "--out", out / engine, "--engine", engine, "--quiet"))
+            manifests = stages(out / engine / "run")["stages"]
+            within = sum(stage["seconds"] for name, stage in manifests.items() if "/" not in name)
+            numbers[engine] = {"seconds": done[-1].seconds, "seconds_within_stages": round(within, 2)}
+    direct, prefect = (numbers[engine]["seconds"] for engine in ("direct", "prefect"))
+    numbers |= {"more_s": round(prefect - direct, 2), "more_share": round(prefect / direct - 1, 4)}
+    return together("python -m benchmarks prefect-demo", done), numbers
