@@ -9,6 +9,9 @@ that do overlap, with many verified matches, are torn apart (inconsistent cycles
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +35,7 @@ CELLS = 8  # per side of a photo, which is judged cell by cell
 MIN_IN_CELL = 6  # points that each of the two photos has in a cell
 AGREE, DISAGREE = 0.2, 0.05  # of those points that are common, from which on and up to which a cell counts
 MIN_JUDGED = 40  # points in cells that count, of a pair
+PHOTOS_KEPT = 4096  # whose points are at hand
 MIN_SIDE = 3  # photos
 CLEAR = 0.5  # balance of a pair from which on it says something by itself
 MIN_AGAINST, MAX_FOR = 3, 0.25  # clear pairs against, across two sides; clear ones for, as a share of them
@@ -61,33 +65,93 @@ def contradicted(model: SparseModel, pairs: Int[Array, "m 4"]) -> tuple[Int[Arra
     return strong[n_shared < BORNE_OUT * strong[:, 3]][:, :2], len(strong)
 
 
-def compare(model: SparseModel) -> Compared:
-    """All pairs of photos that share points and see them from nearly the same place, cell by cell."""
-    centers = centers_world(model.cam_from_sfm)
-    order = np.argsort(model.track_photo, kind="stable")
-    points = np.split(model.track_point[order], np.cumsum(model.n_observations)[:-1])
-    shared = model.shared_points().tocoo()
+def compare(model: SparseModel, advance: Callable[[float], None] = lambda done: None) -> Compared:
+    """All pairs of photos that share points and see them from nearly the same place, cell by cell.
+
+    ``advance`` is told how many photos have been compared with those after them.
+    """
+    looks, shared = _Looks(model), model.shared_points()
     rows = []
-    candidate = (shared.data >= MIN_COMMON) & (shared.row < shared.col)
-    for a, b in zip(shared.row[candidate].tolist(), shared.col[candidate].tolist(), strict=True):
-        one, other = _votes(model, centers, points, a, b), _votes(model, centers, points, b, a)
-        if sum(one) + sum(other) >= MIN_JUDGED:
-            rows.append((a, b, one[0] + other[0], one[1] + other[1]))
+    for a, (start, stop) in enumerate(pairwise(shared.indptr.tolist())):
+        others = shared.indices[start:stop][shared.data[start:stop] >= MIN_COMMON]
+        for b in sorted(others[others > a].tolist()):
+            n_for, n_against = looks.votes(a, b)
+            if n_for + n_against >= MIN_JUDGED:
+                rows.append((a, b, n_for, n_against))
+        advance(a + 1)
     table = np.array(rows, np.int64).reshape(-1, 4)
     return Compared(table[:, :2], table[:, 2], table[:, 3])
 
 
-def _votes(
-    model: SparseModel, centers: Float[Array, "k 3"], points: list[Int[Array, "_"]], a: int, b: int
-) -> tuple[int, int]:
-    """For and against, in the cells of photo b: of points that both should see, at least MIN_IN_CELL by each."""
-    here = points[b]
-    cell_of_a = _cells(model, centers, points[a], a, b)
-    cell_of_b = np.where(_cells(model, centers, here, b, a) >= 0, _cells(model, centers, here, a, b), -1)
-    common = np.isin(here, points[a])
+class _Seen(NamedTuple):
+    """A photo's points: which, where, from its camera to them, how far that is (squared), and its cell, -1 for none."""
+
+    points: Int[Array, "n"]
+    at: Float[Array, "n 3"]
+    ray: Float[Array, "n 3"]
+    away2: Float[Array, "n"]
+    cell: Int[Array, "n"]
+
+
+class _Looks:
+    """Two photos at a time, in the cells of both."""
+
+    def __init__(self, model: SparseModel) -> None:
+        self._model, self._centers = model, centers_world(model.cam_from_sfm)
+        self._order = np.argsort(model.track_photo, kind="stable")
+        self._ends = np.concatenate([[0], np.cumsum(model.n_observations)])
+        self._point = model.track_point
+        self._marked = np.zeros(len(model.points_sfm), bool)
+        self._seen = functools.lru_cache(PHOTOS_KEPT)(self._look)
+
+    def votes(self, a: int, b: int) -> tuple[int, int]:
+        """For and against: of the points that both photos should see, at least MIN_IN_CELL by each, cell by cell."""
+        one, other = self._seen(a), self._seen(b)
+        in_b, in_a = self._cells(one, b), self._cells(other, a)
+        here = _counted(in_b, np.where(in_a >= 0, other.cell, -1), self._common(other, one))
+        there = _counted(in_a, np.where(in_b >= 0, one.cell, -1), self._common(one, other))
+        return here[0] + there[0], here[1] + there[1]
+
+    def _look(self, photo: int) -> _Seen:
+        points = self._point[self._order[self._ends[photo] : self._ends[photo + 1]]]
+        at = self._model.points_sfm[points]
+        ray = at - self._centers[photo]
+        rows = np.arange(len(points))
+        return _Seen(points, at, ray, np.einsum("ij,ij->i", ray, ray), self._projected(at, rows, photo))
+
+    def _common(self, of: _Seen, others: _Seen) -> Bool[Array, "n"]:
+        """Which points of one photo the other has too."""
+        self._marked[others.points] = True
+        common = self._marked[of.points]
+        self._marked[others.points] = False
+        return common
+
+    def _cells(self, seen: _Seen, photo: int) -> Int[Array, "n"]:
+        """Cell of another photo in which each point lies; -1 outside, or where the two look at it too differently."""
+        ray = seen.at - self._centers[photo]
+        away2 = np.einsum("ij,ij->i", ray, ray)
+        alike = np.einsum("ij,ij->i", ray, seen.ray) > np.cos(np.radians(MAX_TURN_DEG)) * np.sqrt(away2 * seen.away2)
+        alike &= (away2 < MAX_NEARER**2 * seen.away2) & (seen.away2 < MAX_NEARER**2 * away2)
+        return self._projected(seen.at, np.flatnonzero(alike), photo)
+
+    def _projected(self, at: Float[Array, "n 3"], rows: Int[Array, "m"], photo: int) -> Int[Array, "n"]:
+        """Cell of a photo in which the points of these ``rows`` lie; -1 for all others."""
+        pose, camera = self._model.cam_from_sfm[photo], self._model.cameras[self._model.camera_index[photo]]
+        cam = at[rows] @ pose[:, :3].T + pose[:, 3]
+        ahead = cam[:, 2] > 1e-9
+        rows, cam = rows[ahead], cam[ahead]
+        share = distort(camera, cam[:, :2] / cam[:, 2:]) / [camera.width, camera.height]
+        inside = ((share >= 0) & (share < 1)).all(axis=1)
+        cells = np.full(len(at), -1)
+        column, line = (share[inside] * CELLS).astype(int).T
+        cells[rows[inside]] = line * CELLS + column
+        return cells
+
+
+def _counted(cell_of_a: Int[Array, "n"], cell_of_b: Int[Array, "m"], common: Bool[Array, "m"]) -> tuple[int, int]:
+    """For and against, in the cells of photo b, where points of both lie; ``common``: points of b that a has too."""
     n_a, n_b, n_common = (
-        np.bincount(cells[cells >= 0], minlength=CELLS * CELLS)
-        for cells in (cell_of_a, cell_of_b, np.where(common, cell_of_b, -1))
+        np.bincount(cells[cells >= 0], minlength=CELLS * CELLS) for cells in (cell_of_a, cell_of_b, cell_of_b[common])
     )
     fewer = np.minimum(n_a, n_b)
     counts = fewer >= MIN_IN_CELL
@@ -95,27 +159,6 @@ def _votes(
         int(fewer[counts & (n_common >= AGREE * fewer)].sum()),
         int(fewer[counts & (n_common <= DISAGREE * fewer)].sum()),
     )
-
-
-def _cells(
-    model: SparseModel, centers: Float[Array, "k 3"], points: Int[Array, "n"], a: int, b: int
-) -> Int[Array, "n"]:
-    """Cell of photo b in which each point lies; -1 outside it, or where a and b look at it too differently."""
-    at = model.points_sfm[points]
-    ray_a, ray_b = at - centers[a], at - centers[b]
-    away_a, away_b = np.linalg.norm(ray_a, axis=1), np.linalg.norm(ray_b, axis=1)
-    alike = (ray_a * ray_b).sum(axis=1) > np.cos(np.radians(MAX_TURN_DEG)) * away_a * away_b
-    alike &= (away_a < MAX_NEARER * away_b) & (away_b < MAX_NEARER * away_a)
-    pose, camera = model.cam_from_sfm[b], model.cameras[model.camera_index[b]]
-    cam = at @ pose[:, :3].T + pose[:, 3]
-    alike &= cam[:, 2] > 1e-9
-    rows = np.flatnonzero(alike)
-    share = distort(camera, cam[rows, :2] / cam[rows, 2:]) / [camera.width, camera.height]
-    inside = ((share >= 0) & (share < 1)).all(axis=1)
-    cells = np.full(len(points), -1)
-    column, line = (share[inside] * CELLS).astype(int).T
-    cells[rows[inside]] = line * CELLS + column
-    return cells
 
 
 def sides(compared: Compared, n_photos: int) -> Bool[Array, "k"] | None:

@@ -54,7 +54,7 @@ def _map_apart(
     components, mapper = map_photos(shop, config, pairs, len(names))
     folded, first_mapper, doubts = components, mapper, []
     for attempt in range(ROUNDS):
-        found = _conflict(components)
+        found = _conflict(shop, components)
         if found is None:
             break
         side, compared = found
@@ -74,8 +74,8 @@ def _map_apart(
         except QuoinError:  # what was mapped before is left
             components = []
     if doubts:
-        parted = part(folded, config.min_points)
-        if _conflict(components) is not None or not components or components[0].n_photos < parted[0].n_photos:
+        parted = part(shop, folded, config.min_points)
+        if _conflict(shop, components) is not None or not components or components[0].n_photos < parted[0].n_photos:
             components, mapper = parted, first_mapper
     if not components:
         return [], mapper, 0.0
@@ -84,11 +84,12 @@ def _map_apart(
     return components, mapper, torn[1] if torn else 0.0
 
 
-def _conflict(components: list[Component]) -> tuple[Bool[Array, "k"], Compared] | None:
+def _conflict(shop: Workshop, components: list[Component]) -> tuple[Bool[Array, "k"], Compared] | None:
     if not components or components[0].n_photos < 2 * MIN_GROUP:
         return None
     model = components[0].gated.model
-    compared = compare(model)
+    with shop.report.task("pose/comparing", len(model.photo_ids), "photos") as advance:
+        compared = compare(model, advance)
     side = sides(compared, len(model.photo_ids))
     return None if side is None else (side, compared)
 
@@ -113,16 +114,16 @@ def _others(pairs: Int[Array, "m 4"], wrong: Int[Array, "c 2"]) -> Int[Array, "k
     return pairs[[tuple(pair) not in gone for pair in pairs[:, :2].tolist()]]
 
 
-def part(components: list[Component], min_points: int) -> list[Component]:
+def part(shop: Workshop, components: list[Component], min_points: int) -> list[Component]:
     """The components, the first parted where its photos are in conflict, until none is; largest first."""
-    found = _conflict(components[:1])
+    found = _conflict(shop, components[:1])
     if found is None:
         return components
     whole, side = components[0], found[0]
     pieces: list[Component] = []
     for chosen in (side, ~side):
         piece = Component(whole.path, gate(whole.gated.model.keep_photos(chosen), min_points))
-        pieces += part([piece], min_points)
+        pieces += part(shop, [piece], min_points)
     pieces[0].gated.dropped.update(whole.gated.dropped)
     return sorted([*pieces, *components[1:]], key=lambda component: -component.n_photos)
 

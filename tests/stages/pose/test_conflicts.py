@@ -103,11 +103,11 @@ def test_pairs_across_are_put_aside_unless_the_poses_contradict_them() -> None:
 
 
 def test_sides_become_components(tmp_path) -> None:
-    parts = part([Component("", gate(FOLDED, 15))], 15)
+    parts = part(Shop(), [Component("", gate(FOLDED, 15))], 15)
     assert [p.n_photos for p in parts] == [N, N]
     assert {frozenset(p.gated.model.photo_ids % 2) for p in parts} == {frozenset([0]), frozenset([1])}
     whole = [Component("", gate(model_of([[0]] * 8), 15))]
-    assert part(whole, 15) == whole
+    assert part(Shop(), whole, 15) == whole
 
 
 def test_torn_pairs_are_told() -> None:
