@@ -28,6 +28,7 @@ MIN_ANGLE_DEG = 1.5  # points seen under a smaller angle have no depth
 MIN_PHOTOS = 8  # of one camera, to try its principal point
 HALF_PHOTOS = 40  # of a camera looked at in each half
 MAX_SHIFT = 0.03  # of the long edge, by which a principal point may move
+SETTLED = 1e-6  # relative change of the cost in a step from which on steps gain nothing
 TRIAL_ITERATIONS = 30  # enough to tell which cameras the photos bear out
 BETTER = 0.85  # of the squared error that photos with cameras of their own must get below
 UNLIKE = 0.01  # spread of their focal lengths, relative, from which on they are not one lens
@@ -63,6 +64,7 @@ def adjust(component: pycolmap.Reconstruction, threads: int, free_cameras: set[i
     options.ceres.loss_function_scale = max(0.2, 2.0 * _median_error(component))
     options.ceres.solver_options.num_threads = threads
     options.ceres.solver_options.max_num_iterations = iterations
+    options.ceres.solver_options.function_tolerance = SETTLED
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in component.reg_image_ids():
         config.add_image(image_id)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 5
+VERSION = 6
 NEEDS = ("ingest",)
 
 
