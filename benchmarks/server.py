@@ -16,7 +16,10 @@ from benchmarks.measure import ROOT
 
 @contextmanager
 def serving(home: Path) -> Iterator[str]:
-    """``quoin ui`` of this checkout, which keeps its things in ``home``: its address, as in PREFECT_API_URL."""
+    """``quoin ui`` of this checkout, which keeps its things in ``home``: its address, as in PREFECT_API_URL.
+
+    What it prints is in ``home``/ui.log.
+    """
     from flows.ui import answers
 
     with socket.socket() as free:
@@ -24,11 +27,14 @@ def serving(home: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     env = os.environ | {"QUOIN_HOME": str(home)}
-    server = subprocess.Popen([sys.executable, "-m", "flows.cli", "ui", "--port", str(port)], cwd=ROOT, env=env)
+    command = [sys.executable, "-m", "flows.cli", "ui", "--port", str(port)]
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "ui.log", "wb") as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
     try:
         while not answers(url):
             if server.poll() is not None:
-                raise RuntimeError("quoin ui has ended")
+                raise RuntimeError(f"quoin ui has ended, see {log.name}")
             time.sleep(0.5)
         os.environ["PREFECT_API_URL"] = url
         yield url

@@ -71,6 +71,7 @@ def case(out: Path, n_runs: int = RUNS) -> tuple[Measured, Numbers]:
     with mock.patch.dict(os.environ, home), soak.cluster() as (ray, actors), serving(out / "home") as url:
         queue = Queue(url, out, ray, random.Random(SEED))
         queue.fill(n_runs)
+        print(f"{n_runs} runs are submitted", flush=True)
         queue.disturb()
         queue.wrong += [f"{n} actors stay" for n in [soak.left(actors)] if n]
         queue.wrong += soak.finished(out)
@@ -135,18 +136,21 @@ class Queue:
 
     def disturb(self) -> None:
         """Have the queue worked off while runs are cancelled and killed; then it must still take runs, and be empty."""
-        worker = self._work_off(self._worker(), faults=True)
-        for number in range(AT_ONCE):
-            self.fates[self.submit(f"run-last{number}")] = Fate()
-        worker = self._work_off(worker, faults=False)
-        self._stop(worker)
+        self.worker = self._started()
+        try:
+            self._work_off(faults=True)
+            for number in range(AT_ONCE):
+                self.fates[self.submit(f"run-last{number}")] = Fate()
+            self._work_off(faults=False)
+        finally:
+            self._stop()
         self.wrong += self._unexplained()
         for limits in ("concurrency_limits", "v2/concurrency_limits"):
             self.wrong += [f"{limit} is still taken" for limit in self.ask(f"{limits}/filter") if limit["active_slots"]]
         self.wrong += [f"{n} processes stay" for n in [soak.left(lambda: len(self._processes()))] if n]
 
-    def _work_off(self, worker: subprocess.Popen[bytes], *, faults: bool) -> subprocess.Popen[bytes]:
-        """Until no run is left or nothing changes any more; the worker that is there then."""
+    def _work_off(self, *, faults: bool) -> None:
+        """Until no run is left or nothing changes any more."""
         changed, before = time.monotonic(), set[tuple[str, str]]()
         fault = changed + self.chance.uniform(*FAULTS_S)
         while self.ask("flow_runs/count", **_in("SCHEDULED", *ACTIVE)) and time.monotonic() - changed < STUCK_S:
@@ -155,10 +159,9 @@ class Queue:
             changed, before = changed if now == before else time.monotonic(), now
             self._cancel_due({run["id"]: run["state_type"] for run in active})
             if faults and active and time.monotonic() > fault:
-                worker = self._fault(worker, active)
+                self._fault(active)
                 fault = time.monotonic() + self.chance.uniform(*FAULTS_S)
             time.sleep(LOOK_S)
-        return worker
 
     def _cancel_due(self, active: dict[str, str]) -> None:
         """Cancel as the button in the UI does what is due; the states of active runs by id."""
@@ -173,8 +176,8 @@ class Queue:
                 there = told and told["type"] in ("CANCELLING", "CANCELLED")
                 self.ended[f"cancelled while {state.lower()}" if there else "cancelled too late"] += 1
 
-    def _fault(self, worker: subprocess.Popen[bytes], active: list[FlowRun]) -> subprocess.Popen[bytes]:
-        """Kill a run or the worker, or stop the worker; the worker that is there then."""
+    def _fault(self, active: list[FlowRun]) -> None:
+        """Kill a run, or stop or kill the worker, and start another."""
         fault = self.chance.choice(FAULTS)
         if fault == "run killed":
             leaders = [(pid, id_) for pid, id_ in self._processes().items() if id_ in self.fates and _leads(pid)]
@@ -183,32 +186,32 @@ class Queue:
                 self.fates[id_].hit = True
                 os.kill(pid, signal.SIGKILL)
                 self.ended[fault] += 1
-            return worker
+            return
         self.ended[fault] += 1
         if fault == "worker stopped":
-            self._stop(worker)
+            self._stop()
         else:
-            worker.kill()
-            worker.wait()
+            self.worker.kill()
+            self.worker.wait()
         for run in active + self.active:
             self.fates[run["id"]].hit = True
-        return self._worker()
+        self.worker = self._started()
 
-    def _worker(self) -> subprocess.Popen[bytes]:
+    def _started(self) -> subprocess.Popen[bytes]:
         """One more worker of the pool."""
         self.n_workers += 1
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
         with open(self.out / f"worker{self.n_workers}.log", "wb") as log:
             return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
 
-    def _stop(self, worker: subprocess.Popen[bytes]) -> None:
+    def _stop(self) -> None:
         """SIGTERM, upon which a worker stops its runs."""
-        worker.send_signal(signal.SIGTERM)
+        self.worker.send_signal(signal.SIGTERM)
         try:
-            worker.wait(soak.GONE_S)
+            self.worker.wait(soak.GONE_S)
         except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+            self.worker.kill()
+            self.worker.wait()
             self.ended["worker that did not stop"] += 1
 
     def _processes(self) -> dict[int, str]:

@@ -170,4 +170,5 @@ def test_automations_are_what_the_server_takes():
     (automations,) = documents("automation.yaml")
     for automation in map(AutomationCore.model_validate, automations):
         assert automation.trigger.within.total_seconds() == 180
-        assert not automation.trigger.after & {"prefect.flow-run.Running"}
+    begun = {f"prefect.flow-run.{state}" for state in ("Pending", "Running", "heartbeat")}
+    assert set.union(*(set(automation["trigger"]["after"]) for automation in automations)) == begun
