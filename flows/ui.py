@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ def serve(port: int) -> int:
     except OSError as error:
         raise QuoinError(f"Cannot make a folder: {error.strerror}", where=home, do="set QUOIN_HOME") from error
     api_url = f"http://{HOST}:{port}/api"
+    _check_port(port, api_url)
     print(
         f"The Prefect UI will be at      http://{HOST}:{port}   (Ctrl-C stops it)\n"
         f"In another terminal, type      export PREFECT_API_URL={api_url}\n"
@@ -62,6 +64,20 @@ def serve(port: int) -> int:
     finally:
         server.terminate()
         server.wait()
+
+
+def _check_port(port: int, api_url: str) -> None:
+    """QuoinError where another listens: two servers would share a database, and the second end in a traceback."""
+    if not 0 < port < 1 << 16:
+        raise QuoinError("There is no such port", where=port, do="choose one between 1024 and 65535")
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        if answers(api_url):
+            do = f"use it (export PREFECT_API_URL={api_url}), or start another with --port"
+            raise QuoinError("A Prefect server runs there already", where=f"{HOST}:{port}", do=do) from None
+        why = os.strerror(error.errno or 0)
+        raise QuoinError(f"Cannot listen there: {why}", where=f"{HOST}:{port}", do="choose another --port") from None
 
 
 def install_automations(api_url: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from flows import ui
+from pipeline.errors import QuoinError
 from tests.synthetic import make_run
 
 
@@ -20,6 +22,19 @@ def test_the_server_keeps_to_itself(tmp_path):
     assert environment["PREFECT_HOME"] == str(tmp_path)
     assert environment["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"
     assert ui.HOST == "127.0.0.1"
+
+
+def test_a_port_that_is_taken_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
+    with socket.create_server((ui.HOST, 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(QuoinError, match="Cannot listen there: Address already in use"):
+            ui.serve(port)
+        monkeypatch.setattr(ui, "answers", lambda url: True)
+        with pytest.raises(QuoinError, match=r"A Prefect server runs there already.*export PREFECT_API_URL"):
+            ui.serve(port)
+    with pytest.raises(QuoinError, match="There is no such port"):
+        ui.serve(99999)
 
 
 LOST, NOT_BEGUN = "quoin calls lost runs crashed", "quoin calls runs crashed that do not begin"
