@@ -60,6 +60,7 @@ class Executor(Protocol):
     """Runs jobs somewhere and yields each one's outcome as it ends; a job that fails does not stop the others."""
 
     device: Device
+    address: str | None  # of a cluster, whose devices and memory are not those of this machine
 
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]: ...
 
@@ -70,6 +71,8 @@ class Executor(Protocol):
 
 class InlineExecutor:
     """Jobs run here, in order, each with all cores of the machine."""
+
+    address: str | None = None
 
     def __init__(self, device: Device = "auto") -> None:
         self.device = device

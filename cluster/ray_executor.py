@@ -56,7 +56,9 @@ class RayExecutor:
             return
         with cluster(self.address) as ray:
             share = share_of(ray, self.device, len(jobs), self.workers, self.gpu_share, self.address)
-            report.log("ray", f"{len(jobs)} jobs on {share.n_workers} workers at a time, {share.device}")
+            n_jobs = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+            n_workers = "1 worker" if share.n_workers == 1 else f"{share.n_workers} workers at a time"
+            report.log("ray", f"{n_jobs} on {n_workers}, {share.device}")
             kept = self._kept if self._kept is not None and self._kept.share == share else None
             if kept is None:
                 self._dismiss()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.ray_session import environment, knock
+from cluster.ray_session import environment, knock, refused
 from pipeline.errors import QuoinError, first_line
 
 PATIENCE_SECONDS = 60.0
@@ -35,9 +35,13 @@ def submit_job(
                 runtime_env={"env_vars": {"RAY_USAGE_STATS_ENABLED": "0", **(env or {})}},
             )
         except RuntimeError as error:
-            if NOT_YET not in str(error) or time.monotonic() > deadline:
+            if NOT_YET not in str(error):
                 do = "look at the dashboard there"
                 raise QuoinError(f"Ray refuses the job: {_reason(error)}", where=url, do=do) from None
+            if time.monotonic() > deadline:
+                what = f"Nobody on the head has taken the job for {PATIENCE_SECONDS:.0f} s"
+                do = "see dashboard_agent.log there; its port 52365 may be another Ray's: ray start has "
+                raise QuoinError(what, where=url, do=do + "--dashboard-agent-listen-port") from None
         time.sleep(1.0)
 
 
@@ -61,13 +65,16 @@ def _client(url: str) -> Any:
     for name, value in environment(url.split("://")[1]).items():
         os.environ.setdefault(name, value)
     import ray
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    do = "start the cluster with its dashboard (ray start --head --include-dashboard=true), or correct the address"
+    do = "correct the address, or start the head with --dashboard-host 0.0.0.0: it listens on its loopback otherwise"
     try:
         knock(url.split("://")[1])
         client = JobSubmissionClient(url)
         theirs = getattr(client, "_server_ray_version", ray.__version__)  # asked for already; no public way to it
+    except AuthenticationError:
+        raise refused(url, had_token=os.environ.get("RAY_AUTH_MODE") == "token") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise QuoinError(f"No Ray cluster takes jobs there: {_reason(error)}", where=url, do=do) from None
     if theirs != ray.__version__:

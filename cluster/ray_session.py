@@ -18,6 +18,7 @@ from pipeline.errors import QuoinError, first_line
 KNOCK_SECONDS = 5.0
 HEAD_PATIENCE_SECONDS = 20.0  # without an answer of the head; Ray itself would end this process after a minute
 SHUTDOWN_SECONDS = 10.0
+GREETING = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # what every client of a cluster asks it first
 OBJECT_STORE_BYTES = 200_000_000  # results are small; arrays travel through the run folder
 
 
@@ -37,11 +38,10 @@ def cluster(address: str | None) -> Iterator[Any]:
         if address is None:
             ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         else:
-            knock(address)
+            check_address(address)
             ray.init(address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        do = "see quoin doctor, or use --executor inline"
-        raise QuoinError(f"Ray cannot be reached or started: {first_line(error)}", where=address, do=do) from error
+        raise unreachable(error, address) from error
     try:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own there, which knows nothing of ours
@@ -70,6 +70,50 @@ def knock(address: str, seconds: float = KNOCK_SECONDS) -> None:
     if address != "auto":
         host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=seconds).close()
+
+
+def check_address(address: str) -> None:
+    """QuoinError where no cluster answers at ``auto`` or ``host:port``, or one that does not let this process in.
+
+    Ray itself would try for twenty seconds, or for minutes, and tell the screen so every second.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        do = "write host:6379 as ray start --head said, or auto on a machine of the cluster"
+        raise QuoinError("This is no address of a Ray cluster", where=address, do=do)
+    try:
+        knock(address)
+    except (OSError, OverflowError) as error:
+        raise unreachable(error, address) from error
+    for name, value in environment(address).items():
+        os.environ.setdefault(name, value)
+    import grpc
+    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+
+    metadata = [(name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items()]
+    try:
+        with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            channel.unary_unary(GREETING)(b"", timeout=KNOCK_SECONDS, metadata=metadata)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise refused(address, had_token=bool(metadata)) from None
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            raise unreachable(OSError("what listens there is no Ray"), address) from None
+
+
+def unreachable(error: Exception, address: str | None) -> QuoinError:
+    """Why there is no Ray to work on."""
+    do = "see quoin doctor, or use --executor inline"
+    return QuoinError(f"Ray cannot be reached or started: {first_line(error)}", where=address, do=do)
+
+
+def refused(address: str, *, had_token: bool) -> QuoinError:
+    """The cluster there asks for a token that this process does not have."""
+    why = "does not take the token that is here" if had_token else "asks for a token, and there is none here"
+    do = "copy ~/.ray/auth_token of its first machine to the same place here, or set RAY_AUTH_TOKEN"
+    return QuoinError(f"The Ray cluster {why}", where=address, do=do)
 
 
 class Head:

@@ -45,15 +45,18 @@ def _compared_mpx(found: PartitionResult, edge_px: int) -> float:
     return found.megapixels / 4 ** math.ceil(math.log2(max(found.long_edge_px / edge_px, 1.0)))
 
 
-def ensure_fits(run: Run, settings: Settings, device: str) -> None:
-    """QuoinError where a block needs more memory than the device has, or the stages to come more disk than is free."""
+def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
+    """QuoinError where a block needs more memory than the device has, or the stages to come more disk than is free.
+
+    ``device`` is None where blocks are trained on other machines, each of which tells what it has.
+    """
     if not _listed(run):
         return
     from stages.partition.config import PartitionResult
 
     blocks = PartitionResult.model_validate(run.require("partition").result).blocks
     missing = [block for block in blocks if run.manifest(f"train/{block.id}") is None]
-    if missing:
+    if missing and device is not None:
         _ensure_memory(run, max(missing, key=lambda block: block.memory_bytes), device)
     to_come = [row for row in stage_rows(run, settings) if run.manifest(row["stage"]) is None]
     needed, free = sum(row["disk_bytes"] for row in to_come), shutil.disk_usage(run.path).free

@@ -131,10 +131,12 @@ class How(Shown):
 
     def check(self) -> None:
         """Refuse what is mistyped before anything is made."""
+        from flows.session import check_place
         from flows.settings import check_stage
 
         if self.force:
             check_stage(self.force)
+        check_place(self.executor, self.device, self.address)
 
 
 def quoted(path: Path) -> str:

@@ -30,7 +30,7 @@ def perform(stage: str, run: Run, settings: Settings, executor: Executor, report
     if stage == "train":
         return train_blocks(run, settings.train, executor, report)
     if stage == "priors":
-        ensure_fits(run, settings, pick_device(executor.device))
+        ensure_fits(run, settings, pick_device(executor.device) if executor.address is None else None)
         return find_priors(run, settings.priors, executor, report)
     if stage == "fuse":
         return fuse_blocks(run, settings.fuse, executor, report)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from cluster.executor import Device, Executor, InlineExecutor
+from cluster.executor import Device, Executor, InlineExecutor, pick_device
 from flows.lock import locked
 from flows.settings import Settings
 from pipeline.bucket import Bucket, StorageAway, url_of
@@ -116,6 +116,19 @@ def reporting(run: Run, *sinks: Sink) -> Iterator[Reporter]:
     finally:
         with suppress(OSError):  # of a full disk: the run's own error says so
             stream.close()
+
+
+def check_place(kind: ExecutorName, device: Device, address: str | None) -> None:
+    """QuoinError where a run could not work in this place: told now, and not when the poses are known."""
+    if kind == "inline":
+        if address is not None:
+            raise QuoinError("An address is one of a Ray cluster", where=address, do="add --executor ray")
+        if device == "cuda":  # else torch is loaded where it is needed
+            pick_device(device)
+    elif address is not None:
+        from cluster.ray_session import check_address
+
+        check_address(address)
 
 
 def make_executor(

@@ -54,6 +54,40 @@ def test_another_version_of_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         submit_job("http://127.0.0.1:1", ["true"])
 
 
+@quiet
+@pytest.mark.parametrize("mode", ["", "token"])
+def test_a_token_that_is_missing_or_wrong_is_a_sentence(mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    import ray.job_submission
+    from ray.exceptions import AuthenticationError
+
+    def refuse(url: str) -> None:
+        raise AuthenticationError("Authentication failed")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setattr(ray_jobs, "knock", lambda address: None)
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refuse)
+    with pytest.raises(QuoinError, match="does not take the token" if mode else "asks for a token"):
+        submit_job("http://127.0.0.1:1", ["true"])
+
+
+@quiet
+def test_a_head_that_takes_no_job_is_told_with_what_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray.job_submission
+
+    class Client:
+        def __init__(self, url: str) -> None: ...
+
+        def submit_job(self, **job: object) -> str:
+            raise RuntimeError("Request failed with status code 500: No available agent to submit job")
+
+    monkeypatch.setattr(ray_jobs, "knock", lambda address: None)
+    monkeypatch.setattr(ray_jobs, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
+    with pytest.raises(QuoinError, match="dashboard-agent-listen-port"):
+        submit_job("http://127.0.0.1:1", ["true"])
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The dashboard of a Ray head on loopback."""

@@ -210,6 +210,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatc
     with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:
         ensure_fits(planned, settings, "cpu")
     assert "--memory 0.6" in str(refused.value)
+    ensure_fits(planned, settings, None)  # blocks are trained elsewhere
 
 
 def test_memory_of_fusing_is_that_of_a_part_however_large_the_surface(planned):
