@@ -103,4 +103,6 @@ def end_group(seconds: float = PATIENCE_SECONDS) -> None:
     Only where this process leads its group, as runs that a Prefect worker has started do.
     """
     if os.getpgrp() == os.getpid():
-        subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -KILL -{os.getpid()}"], start_new_session=True)
+        subprocess.Popen(
+            ["sh", "-c", f"sleep {seconds}; kill -KILL -{os.getpid()} 2>/dev/null"], start_new_session=True
+        )

@@ -30,7 +30,7 @@ from flows.artifacts import ArtifactSink, prefect_sender
 from flows.block_board import BlockBoard
 from flows.failure import Terminated, end_group
 from flows.reconstruct import perform, reconstruct
-from flows.session import ExecutorName, make_executor, reporting, started
+from flows.session import ExecutorName, check_place, make_executor, reporting, started
 from flows.settings import Settings, load_settings, preset_names
 from flows.terminal import size
 from pipeline.bucket import url_of
@@ -77,6 +77,7 @@ def reconstruct_flow(
     with cancelled_in_ui(UUID(flow_run.get_id()), WORKER_SECONDS) as without_worker:
         try:
             settings = load_settings(preset, overrides)
+            check_place(executor, device, address)
             with started(photos, out, settings, seed, clips) as run, reporting(run) as report:
                 where = make_executor(executor, device, address, gpu_share)
                 _stages_as_tasks(run, settings, where, report, "report", [])
@@ -100,6 +101,13 @@ def go_on_unheard() -> None:
     for handler in {handler for logger in (logging.root, *named) for handler in logger.handlers}:
         if isinstance(handler, PrefectConsoleHandler):
             handler.console.on_broken_pipe = lambda: None
+
+
+def no_empty_trace(record: logging.LogRecord) -> bool:
+    """True, the record rid of the exception that it does not have: Prefect would add a line "NoneType: None"."""
+    if record.exc_info and record.exc_info[1] is None:
+        record.exc_info = None
+    return True
 
 
 def no_stack_trace(record: logging.LogRecord) -> bool:
@@ -173,6 +181,7 @@ def _stages_as_tasks(
 ) -> None:
     """The composition inside a flow run."""
     logger = get_run_logger()
+    logging.getLogger("prefect.task_runs").addFilter(no_empty_trace)
     flow_run_id = UUID(flow_run.get_id())
 
     def log(name: str, message: str, level: str) -> None:

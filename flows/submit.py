@@ -25,6 +25,7 @@ HEARTBEAT_SECONDS = (
 )
 WATCH_SECONDS = 2.0
 LAST_LOOKS = 3  # without a line, once a run has ended: its last ones may take some seconds to the server
+TASKS, ENDED = "prefect.task_runs", "Finished in state "  # lines that name no task, or say what the state says
 RAY_ADDRESSES = ("ray://", "http://", "https://")
 
 Parameters = dict[str, Any]
@@ -61,9 +62,19 @@ def reachable(path: str) -> str:
 def submit(to: str, parameters: Parameters, *, watch: bool) -> int:
     """Hand the run to pool or cluster ``to``; prints where to look. With ``watch`` returns its exit status, else 0."""
     if to.startswith(RAY_ADDRESSES):
-        from cluster.ray_jobs import submit_job
+        from cluster.ray_jobs import dashboard, submit_job
 
-        print(f"Ray job {submit_job(to, command_line(parameters))} is submitted to {to}")
+        url = dashboard(to)
+        if watch:
+            do = "leave --watch away; ray job logs --follow, printed then, shows what it says"
+            raise QuoinError("A job of Ray is not watched from here", where=to, do=do)
+        job = submit_job(to, command_line(parameters))
+        print(f"Ray job {job} is submitted to {to}: it makes {parameters['out']} there")
+        if "executor" not in parameters:
+            print("it trains one block after the other on the head; --executor ray --address auto shares them")
+        mode = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+        print(f"to see its log: {mode}ray job logs --address {url} --follow {job}")
+        print(f"to stop it: {mode}ray job stop --address {url} {job}")
         return 0
     return _submit_to_pool(to, parameters, watch)
 
@@ -145,7 +156,8 @@ def _watch(client: SyncPrefectClient, flow_run_id: UUID) -> int:
                 ended = state is not None and state.is_final()
                 quiet = quiet + 1 if ended and not lines else 0
                 for line in lines:
-                    print(line.message, flush=True)
+                    if line.name != TASKS and not line.message.startswith(ENDED):
+                        print(line.message, flush=True)
                 if state is not None and state.name != told:
                     told = str(state.name)
                     print(f"{told}: {state.message}" if state.message else told, flush=True)

@@ -68,6 +68,21 @@ def test_a_ray_job_is_the_command_that_one_would_type():
     assert "--executor" not in words
 
 
+def test_a_ray_job_says_how_to_see_and_stop_it_and_is_not_watched(monkeypatch, capsys):
+    from cluster import ray_jobs
+
+    monkeypatch.setattr(ray_jobs, "submit_job", lambda to, words: "job-1")
+    with pytest.raises(QuoinError, match="not watched from here"):
+        flows.submit.submit("ray://head", parameters(), watch=True)
+    assert flows.submit.submit("ray://head", parameters(executor=None), watch=False) == 0
+    told = capsys.readouterr().out
+    assert "ray job logs --address http://head:8265 --follow job-1" in told
+    assert "ray job stop --address http://head:8265 job-1" in told
+    assert "--executor ray --address auto shares them" in told
+    flows.submit.submit("ray://head", parameters(executor="ray", address="auto"), watch=False)
+    assert "shares them" not in capsys.readouterr().out
+
+
 def test_last_lines_that_come_after_the_end_are_told(monkeypatch, capsys):
     from types import SimpleNamespace
     from uuid import uuid4
@@ -75,11 +90,13 @@ def test_last_lines_that_come_after_the_end_are_told(monkeypatch, capsys):
     from prefect.states import Completed, Running
 
     monkeypatch.setattr(flows.submit, "WATCH_SECONDS", 0.0)
-    looks = iter([[], [], [], ["first"], [], ["last"], [], [], []])
+    task = SimpleNamespace(name="prefect.task_runs", message="Finished in state Completed()")
+    lines = {text: SimpleNamespace(name="prefect.flow_runs", message=text) for text in ("first", "last")}
+    looks = iter([[], [], [], [lines["first"], task], [], [lines["last"]], [], [], []])
     states = iter([Running()] * 4 + [Completed()] * 5)
     client = SimpleNamespace(
         read_flow_run=lambda _: SimpleNamespace(state=next(states)),
-        read_logs=lambda *_, offset: [SimpleNamespace(message=line) for line in next(looks)],
+        read_logs=lambda *_, offset: next(looks),
     )
     assert flows.submit._watch(client, uuid4()) == 0
     assert capsys.readouterr().out.split() == ["Running", "first", "Completed", "last"]
