@@ -152,7 +152,7 @@ def open_store(url: str) -> Any:
     options: dict[str, Any] = {}
     if url.startswith("s3:"):
         options = _profile() if "AWS_ACCESS_KEY_ID" not in os.environ else {}
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        endpoint = _endpoint()
         options |= {"endpoint": endpoint} if endpoint else {}
         options["client_options"] = {"allow_http": endpoint.startswith("http:")}
     with told(url):
@@ -169,6 +169,11 @@ def open_store(url: str) -> Any:
             },
             **options,
         )
+
+
+def _endpoint() -> str:
+    """Where the S3 of another maker is, as the environment says; empty for that of Amazon."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def _profile() -> dict[str, Any]:
@@ -233,6 +238,7 @@ def sentence(error: Exception, url: str) -> QuoinError:
         do = f"check that your account may read and write there; {SCHEMES[scheme]}"
         return QuoinError("The storage refuses these credentials", where=bucket, do=do)
     if _SILENT.search(said):
-        do = "check the network, then quoin resume"
-        return StorageAway(f"The storage has not answered for {PATIENCE_SECONDS:.0f} s", where=bucket, do=do)
+        at = f" at {_endpoint()}" if scheme == "s3" and _endpoint() else ""
+        do = f"check {'AWS_ENDPOINT_URL and ' * bool(at)}the network, then quoin resume"
+        return StorageAway(f"The storage has not answered for {PATIENCE_SECONDS:.0f} s", where=bucket + at, do=do)
     return QuoinError(f"The storage failed: {first}", where=url, do="check the URL, then quoin resume")

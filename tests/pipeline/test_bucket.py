@@ -139,6 +139,14 @@ def test_storage_that_stays_away_is_told_after_some_patience(bucket: str, s3: st
     assert 0.5 < time.monotonic() - began < 30.0
 
 
+def test_a_storage_that_is_silent_is_named_by_its_endpoint(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    told = str(module.sentence(OSError("error sending request"), "s3://bucket/run"))
+    assert "has not answered for" in told
+    assert "('s3://bucket at http://127.0.0.1:1'). Check AWS_ENDPOINT_URL and the network" in told
+    assert "ENDPOINT" not in str(module.sentence(OSError("error sending request"), "gs://bucket/run"))
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [
