@@ -89,9 +89,11 @@ def check_address(address: str) -> None:
         raise unreachable(error, address) from error
     for name, value in environment(address).items():
         os.environ.setdefault(name, value)
-    import grpc
-    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
-
+    try:
+        import grpc
+        from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+    except ImportError:  # another version of Ray: it will tell itself
+        return
     metadata = [(name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items()]
     try:
         with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
