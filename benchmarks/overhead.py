@@ -41,15 +41,26 @@ def case(out: Path) -> tuple[Measured, Numbers]:
 
 
 def demo(out: Path) -> tuple[Measured, Numbers]:
-    """The demo by both engines: seconds in all, and of them within the stages."""
+    """The demo without Prefect, with it, and without it again: seconds in all, and of them within the stages."""
     done: list[Measured] = []
     numbers: Numbers = {}
     with serving(out / "home"):
-        for engine in ("direct", "prefect"):
-            done.append(quoin("demo", "--out", out / engine, "--engine", engine, "--quiet"))
-            manifests = stages(out / engine / "run")["stages"]
-            within = sum(stage["seconds"] for name, stage in manifests.items() if "/" not in name)
-            numbers[engine] = {"seconds": done[-1].seconds, "seconds_within_stages": round(within, 2)}
-    direct, prefect = (numbers[engine]["seconds"] for engine in ("direct", "prefect"))
-    numbers |= {"more_s": round(prefect - direct, 2), "more_share": round(prefect / direct - 1, 4)}
-    return together("python -m benchmarks prefect-demo", done), numbers
+        for name in ("direct", "prefect", "direct again"):
+            measured, numbers[name] = one_demo(out / name, name.partition(" ")[0])
+            done.append(measured)
+    return together("python -m benchmarks prefect-demo", done), {**numbers, **more(numbers)}
+
+
+def one_demo(out: Path, engine: str) -> tuple[Measured, Numbers]:
+    """The demo by an engine."""
+    measured = quoin("demo", "--out", out, "--engine", engine, "--quiet")
+    manifests = stages(out / "run")["stages"]
+    within = sum(stage["seconds"] for name, stage in manifests.items() if "/" not in name)
+    return measured, {"seconds": measured.seconds, "seconds_within_stages": round(within, 2)}
+
+
+def more(numbers: Numbers) -> Numbers:
+    """What it takes longer with Prefect than in the quicker of the other two."""
+    direct = min(numbers["direct"]["seconds"], numbers["direct again"]["seconds"])
+    took = numbers["prefect"]["seconds"]
+    return {"more_s": round(took - direct, 2), "more_share": round(took / direct - 1, 4)}
