@@ -17,6 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # distribution -> module, where the two differ
 MODULES = {
     "fast-simplification": "fast_simplification",
+    "grpcio": "grpc",
     "open3d-cpu": "open3d",
     "pillow": "PIL",
     "pillow-heif": "pillow_heif",
