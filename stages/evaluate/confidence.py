@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from pipeline.confidence import confident_faces
 from stages.evaluate.config import ConfidencePart, ConfidenceScore, SurfaceScore
@@ -43,7 +43,11 @@ def score_confidence(
         return None
     judged = judged[np.argsort(confidence[judged], kind="stable")]
     ends = np.linspace(0, len(judged), PARTS + 1).astype(int)
-    parts = [_part(confidence, mesh, judged[a:b], reference, distances, n_samples) for a, b in pairwise(ends)]
+    quarters = [judged[a:b] for a, b in pairwise(ends)]
+    asked = [rows[:: -(-len(rows) // n_samples)] for rows in quarters]  # of many vertices every k-th is compared
+    off = nearest(reference, mesh.vertices[np.concatenate(asked)])[0]
+    apart = np.split(off, np.cumsum([len(rows) for rows in asked])[:-1])
+    parts = [_part(confidence[rows], errors, distances) for rows, errors in zip(quarters, apart, strict=True)]
     sure = confident_faces(confidence, mesh.faces)
     areas = mesh.face_areas()
     part = Surface(mesh.vertices if sure.any() else mesh.vertices[:0], mesh.faces[sure])
@@ -51,20 +55,12 @@ def score_confidence(
     return ConfidenceScore(parts=parts, confident_share=float(areas[sure].sum() / areas.sum()), confident=found.scores)
 
 
-def _part(
-    confidence: Float[Array, "v"],
-    mesh: Surface,
-    rows: Int[Array, "n"],
-    reference: Surface,
-    distances: list[float],
-    n_samples: int,
-) -> ConfidencePart:
-    """Vertices of about one confidence; of more than ``n_samples`` every k-th is compared."""
-    off, _ = nearest(reference, mesh.vertices[rows[:: -(-len(rows) // n_samples)]])
+def _part(confidence: Float[Array, "n"], off: Float[Array, "m"], distances: list[float]) -> ConfidencePart:
+    """Vertices of about one confidence, in the order of it, and how far those are off that were compared."""
     return ConfidencePart(
-        low=float(confidence[rows[0]]),
-        high=float(confidence[rows[-1]]),
-        n_vertices=len(rows),
+        low=float(confidence[0]),
+        high=float(confidence[-1]),
+        n_vertices=len(confidence),
         mean_m=float(off.mean()),
         median_m=float(np.median(off)),
         precision=[float((off < distance).mean()) for distance in distances],
