@@ -64,19 +64,21 @@ def write_photo_table(run: Run, rows: list[dict[str, Any]]) -> None:
 
 def read_photo_table(run: Run, *, used_only: bool = False) -> list[dict[str, Any]]:
     """Rows of the photo table; with ``used_only`` row i has photo_id i."""
-    rows = pq.read_table(run.file("tables/photos.parquet")).to_pylist()
-    for row in rows:
-        row.update({name: run.local(row[name]) for name in PHOTO_PATHS if row[name]})
+    rows = _photo_rows(run)
     return sorted((r for r in rows if r["used"]), key=lambda r: r["photo_id"]) if used_only else rows
 
 
 def read_photo_rows(run: Run, photo_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Rows of these photos, in their order; of photos at a URL no others are brought to this machine."""
-    chosen = pq.read_table(run.file("tables/photos.parquet"), filters=[("photo_id", "in", photo_ids)]).to_pylist()
-    for row in chosen:
-        row.update({name: run.local(row[name], alone=True) for name in PHOTO_PATHS if row[name]})
-    row_of = {row["photo_id"]: row for row in chosen}
+    row_of = {row["photo_id"]: row for row in _photo_rows(run, [("photo_id", "in", photo_ids)], alone=True)}
     return [row_of[photo_id] for photo_id in photo_ids]
+
+
+def _photo_rows(run: Run, filters: list[tuple] | None = None, *, alone: bool = False) -> list[dict[str, Any]]:
+    rows = pq.read_table(run.file("tables/photos.parquet"), filters=filters).to_pylist()
+    for row in rows:
+        row.update({name: run.local(row[name], alone=alone) for name in PHOTO_PATHS if row[name]})
+    return rows
 
 
 # -- posed photos, points, tracks (scene.zarr/poses, by pose) --------------------------------------------------------

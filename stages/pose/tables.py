@@ -25,14 +25,15 @@ def copy_rows(source: Path, target: Path, tables: tuple[Table, ...], image_ids: 
     with closing(sqlite3.connect(f"file:{target}", uri=True)) as connection:
         connection.execute("ATTACH DATABASE ? AS source", (f"file:{source}?mode=ro",))
         with connection:
-            for table in tables:  # names of ours
-                connection.execute(f"CREATE TABLE IF NOT EXISTS main.{table} AS SELECT * FROM source.{table} WHERE 0")  # noqa: S608
-                take = f"INSERT OR REPLACE INTO main.{table} SELECT * FROM source.{table}{only}"  # noqa: S608
-                connection.execute(take, ids)
+            for table in tables:
+                rows = f"SELECT * FROM source.{table}"  # noqa: S608  (a Table, which no user names)
+                connection.execute(f"CREATE TABLE IF NOT EXISTS main.{table} AS {rows} WHERE 0")
+                connection.execute(f"INSERT OR REPLACE INTO main.{table} {rows}{only}", ids)
 
 
 def keys_in(database: Path, table: Table) -> set[int]:
     """The photos (COLMAP's image ids) or pairs that a table has."""
     column = "image_id" if table in FEATURES else "pair_id"
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return {row[0] for row in connection.execute(f"SELECT {column} FROM {table}")}  # noqa: S608 names of ours
+        rows = connection.execute(f"SELECT {column} FROM {table}")  # noqa: S608  (a Table, which no user names)
+        return {row[0] for row in rows}
