@@ -1,8 +1,6 @@
 """Fusion as jobs of an executor: the same mesh as in one process, whoever works on its parts, also where some die."""
 
-import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +16,18 @@ from pipeline.run import Run
 from stages.fuse.config import FuseConfig, FuseResult
 from tests import synthetic
 from tests.plys import read_ply
+from tests.several import Several
 from tests.stages.fuse.test_run import make_scene
 
 CONFIG = FuseConfig(glb_faces=1000, island_diameter=0.08)
 
 
-class Three(InlineExecutor):
-    """Three workers, in words: jobs run as other processes would get them; every ``again``-th is done twice.
-
-    With ``homes`` each runs on a machine of its own, whose files are in a folder there.
-    """
+class Three(Several):
+    """Every ``again``-th job is done twice; with ``homes`` each has a machine of its own, with files there."""
 
     def __init__(self, again: int = 0, error: Exception | None = None, homes: Path | None = None) -> None:
-        super().__init__("cpu")
+        super().__init__()
         self.again, self.error, self.homes = again, error, homes
-        self.names: list[str] = []
 
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
         for job in jobs:
@@ -41,16 +36,8 @@ class Three(InlineExecutor):
                 yield Outcome(job, error=self.error)
                 continue
             if self.again and len(self.names) % self.again == 0:  # its worker was lost when it was nearly done
-                list(super().run(pickle.loads(pickle.dumps([job])), report))
-            with pytest.MonkeyPatch.context() as there:
-                if self.homes is not None:
-                    there.setenv("QUOIN_HOME", str(self.homes / f"machine{len(self.names)}"))
-                [outcome] = super().run(pickle.loads(pickle.dumps([job])), report)
-            yield Outcome(job, outcome.result, outcome.error)
-
-    @contextmanager
-    def session(self) -> Iterator[int]:
-        yield 3
+                self.elsewhere(job, report)
+            yield self.elsewhere(job, report, self.homes and self.homes / f"machine{len(self.names)}")
 
 
 def wavy_ball(folder: Path, url: str | None = None, heights: tuple[float, ...] = (-2.0, 0.0, 2.0)) -> Run:

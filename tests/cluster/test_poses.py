@@ -1,9 +1,7 @@
 """Poses as jobs of an executor: the same as in one process, whoever finds features, matches and pictures."""
 
-import pickle
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +25,23 @@ from stages.pose import pictures, sharing
 from stages.pose.config import PoseConfig
 from stages.pose.hands import Hands, PhotosUnseen
 from stages.pose.work import Work
+from tests.several import Several
 from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
 
 CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
 N = 8
 
 
-class Three(InlineExecutor):
-    """Three workers, in words: jobs run as other processes would get them, and end in another order.
+class Three(Several):
+    """Jobs end in another order.
 
     With ``again`` every job is done twice, with ``last`` only so many are done before there is an error; with ``homes``
     each on a machine of its own, whose files are in a folder there.
     """
 
     def __init__(self, *, again: bool = False, last: int = 1000, homes: Path | None = None) -> None:
-        super().__init__("cpu")
+        super().__init__()
         self.again, self.last, self.homes = again, last, homes
-        self.names: list[str] = []
 
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
         for job in reversed(jobs):
@@ -51,16 +49,10 @@ class Three(InlineExecutor):
                 yield Outcome(job, error=QuoinError("There is no disk"))
                 return
             self.names.append(job.name)
-            with pytest.MonkeyPatch.context() as there:
-                if self.homes is not None:
-                    there.setenv("QUOIN_HOME", str(self.homes / job.name.replace("/", " ")))
-                for _ in range(1 + self.again):
-                    [outcome] = super().run(pickle.loads(pickle.dumps([job])), report)
-            yield Outcome(job, outcome.result, outcome.error)
-
-    @contextmanager
-    def session(self) -> Iterator[int]:
-        yield 3
+            home = None if self.homes is None else self.homes / job.name.replace("/", " ")
+            if self.again:
+                self.elsewhere(job, report, home)
+            yield self.elsewhere(job, report, home)
 
     def did(self, step: str) -> int:
         return sum(name.startswith(f"pose/{step}") for name in self.names)
