@@ -9,13 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.failure import TERMINATED
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
+POLL_SECONDS = 0.5
 SAMPLE_SECONDS = 0.25
 SAMPLE_SHARE = (
     50  # at least so many times as long as a sample takes: of large processes it takes 25 ms, a tenth of a core
@@ -38,17 +41,29 @@ class Skipped(Exception):
     """This machine cannot measure the case; the message says why."""
 
 
-def quoin(*arguments: str | Path) -> Measured:
-    """Run ``quoin arguments`` of this checkout; its output goes where ours goes."""
+def quoin(*arguments: str | Path, until: Callable[[], bool] | None = None) -> Measured:
+    """Run ``quoin arguments`` of this checkout; its output goes where ours goes.
+
+    With ``until`` it is asked to stop as soon as that holds, which then counts as its end.
+    """
     words = [str(argument) for argument in arguments]
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], cwd=ROOT, stdin=subprocess.DEVNULL)
     peak = _Peak(process.pid)
     peak.start()
-    status = process.wait()
+    status = process.wait() if until is None else _stopped(process, until)
     seconds = time.monotonic() - began
     peak.stop()
     return Measured(" ".join(["quoin", *words]), status, round(seconds, 2), peak.bytes)
+
+
+def _stopped(process: subprocess.Popen[bytes], until: Callable[[], bool]) -> int:
+    while process.poll() is None:
+        if until():
+            process.terminate()
+            return 0 if process.wait() == TERMINATED else process.returncode
+        time.sleep(POLL_SECONDS)
+    return process.returncode
 
 
 def together(command: str, parts: Sequence[Measured]) -> Measured:

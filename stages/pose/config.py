@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 6
+VERSION = 7
 NEEDS = ("ingest",)
 
 
