@@ -38,8 +38,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         if address is None:
             ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         else:
-            check_address(address)
-            ray.init(address, **quiet)
+            ray.init(check_address(address), **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise unreachable(error, address) from error
     try:
@@ -67,18 +66,42 @@ def environment(address: str | None) -> dict[str, str]:
 
 def knock(address: str, seconds: float = KNOCK_SECONDS) -> None:
     """OSError or ValueError where nothing listens at ``host:port``: Ray itself would try for minutes."""
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=seconds).close()
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=seconds).close()
 
 
-def check_address(address: str) -> None:
-    """QuoinError where no cluster answers at ``auto`` or ``host:port``, or one that does not let this process in.
+def own_address() -> str:
+    """host:port of what ``auto`` stands for: RAY_ADDRESS, as jobs have it, else the Ray this user started last here.
 
-    Ray itself would try for twenty seconds, or for minutes, and tell the screen so every second.
+    QuoinError where there is none. Ray itself would take any that it finds on the machine: another user's, or that of
+    another run.
     """
+    told = os.environ.get("RAY_ADDRESS", "")
+    if told not in ("", "auto", "local"):
+        return told
+    from ray._private.utils import get_ray_address_file
+
+    note = Path(get_ray_address_file(None))  # what ray start leaves, on all machines of a cluster
+    do = "start one (ray start --head), or write host:port of the one to use instead of auto"
+    try:
+        owner, address = note.stat().st_uid, note.read_text().strip()
+    except OSError:
+        raise QuoinError("No Ray cluster was started on this machine", where="auto", do=do) from None
+    if owner != os.getuid():
+        raise QuoinError("The Ray that was started last on this machine is another user's", where=address, do=do)
+    return address
+
+
+def check_address(address: str) -> str:
+    """The host:port to connect to; QuoinError where no cluster answers there, or one that does not let this process in.
+
+    ``auto`` is ``own_address``. Ray itself would try for twenty seconds, or for minutes, and tell the screen so every
+    second.
+    """
+    for name, value in environment(address).items():
+        os.environ.setdefault(name, value)
     if address == "auto":
-        return
+        address = own_address()
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
         do = "write host:6379 as ray start --head said, or auto on a machine of the cluster"
@@ -87,13 +110,11 @@ def check_address(address: str) -> None:
         knock(address)
     except (OSError, OverflowError) as error:
         raise unreachable(error, address) from error
-    for name, value in environment(address).items():
-        os.environ.setdefault(name, value)
     try:
         import grpc
         from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
     except ImportError:  # another version of Ray: it will tell itself
-        return
+        return address
     metadata = [(name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items()]
     try:
         with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
@@ -103,6 +124,7 @@ def check_address(address: str) -> None:
             raise refused(address, had_token=bool(metadata)) from None
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise unreachable(OSError("what listens there is no Ray"), address) from None
+    return address
 
 
 def unreachable(error: Exception, address: str | None) -> QuoinError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -38,8 +40,10 @@ def locked() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """A home without a token, and nothing of Ray in the environment, also afterwards."""
+    """A home without a token, and nothing of Ray in the environment or on the machine, also afterwards."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_USAGE_STATS_ENABLED"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -96,8 +100,33 @@ def test_what_is_no_address(address: str) -> None:
 
 
 def test_a_command_looks_before_it_begins() -> None:
-    How(executor="ray", address="auto").check()  # Ray finds it, or not, later
+    with pytest.raises(QuoinError, match="No Ray cluster was started"):
+        How(executor="ray", address="auto").check()
     with pytest.raises(QuoinError, match="cannot be reached"):
         How(executor="ray", address="127.0.0.1:1").check()
     with pytest.raises(QuoinError, match="Add --executor ray"):
         How(address="127.0.0.1:1").check()
+
+
+def test_auto_is_the_ray_that_this_user_started_last(
+    locked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    headers(monkeypatch, TOKEN)
+    note = tmp_path / "ray" / "ray_current_cluster"
+    note.parent.mkdir()
+    note.write_text(locked)
+    assert check_address("auto") == check_address(locked) == locked
+    note.write_text("127.0.0.1:1")  # one that has ended
+    with pytest.raises(QuoinError, match=r"Ray cannot be reached.*127\.0\.0\.1:1'"):
+        check_address("auto")
+    monkeypatch.setenv("RAY_ADDRESS", locked)  # in a Ray job
+    assert check_address("auto") == locked
+
+
+def test_auto_is_nobody_elses_ray(locked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    note = tmp_path / "ray" / "ray_current_cluster"
+    note.parent.mkdir()
+    note.write_text(locked)
+    monkeypatch.setattr(os, "getuid", lambda: note.stat().st_uid + 1)
+    with pytest.raises(QuoinError, match="another user's"):
+        check_address("auto")
