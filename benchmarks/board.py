@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks.measure import Measured, Numbers
 from benchmarks.server import serving
+from pipeline.blocks import Block, Partition
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
-from pipeline.scene import Block, Partition
 
 N_BLOCKS, N_WORKERS = 1000, 32
 SECONDS = 180.0  # that the blocks train in all

@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 from benchmarks import rivals
 from benchmarks.measure import DATA, Measured, Numbers, Skipped, quoin, stages, together
+from pipeline.blocks import read_held_out
 
 Array = np.ndarray
 SOURCE = DATA / "nerf_synthetic_lego_400"
@@ -79,7 +80,7 @@ def depth_errors(path: Path) -> Numbers:
 
     run = Run.open(path)
     posed, errors, n_inside = scene.read_posed(run), [], 0
-    for index in scene.read_held_out(run).tolist():
+    for index in read_held_out(run).tolist():
         kind, name = Path(posed.names[index]).stem.split("_", 2)[1:]
         if kind != "test":
             raise ValueError(f"{posed.names[index]} is held out, and is no test photo")

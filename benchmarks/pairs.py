@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.measure import DATA, ROOT
 from benchmarks.walk import print_photos, take
-from pipeline import scene
+from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.ingest.config import IngestConfig
@@ -69,7 +69,7 @@ def real(name: str, out: Path, reference: Path | None, max_edge_px: int) -> None
         out / name, photos=folder / "images" if (folder / "images").is_dir() else folder, settings={}, seed=0
     )
     ingest(run, IngestConfig(), Reporter())
-    photos = scene.read_photo_table(run, used_only=True)
+    photos = read_photo_table(run, used_only=True)
     database, count = reference or match_all(photos, run, max_edge_px), len(photos)
     inliers = read_reference(database, count)
     above = np.triu_indices(count, 1)

@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.images import load_upright
+from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from pipeline.scene import read_photo_table
 from stages.ingest.config import IngestConfig
 from stages.ingest.run import kind_of
 from stages.ingest.run import run as ingest

@@ -20,6 +20,7 @@ import numpy as np
 from pipeline import scene
 from pipeline.cameras import centers_world
 from pipeline.errors import QuoinError
+from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.similarity import fit_similarity_robust
@@ -91,7 +92,7 @@ def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.nda
     try:
         result = pose(run, config, Reporter())
     except QuoinError as error:
-        used = len(scene.read_photo_table(run, used_only=True))
+        used = len(read_photo_table(run, used_only=True))
         return [str(used), error.what, *[""] * 6, f"{time.monotonic() - began:.0f}", f"{cpu_seconds() - cpu:.0f}"]
     seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
     centre = rotation = ""

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 
 from benchmarks import rivals
 from benchmarks.measure import DATA, Measured, Numbers, quoin, stages
+from pipeline.blocks import read_held_out
 
 LIBERTY = DATA / "statue_of_liberty"
 Array = np.ndarray
@@ -47,7 +48,7 @@ def overlaps(folder: Path, masks: Path) -> Iterator[tuple[str, float, float]]:
     solid.add_triangles(o3d.t.io.read_triangle_mesh(str(folder / "mesh.ply")))
     model = pycolmap.Reconstruction(str(folder / "sparse" / "0"))
     lenses = {photo.name: model.cameras[photo.camera_id] for photo in model.images.values()}
-    for i in scene.read_held_out(run).tolist():
+    for i in read_held_out(run).tolist():
         name, intrinsics, (width, height) = posed.names[i], posed.intrinsics[i], posed.sizes[i].tolist()
         pixels, lens = pixel_grid(width, height), lenses[name]
         origin, directions = rays_world(posed.cam_from_world[i], intrinsics, pixels)

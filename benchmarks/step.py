@@ -19,7 +19,7 @@ import torch
 from benchmarks import neus_twin
 from benchmarks.measure import circumstances
 from flows.settings import load_settings
-from pipeline import scene
+from pipeline.blocks import read_partition
 from pipeline.run import Run
 from stages.train.gather import build_trainer
 from stages.train.photos import BlockFrame
@@ -30,7 +30,7 @@ PATCHES_ON = 0.3  # of the steps: all loss terms count by then
 
 def ours(run: Run, method: str, device: str) -> tuple[Callable[[], object], int]:
     """A step of a method on the run's first block, past its warm-up, and its rays."""
-    partition = scene.read_partition(run)
+    partition = read_partition(run)
     block = partition.blocks[0]
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     config = load_settings(overrides=[f"train.method={method}"]).train

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from cluster.executor import Executor, Job
-from pipeline import scene
 from pipeline.attempt import CLAIM, Attempt, claim
+from pipeline.blocks import Block, block_folder, read_partition
 from pipeline.config import digest
 from pipeline.errors import PartialResult, QuoinError
 from pipeline.patience import patiently
@@ -48,7 +48,7 @@ def check_whole(run: Run) -> None:
         raise _partial(run, missing, len(missing) + len(done.result["blocks"]))
 
 
-def block_key(run: Run, config: TrainConfig, block: scene.Block) -> str:
+def block_key(run: Run, config: TrainConfig, block: Block) -> str:
     """Content hash that decides whether a block must be trained again."""
     photos = [np.asarray(block.photo_index).tolist(), np.asarray(block.photo_weight).tolist()]
     box = [block.core.low, block.core.high, block.halo_bricks]
@@ -56,7 +56,7 @@ def block_key(run: Run, config: TrainConfig, block: scene.Block) -> str:
 
 
 def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Reporter) -> TrainResult:
-    blocks = scene.read_partition(run).blocks
+    blocks = read_partition(run).blocks
     longest_first = sorted(blocks, key=lambda block: -block.cost)
     keys = {block.id: block_key(run, config, block) for block in blocks}
     results: dict[str, BlockResult] = {}
@@ -81,7 +81,7 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
                 report.log(outcome.job.name, f"failed: {_sentence(outcome.error)}", level="warning")
             else:
                 result = results[block_id] = outcome.result
-                (scene.block_folder(run, block_id) / ERROR).unlink(missing_ok=True)
+                (block_folder(run, block_id) / ERROR).unlink(missing_ok=True)
                 run.commit(outcome.job.name, keys[block_id], result, result.seconds, NEEDS)
             advance(len(results))
             ended = [block for block in blocks if block.id == block_id]
@@ -93,7 +93,7 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
     return TrainResult(blocks=done_blocks, missing=missing)
 
 
-def _job(run: Run, config: TrainConfig, block: scene.Block) -> Job:
+def _job(run: Run, config: TrainConfig, block: Block) -> Job:
     return Job(
         f"train/{block.id}",
         functools.partial(_train_one, run.home, config, block.id),
@@ -106,7 +106,7 @@ def _job(run: Run, config: TrainConfig, block: scene.Block) -> Job:
 
 def _claim(run_place: str, block_id: str, attempt_id: str) -> None:
     run = Run.open(run_place)
-    folder = scene.block_folder(run, block_id)
+    folder = block_folder(run, block_id)
     claim(folder, attempt_id)
     run.share((folder.relative_to(run.path) / CLAIM).as_posix())
 
@@ -131,11 +131,11 @@ def _train_one(
 def _keep_traceback(run: Run, block_id: str, error: Exception) -> None:
     text = "".join(traceback.format_exception(error))
     with suppress(QuoinError):  # of a full disk, which must not stop the other blocks
-        write_atomic(scene.block_folder(run, block_id) / ERROR, text.encode())
+        write_atomic(block_folder(run, block_id) / ERROR, text.encode())
 
 
 def _rows(
-    blocks: list[scene.Block], results: Mapping[str, BlockResult], failures: Mapping[str, Exception]
+    blocks: list[Block], results: Mapping[str, BlockResult], failures: Mapping[str, Exception]
 ) -> list[dict[str, Any]]:
     rows = []
     for block in blocks:

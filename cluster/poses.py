@@ -9,9 +9,9 @@ from typing import Any
 
 from cluster.executor import Executor, Job
 from pipeline.attempt import Attempt
+from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
-from pipeline.scene import read_photo_table
 from stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
 from stages.pose.key import inputs
 

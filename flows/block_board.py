@@ -14,8 +14,8 @@ import numpy as np
 from flows.artifacts import picture_markdown
 from flows.block_map import draw
 from flows.terminal import duration
+from pipeline.blocks import Partition
 from pipeline.progress import Event, Reporter, Sink
-from pipeline.scene import Partition
 
 REFRESH_SECONDS = 10.0
 N_PREVIEWS = 6  # of the blocks that were heard of last

@@ -33,11 +33,11 @@ from flows.reconstruct import perform, reconstruct
 from flows.session import ExecutorName, check_place, make_executor, reporting, started
 from flows.settings import Settings, load_settings, preset_names
 from flows.terminal import size
+from pipeline.blocks import read_partition
 from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from pipeline.scene import read_partition
 
 MAX_POSE_ROWS = 200
 CANCEL_SECONDS = 3.0  # between two looks whether the run is cancelled

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import scene
+from pipeline.blocks import Block, Partition, read_brick_index, read_partition, read_sdf_brick, write_partition
 from pipeline.cameras import look_at, pixel_grid, project, rays_world
 from pipeline.config import StageResult
 from pipeline.lattice import BrickBox, Lattice
@@ -124,16 +125,16 @@ def make_run(
     run.commit("pose", "pose-key", StageResult(), 0.0)
     voxel = 0.05
     lattice = Lattice((-1.6, -1.6, -0.4), voxel, 32)
-    block = scene.Block("b000", BrickBox((0, 0, 0), (2, 2, 1)), 0, np.arange(n_photos), np.ones(n_photos))
+    block = Block("b000", BrickBox((0, 0, 0), (2, 2, 1)), 0, np.arange(n_photos), np.ones(n_photos))
     low, high = lattice.box_world(block.core)
-    scene.write_partition(run, scene.Partition(lattice, [block], low, high))
+    write_partition(run, Partition(lattice, [block], low, high))
     run.commit("partition", "partition-key", StageResult(), 0.0)
     return run
 
 
 def start(run: Run, config: TrainConfig, report: Reporter | None = None, **changes: Any) -> tuple[Trainer, BlockFrame]:
     """A trainer of the run's first block, with ``changes`` to the block, and the block's frame."""
-    partition = scene.read_partition(run)
+    partition = read_partition(run)
     block = partition.blocks[0]
     whole = {"photo_level": np.zeros(len(changes.get("photo_index", block.photo_index)), np.int64)}
     block = dataclasses.replace(block, **{**whole, **changes})
@@ -143,5 +144,5 @@ def start(run: Run, config: TrainConfig, report: Reporter | None = None, **chang
 
 def surface(run: Run) -> dict[tuple[int, ...], np.ndarray]:
     """The SDF bricks that training the block left, by their place."""
-    index = scene.read_brick_index(run, "b000")
-    return {tuple(brick): scene.read_sdf_brick(run, "b000", row) for row, brick in enumerate(index.tolist())}
+    index = read_brick_index(run, "b000")
+    return {tuple(brick): read_sdf_brick(run, "b000", row) for row, brick in enumerate(index.tolist())}

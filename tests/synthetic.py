@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import scene
+from pipeline.blocks import SDF_CLIP_VOXELS, Block, Partition, SdfBricks, write_partition, write_sdf_bricks
 from pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
 from pipeline.config import StageResult
 from pipeline.lattice import BrickBox, Lattice
@@ -68,7 +69,7 @@ def boxes(*boxes_m: tuple[tuple[float, float, float], tuple[float, float, float]
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def split_box(box: BrickBox, n: int, halo_bricks: int = 1) -> list[scene.Block]:
+def split_box(box: BrickBox, n: int, halo_bricks: int = 1) -> list[Block]:
     """``n`` blocks (1, 2 or 4) that tile ``box``, halved along x and then y."""
     cores = [box]
     for axis in range(int(np.log2(n))):
@@ -80,20 +81,20 @@ def split_box(box: BrickBox, n: int, halo_bricks: int = 1) -> list[scene.Block]:
             halves += [BrickBox(core.low, tuple(high)), BrickBox(tuple(low), core.high)]
         cores = halves
     photos, weights = np.arange(1), np.ones(1)
-    return [scene.Block(f"b{i:03d}", core, halo_bricks, photos, weights) for i, core in enumerate(cores)]
+    return [Block(f"b{i:03d}", core, halo_bricks, photos, weights) for i, core in enumerate(cores)]
 
 
-def sdf_bricks(lattice: Lattice, block: scene.Block, sdf: Sdf) -> scene.SdfBricks:
+def sdf_bricks(lattice: Lattice, block: Block, sdf: Sdf) -> SdfBricks:
     """What training would leave: the bricks of the block's outer box that the surface passes through."""
     kept, values = [], []
     for brick in block.outer.bricks():
         samples = sdf(lattice.sample_world(lattice.brick_samples(brick))) / lattice.voxel_size_m
         if samples.min() <= 0 <= samples.max():
             kept.append(brick)
-            values.append(np.clip(samples, -scene.SDF_CLIP_VOXELS, scene.SDF_CLIP_VOXELS).astype(np.float16))
+            values.append(np.clip(samples, -SDF_CLIP_VOXELS, SDF_CLIP_VOXELS).astype(np.float16))
     side = lattice.brick_size + 1
     empty = np.zeros((0, side, side, side), np.float16)
-    return scene.SdfBricks(np.array(kept, np.int64).reshape(-1, 3), np.stack(values) if values else empty)
+    return SdfBricks(np.array(kept, np.int64).reshape(-1, 3), np.stack(values) if values else empty)
 
 
 def wavy(sdf: Sdf, amplitude_m: float, length_m: float, seed: int) -> Sdf:
@@ -104,14 +105,14 @@ def wavy(sdf: Sdf, amplitude_m: float, length_m: float, seed: int) -> Sdf:
     return lambda p: sdf(p) + amplitude_m * np.sin(p @ direction.T + phase).mean(axis=-1)
 
 
-def write_blocks(run: Run, lattice: Lattice, blocks: list[scene.Block], sdfs: list[Sdf]) -> scene.Partition:
+def write_blocks(run: Run, lattice: Lattice, blocks: list[Block], sdfs: list[Sdf]) -> Partition:
     """A partition and trained blocks in the store, both committed."""
     lows, highs = zip(*(lattice.box_world(b.core) for b in blocks), strict=True)
-    partition = scene.Partition(lattice, blocks, np.min(lows, axis=0), np.max(highs, axis=0))
-    scene.write_partition(run, partition)
+    partition = Partition(lattice, blocks, np.min(lows, axis=0), np.max(highs, axis=0))
+    write_partition(run, partition)
     commit(run, "partition")
     for block, sdf in zip(blocks, sdfs, strict=True):
-        scene.write_sdf_bricks(run, block.id, sdf_bricks(lattice, block, sdf))
+        write_sdf_bricks(run, block.id, sdf_bricks(lattice, block, sdf))
     commit(run, "train")
     return partition
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import scene
+from pipeline.blocks import read_held_out
 from pipeline.config import build
 from pipeline.errors import QuoinError
 from pipeline.ply import vertex_values
@@ -94,7 +95,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
     from stages.evaluate.views import score_view
 
     posed, scores = scene.read_posed(run), []
-    for index in scene.read_held_out(run).tolist():
+    for index in read_held_out(run).tolist():
         colour, mask = scene.read_rendering(run, index).colour, scene.read_mask(run, index) > 127
         measured = score_view(colour, scene.read_photo(run, index).astype(np.float32) / 255.0, mask)
         if measured is None:

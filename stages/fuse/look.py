@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from pipeline import labels, priors, scene
 from pipeline.bare import depth_of, read_bare, read_planes
+from pipeline.blocks import read_held_out
 from pipeline.frustum import in_view
 from pipeline.run import Run
 from stages.fuse.colors import Samples, bilinear
@@ -50,7 +51,7 @@ class Watch:
     def __init__(self, run: Run, config: FuseConfig, middle_world: Float[Array, "3"], voxel_size_m: float) -> None:
         self.run, self.config, self.middle, self.voxel = run, config, middle_world, voxel_size_m
         self.posed, self.planes = scene.read_posed(run), read_planes(run)
-        self.photos = np.setdiff1d(np.arange(len(self.posed)), scene.read_held_out(run)).tolist()
+        self.photos = np.setdiff1d(np.arange(len(self.posed)), read_held_out(run)).tolist()
         self.views = [self._view(i) for i in self.photos]
         self.has_stereo = any(priors.has_depth(run, i) for i in self.photos)
 

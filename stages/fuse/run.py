@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool
 
-from pipeline import scene, store
+from pipeline import store
+from pipeline.blocks import Partition, read_partition
 from pipeline.confidence import confident_faces
 from pipeline.errors import QuoinError
 from pipeline.exposure import photo_gains
@@ -79,7 +80,7 @@ def fuse(run: Run, config: FuseConfig, report: Reporter, hands: Hands | None = N
 run = stage("fuse", needs=("train",), version=VERSION, result=FuseResult)(fuse)
 
 
-def hole(partition: scene.Partition, block_id: str) -> str:
+def hole(partition: Partition, block_id: str) -> str:
     """Where a missing block leaves a hole: its core, which its neighbours' halos reach into."""
     low, high = (
         " ".join(f"{x:.6g}" for x in end) for end in partition.lattice.box_world(partition.block(block_id).core)
@@ -107,7 +108,7 @@ class Fusion:
 
     def __init__(self, run: Run, config: FuseConfig, report: Reporter, hands: Hands | None) -> None:
         self.run, self.config, self.report = run, config, report
-        self.partition, self.clock = scene.read_partition(run), Clock()
+        self.partition, self.clock = read_partition(run), Clock()
         self.missing = list(run.require("train").result.get("missing", {}))
         self.work = Work(run, config, report, Known(self.partition.lattice), Shelf(None))
         self.hands = OwnHands(self.work) if hands is None else hands

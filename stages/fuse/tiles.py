@@ -6,7 +6,8 @@ import functools
 
 import numpy as np
 
-from pipeline import scene, store
+from pipeline import store
+from pipeline.blocks import SDF_CLIP_VOXELS, read_brick_index, read_partition, read_sdf_brick
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.fuse import surface
@@ -25,14 +26,14 @@ def read_sources(
 
     ``near`` [m, 3]: only those that reach one of these bricks. ``made`` holds those that are ready already, by name.
     """
-    partition = scene.read_partition(run)
+    partition = read_partition(run)
     missing = run.require("train").result.get("missing", {})
     blocks = [block for block in partition.blocks if block.id not in missing]
     alone, made = len(blocks) == 1, {} if made is None else made
 
     @functools.lru_cache(maxsize=cache_bricks)
     def read(block_id: str, row: int) -> Array:
-        return scene.read_sdf_brick(run, block_id, row)
+        return read_sdf_brick(run, block_id, row)
 
     found = []
     for block in blocks:
@@ -40,7 +41,7 @@ def read_sources(
         if near is not None and not np.all((near + 1 >= outer.low) & (near <= outer.high), axis=1).any():
             continue
         if block.id not in made:
-            index, bricks = scene.read_brick_index(run, block.id), functools.partial(read, block.id)
+            index, bricks = read_brick_index(run, block.id), functools.partial(read, block.id)
             made[block.id] = surface.make_source(block.core, block.halo_bricks, index, bricks, alone=alone)
         found.append(made[block.id])
     return found
@@ -54,7 +55,7 @@ def extract_tiles(
     with report.task("fuse/surface", len(bricks), "bricks") as advance:
         done = 0
         for tile in surface.tiles(bricks):
-            patch = surface.march_tile(sources, tile, edge_keys, size, scene.SDF_CLIP_VOXELS)
+            patch = surface.march_tile(sources, tile, edge_keys, size, SDF_CLIP_VOXELS)
             done += len(tile)
             advance(done)
             if len(patch.faces) == 0:

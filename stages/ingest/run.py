@@ -13,9 +13,9 @@ import numpy as np
 
 from pipeline.config import digest
 from pipeline.errors import QuoinError
+from pipeline.photo_table import write_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
-from pipeline.scene import write_photo_table
 from pipeline.sensor import read_depth_camera
 from stages.ingest.clips import take_frames, told
 from stages.ingest.config import ClipFacts, IngestConfig, IngestResult

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline import scene
+from pipeline.blocks import Block, Partition, write_partition
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
@@ -46,8 +47,8 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
         planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
         if not planned:
             raise QuoinError("No photo sees any block", where=run.home, do="look at the poses in the report")
-        partition = scene.Partition(lattice, planned, *lattice.box_world(box), held_out)
-        scene.write_partition(run, partition)
+        partition = Partition(lattice, planned, *lattice.box_world(box), held_out)
+        write_partition(run, partition)
         result = facts(partition, evidence, gsd_m, int(supported.sum()))
     if result.held_out:
         report.log("partition", f"{len(result.held_out)} of {len(posed)} photos are held out")
@@ -141,7 +142,7 @@ def plan_blocks(
     cap_bytes: int,
     seed: int,
     report: Reporter,
-) -> list[scene.Block]:
+) -> list[Block]:
     """Blocks within the memory cap, those that no photo sees left out."""
     posed = evidence.posed
     brick = lattice.brick_of(posed.points_world)
@@ -150,7 +151,7 @@ def plan_blocks(
     points = blocks.PointsByBrick.of(brick)
 
     @functools.cache  # a core is made to see whether it fits, and again where it does
-    def make(core: BrickBox) -> scene.Block:
+    def make(core: BrickBox) -> Block:
         outer = core.grow(config.halo_bricks)
         mine = evidence.observations(points.within(outer))
         near, photo = np.unique(posed.track_photo[mine], return_inverse=True)  # photos numbered among those near
@@ -161,7 +162,7 @@ def plan_blocks(
         level = photos.levels(photo, footprint_m, lattice.voxel_size_m, scene.PYRAMID_LEVELS - 1, len(near))[best]
         order = near[best]
         pixels = int(n_pixels(posed, order, level).sum())
-        return scene.Block(
+        return Block(
             "",
             core,
             config.halo_bricks,
@@ -180,19 +181,19 @@ def plan_blocks(
         min_blocks=config.min_blocks,
         sides=(MIN_CORE_BRICKS, max(2 * MIN_CORE_BRICKS, config.max_block_samples // config.brick_size)),
     )
-    kept: list[scene.Block] = []
+    kept: list[Block] = []
     for core in cores:
         block = within(make(core), posed, cap_bytes, config.brick_size, report)
         if len(block.photo_index) == 0:
             report.log("partition", f"no photo sees the block at bricks {core.low}..{core.high}: left out")
             continue
-        kept.append(scene.Block(**{**vars(block), "id": f"b{len(kept):03d}"}))
+        kept.append(Block(**{**vars(block), "id": f"b{len(kept):03d}"}))
     if len(kept) < config.min_blocks:
         report.log("partition", f"{config.min_blocks} blocks were asked for, the region allows {len(kept)}", "warning")
     return kept
 
 
-def within(block: scene.Block, posed: scene.Posed, cap_bytes: int, brick_size: int, report: Reporter) -> scene.Block:
+def within(block: Block, posed: scene.Posed, cap_bytes: int, brick_size: int, report: Reporter) -> Block:
     """The block with its least useful photos left out until it keeps the memory cap (it keeps two at least)."""
     bricks = block.notes["n_bricks"]
     pixels = np.cumsum(n_pixels(posed, block.photo_index, block.photo_level))
@@ -206,7 +207,7 @@ def within(block: scene.Block, posed: scene.Posed, cap_bytes: int, brick_size: i
         "warning",
     )
     changed = {name: getattr(block, name)[:n] for name in ("photo_index", "photo_weight", "photo_level")}
-    return scene.Block(**{**vars(block), **changed, "memory_bytes": int(memory[:n][-1])})
+    return Block(**{**vars(block), **changed, "memory_bytes": int(memory[:n][-1])})
 
 
 def n_pixels(posed: scene.Posed, photo: Array, level: Array) -> Array:
@@ -214,7 +215,7 @@ def n_pixels(posed: scene.Posed, photo: Array, level: Array) -> Array:
     return posed.sizes[photo].prod(axis=1) // 4**level
 
 
-def facts(partition: scene.Partition, evidence: Evidence, gsd_m: float, n_supported: int) -> PartitionResult:
+def facts(partition: Partition, evidence: Evidence, gsd_m: float, n_supported: int) -> PartitionResult:
     """The partition in numbers."""
     lattice, low, high = partition.lattice, partition.region_low_world, partition.region_high_world
     points = evidence.posed.points_world

@@ -9,9 +9,9 @@ distorted cameras at the upright photo's full size. ``sparse/0`` is in the world
 from __future__ import annotations
 
 from pipeline.errors import QuoinError
+from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
-from pipeline.scene import read_photo_table
 from stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
 from stages.pose.hands import Hands
 from stages.pose.key import inputs

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from pipeline.photo_table import read_photo_rows
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from pipeline.scene import read_photo_rows
 from stages.pose import jobs
 from stages.pose.config import PoseConfig
 from stages.pose.hands import PhotosUnseen

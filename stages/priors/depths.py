@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipeline import labels, priors, scene, store
+from pipeline.blocks import read_held_out
 from pipeline.cameras import project
 from pipeline.covisibility import points_of, seen_matrix, source_photos
 from pipeline.progress import Reporter
@@ -62,7 +63,7 @@ class Photos:
 
     def __init__(self, run: Run, config: PriorsConfig, device: str) -> None:
         self.run, self.config, self.device = run, config, device
-        held_out = scene.read_held_out(run)
+        held_out = read_held_out(run)
         self.posed = posed = with_sensor(run, scene.read_posed(run), held_out)
         self.seen = seen_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
         used = np.setdiff1d(np.arange(len(posed)), held_out)

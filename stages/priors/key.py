@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+from pipeline.blocks import held_out_key
 from pipeline.config import digest
 from pipeline.errors import QuoinError
 from pipeline.run import Run
-from pipeline.scene import held_out_key
 from stages.priors.config import PriorsConfig
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline import priors, scene, store
+from pipeline.blocks import read_held_out
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.walls import trusted_walls
@@ -112,7 +113,7 @@ def lay_out_bare(
 
 def find_exposures(run: Run) -> None:
     """Exposures of all photos into the store."""
-    posed = scene.hide(scene.read_posed(run), scene.read_held_out(run))
+    posed = scene.hide(scene.read_posed(run), read_held_out(run))
 
     def read(index: int) -> np.ndarray:
         return scene.read_photo(run, index, level_within(posed.sizes[index], EDGE_PX))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline import labels, priors, scene
+from pipeline.blocks import read_held_out
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.priors.network import N_CLASSES, Network, open_network, unfit
@@ -36,7 +37,7 @@ def label_photos(run: Run, path: Path, report: Reporter, device: str = "cpu") ->
     """
     posed = scene.read_posed(run)
     network = open_network(path, device)
-    todo = np.setdiff1d(np.arange(len(posed)), scene.read_held_out(run)).tolist()
+    todo = np.setdiff1d(np.arange(len(posed)), read_held_out(run)).tolist()
     with report.task("priors/labels", len(todo), "photos") as advance:
         for done, index in enumerate(todo):
             if priors.read_labels(run, index) is None:

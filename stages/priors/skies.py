@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline import labels, priors, scene
+from pipeline.blocks import read_held_out
 from pipeline.cameras import centers_world, project
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -23,7 +24,7 @@ def label_skies(run: Run, report: Reporter) -> None:
     if not isinstance(gravity, dict) or gravity["confidence"] < MIN_CONFIDENCE or gravity["up_world"][2] < 0.9:
         report.log("priors", "sky is not looked for: what is up is not known well enough")
         return
-    held_out = scene.read_held_out(run)
+    held_out = read_held_out(run)
     posed = scene.hide(scene.read_posed(run), held_out)
     centres = centers_world(posed.cam_from_world)
     tracks = posed.point_errors_px, posed.track_offsets, posed.track_photo

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline import scene, store
+from pipeline.blocks import read_held_out, read_partition
 from pipeline.cameras import centers_world, pixel_grid, rays_world
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -52,7 +53,7 @@ def render_held_out(run: Run, open_block: OpenBlock, report: Reporter) -> list[i
     was held out.
     """
     run.require("train")
-    posed, held_out = scene.read_posed(run), scene.read_held_out(run).tolist()
+    posed, held_out = scene.read_posed(run), read_held_out(run).tolist()
     if not held_out:
         raise QuoinError(
             "No photo of this run was held out, so there is none to compare new views with",
@@ -84,7 +85,7 @@ def render_film(run: Run, config: FilmConfig, out: Path, open_block: OpenBlock, 
 
 def film_views(run: Run, config: FilmConfig) -> list[View]:
     """The cameras of a film. Their angle of view is the photos' median, across the picture's diagonal."""
-    posed, partition = scene.read_posed(run), scene.read_partition(run)
+    posed, partition = scene.read_posed(run), read_partition(run)
     if config.path == "orbit":
         region = np.stack([partition.region_low_world, partition.region_high_world])
         poses = orbit(posed.cam_from_world, region, config.n_frames)
@@ -98,7 +99,7 @@ def film_views(run: Run, config: FilmConfig) -> list[View]:
 
 def render(run: Run, views: list[View], open_block: OpenBlock, report: Reporter) -> Iterator[scene.Rendering]:
     """What each view shows, in order. One block at a time is in memory, with what it adds to a few frames."""
-    partition, train = scene.read_partition(run), run.manifest("train")
+    partition, train = read_partition(run), run.manifest("train")
     missing = train.result.get("missing", {}) if train else {}
     there = [block for block in partition.blocks if block.id not in missing]
     blocks = [block.id for block in there]

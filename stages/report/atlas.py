@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
+from pipeline.blocks import Partition
 from pipeline.cameras import centers_world
-from pipeline.scene import Partition, Posed
+from pipeline.scene import Posed
 from stages.report import maps
 from stages.report.facts import BlockFacts
 from stages.report.images import png_uri

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Num
 
+from pipeline.blocks import Partition
 from pipeline.run import Manifest, Run
-from pipeline.scene import Partition, Posed, read_frame
+from pipeline.scene import Posed, read_frame
 from pipeline.walls import read_walls
 from stages.report.chart import Curve, thin
 from stages.report.facts import BlockFacts, ClipFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts

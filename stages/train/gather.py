@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from pipeline import bare, labels, priors, scene
+from pipeline.blocks import Block, read_held_out
 from pipeline.cameras import pixel_grid, project, unproject
 from pipeline.covisibility import seen_matrix, source_photos
 from pipeline.errors import QuoinError
@@ -34,13 +35,13 @@ COMPANY, COMPANY_CELLS = 16, 6.0  # stereo points with fewer others within so ma
 def build_trainer(
     run: Run,
     config: TrainConfig,
-    block: scene.Block,
+    block: Block,
     frame: BlockFrame,
     device: str,
     report: Reporter = SILENT,
 ) -> Trainer:
     """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
-    held_out, by_sfm = scene.read_held_out(run), scene.read_posed(run)
+    held_out, by_sfm = read_held_out(run), scene.read_posed(run)
     n_sfm = len(scene.hide(by_sfm, held_out).points_world)  # the first; a sensor's follow
     posed = with_sensor(run, by_sfm, held_out)
     if len(block.photo_index) == 0:
@@ -161,7 +162,7 @@ def gather_evidence(
 
 
 def _depth_maps(
-    run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
+    run: Run, block: Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
 ) -> dict[int, seed.DepthMap]:
     """Depth maps of the block's photos (by 0..K-1), in the block's unit."""
     maps = {}
@@ -174,7 +175,7 @@ def _depth_maps(
 
 
 def _plane_maps(
-    run: Run, block: scene.Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
+    run: Run, block: Block, frame: BlockFrame, posed: scene.Posed, cameras: np.ndarray
 ) -> dict[int, seed.PlaneMap]:
     """Planes of bare surfaces in the block's photos (by 0..K-1), in the block's frame and unit."""
     planes = bare.read_planes(run)

@@ -10,6 +10,16 @@ import torch
 
 from pipeline import scene
 from pipeline.attempt import CLAIM, Attempt
+from pipeline.blocks import (
+    SDF_CLIP_VOXELS,
+    Block,
+    SdfBricks,
+    block_folder,
+    read_block,
+    read_whole_cost,
+    write_model,
+    write_sdf_bricks,
+)
 from pipeline.config import digest
 from pipeline.errors import OutOfMemory, QuoinError, first_line
 from pipeline.lattice import Lattice
@@ -68,10 +78,10 @@ def _train_block(
     torch.manual_seed(run.seed)
     name = f"train/{block_id}"
     report.place(name, torch.cuda.get_device_name() if device.startswith("cuda") else device)
-    lattice, block = scene.read_block(run, block_id)
+    lattice, block = read_block(run, block_id)
     photo_level = np.minimum(block.photo_level + attempt.smaller, scene.PYRAMID_LEVELS - 1)
     block = replace(block, photo_level=photo_level)
-    folder = scene.block_folder(run, block_id)
+    folder = block_folder(run, block_id)
     known = [run.require(stage).key for stage in ("partition", "priors")]
     key = digest([config.model_dump(), known, block_id, run.seed, VERSION])
     frame = BlockFrame.around(*lattice.box_world(block.outer))
@@ -80,7 +90,7 @@ def _train_block(
     most = smaller(trainer.size, attempt.smaller)
     trainer.size = most
     if config.budget_minutes is not None:
-        all_cost = scene.read_whole_cost(run)
+        all_cost = read_whole_cost(run)
         trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
     log = MetricLog(run.table(f"train_{block_id}"))
     run.bring(f"tables/train_{block_id}.parquet")
@@ -127,9 +137,9 @@ def _train_block(
     if len(bricks) == 0:
         report.log(name, "no surface found in this block: the SDF does not change sign", "warning")
     check()
-    scene.write_sdf_bricks(run, block_id, scene.SdfBricks(bricks, sdf))
+    write_sdf_bricks(run, block_id, SdfBricks(bricks, sdf))
     trainer.refresh(near_only=True)
-    scene.write_model(run, block_id, *trained.to_keep(trainer.model, trainer.cache, config))
+    write_model(run, block_id, *trained.to_keep(trainer.model, trainer.cache, config))
     table = run.table(f"cameras_{block_id}")
     if trainer.cameras is None:
         table.unlink(missing_ok=True)
@@ -155,11 +165,11 @@ def _train_block(
 
 
 def extract_bricks(
-    trainer: Trainer, lattice: Lattice, block: scene.Block, frame: BlockFrame, report: Reporter, name: str
+    trainer: Trainer, lattice: Lattice, block: Block, frame: BlockFrame, report: Reporter, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """SDF bricks of the block's outer box, in voxels."""
     scale = frame.radius_m / lattice.voxel_size_m
-    size, clip = lattice.brick_size, scene.SDF_CLIP_VOXELS
+    size, clip = lattice.brick_size, SDF_CLIP_VOXELS
 
     def sdf_voxels(index: np.ndarray) -> np.ndarray:
         local = frame.to_local(lattice.sample_world(index)).astype(np.float32)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pipeline import scene
+from pipeline.blocks import read_model, read_partition
 from pipeline.compiling import compiled, free_sizes
 from pipeline.config import build
 from pipeline.run import Run
@@ -70,8 +70,8 @@ def open_block(run: Run, block_id: str, device: str, *, fast: bool = True) -> Lo
     mean of the block's photos.
     ``fast`` compiles first, which pays from about a frame on.
     """
-    arrays, about = scene.read_model(run, block_id)
-    partition = scene.read_partition(run)
+    arrays, about = read_model(run, block_id)
+    partition = read_partition(run)
     frame = BlockFrame.around(*partition.lattice.box_world(partition.block(block_id).outer))
     config = build(TrainConfig, about["config"])
     model, cache = restored(arrays, config, frame)

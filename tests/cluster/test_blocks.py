@@ -12,12 +12,12 @@ from cluster.blocks import check_whole, train_blocks
 from cluster.executor import InlineExecutor
 from cluster.faults import MOST_SMALLER
 from pipeline.attempt import Attempt, Superseded
+from pipeline.blocks import Block, Partition, write_partition
 from pipeline.config import StageConfig, StageResult, build
 from pipeline.errors import OutOfMemory, PartialResult, QuoinError
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from pipeline.scene import Block, Partition, write_partition
 from stages.train.config import BlockResult, TrainConfig
 
 

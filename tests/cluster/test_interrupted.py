@@ -18,8 +18,9 @@ from safetensors import safe_open
 
 from cluster.blocks import train_blocks
 from cluster.executor import InlineExecutor
-from pipeline import patience, scene
+from pipeline import patience
 from pipeline.attempt import Attempt, Superseded, claim
+from pipeline.blocks import Block, block_folder, read_partition
 from pipeline.config import StageResult
 from pipeline.errors import OutOfMemory, PartialResult
 from pipeline.progress import Event, Reporter
@@ -79,7 +80,7 @@ def train(
 
 
 def saved_step(run: Run) -> int:
-    with safe_open(str(scene.block_folder(run, BLOCK) / "checkpoint.safetensors"), framework="pt") as file:
+    with safe_open(str(block_folder(run, BLOCK) / "checkpoint.safetensors"), framework="pt") as file:
         return int(file.get_tensor("step"))
 
 
@@ -127,14 +128,14 @@ def test_a_smaller_attempt_takes_less_goes_on_where_the_larger_was_and_says_so(
     levels = []
     build = train_run.build_trainer
 
-    def noted(run: Run, config: TrainConfig, block: scene.Block, *rest: object) -> object:
+    def noted(run: Run, config: TrainConfig, block: Block, *rest: object) -> object:
         levels.append(block.photo_level.max())
         if len(levels) == 1:  # the first attempt, before its first step
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
         return build(run, config, block, *rest)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(train_run, "build_trainer", noted)
-    first = scene.read_partition(run).blocks[0].photo_level.max()
+    first = read_partition(run).blocks[0].photo_level.max()
     (result,) = train_blocks(run, TINY, InlineExecutor("cpu"), Reporter()).blocks
     assert levels == [first, first + 1]
     assert (result.rays, result.smaller) == (TINY.rays // 2, 1)
@@ -156,7 +157,7 @@ def test_memory_that_never_suffices_is_told(run: Run, monkeypatch: pytest.Monkey
 
 
 def test_an_attempt_that_was_superseded_writes_nothing_more(run: Run) -> None:
-    folder = scene.block_folder(run, BLOCK)
+    folder = block_folder(run, BLOCK)
     claim(folder, "orphan")
     with pytest.raises(Superseded):
         train(run, 30, lambda: claim(folder, "successor"), OFTEN, Attempt("orphan"))

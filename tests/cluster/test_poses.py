@@ -16,9 +16,9 @@ from pipeline import scene
 from pipeline.bucket import Bucket
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
+from pipeline.photo_table import read_photo_table, write_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from pipeline.scene import read_photo_table, write_photo_table
 from stages.ingest.config import IngestConfig
 from stages.ingest.run import run as ingest
 from stages.pose import pictures, sharing

@@ -15,8 +15,8 @@ import pytest
 
 from cluster.blocks import train_blocks
 from cluster.executor import InlineExecutor, Job, Outcome
-from pipeline import scene
 from pipeline.attempt import Attempt, Superseded
+from pipeline.blocks import read_brick_index, read_sdf_brick
 from pipeline.bucket import Bucket
 from pipeline.config import StageResult, build
 from pipeline.errors import PartialResult
@@ -88,9 +88,9 @@ def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Pat
     # in a folder, in this process, the result is the same
     here = make(tmp_path)
     train_blocks(here, SMALL, InlineExecutor("cpu"), Reporter())
-    assert (scene.read_brick_index(seen, "b000") == scene.read_brick_index(here, "b000")).all()
-    for row in range(len(scene.read_brick_index(here, "b000"))):
-        one, other = scene.read_sdf_brick(seen, "b000", row), scene.read_sdf_brick(here, "b000", row)
+    assert (read_brick_index(seen, "b000") == read_brick_index(here, "b000")).all()
+    for row in range(len(read_brick_index(here, "b000"))):
+        one, other = read_sdf_brick(seen, "b000", row), read_sdf_brick(here, "b000", row)
         assert np.abs(one - other).max() < 0.05
 
     # and this machine goes on from the checkpoint that the other left

@@ -9,8 +9,8 @@ from PIL import Image
 
 from flows.block_board import N_PREVIEWS, N_ROWS, REFRESH_SECONDS, BlockBoard
 from flows.block_map import COLOURS, EDGE_PX, draw
+from pipeline.blocks import Block, Partition
 from pipeline.lattice import BrickBox, Lattice
-from pipeline.scene import Block, Partition
 
 
 def partition(*cores):

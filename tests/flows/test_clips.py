@@ -11,8 +11,8 @@ from PIL import Image
 from flows.cli import run
 from pipeline.cameras import look_at
 from pipeline.errors import QuoinError
+from pipeline.photo_table import read_photo_table
 from pipeline.run import Run
-from pipeline.scene import read_photo_table
 from tests.clips import pan, write_clip
 from tests.stages.pose.room import render
 

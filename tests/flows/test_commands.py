@@ -16,6 +16,7 @@ from flows.options import How, What, quoted
 from flows.plan import print_plan
 from flows.settings import STAGES, Settings, load_settings, minutes, preset_names
 from pipeline import scene
+from pipeline.blocks import Block, Partition, write_partition
 from pipeline.config import StageResult, build, parse_overrides
 from pipeline.errors import QuoinError
 from pipeline.lattice import Lattice
@@ -105,12 +106,10 @@ def planned(tmp_path) -> Run:
     lattice = Lattice((-1.2, -1.2, -1.2), 0.05, 16)
     box = lattice.cover(np.full(3, -1.1), np.full(3, 1.1))
     blocks = [
-        scene.Block(
-            b.id, b.core, 1, np.arange(6), np.ones(6), 1.0 + i, (1 + i) << 30, {"n_bricks": 20, "n_points": 250}
-        )
+        Block(b.id, b.core, 1, np.arange(6), np.ones(6), 1.0 + i, (1 + i) << 30, {"n_bricks": 20, "n_points": 250})
         for i, b in enumerate(split_box(box, 2))
     ]
-    scene.write_partition(run, scene.Partition(lattice, blocks, np.full(3, -1.1), np.full(3, 1.1)))
+    write_partition(run, Partition(lattice, blocks, np.full(3, -1.1), np.full(3, 1.1)))
     corner = (0.0, 0.0, 0.0)
     listed = [
         BlockFacts(

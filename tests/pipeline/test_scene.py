@@ -8,9 +8,23 @@ import numpy as np
 import pytest
 
 from pipeline import labels, priors, scene
+from pipeline.blocks import (
+    SDF_CLIP_VOXELS,
+    Block,
+    Partition,
+    SdfBricks,
+    read_block,
+    read_brick_index,
+    read_partition,
+    read_sdf_brick,
+    read_whole_cost,
+    write_partition,
+    write_sdf_bricks,
+)
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
+from pipeline.photo_table import PHOTO_SCHEMA, read_photo_table, write_photo_table
 from pipeline.pyramid import pyramid
 from pipeline.run import Run
 from pipeline.similarity import Similarity
@@ -65,7 +79,7 @@ def assert_same(a: object, b: object) -> None:
 
 
 def row(**values) -> dict:
-    return dict.fromkeys(scene.PHOTO_SCHEMA.names) | {"used": True, "reason": ""} | values
+    return dict.fromkeys(PHOTO_SCHEMA.names) | {"used": True, "reason": ""} | values
 
 
 def test_the_photo_table_keeps_every_file_and_orders_the_used_ones(run: Run):
@@ -74,17 +88,17 @@ def test_the_photo_table_keeps_every_file_and_orders_the_used_ones(run: Run):
         row(name="bad\n.jpg", photo_id=-1, used=False, reason="unreadable"),
         row(name="a.jpg", photo_id=0, focal_px=812.5),
     ]
-    scene.write_photo_table(run, rows)
-    assert [r["name"] for r in scene.read_photo_table(run)] == ["b.jpg", "bad\n.jpg", "a.jpg"]
-    used = scene.read_photo_table(run, used_only=True)
+    write_photo_table(run, rows)
+    assert [r["name"] for r in read_photo_table(run)] == ["b.jpg", "bad\n.jpg", "a.jpg"]
+    used = read_photo_table(run, used_only=True)
     assert [r["photo_id"] for r in used] == [0, 1]
     assert used[0]["focal_px"] == 812.5
     assert np.isnan(used[1]["focal_px"])
 
 
 def test_an_empty_photo_table_has_its_columns(run: Run):
-    scene.write_photo_table(run, [])
-    assert scene.read_photo_table(run) == []
+    write_photo_table(run, [])
+    assert read_photo_table(run) == []
 
 
 def test_undistorted_photos_and_masks(run: Run):
@@ -161,9 +175,9 @@ def test_depth_maps_keep_their_level_and_may_be_absent(run: Run):
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def partition_of(ids: list[str]) -> scene.Partition:
+def partition_of(ids: list[str]) -> Partition:
     blocks = [
-        scene.Block(
+        Block(
             block_id,
             BrickBox((i, -1, 0), (i + 1, 2, 3)),
             halo_bricks=1,
@@ -176,48 +190,48 @@ def partition_of(ids: list[str]) -> scene.Partition:
         for i, block_id in enumerate(ids)
     ]
     lattice = Lattice((-1.0, 0.25, 3.0), 0.01, 32)
-    return scene.Partition(lattice, blocks, np.array([-1.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]))
+    return Partition(lattice, blocks, np.array([-1.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]))
 
 
 def test_partition_keeps_order_boxes_and_photos(run: Run, reopened):
     partition = partition_of(["b2_0_0", "b0_0_0", "b1_0_0"])
-    scene.write_partition(run, partition)
-    back = scene.read_partition(reopened("partition"))
+    write_partition(run, partition)
+    back = read_partition(reopened("partition"))
     assert back.lattice == partition.lattice
     assert [b.id for b in back.blocks] == ["b2_0_0", "b0_0_0", "b1_0_0"]
     for ours, theirs in zip(partition.blocks, back.blocks, strict=True):
         assert_same(ours, theirs)
     np.testing.assert_array_equal(back.region_high_world, partition.region_high_world)
     assert back.block("b1_0_0").outer == BrickBox((1, -2, -1), (4, 3, 4))
-    lattice, alone = scene.read_block(reopened("partition"), "b1_0_0")
+    lattice, alone = read_block(reopened("partition"), "b1_0_0")
     assert lattice == partition.lattice
     assert_same(partition.block("b1_0_0"), alone)
-    assert scene.read_whole_cost(reopened("partition")) == sum(block.cost for block in partition.blocks)
+    assert read_whole_cost(reopened("partition")) == sum(block.cost for block in partition.blocks)
 
 
 def test_a_second_partition_leaves_no_block_of_the_first(run: Run):
-    scene.write_partition(run, partition_of(["b0", "b1", "b2"]))
-    scene.write_partition(run, partition_of(["c0"]))
+    write_partition(run, partition_of(["b0", "b1", "b2"]))
+    write_partition(run, partition_of(["c0"]))
     assert sorted(run.scene["blocks"].group_keys()) == ["c0"]
 
 
 def test_sdf_bricks_are_kept_to_half_precision(run: Run):
     rng = np.random.default_rng(4)
-    scene.write_partition(run, partition_of(["b0"]))
+    write_partition(run, partition_of(["b0"]))
     bricks = rng.integers(-3, 3, (6, 3))
-    sdf = rng.uniform(-scene.SDF_CLIP_VOXELS, scene.SDF_CLIP_VOXELS, (6, 5, 5, 5)).astype(np.float32)
-    scene.write_sdf_bricks(run, "b0", scene.SdfBricks(bricks, sdf))
+    sdf = rng.uniform(-SDF_CLIP_VOXELS, SDF_CLIP_VOXELS, (6, 5, 5, 5)).astype(np.float32)
+    write_sdf_bricks(run, "b0", SdfBricks(bricks, sdf))
     again = Run.open(run.path)
-    np.testing.assert_array_equal(scene.read_brick_index(again, "b0"), bricks)
+    np.testing.assert_array_equal(read_brick_index(again, "b0"), bricks)
     for i in range(6):
-        back = scene.read_sdf_brick(again, "b0", i)
+        back = read_sdf_brick(again, "b0", i)
         assert back.dtype == np.float32
-        np.testing.assert_allclose(back, sdf[i], atol=scene.SDF_CLIP_VOXELS * 2**-11)
+        np.testing.assert_allclose(back, sdf[i], atol=SDF_CLIP_VOXELS * 2**-11)
 
 
 def test_a_block_without_surface_has_no_bricks(run: Run):
-    scene.write_sdf_bricks(run, "b0", scene.SdfBricks(np.zeros((0, 3), np.int64), np.zeros((0, 5, 5, 5), np.float32)))
-    assert scene.read_brick_index(run, "b0").shape == (0, 3)
+    write_sdf_bricks(run, "b0", SdfBricks(np.zeros((0, 3), np.int64), np.zeros((0, 5, 5, 5), np.float32)))
+    assert read_brick_index(run, "b0").shape == (0, 3)
 
 
 def test_hidden_photos_have_seen_nothing():

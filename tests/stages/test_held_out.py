@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import priors, scene
+from pipeline.blocks import held_out_key, read_brick_index, read_held_out, read_model, read_partition
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.evaluate.run import evaluate_views
@@ -44,7 +45,7 @@ def work(run):
     quiet = Reporter()
     partition.run(run, PartitionConfig(resolution=64, brick_size=16, hold_out_every=6), quiet)
     stereo.run(run, PriorsConfig(stereo_edge_px=64, sources=4), quiet)
-    [block] = scene.read_partition(run).blocks
+    [block] = read_partition(run).blocks
     run.commit(f"train/{block.id}", "key", train_block(run, TRAIN, quiet, block.id, "cpu"), 1.0)
     commit(run, "train")
     fuse.run(run, FuseConfig(min_support=2, island_diameter=0.0), quiet)
@@ -83,9 +84,9 @@ def test_photos_are_held_out_in_the_order_of_names():
 
 def test_garbage_in_a_held_out_photo_changes_nothing(runs):
     (run, block), (other, same) = runs
-    assert scene.read_held_out(run).tolist() == HELD_OUT
+    assert read_held_out(run).tolist() == HELD_OUT
     assert sorted(block.photo_index) == [1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
-    assert scene.read_partition(other).region_low_world.tolist() == scene.read_partition(run).region_low_world.tolist()
+    assert read_partition(other).region_low_world.tolist() == read_partition(run).region_low_world.tolist()
     known = [index for index in range(12) if priors.read_depth(run, index) is not None]
     assert known
     assert not set(known) & set(HELD_OUT)
@@ -94,10 +95,10 @@ def test_garbage_in_a_held_out_photo_changes_nothing(runs):
         assert (mine is None) == (theirs is None)
         if mine is not None and theirs is not None:
             np.testing.assert_array_equal(mine[0], theirs[0])
-    model, changed = (scene.read_model(r, block.id)[0] for r in (run, other))
+    model, changed = (read_model(r, block.id)[0] for r in (run, other))
     for name, values in model.items():
         np.testing.assert_array_equal(values, changed[name], err_msg=name)
-    np.testing.assert_array_equal(scene.read_brick_index(run, block.id), scene.read_brick_index(other, same.id))
+    np.testing.assert_array_equal(read_brick_index(run, block.id), read_brick_index(other, same.id))
     assert (run.path / "mesh.ply").read_bytes() == (other.path / "mesh.ply").read_bytes()
 
 
@@ -115,6 +116,6 @@ def test_the_photos_held_out_are_scored(runs):
 
 def test_another_choice_of_photos_redoes_the_depths_and_only_that_choice_does(runs):
     (run, _), _ = runs
-    assert run.key("priors", PriorsConfig(), ("pose",), 1, scene.held_out_key(run)) != run.key(
+    assert run.key("priors", PriorsConfig(), ("pose",), 1, held_out_key(run)) != run.key(
         "priors", PriorsConfig(), ("pose",), 1
     )

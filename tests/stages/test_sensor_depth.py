@@ -8,6 +8,7 @@ import pytest
 import trimesh
 
 from pipeline import priors, scene, sensor
+from pipeline.blocks import read_partition
 from pipeline.cameras import look_at, pixel_grid, rays_world
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -126,7 +127,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
     quiet = Reporter()
     partition.run(room, PartitionConfig(resolution=56, brick_size=16), quiet)
     walls = seen_walls(room)
-    region = scene.read_partition(room)
+    region = read_partition(room)
     inside = np.all((walls > region.region_low_world) & (walls < region.region_high_world), axis=1)
     assert inside.mean() > 0.9
 

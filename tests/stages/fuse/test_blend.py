@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.blocks import SDF_CLIP_VOXELS as CLIP
 from pipeline.lattice import BrickBox, Lattice
-from pipeline.scene import SDF_CLIP_VOXELS as CLIP
 from stages.fuse.blend import (
     WEIGHT_FLOOR,
     absent_signs,

@@ -9,6 +9,7 @@ import pytest
 import trimesh
 
 from pipeline import labels, priors, scene
+from pipeline.blocks import read_partition
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
@@ -183,7 +184,7 @@ def test_a_ball_comes_out_whole_and_in_its_colours(tmp_path: Path) -> None:
 def test_a_block_that_is_missing_leaves_a_hole_that_the_mesh_names(tmp_path: Path) -> None:
     made = make_scene(tmp_path, [synthetic.sphere(1.0)], heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
     synthetic.write_blocks(made, LATTICE, synthetic.split_box(BOX, 4, 0), [synthetic.sphere(1.0)] * 4)
-    lost = scene.read_partition(made).blocks[1]
+    lost = read_partition(made).blocks[1]
     del made.scene[f"blocks/{lost.id}/sdf"]  # nobody may ask for it
 
     class Trained(StageResult):

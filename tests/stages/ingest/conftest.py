@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.photo_table import read_photo_table
 from tests.pictures import picture
 
 
@@ -41,7 +42,6 @@ def ingest(tmp_path: Path, photos: Path) -> Callable[..., tuple]:
     """``ingest(min_side_px=1)`` runs the stage; the result, the rows by name, and what was logged."""
     from pipeline.progress import Reporter
     from pipeline.run import Run
-    from pipeline.scene import read_photo_table
     from stages.ingest.config import IngestConfig
     from stages.ingest.run import run as ingest_stage
 

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.errors import QuoinError
 from pipeline.images import load_mask, load_upright, turn_upright
-from pipeline.scene import PHOTO_SCHEMA
+from pipeline.photo_table import PHOTO_SCHEMA
 from tests.pictures import UNDO, bomb_png, picture, save
 from tests.stages.ingest.scenes import as_rgb, texture, view
 

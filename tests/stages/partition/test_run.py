@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import scene
+from pipeline.blocks import read_partition
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -35,7 +36,7 @@ def test_blocks_cover_all_points_and_the_store_says_what_the_result_says(tmp_pat
     posed = posed_ball()
     made = make(tmp_path, posed)
     result = run(made, PartitionConfig(resolution=128, brick_size=8, min_blocks=n, gsd_factor=0.1), Reporter())
-    partition = scene.read_partition(made)
+    partition = read_partition(made)
     assert result.n_blocks == len(partition.blocks) == n
     assert [b.id for b in partition.blocks] == [f"b{i:03d}" for i in range(n)] == [b.id for b in result.blocks]
     brick = partition.lattice.brick_of(posed.points_world)
@@ -62,7 +63,7 @@ def test_the_ground_sample_distance_is_that_of_the_cameras(tmp_path: Path) -> No
 def test_a_block_takes_the_photos_that_face_it(tmp_path: Path) -> None:
     made = make(tmp_path, posed_ball())
     run(made, PartitionConfig(resolution=128, brick_size=8, min_blocks=8, gsd_factor=0.1), Reporter())
-    partition = scene.read_partition(made)
+    partition = read_partition(made)
     posed = scene.read_posed(made)
     centers = -np.einsum("nji,nj->ni", posed.cam_from_world[:, :, :3], posed.cam_from_world[:, :, 3])
     for b in partition.blocks:
@@ -95,7 +96,7 @@ def test_a_long_region_is_split_where_one_network_could_not_resolve_it(tmp_path:
     made = make(tmp_path, posed_ball())
     result = run(made, PartitionConfig(resolution=256, brick_size=8, max_block_samples=128, gsd_factor=0.1), Reporter())
     assert result.n_blocks == 8
-    lattice = scene.read_partition(made)
+    lattice = read_partition(made)
     assert all(max(b.core.shape) * 8 <= 128 for b in lattice.blocks)
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipeline.cameras import look_at
 from pipeline.config import StageResult
+from pipeline.photo_table import write_photo_table
 from pipeline.run import Run
-from pipeline.scene import write_photo_table
 from stages.pose.distortion import undistort
 from stages.pose.model import Camera
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline import scene
+from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.ingest.config import IngestConfig
@@ -62,7 +63,7 @@ def test_measured_cameras_of_the_fountain(tmp_path: Path) -> None:
 def test_retrieval_finds_most_of_what_exhaustive_matching_finds(tmp_path: Path) -> None:
     run = opened("kitchen", tmp_path / "run")
     config = PoseConfig(max_edge_px=640, max_features=1500)
-    found = estimate(Workshop(run, config, Reporter()), config, scene.read_photo_table(run, used_only=True))
+    found = estimate(Workshop(run, config, Reporter()), config, read_photo_table(run, used_only=True))
     strong = {tuple(pair) for pair in found.pairs[found.pairs[:, 3] >= 60, :2].tolist()}
     reader = DescriptorReader(run.path / "work" / "pose" / "database.db")
     alike = look_alikes(reader, 25, 100, seed=0).toarray()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline import cameras, scene, sensor
 from pipeline.errors import QuoinError
+from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from pipeline.similarity import Similarity, fit_similarity
@@ -272,7 +273,7 @@ def test_a_principal_point_off_the_centre_is_found(posed: tuple, tmp_path: Path)
 def test_photos_can_be_mapped_again_with_cameras_of_their_own(posed: tuple) -> None:
     run, _, _ = posed
     shop = Workshop(run, CONFIG, Reporter())
-    photos_ = scene.read_photo_table(run, used_only=True)
+    photos_ = read_photo_table(run, used_only=True)
     own = shop.with_own_cameras(*starting_cameras(photos_, share=False))
     pairs = np.array([[a, b, 50, 50] for a in range(N) for b in range(a)])
     components, mapper = map_photos(own, CONFIG, pairs, N)
@@ -346,7 +347,7 @@ def test_pairs_of_a_large_collection_are_found_in_rounds(photos: list[dict], tmp
     """Eight photos count as large; all neighbours along the arc are verified, and the rounds told."""
     config, events = CONFIG.model_copy(update={"exhaustive_max_photos": 4}), Events()
     run = ingested(tmp_path / "run", photos)
-    rows = scene.read_photo_table(run, used_only=True)
+    rows = read_photo_table(run, used_only=True)
     shop = Workshop(run, config, Reporter(events))
     find_features(shop, config, rows, *starting_cameras(rows))
     pairs = find_pairs(shop, config, rows, gps_places(rows))

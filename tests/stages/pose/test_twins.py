@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
-from pipeline.scene import read_photo_table
 from stages.pose.config import PoseConfig
 from stages.pose.conflicts import compare, sides
 from stages.pose.estimate import estimate

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline import scene
+from pipeline.blocks import Block, Partition, read_partition, write_partition
 from pipeline.cameras import look_at, pixel_grid, rays_world
 from pipeline.errors import QuoinError
 from pipeline.lattice import BrickBox, Lattice
@@ -39,9 +40,9 @@ def ball_run(folder, cores, n_photos=5, held_out=()):
     for index in range(n_photos):
         photo = np.full((24, 32, 3), 40 * index, np.uint8)
         scene.write_photo(run, index, pyramid(photo), np.full((24, 32), 255, np.uint8))
-    blocks = [scene.Block(f"b{i}", core, 1, np.arange(5), np.ones(5)) for i, core in enumerate(cores)]
+    blocks = [Block(f"b{i}", core, 1, np.arange(5), np.ones(5)) for i, core in enumerate(cores)]
     corners = LATTICE.box_world(BrickBox((0, 0, 0), (4, 4, 4)))
-    scene.write_partition(run, scene.Partition(LATTICE, blocks, *corners, np.array(held_out, np.int64)))
+    write_partition(run, Partition(LATTICE, blocks, *corners, np.array(held_out, np.int64)))
     commit(run, "partition")
     commit(run, "train")
     return run
@@ -54,7 +55,7 @@ def opener(run, opened=None):
     def open_block(block_id):
         if opened is not None:
             opened.append(block_id)
-        block = scene.read_partition(run).block(block_id)
+        block = read_partition(run).block(block_id)
         frame = BlockFrame.around(*LATTICE.box_world(block.outer))
         return look_through(*ball_model(frame, CENTRE, RADIUS), frame, 4, "cpu", fast=False)
 

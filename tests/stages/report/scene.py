@@ -10,21 +10,14 @@ import pyarrow.parquet as pq
 import trimesh
 from PIL import Image
 
+from pipeline.blocks import Block, Partition, write_partition
 from pipeline.cameras import look_at, project
 from pipeline.config import StageResult
 from pipeline.glb import Glb, glb_bytes
 from pipeline.lattice import BrickBox, Lattice
+from pipeline.photo_table import write_photo_table
 from pipeline.run import Run
-from pipeline.scene import (
-    Block,
-    Partition,
-    Posed,
-    write_frame,
-    write_partition,
-    write_photo,
-    write_photo_table,
-    write_posed,
-)
+from pipeline.scene import Posed, write_frame, write_photo, write_posed
 from pipeline.similarity import Similarity
 
 Array = np.ndarray

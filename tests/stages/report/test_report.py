@@ -16,9 +16,9 @@ import trimesh
 from PIL import Image
 
 from pipeline.glb import read_glb
+from pipeline.photo_table import read_photo_table, write_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run
-from pipeline.scene import read_photo_table, write_photo_table
 from pipeline.walls import WallFrame, write_walls
 from stages.report import previews, surface, words
 from stages.report.config import ReportConfig

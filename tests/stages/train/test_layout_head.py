@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import priors, scene
+from pipeline import priors
 from pipeline.bare import Bare, write_bare, write_planes
+from pipeline.blocks import read_partition
 from pipeline.labels import CEILING, FLOOR, KINDS, OTHER, WALL
 from pipeline.walls import WallFrame, write_walls
 from stages.train.config import LossConfig, TrainConfig
@@ -94,7 +95,7 @@ def test_a_block_with_walls_trains_its_labels_and_one_without_has_none(tmp_path)
     made.advance()
     inputs, (_, stats, out) = seen[0]
     floor = inputs[4].kind[:, KINDS.index(FLOOR)]
-    assert floor.tolist() == (scene.read_partition(run).blocks[0].photo_index[inputs[4].pixels[:, 0]] == 1).tolist()
+    assert floor.tolist() == (read_partition(run).blocks[0].photo_index[inputs[4].pixels[:, 0]] == 1).tolist()
     assert float(stats[STATS.index("kind")]) == pytest.approx(
         kind_loss(out["kinds"].detach(), inputs[4].kind, inputs[7]).item()
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flows.settings import load_settings, method_names, read_method
-from pipeline import scene
+from pipeline.blocks import read_partition
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from stages.train import trainer
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
 
 def start(run, method, *more):
     values = [f"train.{value}" for value in (f"method={method}", *ALL, *SMALL[method], *more)]
-    partition = scene.read_partition(run)
+    partition = read_partition(run)
     block = partition.blocks[0]
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     return build_trainer(run, load_settings(overrides=values).train, block, frame, "cpu")

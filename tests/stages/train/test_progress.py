@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline import scene
+from pipeline.blocks import block_folder
 from pipeline.config import StageResult
 from pipeline.progress import Reporter
 from stages.train import loop, preview, trainer
@@ -168,7 +169,7 @@ def test_a_block_tells_loss_psnr_samples_surface_error_movement_and_time_left(ru
     assert left[0] > left[-1] == 0.0
     pictures = [e for e in events if e["kind"] == "picture"]
     assert [e["caption"] for e in pictures] == ["train/b000, step 40: photo, rendering, normals"]
-    folder = scene.block_folder(run, "b000") / preview.PREVIEWS
+    folder = block_folder(run, "b000") / preview.PREVIEWS
     assert [p.name for p in folder.iterdir()] == ["000040.jpg"]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline import scene
+from pipeline.blocks import read_partition
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -226,7 +227,7 @@ def spoil(run, **fields):
 
 
 def test_a_block_without_photos_is_told(run):
-    partition = scene.read_partition(run)
+    partition = read_partition(run)
     none = np.zeros(0, np.int64)
     block = dataclasses.replace(partition.blocks[0], photo_index=none, photo_weight=np.zeros(0), photo_level=none)
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
@@ -257,7 +258,7 @@ def test_points_that_all_lie_in_one_spot_are_told(own_run):
 
 
 def test_points_that_no_photo_of_the_block_sees_are_told(own_run):
-    partition = scene.read_partition(own_run)
+    partition = read_partition(own_run)
     block = dataclasses.replace(
         partition.blocks[0], photo_index=np.array([0]), photo_weight=np.ones(1), photo_level=np.array([0])
     )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import labels, priors, scene
+from pipeline import labels, priors
+from pipeline.blocks import read_partition
 from stages.train.config import LossConfig, TrainConfig
 from stages.train.losses import sky_loss
 from stages.train.step import STATS, loss_of
@@ -40,7 +41,7 @@ def test_photos_know_their_sky_and_leave_out_what_passes(tmp_path):
     shown[:10], shown[20:] = labels.SKY, labels.PASSING
     priors.write_labels(run, 1, shown, 1)
     made = ball_scene.start(run, TrainConfig(**SMALL))[0]
-    place = np.flatnonzero(scene.read_partition(run).blocks[0].photo_index == 1)[0]
+    place = np.flatnonzero(read_partition(run).blocks[0].photo_index == 1)[0]
     pixels = torch.tensor([[place, 5, y] for y in (0, 19, 20, 39, 40, 47)] + [[1 - min(place, 1), 5, 0]])
     assert made.photos.labels_at(pixels, labels.SKY)[:, 0].tolist() == [1, 1, 0, 0, 0, 0, 0]
     assert made.photos.colours(pixels)[1].tolist() == [1, 1, 1, 1, 0, 0, 1]

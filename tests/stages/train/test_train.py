@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from flows.settings import load_settings
 from pipeline import scene
+from pipeline.blocks import block_folder, read_brick_index, read_partition, read_sdf_brick
 from pipeline.config import StageResult, digest
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -99,9 +100,9 @@ def test_a_restored_trainer_goes_on_with_the_same_curve(run, tmp_path):
 def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice(run):
     result = train_block(run, SMALL, Reporter(), "b000", "cpu")
     assert result.steps == SMALL.steps
-    assert result.n_bricks == len(scene.read_brick_index(run, "b000")) > 0
+    assert result.n_bricks == len(read_brick_index(run, "b000")) > 0
     assert result.heldout_psnr_db > 10
-    brick = scene.read_sdf_brick(run, "b000", 0)
+    brick = read_sdf_brick(run, "b000", 0)
     assert brick.min() <= 0 <= brick.max()
     events = []
     again = train_block(run, SMALL, Reporter(events.append), "b000", "cpu")
@@ -117,10 +118,10 @@ def test_an_occupancy_is_learnt_from_lines_of_sight_and_meshed_where_the_scene_i
     result = train_block(run, config, Reporter(), "b000", "cpu")
     assert result.heldout_psnr_db is None
     assert result.n_bricks > 0
-    lattice = scene.read_partition(run).lattice
+    lattice = read_partition(run).lattice
     crossings = []
-    for row, brick in enumerate(scene.read_brick_index(run, "b000")):
-        sdf = scene.read_sdf_brick(run, "b000", row).astype(np.float64)
+    for row, brick in enumerate(read_brick_index(run, "b000")):
+        sdf = read_sdf_brick(run, "b000", row).astype(np.float64)
         for axis in range(3):
             a, b = np.moveaxis(sdf, axis, 0)[:-1], np.moveaxis(sdf, axis, 0)[1:]
             at = np.argwhere((a > 0) != (b > 0))
@@ -139,7 +140,7 @@ def test_a_budget_ends_the_training_with_its_schedule_done(run):
     config = SMALL.model_copy(update={"steps": 100_000, "budget_minutes": 0.05})
     result = train_block(run, config, Reporter(), "b000", "cpu")
     assert 0 < result.steps < 5000
-    state = checkpoint.load(scene.block_folder(run, "b000"), _key_of(run, config))
+    state = checkpoint.load(block_folder(run, "b000"), _key_of(run, config))
     assert float(state["spent_s"]) >= 3.0
     assert result.n_bricks > 0
 
@@ -151,13 +152,13 @@ def _key_of(run, config):
 
 def test_a_checkpoint_goes_from_machine_to_machine(bucket, tmp_path, monkeypatch):
     run = Run.create(f"{bucket}/run", photos=tmp_path, settings={}, seed=0)
-    folder = scene.block_folder(run, "b0")
+    folder = block_folder(run, "b0")
     for step in (1.0, 2.0):
         checkpoint.save(folder, {"step": torch.tensor(step)}, "key")
         checkpoint.share(run, folder)
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
     other = Run.open(f"{bucket}/run")
-    there = scene.block_folder(other, "b0")
+    there = block_folder(other, "b0")
     assert there != folder
     checkpoint.bring(other, there)
     assert checkpoint.load(there, "key")["step"] == 2.0

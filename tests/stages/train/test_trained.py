@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flows.settings import load_settings, method_names
-from pipeline import scene
+from pipeline.blocks import read_model, read_partition, write_model
 from pipeline.cameras import look_at, pixel_grid, rays_world
 from pipeline.config import StageResult
 from pipeline.errors import QuoinError
@@ -98,7 +98,7 @@ def test_every_method_looks_the_same_from_the_store(method, run, rays, monkeypat
     monkeypatch.setattr(trained, "LARGE", 1 << 10)  # small enough that something is kept in half precision
     values = [f"train.{value}" for value in (f"method={method}", *ALL, *SMALL[method])]
     config = load_settings(overrides=values).train
-    partition = scene.read_partition(run)
+    partition = read_partition(run)
     frame = BlockFrame.around(*partition.lattice.box_world(partition.blocks[0].outer))
     half = torch.tensor(frame.half, dtype=torch.float32)
     cache, base = Volume.over(half, config.cache.resolution), FineVolume.over(half, config.cache.resolution // 2)
@@ -107,8 +107,8 @@ def test_every_method_looks_the_same_from_the_store(method, run, rays, monkeypat
     cache.refresh(base)
     torch.manual_seed(1)
     model = build_model(config, base, 1)
-    scene.write_model(run, "b000", *trained.to_keep(model, cache, config))
-    arrays, _ = scene.read_model(run, "b000")
+    write_model(run, "b000", *trained.to_keep(model, cache, config))
+    arrays, _ = read_model(run, "b000")
     assert {a.dtype for a in arrays.values() if a.dtype.kind == "f"} == {np.dtype(np.float16), np.dtype(np.float32)}
 
     origin = np.array([4.0, 0.5, 1.0])

@@ -1,5 +1,5 @@
+from pipeline.photo_table import write_photo_table
 from pipeline.run import stage
-from pipeline.scene import write_photo_table
 from stages.common import FakeResult, behave
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 
+from pipeline.blocks import Block, Partition, write_partition
 from pipeline.lattice import BrickBox, Lattice
 from pipeline.run import stage
-from pipeline.scene import Block, Partition, write_partition
 from stages.common import FakeResult, behave
 
 
