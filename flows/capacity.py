@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from stages.partition.config import BlockFacts, PartitionResult
 
 
-def stage_rows(run: Run, settings: Settings, factors: Mapping[str, float] | None = None) -> list[dict]:
+def stage_rows(
+    run: Run, settings: Settings, factors: Mapping[str, float] | None = None, workers: int = 1
+) -> list[dict]:
     """Predicted memory, disk and seconds per stage to come; ``factors`` are those of ``calibration``."""
     from stages.partition.config import PartitionResult
     from stages.partition.plan import plan_rows
@@ -35,6 +37,7 @@ def stage_rows(run: Run, settings: Settings, factors: Mapping[str, float] | None
         part_faces=settings.fuse.part_faces,
         sky=settings.priors.sky,
         factors=factors,
+        workers=workers,
     )
 
 

@@ -69,7 +69,9 @@ def resume(run: str, /, *, how: How = How()) -> None:
 
 
 @app.command(sort_key=3)
-def plan(target: str, /, *clips: str, out: str | None = None, what: What = What(), how: How = How()) -> None:
+def plan(
+    target: str, /, *clips: str, out: str | None = None, workers: int = 1, what: What = What(), how: How = How()
+) -> None:
     """Say what a reconstruction would take: blocks, time, memory, disk. Poses the photos, trains nothing.
 
     Parameters
@@ -80,6 +82,8 @@ def plan(target: str, /, *clips: str, out: str | None = None, what: What = What(
         videos besides
     out
         run folder, as for reconstruct, which goes on from there
+    workers
+        of a cluster, each with a device like the one here, that would share the work
     """
     from cluster.executor import pick_device
     from flows.plan import print_plan
@@ -87,16 +91,18 @@ def plan(target: str, /, *clips: str, out: str | None = None, what: What = What(
     from pipeline.run import Run
 
     how.check()
+    if workers < 1:
+        raise QuoinError("A plan is for one worker or more", where=f"--workers {workers}", do="give 1, 2, 3, ...")
     if Run.exists(target):
         with resumed(target) as run:
             how.work(run, settings_of(run), last="partition")
-            print_plan(run, pick_device(how.device))
+            print_plan(run, pick_device(how.device), workers)
     else:
         settings = what.settings()
         photos, beside = folder_first([target, *clips])
         with started(photos, out or _default_out(photos), settings, what.seed, beside) as run:
             how.work(run, settings, last="partition")
-            print_plan(run, pick_device(how.device))
+            print_plan(run, pick_device(how.device), workers)
 
 
 @app.command(sort_key=4)
@@ -256,7 +262,7 @@ def demo(
     scene
         a landmark seen from around it, a furnished room with bare walls seen from inside, or a town seen from the air
     photos
-        how many photos of the landmark or the room; a town has as many as it needs, about 24 a quarter
+        how many photos of the landmark or the room; a town has as many as it needs, about 21 a quarter
     size
         width and height of a photo in pixels
     quarters

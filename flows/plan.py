@@ -16,8 +16,11 @@ from stages.partition.config import PartitionResult
 MOST_LISTED = 40  # blocks
 
 
-def print_plan(run: Run, device: str = "cpu") -> None:
-    """Blocks, then memory, disk and time of the stages to come on ``device``, for a run that is partitioned."""
+def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
+    """Blocks, then memory, disk and time of the stages to come, for a run that is partitioned.
+
+    Of ``workers`` that each have a ``device`` like the one here.
+    """
     result = PartitionResult.model_validate(run.require("partition").result)
     console = Console(width=110)
     blocks = Table("block", "photos", "points", "share of work", "memory", box=box.SIMPLE_HEAD)
@@ -31,7 +34,7 @@ def print_plan(run: Run, device: str = "cpu") -> None:
         print(f"  and {len(result.blocks) - len(listed):,} smaller blocks")
 
     known = calibration.factors(device)
-    rows = stage_rows(run, settings_of(run), known)
+    rows = stage_rows(run, settings_of(run), known, workers)
     stages = Table("stage", "time", "memory", "disk", "", box=box.SIMPLE_HEAD)
     for row in rows:
         stages.add_row(
@@ -46,4 +49,6 @@ def print_plan(run: Run, device: str = "cpu") -> None:
         print(f"  times of {', '.join(missing)} are those of two CPU cores: they have not been run yet on {name}")
     else:
         print(f"  times are those of runs on {name}")
+    if workers > 1:
+        print(f"  and {workers:,} such workers share the work: reckoned from what one takes, not measured")
     print(f"  go on with: quoin resume {run.home}")

@@ -148,7 +148,7 @@ def open_store(url: str) -> Any:
     try:
         from obstore.store import from_url
     except ImportError:
-        raise QuoinError("Storage by URL needs obstore", where=url, do='run: pip install "quoin[cloud]"') from None
+        raise QuoinError("Storage by URL needs obstore", where=url, do='run: pip install "obstore>=0.8"') from None
     options: dict[str, Any] = {}
     if url.startswith("s3:"):
         options = _profile() if "AWS_ACCESS_KEY_ID" not in os.environ else {}

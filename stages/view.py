@@ -45,7 +45,7 @@ def serve(run: Run, port: int = 0) -> Any:
     try:
         import viser
     except ImportError:
-        raise QuoinError("The viewer needs viser", do='run: pip install "quoin[view]"') from None
+        raise QuoinError("The viewer needs viser", do='run: pip install "viser>=1.0"') from None
     if run.manifest("pose") is None:
         raise QuoinError(
             "There is nothing to look at yet: no photo has been posed", where=run.home, do="run quoin resume"

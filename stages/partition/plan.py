@@ -27,6 +27,7 @@ RAYS_PER_S = 9500.0  # of the default method
 BRICKS_PER_S = 140.0  # of fusing: read, blend, extract
 LOOK_SECONDS = 0.075  # of one photo looking at a million faces
 CLEAN_SECONDS = 2.2  # of cleaning and writing a million faces
+ALONE = 0.1  # of fusing, that the driver does whatever the workers: joining and writing
 REPORT_SECONDS, REPORT_SECONDS_PER_PHOTO = 5.0, 0.05
 
 # Surface bricks hold about so many faces for each voxel of a brick's face, those of halos not counted twice.
@@ -90,18 +91,20 @@ def plan_rows(
 
     ``stereo_mpx``: megapixels of all photos as stereo compares them, weighted by its photos beside each over 8;
     ``rays``: of a block's training; ``part_faces``: that fusion works on at a time; ``factors``: what a stage takes on
-    this device, relative to the seconds above; ``workers``: how many blocks are trained at once.
+    this device, relative to the seconds above; ``workers``: how many, each like this device, share stereo, blocks and
+    the parts of fusion.
     """
     n_blocks, n_bricks = len(blocks), sum(block.n_bricks for block in blocks)
     faces = surface_faces(n_bricks, brick_size)
-    rounds = -(-n_blocks // max(workers, 1))
+    rounds = -(-n_blocks // workers)
     # a photo looks at the faces of the blocks that it shows, not at all there are
     looks = min(sum(surface_faces(block.n_bricks, brick_size) * block.n_photos for block in blocks), faces * n_photos)
     largest = max((block.pixels for block in blocks), default=0)
+    fuse = n_bricks / BRICKS_PER_S + LOOK_SECONDS * looks / 1e6 + CLEAN_SECONDS * faces / 1e6
     seconds = {
-        "priors": stereo_mpx * STEREO_SECONDS_PER_MPX + (stereo_mpx * SKY_SECONDS_PER_MPX if sky else 0.0),
+        "priors": stereo_mpx * (STEREO_SECONDS_PER_MPX / workers + (SKY_SECONDS_PER_MPX if sky else 0.0)),
         "train": COMPILE_SECONDS + rounds * (BLOCK_SECONDS + rays / RAYS_PER_S),
-        "fuse": n_bricks / BRICKS_PER_S + LOOK_SECONDS * looks / 1e6 + CLEAN_SECONDS * faces / 1e6,
+        "fuse": fuse * (ALONE + (1 - ALONE) / workers),
         "report": REPORT_SECONDS + REPORT_SECONDS_PER_PHOTO * n_photos,
     }
     memory = {

@@ -25,7 +25,7 @@ class PoseConfig(StageConfig):
     exhaustive_max_photos: int = Field(300, ge=2, le=5000)
     # above that number: photos near by GPS that each is matched with; by looks at most twice as many; photos, 2..500
     neighbours: int = Field(30, ge=2, le=500)
-    # "auto" maps globally and falls back to incremental where the gate is not content
+    # "auto": incremental up to 60 photos, above global; the other one too where the gate is not content
     mapper: Literal["auto", "global", "incremental"] = "auto"
     # a photo with fewer observed points is not registered; points, 3..1000
     min_points: int = Field(15, ge=3, le=1000)

@@ -42,7 +42,7 @@ def _open_onnx(path: Path) -> Network:
         import onnxruntime
     except ImportError:
         raise QuoinError(
-            "A semantic model in ONNX needs onnxruntime", where=path, do='run: pip install "quoin[semantic]"'
+            "A semantic model in ONNX needs onnxruntime", where=path, do='run: pip install "onnxruntime>=1.20"'
         ) from None
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [p for p in wanted if p in onnxruntime.get_available_providers()]

@@ -151,6 +151,9 @@ def test_plan_tells_blocks_memory_disk_and_time(planned, capsys):
     assert f"quoin resume {planned.path}" in out
     for stage in ("train", "fuse", "report"):
         assert stage in out
+    assert "workers" not in out
+    print_plan(planned, workers=2)
+    assert "2 such workers share the work" in capsys.readouterr().out
 
 
 def seconds(run: Run, *overrides: str, factors=None) -> dict[str, float]:

@@ -37,7 +37,7 @@ def test_it_serves_the_scene_on_loopback_and_keeps_it_there(made: Run):
 
 def test_without_viser_it_says_what_to_install(made: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "viser", None)
-    with pytest.raises(QuoinError, match=r"pip install \"quoin\[view\]\""):
+    with pytest.raises(QuoinError, match=r"pip install \"viser>=1"):
         view.serve(made)
 
 

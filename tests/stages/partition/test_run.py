@@ -202,6 +202,15 @@ def test_ten_times_the_blocks_and_photos_take_ten_times_as_long() -> None:
         assert 8 < large[stage]["seconds"] / small[stage]["seconds"] <= 10.01, stage
 
 
+def test_workers_share_stereo_blocks_and_most_of_fusing() -> None:
+    one, ten = rows_of(300, 6000), rows_of(300, 6000, workers=10)
+    share = {stage: ten[stage]["seconds"] / one[stage]["seconds"] for stage in one}
+    assert share["train"] == pytest.approx(0.1, abs=0.01)
+    assert 0.1 < share["priors"] < 0.2, "the sky is for one"
+    assert share["fuse"] == pytest.approx(0.19)
+    assert share["report"] == 1.0
+
+
 def test_a_run_measured_elsewhere_is_predicted() -> None:
     """A finished demo: seconds by its manifests, 40 photos of 800 x 600, 300 steps of 1024 rays, two blocks."""
     blocks = [block_facts(3 << 30, 17_000_000, bricks) for bricks in (546, 534)]
