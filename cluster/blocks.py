@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from cluster.executor import Executor, Job
+from pipeline.atomic import UNWRITABLE, disk_error, write_atomic
 from pipeline.attempt import CLAIM, Attempt, claim
 from pipeline.blocks import Block, block_folder, read_partition
 from pipeline.config import digest
 from pipeline.errors import PartialResult, QuoinError
 from pipeline.patience import patiently
 from pipeline.progress import Reporter
-from pipeline.run import Run, disk_error, stage, write_atomic
+from pipeline.run import Run, stage
 from stages.train.config import VERSION, BlockResult, TrainConfig, TrainResult
 
 NEEDS = ("partition", "priors")
@@ -125,6 +126,8 @@ def _train_one(
     try:
         return patiently(work, run.path, lambda said: report.log(f"train/{block_id}", said, level="warning"))
     except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
         raise disk_error(error, error.filename or run.path) from error
 
 

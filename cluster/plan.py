@@ -43,17 +43,29 @@ def share_of(
         raise QuoinError("The Ray cluster has no GPU", where=address, do="use --device cpu")
     if on_gpus and device != "cpu":
         device, nodes = "cuda", on_gpus
-        places = sum(int(node["GPU"]) * int(1 / gpu_share + 1e-6) for node in nodes)
+        rooms = [int(node["GPU"]) * int(1 / gpu_share + 1e-6) for node in nodes]
+        places = sum(rooms)
     else:
         device, gpu_share = "cpu", 0.0
         nodes = [node for node in nodes if node.get("CPU", 0) >= 1]
-        places = max(1, sum(int(node["CPU"]) for node in nodes) // 4)
+        rooms = [int(node["CPU"]) for node in nodes]
+        places = max(1, sum(rooms) // 4)
     if not nodes:
         raise QuoinError("The Ray cluster has no cores to work with", where=address, do="add machines to it")
     n = min(n_jobs, n_workers or places)
     cores = [max(1, int(node.get("CPU", 1))) for node in nodes]
     memory = [int(node.get("memory", 0)) for node in nodes]
     per_node = -(-n // len(nodes))
-    return Share(
-        device, n, max(1, min(sum(cores) // n, max(cores))), gpu_share, max(memory), min(memory) // max(per_node, 1)
-    )
+    n_threads = most_threads(n, cores, rooms)
+    return Share(device, n, n_threads, gpu_share, max(memory), min(memory) // max(per_node, 1))
+
+
+def most_threads(n: int, cores: Sequence[int], rooms: Sequence[int]) -> int:
+    """Cores that each of ``n`` workers can have, the same for all, on machines with so many cores and room for so many.
+
+    One where there is no room for all of them at the same time.
+    """
+    for each in range(max(cores), 1, -1):
+        if sum(min(has // each, room) for has, room in zip(cores, rooms, strict=True)) >= n:
+            return each
+    return 1

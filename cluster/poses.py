@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from cluster.executor import Executor, Job
@@ -27,22 +28,39 @@ def find_poses(run: Run, config: PoseConfig, executor: Executor, report: Reporte
 
         if len(read_photo_table(run, used_only=True)) <= FEW_PHOTOS:
             return find_poses(run, config, report, None)
-        with executor.session() as n_workers:
-            hands = _Workers(run, config, executor, report, n_workers) if n_workers > 1 else None
-            return find_poses(run, config, report, hands)
+        hands = _Workers(run, config, executor, report)
+        try:
+            if hands.n == 1:
+                hands.rest()
+            return find_poses(run, config, report, hands if hands.n > 1 else None)
+        finally:
+            hands.rest()
 
     return stage("pose", needs=NEEDS, version=VERSION, result=PoseResult, inputs=inputs)(work)(run, config, report)
 
 
 class _Workers:
-    """The hands of an executor: see ``stages.pose.hands.Hands``."""
+    """The hands of an executor: see ``stages.pose.hands.Hands``. Its workers are there until they may rest."""
 
-    def __init__(self, run: Run, config: PoseConfig, executor: Executor, report: Reporter, n: int) -> None:
-        self.n = n
+    def __init__(self, run: Run, config: PoseConfig, executor: Executor, report: Reporter) -> None:
         self._run, self._config, self._executor, self._report = run, config, executor, report
+        self._session: ExitStack | None = None
+        self.n = self._begin()
+
+    def _begin(self) -> int:
+        self._session = ExitStack()
+        return self._session.enter_context(self._executor.session())
+
+    def rest(self) -> None:
+        """Let the workers go, and the cluster: it may end meanwhile, and others may have what they took."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
 
     def each(self, step: str, portions: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """A job a portion."""
+        if self._session is None:
+            self._begin()
         jobs = [
             Job(
                 f"pose/{step} {n + 1}/{len(portions)}",

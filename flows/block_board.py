@@ -80,7 +80,7 @@ class BlockBoard:
         self._sink, self._partition = sink, partition
         self._blocks: dict[str, Block] = {}
         self._photos: dict[str, int] = {}
-        self._previews: dict[str, Event] = {}  # the last of each block, the newest at the end
+        self._previews: dict[str, Event] = {}  # the last of N_PREVIEWS blocks, the newest at the end
         self._where: Partition | None = None
         self._shown = float("-inf")
 
@@ -114,6 +114,8 @@ class BlockBoard:
         if event["kind"] == "picture":
             self._previews.pop(name, None)
             self._previews[name] = event
+            for old in list(self._previews)[:-N_PREVIEWS]:
+                del self._previews[old]
         elif name in self._blocks:  # not the steps within a block, such as its extraction
             self._blocks[name].hear(event)
 
@@ -125,8 +127,7 @@ class BlockBoard:
             states = {name: (block.state, block.share) for name, block in self._blocks.items()}
             report.picture("block map", np.asarray(draw(self._where, states)), caption="Blocks from above, y up.")
         if self._previews:
-            newest = list(self._previews.values())[-N_PREVIEWS:]
-            page = "\n\n".join(picture_markdown(event) for event in reversed(newest))
+            page = "\n\n".join(picture_markdown(event) for event in reversed(self._previews.values()))
             self._sink({"kind": "page", "name": "previews", "time": self._shown, "markdown": page})
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from flows.ui import home_folder
+from pipeline.atomic import write_atomic
 from pipeline.errors import QuoinError
-from pipeline.run import Run, write_atomic
+from pipeline.run import Run
 
 FILE = "calibration.json"
 KEPT = 9  # ratios of a stage: the median of them outlives a run on a busy machine

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flows import calibration
 from flows.settings import Settings
 from flows.terminal import size
+from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
 from pipeline.run import Run
 
@@ -49,7 +50,7 @@ def _compared_mpx(found: PartitionResult, edge_px: int) -> float:
 
 
 def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
-    """QuoinError where a block needs more memory than the device has, or the stages to come more disk than is free.
+    """QuoinError where a block needs more memory than the device has, or the stages to come more disk than the run has.
 
     ``device`` is None where blocks are trained on other machines, each of which tells what it has.
     """
@@ -61,6 +62,8 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
     missing = [block for block in blocks if run.manifest(f"train/{block.id}") is None]
     if missing and device is not None:
         _ensure_memory(run, max(missing, key=lambda block: block.memory_bytes), device)
+    if url_of(run.home) is not None:  # what the stages leave goes there
+        return
     to_come = [row for row in stage_rows(run, settings) if run.manifest(row["stage"]) is None]
     needed, free = sum(row["disk_bytes"] for row in to_come), shutil.disk_usage(run.path).free
     if needed > free:

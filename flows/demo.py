@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from flows.evaluate import evaluate_run
 from flows.session import started
 from flows.summary import print_summary
+from pipeline.atomic import disk_error, write_atomic
 from pipeline.config import build, digest
-from pipeline.run import Run, disk_error, write_atomic
+from pipeline.run import Run
 from stages.demo.config import DemoConfig, DemoTruth
 
 if TYPE_CHECKING:

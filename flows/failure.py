@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
@@ -17,10 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from pipeline.atomic import UNWRITABLE, disk_error
 from pipeline.errors import PartialResult, QuoinError
 
 PATIENCE_SECONDS = 5.0
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 CRASHED, REFUSED, PARTIAL, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 
@@ -47,8 +46,6 @@ def sentences(run_path: Path | None = None, run_home: str | None = None) -> Iter
         raise SystemExit(TERMINATED if Terminated.received else INTERRUPTED) from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            from pipeline.run import disk_error
-
             say(str(disk_error(error, error.filename)))
             raise SystemExit(REFUSED) from None
         path = save_traceback(error, run_path)

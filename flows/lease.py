@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.bucket import Bucket, StorageAway, Stored
+from pipeline.bucket import Bucket, Stored, is_away
 from pipeline.errors import QuoinError
+from pipeline.node import lives
 
 NAME = "logs/lease.json"
 RENEW_SECONDS = 20.0
@@ -56,15 +57,7 @@ class Holder:
     @property
     def gone(self) -> bool:
         """Whether it was a process of this machine that has ended."""
-        if self.host != socket.gethostname() or not self.process:
-            return False
-        try:
-            os.kill(self.process, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass
-        return False
+        return bool(self.process) and self.host == socket.gethostname() and not lives(self.process)
 
 
 @contextmanager
@@ -81,8 +74,8 @@ def leased(url: str) -> Iterator[None]:
     away = False
     try:
         yield
-    except StorageAway:
-        away = True  # the lease will end by itself
+    except BaseException as error:
+        away = is_away(error)  # the lease will end by itself
         raise
     finally:
         ended.set()
@@ -125,12 +118,17 @@ def _refused(url: str, holder: Holder) -> QuoinError:
 
 
 def _renew(url: str, mine: Holder, stamp: str, ended: threading.Event) -> None:
-    """Put the lease again and again; whoever finds it another's stops, as the next commit will."""
+    """Put the lease again and again; whoever finds it another's stops, as the next commit will.
+
+    It may be ours although a put was refused: the answer to an earlier one was lost.
+    """
     bucket, held, beat = Bucket(url), stamp, 0
     while not ended.wait(RENEW_SECONDS):
         beat += 1
         try:
             renewed = bucket.put_if(NAME, mine.told(beat), held)
+            if renewed is None and (found := bucket.look(NAME)) and Holder.read(found.data).id == mine.id:
+                renewed = found.stamp
         except QuoinError:  # the work itself meets the silent storage, and says so
             continue
         if renewed is None:

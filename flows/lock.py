@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.lease import leased
+from pipeline.atomic import disk_error
 from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
-from pipeline.run import disk_error
 
 
 @contextmanager

@@ -128,6 +128,9 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
         except (KeyboardInterrupt, TerminationSignal) as stop:
             stopped.append(stop)
             return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
+        except QuoinError as error:  # of a stage, or of what all of them have left
+            errors.append(error)
+            return Failed(message=str(error))
         return None
 
     try:

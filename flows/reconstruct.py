@@ -81,9 +81,10 @@ def write_report(run: Run, settings: Settings, report: Reporter) -> None:
 def redo_from(run: Run, stage: str) -> None:
     """Forget ``stage`` and all that came of it, with what its half-done work left behind."""
     run.invalidate(stage)
-    if STAGES.index(stage) <= STAGES.index("priors"):
+    redone = [later for later in STAGES[STAGES.index(stage) :] if run.manifest(later) is None]
+    if "priors" in redone:
         store.delete(run.scene, "priors")
-    for later in STAGES[STAGES.index(stage) :]:
+    for later in redone:
         run.remove(f"work/{'blocks' if later == 'train' else later}")
 
 

@@ -12,11 +12,12 @@ from typing import Literal
 from cluster.executor import Device, Executor, InlineExecutor, pick_device
 from flows.lock import locked
 from flows.settings import Settings
-from pipeline.bucket import Bucket, StorageAway, url_of
+from pipeline.atomic import disk_error
+from pipeline.bucket import Bucket, is_away, url_of
 from pipeline.config import build
 from pipeline.errors import QuoinError
 from pipeline.progress import JsonLines, Reporter, Sink
-from pipeline.run import Run, disk_error
+from pipeline.run import Run
 
 Place = Path | str  # a path, or a URL
 EVENTS = "logs/events.jsonl"
@@ -44,15 +45,13 @@ def started(photos: Place, out: Place, settings: Settings, seed: int, clips: Seq
 def _kept(run: Run) -> Iterator[None]:
     """Inside, work is done on ``run``; what it wrote beside the stages (logs, an evaluation) is then brought home."""
     began = time.time() - 1.0  # clocks of file systems are coarse
-    if not (run.path / EVENTS).exists():
-        run.bring(EVENTS)  # of another machine, to be gone on with
+    run.catch_up(EVENTS)  # another machine may have gone on with it
     try:
         yield
-    except StorageAway:
-        raise
-    except BaseException:  # an interrupt too: what was written until then belongs home
-        with suppress(QuoinError):  # what stopped the run matters more
-            run.put_beside(began)
+    except BaseException as error:  # an interrupt too: what was written until then belongs home
+        if not is_away(error):
+            with suppress(QuoinError):  # what stopped the run matters more
+                run.put_beside(began)
         raise
     else:
         run.put_beside(began)

@@ -60,7 +60,7 @@ def reachable(path: str) -> str:
 
 
 def submit(to: str, parameters: Parameters, *, watch: bool) -> int:
-    """Hand the run to pool or cluster ``to``; prints where to look. With ``watch`` returns its exit status, else 0."""
+    """Hand the run to pool or cluster ``to``; prints where to look. With ``watch`` returns how it ended, else 0."""
     if to.startswith(RAY_ADDRESSES):
         from cluster.ray_jobs import dashboard, submit_job
 
@@ -141,7 +141,10 @@ def deploy(pool: str) -> UUID:
 
 
 def _watch(client: SyncPrefectClient, flow_run_id: UUID) -> int:
-    """Print state and log until the run has ended; returns 0 where it is done. Ctrl-C ends the watching only."""
+    """Print state and log until the run has ended. Ctrl-C ends the watching only.
+
+    Returns 0 where it is done, 130 where it was cancelled, 2 otherwise, blocks that are missing included.
+    """
     from httpx import HTTPError
     from prefect.client.schemas.filters import LogFilter
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from pipeline.errors import QuoinError
 
+# of an OSError, that a folder or a disk is the reason
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+
 
 @contextmanager
 def aside(path: Path) -> Iterator[Path]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.atomic import write_atomic
 from pipeline.errors import QuoinError
-from pipeline.run import write_atomic
 
 CLAIM = "attempt"
 

@@ -225,6 +225,13 @@ class StorageAway(QuoinError):
     """The storage does not answer: there is no use in asking it for anything else."""
 
 
+def is_away(error: BaseException | None) -> bool:
+    """Whether it is a StorageAway, or was raised while one was told."""
+    while error is not None and not isinstance(error, StorageAway):
+        error = error.__context__
+    return error is not None
+
+
 def sentence(error: Exception, url: str) -> QuoinError:
     """What an error of the storage means to a person, and what to do about it."""
     said, scheme = str(error), url.partition(":")[0]

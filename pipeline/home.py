@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,7 @@ from pipeline.atomic import aside, disk_error, write_atomic
 from pipeline.bucket import Bucket, url_of
 from pipeline.errors import QuoinError
 from pipeline.files import BESIDE, Leaf, matching, patterns
-from pipeline.node import Cache, cache_folder
+from pipeline.node import Cache, alone, cache_folder, scratch
 
 RUN_FILE = "run.json"
 SCENE = "scene.zarr"
@@ -96,6 +95,10 @@ class Home:
         """Have a shared working file here as it is at home; where there is none, there is none here."""
         del name
 
+    def catch_up(self, name: str) -> None:
+        """Have a working file that only grows here as it is at home, unless more of it is here."""
+        del name
+
     @contextlib.contextmanager
     def deposit(self, name: str) -> Iterator[Path]:
         """A path to write to: what was written there is a working file at home, whole, and nowhere else."""
@@ -152,13 +155,15 @@ class Remote(Home):
     def adopt(self, run_id: str) -> None:
         note = self.folder / "run-id"
         try:
-            if self.folder.exists() and not (note.exists() and note.read_text(encoding="ascii") == run_id):
-                shutil.rmtree(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with alone(self.folder):  # workers of one machine come at the same time
+                if note.exists() and note.read_text(encoding="ascii") == run_id:
+                    return
+                if self.folder.exists():
+                    shutil.rmtree(self.folder)
+                self.folder.mkdir()
+                write_atomic(note, run_id.encode())
         except OSError as error:
             raise disk_error(error, self.folder) from error
-        if not note.exists():
-            write_atomic(note, run_id.encode())
 
     def open_scene(self, commit: Callable[[], str | None]) -> zarr.Group:
         from pipeline.remote import open_scene
@@ -213,6 +218,11 @@ class Remote(Home):
             if self.bucket.fetch(name, part) is None:
                 path.unlink(missing_ok=True)
 
+    def catch_up(self, name: str) -> None:
+        here, there = self.folder / name, self.bucket.facts(name)
+        if there is not None and there[0] > (here.stat().st_size if here.exists() else 0):
+            self.bring(name)
+
     @contextlib.contextmanager
     def deposit(self, name: str) -> Iterator[Path]:
         with self._passing(name) as path:
@@ -228,8 +238,8 @@ class Remote(Home):
     @contextlib.contextmanager
     def _passing(self, name: str) -> Iterator[Path]:
         """A file here that nobody else has, for as long as it is on its way."""
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            yield Path(folder) / name.rpartition("/")[2]
+        with scratch(self.folder) as folder:
+            yield folder / name.rpartition("/")[2]
 
     def remove(self, name: str) -> None:
         super().remove(name)

@@ -6,11 +6,16 @@ Cached are only objects that never change under their name, since the name holds
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import os
 import re
+import shutil
+import socket
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.atomic import aside
@@ -29,6 +34,38 @@ def cache_folder(kind: str, url: str) -> Path:
     """The folder of this machine for what is at ``url``: named like its end, and by a hash of it."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", url.rpartition("/")[2]) or "run"
     return home_folder() / "cache" / kind / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Inside, no other process of this machine is inside for the same path, whose folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A new folder in ``parent`` for as long as this process works in it; first those go that killed processes left."""
+    ours = f"quoin-{socket.gethostname()}-"
+    for left in parent.glob(f"{glob.escape(ours)}*"):
+        pid = left.name.removeprefix(ours).partition("-")[0]
+        if pid.isdigit() and not lives(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{ours}{os.getpid()}-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def limit_bytes() -> int:

@@ -52,8 +52,8 @@ def read_planes(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h w"],
 
 def plane_passes(run: Run, index: int, kind: str) -> int:
     """How many passes a photo's planes have behind them; 0 where it has none."""
-    name = f"priors/{index:06d}/{kind}"
-    return _number(store.get(run.scene, name), "passes") if name in run.scene else 0
+    array = _whole(run, f"priors/{index:06d}/{kind}")
+    return 0 if array is None else _number(array, "passes")
 
 
 def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
@@ -63,7 +63,7 @@ def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
 
 def has_depth(run: Run, index: int) -> bool:
     """Whether a photo has a depth map."""
-    return f"priors/{index:06d}/depth" in run.scene
+    return _whole(run, f"priors/{index:06d}/depth") is not None
 
 
 def read_depth_sigma(run: Run, index: int) -> float | None:
@@ -95,10 +95,14 @@ def read_labels_at(run: Run, index: int, level: int, shape: tuple[int, ...]) -> 
 
 def read_level(run: Run, name: str) -> tuple[Array, int] | None:
     """A map in the store and its pyramid level, or None where it is not there."""
-    if name not in run.scene:
-        return None
-    array = store.get(run.scene, name)
-    return store.values(array), _number(array, "level")
+    array = _whole(run, name)
+    return None if array is None else (store.values(array), _number(array, "level"))
+
+
+def _whole(run: Run, name: str) -> zarr.Array | None:
+    """A map in the store that has its level, as those have that were written to the end; or None."""
+    array = run.scene.get(name)
+    return array if isinstance(array, zarr.Array) and "level" in array.attrs else None
 
 
 def _number(array: zarr.Array, attribute: str) -> int:

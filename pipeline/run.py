@@ -8,7 +8,6 @@ Same key: the stage is skipped. Different: it is redone, and everything downstre
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import platform
@@ -23,7 +22,7 @@ import pydantic
 import zarr
 
 from pipeline import __version__
-from pipeline.atomic import disk_error, write_atomic
+from pipeline.atomic import UNWRITABLE, disk_error
 from pipeline.bucket import url_of
 from pipeline.config import StageConfig, StageResult, digest
 from pipeline.errors import QuoinError
@@ -32,7 +31,7 @@ from pipeline.home import RUN_FILE, Home, home_of
 from pipeline.mirror import mirror, mirror_file
 from pipeline.progress import Reporter
 
-__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "disk_error", "peak_memory_bytes", "stage", "write_atomic"]
+__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "stage"]
 
 FORMAT = 1
 
@@ -211,6 +210,10 @@ class Run:
         self._home.bring(name)
         return self.path / name
 
+    def catch_up(self, name: str) -> None:
+        """Have a working file that only grows as it is at home, unless more of it is here."""
+        self._home.catch_up(name)
+
     def deposit(self, name: str) -> AbstractContextManager[Path]:
         """A path to write to: what was written there is a working file at home, whole, and nowhere else."""
         return self._home.deposit(name)
@@ -364,7 +367,7 @@ def stage(
             try:
                 made = work(run, config, report, **how)
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                if error.errno in UNWRITABLE:
                     raise disk_error(error, error.filename or run.path) from error
                 raise
             run.hand_in(name)

@@ -71,11 +71,13 @@ def write(
     chunks: tuple[int, ...] | None = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a whole array at ``name``, replacing what was there."""
+    """Write a whole array at ``name``, replacing what was there; it has its ``attrs`` once all of it is written."""
     data = np.asarray(values)
-    array = create(group, name, data.shape, data.dtype, chunks=chunks, attrs=attrs)
+    array = create(group, name, data.shape, data.dtype, chunks=chunks)
     if data.size:
         array[...] = data
+    if attrs:
+        array.attrs.update(dict(attrs))
 
 
 def write_region(array: zarr.Array, start: int, values: np.ndarray) -> None:

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import scene
+from pipeline.atomic import write_atomic
 from pipeline.blocks import read_held_out
 from pipeline.config import build
 from pipeline.errors import QuoinError
 from pipeline.ply import vertex_values
 from pipeline.progress import Reporter
-from pipeline.run import Run, write_atomic
+from pipeline.run import Run
 from stages.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline import scene
+from pipeline.atomic import disk_error
 from pipeline.config import nearest
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
-from pipeline.run import Run, disk_error
+from pipeline.run import Run
 from stages.export.config import FORMATS, MESH_FORMATS, ExportResult
 
 

@@ -29,7 +29,7 @@ from stages.fuse.mesh import Clustered, Mesh, decimate, edge_counts, face_areas,
 from stages.fuse.numbers import Numbers
 from stages.fuse.parts import parts_of
 from stages.fuse.pieces import united
-from stages.fuse.shelf import Place, Shelf
+from stages.fuse.shelf import FOLDER, Place, Shelf
 from stages.fuse.work import Cleaned, Known, Work
 
 Array = np.ndarray
@@ -151,7 +151,8 @@ class Fusion:
                 most = min(most, max(n_faces // (2 * self.hands.n), WORTH_FACES))
             parts = parts_of(tiles, most)
             self._require_surface(len(parts) > 0)
-            self.work.shelf = Shelf.empty(self._place(len(parts)))
+            self.run.remove(FOLDER)  # of an attempt that was killed, wherever it kept them
+            self.work.shelf = Shelf(self._place(len(parts)))
             largest = max(sum(tile.n_faces for tile in part.own) for part in parts)
             self.learn(n_parts=len(parts), part_faces=largest)
             raw = self.each("gather", [(part,) for part in parts])

@@ -30,13 +30,6 @@ class Shelf:
     def __init__(self, place: Place | None) -> None:
         self._place, self._here = place, dict[str, dict[str, Array]]()
 
-    @classmethod
-    def empty(cls, place: Place | None) -> Shelf:
-        """A new shelf, whatever an earlier one has left there."""
-        shelf = cls(place)
-        shelf.clear()
-        return shelf
-
     def put(self, part: int, what: str, **arrays: Array) -> None:
         """Keep arrays of a part under a word; what was there gives way."""
         if self._place is None:

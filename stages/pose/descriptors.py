@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+
+from stages.pose.tables import to_read
 
 Array = np.ndarray
 
@@ -15,7 +16,7 @@ class DescriptorReader:
     """Callable: photo id to its descriptors uint8 [n, 128] and their scales in pixels [n] (none where it has none)."""
 
     def __init__(self, database: Path) -> None:
-        self._connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+        self._connection = to_read(database)
 
     def __call__(self, photo_id: int) -> tuple[UInt8[Array, "n d"], Float[Array, "n"]]:
         descriptors = self._read("SELECT rows, cols, data FROM descriptors WHERE image_id = ?", photo_id)

@@ -30,3 +30,7 @@ class Hands(Protocol):
     def each(self, step: str, portions: Sequence[Portion]) -> Iterator[tuple[int, Any]]:
         """The number of every portion, and what ``step`` of ``Work`` returns for it, as they end; raises what fails."""
         ...
+
+    def rest(self) -> None:
+        """Be told that nothing will be asked of them for long."""
+        ...

@@ -1,6 +1,6 @@
 """Features and matches by many hands: what they leave goes into the stage's database, where what is missing is done.
 
-Portions are the same however many hands there are, and a photo or a pair that the database has is not handed out.
+What is found does not depend on how it is portioned, and a photo or a pair that the database has is not handed out.
 """
 
 from __future__ import annotations
@@ -72,10 +72,9 @@ def share_matches(shop: Workshop, hands: Hands, pairs: Int[Array, "m 2"], advanc
 
 
 def forget_shared(shop: Workshop) -> None:
-    """Remove the files of features, which the database has too."""
-    if shop.shared:
-        shop.run.remove(f"{WORK}/shared")
-        shop.shared.clear()
+    """Remove the files of features, which the database has too, also those of an attempt that was killed."""
+    shop.run.remove(f"{WORK}/shared")
+    shop.shared.clear()
 
 
 def in_portions(photo_ids: Iterable[int]) -> dict[int, list[int]]:

@@ -7,11 +7,13 @@ rotation.
 
 from __future__ import annotations
 
-import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from stages.pose.tables import to_read
 
 Array = np.ndarray
 
@@ -43,14 +45,11 @@ def stretch(homography: Float[Array, "3 3"], sizes: Int[Array, "2 2"]) -> float:
 
 def turns(database: Path) -> tuple[Int[Array, "m 2"], Bool[Array, "m"]]:
     """Photo ids of strong pairs in a database of verified matches, and whether each time the camera only turned."""
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    try:
+    with closing(to_read(database)) as connection:
         query = "SELECT image_id, width, height FROM images JOIN cameras USING (camera_id)"
         size = {row[0]: row[1:] for row in connection.execute(query)}
         query = "SELECT pair_id, config, H FROM two_view_geometries WHERE rows >= ?"
         strong = connection.execute(query, (STRONG_INLIERS,)).fetchall()
-    finally:
-        connection.close()
     photos, turned = np.zeros((len(strong), 2), np.int64), np.zeros(len(strong), bool)
     for row, (pair_id, config, data) in enumerate(strong):
         second = pair_id % IMAGES_PER_PAIR

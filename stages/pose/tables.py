@@ -1,4 +1,4 @@
-"""Rows of COLMAP's databases (SQLite), from one into another."""
+"""COLMAP's databases (SQLite): opened to be read, and rows of one put into another."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ FEATURES: tuple[Table, ...] = ("keypoints", "descriptors")
 MATCHES: tuple[Table, ...] = ("matches", "two_view_geometries")
 
 
+def to_read(database: Path) -> sqlite3.Connection:
+    """The database, which is there and stays as it is."""
+    return sqlite3.connect(_unchanged(database), uri=True)
+
+
 def copy_rows(source: Path, target: Path, tables: tuple[Table, ...], image_ids: Collection[int] | None = None) -> None:
     """Put the rows of ``tables`` in ``source`` into those of ``target``, made where absent; all or none of them.
 
@@ -22,8 +27,8 @@ def copy_rows(source: Path, target: Path, tables: tuple[Table, ...], image_ids: 
     """
     only = "" if image_ids is None else " WHERE image_id IN (SELECT value FROM json_each(?))"
     ids = () if image_ids is None else (json.dumps(sorted(image_ids)),)
-    with closing(sqlite3.connect(f"file:{target}", uri=True)) as connection:
-        connection.execute("ATTACH DATABASE ? AS source", (f"file:{source}?mode=ro",))
+    with closing(sqlite3.connect(target.absolute().as_uri(), uri=True)) as connection:
+        connection.execute("ATTACH DATABASE ? AS source", (_unchanged(source),))
         with connection:
             for table in tables:
                 rows = f"SELECT * FROM source.{table}"  # noqa: S608  (a Table, which no user names)
@@ -34,6 +39,10 @@ def copy_rows(source: Path, target: Path, tables: tuple[Table, ...], image_ids: 
 def keys_in(database: Path, table: Table) -> set[int]:
     """The photos (COLMAP's image ids) or pairs that a table has."""
     column = "image_id" if table in FEATURES else "pair_id"
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+    with closing(to_read(database)) as connection:
         rows = connection.execute(f"SELECT {column} FROM {table}")  # noqa: S608  (a Table, which no user names)
         return {row[0] for row in rows}
+
+
+def _unchanged(database: Path) -> str:
+    return f"{database.absolute().as_uri()}?mode=ro"

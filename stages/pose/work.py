@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from pipeline.node import scratch
 from pipeline.photo_table import read_photo_rows
 from pipeline.progress import Reporter
 from pipeline.run import Run
@@ -72,19 +73,19 @@ class Work:
 
     def _photos(self, photo_ids: list[int]) -> list[Photo]:
         photos = read_photo_rows(self.run, photo_ids)
-        for photo in photos:
-            if not Path(photo["path"]).is_file():
+        for path in [photo[kind] for photo in photos for kind in ("path", "mask_path") if photo[kind]]:
+            if not Path(path).is_file():
                 raise PhotosUnseen(
                     "Workers do not see the photos",
-                    where=photo["path"],
+                    where=path,
                     do="put them under the same path on all machines, or at a URL",
                 )
         return photos
 
     @contextmanager
     def _shop(self) -> Iterator[Workshop]:
-        with tempfile.TemporaryDirectory(prefix="quoin-pose-") as folder:
-            yield Workshop(self.run, self.config, self.report, folder=Path(folder), threads=self.threads)
+        with scratch(Path(tempfile.gettempdir())) as folder:
+            yield Workshop(self.run, self.config, self.report, folder=folder, threads=self.threads)
 
 
 def leave_features(run: Run, database: Path, number: int, photo_ids: list[int]) -> None:

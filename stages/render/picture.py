@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pipeline.run import disk_error
+from pipeline.atomic import disk_error
 from pipeline.scene import Rendering
 from stages.render.config import What
 

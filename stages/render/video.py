@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.atomic import disk_error
 from pipeline.errors import QuoinError
-from pipeline.run import disk_error
 from stages.render.picture import save
 
 Array = np.ndarray

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from pipeline.atomic import write_atomic
 from pipeline.blocks import Partition, read_partition
 from pipeline.cameras import centers_world
 from pipeline.progress import Reporter
-from pipeline.run import Run, stage, write_atomic
+from pipeline.run import Run, stage
 from pipeline.scene import Posed, read_posed
 from pipeline.walls import trusted_walls
 from stages.report import atlas, floor_plan, gather, indoors, previews, surface

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.atomic import write_atomic
 from pipeline.errors import QuoinError
-from pipeline.run import Run, write_atomic
+from pipeline.run import Run
 
 NAME = "checkpoint.safetensors"
 BEFORE = "checkpoint-before.safetensors"

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from pipeline.run import write_atomic
+from pipeline.atomic import write_atomic
 from stages.train.photos import PhotoSet
 from stages.train.trainer import Trainer
 

@@ -66,7 +66,11 @@ def facts(result: FuseResult) -> dict[str, Any]:
 
 @pytest.mark.parametrize("again", [0, 3])
 def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
+    killed = made.path / "work" / "fuse" / "00007-gathered.npz"
+    killed.parent.mkdir(parents=True)
+    killed.write_bytes(b"of an attempt by others that was killed")
     alone = fuse_blocks(made, CONFIG, InlineExecutor("cpu"), Reporter())
+    assert not killed.parent.exists()
     one = read_ply(made.path / "mesh.ply")
     made.invalidate("fuse")
     workers = Three(again)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Three(Several):
 
     def __init__(self, *, again: bool = False, last: int = 1000, homes: Path | None = None) -> None:
         super().__init__()
+        self.sessions: list[set[str]] = []  # steps done in each
         self.again, self.last, self.homes = again, last, homes
 
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
@@ -49,10 +51,18 @@ class Three(Several):
                 yield Outcome(job, error=QuoinError("There is no disk"))
                 return
             self.names.append(job.name)
+            self.sessions[-1].add(job.name.partition(" ")[0])
             home = None if self.homes is None else self.homes / job.name.replace("/", " ")
             if self.again:
                 self.elsewhere(job, report, home)
             yield self.elsewhere(job, report, home)
+
+    @contextmanager
+    def session(self) -> Iterator[int]:
+        self.sessions.append(set())
+        with super().session() as n:
+            yield n
+        self.sessions[-1].add("over")
 
     def did(self, step: str) -> int:
         return sum(name.startswith(f"pose/{step}") for name in self.names)
@@ -116,6 +126,7 @@ def test_the_same_as_in_one_process(alone: Run, photos: list[dict], tmp_path: Pa
     find_poses(run, CONFIG, workers, Reporter())
     assert (workers.did("features"), workers.did("pictures")) == (3, 3)
     assert workers.did("matches") >= 5
+    assert workers.sessions == [{"pose/features", "pose/matches", "over"}, {"pose/pictures", "over"}]
     assert_same(alone, run)
     assert not (run.path / "work" / "pose" / "shared").exists()
 
@@ -191,6 +202,13 @@ def test_workers_that_do_not_see_the_photos_still_match(alone: Run, photos: list
     assert (workers.did("features"), workers.did("pictures"), workers.did("matches") > 4) == (1, 1, True)
     assert sum("Workers do not see the photos ('a.jpg'). Put them at a URL." in text for text in said) == 2
     assert_same(alone, run)
+
+
+def test_a_mask_that_a_worker_does_not_see_is_as_a_photo(photos: list[dict], tmp_path: Path) -> None:
+    rows = [{**photo, "mask_path": str(tmp_path / "gone.png")} for photo in photos[:2]]
+    work = Work(ingested(tmp_path / "run", rows), CONFIG, Reporter(), 1)
+    with pytest.raises(PhotosUnseen, match=r"gone\.png"):
+        work.features(0, [0, 1], [], [])
 
 
 @pytest.mark.slow

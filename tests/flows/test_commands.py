@@ -207,6 +207,9 @@ def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatc
     monkeypatch.setattr("flows.capacity.shutil.disk_usage", lambda path: SimpleNamespace(free=10 << 20))
     with pytest.raises(QuoinError, match=r"more disk, and 10\.0 MiB are free"):
         ensure_fits(planned, settings, "cpu")
+    with monkeypatch.context() as there:
+        there.setattr("flows.capacity.url_of", lambda home: "s3://bucket/run")
+        ensure_fits(planned, settings, "cpu")
     monkeypatch.undo()
     monkeypatch.setattr("stages.partition.plan.machine_memory_bytes", lambda: 1 << 30)
     with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:

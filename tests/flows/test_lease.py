@@ -9,10 +9,16 @@ import pytest
 from flows import lease
 from flows.lease import Holder, leased
 from flows.lock import locked
-from pipeline.bucket import Bucket
+from pipeline.bucket import Bucket, StorageAway
 from pipeline.errors import QuoinError
 
 OTHER = Holder("other", 12, "another-machine")
+
+
+def stamp_of(url: str) -> str:
+    found = Bucket(url).look(lease.NAME)
+    assert found is not None
+    return found.stamp
 
 
 def test_a_second_driver_is_refused_and_told_who_is_first(bucket: str):
@@ -54,6 +60,25 @@ def test_a_damaged_lease_is_somebody_s_until_it_is_old(bucket: str, monkeypatch)
     monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
     with leased(url):
         pass
+
+
+def test_an_answer_that_is_lost_costs_no_lease(bucket: str, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
+    url, put_if, lost = f"{bucket}/run", Bucket.put_if, []
+
+    def put_and_lose(self: Bucket, name: str, data: bytes, stamp: str | None) -> str | None:
+        answer = put_if(self, name, data, stamp)
+        if stamp is not None and not lost:
+            lost.append(answer)
+            raise StorageAway("The storage does not answer", where=url)
+        return answer
+
+    monkeypatch.setattr(Bucket, "put_if", put_and_lose)
+    with leased(url):
+        deadline = time.monotonic() + 30
+        while not lost or stamp_of(url) == lost[0]:
+            assert time.monotonic() < deadline, "it is not renewed any more"
+            time.sleep(0.05)
 
 
 def test_it_is_renewed_while_it_is_held_and_left_to_who_took_it(bucket: str, monkeypatch):

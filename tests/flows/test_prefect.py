@@ -66,6 +66,18 @@ def test_stages_are_tasks_and_a_server_that_goes_away_takes_nothing_along(server
     assert quoin.began() == ["pose", "partition", "priors", "train/b1", "train/b0", "fuse", "report"]
 
 
+def test_a_run_that_is_done_in_part_says_so_and_does_nothing_twice(server, quoin, reconstruct):
+    _, url = server
+    done = reconstruct(PREFECT_API_URL=url, FAKE_FAIL="train/b0")
+    assert done.returncode == 3, done.stderr
+    assert "1 of 2 blocks could not be trained" in done.stderr
+    assert "Prefect is gone" not in done.stderr
+    assert quoin.began().count("train/b0") == 1
+    (flow_run,) = ask(url, "flow_runs")
+    assert flow_run["state"]["type"] == "FAILED"
+    assert "1 of 2 blocks could not be trained" in flow_run["state"]["message"]
+
+
 def test_the_server_sends_nothing_out_and_calls_lost_runs_crashed(server):
     _, url = server
     with urllib.request.urlopen(f"{url}/admin/settings") as reply:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import signal
 
+import numpy as np
 import pytest
+
+from pipeline import store
+from pipeline.run import Run
 
 ALL = ["ingest", "pose", "partition", "priors", "train/b1", "train/b0", "fuse", "report"]  # the costlier block first
 ARGUMENTS = ("reconstruct", "photos", "--out", "run")
@@ -22,6 +26,18 @@ def test_committed_stages_are_kept_and_a_change_redoes_only_what_stands_on_it(qu
     assert quoin("resume", "run", "--force", "train").returncode == 0
     assert quoin.began() == ALL[4:]
     assert quoin.manifests()["partition"]["result"] == {"value": 1}, "resume keeps the run's settings"
+
+
+def test_what_is_kept_keeps_what_it_left_in_the_store(quoin, reconstruct):
+    assert reconstruct(FAKE_PACE="0.1").returncode == 0
+    run = Run.open(quoin.run)
+    store.write(run.scene, "priors/000000/depth", np.ones(2))
+    quoin.began()
+    assert quoin("resume", "run", "--force", "partition").returncode == 0
+    assert "priors" not in quoin.began()
+    assert "priors/000000/depth" in run.scene
+    assert quoin("resume", "run", "--force", "priors").returncode == 0
+    assert "priors/000000/depth" not in run.scene
 
 
 def test_another_seed_redoes_everything(quoin, reconstruct):

@@ -12,8 +12,9 @@ import pytest
 import trimesh
 
 from flows import cli
+from flows.options import Shown
 from flows.session import resumed
-from pipeline.bucket import Bucket, StorageAway
+from pipeline.bucket import Bucket
 from pipeline.config import StageResult
 from pipeline.run import Run
 from stages.view import serve
@@ -100,16 +101,31 @@ def test_once_the_storage_is_away_it_is_asked_for_nothing_more(bucket: str, s3: 
     Run.create(f"{bucket}/run", photos=tmp_path, settings={}, seed=0)
 
     def work() -> None:
-        with resumed(f"{bucket}/run") as run:
+        with resumed(f"{bucket}/run") as run, Shown(quiet=True).reporter(run) as report:
+            report.log("run", "a line that belongs home")
             door.shut()
             run.save()
 
     asked: list[str] = []
-    look = Bucket.look
+    look, put_file = Bucket.look, Bucket.put_file
     monkeypatch.setattr(Bucket, "look", lambda self, name: asked.append(name) or look(self, name))
-    with pytest.raises(StorageAway):
+    monkeypatch.setattr(Bucket, "put_file", lambda self, name, path: asked.append(name) or put_file(self, name, path))
+    with pytest.raises(SystemExit) as ended:
         work()
-    assert asked == ["run.json", "run.json"], "before the door was shut; no lease is looked for after it"
+    assert ended.value.code == 2
+    assert asked == ["run.json", "run.json"], "before the door was shut; nothing is looked for or brought home after it"
+
+
+def test_what_another_machine_did_meanwhile_is_gone_on_with(bucket: str, tmp_path, monkeypatch):
+    url = f"{bucket}/run"
+    for machine in ("one", "other", "one"):
+        monkeypatch.setenv("QUOIN_HOME", str(tmp_path / machine))
+        if not Run.exists(url):
+            Run.create(url, photos=tmp_path, settings={}, seed=0)
+        with resumed(url) as run, Shown(quiet=True).reporter(run) as report:
+            report.log("run", machine)
+    told = [json.loads(line)["message"] for line in (Bucket(url).read("logs/events.jsonl") or b"").splitlines()]
+    assert told == ["one", "other", "one"]
 
 
 def test_photos_may_lie_at_a_url(quoin: Quoin, bucket: str):

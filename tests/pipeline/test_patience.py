@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import patience, stopping
+from pipeline.atomic import write_atomic
 from pipeline.errors import QuoinError
 from pipeline.patience import patiently
-from pipeline.run import write_atomic
 
 
 @pytest.fixture(autouse=True)

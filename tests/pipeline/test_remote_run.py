@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline import scene, store
+from pipeline.atomic import write_atomic
 from pipeline.bucket import Bucket
 from pipeline.config import StageConfig, StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
-from pipeline.run import Run, stage, write_atomic
+from pipeline.run import Run, stage
 
 
 class Size(StageConfig):

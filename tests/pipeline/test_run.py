@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.atomic import write_atomic
 from pipeline.config import StageConfig, StageResult
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
-from pipeline.run import RUN_FILE, Run, stage, write_atomic
+from pipeline.run import RUN_FILE, Run, stage
 
 
 class Size(StageConfig):

@@ -87,6 +87,20 @@ def test_shards_are_the_unit_when_there_are_any(group: zarr.Group):
         store.write_region(array, 1, np.ones((3, 2), np.float32))
 
 
+def test_attributes_say_that_an_array_was_written_to_its_end(group: zarr.Group, monkeypatch: pytest.MonkeyPatch):
+    store.write(group, "whole", np.ones(3), attrs={"level": 1})
+    assert store.get(group, "whole").attrs["level"] == 1
+
+    def killed(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", killed)
+    for name in ("whole", "new"):  # an older one is not taken for the new one either
+        with pytest.raises(KeyboardInterrupt):
+            store.write(group, name, np.ones(3), attrs={"level": 1})
+        assert "level" not in store.get(group, name).attrs
+
+
 def test_an_array_that_is_missing_says_which(group: zarr.Group):
     group.require_group("poses")
     for name in ("absent", "poses", "poses/absent"):
