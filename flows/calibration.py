@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from flows.ui import home_folder
+from pipeline.node import home_folder
 from pipeline.atomic import write_atomic
 from pipeline.errors import QuoinError
 from pipeline.run import Run
