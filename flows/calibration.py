@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from pipeline.node import home_folder
 from pipeline.atomic import write_atomic
 from pipeline.errors import QuoinError
+from pipeline.node import home_folder
 from pipeline.run import Run
 
 FILE = "calibration.json"

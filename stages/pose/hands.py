@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pipeline.errors import QuoinError
 
-PHOTOS = 16  # of a portion of the photos: photo i is in portion i // PHOTOS
+PHOTOS = 16  # of a portion
 
 
 class PhotosUnseen(QuoinError):

@@ -5,8 +5,7 @@ What is found does not depend on how it is portioned, and a photo or a pair that
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,8 +16,8 @@ from jaxtyping import Int
 from stages.pose.hands import PHOTOS, Hands, PhotosUnseen, Portion
 from stages.pose.model import Camera
 from stages.pose.spot import IMAGES_PER_PAIR
-from stages.pose.tables import FEATURES, MATCHES, copy_rows, keys_in
-from stages.pose.work import features_file, leave_features
+from stages.pose.tables import MATCHES, copy_rows, keys_in
+from stages.pose.work import leave_features, take_features
 from stages.pose.workshop import WORK, Workshop
 
 Array = np.ndarray
@@ -33,17 +32,14 @@ def share_features(shop: Workshop, hands: Hands, job: dict[str, Any], cameras: l
     shop.colmap("filling", job)
     shop.cameras = {photo["id"]: cameras[photo["camera"]] for photo in job["photos"]}
     done = {image_id - 1 for image_id in keys_in(shop.database, "descriptors")}
-    portions = {number: ids for number, ids in in_portions(shop.cameras).items() if not done.issuperset(ids)}
-    n_done = len(shop.cameras) - sum(map(len, portions.values()))
-    numbers = list(portions)
-    given = [Portion((number, ids, *shop.cameras_of(ids)), len(ids)) for number, ids in portions.items()]
+    todo = sorted(shop.cameras.keys() - done)
+    portions = [todo[start : start + PHOTOS] for start in range(0, len(todo), PHOTOS)]
+    n_done = len(shop.cameras) - len(todo)
     try:
-        for at, _ in hands.each("features", given):
-            number = numbers[at]
-            with shop.run.borrowed(features_file(number)) as source:
-                copy_rows(source, shop.database, FEATURES)
-            shop.shared.add(number)
-            n_done += len(portions[number])
+        for at, _ in hands.each("features", [Portion((ids, *shop.cameras_of(ids)), len(ids)) for ids in portions]):
+            take_features(shop.run, shop.database, portions[at])
+            shop.shared.update(portions[at])
+            n_done += len(portions[at])
             advance(n_done)
     except PhotosUnseen as error:
         shop.go_on_alone(error)
@@ -55,12 +51,13 @@ def share_matches(shop: Workshop, hands: Hands, pairs: Int[Array, "m 2"], advanc
     pairs = np.sort(pairs, axis=1)
     new = pairs[[int(pair_id) not in done for pair_id in IMAGES_PER_PAIR * (pairs[:, 0] + 1) + pairs[:, 1] + 1]]
     parts = list(cut(new, hands.n))
-    _leave(shop, in_portions(np.unique(new).tolist()))
+    missing = sorted(set(np.unique(new).tolist()) - shop.shared)  # an earlier attempt removed them, or left none
+    leave_features(shop.run, shop.database, missing)
+    shop.shared.update(missing)
     given = []
     for part in parts:
-        photos = in_portions(np.unique(part).tolist())
-        ids = [photo_id for some in photos.values() for photo_id in some]
-        given.append(Portion((part, photos, *shop.cameras_of(ids)), len(part)))
+        ids = np.unique(part).tolist()
+        given.append(Portion((part, ids, *shop.cameras_of(ids)), len(part)))
     n_done = len(pairs) - len(new)
     with TemporaryDirectory(dir=shop.folder) as folder:
         found = Path(folder) / "found.db"
@@ -77,16 +74,8 @@ def forget_shared(shop: Workshop) -> None:
     shop.shared.clear()
 
 
-def in_portions(photo_ids: Iterable[int]) -> dict[int, list[int]]:
-    """Photos by portion."""
-    found: dict[int, list[int]] = defaultdict(list)
-    for photo_id in sorted(photo_ids):
-        found[photo_id // PHOTOS].append(photo_id)
-    return dict(found)
-
-
 def cut(pairs: Int[Array, "m 2"], n_hands: int) -> Iterator[Int[Array, "k 2"]]:
-    """Portions of pairs, each of few portions of photos."""
+    """Portions of pairs, each of few photos."""
     most = int(np.clip(-(-len(pairs) // (2 * n_hands)), *PAIRS))
     order = np.lexsort((*pairs.T[::-1], pairs[:, 1] // PHOTOS, pairs[:, 0] // PHOTOS))
     part: list[int] = []
@@ -100,12 +89,3 @@ def cut(pairs: Int[Array, "m 2"], n_hands: int) -> Iterator[Int[Array, "k 2"]]:
         photos |= both
     if part:
         yield pairs[part]
-
-
-def _leave(shop: Workshop, numbers: Iterable[int]) -> None:
-    """Write the files of features that an earlier attempt has removed, or one process has found."""
-    portions = in_portions(shop.cameras)
-    for number in numbers:
-        if number not in shop.shared:
-            leave_features(shop.run, shop.database, number, portions[number])
-            shop.shared.add(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,18 @@ def copy_rows(source: Path, target: Path, tables: tuple[Table, ...], image_ids: 
                 rows = f"SELECT * FROM source.{table}"  # noqa: S608  (a Table, which no user names)
                 connection.execute(f"CREATE TABLE IF NOT EXISTS main.{table} AS {rows} WHERE 0")
                 connection.execute(f"INSERT OR REPLACE INTO main.{table} {rows}{only}", ids)
+
+
+def gather_rows(sources: Iterable[Path], target: Path, tables: tuple[Table, ...]) -> None:
+    """Put the rows of ``tables`` in all ``sources`` into those of ``target``, which has them; all or none of them."""
+    with closing(sqlite3.connect(target)) as connection, connection:
+        for source in sources:
+            with closing(to_read(source)) as opened:
+                for table in tables:
+                    rows = opened.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  (a Table, as above)
+                    if rows:  # of a photo without features there are none
+                        values = ", ".join("?" * len(rows[0]))
+                        connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({values})", rows)  # noqa: S608
 
 
 def keys_in(database: Path, table: Table) -> set[int]:

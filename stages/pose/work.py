@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,18 @@ from stages.pose.hands import PhotosUnseen
 from stages.pose.model import Camera
 from stages.pose.parallel import each
 from stages.pose.pictures import Picture, Shown
-from stages.pose.tables import FEATURES, MATCHES, copy_rows
+from stages.pose.tables import FEATURES, MATCHES, copy_rows, gather_rows
 from stages.pose.working import write_copies
 from stages.pose.workshop import WORK, Photo, Workshop
 
 Array = np.ndarray
 
+AT_ONCE = 8  # files on the way from a run at a URL
 
-def features_file(number: int) -> str:
-    """Name in the run of the file with the features of a portion of the photos."""
-    return f"{WORK}/shared/features{number:06d}.db"
+
+def features_file(photo_id: int) -> str:
+    """Name in the run of the file with the features of a photo."""
+    return f"{WORK}/shared/features{photo_id:06d}.db"
 
 
 class Work:
@@ -38,26 +40,23 @@ class Work:
     def __init__(self, run: Run, config: PoseConfig, report: Reporter, threads: int = 0) -> None:
         self.run, self.config, self.report, self.threads = run, config, report, threads
 
-    def features(self, number: int, photo_ids: list[int], cameras: list[Camera], camera_of: list[int]) -> None:
-        """SIFT of the photos of a portion, left in its file."""
+    def features(self, photo_ids: list[int], cameras: list[Camera], camera_of: list[int]) -> None:
+        """SIFT of photos, left in a file of each."""
         photos = self._photos(photo_ids)
         with self._shop() as shop:
-            files = write_copies(photos, shop.images, shop.threads, lambda done: None)
+            files = write_copies(photos, shop.images, shop.threads, ignore)
             job, _ = jobs.features(shop, self.config, photos, files, cameras, camera_of)
             shop.persistent("features", job)
-            leave_features(self.run, shop.database, number, photo_ids)
+            leave_features(self.run, shop.database, photo_ids)
 
     def matches(
-        self, pairs: Int[Array, "m 2"], portions: dict[int, list[int]], cameras: list[Camera], camera_of: list[int]
+        self, pairs: Int[Array, "m 2"], photo_ids: list[int], cameras: list[Camera], camera_of: list[int]
     ) -> bytes:
-        """A database of the matches and the verified geometry of pairs, whose photos are given by portion."""
-        photo_ids = [photo_id for ids in portions.values() for photo_id in ids]
+        """A database of the matches and the verified geometry of pairs of these photos."""
         files = [f"{photo_id:06d}.jpg" for photo_id in photo_ids]
         with self._shop() as shop:
             shop.colmap("filling", jobs.filling(photo_ids, files, cameras, camera_of))
-            for number, ids in portions.items():
-                with self.run.borrowed(features_file(number)) as source:
-                    copy_rows(source, shop.database, FEATURES, [photo_id + 1 for photo_id in ids])
+            take_features(self.run, shop.database, photo_ids)
             shop.persistent("matching", jobs.matching(shop, dict(zip(photo_ids, files, strict=True)), pairs))
             found = shop.folder / "found.db"
             copy_rows(shop.database, found, MATCHES)
@@ -67,9 +66,7 @@ class Work:
         """Undistorted photos, written into the store."""
         photos = self._photos([picture.photo_id for picture in pictures])
         with self._shop() as shop:
-            return each(
-                lambda i: pictures[i].write(self.run, photos[i]), len(pictures), shop.threads, lambda done: None
-            )
+            return each(lambda i: pictures[i].write(self.run, photos[i]), len(pictures), shop.threads, ignore)
 
     def _photos(self, photo_ids: list[int]) -> list[Photo]:
         photos = read_photo_rows(self.run, photo_ids)
@@ -88,7 +85,21 @@ class Work:
             yield Workshop(self.run, self.config, self.report, folder=folder, threads=self.threads)
 
 
-def leave_features(run: Run, database: Path, number: int, photo_ids: list[int]) -> None:
-    """Write the file of a portion's features."""
-    with run.deposit(features_file(number)) as path:
-        copy_rows(database, path, FEATURES, [photo_id + 1 for photo_id in photo_ids])
+def leave_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:
+    """Write the files of these photos' features, from a database that has them."""
+    for photo_id in photo_ids:
+        with run.deposit(features_file(photo_id)) as path:
+            copy_rows(database, path, FEATURES, [photo_id + 1])
+
+
+def take_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:
+    """Put these photos' features into a database, from the files that were left of them."""
+    with ExitStack() as held:
+        files = each(
+            lambda i: held.enter_context(run.borrowed(features_file(photo_ids[i]))), len(photo_ids), AT_ONCE, ignore
+        )
+        gather_rows(files, database, FEATURES)
+
+
+def ignore(done: float) -> None:
+    pass

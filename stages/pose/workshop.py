@@ -79,7 +79,7 @@ class Workshop:
         self.threads = config.threads or threads or os.cpu_count() or 1
         self.database = self.folder / "database.db"
         self.cameras: dict[int, Camera] = {}  # of every photo, by its id, where hands share in it
-        self.shared: set[int] = set()  # portions of photos whose features lie in a file
+        self.shared: set[int] = set()  # photos whose features lie in a file
 
     @property
     def images(self) -> Path:

@@ -208,7 +208,7 @@ def test_a_mask_that_a_worker_does_not_see_is_as_a_photo(photos: list[dict], tmp
     rows = [{**photo, "mask_path": str(tmp_path / "gone.png")} for photo in photos[:2]]
     work = Work(ingested(tmp_path / "run", rows), CONFIG, Reporter(), 1)
     with pytest.raises(PhotosUnseen, match=r"gone\.png"):
-        work.features(0, [0, 1], [], [])
+        work.features([0, 1], [], [])
 
 
 @pytest.mark.slow

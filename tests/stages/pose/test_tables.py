@@ -10,7 +10,7 @@ import pytest
 
 from stages.pose.descriptors import DescriptorReader
 from stages.pose.spot import turns
-from stages.pose.tables import FEATURES, copy_rows, keys_in
+from stages.pose.tables import FEATURES, copy_rows, gather_rows, keys_in
 
 
 @pytest.mark.parametrize("name", ["scan #2", "what?mode=rw", "100 %41", "Höfe"])
@@ -29,6 +29,12 @@ def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
     made.close()
     copy_rows(database, other, FEATURES)
     assert keys_in(other, "descriptors") == {4}
+    without = folder / "without.db"
+    copy_rows(database, without, FEATURES, [5])
+    assert keys_in(without, "keypoints") == set()
+    gather_rows([without, database], without, FEATURES)
+    gather_rows([other, without], without, FEATURES)
+    assert keys_in(without, "keypoints") == {4}
     reader = DescriptorReader(other)
     descriptors, scales = reader(3)
     reader.close()
