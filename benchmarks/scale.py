@@ -31,13 +31,14 @@ def case(out: Path, quarters: Sequence[int] = QUARTERS) -> tuple[Measured, Numbe
         folder = out / str(size)
         town = ("--scene", "town", "--quarters", str(size), "--engine", "direct", "--quiet")
         log = folder / "run" / "logs" / "events.jsonl"
-        done.append(quoin("demo", "--out", folder, *town, *LIGHT, until=functools.partial(fusing, log)))
-        done.append(quoin("demo", "--out", folder, *town, *LIGHT))
+        made = quoin("demo", "--out", folder, *town, *LIGHT, until=functools.partial(fusing, log))
+        fused = quoin("resume", folder / "run", "--engine", "direct", "--quiet")
+        done += [made, fused, quoin("demo", "--out", folder, *town, *LIGHT)]  # which scores what is there
         found = stages(folder / "run")
         numbers[str(size)] = {
             **facts(found["stages"]),
-            "train_peak_memory_bytes": done[-2].peak_memory_bytes,
-            "fuse_peak_memory_bytes": done[-1].peak_memory_bytes,
+            "train_peak_memory_bytes": made.peak_memory_bytes,
+            "fuse_peak_memory_bytes": fused.peak_memory_bytes,
         }
         numbers[str(size)]["evaluation"] = read(folder / "run" / "evaluation.json")
     return together("python -m benchmarks scale", done), {"towns": numbers}

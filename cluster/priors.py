@@ -13,6 +13,7 @@ from pipeline.run import Run, stage
 from pipeline.scene import read_posed
 from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.key import inputs
+from stages.priors.leftovers import forget_work
 
 PHOTOS_PER_JOB = 16  # at least: whoever takes a share reads the poses and points of all photos first
 
@@ -28,8 +29,9 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
                     return _shared(run, config, executor, report, n_jobs)
             return results(executor, [_job("priors", "find_depths", run, config)], report)[0]
 
-    made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(work)
-    return made(run, config, report)
+    made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(work)(run, config, report)
+    forget_work(run)
+    return made
 
 
 def _shared(run: Run, config: PriorsConfig, executor: Executor, report: Reporter, n_jobs: int) -> PriorsResult:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from flows import calibration
-from flows.settings import Settings
+from flows.settings import DEFAULT_METHOD, Settings
 from flows.terminal import size
 from pipeline.bucket import url_of
 from pipeline.errors import QuoinError
@@ -35,6 +35,7 @@ def stage_rows(
         brick_size=settings.partition.brick_size,
         blocks=found.blocks,
         rays=settings.train.steps * settings.train.rays,
+        budget_s=60.0 * (settings.train.budget_minutes or math.inf),
         part_faces=settings.fuse.part_faces,
         sky=settings.priors.sky,
         factors=factors,
@@ -75,7 +76,7 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
 
 
 def _ensure_memory(run: Run, block: BlockFacts, device: str) -> None:
-    from stages.partition.plan import GIB, block_vram_bytes, machine_memory_bytes
+    from stages.partition.plan import GIB, block_memory_bytes, block_vram_bytes, machine_memory_bytes
 
     needed, have, what = block.memory_bytes, machine_memory_bytes(), "this machine"
     if device.startswith("cuda"):
@@ -84,18 +85,32 @@ def _ensure_memory(run: Run, block: BlockFacts, device: str) -> None:
         needed, have = block_vram_bytes(block.pixels), torch.cuda.get_device_properties(0).total_memory
         what = torch.cuda.get_device_name()
     if needed > have:
+        smaller, least = 0.6 * have, block_memory_bytes(0, 1, 32)
         raise QuoinError(
             f"Block {block.id} needs {size(needed)} to train, {what} has {size(have)}",
             where=run.path,
-            do=f"give --memory {max(0.6 * have / GIB, 0.1):.1f} for smaller blocks",
+            do=f"give --memory {smaller / GIB:.1f} for smaller blocks" if smaller > least else "use one that has more",
         )
 
 
-def learn(run: Run, settings: Settings, device: str, since: float) -> None:
-    """Remember what this run's stages took on the device; those committed before ``since`` say nothing."""
+def half_done(run: Run) -> set[str]:
+    """Stages that an earlier session has begun: what is left of them is not the whole."""
+    begun = {"priors": "priors" in run.scene, "train": any((run.path / "work/blocks").glob("*/checkpoint*"))}
+    return {stage for stage, there in begun.items() if there and run.manifest(stage) is None}
+
+
+def learn(run: Run, settings: Settings, device: str, since: float, half: Collection[str] = ()) -> None:
+    """Remember what this run's stages took on the device.
+
+    Those committed before ``since`` say nothing, nor do those that were ``half`` done then, nor training by a method
+    that plans know nothing of.
+    """
     if _listed(run):
         planned = {row["stage"]: row["seconds"] for row in stage_rows(run, settings)}
-        calibration.learn(device, planned, calibration.seconds_taken(run, since))
+        strange = {"train"} if settings.train.method != DEFAULT_METHOD or settings.train.budget_minutes else set()
+        left_out = {*half, *strange}
+        taken = calibration.seconds_taken(run, since)
+        calibration.learn(device, planned, {stage: s for stage, s in taken.items() if stage not in left_out})
 
 
 def _listed(run: Run) -> bool:

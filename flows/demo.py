@@ -53,6 +53,7 @@ def collect(run: Run, folder: Path, config: DemoConfig, seed: int, how: How) -> 
     facts = folder / "truth" / "demo.json"
     if facts.exists() and stamp.exists() and stamp.read_text() == key:
         return DemoTruth.model_validate_json(facts.read_bytes())
+    stamp.unlink(missing_ok=True)  # until it is whole again
     for stale in (folder / "photos").glob("*"):
         stale.unlink()
     with how.reporter(run) as report:

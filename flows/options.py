@@ -114,20 +114,20 @@ class How(Shown):
     def work(self, run: Run, settings: Settings, *, last: str = "report") -> None:
         """Reconstruct up to stage ``last``."""
         from cluster.executor import pick_device
-        from flows.capacity import learn
+        from flows.capacity import half_done, learn
         from flows.engine import go
         from flows.reconstruct import redo_from
         from flows.session import make_executor
         from flows.settings import STAGES
 
-        began = time.time()
+        began, half = time.time(), half_done(run)
         with self.reporter(run) as report:
             if self.force:
                 redo_from(run, self.force)
             executor = make_executor(self.executor, self.device, self.address, self.gpu_share)
             go(self.engine, run, settings, executor, report, last=last)
         if self.executor == "inline" and last == STAGES[-1]:
-            learn(run, settings, pick_device(self.device), began)
+            learn(run, settings, pick_device(self.device), began, half)
 
     def check(self) -> None:
         """Refuse what is mistyped before anything is made."""

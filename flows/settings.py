@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pipeline.bucket import url_of
 from pipeline.config import StageConfig, build, merge, nearest, parse_overrides, read_yaml
 from pipeline.errors import QuoinError
 from stages.fuse.config import FuseConfig
@@ -19,6 +21,7 @@ from stages.report.config import ReportConfig
 from stages.train.config import TrainConfig
 
 DEFAULT_METHOD = "quoin"
+PATHS = (("ingest", "masks"), ("ingest", "depth"), ("pose", "given"), ("priors", "semantic_model"))
 STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")
 
 
@@ -81,9 +84,20 @@ def load_settings(
     A method that preset or overrides name lies under what they say of the train section themselves. Raises QuoinError
     naming the nearest known preset, method, section or key.
     """
+    said: Mapping[str, Any] = parse_overrides(overrides)
     if base is None:
-        base = _with_method(read_preset(preset), {"train": read_method(DEFAULT_METHOD)})
-    return build(Settings, _with_method(parse_overrides(overrides), base))
+        said, base = merge(read_preset(preset), said), {"train": read_method(DEFAULT_METHOD)}
+    return _from_anywhere(build(Settings, _with_method(said, base)))
+
+
+def _from_anywhere(settings: Settings) -> Settings:
+    """With whole paths: a run is gone on with from any folder."""
+    for section, key in PATHS:
+        part = getattr(settings, section)
+        value = getattr(part, key, None)
+        if value not in (None, "auto", "none") and url_of(value) is None:
+            settings = settings.model_copy(update={section: part.model_copy(update={key: os.path.abspath(value)})})
+    return settings
 
 
 def _with_method(values: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ from pipeline.home import RUN_FILE, Home, home_of
 from pipeline.mirror import mirror, mirror_file
 from pipeline.progress import Reporter
 
-__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "stage"]
+__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "forget_peak_memory", "peak_memory_bytes", "stage"]
 
 FORMAT = 1
 
@@ -101,7 +102,8 @@ class Run:
         }
         if (data := home.read_record()) is not None:
             run = cls(home, _record(data, home.address))
-            if run.record.photos != source and run.record.manifests:  # without a commit there is nothing to lose
+            others = _source(run.record.photos) != source
+            if others and run.record.manifests:  # without a commit there is nothing to lose
                 raise QuoinError(
                     f"This folder holds another run, of the photos in {run.record.photos!r}",
                     where=home.address,
@@ -231,8 +233,8 @@ class Run:
         self._home.put_beside(since)
 
     def portable(self, path: str) -> str:
-        """A path as a table keeps it: one of this machine's copies is named by what it is a copy of."""
-        copies = {"run": self.path} if url_of(self.home) else {}
+        """A path as a table keeps it: one in the run, or of this machine's copies, by where it lies in there."""
+        copies = {"run": self.path}  # which may be moved, or a copy of what is at a URL
         copies |= {"photos": self.photos} if url_of(self.record.photos) else {}
         for kind, folder in copies.items():
             if path and Path(path).is_relative_to(folder):
@@ -307,7 +309,7 @@ class Run:
 
 def _source(place: Path | str) -> str:
     """Photos or a clip as run.json names them: an absolute path, or a URL."""
-    return url_of(place) or str(Path(place).absolute())
+    return url_of(place) or os.path.abspath(place)
 
 
 def _record(data: bytes, where: str) -> RunRecord:
@@ -332,10 +334,16 @@ def _record(data: bytes, where: str) -> RunRecord:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident size this process has had."""
+    """Largest resident size this process has had, since the last ``forget_peak_memory`` where it could forget."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def forget_peak_memory() -> None:
+    """From here on the largest resident size is what it will be; Linux only."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5)
 
 
 def stage(

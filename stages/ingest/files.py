@@ -17,6 +17,7 @@ PHOTO_SUFFIXES |= {".bmp", ".ppm", ".pgm", ".jp2", ".j2k"}
 RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".raw"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".mpg", ".mpeg", ".wmv"}
 CLIP = "video"  # stands as the reason of a file that is to give frames
+RUN = {"run.json", "logs"}  # in a folder: it is a run of quoin, whose pictures are none of the collection
 CLUTTER = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}  # what systems leave in folders, as hidden as dot files
 
 
@@ -62,6 +63,8 @@ def _walk(root: Path, without: set[Path]) -> Iterator[Found]:
             entries = list(os.scandir(folder))
         except OSError as error:
             yield _found(root, folder, reason=f"unreadable folder: {error.strerror}")
+            continue
+        if folder != root and RUN.issubset(entry.name for entry in entries):
             continue
         for entry in entries:
             path = Path(entry.path)

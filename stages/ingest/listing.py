@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ class Listing:
     files: list[Found]
     mask_of: dict[str, Path]
     unused_masks: list[str]
-    contents: str  # hash of all names and sizes, masks and depth maps included
+    contents: str  # hash of all names and sizes, and of what masks and depth maps hold
     depth_of: dict[str, Path] = field(default_factory=dict)
     unused_depths: list[str] = field(default_factory=list)
 
@@ -32,6 +33,10 @@ def list_sources(photos: Path, clips: Sequence[Path], masks: str, without: Path,
     Raises QuoinError where a file is no clip, or has the name of another.
     """
     if photos.is_file():
+        if depth or masks not in ("auto", "none"):
+            raise QuoinError(
+                "Masks and depth maps are for photos, not for frames of a video", where=photos, do="leave them out"
+            )
         clips, listing = [photos, *clips], Listing([], {}, [], "")
     else:
         listing = list_photos(photos, masks, without, depth)
@@ -69,6 +74,8 @@ def list_photos(root: Path, masks: str, without: Path, depth: str | None = None)
     if not root.is_dir():
         raise QuoinError("This is a file, not a folder of photos", where=root, do="name the folder that holds it")
     root = root.resolve()
+    if Path(masks).resolve() == root:  # they lie among the photos, as they may
+        masks = "auto"
     named = masks not in ("auto", "none")
     apart = [Path(masks).resolve()] if named else []
     measured, mixed = _depth_files(root, depth, without.resolve())
@@ -112,7 +119,13 @@ def list_photos(root: Path, masks: str, without: Path, depth: str | None = None)
         files=listed,
         mask_of={inside[photo].name: everything[mask].path for photo, mask in paired.items()},
         unused_masks=[] if masks == "none" else [name for name in candidates if name not in used],
-        contents=digest([[f.name, f.n_bytes, f.reason] for f in [*files, *outside.values(), *measured.values()]]),
+        contents=digest(
+            [
+                *([f.name, f.n_bytes, f.reason] for f in [*files, *outside.values(), *measured.values()]),
+                *(_digest(everything[mask].path) for mask in sorted(used)),
+                *(_digest(measured[name].path) for name in sorted(depth_of.values())),
+            ]
+        ),
         depth_of={photo: measured[name].path for photo, name in depth_of.items()},
         unused_depths=unused_depths,
     )
@@ -143,6 +156,15 @@ def _masks_beside_folder(root: Path) -> dict[str, Found]:
         return {}
     folders = [folder for folder in beside if folder != root and folder.is_dir()]
     return {f"{folder.name}/{file.name}": file for folder in folders for file in find_files(folder)}
+
+
+def _digest(path: Path) -> str:
+    """Of what a mask or a depth map holds: one that is made anew often has the size of the old one."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:  # it will be told when it is read
+        return ""
 
 
 def _is_image(file: Found) -> bool:

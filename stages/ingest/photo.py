@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from PIL import Image
 
 from pipeline.errors import QuoinError
 from pipeline.images import NOT_AN_IMAGE, load_mask, open_image, stored_orientation, upright_rgb
+from pipeline.pixel_budget import PixelBudget
 from stages.ingest.borders import NO_BORDER, borders
 from stages.ingest.exif import Exif, read_exif
 from stages.ingest.files import PHOTO_SUFFIXES, suffix_of
@@ -39,26 +37,6 @@ class Examined:
     border: tuple[int, int, int, int] = NO_BORDER  # pixels at the left, top, right, bottom
     reason: str = ""
     mask_error: str = ""
-
-
-class PixelBudget:
-    """Bounds what threads hold decoded at once, about 10 bytes a pixel; a photo larger than the budget goes alone."""
-
-    def __init__(self, pixels: int) -> None:
-        self._limit, self._held, self._change = pixels, 0, threading.Condition()
-
-    @contextlib.contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
-        """Waits until ``pixels`` fit in, and keeps their place."""
-        with self._change:
-            self._change.wait_for(lambda: self._held == 0 or self._held + pixels <= self._limit)
-            self._held += pixels
-        try:
-            yield
-        finally:
-            with self._change:
-                self._held -= pixels
-                self._change.notify_all()
 
 
 def examine(

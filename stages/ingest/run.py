@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.config import digest
 from pipeline.errors import QuoinError
 from pipeline.photo_table import write_photo_table
+from pipeline.pixel_budget import PixelBudget
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from pipeline.sensor import read_depth_camera
@@ -23,11 +24,10 @@ from stages.ingest.depths import DepthFacts, examine_depth, unit_of
 from stages.ingest.files import Found
 from stages.ingest.groups import camera_groups
 from stages.ingest.listing import Listing, list_sources
-from stages.ingest.photo import Examined, PixelBudget, examine
+from stages.ingest.photo import Examined, examine
 from stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
 
 MAX_THREADS = 16
-MAX_PIXELS_AT_ONCE = 150_000_000  # decoded at the same time: 1.5 GB
 UNREADABLE = {"unreadable", "unreadable folder", "truncated", "too large"}
 EXPECTED = {"mask", "depth", "not a photo"}  # nothing to warn of
 
@@ -90,7 +90,7 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
 def _examine_all(files: list[Found], listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
     """Every file decoded once, several at a time (the decoders let go of the interpreter)."""
 
-    budget = PixelBudget(MAX_PIXELS_AT_ONCE)
+    budget = PixelBudget()
 
     def work(file: Found) -> Examined:
         if file.reason:

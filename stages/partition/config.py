@@ -16,8 +16,8 @@ class PartitionConfig(StageConfig):
     gsd_factor: float = Field(0.75, ge=0.1, le=16)
     # voxel size instead of all that, metres of the world frame; None derives it
     voxel_size_m: float | None = Field(None, gt=0)
-    # voxels along a brick's side, 8..128
-    brick_size: int = Field(32, ge=8, le=128)
+    # voxels along a brick's side, 8..128, a multiple of 4: surfaces are looked for that coarsely first
+    brick_size: int = Field(32, ge=8, le=128, multiple_of=4)
     # bricks around a block's core that it trains too and that blend with the neighbours, 0..8
     halo_bricks: int = Field(1, ge=0, le=8)
     # space around the points that belongs to the region, share of its longest side, 0..1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,24 +87,26 @@ def plan_rows(
     sky: bool = True,
     factors: Mapping[str, float] | None = None,
     workers: int = 1,
+    budget_s: float = math.inf,
 ) -> list[dict[str, Any]]:
     """One row a stage still to come: stage, memory_bytes, disk_bytes, seconds, note.
 
     ``stereo_mpx``: megapixels of all photos as stereo compares them, weighted by its photos beside each over 8;
     ``rays``: of a block's training; ``part_faces``: that fusion works on at a time; ``factors``: what a stage takes on
     this device, relative to the seconds above; ``workers``: how many, each like this device, share stereo, blocks and
-    the parts of fusion.
+    the parts of fusion; ``budget_s``: that the steps of all blocks together may take.
     """
     n_blocks, n_bricks = len(blocks), sum(block.n_bricks for block in blocks)
     faces = surface_faces(n_bricks, brick_size)
     rounds = -(-n_blocks // workers)
+    steps_s = min(rays / RAYS_PER_S, budget_s / max(n_blocks, 1))  # of a block
     # a photo looks at the faces of the blocks that it shows, not at all there are
     looks = min(sum(surface_faces(block.n_bricks, brick_size) * block.n_photos for block in blocks), faces * n_photos)
     largest = max((block.pixels for block in blocks), default=0)
     fuse = n_bricks / BRICKS_PER_S + LOOK_SECONDS * looks / 1e6 + CLEAN_SECONDS * faces / 1e6
     seconds = {
         "priors": stereo_mpx * (STEREO_SECONDS_PER_MPX / workers + (SKY_SECONDS_PER_MPX if sky else 0.0)),
-        "train": COMPILE_SECONDS + rounds * (BLOCK_SECONDS + rays / RAYS_PER_S),
+        "train": COMPILE_SECONDS + rounds * (BLOCK_SECONDS + steps_s),
         "fuse": fuse * (ALONE + (1 - ALONE) / workers),
         "report": REPORT_SECONDS + REPORT_SECONDS_PER_PHOTO * n_photos,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
                 do=f"choose at least {float((high - low).max()) / MAX_SAMPLES:.3g}",
             )
         lattice, box = region.lattice_around(low, high, size, config.brick_size)
-        cap = int(config.memory_gib * plan.GIB) if config.memory_gib else int(0.6 * plan.machine_memory_bytes())
+        cap = memory_cap_bytes(config, posed)
         planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
         if not planned:
             raise QuoinError("No photo sees any block", where=run.home, do="look at the poses in the report")
@@ -60,6 +61,22 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
         f"{result.covered_share:.1%} of the points inside",
     )
     return result
+
+
+def memory_cap_bytes(config: PartitionConfig, posed: scene.Posed) -> int:
+    """What a block may take; QuoinError where that is less than training two photos of any block takes."""
+    two = 2 * int(np.median(posed.sizes.prod(axis=1)))
+    least = plan.block_memory_bytes(two, plan.surface_bricks(1), config.brick_size)
+    if config.memory_gib is None:
+        return max(int(0.6 * plan.machine_memory_bytes()), least)
+    cap = int(config.memory_gib * plan.GIB)
+    if cap < least:
+        raise QuoinError(
+            f"Training a block takes {least / plan.GIB:.2f} GiB however small it is; {config.memory_gib:g} are allowed",
+            where="partition.memory_gib",
+            do=f"allow {math.ceil(10 * least / plan.GIB) / 10:.1f} or more with --memory",
+        )
+    return cap
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,13 @@ def enu_m(geodetic: Float[Array, "n 3"], origin: Float[Array, "3"]) -> Float[Arr
     return (ecef_m(geodetic) - ecef_m(origin[None])) @ axes.T
 
 
+def middle_geodetic(geodetic: Float[Array, "n 3"]) -> Float[Array, "3"]:
+    """Median latitude, longitude (degrees) and altitude of places near each other, also where ±180° is between them."""
+    first = geodetic[0, 1]
+    beside = first + (geodetic[:, 1] - first + 180.0) % 360.0 - 180.0
+    return np.median(np.column_stack([geodetic[:, 0], beside, geodetic[:, 2]]), axis=0)
+
+
 @dataclass(frozen=True)
 class Georeference:
     """world_from_sfm in metres east, north, up of ``origin`` (latitude, longitude, altitude); how well GPS agrees."""
@@ -166,7 +173,7 @@ def georeference(
     places, centers = geodetic[known].copy(), centers_sfm[known]
     altitude = places[:, 2]
     altitude[~np.isfinite(altitude)] = np.nanmedian(altitude) if np.isfinite(altitude).any() else 0.0
-    origin = np.median(places, axis=0)
+    origin = middle_geodetic(places)
     enu = enu_m(places, origin)
     fit, inliers = fit_similarity_robust(centers, enu, seed=seed, provenance="GPS")
     residual, error, extent = _quality(fit, centers, enu, inliers)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.errors import QuoinError
+from stages.pose.key import ENDINGS, MODEL_FOLDERS
 from stages.pose.model import Camera
 
 Array = np.ndarray
@@ -29,12 +30,12 @@ class GivenPhoto:
 
 def find_model(path: Path) -> Path:
     """The folder of the COLMAP model at ``path``: itself, or its sparse/0, sparse or 0; QuoinError where none is."""
-    for folder in (path, path / "sparse" / "0", path / "sparse", path / "0"):
-        if any((folder / f"cameras{ending}").is_file() for ending in (".bin", ".txt")):
+    for folder in (path / inside for inside in MODEL_FOLDERS):
+        if any((folder / f"cameras{ending}").is_file() for ending in ENDINGS):
             missing = [
                 kind
                 for kind in ("images", "points3D")
-                if not any((folder / f"{kind}{ending}").is_file() for ending in (".bin", ".txt"))
+                if not any((folder / f"{kind}{ending}").is_file() for ending in ENDINGS)
             ]
             if missing:
                 raise QuoinError(
@@ -79,6 +80,16 @@ def match_names(given: list[str], photos: list[str]) -> dict[int, int]:
             taken[fits[0]] = name
             matched[row] = fits[0]
     return matched
+
+
+def match_used(given: list[str], photos: list[dict[str, Any]], everything: list[str]) -> dict[int, int]:
+    """The photo_id for each given name that is of one of ``photos``.
+
+    Names are compared with ``everything`` there is: the pose of a photo that is left out is nobody else's.
+    """
+    used = {photo["name"]: photo["photo_id"] for photo in photos}
+    fits = {row: everything[index] for row, index in match_names(given, everything).items()}
+    return {row: used[name] for row, name in fits.items() if name in used}
 
 
 def _ends(name: str) -> list[str]:
@@ -132,6 +143,7 @@ def read_transforms(path: Path, sizes: dict[str, tuple[int, int]]) -> list[Given
         names.append(name)
     photos = list(sizes)
     size_of = {row: sizes[photos[photo]] for row, photo in match_names(names, photos).items()}
+    size_of = {row: size for row, size in size_of.items() if min(size) > 0}  # of a file that cannot be read
     out = []
     for row, frame in enumerate(frames):
         if row in size_of:

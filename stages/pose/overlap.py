@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from stages.pose import jobs
 from stages.pose.config import PoseConfig
 from stages.pose.descriptors import DescriptorReader
-from stages.pose.frame import enu_m
+from stages.pose.frame import enu_m, middle_geodetic
 from stages.pose.model import Camera
 from stages.pose.pairs import consecutive, doubling, exhaustive, nearest, unique_pairs
 from stages.pose.retrieval import look_alikes
@@ -104,7 +104,7 @@ def gps_places(photos: list[Photo]) -> Float[Array, "n 2"]:
     known = np.isfinite(geodetic).all(axis=1)
     places = np.full((len(photos), 2), np.nan)
     if known.any():
-        places[known] = enu_m(geodetic[known], np.median(geodetic[known], axis=0))[:, :2]
+        places[known] = enu_m(geodetic[known], middle_geodetic(geodetic[known]))[:, :2]
     return places
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from pipeline import store
 from pipeline.images import load_upright
+from pipeline.pixel_budget import PixelBudget
 from pipeline.pyramid import pyramid
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, write_photo
@@ -45,8 +46,12 @@ class Picture:
     camera: Camera
     pinhole: Pinhole
 
-    def write(self, run: Run, photo: Photo) -> Shown:
+    def write(self, run: Run, photo: Photo, budget: PixelBudget) -> Shown:
         """Its undistorted pyramid and mask, into the store; the straight lines it shows."""
+        with budget.hold(photo["width"] * photo["height"]):
+            return self._write(run, photo)
+
+    def _write(self, run: Run, photo: Photo) -> Shown:
         rgb, use = undistort_photo(load_upright(Path(photo["path"])), mask_of(photo), self.camera, self.pinhole)
         levels = pyramid(rgb, PYRAMID_LEVELS)
         write_photo(run, self.index, levels, use)
@@ -74,8 +79,12 @@ def _written(run: Run, shop: Workshop, photos: list[Photo], pictures: list[Pictu
                 return _by_hands(shop.hands, pictures, advance)
             except PhotosUnseen as error:
                 shop.go_on_alone(error)
+        budget = PixelBudget()
         return each(
-            lambda i: pictures[i].write(run, photos[pictures[i].photo_id]), len(pictures), shop.threads, advance
+            lambda i: pictures[i].write(run, photos[pictures[i].photo_id], budget),
+            len(pictures),
+            shop.threads,
+            advance,
         )
 
 

@@ -9,11 +9,13 @@ import numpy as np
 
 from pipeline.cameras import centers_world
 from pipeline.errors import QuoinError
+from pipeline.photo_table import read_photo_table
 from stages.pose.config import PoseConfig
 from stages.pose.distortion import pinhole_part
 from stages.pose.estimate import inputs_of, no_overlap
 from stages.pose.gate import Gated, residuals_px
-from stages.pose.given import GivenPhoto, find_model, fit_to_photo, match_names, read_transforms
+from stages.pose.given import GivenPhoto, find_model, fit_to_photo, match_used, read_transforms
+from stages.pose.key import TRANSFORMS
 from stages.pose.model import Camera, read_model
 from stages.pose.overlap import find_features, find_pairs
 from stages.pose.workshop import Component, Found, Photo, Workshop
@@ -23,9 +25,10 @@ Array = np.ndarray
 
 def place(shop: Workshop, config: PoseConfig, photos: list[Photo]) -> Found:
     """Points of the photos whose cameras are given in ``config.given``; their poses are kept to the last digit."""
-    given = read_given(shop, Path(str(config.given)), photos)
+    listed = read_photo_table(shop.run)
+    given = read_given(shop, Path(str(config.given)), listed)
     names = [photo["name"] for photo in photos]
-    matched = match_names([g.name for g in given], names)
+    matched = match_used([g.name for g in given], photos, [row["name"] for row in listed])
     if len(matched) < 2:
         example = f", for example {given[0].name!r}" if given else ""
         raise QuoinError(
@@ -52,16 +55,16 @@ def place(shop: Workshop, config: PoseConfig, photos: list[Photo]) -> Found:
     return Found([component], "given", n_features.tolist(), pairs, n_masks, 0, warnings)
 
 
-def read_given(shop: Workshop, path: Path, photos: list[Photo]) -> list[GivenPhoto]:
-    """All cameras in a transforms.json or a COLMAP model."""
+def read_given(shop: Workshop, path: Path, listed: list[Photo]) -> list[GivenPhoto]:
+    """All cameras in a transforms.json or a COLMAP model; ``listed`` are all rows of the photo table."""
     if not path.exists():
         raise QuoinError(
             "The given cameras do not exist", where=path, do="name a COLMAP model folder or a transforms.json"
         )
-    if path.is_dir() and (path / "transforms.json").is_file():
-        path = path / "transforms.json"
+    if path.is_dir() and (path / TRANSFORMS).is_file():
+        path = path / TRANSFORMS
     if path.is_file():
-        return read_transforms(path, {photo["name"]: (photo["width"], photo["height"]) for photo in photos})
+        return read_transforms(path, {row["name"]: (row["width"], row["height"]) for row in listed})
     folder = find_model(path)
     result = shop.colmap("reading", {"path": str(folder), "output": str(shop.folder / "given")})
     model = read_model(Path(result["component"]) / "model.npz")

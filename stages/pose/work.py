@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from pipeline.node import scratch
 from pipeline.photo_table import read_photo_rows
+from pipeline.pixel_budget import PixelBudget
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.pose import jobs
@@ -65,8 +66,9 @@ class Work:
     def pictures(self, pictures: list[Picture]) -> list[Shown]:
         """Undistorted photos, written into the store."""
         photos = self._photos([picture.photo_id for picture in pictures])
+        budget = PixelBudget()
         with self._shop() as shop:
-            return each(lambda i: pictures[i].write(self.run, photos[i]), len(pictures), shop.threads, ignore)
+            return each(lambda i: pictures[i].write(self.run, photos[i], budget), len(pictures), shop.threads, ignore)
 
     def _photos(self, photo_ids: list[int]) -> list[Photo]:
         photos = read_photo_rows(self.run, photo_ids)

@@ -156,11 +156,13 @@ class BarePhotos:
         return Bare(np.where(silent, at_level(number.long().cpu().numpy(), level, at, silent.shape), -1), at)
 
     def _silent(self, index: int) -> tuple[Bool[Array, "h w"], int]:
-        """Where a photo's depth map says nothing, and no sky nor passer-by is known; its pyramid level."""
+        """Where a photo is used and its depth map says nothing, no sky nor passer-by is known; its pyramid level."""
         stored = priors.read_depth(self.run, index)
         assert stored is not None  # todo
         depth, at = stored
-        return (depth == 0) & ~np.isin(priors.read_labels_at(self.run, index, at, depth.shape), labels.EMPTY), at
+        used = at_level(scene.read_mask(self.run, index), 0, at, depth.shape) > 127
+        empty = np.isin(priors.read_labels_at(self.run, index, at, depth.shape), labels.EMPTY)
+        return (depth == 0) & used & ~empty, at
 
     def _leave(self, index: int, layout: Tensor) -> None:
         level = level_within(self.posed.sizes[index], EDGE_PX)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.config import StageConfig, StageResult
 
-VERSION = 11
+VERSION = 12
 NEEDS = ("pose",)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from pipeline import labels, priors, scene, store
+from pipeline import labels, priors, scene
 from pipeline.blocks import read_held_out
 from pipeline.cameras import project
 from pipeline.covisibility import points_of, seen_matrix, source_photos
@@ -25,7 +25,7 @@ from stages.priors.speckles import speckles
 from stages.priors.view import View, level_within
 
 COARSEST_EDGE_PX = 128
-NEIGHBOURS = 10  # photos whose planes are compared with a photo's own
+NEIGHBOURS = 10  # photos whose planes are compared with a photo's own, or as many as it is searched in
 MIN_CONTRAST = 0.004  # standard deviation of gray about a pixel, of 1: flatter is sky, or the sky beside a chimney
 RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
 
@@ -68,7 +68,7 @@ class Photos:
         self.seen = seen_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
         used = np.setdiff1d(np.arange(len(posed)), held_out)
         cameras = posed.cam_from_world[used], posed.intrinsics[used], posed.sizes[used]
-        chosen = source_photos(*cameras, self.seen[used], posed.points_world, NEIGHBOURS)
+        chosen = source_photos(*cameras, self.seen[used], posed.points_world, max(NEIGHBOURS, config.sources))
         self.neighbours: list[list[int]] = [[] for _ in range(len(posed))]
         for index, row in zip(used, chosen, strict=True):
             self.neighbours[index] = used[row[row >= 0]].tolist()
@@ -192,12 +192,6 @@ class Photos:
         priors.write_depth(self.run, index, depth, found[1], sigma_per_unit=sigma)
         good = depth > 0
         return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0
-
-    def clear(self) -> None:
-        """Leave nothing of the work."""
-        for index in self.todo:
-            for kind in ("planes", "believed"):
-                store.delete(self.run.scene, f"priors/{index:06d}/{kind}")
 
     def _gray(self, index: int, level: int) -> torch.Tensor:
         weights = np.array([0.299, 0.587, 0.114], np.float32) / 255.0

@@ -18,11 +18,10 @@ from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
 from stages.priors.depths import STEPS, Photos, Step
 from stages.priors.exposure import EDGE_PX, exposures
 from stages.priors.key import inputs
+from stages.priors.leftovers import HALF_DONE, forget_work
 from stages.priors.semantic import label_photos
 from stages.priors.skies import label_skies, sky_found
 from stages.priors.view import level_within
-
-HALF_DONE = "half_done"  # attribute of the priors in the store: the key of the work that is going on there
 
 
 class Begun(NamedTuple):
@@ -78,8 +77,6 @@ def end(run: Run, config: PriorsConfig, begun: Begun, report: Reporter, device: 
     photos = Photos(run, config, device)
     told, seconds = [photos.finish(index) for index in photos.todo], begun.seconds
     n_planes, bare_share = lay_out_bare(run, config, photos.neighbours, photos.todo, report, seconds, photos.device)
-    del run.scene["priors"].attrs[HALF_DONE]
-    photos.clear()
     return PriorsResult(
         n_depth_maps=len(told),
         n_sensor_maps=len(photos.sensor),
@@ -122,4 +119,11 @@ def find_exposures(run: Run) -> None:
     priors.write_exposures(run, exposures(read, posed.sizes, *tracks, seed=run.seed))
 
 
-run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(find_depths)
+_made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(find_depths)
+
+
+def run(of: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
+    """The priors stage, in this process."""
+    made = _made(of, config, report)
+    forget_work(of)
+    return made

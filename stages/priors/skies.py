@@ -15,6 +15,7 @@ from stages.priors.view import level_within
 
 EDGE_PX = 1024  # long edge of the labels, at most
 UP_DEG = 10.0  # a photo looks up that shows rays so far above the horizon
+TRUSTED = "sky_trusted"  # attribute of the priors in the store: whether what looks like sky is taken for it
 MIN_PHOTOS = 0.5  # share of the photos that look up in which there must be sky: fewer, and it is a wall or a ceiling
 
 
@@ -23,6 +24,10 @@ def label_skies(run: Run, report: Reporter) -> None:
     gravity = run.scene["frame"].attrs.get("gravity") if "frame" in run.scene else None
     if not isinstance(gravity, dict) or gravity["confidence"] < MIN_CONFIDENCE or gravity["up_world"][2] < 0.9:
         report.log("priors", "sky is not looked for: what is up is not known well enough")
+        return
+    decided = run.scene.require_group("priors").attrs  # of all photos, before any label was written
+    trusted = decided.get(TRUSTED)
+    if trusted is False:
         return
     held_out = read_held_out(run)
     posed = scene.hide(scene.read_posed(run), held_out)
@@ -38,7 +43,9 @@ def label_skies(run: Run, report: Reporter) -> None:
             if sky.any():
                 found.append((index, level, sky.shape, np.packbits(sky)))
             advance(done + 1)
-    if len(found) < MIN_PHOTOS * n_up:
+    if trusted is None:
+        decided[TRUSTED] = trusted = len(found) >= MIN_PHOTOS * n_up
+    if not trusted:
         if found:
             report.log("priors", f"what looks like sky, in {len(found)} of {n_up} photos that look up, is not trusted")
         return

@@ -151,7 +151,7 @@ def _training(headline: Headline, blocks: Sequence[BlockFacts]) -> list[Advice]:
         )
         out.append(Advice(level="warning", text=text))
     over = [
-        b for b in blocks if b.peak_memory_bytes and b.planned_memory_bytes
+        b for b in blocks if b.device == "cpu" and b.peak_memory_bytes and b.planned_memory_bytes
         and b.peak_memory_bytes > 1.25 * b.planned_memory_bytes
     ]  # fmt: skip
     if over:

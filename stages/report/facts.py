@@ -27,7 +27,7 @@ class Headline(Facts):
     n_points: int | None
     n_vertices: int | None  # of mesh.ply
     n_faces: int | None
-    heldout_psnr_db: float | None  # mean over blocks, on pixels that training never saw
+    heldout_psnr_db: float | None  # mean over blocks, on pixels whose colours training never aimed at
     heldout_psnr_lowest_db: float | None
     total_seconds: float  # sum of all stages
     peak_memory_bytes: int | None  # largest of any process that reported

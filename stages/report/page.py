@@ -91,7 +91,7 @@ def lead(facts: Report) -> str:
     text += f" in {len(facts.blocks)} blocks" if len(facts.blocks) > 1 else ""
     text += f", made in {words.duration(h.total_seconds)}."
     if h.heldout_psnr_db is not None:
-        text += f" It reproduces pixels it never saw to {words.number(h.heldout_psnr_db)} dB."
+        text += f" It reproduces pixels that it was not trained to match to {words.number(h.heldout_psnr_db)} dB."
     return text
 
 

@@ -26,7 +26,8 @@ def read(run: Run, block_ids: Sequence[str]) -> dict[str, list[Preview]]:
     for block_id in block_ids[:MOST]:
         files = run.files(f"work/blocks/{block_id}/preview")
         found = sorted((int(path.stem), path) for path in files if path.suffix == ".jpg" and path.stem.isdigit())
-        chosen = [found[len(found) - 1 - len(found) * k // room] for k in range(min(room, len(found)))][::-1]
+        n = min(room, len(found))
+        chosen = [found[len(found) - 1 - len(found) * k // n] for k in range(n)][::-1]
         if chosen:
             out[block_id] = [Preview(step, _uri(path.read_bytes())) for step, path in chosen]
     return out

@@ -294,6 +294,11 @@ class TrainConfig(StageConfig):
                 "Curvature comes with a gradient by differences",
                 "set surface.gradient to differences, or losses.curvature to 0",
             ),
+            (
+                self.surface.skip is not None and self.surface.skip >= self.surface.layers,
+                f"There is no hidden layer {self.surface.skip} of {self.surface.layers} to see the encoding again",
+                "set surface.skip below surface.layers",
+            ),
         ):
             if wrong:
                 raise QuoinError(what, where=f"train: {kinds}", do=do)
@@ -307,9 +312,9 @@ class BlockResult(StageResult):
     steps: int
     seconds: float
     heldout_psnr_db: float | None  # None where no pixel was held out
-    rays_per_s: float
+    rays_per_s: float | None  # None where too few steps were left to tell
     n_bricks: int
-    peak_memory_bytes: int
+    peak_memory_bytes: int  # of the process on a CPU, on the device on a GPU
     device: str
     rays: int = 0  # per step at the end; fewer than configured where memory did not suffice
     smaller: int = 0  # times that the training was begun anew with photos of half the size and half the rays,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import stopping
+from pipeline.atomic import aside
 from pipeline.progress import Reporter
 from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
 from stages.train.preview import preview
@@ -34,8 +36,10 @@ def train(
     show: Callable[[int, np.ndarray], Path],
     unit_m: float,
     voxel_m: float,
-) -> float:
-    """Run the loop to the end; returns seconds per step, without the first ones. Stopped where it is asked to stop.
+) -> float | None:
+    """Run the loop to the end; returns seconds per step, without the first ones, where there were others.
+
+    Stopped where it is asked to stop.
 
     ``save(trainer)`` keeps what it can go on from, ``show(step, rgb)`` a preview.
     ``unit_m``: metres in the block's unit; ``voxel_m`` of the lattice.
@@ -89,7 +93,7 @@ def train(
             if now - saved > 60.0 * config.checkpoint_minutes:
                 save(trainer)
                 saved = time.monotonic()
-    seconds = per_step()
+    seconds = per_step() if timed_step >= warm_at and trainer.step > timed_step else None
     save(trainer)
     if config.preview_minutes:
         show_preview()
@@ -121,9 +125,11 @@ class MetricLog:
         self.rows.extend({"step": step, "seconds": seconds, "name": k, "value": float(v)} for k, v in values.items())
 
     def keep_before(self, step: int) -> None:
-        """Take over the rows of an earlier attempt up to ``step``."""
-        if self.path.exists():
+        """Take over the rows of an earlier attempt up to ``step``; curves that cannot be read stop no training."""
+        with suppress(OSError, pa.ArrowInvalid):
             self.rows = [row for row in pq.read_table(self.path).to_pylist() if row["step"] <= step]
 
     def write(self) -> None:
-        pq.write_table(pa.Table.from_pylist(self.rows), self.path) if self.rows else None
+        if self.rows:
+            with aside(self.path) as part:
+                pq.write_table(pa.Table.from_pylist(self.rows), part)

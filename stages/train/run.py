@@ -25,7 +25,7 @@ from pipeline.errors import OutOfMemory, QuoinError, first_line
 from pipeline.lattice import Lattice
 from pipeline.patience import patiently
 from pipeline.progress import Reporter
-from pipeline.run import Run, peak_memory_bytes
+from pipeline.run import Run, forget_peak_memory, peak_memory_bytes
 from stages.train import checkpoint, corrections, extract, trained
 from stages.train.config import VERSION, BlockResult, TrainConfig
 from stages.train.gather import build_trainer
@@ -75,6 +75,9 @@ def _train_block(
 ) -> BlockResult:
     began = time.monotonic()
     device = choose_device(device)
+    forget_peak_memory()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
     torch.manual_seed(run.seed)
     name = f"train/{block_id}"
     report.place(name, torch.cuda.get_device_name() if device.startswith("cuda") else device)
@@ -98,6 +101,7 @@ def _train_block(
     state = checkpoint.load(folder, key, trainer.warn)
     if state is not None:
         trainer.restore(state)
+        began -= trainer.spent_s  # in earlier attempts
         trainer.size = StepSize(*map(min, trainer.size, most))
         log.keep_before(trainer.step)
         report.log(name, f"going on from step {trainer.step} of {config.steps}")
@@ -120,7 +124,7 @@ def _train_block(
 
         patiently(put, run.path, trainer.warn)
 
-    seconds = train(
+    per_step = train(
         trainer,
         config,
         report,
@@ -154,7 +158,7 @@ def _train_block(
         steps=trainer.step,
         seconds=time.monotonic() - began,
         heldout_psnr_db=psnr,
-        rays_per_s=trainer.size.rays / max(seconds, 1e-9),
+        rays_per_s=None if per_step is None else trainer.size.rays / per_step,
         n_bricks=len(bricks),
         peak_memory_bytes=peak_memory_bytes() if device == "cpu" else int(torch.cuda.max_memory_allocated()),
         device=device,

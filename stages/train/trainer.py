@@ -56,7 +56,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self.ahead = 0, 0.0
         self.spent_s, self.budget_s = 0.0, math.inf
-        self.size = StepSize(config.rays, config.points, config.patches)
+        self.size = StepSize(config.rays, config.points, min(config.patches, config.rays))
         self.warn: Callable[[str], None] = lambda message: None
         rates = config.rates
         groups: dict[float, list[torch.nn.Parameter]] = {}
@@ -286,8 +286,7 @@ class Trainer:
         pixels = self.photos.held_out
         if len(pixels) == 0 or not self.config.losses.sees_colour:
             return None
-        step = max(1, len(pixels) // limit)
-        pixels = pixels[::step][:limit]
+        pixels = pixels[:: -(-len(pixels) // limit)]  # of all photos, which they are ordered by
         error, count = 0.0, 0.0
         for part in pixels.split(self.size.rays):
             rendered = self.render(part)["colour"].clamp(0.0, 1.0)

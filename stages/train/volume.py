@@ -89,7 +89,7 @@ class Volume(nn.Module):
         values.scatter_(0, flat, torch.where(good, moved, values[0]))
 
     @torch.no_grad()
-    def refresh(self, sdf, rows: slice | Tensor | None = None, chunk: int = 1 << 17) -> None:
+    def refresh(self, sdf, rows: slice | Tensor | None = None, chunk: int = 1 << 18) -> None:
         """Evaluate ``sdf(points [n, 3]) -> [n]`` on all samples, or on the flat indices ``rows``."""
         positions = self.positions() if rows is None else self.positions()[rows]
         values = torch.cat([sdf(part) for part in positions.split(chunk)])

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from flows import calibration, cli, doctor
-from flows.capacity import ensure_fits, learn, stage_rows
+from flows.capacity import ensure_fits, half_done, learn, stage_rows
 from flows.demo import collect
 from flows.evaluate import print_scores
 from flows.options import How, What, quoted
 from flows.plan import print_plan
 from flows.settings import STAGES, Settings, load_settings, minutes, preset_names
 from pipeline import scene
-from pipeline.blocks import Block, Partition, write_partition
+from pipeline.blocks import Block, Partition, block_folder, write_partition
 from pipeline.config import StageResult, build, parse_overrides
 from pipeline.errors import QuoinError
 from pipeline.lattice import Lattice
@@ -69,10 +69,19 @@ def test_a_budget_that_is_none_is_told(text):
         minutes(text)
 
 
+def test_paths_are_whole_wherever_a_run_is_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = load_settings(overrides=["ingest.masks=../masks", "pose.given=s3://bucket/model", "ingest.depth=/d"])
+    assert found.ingest.masks == str(tmp_path.parent / "masks")
+    assert (found.pose.given, found.ingest.depth) == ("s3://bucket/model", "/d")
+    assert load_settings().ingest.masks == "auto"
+
+
 def test_a_method_lies_under_what_is_said_beside_it(tmp_path):
     assert load_settings().train == Settings().train  # the defaults are the method quoin
     train = load_settings("demo", ["train.method=volsdf", "train.sampler.samples=32"]).train
     assert (train.renderer.kind, train.sampler.kind, train.sampler.samples) == ("laplace", "bounded", 32)
+    assert train.steps == load_settings("demo").train.steps, "which the preset says"
     assert load_settings(base={"train": train.model_dump()}, overrides=["train.method=quoin"]).train == Settings().train
     mine = tmp_path / "mine.yaml"
     mine.write_text("sampler: {kind: importance, coarse: 32}")
@@ -182,6 +191,11 @@ def test_a_finished_run_corrects_the_next_plan(planned, monkeypatch, tmp_path, c
     learn(planned, settings, "cpu", began)
     known = calibration.factors("cpu")
     assert known["train"] == pytest.approx(0.5, rel=1e-3)
+    for other in ("train.method=neus", "train.budget_minutes=5"):
+        learn(planned, load_settings(overrides=["train.steps=2000", other]), "cpu", began)
+    learn(planned, settings, "cpu", began, {"priors", "train", "fuse"})  # which an earlier session had begun
+    assert {stage: known[stage] for stage in ("train",)} == {"train": calibration.factors("cpu")["train"]}
+    assert seconds(planned, "train.steps=2000", "train.budget_minutes=0.1")["train"] < 0.5 * before["train"]
     after = seconds(planned, "train.steps=2000", factors=known)
     assert after["train"] == pytest.approx(0.5 * before["train"], rel=1e-3)
     assert after["priors"] == pytest.approx(3 * before["priors"], rel=1e-3)
@@ -190,6 +204,16 @@ def test_a_finished_run_corrects_the_next_plan(planned, monkeypatch, tmp_path, c
     calibration.learn("cpu", {"train": 100.0}, {"train": 150.0})
     calibration.learn("cpu", {"train": 100.0}, {"train": 9000.0})  # a busy machine
     assert calibration.factors("cpu")["train"] == pytest.approx(1.5)
+
+
+def test_what_an_earlier_session_has_begun_is_known(planned):
+    assert half_done(planned) == set()
+    folder = block_folder(planned, "b000")
+    (folder / "checkpoint.safetensors").touch()
+    planned.scene.require_group("priors")
+    assert half_done(planned) == {"priors", "train"}
+    planned.commit("priors", "key", StageResult(), 1.0)
+    assert half_done(planned) == {"train"}
 
 
 def test_a_damaged_calibration_is_as_none(monkeypatch, tmp_path):
@@ -214,7 +238,12 @@ def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatc
     monkeypatch.setattr("stages.partition.plan.machine_memory_bytes", lambda: 1 << 30)
     with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:
         ensure_fits(planned, settings, "cpu")
-    assert "--memory 0.6" in str(refused.value)
+    assert "Use one that has more" in str(refused.value), "no block is so small"
+    manifest = planned.require("partition")
+    manifest.result["blocks"] = [{**block, "memory_bytes": 8 << 30} for block in manifest.result["blocks"]]
+    monkeypatch.setattr("stages.partition.plan.machine_memory_bytes", lambda: 6 << 30)
+    with pytest.raises(QuoinError, match=r"Give --memory 3\.6 for smaller blocks"):
+        ensure_fits(planned, settings, "cpu")
     ensure_fits(planned, settings, None)  # blocks are trained elsewhere
 
 
@@ -409,6 +438,16 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
     collect(run, folder, six, 0, how)
     assert made == [5, 6]
     assert [path.name for path in (folder / "photos").iterdir()] == ["2.jpg"], "photos of the other demo are gone"
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as there:
+        there.setattr("stages.demo.run.generate", stopped)
+        with pytest.raises(SystemExit):
+            collect(run, folder, five, 0, how)
+    collect(run, folder, six, 0, how)
+    assert made == [5, 6, 6], "what was interrupted is not taken for the one before"
 
 
 def test_a_demo_of_impossible_size_is_a_sentence(tmp_path, monkeypatch, capsys):

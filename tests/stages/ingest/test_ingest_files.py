@@ -25,6 +25,12 @@ def test_natural_order_through_folders(put, photos):
     assert names(photos) == ["a/x.jpg", "a2.jpg", "A3.jpg", "a10.jpg", "a.jpg", "b/1.jpg"]
 
 
+def test_runs_among_the_photos_are_none_of_them(put, photos):
+    for name in ("a.jpg", "runs/b/run.json", "runs/b/logs/events.jsonl", "runs/b/views/1.jpg", "logs/2.jpg"):
+        put(name, b"x")
+    assert names(photos) == ["a.jpg", "logs/2.jpg"]
+
+
 @given(st.sets(st.text("aAß1٣²/. ", max_size=9), max_size=8), st.randoms(use_true_random=False))
 def test_natural_order_is_total(names, random):
     shuffled = list(names)

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from stages.ingest.photo import PixelBudget, content_hash, contrast
+from pipeline.pixel_budget import PixelBudget
+from stages.ingest.photo import content_hash, contrast
 from tests.pictures import picture
 
 

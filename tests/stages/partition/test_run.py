@@ -92,6 +92,11 @@ def test_the_memory_cap_is_kept_by_splitting_and_then_by_fewer_photos(tmp_path: 
         assert min(b.n_photos for b in result.blocks) >= 2
 
 
+def test_memory_that_no_block_can_do_with_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(QuoinError, match=r"Training a block takes 2\.\d+ GiB however small it is; 2 are allowed"):
+        run(make(tmp_path, posed_ball()), PartitionConfig(resolution=128, brick_size=8, memory_gib=2.0), Reporter())
+
+
 def test_a_long_region_is_split_where_one_network_could_not_resolve_it(tmp_path: Path) -> None:
     made = make(tmp_path, posed_ball())
     result = run(made, PartitionConfig(resolution=256, brick_size=8, max_block_samples=128, gsd_factor=0.1), Reporter())

@@ -5,7 +5,16 @@ import pytest
 
 from pipeline.cameras import centers_world, look_at
 from pipeline.similarity import Similarity
-from stages.pose.frame import Georeference, Gravity, ecef_m, enu_m, georeference, gravity_from_cameras, level_frame
+from stages.pose.frame import (
+    Georeference,
+    Gravity,
+    ecef_m,
+    enu_m,
+    georeference,
+    gravity_from_cameras,
+    level_frame,
+    middle_geodetic,
+)
 
 ORIGIN = np.array([48.77, 2.30, 80.0])
 
@@ -110,6 +119,13 @@ def fitted(poses: np.ndarray, noise_m: float, seed: int = 3) -> tuple[Georeferen
     sfm = in_sfm(poses, sfm_from_world)
     places = centers_world(poses) + np.random.default_rng(seed).normal(0, noise_m, (len(poses), 3))
     return georeference(centers_world(sfm), gps(places), gravity_from_cameras(sfm), 0), sfm_from_world
+
+
+def test_places_on_both_sides_of_the_antimeridian_have_a_middle_between_them() -> None:
+    places = np.array([[10.0, 179.9999, 5.0], [10.0, -179.9999, 7.0], [10.0, 179.9997, 6.0], [10.0, -179.9997, 6.0]])
+    middle = middle_geodetic(places)
+    assert abs(middle[1] % 360 - 180) < 1e-6
+    assert np.abs(enu_m(places, middle)[:, 0]).max() < 40
 
 
 def test_gps_gives_metres_and_north() -> None:

@@ -212,6 +212,15 @@ def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
     path.write_text("22")
     assert fingerprint(str(path)) != before
     assert fingerprint(None) == ""
+    model = tmp_path / "sparse" / "0" / "cameras.bin"
+    model.parent.mkdir(parents=True)
+    before = fingerprint(str(tmp_path))
+    model.write_text("cameras")
+    assert fingerprint(str(tmp_path)) != before
+    before = fingerprint(str(tmp_path))
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "run.json").write_text("changes with every commit")
+    assert fingerprint(str(tmp_path)) == before
 
 
 def test_photos_without_overlap_are_one_sentence(tmp_path: Path) -> None:

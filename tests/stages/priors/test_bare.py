@@ -144,3 +144,19 @@ def test_the_middle_of_what_is_known_stands_for_larger_pixels():
     depth[3, 5] = 7.0
     assert middle_depth(depth, 1, (2, 3)).tolist() == [[2, 5, 0], [0, 0, 0]]
     assert middle_depth(depth, 0, (4, 6)).tolist() == depth.tolist()
+
+
+def test_what_a_mask_covers_is_not_silent(laid_out):
+    run = laid_out[0]
+    photos = bare.BarePhotos(run, [[] for _ in range(N_PHOTOS)], [0], np.eye(3), "cpu")
+    before = photos._silent(0)[0]
+    levels = [scene.read_photo(run, 0, level) for level in range(scene.PYRAMID_LEVELS)]
+    mask = scene.read_mask(run, 0)
+    covered = mask.copy()
+    covered[:, :80] = 0
+    scene.write_photo(run, 0, levels, covered)
+    after = photos._silent(0)[0]
+    scene.write_photo(run, 0, levels, mask)
+    assert before[:, :80].any()
+    assert not after[:, :80].any()
+    np.testing.assert_array_equal(after[:, 80:], before[:, 80:])

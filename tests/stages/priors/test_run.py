@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.executor import InlineExecutor
+from cluster.priors import find_priors
 from pipeline import labels, priors, scene
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
+from pipeline.run import Run
 from stages.priors import depths, search
 from stages.priors import run as stage
 from stages.priors.config import PriorsConfig
@@ -110,6 +113,26 @@ def test_a_semantic_model_labels_photos_and_another_one_labels_them_anew(run, tm
     path.unlink()
     with pytest.raises(QuoinError, match="semantic model cannot be read"):
         stage.run(run, config, Reporter())
+
+
+def test_what_it_worked_with_goes_after_the_commit_and_not_before(run, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as there:
+        there.setattr(Run, "commit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(run, SMALL, Reporter())
+    assert priors.plane_passes(run, 0, "planes") == len(depths.PASSES)
+    with monkeypatch.context() as there:
+        there.setattr(Search, "__init__", killed)  # nothing is searched again
+        stage.run(run, SMALL, Reporter())
+    assert priors.plane_passes(run, 0, "planes") == 0
+    assert priors.read_depth(run, 0) is not None
+    run.scene["priors"].attrs["half_done"] = "killed between commit and this"
+    priors.write_planes(run, 0, "planes", np.ones((3, 2, 2)), 0, passes=4)
+    find_priors(run, SMALL, InlineExecutor("cpu"), Reporter())
+    assert priors.plane_passes(run, 0, "planes") == 0
 
 
 def test_without_stereo_nothing_is_left_of_it(run):

@@ -92,7 +92,7 @@ def facts(hostile_run: Run) -> Report:
 
 def test_previews_of_training_stand_in_the_page_the_last_of_each_block_among_them(tmp_path: Path):
     made = make_run(tmp_path, upto="train")
-    for block, steps in (("b000", range(100, 1000, 100)), ("b001", [50])):
+    for block, steps in (("b000", range(100, 1000, 100)), ("b001", [50]), ("b002", [10, 20, 30])):
         folder = made.path / "work" / "blocks" / block / "preview"
         folder.mkdir(parents=True)
         for step in steps:
@@ -102,6 +102,7 @@ def test_previews_of_training_stand_in_the_page_the_last_of_each_block_among_the
     assert {block: [p.step for p in shown] for block, shown in chosen.items()} == {
         "b000": [300, 500, 700, 900],
         "b001": [50],
+        "b002": [10, 20, 30],
     }
     assert [p.step for p in previews.read(made, ["b000", *(f"x{k}" for k in range(30))])["b000"]] == [900]
     write(made, ReportConfig(), Reporter())

@@ -119,6 +119,7 @@ def test_what_a_method_does_not_use_is_not_computed(run, monkeypatch):
         (["method=dvr", "losses.patch=0.1"], "Patches"),
         (["method=neuralangelo", "encoding.kind=frequency"], "a cell of a grid"),
         (["losses.curvature=0.1"], "Curvature"),
+        (["surface.skip=4"], "no hidden layer 4 of 1"),
     ],
 )
 def test_parts_that_do_not_go_together_are_told(overrides, told):

@@ -67,6 +67,23 @@ def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_fewer_rays_than_patches_are_all_patches(run):
+    made = start(run, TINY.model_copy(update={"rays": 24}))
+    advance(made, 2)
+    assert made.size.patches == 24
+
+
+def test_held_out_pixels_are_of_all_photos(run):
+    made, asked = start(run), []
+    made.photos.held_out = torch.arange(700)[:, None].expand(-1, made.photos.held_out.shape[1])
+    made.render = lambda part: asked.append(part[:, 0]) or {"colour": torch.zeros(len(part), 3)}
+    made.photos.colours = lambda part: (torch.zeros(len(part), 3), torch.ones(len(part)))
+    made.held_out_psnr(limit=400)
+    seen = torch.cat(asked)
+    assert len(seen) <= 400
+    assert seen.max() >= 698
+
+
 # -- numbers that are none -------------------------------------------------------------------------------------------
 
 
