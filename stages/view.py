@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +21,6 @@ HOST = "127.0.0.1"
 MAX_POINTS = 500_000  # a browser draws these smoothly; of more, a random choice is shown
 MAX_THUMBNAILS = 300  # photos sent along with their cameras, evenly chosen
 Z_UP_FROM_Y_UP = (math.sqrt(0.5), math.sqrt(0.5), 0.0, 0.0)  # quaternion wxyz: glTF is y up, the world z up
-
-
-def view(run: Run, port: int = 0, open_browser: bool = True) -> None:
-    """Serve the run's scene on loopback until interrupted; ``port`` 0 takes a free one.
-
-    Raises QuoinError where viser is not installed or the run has no poses yet.
-    """
-    server = serve(run, port)
-    if open_browser:
-        webbrowser.open(f"http://{HOST}:{server.get_port()}")
-    try:
-        server.sleep_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.stop()
 
 
 def serve(run: Run, port: int = 0) -> Any:

@@ -23,7 +23,7 @@ from stages.train.health import Health
 from stages.train.memory import StepSize, halved, out_of_memory
 from stages.train.model import BlockModel
 from stages.train.occupancy import points_behind
-from stages.train.patch import PATCH_RADIUS, place_patches
+from stages.train.patch import place_patches
 from stages.train.photos import PhotoSet
 from stages.train.renderer.volume import VolumeRenderer
 from stages.train.sampler.sections import points_along
@@ -371,8 +371,3 @@ class Trainer:
 def sdf_of(surface: SurfaceField, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
     """``surface.sdf(points)``, as a function that compiles once for all blocks."""
     return surface.sdf(points)
-
-
-def trained_pixels(config: TrainConfig) -> int:
-    """Pixels of other photos a step looks at through its patches (for the plan)."""
-    return config.patches * (2 * PATCH_RADIUS + 1) ** 2
