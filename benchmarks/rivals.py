@@ -60,7 +60,7 @@ def training(run: Path) -> Numbers:
     blocks, fused = manifests["train"]["result"]["blocks"], manifests.get("fuse")
     return {
         "steps": [block["steps"] for block in blocks],
-        "rays_per_s": [round(block["rays_per_s"], 1) for block in blocks],
+        "rays_per_s": [round(block["rays_per_s"] or 0.0, 1) for block in blocks],
         "tile_psnr_db": [block["heldout_psnr_db"] for block in blocks],
         "seconds": {name: manifests[name]["seconds"] for name in ("priors", "train")} | parts_of_training(run),
         "surface": f"{fused['result']['n_faces']} faces" if fused else "none",

@@ -31,6 +31,7 @@ def case(out: Path, quarters: Sequence[int] = QUARTERS) -> tuple[Measured, Numbe
         folder = out / str(size)
         town = ("--scene", "town", "--quarters", str(size), "--engine", "direct", "--quiet")
         log = folder / "run" / "logs" / "events.jsonl"
+        log.unlink(missing_ok=True)  # of an earlier measurement in this folder
         made = quoin("demo", "--out", folder, *town, *LIGHT, until=functools.partial(fusing, log))
         fused = quoin("resume", folder / "run", "--engine", "direct", "--quiet")
         done += [made, fused, quoin("demo", "--out", folder, *town, *LIGHT)]  # which scores what is there

@@ -10,10 +10,12 @@ from typing import Any
 
 from cluster.executor import Executor, Job
 from pipeline.attempt import Attempt
+from pipeline.errors import QuoinError
 from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
+from stages.pose.hands import Alone
 from stages.pose.key import inputs
 
 FEW_PHOTOS = 32  # up to which nothing is gained by handing out
@@ -60,7 +62,10 @@ class _Workers:
     def each(self, step: str, portions: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """A job a portion."""
         if self._session is None:
-            self._begin()
+            try:
+                self._begin()
+            except QuoinError as error:  # the cluster has ended meanwhile
+                raise Alone(error.what, where=error.where, do=error.do) from error
         jobs = [
             Job(
                 f"pose/{step} {n + 1}/{len(portions)}",

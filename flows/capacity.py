@@ -62,7 +62,7 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
     blocks = PartitionResult.model_validate(run.require("partition").result).blocks
     missing = [block for block in blocks if run.manifest(f"train/{block.id}") is None]
     if missing and device is not None:
-        _ensure_memory(run, max(missing, key=lambda block: block.memory_bytes), device)
+        _ensure_memory(run, settings, max(missing, key=lambda block: block.memory_bytes), device)
     if url_of(run.home) is not None:  # what the stages leave goes there
         return
     to_come = [row for row in stage_rows(run, settings) if run.manifest(row["stage"]) is None]
@@ -75,17 +75,21 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
         )
 
 
-def _ensure_memory(run: Run, block: BlockFacts, device: str) -> None:
-    from stages.partition.plan import GIB, block_memory_bytes, block_vram_bytes, machine_memory_bytes
+def _ensure_memory(run: Run, settings: Settings, block: BlockFacts, device: str) -> None:
+    from stages.partition.config import PartitionResult
+    from stages.partition.plan import GIB, PROCESS_BYTES, block_vram_bytes, least_memory_bytes, machine_memory_bytes
 
-    needed, have, what = block.memory_bytes, machine_memory_bytes(), "this machine"
+    needed, have, what, beside = block.memory_bytes, machine_memory_bytes(), "this machine", 0
     if device.startswith("cuda"):
         import torch
 
         needed, have = block_vram_bytes(block.pixels), torch.cuda.get_device_properties(0).total_memory
+        beside = PROCESS_BYTES  # of what --memory means, that is not on the GPU
         what = torch.cuda.get_device_name()
     if needed > have:
-        smaller, least = 0.6 * have, block_memory_bytes(0, 1, 32)
+        found = PartitionResult.model_validate(run.require("partition").result)
+        least = least_memory_bytes(1e6 * found.megapixels / max(found.n_photos, 1), settings.partition.brick_size)
+        smaller = 0.6 * have + beside
         raise QuoinError(
             f"Block {block.id} needs {size(needed)} to train, {what} has {size(have)}",
             where=run.path,
@@ -95,7 +99,11 @@ def _ensure_memory(run: Run, block: BlockFacts, device: str) -> None:
 
 def half_done(run: Run) -> set[str]:
     """Stages that an earlier session has begun: what is left of them is not the whole."""
-    begun = {"priors": "priors" in run.scene, "train": any((run.path / "work/blocks").glob("*/checkpoint*"))}
+    elsewhere = url_of(run.home) is not None  # checkpoints of other machines are not here
+    begun = {
+        "priors": "priors" in run.scene,
+        "train": elsewhere or any((run.path / "work/blocks").glob("*/checkpoint*")),
+    }
     return {stage for stage, there in begun.items() if there and run.manifest(stage) is None}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -21,7 +20,13 @@ from stages.report.config import ReportConfig
 from stages.train.config import TrainConfig
 
 DEFAULT_METHOD = "quoin"
-PATHS = (("ingest", "masks"), ("ingest", "depth"), ("pose", "given"), ("priors", "semantic_model"))
+PATHS = (
+    ("ingest", "masks"),
+    ("ingest", "depth"),
+    ("ingest", "depth_camera"),
+    ("pose", "given"),
+    ("priors", "semantic_model"),
+)
 STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")
 
 
@@ -96,7 +101,7 @@ def _from_anywhere(settings: Settings) -> Settings:
         part = getattr(settings, section)
         value = getattr(part, key, None)
         if value not in (None, "auto", "none") and url_of(value) is None:
-            settings = settings.model_copy(update={section: part.model_copy(update={key: os.path.abspath(value)})})
+            settings = settings.model_copy(update={section: part.model_copy(update={key: str(Path(value).absolute())})})
     return settings
 
 

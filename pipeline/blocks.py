@@ -67,7 +67,7 @@ def write_partition(run: Run, partition: Partition) -> None:
     """Put the lattice and all blocks into the store (removing blocks of an earlier partition)."""
     store.delete(run.scene, "blocks")
     root = run.scene.require_group("blocks")
-    root.attrs.update(
+    root.update_attributes(
         {
             "lattice": partition.lattice.to_json(),
             "region_low_world": partition.region_low_world.tolist(),
@@ -79,7 +79,7 @@ def write_partition(run: Run, partition: Partition) -> None:
     )
     for b in partition.blocks:
         group = root.require_group(b.id)
-        group.attrs.update(
+        group.update_attributes(
             {
                 "core_low": list(b.core.low),
                 "core_high": list(b.core.high),
@@ -194,7 +194,7 @@ def write_model(run: Run, block_id: str, arrays: Mapping[str, Array], about: Map
     group = run.scene.require_group(name)
     for key, values in arrays.items():
         store.write(group, key, values)
-    group.attrs.update(dict(about))
+    group.update_attributes(dict(about))
 
 
 def read_model(run: Run, block_id: str) -> tuple[dict[str, Array], dict[str, Any]]:

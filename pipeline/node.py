@@ -48,12 +48,12 @@ def alone(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
     """A new folder in ``parent`` for as long as this process works in it; first those go that killed processes left."""
-    ours = f"quoin-{socket.gethostname()}-"
-    for left in parent.glob(f"{glob.escape(ours)}*"):
-        pid = left.name.removeprefix(ours).partition("-")[0]
-        if pid.isdigit() and not lives(int(pid)):
+    ours = f"quoin-{socket.gethostname()}"
+    for left in parent.glob(f"{glob.escape(ours)}-*-*"):
+        whose, pid, _ = left.name.rsplit("-", 2)
+        if whose == ours and pid.isdigit() and not lives(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{ours}{os.getpid()}-", dir=parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{ours}-{os.getpid()}-", dir=parent) as folder:
         yield Path(folder)
 
 

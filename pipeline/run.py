@@ -102,7 +102,7 @@ class Run:
         }
         if (data := home.read_record()) is not None:
             run = cls(home, _record(data, home.address))
-            others = _source(run.record.photos) != source
+            others = _where(run.record.photos) != _where(source)
             if others and run.record.manifests:  # without a commit there is nothing to lose
                 raise QuoinError(
                     f"This folder holds another run, of the photos in {run.record.photos!r}",
@@ -309,7 +309,12 @@ class Run:
 
 def _source(place: Path | str) -> str:
     """Photos or a clip as run.json names them: an absolute path, or a URL."""
-    return url_of(place) or os.path.abspath(place)
+    return url_of(place) or str(Path(place).absolute())
+
+
+def _where(source: str) -> str:
+    """Where such a path leads, however it is said."""
+    return url_of(source) or os.path.realpath(source)
 
 
 def _record(data: bytes, where: str) -> RunRecord:

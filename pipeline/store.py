@@ -77,7 +77,7 @@ def write(
     if data.size:
         array[...] = data
     if attrs:
-        array.attrs.update(dict(attrs))
+        array.update_attributes(dict(attrs))  # at once: attrs.update would put them one by one
 
 
 def write_region(array: zarr.Array, start: int, values: np.ndarray) -> None:

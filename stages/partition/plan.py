@@ -66,6 +66,11 @@ def block_vram_bytes(pixels: int) -> int:
     return NETWORK_BYTES + PIXEL_BYTES * pixels
 
 
+def least_memory_bytes(photo_pixels: float, brick_size: int) -> int:
+    """Memory without which no block can be trained: that of a surface of one brick, seen by two photos of half size."""
+    return block_memory_bytes(int(2 * photo_pixels / 4), surface_bricks(1), brick_size)
+
+
 def surface_bricks(n_point_bricks: int) -> int:
     """Bricks a surface will pass through, from those that hold SfM points: textureless parts carry none."""
     return 2 * n_point_bricks + 8

@@ -64,9 +64,8 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
 
 
 def memory_cap_bytes(config: PartitionConfig, posed: scene.Posed) -> int:
-    """What a block may take; QuoinError where that is less than training two photos of any block takes."""
-    two = 2 * int(np.median(posed.sizes.prod(axis=1)))
-    least = plan.block_memory_bytes(two, plan.surface_bricks(1), config.brick_size)
+    """What a block may take; QuoinError where none can do with that."""
+    least = plan.least_memory_bytes(float(np.median(posed.sizes.prod(axis=1))), config.brick_size)
     if config.memory_gib is None:
         return max(int(0.6 * plan.machine_memory_bytes()), least)
     cap = int(config.memory_gib * plan.GIB)

@@ -44,21 +44,17 @@ def filling(job: Job) -> Job:
     with pycolmap.Database.open(job["database"]) as database:
         if database.num_images() == len(job["photos"]):
             return {}  # features of an earlier attempt are kept
-        with pycolmap.DatabaseTransaction(database):  # all or none, however this ends
-            _fill(database, job)
+        database.clear_all_tables()  # of an attempt that was stopped here
+        _write_cameras(database, job["cameras"], first_id=1)
+        for photo in job["photos"]:
+            number, camera_id = photo["id"] + 1, photo["camera"] + 1
+            image = pycolmap.Image(name=photo["file"], camera_id=camera_id, image_id=number)
+            database.write_image(image, use_image_id=True)
+            frame = pycolmap.Frame()
+            frame.frame_id, frame.rig_id = number, camera_id
+            frame.add_data_id(image.data_id)
+            database.write_frame(frame, use_frame_id=True)
     return {}
-
-
-def _fill(database: pycolmap.Database, job: Job) -> None:
-    _write_cameras(database, job["cameras"], first_id=1)
-    for photo in job["photos"]:
-        number, camera_id = photo["id"] + 1, photo["camera"] + 1
-        image = pycolmap.Image(name=photo["file"], camera_id=camera_id, image_id=number)
-        database.write_image(image, use_image_id=True)
-        frame = pycolmap.Frame()
-        frame.frame_id, frame.rig_id = number, camera_id
-        frame.add_data_id(image.data_id)
-        database.write_frame(frame, use_frame_id=True)
 
 
 def _write_cameras(database: pycolmap.Database, cameras: list[list[Any]], first_id: int) -> None:

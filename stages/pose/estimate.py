@@ -37,8 +37,6 @@ def estimate(shop: Workshop, config: PoseConfig, photos: list[Photo]) -> Found:
         )
     n_features, n_masks = find_features(shop, config, photos, cameras, camera_of)
     pairs = find_pairs(shop, config, photos, gps_places(photos))
-    if shop.hands is not None:
-        shop.hands.rest()  # mapping may take hours
     if not (pairs[:, 3] > 0).any():
         raise no_overlap(run, n_features)
     if from_one_spot(*turns(shop.database)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,19 +52,22 @@ def find_model(path: Path) -> Path:
     )
 
 
-def match_names(given: list[str], photos: list[str]) -> dict[int, int]:
+def match_names(given: list[str], photos: list[str], others: Sequence[str] = ()) -> dict[int, int]:
     """Index of the photo for each given name that has one: the same path from its end on, with or without an extension.
 
+    A name that fits one of ``others``, photos that are left out, better than any of ``photos`` has none.
     Raises QuoinError where a name fits several photos, or two names the same photo.
     """
     ends: dict[str, list[int]] = defaultdict(list)
     for index, photo in enumerate(photos):
         for end in _ends(photo):
             ends[end].append(index)
+    left_out = {end for other in others for end in _ends(other)}
     matched: dict[int, int] = {}
     taken: dict[int, str] = {}
     for row, name in enumerate(given):
-        fits: list[int] = next((ends[end] for end in _ends(name) if end in ends), [])
+        best = next((end for end in _ends(name) if end in ends or end in left_out), "")
+        fits = ends.get(best, [])
         if len(fits) > 1:
             raise QuoinError(
                 f"A given name fits {len(fits)} photos, {photos[fits[0]]!r} and {photos[fits[1]]!r} among them",
@@ -80,16 +84,6 @@ def match_names(given: list[str], photos: list[str]) -> dict[int, int]:
             taken[fits[0]] = name
             matched[row] = fits[0]
     return matched
-
-
-def match_used(given: list[str], photos: list[dict[str, Any]], everything: list[str]) -> dict[int, int]:
-    """The photo_id for each given name that is of one of ``photos``.
-
-    Names are compared with ``everything`` there is: the pose of a photo that is left out is nobody else's.
-    """
-    used = {photo["name"]: photo["photo_id"] for photo in photos}
-    fits = {row: everything[index] for row, index in match_names(given, everything).items()}
-    return {row: used[name] for row, name in fits.items() if name in used}
 
 
 def _ends(name: str) -> list[str]:
@@ -121,7 +115,7 @@ def fit_to_photo(camera: Camera, name: str, width: int, height: int) -> Camera:
     return Camera(camera.model, width, height, tuple(params), True)
 
 
-def read_transforms(path: Path, sizes: dict[str, tuple[int, int]]) -> list[GivenPhoto]:
+def read_transforms(path: Path, sizes: dict[str, tuple[int, int]], others: Sequence[str] = ()) -> list[GivenPhoto]:
     """Cameras of a transforms.json; camera axes there are OpenGL's (y up, looking along -z), the world is kept.
 
     ``sizes`` (width, height) by photo name stand in where the file does not say them. Raises QuoinError with the place.
@@ -142,8 +136,7 @@ def read_transforms(path: Path, sizes: dict[str, tuple[int, int]]) -> list[Given
             raise QuoinError(f"Frame {index} has no file_path", where=path, do="repair the file")
         names.append(name)
     photos = list(sizes)
-    size_of = {row: sizes[photos[photo]] for row, photo in match_names(names, photos).items()}
-    size_of = {row: size for row, size in size_of.items() if min(size) > 0}  # of a file that cannot be read
+    size_of = {row: sizes[photos[photo]] for row, photo in match_names(names, photos, others).items()}
     out = []
     for row, frame in enumerate(frames):
         if row in size_of:

@@ -10,8 +10,12 @@ from pipeline.errors import QuoinError
 PHOTOS = 16  # of a portion
 
 
-class PhotosUnseen(QuoinError):
-    """A worker cannot read photos that the driver can: whoever sees them must do it."""
+class Alone(QuoinError):
+    """Nobody else can do it: this process must."""
+
+
+class PhotosUnseen(Alone):
+    """A worker cannot read photos that the driver can."""
 
 
 class Portion(NamedTuple):

@@ -52,8 +52,17 @@ def find_pairs(
 
     First neighbours in ``places``, by looks, names and time; then, in rounds, what the verified ones suggest. A
     collection with more than a few frames of clips is a large one: their order says what to match, and looks find
-    where a walk comes back to its beginning.
+    where a walk comes back to its beginning. Hands may rest then: mapping may take hours.
     """
+    found = _find_pairs(shop, config, photos, places)
+    if shop.hands is not None:
+        shop.hands.rest()
+    return found
+
+
+def _find_pairs(
+    shop: Workshop, config: PoseConfig, photos: list[Photo], places: Float[Array, "n d"]
+) -> Int[Array, "k 4"]:
     count, ids = len(photos), np.array([photo["photo_id"] for photo in photos])
     n_frames = sum(bool(photo.get("clip")) for photo in photos)
     if count <= config.exhaustive_max_photos and n_frames <= FEW_FRAMES:

@@ -16,7 +16,7 @@ from pipeline.pixel_budget import PixelBudget
 from pipeline.pyramid import pyramid
 from pipeline.run import Run
 from pipeline.scene import PYRAMID_LEVELS, write_photo
-from stages.pose.hands import PHOTOS, Hands, PhotosUnseen, Portion
+from stages.pose.hands import PHOTOS, Alone, Hands, Portion
 from stages.pose.lines import Lines, lines_of
 from stages.pose.model import Camera, SparseModel
 from stages.pose.parallel import each
@@ -77,7 +77,7 @@ def _written(run: Run, shop: Workshop, photos: list[Photo], pictures: list[Pictu
         if shop.hands is not None:
             try:
                 return _by_hands(shop.hands, pictures, advance)
-            except PhotosUnseen as error:
+            except Alone as error:
                 shop.go_on_alone(error)
         budget = PixelBudget()
         return each(

@@ -14,7 +14,7 @@ from stages.pose.config import PoseConfig
 from stages.pose.distortion import pinhole_part
 from stages.pose.estimate import inputs_of, no_overlap
 from stages.pose.gate import Gated, residuals_px
-from stages.pose.given import GivenPhoto, find_model, fit_to_photo, match_used, read_transforms
+from stages.pose.given import GivenPhoto, find_model, fit_to_photo, match_names, read_transforms
 from stages.pose.key import TRANSFORMS
 from stages.pose.model import Camera, read_model
 from stages.pose.overlap import find_features, find_pairs
@@ -25,10 +25,10 @@ Array = np.ndarray
 
 def place(shop: Workshop, config: PoseConfig, photos: list[Photo]) -> Found:
     """Points of the photos whose cameras are given in ``config.given``; their poses are kept to the last digit."""
-    listed = read_photo_table(shop.run)
-    given = read_given(shop, Path(str(config.given)), listed)
+    others = left_out(shop)
+    given = read_given(shop, Path(str(config.given)), photos, others)
     names = [photo["name"] for photo in photos]
-    matched = match_used([g.name for g in given], photos, [row["name"] for row in listed])
+    matched = match_names([g.name for g in given], names, others)
     if len(matched) < 2:
         example = f", for example {given[0].name!r}" if given else ""
         raise QuoinError(
@@ -55,8 +55,14 @@ def place(shop: Workshop, config: PoseConfig, photos: list[Photo]) -> Found:
     return Found([component], "given", n_features.tolist(), pairs, n_masks, 0, warnings)
 
 
-def read_given(shop: Workshop, path: Path, listed: list[Photo]) -> list[GivenPhoto]:
-    """All cameras in a transforms.json or a COLMAP model; ``listed`` are all rows of the photo table."""
+def left_out(shop: Workshop) -> list[str]:
+    """Names of photos that are not used; masks and depth maps are none."""
+    rows = read_photo_table(shop.run)
+    return [row["name"] for row in rows if not row["used"] and not row["reason"].startswith(("mask", "depth"))]
+
+
+def read_given(shop: Workshop, path: Path, photos: list[Photo], others: list[str]) -> list[GivenPhoto]:
+    """All cameras in a transforms.json or a COLMAP model; ``others``: names of photos that are left out."""
     if not path.exists():
         raise QuoinError(
             "The given cameras do not exist", where=path, do="name a COLMAP model folder or a transforms.json"
@@ -64,7 +70,7 @@ def read_given(shop: Workshop, path: Path, listed: list[Photo]) -> list[GivenPho
     if path.is_dir() and (path / TRANSFORMS).is_file():
         path = path / TRANSFORMS
     if path.is_file():
-        return read_transforms(path, {row["name"]: (row["width"], row["height"]) for row in listed})
+        return read_transforms(path, {photo["name"]: (photo["width"], photo["height"]) for photo in photos}, others)
     folder = find_model(path)
     result = shop.colmap("reading", {"path": str(folder), "output": str(shop.folder / "given")})
     model = read_model(Path(result["component"]) / "model.npz")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from stages.pose.hands import PHOTOS, Hands, PhotosUnseen, Portion
+from stages.pose.hands import PHOTOS, Alone, Hands, Portion
 from stages.pose.model import Camera
 from stages.pose.spot import IMAGES_PER_PAIR
 from stages.pose.tables import MATCHES, copy_rows, keys_in
@@ -41,7 +41,7 @@ def share_features(shop: Workshop, hands: Hands, job: dict[str, Any], cameras: l
             shop.shared.update(portions[at])
             n_done += len(portions[at])
             advance(n_done)
-    except PhotosUnseen as error:
+    except Alone as error:
         shop.go_on_alone(error)
 
 

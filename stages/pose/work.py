@@ -89,9 +89,12 @@ class Work:
 
 def leave_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:
     """Write the files of these photos' features, from a database that has them."""
-    for photo_id in photo_ids:
-        with run.deposit(features_file(photo_id)) as path:
-            copy_rows(database, path, FEATURES, [photo_id + 1])
+
+    def leave(i: int) -> None:
+        with run.deposit(features_file(photo_ids[i])) as path:
+            copy_rows(database, path, FEATURES, [photo_ids[i] + 1])
+
+    each(leave, len(photo_ids), AT_ONCE, ignore)
 
 
 def take_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from pipeline.run import Run
 from stages.pose.child import ChildDied, run_child
 from stages.pose.config import PoseConfig
 from stages.pose.gate import Gated
-from stages.pose.hands import Hands, PhotosUnseen
+from stages.pose.hands import Alone, Hands
 from stages.pose.model import Camera
 
 Array = np.ndarray
@@ -95,8 +95,8 @@ class Workshop:
         number = {camera: n for n, camera in enumerate(cameras)}
         return cameras, [number[self.cameras[photo_id]] for photo_id in photo_ids]
 
-    def go_on_alone(self, error: PhotosUnseen) -> None:
-        """Tell that what needs photos is done here."""
+    def go_on_alone(self, error: Alone) -> None:
+        """Tell why the next is done here."""
         self.report.log("pose", f"{error} Meanwhile this process does their part", "warning")
 
     def with_own_cameras(self, cameras: list[Camera], camera_of: list[int]) -> Workshop:

@@ -112,6 +112,10 @@ class Photos:
             priors.write_planes(self.run, index, "planes", stacked, found.level, passes=len(PASSES))
             return
         step, before = PASSES[number], self._planes(index)
+        if before is None and number:  # who wrote them was killed: once more from the beginning
+            for earlier in range(number):
+                self.search(index, earlier)
+            before = self._planes(index)
         level = min(self.finest[index] + step.coarser, self.coarsest[index])
         chosen = self.neighbours[index][: self.config.sources]
         sources = [self.view(s, min(self.finest[s] + step.coarser, self.coarsest[s])) for s in chosen]

@@ -204,12 +204,17 @@ def stages(run: Run) -> list[StageFacts]:
         StageFacts(
             name=name,
             seconds=m.seconds,
-            peak_memory_bytes=m.peak_memory_bytes or None,
+            peak_memory_bytes=_peak(run, name) or None,
             numbers=_numbers(m.result),
         )
         for name, m in order
         if "/" not in name and name != "report"
     ]
+
+
+def _peak(run: Run, stage: str) -> int:
+    """Of a stage, and of its blocks, each of which forgot what came before."""
+    return max(m.peak_memory_bytes for name, m in run.record.manifests.items() if name.partition("/")[0] == stage)
 
 
 def _numbers(result: dict[str, Any]) -> dict[str, Any]:

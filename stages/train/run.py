@@ -75,9 +75,10 @@ def _train_block(
 ) -> BlockResult:
     began = time.monotonic()
     device = choose_device(device)
-    forget_peak_memory()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
+    else:
+        forget_peak_memory()
     torch.manual_seed(run.seed)
     name = f"train/{block_id}"
     report.place(name, torch.cuda.get_device_name() if device.startswith("cuda") else device)

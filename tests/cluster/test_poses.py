@@ -37,11 +37,14 @@ class Three(Several):
     """Jobs end in another order.
 
     With ``again`` every job is done twice, with ``last`` only so many are done before there is an error; with ``homes``
-    each on a machine of its own, whose files are in a folder there.
+    each on a machine of its own, whose files are in a folder there; after ``gone_after`` sessions the cluster is gone.
     """
 
-    def __init__(self, *, again: bool = False, last: int = 1000, homes: Path | None = None) -> None:
+    def __init__(
+        self, *, again: bool = False, last: int = 1000, homes: Path | None = None, gone_after: int | None = None
+    ) -> None:
         super().__init__()
+        self.gone_after = gone_after
         self.sessions: list[set[str]] = []  # steps done in each
         self.again, self.last, self.homes = again, last, homes
 
@@ -59,6 +62,8 @@ class Three(Several):
 
     @contextmanager
     def session(self) -> Iterator[int]:
+        if self.gone_after is not None and len(self.sessions) >= self.gone_after:
+            raise QuoinError("Ray cannot be reached", where="head:6379", do="see quoin doctor")
         self.sessions.append(set())
         with super().session() as n:
             yield n
@@ -156,6 +161,16 @@ def test_photos_of_one_process_are_matched_by_many(alone: Run, photos: list[dict
     workers = Three()
     find_poses(run, CONFIG, workers, Reporter())
     assert (workers.did("features"), workers.did("matches") > 4) == (0, True)
+    assert_same(alone, run)
+
+
+def test_a_cluster_that_ended_while_the_driver_mapped_is_not_needed(
+    alone: Run, photos: list[dict], tmp_path: Path
+) -> None:
+    run, workers, said = ingested(tmp_path / "run", photos), Three(gone_after=1), list[str]()
+    find_poses(run, CONFIG, workers, Reporter(lambda event: said.append(str(event.get("message")))))
+    assert (workers.did("features"), workers.did("pictures")) == (3, 0)
+    assert any(text.startswith("Ray cannot be reached ('head:6379')") for text in said)
     assert_same(alone, run)
 
 

@@ -72,7 +72,7 @@ def test_a_budget_that_is_none_is_told(text):
 def test_paths_are_whole_wherever_a_run_is_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = load_settings(overrides=["ingest.masks=../masks", "pose.given=s3://bucket/model", "ingest.depth=/d"])
-    assert found.ingest.masks == str(tmp_path.parent / "masks")
+    assert found.ingest.masks == str(tmp_path / ".." / "masks")
     assert (found.pose.given, found.ingest.depth) == ("s3://bucket/model", "/d")
     assert load_settings().ingest.masks == "auto"
 
@@ -206,13 +206,19 @@ def test_a_finished_run_corrects_the_next_plan(planned, monkeypatch, tmp_path, c
     assert calibration.factors("cpu")["train"] == pytest.approx(1.5)
 
 
-def test_what_an_earlier_session_has_begun_is_known(planned):
+def test_what_an_earlier_session_has_begun_is_known(planned, monkeypatch):
     assert half_done(planned) == set()
     folder = block_folder(planned, "b000")
     (folder / "checkpoint.safetensors").touch()
     planned.scene.require_group("priors")
     assert half_done(planned) == {"priors", "train"}
     planned.commit("priors", "key", StageResult(), 1.0)
+    assert half_done(planned) == {"train"}
+    (folder / "checkpoint.safetensors").unlink()
+    assert half_done(planned) == set()
+    monkeypatch.setattr(
+        "flows.capacity.url_of", lambda home: "s3://bucket/run"
+    )  # where it may have been begun elsewhere
     assert half_done(planned) == {"train"}
 
 

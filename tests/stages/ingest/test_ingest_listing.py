@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.config import StageResult
 from pipeline.errors import QuoinError
 from pipeline.run import Run
 from stages.ingest.listing import list_photos, list_sources
@@ -56,4 +57,6 @@ def test_a_run_may_be_moved_and_its_photos_be_named_otherwise(tmp_path: Path, ph
     assert moved.local(kept) == str(tmp_path / "moved" / "frames" / "walk.mp4" / "000001.png")
     assert moved.local(str(photos / "a.jpg")) == moved.portable(str(photos / "a.jpg")) == str(photos / "a.jpg")
     monkeypatch.chdir(run.photos)
-    assert Run.create(tmp_path / "moved", photos="../photos", settings={}, seed=0).record.photos == str(photos)
+    run = Run.open(tmp_path / "moved")
+    run.commit("ingest", "key", StageResult(), 0.0)  # from here on photos of another place are refused
+    assert Run.create(tmp_path / "moved", photos="../photos", settings={}, seed=0).manifest("ingest") is not None

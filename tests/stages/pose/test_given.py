@@ -10,7 +10,7 @@ import pytest
 from pipeline.cameras import project
 from pipeline.errors import QuoinError
 from stages.pose.distortion import pinhole_part
-from stages.pose.given import find_model, fit_to_photo, match_names, match_used, read_transforms
+from stages.pose.given import find_model, fit_to_photo, match_names, read_transforms
 from stages.pose.model import Camera
 from tests.stages.pose.room import cameras_around
 
@@ -120,10 +120,10 @@ def test_names_match_from_the_end() -> None:
 
 
 def test_the_pose_of_a_photo_that_is_left_out_is_nobody_else_s() -> None:
-    everything = ["left/0001.jpg", "right/0001.jpg", "right/0002.jpg"]
-    used = [{"name": name, "photo_id": i} for i, name in enumerate(everything[1:])]
-    assert match_used(["left/0001.jpg", "right/0002.jpg"], used, everything) == {1: 1}
-    assert match_used(["left/0001.jpg", "right/0001.jpg"], used, everything) == {1: 0}
+    used, others = ["right/0001.jpg", "right/0002.jpg"], ["left/0001.jpg", "small/0002.jpg"]
+    assert match_names(["left/0001.jpg", "right/0002.jpg"], used, others) == {1: 1}
+    assert match_names(["left/0001.jpg", "right/0001.jpg"], used, others) == {1: 0}
+    assert match_names(["0001.jpg", "images/0002"], used, others) == {0: 0, 1: 1}, "of two that fit, the one there is"
 
 
 def test_cameras_follow_a_resized_photo() -> None:

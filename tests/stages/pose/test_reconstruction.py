@@ -1,4 +1,4 @@
-"""The global mapper: many photos are placed by a part of their tracks, as well and with as many points as by all."""
+"""What is asked of COLMAP: its database filled, once and whole; many photos placed by a part of their tracks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pycolmap
 import pytest
 
 from pipeline.similarity import fit_similarity
-from stages.pose import reconstruction
+from stages.pose import colmap_process, reconstruction
 
 N_PHOTOS, N_POINTS = 12, 400
 
@@ -48,3 +48,21 @@ def test_photos_are_where_they_are(
     )
     fit = fit_similarity(ours, theirs)
     assert np.linalg.norm(fit.apply(ours) - theirs, axis=1).max() < 0.002 * np.ptp(theirs, axis=0).max()
+
+
+def test_a_database_that_was_being_filled_is_filled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = ["PINHOLE", 400, 300, [300.0, 300.0, 200.0, 150.0], True]
+    photos = [{"id": i, "file": f"{i:06d}.jpg", "camera": 0} for i in range(3)]
+    job = {"database": str(tmp_path / "database.db"), "cameras": [camera], "photos": photos}
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as there:
+        there.setattr(pycolmap, "Frame", killed)
+        with pytest.raises(KeyboardInterrupt):
+            colmap_process.filling(job)
+    for _ in range(2):
+        colmap_process.filling(job)
+        with pycolmap.Database.open(job["database"]) as database:
+            assert (database.num_cameras(), database.num_images(), database.num_frames()) == (1, 3, 3)

@@ -6,7 +6,7 @@ import torch
 
 from cluster.executor import InlineExecutor
 from cluster.priors import find_priors
-from pipeline import labels, priors, scene
+from pipeline import labels, priors, scene, store
 from pipeline.cameras import pixel_grid, rays_world
 from pipeline.errors import QuoinError
 from pipeline.progress import Reporter
@@ -51,6 +51,29 @@ def test_the_first_look_is_at_small_pictures_whatever_the_size_of_the_photos(tmp
     whole = found.view(0, 0)
     assert torch.allclose(view.intrinsics, whole.intrinsics / 16)
     assert float(view.gray.mean()) == pytest.approx(float(whole.gray.mean()), abs=0.01)
+
+
+def test_a_photo_is_searched_in_as_many_as_are_asked_for(run, monkeypatch):
+    asked, chosen = [], depths.source_photos
+    monkeypatch.setattr(depths, "source_photos", lambda *given: asked.append(given[-1]) or chosen(*given))
+    for n in (8, 12):
+        depths.Photos(run, PriorsConfig(stereo_edge_px=64, sources=n), "cpu")
+    assert asked == [10, 12]
+
+
+def test_planes_of_a_worker_that_was_killed_are_found_again_from_the_beginning(run, monkeypatch):
+    found = depths.Photos(run, SMALL, "cpu")
+    for number in range(2):
+        for work in (found.search, found.believe):
+            for index in found.todo:
+                work(index, number)
+    store.delete(run.scene, "priors/000000/planes")  # as where it was killed while it wrote the next ones
+    swept = []
+    sweep = Search.sweep
+    monkeypatch.setattr(Search, "sweep", lambda self, up: swept.append(tuple(self.view.gray.shape)) or sweep(self, up))
+    found.search(0, 2)
+    assert swept == [tuple(found.view(0, found.coarsest[0]).gray.shape)]
+    assert priors.plane_passes(run, 0, "planes") == 3
 
 
 def test_believed_depths_are_right(run):

@@ -103,6 +103,23 @@ def train(run, config, tmp_path):
     return made, events, log
 
 
+def test_curves_that_a_kill_tore_stop_nothing(tmp_path):
+    log = loop.MetricLog(tmp_path / "log.parquet")
+    log.keep_before(5)  # there are none
+    log.add(3, 1.0, {"loss": 0.5})
+    log.write()
+    log.add(7, 2.0, {"loss": 0.4})
+    log.write()
+    again = loop.MetricLog(log.path)
+    again.keep_before(5)
+    assert [row["step"] for row in again.rows] == [3]
+    log.path.write_bytes(log.path.read_bytes()[:-20])
+    torn = loop.MetricLog(log.path)
+    torn.keep_before(5)
+    assert torn.rows == []
+    assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
+
+
 def test_training_that_moves_nothing_hurries_to_the_last_stretch(run, tmp_path):
     made, events, log = train(run, TINY.model_copy(update={"settle": 0.05, "rates": STILL}), tmp_path)
     assert made.share == 1.0
