@@ -29,9 +29,8 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
                     return _shared(run, config, executor, report, n_jobs)
             return results(executor, [_job("priors", "find_depths", run, config)], report)[0]
 
-    made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(work)(run, config, report)
-    forget_work(run)
-    return made
+    made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs, after=forget_work)(work)
+    return made(run, config, report)
 
 
 def _shared(run: Run, config: PriorsConfig, executor: Executor, report: Reporter, n_jobs: int) -> PriorsResult:

@@ -358,11 +358,13 @@ def stage(
     version: int,
     result: type[Result],
     inputs: Callable[[Run, Any], str] | None = None,
+    after: Callable[[Run], None] = lambda run: None,
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Make ``run(run, config, report) -> result`` a stage: skip when committed under the same key, else do and commit.
 
     ``version`` is the stage's code version: raise it when the same input would give another output.
     ``inputs(run, config)`` is a hash of what the stage reads from outside the run (the photo folder), where it does.
+    ``after(run)`` clears away what the work needed: once it is committed, again where that was interrupted.
     What else ``run`` is given (a device) says how the result is made, not what it is, and is no part of the key.
     """
 
@@ -373,6 +375,7 @@ def stage(
             done = run.manifest(name)
             if done is not None and done.key == key:
                 report.log(name, "already done, kept")
+                after(run)
                 return result.model_validate(done.result)
             began = time.monotonic()
             if done is not None:
@@ -385,6 +388,7 @@ def stage(
                 raise
             run.hand_in(name)
             run.commit(name, key, made, time.monotonic() - began, needs)
+            after(run)
             return made
 
         run_stage.stage_name = name  # type: ignore[attr-defined]

@@ -119,11 +119,4 @@ def find_exposures(run: Run) -> None:
     priors.write_exposures(run, exposures(read, posed.sizes, *tracks, seed=run.seed))
 
 
-_made = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs)(find_depths)
-
-
-def run(of: Run, config: PriorsConfig, report: Reporter) -> PriorsResult:
-    """The priors stage, in this process."""
-    made = _made(of, config, report)
-    forget_work(of)
-    return made
+run = stage("priors", needs=NEEDS, version=VERSION, result=PriorsResult, inputs=inputs, after=forget_work)(find_depths)
