@@ -391,8 +391,6 @@ def stage(
             after(run)
             return made
 
-        run_stage.stage_name = name  # type: ignore[attr-defined]
-        run_stage.needs = needs  # type: ignore[attr-defined]
         return run_stage
 
     return wrap
