@@ -15,7 +15,6 @@ from pipeline.photo_table import read_photo_table
 from pipeline.progress import Reporter
 from pipeline.run import Run, stage
 from stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
-from stages.pose.hands import Alone
 from stages.pose.key import inputs
 
 FEW_PHOTOS = 32  # up to which nothing is gained by handing out
@@ -65,6 +64,8 @@ class _Workers:
             try:
                 self._begin()
             except QuoinError as error:  # the cluster has ended meanwhile
+                from stages.pose.hands import Alone
+
                 raise Alone(error.what, where=error.where, do=error.do) from error
         jobs = [
             Job(
