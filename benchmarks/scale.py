@@ -134,14 +134,19 @@ def drawn(towns: Mapping[int, Numbers]) -> str:
         x, _ = at(n, 1.0)
         parts.append(f'<text x="{x}" y="{height - 24}" text-anchor="middle">{n:g}</text>')
     parts.append(f'<text x="{(left + width - 110) / 2}" y="{height - 6}" text-anchor="middle">blocks</text>')
+    names: list[tuple[float, str, str]] = []
     for (stage, seconds), colour in zip(curves.items(), colours, strict=True):
         places = [at(n, s) for n, s in zip(blocks, seconds, strict=True) if np.isfinite(s)]
         if not places:
             continue
         way = " ".join(f"{x},{y}" for x, y in places)
         dots = "".join(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in places)
-        name = f'<text x="{width - 104}" y="{places[-1][1] + 4}" fill="{colour}">{stage}</text>'
-        parts.append(f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}{name}')
+        parts.append(f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}')
+        names.append((places[-1][1] + 4, colour, stage))
+    lowest = -np.inf
+    for y, colour, stage in sorted(names):
+        lowest = max(y, lowest + 13)  # one below the other where curves end together
+        parts.append(f'<text x="{width - 104}" y="{lowest}" fill="{colour}">{stage}</text>')
     return "\n".join([*parts, "</svg>"])
 
 
