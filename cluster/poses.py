@@ -49,8 +49,10 @@ class _Workers:
         self.n = self._begin()
 
     def _begin(self) -> int:
-        self._session = ExitStack()
-        return self._session.enter_context(self._executor.session())
+        session = ExitStack()
+        n = session.enter_context(self._executor.session())
+        self._session = session
+        return n
 
     def rest(self) -> None:
         """Let the workers go, and the cluster: it may end meanwhile, and others may have what they took."""

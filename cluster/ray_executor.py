@@ -163,7 +163,7 @@ class _Drive:
         why = fault.why if fault.kind == "memory" else ""
         if n_silent >= SILENT_DEATHS and job.shrinks:
             why = f"its worker died {n_silent} times without a word, as where the system kills for memory"
-        if why and (job.shrinks or not _of_ray(fault)):  # what cannot be made less is tried again where others worked
+        if why and (job.shrinks or not _of_ray(fault)):  # Ray kills whom it likes: who cannot do with less tries again
             less = job.less(told, why, self.report)
             return None if less is None else Try(job, less, attempt.number + 1, n_silent)
         self.report.log(job.name, f"its worker was lost, starting again: {fault.why}", level="warning")
