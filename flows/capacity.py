@@ -58,11 +58,14 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
     if not _listed(run):
         return
     from stages.partition.config import PartitionResult
+    from stages.partition.plan import least_memory_bytes
 
-    blocks = PartitionResult.model_validate(run.require("partition").result).blocks
-    missing = [block for block in blocks if run.manifest(f"train/{block.id}") is None]
+    found = PartitionResult.model_validate(run.require("partition").result)
+    missing = [block for block in found.blocks if run.manifest(f"train/{block.id}") is None]
     if missing and device is not None:
-        _ensure_memory(run, settings, max(missing, key=lambda block: block.memory_bytes), device)
+        photo_pixels = 1e6 * found.megapixels / max(found.n_photos, 1)
+        least = least_memory_bytes(photo_pixels, settings.partition.brick_size)
+        _ensure_memory(run, max(missing, key=lambda block: block.memory_bytes), least, device)
     if url_of(run.home) is not None:  # what the stages leave goes there
         return
     to_come = [row for row in stage_rows(run, settings) if run.manifest(row["stage"]) is None]
@@ -75,9 +78,8 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
         )
 
 
-def _ensure_memory(run: Run, settings: Settings, block: BlockFacts, device: str) -> None:
-    from stages.partition.config import PartitionResult
-    from stages.partition.plan import GIB, PROCESS_BYTES, block_vram_bytes, least_memory_bytes, machine_memory_bytes
+def _ensure_memory(run: Run, block: BlockFacts, least_bytes: int, device: str) -> None:
+    from stages.partition.plan import GIB, PROCESS_BYTES, block_vram_bytes, machine_memory_bytes
 
     needed, have, what, beside = block.memory_bytes, machine_memory_bytes(), "this machine", 0
     if device.startswith("cuda"):
@@ -87,13 +89,16 @@ def _ensure_memory(run: Run, settings: Settings, block: BlockFacts, device: str)
         beside = PROCESS_BYTES  # of what --memory means, that is not on the GPU
         what = torch.cuda.get_device_name()
     if needed > have:
-        found = PartitionResult.model_validate(run.require("partition").result)
-        least = least_memory_bytes(1e6 * found.megapixels / max(found.n_photos, 1), settings.partition.brick_size)
         smaller = 0.6 * have + beside
+        do = (
+            f"give --memory {smaller / GIB:.1f} for smaller blocks"
+            if smaller > least_bytes
+            else "use one that has more"
+        )
         raise QuoinError(
             f"Block {block.id} needs {size(needed)} to train, {what} has {size(have)}",
             where=run.path,
-            do=f"give --memory {smaller / GIB:.1f} for smaller blocks" if smaller > least else "use one that has more",
+            do=do,
         )
 
 

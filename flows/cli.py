@@ -94,15 +94,14 @@ def plan(
     if workers < 1:
         raise QuoinError("A plan is for one worker or more", where=f"--workers {workers}", do="give 1, 2, 3, ...")
     if Run.exists(target):
-        with resumed(target) as run:
-            how.work(run, settings_of(run), last="partition")
-            print_plan(run, pick_device(how.device), workers)
+        entered = resumed(target)
     else:
         settings = what.settings()
         photos, beside = folder_first([target, *clips])
-        with started(photos, out or _default_out(photos), settings, what.seed, beside) as run:
-            how.work(run, settings, last="partition")
-            print_plan(run, pick_device(how.device), workers)
+        entered = started(photos, out or _default_out(photos), settings, what.seed, beside)
+    with entered as run:
+        how.work(run, settings_of(run), last="partition")
+        print_plan(run, pick_device(how.device), workers)
 
 
 @app.command(sort_key=4)

@@ -74,7 +74,7 @@ def leased(url: str) -> Iterator[None]:
     away = False
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # whatever ended the work, a SystemExit too, goes on from here
         away = is_away(error)  # the lease will end by itself
         raise
     finally:

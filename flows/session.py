@@ -48,7 +48,7 @@ def _kept(run: Run) -> Iterator[None]:
     run.catch_up(EVENTS)  # another machine may have gone on with it
     try:
         yield
-    except BaseException as error:  # an interrupt too: what was written until then belongs home
+    except BaseException as error:  # an interrupt too, and it goes on: what was written until then belongs home
         if not is_away(error):
             with suppress(QuoinError):  # what stopped the run matters more
                 run.put_beside(began)

@@ -1,7 +1,8 @@
-"""Which files a stage leaves beside the arrays of scene.zarr: the one place that knows."""
+"""Files: which of them a stage leaves beside the arrays of scene.zarr, the one place that knows; and what they hold."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,6 +20,12 @@ LEAVES: dict[str, tuple[str, ...]] = {
 # What commands beside the stages make, and what was said: put at the end of each command, and never read by a stage.
 BESIDE = ("evaluation.json", "tables/evaluation*.parquet", "views/*", "films/*", "exports/*", "logs/*", "report.*")
 UNFINISHED = "*.partial"
+
+
+def sha256_of(path: Path) -> str:
+    """Of what a file of any size holds."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Leaf(pydantic.BaseModel):

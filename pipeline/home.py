@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +21,7 @@ from pipeline import store
 from pipeline.atomic import aside, disk_error, write_atomic
 from pipeline.bucket import Bucket, url_of
 from pipeline.errors import QuoinError
-from pipeline.files import BESIDE, Leaf, matching, patterns
+from pipeline.files import BESIDE, Leaf, matching, patterns, sha256_of
 from pipeline.node import Cache, alone, cache_folder, scratch
 
 RUN_FILE = "run.json"
@@ -192,7 +191,7 @@ class Remote(Home):
 
     def file(self, name: str, leaf: Leaf | None, commit: str) -> Path:
         here = self.folder / name
-        if leaf is None or (here.is_file() and _digest(here) == leaf.sha256):
+        if leaf is None or (here.is_file() and sha256_of(here) == leaf.sha256):
             return here
 
         def fetch(path: Path) -> None:
@@ -256,7 +255,7 @@ class Remote(Home):
     def _put(self, names: Iterable[str]) -> list[Leaf]:
         def one(name: str) -> Leaf:
             path = self.folder / name
-            leaf = Leaf(sha256=_digest(path), n_bytes=path.stat().st_size)
+            leaf = Leaf(sha256=sha256_of(path), n_bytes=path.stat().st_size)
             self.bucket.put_file(name, path)
             return leaf
 
@@ -272,8 +271,3 @@ def home_of(place: str | Path) -> Home:
 
 def _receipt_name(stage: str) -> str:
     return f"work/handed_in/{stage}.json"
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

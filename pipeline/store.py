@@ -46,7 +46,6 @@ def create(
     *,
     chunks: tuple[int, ...] | None = None,
     fill_value: Any = 0,
-    attrs: Mapping[str, Any] | None = None,
 ) -> zarr.Array:
     """A new array at ``name`` ("blocks/b0/sdf"), replacing what was there."""
     kind = np.dtype(dtype)
@@ -58,7 +57,6 @@ def create(
         compressors=_codecs(kind),
         chunk_key_encoding={"name": "default", "separator": "."},  # files, not folders five deep
         fill_value=fill_value,
-        attributes=dict(attrs or {}),
         overwrite=True,
     )
 

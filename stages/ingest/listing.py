@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.config import digest
 from pipeline.errors import QuoinError
+from pipeline.files import sha256_of
 from stages.ingest.clip import read_header
 from stages.ingest.depths import match_depths, says_depth
 from stages.ingest.files import CLIP, PHOTO_SUFFIXES, Found, find_files, natural_key, suffix_of
@@ -161,8 +161,7 @@ def _masks_beside_folder(root: Path) -> dict[str, Found]:
 def _digest(path: Path) -> str:
     """Of what a mask or a depth map holds: one that is made anew often has the size of the old one."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:  # it will be told when it is read
         return ""
 

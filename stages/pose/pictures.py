@@ -46,12 +46,8 @@ class Picture:
     camera: Camera
     pinhole: Pinhole
 
-    def write(self, run: Run, photo: Photo, budget: PixelBudget) -> Shown:
+    def write(self, run: Run, photo: Photo) -> Shown:
         """Its undistorted pyramid and mask, into the store; the straight lines it shows."""
-        with budget.hold(photo["width"] * photo["height"]):
-            return self._write(run, photo)
-
-    def _write(self, run: Run, photo: Photo) -> Shown:
         rgb, use = undistort_photo(load_upright(Path(photo["path"])), mask_of(photo), self.camera, self.pinhole)
         levels = pyramid(rgb, PYRAMID_LEVELS)
         write_photo(run, self.index, levels, use)
@@ -66,26 +62,33 @@ def write_photos(run: Run, shop: Workshop, photos: list[Photo], model: SparseMod
     run.scene.create_group("photos")  # before many write in it
     of = zip(model.photo_ids.tolist(), model.camera_index.tolist(), strict=True)
     pictures = [Picture(i, photo, model.cameras[c], pinholes[c]) for i, (photo, c) in enumerate(of)]
-    shown = _written(run, shop, photos, pictures)
+    shown = _shown(run, shop, photos, pictures)
     shrunk = np.array([one.shrunk for one in shown])
     intrinsics = np.array([picture.pinhole.intrinsics for picture in pictures]) / shrunk[:, None]
     return lines_of([one.segments for one in shown], intrinsics, model.cam_from_sfm[:, :, :3])
 
 
-def _written(run: Run, shop: Workshop, photos: list[Photo], pictures: list[Picture]) -> list[Shown]:
+def written(
+    run: Run, pictures: list[Picture], photos: list[Photo], threads: int, advance: Callable[[float], None]
+) -> list[Shown]:
+    """Pictures of ``photos``, one each, into the store; only so many pixels are decoded at a time."""
+    budget = PixelBudget()
+
+    def write(i: int) -> Shown:
+        with budget.hold(photos[i]["width"] * photos[i]["height"]):
+            return pictures[i].write(run, photos[i])
+
+    return each(write, len(pictures), threads, advance)
+
+
+def _shown(run: Run, shop: Workshop, photos: list[Photo], pictures: list[Picture]) -> list[Shown]:
     with shop.report.task("pose/undistort", len(pictures), "photos") as advance:
         if shop.hands is not None:
             try:
                 return _by_hands(shop.hands, pictures, advance)
             except Alone as error:
                 shop.go_on_alone(error)
-        budget = PixelBudget()
-        return each(
-            lambda i: pictures[i].write(run, photos[pictures[i].photo_id], budget),
-            len(pictures),
-            shop.threads,
-            advance,
-        )
+        return written(run, pictures, [photos[picture.photo_id] for picture in pictures], shop.threads, advance)
 
 
 def _by_hands(hands: Hands, pictures: list[Picture], advance: Callable[[float], None]) -> list[Shown]:

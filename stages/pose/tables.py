@@ -31,7 +31,7 @@ def copy_rows(source: Path, target: Path, tables: tuple[Table, ...], image_ids: 
         connection.execute("ATTACH DATABASE ? AS source", (_unchanged(source),))
         with connection:
             for table in tables:
-                rows = f"SELECT * FROM source.{table}"  # noqa: S608  (a Table, which no user names)
+                rows = _all(table, "source")
                 connection.execute(f"CREATE TABLE IF NOT EXISTS main.{table} AS {rows} WHERE 0")
                 connection.execute(f"INSERT OR REPLACE INTO main.{table} {rows}{only}", ids)
 
@@ -42,10 +42,11 @@ def gather_rows(sources: Iterable[Path], target: Path, tables: tuple[Table, ...]
         for source in sources:
             with closing(to_read(source)) as opened:
                 for table in tables:
-                    rows = opened.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  (a Table, as above)
+                    rows = opened.execute(_all(table)).fetchall()
                     if rows:  # of a photo without features there are none
-                        values = ", ".join("?" * len(rows[0]))
-                        connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({values})", rows)  # noqa: S608
+                        marks = ", ".join("?" * len(rows[0]))
+                        into = f"INSERT OR REPLACE INTO {table} VALUES ({marks})"  # noqa: S608  (a Table, no user's word)
+                        connection.executemany(into, rows)
 
 
 def keys_in(database: Path, table: Table) -> set[int]:
@@ -54,6 +55,10 @@ def keys_in(database: Path, table: Table) -> set[int]:
     with closing(to_read(database)) as connection:
         rows = connection.execute(f"SELECT {column} FROM {table}")  # noqa: S608  (a Table, which no user names)
         return {row[0] for row in rows}
+
+
+def _all(table: Table, database: str = "main") -> str:
+    return f"SELECT * FROM {database}.{table}"  # noqa: S608  (a Table, which no user names)
 
 
 def _unchanged(database: Path) -> str:

@@ -12,7 +12,6 @@ from jaxtyping import Int
 
 from pipeline.node import scratch
 from pipeline.photo_table import read_photo_rows
-from pipeline.pixel_budget import PixelBudget
 from pipeline.progress import Reporter
 from pipeline.run import Run
 from stages.pose import jobs
@@ -20,10 +19,10 @@ from stages.pose.config import PoseConfig
 from stages.pose.hands import PhotosUnseen
 from stages.pose.model import Camera
 from stages.pose.parallel import each
-from stages.pose.pictures import Picture, Shown
+from stages.pose.pictures import Picture, Shown, written
 from stages.pose.tables import FEATURES, MATCHES, copy_rows, gather_rows
 from stages.pose.working import write_copies
-from stages.pose.workshop import WORK, Photo, Workshop
+from stages.pose.workshop import WORK, Photo, Workshop, ignore
 
 Array = np.ndarray
 
@@ -66,9 +65,8 @@ class Work:
     def pictures(self, pictures: list[Picture]) -> list[Shown]:
         """Undistorted photos, written into the store."""
         photos = self._photos([picture.photo_id for picture in pictures])
-        budget = PixelBudget()
         with self._shop() as shop:
-            return each(lambda i: pictures[i].write(self.run, photos[i], budget), len(pictures), shop.threads, ignore)
+            return written(self.run, pictures, photos, shop.threads, ignore)
 
     def _photos(self, photo_ids: list[int]) -> list[Photo]:
         photos = read_photo_rows(self.run, photo_ids)
@@ -104,7 +102,3 @@ def take_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:
             lambda i: held.enter_context(run.borrowed(features_file(photo_ids[i]))), len(photo_ids), AT_ONCE, ignore
         )
         gather_rows(files, database, FEATURES)
-
-
-def ignore(done: float) -> None:
-    pass

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from pathlib import Path
 
 from pipeline.blocks import held_out_key
 from pipeline.config import digest
 from pipeline.errors import QuoinError
+from pipeline.files import sha256_of
 from pipeline.run import Run
 from stages.priors.config import PriorsConfig
 
@@ -17,8 +18,7 @@ def inputs(run: Run, config: PriorsConfig) -> str:
     if config.semantic_model is None:
         return held_out
     try:
-        with open(config.semantic_model, "rb") as handle:
-            return digest([held_out, hashlib.file_digest(handle, "sha256").hexdigest()])
+        return digest([held_out, sha256_of(Path(config.semantic_model))])
     except OSError as error:
         raise QuoinError(
             "The semantic model cannot be read", where=config.semantic_model, do="name an ONNX or TorchScript file"
