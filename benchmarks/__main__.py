@@ -45,10 +45,10 @@ def poses(photos: Path, truth: Path) -> Callable[[Path], tuple[Measured, Numbers
     """Poses alone, compared with measured cameras."""
 
     def case(out: Path) -> tuple[Measured, Numbers]:
-        from pipeline import scene
-        from pipeline.run import Run
-        from stages.evaluate.align import align
-        from stages.evaluate.cameras import read_cameras
+        from quoin.pipeline import scene
+        from quoin.pipeline.run import Run
+        from quoin.stages.evaluate.align import align
+        from quoin.stages.evaluate.cameras import read_cameras
 
         measured = quoin("plan", photos, "--out", out)
         posed = scene.read_posed(Run.open(out))

@@ -35,8 +35,8 @@ def case(out: Path) -> tuple[Measured, Numbers]:
     for name in ("obstore", "moto"):
         if importlib.util.find_spec(name) is None:
             raise Skipped(f"{name} is not installed")
-    from pipeline.bucket import Bucket
-    from pipeline.run import Run
+    from quoin.pipeline.bucket import Bucket
+    from quoin.pipeline.run import Run
     from tests.cloud import environment, make_bucket, s3_server
 
     settings = [word for setting in SMALL for word in ("--set", setting)]
@@ -73,9 +73,9 @@ def photos_in_turns(out: Path, url: str, n_photos: int = 10) -> dict[str, float]
 
     Medians, so that what else the machine does counts little.
     """
-    from pipeline import scene
-    from pipeline.config import StageResult
-    from pipeline.run import Run
+    from quoin.pipeline import scene
+    from quoin.pipeline.config import StageResult
+    from quoin.pipeline.run import Run
 
     rgb = np.random.default_rng(0).integers(0, 255, (600, 800, 3)).astype(np.uint8)
     levels, mask = [rgb[:: 2**k, :: 2**k] for k in range(scene.PYRAMID_LEVELS)], np.full((600, 800), 255, np.uint8)

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 
 from benchmarks import rivals
 from benchmarks.measure import DATA, Measured, Numbers, Skipped, quoin, stages, together
-from pipeline.blocks import read_held_out
+from quoin.pipeline.blocks import read_held_out
 
 Array = np.ndarray
 SOURCE = DATA / "nerf_synthetic_lego_400"
@@ -74,9 +74,9 @@ def depth_errors(path: Path) -> Numbers:
     """|rendered - true| depth along z in scene units, where the object covers a pixel wholly, over all test photos."""
     from PIL import Image
 
-    from pipeline import scene
-    from pipeline.cameras import pixel_grid, rays_world
-    from pipeline.run import Run
+    from quoin.pipeline import scene
+    from quoin.pipeline.cameras import pixel_grid, rays_world
+    from quoin.pipeline.run import Run
 
     run = Run.open(path)
     posed, errors, n_inside = scene.read_posed(run), [], 0

@@ -45,12 +45,12 @@ def train_and_lose(run_folder: Path) -> Numbers:
     import ray
     from ray.cluster_utils import Cluster
 
-    from cluster.blocks import train_blocks
-    from cluster.fusion import fuse_blocks
-    from cluster.ray_executor import RayExecutor
-    from flows.reconstruct import redo_from
-    from flows.session import resumed, settings_of
-    from pipeline.progress import Event, Reporter
+    from quoin.cluster.blocks import train_blocks
+    from quoin.cluster.fusion import fuse_blocks
+    from quoin.cluster.ray_executor import RayExecutor
+    from quoin.flows.reconstruct import redo_from
+    from quoin.flows.session import resumed, settings_of
+    from quoin.pipeline.progress import Event, Reporter
 
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args=head)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.train.encoding.frequency import Frequency
-from stages.train.field.mlp import ScalarMLP
-from stages.train.renderer.neus import neus_alpha
-from stages.train.renderer.volume import density_alpha, weights
-from stages.train.sampler.importance import neus_upsample
-from stages.train.sampler.sections import points_along, sections_between
-from stages.train.sampler.stratified import stratified
+from quoin.stages.train.encoding.frequency import Frequency
+from quoin.stages.train.field.mlp import ScalarMLP
+from quoin.stages.train.renderer.neus import neus_alpha
+from quoin.stages.train.renderer.volume import density_alpha, weights
+from quoin.stages.train.sampler.importance import neus_upsample
+from quoin.stages.train.sampler.sections import points_along, sections_between
+from quoin.stages.train.sampler.stratified import stratified
 
 RAYS = 512
 

@@ -25,19 +25,19 @@ import numpy as np
 
 from benchmarks.measure import DATA, ROOT
 from benchmarks.walk import print_photos, take
-from pipeline.photo_table import read_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.ingest.config import IngestConfig
-from stages.ingest.run import run as ingest
-from stages.pose import rounds
-from stages.pose.config import PoseConfig
-from stages.pose.descriptors import DescriptorReader
-from stages.pose.overlap import KEPT_ALIKE, find_features, in_turn, match_pairs
-from stages.pose.pairs import exhaustive, unique_pairs
-from stages.pose.retrieval import look_alikes
-from stages.pose.start import starting_cameras
-from stages.pose.workshop import Photo, Workshop
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.ingest.config import IngestConfig
+from quoin.stages.ingest.run import run as ingest
+from quoin.stages.pose import rounds
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.descriptors import DescriptorReader
+from quoin.stages.pose.overlap import KEPT_ALIKE, find_features, in_turn, match_pairs
+from quoin.stages.pose.pairs import exhaustive, unique_pairs
+from quoin.stages.pose.retrieval import look_alikes
+from quoin.stages.pose.start import starting_cameras
+from quoin.stages.pose.workshop import Photo, Workshop
 
 INLIERS = (15, 20, 30, 100)
 INGESTED = 5000  # photos, at most

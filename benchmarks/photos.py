@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.images import load_upright
-from pipeline.photo_table import read_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.ingest.config import IngestConfig
-from stages.ingest.run import kind_of
-from stages.ingest.run import run as ingest
+from quoin.pipeline.images import load_upright
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.ingest.config import IngestConfig
+from quoin.stages.ingest.run import kind_of
+from quoin.stages.ingest.run import run as ingest
 
 BY_LOOK = {"duplicate", "near duplicate", "blurred", "blank", "panorama", "too small"}
 

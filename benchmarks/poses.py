@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import scene
-from pipeline.cameras import centers_world
-from pipeline.errors import QuoinError
-from pipeline.photo_table import read_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from pipeline.similarity import fit_similarity_robust
-from stages.ingest.config import IngestConfig
-from stages.ingest.run import run as ingest
-from stages.pose.config import PoseConfig
-from stages.pose.run import run as pose
+from quoin.pipeline import scene
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.pipeline.similarity import fit_similarity_robust
+from quoin.stages.ingest.config import IngestConfig
+from quoin.stages.ingest.run import run as ingest
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.run import run as pose
 
 SETS = [
     "strecha_fountain_p11",

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import labels, priors, scene
-from pipeline.cameras import pixel_grid, rays_world
-from pipeline.run import Run
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.cameras import pixel_grid, rays_world
+from quoin.pipeline.run import Run
 
 
 def measure(run: Run, seed: int) -> str:
     """Precision and recall over the pixels of all photos, and those photos where either is poor."""
-    from stages.demo.landmark import build
-    from stages.demo.render import raycaster
+    from quoin.stages.demo.landmark import build
+    from quoin.stages.demo.render import raycaster
 
     made, posed = build(seed), scene.read_posed(run)
     caster, found, true, both, poor = raycaster(made.vertices, made.faces), 0, 0, 0, []

@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.measure import ROOT, Measured, Numbers, read
 
 FAKES = ROOT / "tests" / "flows" / "fakes"
+PYTHONPATH = f"{FAKES}{os.pathsep}{ROOT / 'src'}"
 RUNS, FOLDERS, SEED = 200, 8, 0
 PACE_S = 0.15  # of a stage
 PARTS = 4  # that a light stage writes (tests/flows/fakes/stages/common.py)
@@ -71,8 +72,8 @@ def _start(photos: Path, run: Path, chance: random.Random, address: str) -> subp
 
 
 def _quoin(*words: str | Path, pace_s: float = PACE_S) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PYTHONPATH": f"{FAKES}{os.pathsep}{ROOT}", "FAKE_PACE": str(pace_s)}
-    command = [sys.executable, "-m", "flows.cli", *map(str, words), "--device", "cpu", "--engine", "direct"]
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH, "FAKE_PACE": str(pace_s)}
+    command = [sys.executable, "-m", "quoin.flows.cli", *map(str, words), "--device", "cpu", "--engine", "direct"]
     there = FAKES  # in the checkout its own stages would come first
     return subprocess.Popen(command, cwd=there, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -102,8 +103,8 @@ def finished(out: Path) -> Iterator[str]:
 
 def half(run: Path) -> Iterator[str]:
     """Committed stages that have not left all of what they say."""
-    from pipeline import store
-    from pipeline.run import Run
+    from quoin.pipeline import store
+    from quoin.pipeline.run import Run
 
     if not (run / "run.json").exists():
         return
@@ -124,7 +125,7 @@ def _processes(folder: Path) -> int:
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
             words = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-            if int(entry.name) != os.getpid() and f"{folder}" in words and "flows.cli" in words:
+            if int(entry.name) != os.getpid() and f"{folder}" in words and "quoin.flows.cli" in words:
                 found += 1
     return found
 
@@ -140,7 +141,11 @@ def left(count: Callable[[], int]) -> int:
 @contextmanager
 def cluster() -> Iterator[tuple[str, Callable[[], int]]]:
     """A Ray cluster of this machine: its address, and what counts its living actors."""
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": f"{FAKES}{os.pathsep}{ROOT}", "FAKE_PACE": str(PACE_S)}
+    os.environ |= {
+        "RAY_AUTH_MODE": "disabled",
+        "PYTHONPATH": PYTHONPATH,
+        "FAKE_PACE": str(PACE_S),
+    }
     import ray
     from ray._private.state import actors
     from ray.cluster_utils import Cluster

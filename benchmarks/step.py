@@ -18,11 +18,11 @@ import torch
 
 from benchmarks import neus_twin
 from benchmarks.measure import circumstances
-from flows.settings import load_settings
-from pipeline.blocks import read_partition
-from pipeline.run import Run
-from stages.train.gather import build_trainer
-from stages.train.photos import BlockFrame
+from quoin.flows.settings import load_settings
+from quoin.pipeline.blocks import read_partition
+from quoin.pipeline.run import Run
+from quoin.stages.train.gather import build_trainer
+from quoin.stages.train.photos import BlockFrame
 
 TURNS, STEPS = 5, 20  # one step a turn of all methods but quoin: they take seconds
 PATCHES_ON = 0.3  # of the steps: all loss terms count by then

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from cluster.executor import Executor, Job
-from pipeline.atomic import UNWRITABLE, disk_error, write_atomic
-from pipeline.attempt import CLAIM, Attempt, claim
-from pipeline.blocks import Block, block_folder, read_partition
-from pipeline.config import digest
-from pipeline.errors import PartialResult, QuoinError
-from pipeline.patience import patiently
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from stages.train.config import VERSION, BlockResult, TrainConfig, TrainResult
+from quoin.cluster.executor import Executor, Job
+from quoin.pipeline.atomic import UNWRITABLE, disk_error, write_atomic
+from quoin.pipeline.attempt import CLAIM, Attempt, claim
+from quoin.pipeline.blocks import Block, block_folder, read_partition
+from quoin.pipeline.config import digest
+from quoin.pipeline.errors import PartialResult, QuoinError
+from quoin.pipeline.patience import patiently
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.stages.train.config import VERSION, BlockResult, TrainConfig, TrainResult
 
 NEEDS = ("partition", "priors")
 ERROR = "error.txt"
@@ -116,7 +116,7 @@ def _train_one(
     run_place: str, config: TrainConfig, block_id: str, report: Reporter, device: str, attempt: Attempt
 ) -> BlockResult:
     """One attempt at a block. While the storage does not answer it waits, then goes on from the block's checkpoint."""
-    from stages.train.run import train_block
+    from quoin.stages.train.run import train_block
 
     run = Run.open(run_place)
 

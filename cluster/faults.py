@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.errors import OutOfMemory, QuoinError, first_line
+from quoin.pipeline.errors import OutOfMemory, QuoinError, first_line
 
 MOST_SMALLER = 3  # times that an attempt is halved
 SILENT_DEATHS = 2  # of a job's workers in a row, from which on memory is suspected: the kernel kills without a word

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.executor import Device
-from pipeline.errors import QuoinError
+from quoin.cluster.executor import Device
+from quoin.pipeline.errors import QuoinError
 
 
 @dataclass(frozen=True)

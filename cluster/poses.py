@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from cluster.executor import Executor, Job
-from pipeline.attempt import Attempt
-from pipeline.errors import QuoinError
-from pipeline.photo_table import read_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
-from stages.pose.key import inputs
+from quoin.cluster.executor import Executor, Job
+from quoin.pipeline.attempt import Attempt
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
+from quoin.stages.pose.key import inputs
 
 FEW_PHOTOS = 32  # up to which nothing is gained by handing out
 MEMORY_BYTES = 2 << 30  # of a worker: SIFT of a large photo, or the descriptors of a portion
@@ -25,7 +25,7 @@ def find_poses(run: Run, config: PoseConfig, executor: Executor, report: Reporte
     """The pose stage; raises what stopped it."""
 
     def work(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
-        from stages.pose.run import find_poses
+        from quoin.stages.pose.run import find_poses
 
         if len(read_photo_table(run, used_only=True)) <= FEW_PHOTOS:
             return find_poses(run, config, report, None)
@@ -66,7 +66,7 @@ class _Workers:
             try:
                 self._begin()
             except QuoinError as error:  # the cluster has ended meanwhile
-                from stages.pose.hands import Alone
+                from quoin.stages.pose.hands import Alone
 
                 raise Alone(error.what, where=error.where, do=error.do) from error
         jobs = [
@@ -88,7 +88,7 @@ class _Workers:
 def _do(
     run_place: str, config: PoseConfig, step: str, given: tuple, report: Reporter, device: str, attempt: Attempt
 ) -> Any:
-    from stages.pose.work import Work
+    from quoin.stages.pose.work import Work
 
     del device, attempt  # what an earlier one leaves of a portion is the same
     threads = int(os.environ.get("OMP_NUM_THREADS") or 0)

@@ -6,14 +6,14 @@ import functools
 import time
 from typing import Any
 
-from cluster.executor import Executor, Job, results
-from pipeline.attempt import Attempt
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from pipeline.scene import read_posed
-from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
-from stages.priors.key import inputs
-from stages.priors.leftovers import forget_work
+from quoin.cluster.executor import Executor, Job, results
+from quoin.pipeline.attempt import Attempt
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.pipeline.scene import read_posed
+from quoin.stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
+from quoin.stages.priors.key import inputs
+from quoin.stages.priors.leftovers import forget_work
 
 PHOTOS_PER_JOB = 16  # at least: whoever takes a share reads the poses and points of all photos first
 
@@ -35,7 +35,7 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
 
 def _shared(run: Run, config: PriorsConfig, executor: Executor, report: Reporter, n_jobs: int) -> PriorsResult:
     """Every step of stereo in ``n_jobs`` shares; a step begins when the one before is done for all photos."""
-    from stages.priors.depths import STEPS
+    from quoin.stages.priors.depths import STEPS
 
     [begun] = results(executor, [_job("priors/begin", "begin", run, config)], report)
     for step in STEPS:
@@ -55,7 +55,7 @@ def _job(name: str, work: str, run: Run, config: PriorsConfig, *more: Any) -> Jo
 def _do(
     work: str, run_place: str, config: PriorsConfig, more: tuple, report: Reporter, device: str, attempt: Attempt
 ) -> Any:
-    from stages.priors import run as priors  # torch is loaded where the work is done
+    from quoin.stages.priors import run as priors  # torch is loaded where the work is done
 
     del attempt  # what an earlier one leaves of a photo is the same
     return getattr(priors, work)(Run.open(run_place), config, *more, report, device)

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cluster.executor import Device, Job, Outcome
-from cluster.faults import SILENT_DEATHS, Fault, gave_up, judge
-from cluster.plan import share_of
-from cluster.ray_session import Head, cluster
-from cluster.stragglers import Stragglers
-from cluster.workforce import Staff, Try, Workforce
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
+from quoin.cluster.executor import Device, Job, Outcome
+from quoin.cluster.faults import SILENT_DEATHS, Fault, gave_up, judge
+from quoin.cluster.plan import share_of
+from quoin.cluster.ray_session import Head, cluster
+from quoin.cluster.stragglers import Stragglers
+from quoin.cluster.workforce import Staff, Try, Workforce
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
 
 POLL_SECONDS = 1.0
 MANY = 1_000_000  # jobs, more than there are workers

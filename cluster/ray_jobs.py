@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.ray_session import environment, knock, refused
-from pipeline.errors import QuoinError, first_line
+from quoin.cluster.ray_session import environment, knock, refused
+from quoin.pipeline.errors import QuoinError, first_line
 
 PATIENCE_SECONDS = 60.0
 NOT_YET = "No available agent"  # of a cluster that has just been started

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import QuoinError, first_line
+from quoin.pipeline.errors import QuoinError, first_line
 
 KNOCK_SECONDS = 5.0
 HEAD_PATIENCE_SECONDS = 20.0  # without an answer of the head; Ray itself would end this process after a minute

@@ -9,9 +9,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from cluster.workforce import Try
-from pipeline.clock import clock
-from pipeline.progress import Reporter
+from quoin.cluster.workforce import Try
+from quoin.pipeline.clock import clock
+from quoin.pipeline.progress import Reporter
 
 FAR_BEYOND = 2.0  # times what was expected
 

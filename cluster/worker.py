@@ -13,10 +13,11 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from cluster.faults import WorkerStopped
-from pipeline import __version__, stopping
-from pipeline.attempt import Attempt
-from pipeline.progress import Event, Reporter
+from quoin import __version__
+from quoin.cluster.faults import WorkerStopped
+from quoin.pipeline import stopping
+from quoin.pipeline.attempt import Attempt
+from quoin.pipeline.progress import Event, Reporter
 
 EVENTS_KEPT = 10_000
 LOOK_SECONDS = 1.0  # between two looks at whether the parent lives

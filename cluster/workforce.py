@@ -8,14 +8,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.executor import Job
-from cluster.faults import judge
-from cluster.plan import Share
-from cluster.worker import Worker, versions
-from pipeline import stopping
-from pipeline.attempt import Attempt
-from pipeline.errors import QuoinError
-from pipeline.progress import Event, Reporter
+from quoin.cluster.executor import Job
+from quoin.cluster.faults import judge
+from quoin.cluster.plan import Share
+from quoin.cluster.worker import Worker, versions
+from quoin.pipeline import stopping
+from quoin.pipeline.attempt import Attempt
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Event, Reporter
 
 LAST_EVENTS_SECONDS = 5.0
 FAILED_STARTS = 5  # workers in a row that die before they are there

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from pipeline.progress import Event
+from quoin.pipeline.progress import Event
 
 PROGRESS_SECONDS = 5.0  # between two updates of one progress artifact
 LOG_SECONDS = 10.0  # between two lines of one block; the rest is in logs/events.jsonl, warnings always come through

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from flows.artifacts import picture_markdown
-from flows.block_map import draw
-from flows.terminal import duration
-from pipeline.blocks import Partition
-from pipeline.progress import Event, Reporter, Sink
+from quoin.flows.artifacts import picture_markdown
+from quoin.flows.block_map import draw
+from quoin.flows.terminal import duration
+from quoin.pipeline.blocks import Partition
+from quoin.pipeline.progress import Event, Reporter, Sink
 
 REFRESH_SECONDS = 10.0
 N_PREVIEWS = 6  # of the blocks that were heard of last

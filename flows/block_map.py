@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.blocks import Partition
-from pipeline.lattice import BrickBox
+from quoin.pipeline.blocks import Partition
+from quoin.pipeline.lattice import BrickBox
 
 EDGE_PX, MARGIN_PX, LEGEND_PX, INSET_PX, TEXT_PX = 600, 24, 28, 5, 15
 WAITING = "#d4d6da"

@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from pipeline.atomic import write_atomic
-from pipeline.errors import QuoinError
-from pipeline.node import home_folder
-from pipeline.run import Run
+from quoin.pipeline.atomic import write_atomic
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.node import home_folder
+from quoin.pipeline.run import Run
 
 FILE = "calibration.json"
 KEPT = 9  # ratios of a stage: the median of them outlives a run on a busy machine

@@ -10,23 +10,23 @@ import shutil
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from flows import calibration
-from flows.settings import DEFAULT_METHOD, Settings
-from flows.terminal import size
-from pipeline.bucket import url_of
-from pipeline.errors import QuoinError
-from pipeline.run import Run
+from quoin.flows import calibration
+from quoin.flows.settings import DEFAULT_METHOD, Settings
+from quoin.flows.terminal import size
+from quoin.pipeline.bucket import url_of
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.run import Run
 
 if TYPE_CHECKING:
-    from stages.partition.config import BlockFacts, PartitionResult
+    from quoin.stages.partition.config import BlockFacts, PartitionResult
 
 
 def stage_rows(
     run: Run, settings: Settings, factors: Mapping[str, float] | None = None, workers: int = 1
 ) -> list[dict]:
     """Predicted memory, disk and seconds per stage to come; ``factors`` are those of ``calibration``."""
-    from stages.partition.config import PartitionResult
-    from stages.partition.plan import plan_rows
+    from quoin.stages.partition.config import PartitionResult
+    from quoin.stages.partition.plan import plan_rows
 
     found = PartitionResult.model_validate(run.require("partition").result)
     return plan_rows(
@@ -57,8 +57,8 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
     """
     if not _listed(run):
         return
-    from stages.partition.config import PartitionResult
-    from stages.partition.plan import least_memory_bytes
+    from quoin.stages.partition.config import PartitionResult
+    from quoin.stages.partition.plan import least_memory_bytes
 
     found = PartitionResult.model_validate(run.require("partition").result)
     missing = [block for block in found.blocks if run.manifest(f"train/{block.id}") is None]
@@ -79,7 +79,7 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
 
 
 def _ensure_memory(run: Run, block: BlockFacts, least_bytes: int, device: str) -> None:
-    from stages.partition.plan import GIB, PROCESS_BYTES, block_vram_bytes, machine_memory_bytes
+    from quoin.stages.partition.plan import GIB, PROCESS_BYTES, block_vram_bytes, machine_memory_bytes
 
     needed, have, what, beside = block.memory_bytes, machine_memory_bytes(), "this machine", 0
     if device.startswith("cuda"):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError
 
-from flows.failure import catch_sigterm, leave, sentences
-from flows.options import Flag, How, Shown, What
-from pipeline import __version__
-from pipeline.bucket import url_of
-from pipeline.errors import QuoinError
+from quoin import __version__
+from quoin.flows.failure import catch_sigterm, leave, sentences
+from quoin.flows.options import Flag, How, Shown, What
+from quoin.pipeline.bucket import url_of
+from quoin.pipeline.errors import QuoinError
 
 if TYPE_CHECKING:
-    from pipeline.run import Run
+    from quoin.pipeline.run import Run
 
 app = App(
     name="quoin",
@@ -39,8 +39,8 @@ def reconstruct(photos: str, /, *clips: str, out: str | None = None, what: What 
     out
         run folder, or its URL; runs/<name of the photo folder> where not given
     """
-    from flows.session import folder_first, started
-    from flows.summary import print_summary
+    from quoin.flows.session import folder_first, started
+    from quoin.flows.summary import print_summary
 
     how.check()
     settings = what.settings()
@@ -59,8 +59,8 @@ def resume(run: str, /, *, how: How = How()) -> None:
     run
         folder or URL of the run
     """
-    from flows.session import resumed, settings_of
-    from flows.summary import print_summary
+    from quoin.flows.session import resumed, settings_of
+    from quoin.flows.summary import print_summary
 
     how.check()
     with resumed(run) as opened:
@@ -85,10 +85,10 @@ def plan(
     workers
         of a cluster, each with a device like the one here, that would share the work
     """
-    from cluster.executor import pick_device
-    from flows.plan import print_plan
-    from flows.session import folder_first, resumed, settings_of, started
-    from pipeline.run import Run
+    from quoin.cluster.executor import pick_device
+    from quoin.flows.plan import print_plan
+    from quoin.flows.session import folder_first, resumed, settings_of, started
+    from quoin.pipeline.run import Run
 
     how.check()
     if workers < 1:
@@ -134,8 +134,8 @@ def evaluate(
     device
         what renders
     """
-    from flows.evaluate import evaluate_run
-    from flows.session import resumed
+    from quoin.flows.evaluate import evaluate_run
+    from quoin.flows.session import resumed
 
     with resumed(run) as opened, shown.reporter(opened) as report:
         evaluate_run(opened, truth, cameras, distance, report, views=device if views else None)
@@ -154,8 +154,8 @@ def export(run: str, /, *, format: str, out: Path | None = None, shown: Shown = 
     out
         file or folder to write; in the run's folder exports/ where not given
     """
-    from flows.session import resumed
-    from stages.export.run import export as write
+    from quoin.flows.session import resumed
+    from quoin.stages.export.run import export as write
 
     with resumed(run) as opened, shown.reporter(opened) as report:
         made = write(opened, format, out or _export_path(opened, format), report)
@@ -197,10 +197,10 @@ def render(
     device
         what renders
     """
-    from flows.render import render_run
-    from flows.session import resumed
-    from pipeline.config import build
-    from stages.render.config import FilmConfig
+    from quoin.flows.render import render_run
+    from quoin.flows.session import resumed
+    from quoin.pipeline.config import build
+    from quoin.stages.render.config import FilmConfig
 
     asked = {"path": path, "what": what, "width": size[0], "height": size[1], "seconds": seconds}
     config = build(FilmConfig, {**asked, "frames_per_s": fps})
@@ -223,8 +223,8 @@ def view(run: str, /, *, port: int = 0, browser: bool = True) -> None:
     """
     import webbrowser
 
-    from pipeline.run import Run
-    from stages.view import HOST, serve
+    from quoin.pipeline.run import Run
+    from quoin.stages.view import HOST, serve
 
     server = serve(Run.open(run), port)
     address = f"http://{HOST}:{server.get_port()}"
@@ -277,8 +277,8 @@ def demo(
     seed
         another seed builds another scene
     """
-    from flows.demo import run_demo
-    from stages.demo.config import AIRBORNE, INDOORS, WILD
+    from quoin.flows.demo import run_demo
+    from quoin.stages.demo.config import AIRBORNE, INDOORS, WILD
 
     how.check()
     if url_of(out):
@@ -301,7 +301,7 @@ def demo(
 @app.command(sort_key=9)
 def doctor() -> None:
     """Say what is installed, which device there is, and which fast paths are active."""
-    from flows.doctor import print_report
+    from quoin.flows.doctor import print_report
 
     print_report()
 
@@ -315,7 +315,7 @@ def ui(*, port: int = 4200) -> int:
     port
         where it listens, on loopback only
     """
-    from flows.ui import serve
+    from quoin.flows.ui import serve
 
     return serve(port)
 
@@ -357,8 +357,8 @@ def submit(
     watch
         follow the run until it has ended
     """
-    from flows.submit import parameters_of
-    from flows.submit import submit as hand_over
+    from quoin.flows.submit import parameters_of
+    from quoin.flows.submit import submit as hand_over
 
     out = out or str(_default_out(Path(photos)))
     where = {"device": device, "executor": executor, "address": address, "gpu_share": gpu_share}
@@ -391,7 +391,7 @@ def _default_out(photos: Path | str) -> Path:
 
 
 def _export_path(run: Run, format: str) -> Path:
-    from stages.export.config import MESH_FORMATS
+    from quoin.stages.export.config import MESH_FORMATS
 
     return run.path / "exports" / (f"{run.name}.{format}" if format in MESH_FORMATS else format)
 

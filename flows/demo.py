@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.evaluate import evaluate_run
-from flows.session import started
-from flows.summary import print_summary
-from pipeline.atomic import disk_error, write_atomic
-from pipeline.config import build, digest
-from pipeline.run import Run
-from stages.demo.config import DemoConfig, DemoTruth
+from quoin.flows.evaluate import evaluate_run
+from quoin.flows.session import started
+from quoin.flows.summary import print_summary
+from quoin.pipeline.atomic import disk_error, write_atomic
+from quoin.pipeline.config import build, digest
+from quoin.pipeline.run import Run
+from quoin.stages.demo.config import DemoConfig, DemoTruth
 
 if TYPE_CHECKING:
-    from flows.options import How, What
+    from quoin.flows.options import How, What
 
 
 DISTANCES_M: dict[str, tuple[float, ...]] = {
@@ -47,7 +47,7 @@ def run_demo(out: Path, wanted: dict[str, Any], what: What, how: How) -> None:
 
 def collect(run: Run, folder: Path, config: DemoConfig, seed: int, how: How) -> DemoTruth:
     """The generated collection in ``folder``; made where it is not there, or was made otherwise."""
-    from stages.demo.run import generate
+    from quoin.stages.demo.run import generate
 
     stamp, key = folder / "key", digest([config.model_dump(), seed])
     facts = folder / "truth" / "demo.json"

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.terminal import size
-from flows.ui import answers
-from pipeline import __version__
-from pipeline.compiling import cache_folder, compiler_missing, cpp_compiler
-from pipeline.errors import first_line
+from quoin import __version__
+from quoin.flows.terminal import size
+from quoin.flows.ui import answers
+from quoin.pipeline.compiling import cache_folder, compiler_missing, cpp_compiler
+from quoin.pipeline.errors import first_line
 
 SYSTEM_LIBRARIES = "libusb-1.0-0 libgl1 libegl1 libx11-6 libudev1 libgomp1 libidn2-0"  # what Open3D's wheel needs
 PACKAGES = ("torch", "pycolmap", "zarr", "numpy", "pyarrow", "trimesh", "ray", "prefect", "fastapi", "pillow")
@@ -127,7 +127,7 @@ def grids() -> Iterator[Finding]:
     """Which code reads hash grids where training runs."""
     import torch
 
-    from stages.train.encoding.hash_grid import reads_by_triton
+    from quoin.stages.train.encoding.hash_grid import reads_by_triton
 
     if not torch.cuda.is_available():
         yield Finding("hash grids", "read by PyTorch on cpu (on cuda by Triton kernels)")

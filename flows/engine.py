@@ -6,13 +6,13 @@ import logging
 import os
 from typing import Literal
 
-from cluster.executor import Executor
-from flows.reconstruct import reconstruct
-from flows.settings import Settings
-from flows.ui import answers
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
+from quoin.cluster.executor import Executor
+from quoin.flows.reconstruct import reconstruct
+from quoin.flows.settings import Settings
+from quoin.flows.ui import answers
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
 
 Engine = Literal["auto", "direct", "prefect"]
 
@@ -37,7 +37,7 @@ def go(
         os.environ.setdefault(name, value)
     if use_prefect(engine, report):
         logging.raiseExceptions = False  # a log line that cannot be delivered is not worth one on the screen
-        from flows.prefect_flow import reconstruct_in_prefect
+        from quoin.flows.prefect_flow import reconstruct_in_prefect
 
         reconstruct_in_prefect(run, settings, executor, report, last=last)
     else:

@@ -9,12 +9,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cluster.executor import Device
-from pipeline.config import build
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.evaluate.config import ConfidenceScore, EvaluateConfig, EvaluateResult, PoseErrors, ViewScore, ViewsResult
+from quoin.cluster.executor import Device
+from quoin.pipeline.config import build
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.evaluate.config import (
+    ConfidenceScore,
+    EvaluateConfig,
+    EvaluateResult,
+    PoseErrors,
+    ViewScore,
+    ViewsResult,
+)
 
 
 def evaluate_run(
@@ -27,7 +34,7 @@ def evaluate_run(
     views: Device | None = None,
 ) -> None:
     """Evaluate ``run`` against ``truth``, or the photos it held out (rendered on device ``views``), or both."""
-    from stages.evaluate.run import evaluate, evaluate_views
+    from quoin.stages.evaluate.run import evaluate, evaluate_views
 
     if truth is None and views is None:
         raise QuoinError(
@@ -38,8 +45,8 @@ def evaluate_run(
     config = build(EvaluateConfig, {"distances_m": list(distances_m)})
     seen = None
     if views is not None:
-        from flows.render import opener
-        from stages.render.run import render_held_out
+        from quoin.flows.render import opener
+        from quoin.stages.render.run import render_held_out
 
         render_held_out(run, opener(run, views), report)
         seen = evaluate_views(run, report)

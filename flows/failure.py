@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.atomic import UNWRITABLE, disk_error
-from pipeline.errors import PartialResult, QuoinError
+from quoin.pipeline.atomic import UNWRITABLE, disk_error
+from quoin.pipeline.errors import PartialResult, QuoinError
 
 PATIENCE_SECONDS = 5.0
 CRASHED, REFUSED, PARTIAL, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143

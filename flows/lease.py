@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.bucket import Bucket, Stored, is_away
-from pipeline.errors import QuoinError
-from pipeline.node import lives
+from quoin.pipeline.bucket import Bucket, Stored, is_away
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.node import lives
 
 NAME = "logs/lease.json"
 RENEW_SECONDS = 20.0

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.lease import leased
-from pipeline.atomic import disk_error
-from pipeline.bucket import url_of
-from pipeline.errors import QuoinError
+from quoin.flows.lease import leased
+from quoin.pipeline.atomic import disk_error
+from quoin.pipeline.bucket import url_of
+from quoin.pipeline.errors import QuoinError
 
 
 @contextmanager

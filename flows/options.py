@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from flows.failure import sentences
-from pipeline.errors import QuoinError
+from quoin.flows.failure import sentences
+from quoin.pipeline.errors import QuoinError
 
 if TYPE_CHECKING:
-    from flows.settings import Settings
-    from pipeline.progress import Reporter
-    from pipeline.run import Run
+    from quoin.flows.settings import Settings
+    from quoin.pipeline.progress import Reporter
+    from quoin.pipeline.run import Run
 
 Flag = Parameter(negative="")
 WHAT, HOW = Group("What to make", sort_key=1), Group("How to run", sort_key=2)
@@ -50,13 +50,13 @@ class What:
     "the same seed gives the same result, within what the hardware allows"
 
     def settings(self) -> Settings:
-        from flows.settings import load_settings
+        from quoin.flows.settings import load_settings
 
         return load_settings(self.preset, self.overrides())
 
     def overrides(self) -> list[str]:
         """All that is laid on top of the preset, as section.key=value."""
-        from flows.settings import minutes
+        from quoin.flows.settings import minutes
 
         given = [
             ("ingest.masks", self.masks),
@@ -85,8 +85,8 @@ class Shown:
     @contextmanager
     def reporter(self, run: Run) -> Iterator[Reporter]:
         """A reporter that shows and keeps what happens in ``run``; what is raised meanwhile ends the command."""
-        from flows.session import reporting
-        from flows.terminal import Show, display
+        from quoin.flows.session import reporting
+        from quoin.flows.terminal import Show, display
 
         show: Show = "json" if self.json else "quiet" if self.quiet else "auto"
         with sentences(run.path, run.home), display(show) as sink, reporting(run, sink) as report:
@@ -113,12 +113,12 @@ class How(Shown):
 
     def work(self, run: Run, settings: Settings, *, last: str = "report") -> None:
         """Reconstruct up to stage ``last``."""
-        from cluster.executor import pick_device
-        from flows.capacity import half_done, learn
-        from flows.engine import go
-        from flows.reconstruct import redo_from
-        from flows.session import make_executor
-        from flows.settings import STAGES
+        from quoin.cluster.executor import pick_device
+        from quoin.flows.capacity import half_done, learn
+        from quoin.flows.engine import go
+        from quoin.flows.reconstruct import redo_from
+        from quoin.flows.session import make_executor
+        from quoin.flows.settings import STAGES
 
         began, half = time.time(), half_done(run)
         with self.reporter(run) as report:
@@ -131,8 +131,8 @@ class How(Shown):
 
     def check(self) -> None:
         """Refuse what is mistyped before anything is made."""
-        from flows.session import check_place
-        from flows.settings import check_stage
+        from quoin.flows.session import check_place
+        from quoin.flows.settings import check_stage
 
         if self.force:
             check_stage(self.force)

@@ -6,12 +6,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flows import calibration
-from flows.capacity import stage_rows
-from flows.session import settings_of
-from flows.terminal import duration, size
-from pipeline.run import Run
-from stages.partition.config import PartitionResult
+from quoin.flows import calibration
+from quoin.flows.capacity import stage_rows
+from quoin.flows.session import settings_of
+from quoin.flows.terminal import duration, size
+from quoin.pipeline.run import Run
+from quoin.stages.partition.config import PartitionResult
 
 MOST_LISTED = 40  # blocks
 

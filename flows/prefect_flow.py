@@ -25,19 +25,19 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed, Failed
 from pydantic import Field
 
-from cluster.executor import Device, Executor
-from flows.artifacts import ArtifactSink, prefect_sender
-from flows.block_board import BlockBoard
-from flows.failure import Terminated, end_group
-from flows.reconstruct import perform, reconstruct
-from flows.session import ExecutorName, check_place, make_executor, reporting, started
-from flows.settings import Settings, load_settings, preset_names
-from flows.terminal import size
-from pipeline.blocks import read_partition
-from pipeline.bucket import url_of
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
+from quoin.cluster.executor import Device, Executor
+from quoin.flows.artifacts import ArtifactSink, prefect_sender
+from quoin.flows.block_board import BlockBoard
+from quoin.flows.failure import Terminated, end_group
+from quoin.flows.reconstruct import perform, reconstruct
+from quoin.flows.session import ExecutorName, check_place, make_executor, reporting, started
+from quoin.flows.settings import Settings, load_settings, preset_names
+from quoin.flows.terminal import size
+from quoin.pipeline.blocks import read_partition
+from quoin.pipeline.bucket import url_of
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
 
 MAX_POSE_ROWS = 200
 CANCEL_SECONDS = 3.0  # between two looks whether the run is cancelled

@@ -1,4 +1,4 @@
-"""The whole pipeline on one screen: what runs after what. Run directly, or as the Prefect flow ``reconstruct_flow``."""
+"""The whole pipeline on one screen: what runs after what. Run directly, or inside a Prefect flow."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from cluster.blocks import check_whole, train_blocks
-from cluster.executor import Executor, pick_device
-from cluster.fusion import fuse_blocks
-from cluster.poses import find_poses
-from cluster.priors import find_priors
-from flows.capacity import ensure_fits
-from flows.settings import STAGES, Settings
-from pipeline import store
-from pipeline.bucket import StorageAway
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
+from quoin.cluster.blocks import check_whole, train_blocks
+from quoin.cluster.executor import Executor, pick_device
+from quoin.cluster.fusion import fuse_blocks
+from quoin.cluster.poses import find_poses
+from quoin.cluster.priors import find_priors
+from quoin.flows.capacity import ensure_fits
+from quoin.flows.settings import STAGES, Settings
+from quoin.pipeline import store
+from quoin.pipeline.bucket import StorageAway
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
 
 Perform = Callable[[str, Run, Settings, Executor, Reporter], Any]
 
@@ -70,7 +70,7 @@ def reconstruct(
 
 def write_report(run: Run, settings: Settings, report: Reporter) -> None:
     """The report of a run that cannot be finished: unused photos and why, what was posed, the blocks that are there."""
-    from stages.report.run import write
+    from quoin.stages.report.run import write
 
     try:
         report.log("report", f"what is known so far is in {write(run, settings.report, report).path}")
@@ -86,12 +86,3 @@ def redo_from(run: Run, stage: str) -> None:
         store.delete(run.scene, "priors")
     for later in redone:
         run.remove(f"work/{'blocks' if later == 'train' else later}")
-
-
-def __getattr__(name: str) -> Any:
-    """``reconstruct_flow``, which Prefect finds here by name; made only where asked for, as Prefect is heavy."""
-    if name == "reconstruct_flow":
-        from flows.prefect_flow import reconstruct_flow
-
-        return reconstruct_flow
-    raise AttributeError(name)

@@ -7,25 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.executor import Device, pick_device
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.render.config import FilmConfig
+from quoin.cluster.executor import Device, pick_device
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.render.config import FilmConfig
 
 if TYPE_CHECKING:
-    from stages.train.trained import Look
+    from quoin.stages.train.trained import Look
 
 
 def opener(run: Run, device: Device) -> Callable[[str], Look]:
     """Opens a trained block of ``run`` by its id, on ``device``."""
-    from stages.train.trained import open_block
+    from quoin.stages.train.trained import open_block
 
     return functools.partial(open_block, run, device=pick_device(device))
 
 
 def render_run(run: Run, config: FilmConfig, out: Path | None, device: Device, report: Reporter) -> None:
     """Make a film and say where it is."""
-    from stages.render.run import render_film
+    from quoin.stages.render.run import render_film
 
     film = render_film(run, config, out or run.path / "films" / f"{config.path}.mp4", opener(run, device), report)
     print(f"  {film.n_frames} frames, {film.seconds_per_frame:.1f} s each")

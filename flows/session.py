@@ -9,15 +9,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from cluster.executor import Device, Executor, InlineExecutor, pick_device
-from flows.lock import locked
-from flows.settings import Settings
-from pipeline.atomic import disk_error
-from pipeline.bucket import Bucket, is_away, url_of
-from pipeline.config import build
-from pipeline.errors import QuoinError
-from pipeline.progress import JsonLines, Reporter, Sink
-from pipeline.run import Run
+from quoin.cluster.executor import Device, Executor, InlineExecutor, pick_device
+from quoin.flows.lock import locked
+from quoin.flows.settings import Settings
+from quoin.pipeline.atomic import disk_error
+from quoin.pipeline.bucket import Bucket, is_away, url_of
+from quoin.pipeline.config import build
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import JsonLines, Reporter, Sink
+from quoin.pipeline.run import Run
 
 Place = Path | str  # a path, or a URL
 EVENTS = "logs/events.jsonl"
@@ -125,7 +125,7 @@ def check_place(kind: ExecutorName, device: Device, address: str | None) -> None
         if device == "cuda":  # else torch is loaded where it is needed
             pick_device(device)
     elif address is not None:
-        from cluster.ray_session import check_address
+        from quoin.cluster.ray_session import check_address
 
         check_address(address)
 
@@ -136,6 +136,6 @@ def make_executor(
     """The executor by name: ``inline``, or ``ray`` here or at ``address``, whose actors take a share of a GPU."""
     if kind == "inline":
         return InlineExecutor(device)
-    from cluster.ray_executor import RayExecutor
+    from quoin.cluster.ray_executor import RayExecutor
 
     return RayExecutor(device, address, gpu_share=gpu_share)

@@ -8,16 +8,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pipeline.bucket import url_of
-from pipeline.config import StageConfig, build, merge, nearest, parse_overrides, read_yaml
-from pipeline.errors import QuoinError
-from stages.fuse.config import FuseConfig
-from stages.ingest.config import IngestConfig
-from stages.partition.config import PartitionConfig
-from stages.pose.config import PoseConfig
-from stages.priors.config import PriorsConfig
-from stages.report.config import ReportConfig
-from stages.train.config import TrainConfig
+from quoin.pipeline.bucket import url_of
+from quoin.pipeline.config import StageConfig, build, merge, nearest, parse_overrides, read_yaml
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.fuse.config import FuseConfig
+from quoin.stages.ingest.config import IngestConfig
+from quoin.stages.partition.config import PartitionConfig
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.report.config import ReportConfig
+from quoin.stages.train.config import TrainConfig
 
 DEFAULT_METHOD = "quoin"
 PATHS = (
@@ -58,12 +58,12 @@ def read_preset(preset: str) -> dict[str, Any]:
 
 
 def _names(kind: str) -> list[str]:
-    folder = resources.files("configs") / kind
+    folder = resources.files("quoin.configs") / kind
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def _read(kind: str, name: str) -> dict[str, Any]:
-    with resources.as_file(resources.files("configs") / kind / f"{name}.yaml") as path:
+    with resources.as_file(resources.files("quoin.configs") / kind / f"{name}.yaml") as path:
         return read_yaml(path)
 
 

@@ -9,17 +9,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flows.engine import PREFECT_DEFAULTS, server_url
-from flows.failure import INTERRUPTED, REFUSED
-from flows.settings import load_settings, read_preset
-from pipeline.errors import QuoinError
+from quoin.flows.engine import PREFECT_DEFAULTS, server_url
+from quoin.flows.failure import INTERRUPTED, REFUSED
+from quoin.flows.settings import load_settings, read_preset
+from quoin.pipeline.errors import QuoinError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-ENTRYPOINT = (
-    "flows.prefect_flow.reconstruct_flow"  # by module: a worker needs quoin installed, and no copy of its source
-)
+# By module: a worker needs quoin installed, and no copy of its source.
+ENTRYPOINT = "quoin.flows.prefect_flow.reconstruct_flow"
 HEARTBEAT_SECONDS = (
     30  # a run that has not been heard of for a while is called crashed: see cluster/deploy/automation.yaml
 )
@@ -62,7 +61,7 @@ def reachable(path: str) -> str:
 def submit(to: str, parameters: Parameters, *, watch: bool) -> int:
     """Hand the run to pool or cluster ``to``; prints where to look. With ``watch`` returns how it ended, else 0."""
     if to.startswith(RAY_ADDRESSES):
-        from cluster.ray_jobs import dashboard, submit_job
+        from quoin.cluster.ray_jobs import dashboard, submit_job
 
         url = dashboard(to)
         if watch:
@@ -129,7 +128,7 @@ def deploy(pool: str) -> UUID:
     """Make the deployment ``reconstruct/<pool>``; returns its id. ``prefect.yaml`` does the same from a checkout."""
     from prefect.deployments.runner import EntrypointType
 
-    from flows.prefect_flow import reconstruct_flow
+    from quoin.flows.prefect_flow import reconstruct_flow
 
     names = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "DO_NOT_TRACK")
     environment = {name: PREFECT_DEFAULTS[name] for name in names}

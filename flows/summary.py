@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.terminal import duration
-from pipeline.run import Run
+from quoin.flows.terminal import duration
+from quoin.pipeline.run import Run
 
 
 def print_summary(run: Run, *, quiet: bool = False) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from pipeline.progress import Event, JsonLines, Sink
+from quoin.pipeline.progress import Event, JsonLines, Sink
 
 PLAIN_SECONDS = 10.0  # between two progress lines of one name
 UNEQUAL_UNITS = ("stages", "blocks")  # how long these take says nothing of the next

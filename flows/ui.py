@@ -16,8 +16,8 @@ from urllib.request import Request, urlopen
 
 import yaml
 
-from pipeline.errors import QuoinError
-from pipeline.node import home_folder
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.node import home_folder
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0
@@ -82,7 +82,7 @@ def _check_port(port: int, api_url: str) -> None:
 
 def install_automations(api_url: str) -> None:
     """Have the server call lost runs crashed (cluster/deploy/automation.yaml), unless it does so already."""
-    wanted = yaml.safe_load((resources.files("cluster") / "deploy" / "automation.yaml").read_text("utf-8"))
+    wanted = yaml.safe_load((resources.files("quoin.cluster") / "deploy" / "automation.yaml").read_text("utf-8"))
     known = {automation["name"] for automation in _post(f"{api_url}/automations/filter", {})}
     for automation in wanted:
         if automation["name"] not in known:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.atomic import write_atomic
-from pipeline.errors import QuoinError
+from quoin.pipeline.atomic import write_atomic
+from quoin.pipeline.errors import QuoinError
 
 CLAIM = "attempt"
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline import store
-from pipeline.cameras import pixel_grid, unproject
-from pipeline.priors import read_level
-from pipeline.run import Run
+from quoin.pipeline import store
+from quoin.pipeline.cameras import pixel_grid, unproject
+from quoin.pipeline.priors import read_level
+from quoin.pipeline.run import Run
 
 Array = np.ndarray
 NAME = "priors/planes"

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline import store
-from pipeline.errors import QuoinError
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.run import Run
+from quoin.pipeline import store
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.run import Run
 
 Array = np.ndarray
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 PATIENCE_SECONDS = 60.0
 SCHEMES = {

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 import pydantic
 import yaml
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import coo_array, csr_array
 
-from pipeline.cameras import centers_world, project
+from quoin.pipeline.cameras import centers_world, project
 
 Array = np.ndarray
 BEST_ANGLE_DEG, ANGLE_FALL_DEG = 15.0, 12.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 Array = np.ndarray
 

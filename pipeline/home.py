@@ -17,12 +17,12 @@ from pathlib import Path
 
 import zarr
 
-from pipeline import store
-from pipeline.atomic import aside, disk_error, write_atomic
-from pipeline.bucket import Bucket, url_of
-from pipeline.errors import QuoinError
-from pipeline.files import BESIDE, Leaf, matching, patterns, sha256_of
-from pipeline.node import Cache, alone, cache_folder, scratch
+from quoin.pipeline import store
+from quoin.pipeline.atomic import aside, disk_error, write_atomic
+from quoin.pipeline.bucket import Bucket, url_of
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.files import BESIDE, Leaf, matching, patterns, sha256_of
+from quoin.pipeline.node import Cache, alone, cache_folder, scratch
 
 RUN_FILE = "run.json"
 SCENE = "scene.zarr"
@@ -165,7 +165,7 @@ class Remote(Home):
             raise disk_error(error, self.folder) from error
 
     def open_scene(self, commit: Callable[[], str | None]) -> zarr.Group:
-        from pipeline.remote import open_scene
+        from quoin.pipeline.remote import open_scene
 
         def named() -> str | None:
             return None if (name := commit()) is None else f"{self._cached}/{name}"

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 Array = np.ndarray
 

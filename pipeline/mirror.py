@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.atomic import aside
-from pipeline.bucket import Bucket, url_of
-from pipeline.errors import QuoinError
-from pipeline.node import cache_folder
+from quoin.pipeline.atomic import aside
+from quoin.pipeline.bucket import Bucket, url_of
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.node import cache_folder
 
 AT_ONCE = 8
 

@@ -18,8 +18,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.atomic import aside
-from pipeline.errors import QuoinError
+from quoin.pipeline.atomic import aside
+from quoin.pipeline.errors import QuoinError
 
 LIMIT_GIB = 20.0  # unless QUOIN_CACHE_GIB says otherwise
 KEEP = 0.9  # of the limit, once it is passed

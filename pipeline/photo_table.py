@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.run import Run
+from quoin.pipeline.run import Run
 
 PHOTO_SCHEMA = pa.schema(
     [

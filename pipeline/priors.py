@@ -6,9 +6,9 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int, UInt8
 
-from pipeline import store
-from pipeline.pyramid import at_level
-from pipeline.run import Run
+from quoin.pipeline import store
+from quoin.pipeline.pyramid import at_level
+from quoin.pipeline.run import Run
 
 Array = np.ndarray
 

@@ -10,8 +10,8 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import ObjectStore
 
-from pipeline.bucket import open_store, told
-from pipeline.node import Cache
+from quoin.pipeline.bucket import open_store, told
+from quoin.pipeline.node import Cache
 
 
 class SceneStore(ObjectStore):

@@ -22,15 +22,15 @@ from typing import Any, TypeVar
 import pydantic
 import zarr
 
-from pipeline import __version__
-from pipeline.atomic import UNWRITABLE, disk_error
-from pipeline.bucket import url_of
-from pipeline.config import StageConfig, StageResult, digest
-from pipeline.errors import QuoinError
-from pipeline.files import Leaf
-from pipeline.home import RUN_FILE, Home, home_of
-from pipeline.mirror import mirror, mirror_file
-from pipeline.progress import Reporter
+from quoin import __version__
+from quoin.pipeline.atomic import UNWRITABLE, disk_error
+from quoin.pipeline.bucket import url_of
+from quoin.pipeline.config import StageConfig, StageResult, digest
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.files import Leaf
+from quoin.pipeline.home import RUN_FILE, Home, home_of
+from quoin.pipeline.mirror import mirror, mirror_file
+from quoin.pipeline.progress import Reporter
 
 __all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "forget_peak_memory", "peak_memory_bytes", "stage"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int, UInt8
 
-from pipeline import store
-from pipeline.pyramid import pyramid
-from pipeline.run import Run
-from pipeline.similarity import Similarity
+from quoin.pipeline import store
+from quoin.pipeline.pyramid import pyramid
+from quoin.pipeline.run import Run
+from quoin.pipeline.similarity import Similarity
 
 Array = np.ndarray
 

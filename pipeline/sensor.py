@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from pipeline import store
-from pipeline.errors import QuoinError
-from pipeline.images import fits, open_image, orientation_of, turn_upright
-from pipeline.priors import read_level
-from pipeline.run import Run
-from pipeline.scene import Posed, hide, read_frame_facts
+from quoin.pipeline import store
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.images import fits, open_image, orientation_of, turn_upright
+from quoin.pipeline.priors import read_level
+from quoin.pipeline.run import Run
+from quoin.pipeline.scene import Posed, hide, read_frame_facts
 
 Array = np.ndarray
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 Array = np.ndarray
 

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 MAX_CHUNK_BYTES = 32 << 20
 

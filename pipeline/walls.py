@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.run import Run
-from pipeline.scene import read_frame_facts
+from quoin.pipeline.run import Run
+from quoin.pipeline.scene import read_frame_facts
 
 Array = np.ndarray
 

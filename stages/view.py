@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cameras import centers_world
-from pipeline.confidence import confidence_colors
-from pipeline.errors import QuoinError
-from pipeline.run import Run
-from pipeline.scene import PYRAMID_LEVELS, Posed, read_photo, read_posed
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.confidence import confidence_colors
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.run import Run
+from quoin.pipeline.scene import PYRAMID_LEVELS, Posed, read_photo, read_posed
 
 Array = np.ndarray
 

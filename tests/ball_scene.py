@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import scene
-from pipeline.blocks import Block, Partition, read_brick_index, read_partition, read_sdf_brick, write_partition
-from pipeline.cameras import look_at, pixel_grid, project, rays_world
-from pipeline.config import StageResult
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
-from stages.train.gather import build_trainer
-from stages.train.photos import BlockFrame
-from stages.train.trainer import Trainer
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import Block, Partition, read_brick_index, read_partition, read_sdf_brick, write_partition
+from quoin.pipeline.cameras import look_at, pixel_grid, project, rays_world
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.gather import build_trainer
+from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.trainer import Trainer
 from tests import synthetic
 
 BALL_CENTRE, BALL_RADIUS = np.array([0.0, 0.0, 0.6]), 0.6

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.ply import read_header
-from stages.fuse.files import PlyWriter, replacing
-from stages.fuse.mesh import Mesh
+from quoin.pipeline.ply import read_header
+from quoin.stages.fuse.files import PlyWriter, replacing
+from quoin.stages.fuse.mesh import Mesh
 
 
 def write_ply(path: Path, mesh: Mesh, normals: np.ndarray) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.executor import InlineExecutor, Job, Outcome
-from pipeline.progress import Reporter
+from quoin.cluster.executor import InlineExecutor, Job, Outcome
+from quoin.pipeline.progress import Reporter
 
 
 class Several(InlineExecutor):

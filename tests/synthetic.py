@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import scene
-from pipeline.blocks import SDF_CLIP_VOXELS, Block, Partition, SdfBricks, write_partition, write_sdf_bricks
-from pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
-from pipeline.config import StageResult
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.run import Run
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import SDF_CLIP_VOXELS, Block, Partition, SdfBricks, write_partition, write_sdf_bricks
+from quoin.pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.run import Run
 
 Array = np.ndarray
 Sdf = Callable[[Array], Array]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from stages.demo.materials import Noise
-from stages.demo.render import Solid
+from quoin.stages.demo.materials import Noise
+from quoin.stages.demo.render import Solid
 
 Array = np.ndarray
 

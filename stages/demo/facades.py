@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from stages.demo.houses import FLOOR_M
-from stages.demo.materials import Noise, dice
-from stages.demo.streets import PAVEMENT_M, QUARTER_M, ROAD_M, is_square, streets_of
-from stages.demo.town import MATERIALS, Town
+from quoin.stages.demo.houses import FLOOR_M
+from quoin.stages.demo.materials import Noise, dice
+from quoin.stages.demo.streets import PAVEMENT_M, QUARTER_M, ROAD_M, is_square, streets_of
+from quoin.stages.demo.town import MATERIALS, Town
 
 Array = np.ndarray
 BAY_M = 2.3  # from window to window

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from stages.demo.materials import Noise, dice
+from quoin.stages.demo.materials import Noise, dice
 
 Array = np.ndarray
 PLANK_M, BOARD_M, JOINT_M = 0.14, 1.7, 0.003  # width and length of a floor board, the gap between two

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cameras import look_at
-from stages.demo.streets import world_of
+from quoin.pipeline.cameras import look_at
+from quoin.stages.demo.streets import world_of
 
 Array = np.ndarray
 HEIGHT_M = 60.0  # of the drone above the middle of the ground

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import trimesh
 
-from pipeline.labels import OTHER
-from stages.demo.parts import ball, block, rounded, turned
-from stages.demo.scene import Point
+from quoin.pipeline.labels import OTHER
+from quoin.stages.demo.parts import ball, block, rounded, turned
+from quoin.stages.demo.scene import Point
 
 Colour = tuple[float, float, float]
 

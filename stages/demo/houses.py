@@ -11,7 +11,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from stages.demo.parts import ball, grid_faces, turned
+from quoin.stages.demo.parts import ball, grid_faces, turned
 
 Array = np.ndarray
 Rect = tuple[float, float, float, float]  # x0, y0, x1, y1; may be a line or a point

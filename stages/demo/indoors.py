@@ -12,10 +12,10 @@ import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
-from stages.demo.finishes import FINISHES, colours
-from stages.demo.materials import Noise
-from stages.demo.render import Sight, Solid, raycaster
-from stages.demo.room import Room
+from quoin.stages.demo.finishes import FINISHES, colours
+from quoin.stages.demo.materials import Noise
+from quoin.stages.demo.render import Sight, Solid, raycaster
+from quoin.stages.demo.room import Room
 
 Array = np.ndarray
 AMBIENT = np.array([0.50, 0.48, 0.45], np.float32)

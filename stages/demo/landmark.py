@@ -8,9 +8,9 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from stages.demo import parts
-from stages.demo.parts import ball, box, finer, frame, niche, relief, turned
-from stages.demo.scene import Scene
+from quoin.stages.demo import parts
+from quoin.stages.demo.parts import ball, box, finer, frame, niche, relief, turned
+from quoin.stages.demo.scene import Scene
 
 Array = np.ndarray
 REGION_LOW_M = (-6.5, -5.8, -0.3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from stages.demo.landmark import MATERIALS
+from quoin.stages.demo.landmark import MATERIALS
 
 Array = np.ndarray
 SIDE = 128

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from stages.demo.landmark import ground_height_m
-from stages.demo.materials import Noise
-from stages.demo.parts import ball, turned
-from stages.demo.render import Solid, covered, raycaster
-from stages.demo.walk import standing_places
+from quoin.stages.demo.landmark import ground_height_m
+from quoin.stages.demo.materials import Noise
+from quoin.stages.demo.parts import ball, turned
+from quoin.stages.demo.render import Solid, covered, raycaster
+from quoin.stages.demo.walk import standing_places
 
 Array = np.ndarray
 WAIST_M, NECK_M = 0.88, 1.48

@@ -9,7 +9,7 @@ import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from pipeline.cameras import rays_world
+from quoin.pipeline.cameras import rays_world
 
 Array = np.ndarray
 Paint = Callable[[Float[Array, "n 3"], Float[Array, "n 3"], Int[Array, "n"]], Float[Array, "n 3"]]

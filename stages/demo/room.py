@@ -12,11 +12,11 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
-from pipeline.labels import CEILING, FLOOR, OTHER, WALL
-from stages.demo.finishes import FINISHES
-from stages.demo.furniture import Colour, Piece, furniture
-from stages.demo.parts import block, blocks, lines, prism
-from stages.demo.scene import Point, Scene
+from quoin.pipeline.labels import CEILING, FLOOR, OTHER, WALL
+from quoin.stages.demo.finishes import FINISHES
+from quoin.stages.demo.furniture import Colour, Piece, furniture
+from quoin.stages.demo.parts import block, blocks, lines, prism
+from quoin.stages.demo.scene import Point, Scene
 
 Array = np.ndarray
 WIDTH_M, DEPTH_M, HEIGHT_M = 5.2, 4.2, 2.6

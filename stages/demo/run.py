@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pipeline.cameras import centers_world
-from pipeline.progress import Reporter
-from stages.demo.config import DemoConfig, DemoTruth
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.progress import Reporter
+from quoin.stages.demo.config import DemoConfig, DemoTruth
 
 if TYPE_CHECKING:
     from PIL.TiffImagePlugin import IFDRational
@@ -42,9 +42,9 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     people stand in about a third of the photos, or in all where a crowd is asked for. The room's meshes carry a label
     of each face (pipeline/labels.py). Returns the facts of demo.json.
     """
-    from stages.demo import shoot
-    from stages.demo.render import Solid, covered, passing_mask, render
-    from stages.demo.truth import seen_faces, write_mesh
+    from quoin.stages.demo import shoot
+    from quoin.stages.demo.render import Solid, covered, passing_mask, render
+    from quoin.stages.demo.truth import seen_faces, write_mesh
 
     folder = folder.absolute()  # demo.json is read from anywhere
     photos, truth = folder / "photos", folder / "truth"

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cameras import centers_world
-from stages.demo import daylight, facades, flight, indoors, landmark, room, stroll, town, walk
-from stages.demo.config import DemoConfig
-from stages.demo.materials import Noise, albedo
-from stages.demo.people import crowd, crowd_of
-from stages.demo.render import SAMPLES, Sight, Solid, raycaster
-from stages.demo.scene import Scene
+from quoin.pipeline.cameras import centers_world
+from quoin.stages.demo import daylight, facades, flight, indoors, landmark, room, stroll, town, walk
+from quoin.stages.demo.config import DemoConfig
+from quoin.stages.demo.materials import Noise, albedo
+from quoin.stages.demo.people import crowd, crowd_of
+from quoin.stages.demo.render import SAMPLES, Sight, Solid, raycaster
+from quoin.stages.demo.scene import Scene
 
 Array = np.ndarray
 PEOPLE_SHARE = 0.35  # of the landmark's photos

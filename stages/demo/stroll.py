@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cameras import look_at
-from stages.demo.room import Room
+from quoin.pipeline.cameras import look_at
+from quoin.stages.demo.room import Room
 
 Array = np.ndarray
 HEIGHT_M = (1.3, 1.7)

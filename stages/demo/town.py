@@ -12,10 +12,10 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
-from stages.demo.houses import CELL_M, SHAPES, Piece, car, church, fountain, house, placed, tree
-from stages.demo.parts import grid_faces
-from stages.demo.scene import Scene
-from stages.demo.streets import (
+from quoin.stages.demo.houses import CELL_M, SHAPES, Piece, car, church, fountain, house, placed, tree
+from quoin.stages.demo.parts import grid_faces
+from quoin.stages.demo.scene import Scene
+from quoin.stages.demo.streets import (
     LAKE_M,
     PAVEMENT_M,
     QUARTER_M,

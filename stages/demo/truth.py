@@ -9,8 +9,8 @@ import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
-from pipeline.cameras import centers_world, project
-from pipeline.frustum import in_view
+from quoin.pipeline.cameras import centers_world, project
+from quoin.pipeline.frustum import in_view
 
 Array = np.ndarray
 MIN_FACING = 0.1  # cosine: a face seen at less than 6 degrees from its plane is not seen

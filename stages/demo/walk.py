@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cameras import look_at
-from stages.demo.landmark import ground_height_m
+from quoin.pipeline.cameras import look_at
+from quoin.stages.demo.landmark import ground_height_m
 
 Array = np.ndarray
 STEPS_M = np.array([4.2, 4.9])  # half the ground plan of the temple, with room to stand beside it

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cameras import angles_deg, centers_world
-from pipeline.errors import QuoinError
-from pipeline.similarity import Similarity, fit_similarity_robust
-from stages.evaluate.cameras import Cameras, match_names
-from stages.evaluate.config import PoseErrors
+from quoin.pipeline.cameras import angles_deg, centers_world
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.similarity import Similarity, fit_similarity_robust
+from quoin.stages.evaluate.cameras import Cameras, match_names
+from quoin.stages.evaluate.config import PoseErrors
 
 Array = np.ndarray
 LEAST_WIDTH = 1e-3  # of the cameras' length: nearer to a line, the turn about it is anyone's guess

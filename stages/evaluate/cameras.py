@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 Array = np.ndarray
 KINDS = "a transforms.json, a COLMAP model folder, a folder of .camera files, or a CSV with columns name,x,y,z"

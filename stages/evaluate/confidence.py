@@ -13,10 +13,10 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.confidence import confident_faces
-from stages.evaluate.config import ConfidencePart, ConfidenceScore, SurfaceScore
-from stages.evaluate.score import score
-from stages.evaluate.surface import Surface, inside, nearest
+from quoin.pipeline.confidence import confident_faces
+from quoin.stages.evaluate.config import ConfidencePart, ConfidenceScore, SurfaceScore
+from quoin.stages.evaluate.score import score
+from quoin.stages.evaluate.surface import Surface, inside, nearest
 
 Array = np.ndarray
 PARTS = 4

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.labels import KIND_NAMES
-from stages.evaluate.config import LabelScore
-from stages.evaluate.surface import Surface, nearest
+from quoin.pipeline.labels import KIND_NAMES
+from quoin.stages.evaluate.config import LabelScore
+from quoin.stages.evaluate.surface import Surface, nearest
 
 Array = np.ndarray
 

@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import scene
-from pipeline.atomic import write_atomic
-from pipeline.blocks import read_held_out
-from pipeline.config import build
-from pipeline.errors import QuoinError
-from pipeline.ply import vertex_values
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
+from quoin.pipeline import scene
+from quoin.pipeline.atomic import write_atomic
+from quoin.pipeline.blocks import read_held_out
+from quoin.pipeline.config import build
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.ply import vertex_values
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
 
 
 def evaluate(
@@ -34,12 +34,12 @@ def evaluate(
     Without them, the cameras that the run was given (pose.given) serve. Writes evaluation.json with ``views`` in it,
     tables/evaluation.parquet (a row per distance) and tables/evaluation_poses.parquet (a row per matched photo).
     """
-    from stages.evaluate.align import align
-    from stages.evaluate.cameras import read_cameras
-    from stages.evaluate.confidence import score_confidence
-    from stages.evaluate.labels import score_labels
-    from stages.evaluate.score import score
-    from stages.evaluate.surface import read_labels, read_surface
+    from quoin.stages.evaluate.align import align
+    from quoin.stages.evaluate.cameras import read_cameras
+    from quoin.stages.evaluate.confidence import score_confidence
+    from quoin.stages.evaluate.labels import score_labels
+    from quoin.stages.evaluate.score import score
+    from quoin.stages.evaluate.surface import read_labels, read_surface
 
     config = config or build(EvaluateConfig, {})
     run.require("fuse")
@@ -93,7 +93,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
 
     Writes evaluation.json (``views``, all there is in it) and tables/evaluation_views.parquet (a row per photo).
     """
-    from stages.evaluate.views import score_view
+    from quoin.stages.evaluate.views import score_view
 
     posed, scores = scene.read_posed(run), []
     for index in read_held_out(run).tolist():

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from stages.evaluate.config import DistanceScore, SurfaceScore
-from stages.evaluate.surface import Surface, inside, nearest, spacing, thinned
+from quoin.stages.evaluate.config import DistanceScore, SurfaceScore
+from quoin.stages.evaluate.surface import Surface, inside, nearest, spacing, thinned
 
 Array = np.ndarray
 SHARES = (0.0025, 0.005, 0.01)  # of the diagonal, where no distances are asked for

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pipeline.errors import QuoinError
-from pipeline.ply import read_triangles
-from pipeline.similarity import Similarity
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.ply import read_triangles
+from quoin.pipeline.similarity import Similarity
 
 Array = np.ndarray
 FORMATS = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".xyz")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.scene import Posed
+from quoin.pipeline.scene import Posed
 
 
 def write_model(folder: Path, posed: Posed, names: list[str]) -> None:

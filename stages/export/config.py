@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pipeline.config import StageResult
+from quoin.pipeline.config import StageResult
 
 Format = Literal["ply", "glb", "obj", "colmap", "nerfstudio"]
 FORMATS: tuple[str, ...] = get_args(Format)

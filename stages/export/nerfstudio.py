@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pipeline.cameras import centers_world
-from pipeline.scene import Posed
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.scene import Posed
 
 Array = np.ndarray
 

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from pipeline import scene
-from pipeline.run import Run
+from quoin.pipeline import scene
+from quoin.pipeline.run import Run
 
 JPEG_QUALITY = 95
 

@@ -8,13 +8,13 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import scene
-from pipeline.atomic import disk_error
-from pipeline.config import nearest
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.export.config import FORMATS, MESH_FORMATS, ExportResult
+from quoin.pipeline import scene
+from quoin.pipeline.atomic import disk_error
+from quoin.pipeline.config import nearest
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.export.config import FORMATS, MESH_FORMATS, ExportResult
 
 
 def export(run: Run, format: str, out: Path, report: Reporter) -> ExportResult:
@@ -100,8 +100,8 @@ def _obj(run: Run, part: Path, advance: Advance) -> Counts:
 
 
 def _colmap(run: Run, part: Path, advance: Advance) -> Counts:
-    from stages.export.colmap import write_model
-    from stages.export.photos import jpeg_names, write_photos
+    from quoin.stages.export.colmap import write_model
+    from quoin.stages.export.photos import jpeg_names, write_photos
 
     posed = scene.read_posed(run)
     names = jpeg_names(posed.names)
@@ -111,8 +111,8 @@ def _colmap(run: Run, part: Path, advance: Advance) -> Counts:
 
 
 def _nerfstudio(run: Run, part: Path, advance: Advance) -> Counts:
-    from stages.export.nerfstudio import write_points, write_transforms
-    from stages.export.photos import jpeg_names, write_photos
+    from quoin.stages.export.nerfstudio import write_points, write_transforms
+    from quoin.stages.export.photos import jpeg_names, write_photos
 
     posed = scene.read_posed(run)
     names = jpeg_names(posed.names)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from stages.fuse.visibility import Seen
+from quoin.stages.fuse.visibility import Seen
 
 Array = np.ndarray
 

@@ -11,9 +11,9 @@ from typing import IO
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pipeline.atomic import aside
-from pipeline.glb import Glb, glb_bytes
-from stages.fuse.mesh import Mesh
+from quoin.pipeline.atomic import aside
+from quoin.pipeline.glb import Glb, glb_bytes
+from quoin.stages.fuse.mesh import Mesh
 
 Array = np.ndarray
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from stages.fuse.mesh import Mesh
+from quoin.stages.fuse.mesh import Mesh
 
 Array = np.ndarray
 

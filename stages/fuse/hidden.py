@@ -8,9 +8,9 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int
 
-from pipeline import store
-from pipeline.frustum import in_view
-from stages.fuse.visibility import View, cast_scene, depth_map
+from quoin.pipeline import store
+from quoin.pipeline.frustum import in_view
+from quoin.stages.fuse.visibility import View, cast_scene, depth_map
 
 Array = np.ndarray
 Local = tuple[Float[Array, "v 3"], Int[Array, "f 3"]]  # vertices in the frame of the views, faces

@@ -12,16 +12,16 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline import labels, priors, scene
-from pipeline.bare import depth_of, read_bare, read_planes
-from pipeline.blocks import read_held_out
-from pipeline.frustum import in_view
-from pipeline.run import Run
-from stages.fuse.colors import Samples, bilinear
-from stages.fuse.config import FuseConfig
-from stages.fuse.evidence import Rays, depth_votes, nearest, toward
-from stages.fuse.flatten import PlaneVotes
-from stages.fuse.visibility import Seen, View, apart_from_sky, make_view, seen
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.bare import depth_of, read_bare, read_planes
+from quoin.pipeline.blocks import read_held_out
+from quoin.pipeline.frustum import in_view
+from quoin.pipeline.run import Run
+from quoin.stages.fuse.colors import Samples, bilinear
+from quoin.stages.fuse.config import FuseConfig
+from quoin.stages.fuse.evidence import Rays, depth_votes, nearest, toward
+from quoin.stages.fuse.flatten import PlaneVotes
+from quoin.stages.fuse.visibility import Seen, View, apart_from_sky, make_view, seen
 
 Array = np.ndarray
 Result = TypeVar("Result")

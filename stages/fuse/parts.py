@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from stages.fuse.mesh import Mesh, used_vertices
+from quoin.stages.fuse.mesh import Mesh, used_vertices
 
 Array = np.ndarray
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stages.fuse.mesh import components, face_areas
-from stages.fuse.parts import Piece
+from quoin.stages.fuse.mesh import components, face_areas
+from quoin.stages.fuse.parts import Piece
 
 Array = np.ndarray
 

@@ -12,25 +12,25 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool
 
-from pipeline import store
-from pipeline.blocks import Partition, read_partition
-from pipeline.confidence import confident_faces
-from pipeline.errors import QuoinError
-from pipeline.exposure import photo_gains
-from pipeline.home import Home
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from stages.fuse import surface
-from stages.fuse.blend import bricks_to_march
-from stages.fuse.clean import usual_disagreement
-from stages.fuse.config import VERSION, FuseConfig, FuseResult
-from stages.fuse.files import PlyWriter, replacing, write_glb
-from stages.fuse.mesh import Clustered, Mesh, decimate, edge_counts, face_areas, vertex_normals
-from stages.fuse.numbers import Numbers
-from stages.fuse.parts import parts_of
-from stages.fuse.pieces import united
-from stages.fuse.shelf import FOLDER, Place, Shelf
-from stages.fuse.work import Cleaned, Known, Work
+from quoin.pipeline import store
+from quoin.pipeline.blocks import Partition, read_partition
+from quoin.pipeline.confidence import confident_faces
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.exposure import photo_gains
+from quoin.pipeline.home import Home
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.stages.fuse import surface
+from quoin.stages.fuse.blend import bricks_to_march
+from quoin.stages.fuse.clean import usual_disagreement
+from quoin.stages.fuse.config import VERSION, FuseConfig, FuseResult
+from quoin.stages.fuse.files import PlyWriter, replacing, write_glb
+from quoin.stages.fuse.mesh import Clustered, Mesh, decimate, edge_counts, face_areas, vertex_normals
+from quoin.stages.fuse.numbers import Numbers
+from quoin.stages.fuse.parts import parts_of
+from quoin.stages.fuse.pieces import united
+from quoin.stages.fuse.shelf import FOLDER, Place, Shelf
+from quoin.stages.fuse.work import Cleaned, Known, Work
 
 Array = np.ndarray
 

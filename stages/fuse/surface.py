@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int
 
-from pipeline.lattice import BrickBox, Lattice
-from stages.fuse.blend import Source, absent_signs, blend_brick, touching
-from stages.fuse.extract import EdgeKeys, Patch, march, positions_voxels, weld
-from stages.fuse.mesh import Mesh, edge_counts
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.stages.fuse.blend import Source, absent_signs, blend_brick, touching
+from quoin.stages.fuse.extract import EdgeKeys, Patch, march, positions_voxels, weld
+from quoin.stages.fuse.mesh import Mesh, edge_counts
 
 Array = np.ndarray
 

@@ -6,14 +6,14 @@ import functools
 
 import numpy as np
 
-from pipeline import store
-from pipeline.blocks import SDF_CLIP_VOXELS, read_brick_index, read_partition, read_sdf_brick
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.fuse import surface
-from stages.fuse.blend import Source
-from stages.fuse.extract import EdgeKeys, Patch, weld
-from stages.fuse.parts import Tile
+from quoin.pipeline import store
+from quoin.pipeline.blocks import SDF_CLIP_VOXELS, read_brick_index, read_partition, read_sdf_brick
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.fuse import surface
+from quoin.stages.fuse.blend import Source
+from quoin.stages.fuse.extract import EdgeKeys, Patch, weld
+from quoin.stages.fuse.parts import Tile
 
 Array = np.ndarray
 PARTS = ("keys", "fractions", "faces")  # of a patch

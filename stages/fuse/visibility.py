@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import binary_erosion
 
-from pipeline import labels
+from quoin.pipeline import labels
 
 Array = np.ndarray
 

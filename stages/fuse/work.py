@@ -10,25 +10,25 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pipeline.exposure import MAX_PLACES
-from pipeline.lattice import Lattice
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.fuse import surface
-from stages.fuse.blend import Source
-from stages.fuse.clean import colour_agreement, confirmed, mostly_sky, support, supported_faces
-from stages.fuse.colors import Samples, fill_unknown, vertex_colors
-from stages.fuse.config import FuseConfig
-from stages.fuse.evidence import confidence
-from stages.fuse.extract import EdgeKeys
-from stages.fuse.flatten import flattened
-from stages.fuse.hidden import hidden_by_many, hidden_by_one, hide
-from stages.fuse.look import Watch
-from stages.fuse.mesh import Mesh, used_vertices, vertex_normals
-from stages.fuse.parts import REACH_VOXELS, Part, Piece, Tile
-from stages.fuse.pieces import Found, find_pieces
-from stages.fuse.shelf import Shelf
-from stages.fuse.tiles import extract_tiles, read_patch, read_sources
+from quoin.pipeline.exposure import MAX_PLACES
+from quoin.pipeline.lattice import Lattice
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.fuse import surface
+from quoin.stages.fuse.blend import Source
+from quoin.stages.fuse.clean import colour_agreement, confirmed, mostly_sky, support, supported_faces
+from quoin.stages.fuse.colors import Samples, fill_unknown, vertex_colors
+from quoin.stages.fuse.config import FuseConfig
+from quoin.stages.fuse.evidence import confidence
+from quoin.stages.fuse.extract import EdgeKeys
+from quoin.stages.fuse.flatten import flattened
+from quoin.stages.fuse.hidden import hidden_by_many, hidden_by_one, hide
+from quoin.stages.fuse.look import Watch
+from quoin.stages.fuse.mesh import Mesh, used_vertices, vertex_normals
+from quoin.stages.fuse.parts import REACH_VOXELS, Part, Piece, Tile
+from quoin.stages.fuse.pieces import Found, find_pieces
+from quoin.stages.fuse.shelf import Shelf
+from quoin.stages.fuse.tiles import extract_tiles, read_patch, read_sources
 
 Array = np.ndarray
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.errors import QuoinError
-from pipeline.images import turn_upright
-from stages.ingest.keyframes import Seen
-from stages.ingest.motion import PLACES, evened, motion, sharpness
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.images import turn_upright
+from quoin.stages.ingest.keyframes import Seen
+from quoin.stages.ingest.motion import PLACES, evened, motion, sharpness
 
 if TYPE_CHECKING:
     import av

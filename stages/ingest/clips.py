@@ -13,14 +13,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pipeline.clock import spans
-from pipeline.config import digest
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from stages.ingest.clip import Header, cut_off, look_through, read_header, write_frames
-from stages.ingest.config import ClipFacts, IngestConfig
-from stages.ingest.files import CLIP, PHOTO_SUFFIXES, Found, suffix_of
-from stages.ingest.keyframes import Choice, Seen, choose, step_for
+from quoin.pipeline.clock import spans
+from quoin.pipeline.config import digest
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.stages.ingest.clip import Header, cut_off, look_through, read_header, write_frames
+from quoin.stages.ingest.config import ClipFacts, IngestConfig
+from quoin.stages.ingest.files import CLIP, PHOTO_SUFFIXES, Found, suffix_of
+from quoin.stages.ingest.keyframes import Choice, Seen, choose, step_for
 
 LOOK = 1  # version of what is seen in a clip and of how its frames are written
 LIVE_S = 4.0  # phones add a film of that length, at most, to a photo

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config import StageConfig, StageResult
+from quoin.pipeline.config import StageConfig, StageResult
 
 
 class IngestConfig(StageConfig):

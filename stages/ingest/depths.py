@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import QuoinError
-from pipeline.sensor import load_depth, load_upright_depth
-from stages.ingest.files import PHOTO_SUFFIXES, suffix_of
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.sensor import load_depth, load_upright_depth
+from quoin.stages.ingest.files import PHOTO_SUFFIXES, suffix_of
 
 DEPTH_SUFFIXES = {".png", ".tif", ".tiff", ".pgm"}
 MILLIMETRE, TUM_UNIT = 0.001, 0.0002  # metres; the latter of the TUM RGB-D benchmark: 5000 to a metre

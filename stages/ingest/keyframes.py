@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from stages.ingest.motion import displacement
+from quoin.stages.ingest.motion import displacement
 
 Array = np.ndarray
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.config import digest
-from pipeline.errors import QuoinError
-from pipeline.files import sha256_of
-from stages.ingest.clip import read_header
-from stages.ingest.depths import match_depths, says_depth
-from stages.ingest.files import CLIP, PHOTO_SUFFIXES, Found, find_files, natural_key, suffix_of
-from stages.ingest.masks import MASK_FOLDERS, in_mask_folder, masks_beside, match_masks
+from quoin.pipeline.config import digest
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.files import sha256_of
+from quoin.stages.ingest.clip import read_header
+from quoin.stages.ingest.depths import match_depths, says_depth
+from quoin.stages.ingest.files import CLIP, PHOTO_SUFFIXES, Found, find_files, natural_key, suffix_of
+from quoin.stages.ingest.masks import MASK_FOLDERS, in_mask_folder, masks_beside, match_masks
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from stages.ingest.files import PHOTO_SUFFIXES, suffix_of
+from quoin.stages.ingest.files import PHOTO_SUFFIXES, suffix_of
 
 MASK_FOLDERS = ("masks", "mask")
 

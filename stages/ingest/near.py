@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from stages.ingest.look import HASH_BITS
+from quoin.stages.ingest.look import HASH_BITS
 
 RADIUS = 14  # bits of 64 that two hashes of one picture may differ in; pictures of different things differ in more
 BANDS = 4

@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from pipeline.errors import QuoinError
-from pipeline.images import NOT_AN_IMAGE, load_mask, open_image, stored_orientation, upright_rgb
-from pipeline.pixel_budget import PixelBudget
-from stages.ingest.borders import NO_BORDER, borders
-from stages.ingest.exif import Exif, read_exif
-from stages.ingest.files import PHOTO_SUFFIXES, suffix_of
-from stages.ingest.look import Look, look_of
-from stages.ingest.panorama import panorama_tag
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.images import NOT_AN_IMAGE, load_mask, open_image, stored_orientation, upright_rgb
+from quoin.pipeline.pixel_budget import PixelBudget
+from quoin.stages.ingest.borders import NO_BORDER, borders
+from quoin.stages.ingest.exif import Exif, read_exif
+from quoin.stages.ingest.files import PHOTO_SUFFIXES, suffix_of
+from quoin.stages.ingest.look import Look, look_of
+from quoin.stages.ingest.panorama import panorama_tag
 
 Array = np.ndarray
 

@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import digest
-from pipeline.errors import QuoinError
-from pipeline.photo_table import write_photo_table
-from pipeline.pixel_budget import PixelBudget
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from pipeline.sensor import read_depth_camera
-from stages.ingest.clips import take_frames, told
-from stages.ingest.config import ClipFacts, IngestConfig, IngestResult
-from stages.ingest.depths import DepthFacts, examine_depth, unit_of
-from stages.ingest.files import Found
-from stages.ingest.groups import camera_groups
-from stages.ingest.listing import Listing, list_sources
-from stages.ingest.photo import Examined, examine
-from stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
+from quoin.pipeline.config import digest
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.photo_table import write_photo_table
+from quoin.pipeline.pixel_budget import PixelBudget
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.pipeline.sensor import read_depth_camera
+from quoin.stages.ingest.clips import take_frames, told
+from quoin.stages.ingest.config import ClipFacts, IngestConfig, IngestResult
+from quoin.stages.ingest.depths import DepthFacts, examine_depth, unit_of
+from quoin.stages.ingest.files import Found
+from quoin.stages.ingest.groups import camera_groups
+from quoin.stages.ingest.listing import Listing, list_sources
+from quoin.stages.ingest.photo import Examined, examine
+from quoin.stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
 
 MAX_THREADS = 16
 UNREADABLE = {"unreadable", "unreadable folder", "truncated", "too large"}

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from pipeline.errors import QuoinError
-from pipeline.images import load_upright
-from stages.ingest.look import Look, grey_copy
-from stages.ingest.near import near_duplicates
-from stages.ingest.panorama import too_wide
-from stages.ingest.same import details, same_picture
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.images import load_upright
+from quoin.stages.ingest.look import Look, grey_copy
+from quoin.stages.ingest.near import near_duplicates
+from quoin.stages.ingest.panorama import too_wide
+from quoin.stages.ingest.same import details, same_picture
 
 Array = np.ndarray
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.lattice import BrickBox
+from quoin.pipeline.lattice import BrickBox
 
 Array = np.ndarray
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.ply import DRAW_LIMIT_FACES
-from stages.partition.config import BlockFacts
+from quoin.pipeline.ply import DRAW_LIMIT_FACES
+from quoin.stages.partition.config import BlockFacts
 
 GIB = 1 << 30
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import scene
-from pipeline.blocks import Block, Partition, write_partition
-from pipeline.errors import QuoinError
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from pipeline.sensor import with_sensor
-from stages.partition import blocks, photos, plan, region
-from stages.partition.config import BlockFacts, PartitionConfig, PartitionResult
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import Block, Partition, write_partition
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.pipeline.sensor import with_sensor
+from quoin.stages.partition import blocks, photos, plan, region
+from quoin.stages.partition.config import BlockFacts, PartitionConfig, PartitionResult
 
 Array = np.ndarray
 

@@ -15,11 +15,11 @@ import numpy as np
 import pycolmap
 from jaxtyping import Float
 
-from stages.pose import reconstruction
-from stages.pose.distortion import focal_px
-from stages.pose.gate import residuals_px
-from stages.pose.model import SparseModel
-from stages.pose.reconstruction import drop_photos
+from quoin.stages.pose import reconstruction
+from quoin.stages.pose.distortion import focal_px
+from quoin.stages.pose.gate import residuals_px
+from quoin.stages.pose.model import SparseModel
+from quoin.stages.pose.reconstruction import drop_photos
 
 Array = np.ndarray
 

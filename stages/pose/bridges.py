@@ -15,7 +15,7 @@ from scipy.linalg import eigh
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import eigsh
 
-from stages.pose.model import SparseModel
+from quoin.stages.pose.model import SparseModel
 
 Array = np.ndarray
 

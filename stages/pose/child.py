@@ -19,9 +19,9 @@ from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import QuoinError
+import quoin
+from quoin.pipeline.errors import QuoinError
 
-ROOT = Path(__file__).resolve().parents[2]
 _LOG_PREFIX = re.compile(r"^[IWEF]\d{8} \S+ \d+ \S+\] ")  # glog: level and date, time, thread, file:line]
 
 OnLine = Callable[[str], None]
@@ -43,9 +43,10 @@ def run_child(step: str, job: dict[str, Any], folder: Path, on_line: OnLine = la
     )
     job_path.write_text(json.dumps({"step": step, **job}), encoding="utf-8")
     result_path.unlink(missing_ok=True)
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *_inherited_path()]))
+    above_quoin = str(Path(quoin.__file__).parents[1])
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([above_quoin, *_inherited_path()]))
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.pose.colmap_process", str(job_path), str(result_path)],
+        [sys.executable, "-P", "-m", "quoin.stages.pose.colmap_process", str(job_path), str(result_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

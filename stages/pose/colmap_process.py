@@ -1,8 +1,8 @@
 """The COLMAP process: one step per process, started by ``stages.pose.child``. The only file that imports pycolmap.
 
-``python -m stages.pose.colmap_process JOB.json RESULT.json``. Steps are the functions in ``STEPS``; each takes the job
-and returns what JSON can hold. Photo i of the photo table is image i + 1, camera c of the job is camera c + 1. SIFT
-only, and no vocabulary tree: nothing here can download.
+``python -m quoin.stages.pose.colmap_process JOB.json RESULT.json``. Steps are the functions in ``STEPS``; each takes
+the job and returns what JSON can hold. Photo i of the photo table is image i + 1, camera c of the job is camera c + 1.
+SIFT only, and no vocabulary tree: nothing here can download.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import pycolmap
 
-from stages.pose import adjust, reconstruction
-from stages.pose.child import die_with_parent
-from stages.pose.model import write_model
+from quoin.stages.pose import adjust, reconstruction
+from quoin.stages.pose.child import die_with_parent
+from quoin.stages.pose.model import write_model
 
 Job = dict[str, Any]
 

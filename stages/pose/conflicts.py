@@ -19,10 +19,10 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.cameras import centers_world
-from stages.pose.bridges import leading_vectors
-from stages.pose.distortion import distort
-from stages.pose.model import SparseModel
+from quoin.pipeline.cameras import centers_world
+from quoin.stages.pose.bridges import leading_vectors
+from quoin.stages.pose.distortion import distort
+from quoin.stages.pose.model import SparseModel
 
 Array = np.ndarray
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from stages.pose.tables import to_read
+from quoin.stages.pose.tables import to_read
 
 Array = np.ndarray
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.errors import QuoinError
-from stages.pose.model import Camera
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.pose.model import Camera
 
 Array = np.ndarray
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from pipeline.errors import QuoinError
-from pipeline.run import Run
-from stages.pose.config import PoseConfig
-from stages.pose.mapping import better, mean_error_px, refine
-from stages.pose.overlap import find_features, find_pairs, gps_places
-from stages.pose.spot import from_one_spot, turns
-from stages.pose.start import known_focal, one_camera, starting_cameras
-from stages.pose.twins import map_apart
-from stages.pose.workshop import Component, Found, Photo, Workshop
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.run import Run
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.mapping import better, mean_error_px, refine
+from quoin.stages.pose.overlap import find_features, find_pairs, gps_places
+from quoin.stages.pose.spot import from_one_spot, turns
+from quoin.stages.pose.start import known_focal, one_camera, starting_cameras
+from quoin.stages.pose.twins import map_apart
+from quoin.stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.similarity import Similarity, fit_similarity_robust
+from quoin.pipeline.similarity import Similarity, fit_similarity_robust
 
 Array = np.ndarray
 

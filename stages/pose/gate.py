@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.cameras import centers_world
-from stages.pose.distortion import distort, focal_px
-from stages.pose.model import Camera, SparseModel
+from quoin.pipeline.cameras import centers_world
+from quoin.stages.pose.distortion import distort, focal_px
+from quoin.stages.pose.model import Camera, SparseModel
 
 Array = np.ndarray
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.errors import QuoinError
-from stages.pose.key import ENDINGS, MODEL_FOLDERS
-from stages.pose.model import Camera
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.pose.key import ENDINGS, MODEL_FOLDERS
+from quoin.stages.pose.model import Camera
 
 Array = np.ndarray
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 PHOTOS = 16  # of a portion
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from stages.pose.config import PoseConfig
-from stages.pose.model import Camera
-from stages.pose.working import write_masks
-from stages.pose.workshop import Photo, Workshop
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.model import Camera
+from quoin.stages.pose.working import write_masks
+from quoin.stages.pose.workshop import Photo, Workshop
 
 Array = np.ndarray
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import digest
-from pipeline.run import Run
-from stages.pose.config import PoseConfig
+from quoin.pipeline.config import digest
+from quoin.pipeline.run import Run
+from quoin.stages.pose.config import PoseConfig
 
 TRANSFORMS = "transforms.json"
 MODEL_FOLDERS = (".", "sparse/0", "sparse", "0")  # of a folder that is given, where COLMAP's model may lie

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from pipeline.errors import QuoinError
-from stages.pose.bridges import solid_parts
-from stages.pose.config import PoseConfig
-from stages.pose.gate import FEW_INLIERS, gate, photo_medians, residuals_px
-from stages.pose.model import read_model
-from stages.pose.workshop import Component, OnLine, Workshop, counter
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.pose.bridges import solid_parts
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.gate import FEW_INLIERS, gate, photo_medians, residuals_px
+from quoin.stages.pose.model import read_model
+from quoin.stages.pose.workshop import Component, OnLine, Workshop, counter
 
 Array = np.ndarray
 

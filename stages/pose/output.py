@@ -10,25 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from pipeline import store
-from pipeline.cameras import centers_world
-from pipeline.run import Run
-from pipeline.scene import Posed, write_frame, write_posed
-from pipeline.sensor import SensorScale, write_sensor_points, write_sensor_scale
-from pipeline.similarity import Similarity
-from pipeline.walls import WallFrame, write_walls
-from stages.pose.config import ComponentFacts, PoseConfig, PoseResult
-from stages.pose.distortion import focal_px
-from stages.pose.frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
-from stages.pose.gate import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
-from stages.pose.lines import Lines
-from stages.pose.model import SparseModel
-from stages.pose.pictures import write_photos
-from stages.pose.sensor import WRONG_SCALE, Measured, find_points, scale_doubts, write_depths
-from stages.pose.start import known_focal
-from stages.pose.undistort import Pinhole, pinhole_of
-from stages.pose.walls import find_walls, gravity_with, refine_up
-from stages.pose.workshop import Component, Found, Photo, Workshop
+from quoin.pipeline import store
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.run import Run
+from quoin.pipeline.scene import Posed, write_frame, write_posed
+from quoin.pipeline.sensor import SensorScale, write_sensor_points, write_sensor_scale
+from quoin.pipeline.similarity import Similarity
+from quoin.pipeline.walls import WallFrame, write_walls
+from quoin.stages.pose.config import ComponentFacts, PoseConfig, PoseResult
+from quoin.stages.pose.distortion import focal_px
+from quoin.stages.pose.frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
+from quoin.stages.pose.gate import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
+from quoin.stages.pose.lines import Lines
+from quoin.stages.pose.model import SparseModel
+from quoin.stages.pose.pictures import write_photos
+from quoin.stages.pose.sensor import WRONG_SCALE, Measured, find_points, scale_doubts, write_depths
+from quoin.stages.pose.start import known_focal
+from quoin.stages.pose.undistort import Pinhole, pinhole_of
+from quoin.stages.pose.walls import find_walls, gravity_with, refine_up
+from quoin.stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
 

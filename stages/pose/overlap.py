@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stages.pose import jobs
-from stages.pose.config import PoseConfig
-from stages.pose.descriptors import DescriptorReader
-from stages.pose.frame import enu_m, middle_geodetic
-from stages.pose.model import Camera
-from stages.pose.pairs import consecutive, doubling, exhaustive, nearest, unique_pairs
-from stages.pose.retrieval import look_alikes
-from stages.pose.rounds import first_pairs, in_rounds
-from stages.pose.sharing import share_features, share_matches
-from stages.pose.working import write_copies
-from stages.pose.workshop import Photo, Workshop, counter, ignore
+from quoin.stages.pose import jobs
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.descriptors import DescriptorReader
+from quoin.stages.pose.frame import enu_m, middle_geodetic
+from quoin.stages.pose.model import Camera
+from quoin.stages.pose.pairs import consecutive, doubling, exhaustive, nearest, unique_pairs
+from quoin.stages.pose.retrieval import look_alikes
+from quoin.stages.pose.rounds import first_pairs, in_rounds
+from quoin.stages.pose.sharing import share_features, share_matches
+from quoin.stages.pose.working import write_copies
+from quoin.stages.pose.workshop import Photo, Workshop, counter, ignore
 
 Array = np.ndarray
 

@@ -10,20 +10,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from pipeline import store
-from pipeline.images import load_upright
-from pipeline.pixel_budget import PixelBudget
-from pipeline.pyramid import pyramid
-from pipeline.run import Run
-from pipeline.scene import PYRAMID_LEVELS, write_photo
-from stages.pose.hands import PHOTOS, Alone, Hands, Portion
-from stages.pose.lines import Lines, lines_of
-from stages.pose.model import Camera, SparseModel
-from stages.pose.parallel import each
-from stages.pose.segments import find_segments
-from stages.pose.undistort import Pinhole, undistort_photo
-from stages.pose.working import mask_of
-from stages.pose.workshop import Photo, Workshop
+from quoin.pipeline import store
+from quoin.pipeline.images import load_upright
+from quoin.pipeline.pixel_budget import PixelBudget
+from quoin.pipeline.pyramid import pyramid
+from quoin.pipeline.run import Run
+from quoin.pipeline.scene import PYRAMID_LEVELS, write_photo
+from quoin.stages.pose.hands import PHOTOS, Alone, Hands, Portion
+from quoin.stages.pose.lines import Lines, lines_of
+from quoin.stages.pose.model import Camera, SparseModel
+from quoin.stages.pose.parallel import each
+from quoin.stages.pose.segments import find_segments
+from quoin.stages.pose.undistort import Pinhole, undistort_photo
+from quoin.stages.pose.working import mask_of
+from quoin.stages.pose.workshop import Photo, Workshop
 
 Array = np.ndarray
 

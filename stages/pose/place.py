@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cameras import centers_world
-from pipeline.errors import QuoinError
-from pipeline.photo_table import read_photo_table
-from stages.pose.config import PoseConfig
-from stages.pose.distortion import pinhole_part
-from stages.pose.estimate import inputs_of, no_overlap
-from stages.pose.gate import Gated, residuals_px
-from stages.pose.given import GivenPhoto, find_model, fit_to_photo, match_names, read_transforms
-from stages.pose.key import TRANSFORMS
-from stages.pose.model import Camera, read_model
-from stages.pose.overlap import find_features, find_pairs
-from stages.pose.workshop import Component, Found, Photo, Workshop
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.distortion import pinhole_part
+from quoin.stages.pose.estimate import inputs_of, no_overlap
+from quoin.stages.pose.gate import Gated, residuals_px
+from quoin.stages.pose.given import GivenPhoto, find_model, fit_to_photo, match_names, read_transforms
+from quoin.stages.pose.key import TRANSFORMS
+from quoin.stages.pose.model import Camera, read_model
+from quoin.stages.pose.overlap import find_features, find_pairs
+from quoin.stages.pose.workshop import Component, Found, Photo, Workshop
 
 Array = np.ndarray
 

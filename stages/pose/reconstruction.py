@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from stages.pose.model import Camera, SparseModel
+from quoin.stages.pose.model import Camera, SparseModel
 
 MIN_COMPONENT = 3  # photos; the poses of two alone cannot be trusted
 MANY = 300  # photos, from which on neighbours hold a photo in place even where it uses a part of its tracks

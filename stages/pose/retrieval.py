@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt64
 from scipy.sparse import csr_array
 
-from stages.pose.parallel import each
-from stages.pose.words import Words, learn
+from quoin.stages.pose.parallel import each
+from quoin.stages.pose.words import Words, learn
 
 Array = np.ndarray
 Features = Callable[[int], tuple[UInt8[Array, "n d"], Float[Array, "n"]]]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array, csr_array, diags_array
 
-from stages.pose.pairs import unique_pairs
+from quoin.stages.pose.pairs import unique_pairs
 
 Array = np.ndarray
 

@@ -8,13 +8,13 @@ distorted cameras at the upright photo's full size. ``sparse/0`` is in the world
 
 from __future__ import annotations
 
-from pipeline.errors import QuoinError
-from pipeline.photo_table import read_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
-from stages.pose.hands import Hands
-from stages.pose.key import inputs
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
+from quoin.stages.pose.hands import Hands
+from quoin.stages.pose.key import inputs
 
 
 def find_poses(run: Run, config: PoseConfig, report: Reporter, hands: Hands | None = None) -> PoseResult:
@@ -22,11 +22,11 @@ def find_poses(run: Run, config: PoseConfig, report: Reporter, hands: Hands | No
 
     ``hands``: who shares in features, matches and undistortion; None does all here.
     """
-    from stages.pose.estimate import estimate
-    from stages.pose.output import write_outputs
-    from stages.pose.place import place
-    from stages.pose.sharing import forget_shared
-    from stages.pose.workshop import Workshop
+    from quoin.stages.pose.estimate import estimate
+    from quoin.stages.pose.output import write_outputs
+    from quoin.stages.pose.place import place
+    from quoin.stages.pose.sharing import forget_shared
+    from quoin.stages.pose.workshop import Workshop
 
     photos = read_photo_table(run, used_only=True)
     if len(photos) < (2 if config.given else 3):  # the focal length cannot be told from two

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.cameras import pixel_grid, project, to_camera, unproject
-from pipeline.run import Run
-from pipeline.scene import PYRAMID_LEVELS, Posed
-from pipeline.sensor import (
+from quoin.pipeline.cameras import pixel_grid, project, to_camera, unproject
+from quoin.pipeline.run import Run
+from quoin.pipeline.scene import PYRAMID_LEVELS, Posed
+from quoin.pipeline.sensor import (
     SIGMA_PER_M,
     DepthCamera,
     SensorDepth,
@@ -23,11 +23,11 @@ from pipeline.sensor import (
     read_sensor_depth,
     write_sensor_depth,
 )
-from stages.pose.distortion import distort, pinhole_part, unfolded
-from stages.pose.model import Camera, SparseModel
-from stages.pose.parallel import each
-from stages.pose.undistort import Pinhole
-from stages.pose.workshop import Photo, Workshop
+from quoin.stages.pose.distortion import distort, pinhole_part, unfolded
+from quoin.stages.pose.model import Camera, SparseModel
+from quoin.stages.pose.parallel import each
+from quoin.stages.pose.undistort import Pinhole
+from quoin.stages.pose.workshop import Photo, Workshop
 
 Array = np.ndarray
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from stages.pose.hands import PHOTOS, Alone, Hands, Portion
-from stages.pose.model import Camera
-from stages.pose.spot import IMAGES_PER_PAIR
-from stages.pose.tables import MATCHES, copy_rows, keys_in
-from stages.pose.work import leave_features, take_features
-from stages.pose.workshop import WORK, Workshop
+from quoin.stages.pose.hands import PHOTOS, Alone, Hands, Portion
+from quoin.stages.pose.model import Camera
+from quoin.stages.pose.spot import IMAGES_PER_PAIR
+from quoin.stages.pose.tables import MATCHES, copy_rows, keys_in
+from quoin.stages.pose.work import leave_features, take_features
+from quoin.stages.pose.workshop import WORK, Workshop
 
 Array = np.ndarray
 Advance = Callable[[float], None]

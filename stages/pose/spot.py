@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stages.pose.tables import to_read
+from quoin.stages.pose.tables import to_read
 
 Array = np.ndarray
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Int
 
-from pipeline.errors import QuoinError
-from stages.pose.bridges import MIN_GROUP
-from stages.pose.config import PoseConfig
-from stages.pose.conflicts import BORNE_OUT, Compared, compare, contradicted, sides
-from stages.pose.gate import gate
-from stages.pose.mapping import map_photos
-from stages.pose.model import SparseModel
-from stages.pose.workshop import Component, Workshop
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.pose.bridges import MIN_GROUP
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.conflicts import BORNE_OUT, Compared, compare, contradicted, sides
+from quoin.stages.pose.gate import gate
+from quoin.stages.pose.mapping import map_photos
+from quoin.stages.pose.model import SparseModel
+from quoin.stages.pose.workshop import Component, Workshop
 
 Array = np.ndarray
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from stages.pose.distortion import distort, pinhole_part, undistort, unfolded
-from stages.pose.model import Camera
+from quoin.stages.pose.distortion import distort, pinhole_part, undistort, unfolded
+from quoin.stages.pose.model import Camera
 
 Array = np.ndarray
 

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from pipeline.walls import WallFrame
-from stages.pose.frame import Gravity, level_axes
-from stages.pose.lines import Lines, misfit_rad
+from quoin.pipeline.walls import WallFrame
+from quoin.stages.pose.frame import Gravity, level_axes
+from quoin.stages.pose.lines import Lines, misfit_rad
 
 Array = np.ndarray
 

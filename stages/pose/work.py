@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from pipeline.node import scratch
-from pipeline.photo_table import read_photo_rows
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.pose import jobs
-from stages.pose.config import PoseConfig
-from stages.pose.hands import PhotosUnseen
-from stages.pose.model import Camera
-from stages.pose.parallel import each
-from stages.pose.pictures import Picture, Shown, written
-from stages.pose.tables import FEATURES, MATCHES, copy_rows, gather_rows
-from stages.pose.working import write_copies
-from stages.pose.workshop import WORK, Photo, Workshop, ignore
+from quoin.pipeline.node import scratch
+from quoin.pipeline.photo_table import read_photo_rows
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.pose import jobs
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.hands import PhotosUnseen
+from quoin.stages.pose.model import Camera
+from quoin.stages.pose.parallel import each
+from quoin.stages.pose.pictures import Picture, Shown, written
+from quoin.stages.pose.tables import FEATURES, MATCHES, copy_rows, gather_rows
+from quoin.stages.pose.working import write_copies
+from quoin.stages.pose.workshop import WORK, Photo, Workshop, ignore
 
 Array = np.ndarray
 

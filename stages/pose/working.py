@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.images import load_mask, load_upright, open_image, orientation_of
-from stages.pose.parallel import each
+from quoin.pipeline.images import load_mask, load_upright, open_image, orientation_of
+from quoin.stages.pose.parallel import each
 
 Array = np.ndarray
 

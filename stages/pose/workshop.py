@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from pipeline.config import digest
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.pose.child import ChildDied, run_child
-from stages.pose.config import PoseConfig
-from stages.pose.gate import Gated
-from stages.pose.hands import Alone, Hands
-from stages.pose.model import Camera
+from quoin.pipeline.config import digest
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.pose.child import ChildDied, run_child
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.gate import Gated
+from quoin.stages.pose.hands import Alone, Hands
+from quoin.stages.pose.model import Camera
 
 Array = np.ndarray
 Photo = dict[str, Any]

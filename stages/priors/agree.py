@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from stages.priors.planes import Planes
-from stages.priors.view import View, ray_grid, relative_poses
+from quoin.stages.priors.planes import Planes
+from quoin.stages.priors.view import View, ray_grid, relative_poses
 
 ASIDE_PX = (-8, -4, -1, 1, 4, 8)  # columns and rows about a pixel in which it looks for company
 SAME_SURFACE, SMOOTH = 0.01, 0.005  # of the inverse depth: off a neighbour's plane by less

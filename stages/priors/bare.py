@@ -12,17 +12,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pipeline import labels, priors, scene, store
-from pipeline.bare import Bare, write_bare, write_planes
-from pipeline.plane_set import BEHIND_CELLS, PlaneSet, bounding, planes_along
-from pipeline.progress import Reporter
-from pipeline.pyramid import at_level
-from pipeline.run import Run
-from stages.priors.agree import agreement
-from stages.priors.depth_normals import depth_normals
-from stages.priors.layout import Known, layout, plane_fields
-from stages.priors.planes import Planes
-from stages.priors.view import View, level_within, ray_grid
+from quoin.pipeline import labels, priors, scene, store
+from quoin.pipeline.bare import Bare, write_bare, write_planes
+from quoin.pipeline.plane_set import BEHIND_CELLS, PlaneSet, bounding, planes_along
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.pyramid import at_level
+from quoin.pipeline.run import Run
+from quoin.stages.priors.agree import agreement
+from quoin.stages.priors.depth_normals import depth_normals
+from quoin.stages.priors.layout import Known, layout, plane_fields
+from quoin.stages.priors.planes import Planes
+from quoin.stages.priors.view import View, level_within, ray_grid
 
 Array = np.ndarray
 EDGE_PX = 200  # of the photos that are laid out

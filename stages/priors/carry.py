@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from stages.priors.planes import Planes, plane_normals, planes_through
-from stages.priors.view import View, ray_grid
+from quoin.stages.priors.planes import Planes, plane_normals, planes_through
+from quoin.stages.priors.view import View, ray_grid
 
 
 def carried(view: View, others: list[tuple[View, Planes]]) -> Planes:

@@ -8,21 +8,21 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from pipeline import labels, priors, scene
-from pipeline.blocks import read_held_out
-from pipeline.cameras import project
-from pipeline.covisibility import points_of, seen_matrix, source_photos
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from pipeline.sensor import SensorDepth, read_sensor_depth, with_sensor
-from stages.priors.agree import agreement, support
-from stages.priors.carry import carried
-from stages.priors.config import PriorsConfig
-from stages.priors.measured import sensor_planes
-from stages.priors.planes import Planes, contrast, finer
-from stages.priors.search import REACHES, Search
-from stages.priors.speckles import speckles
-from stages.priors.view import View, level_within
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.blocks import read_held_out
+from quoin.pipeline.cameras import project
+from quoin.pipeline.covisibility import points_of, seen_matrix, source_photos
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.pipeline.sensor import SensorDepth, read_sensor_depth, with_sensor
+from quoin.stages.priors.agree import agreement, support
+from quoin.stages.priors.carry import carried
+from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.priors.measured import sensor_planes
+from quoin.stages.priors.planes import Planes, contrast, finer
+from quoin.stages.priors.search import REACHES, Search
+from quoin.stages.priors.speckles import speckles
+from quoin.stages.priors.view import View, level_within
 
 COARSEST_EDGE_PX = 128
 NEIGHBOURS = 10  # photos whose planes are compared with a photo's own, or as many as it is searched in

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from pipeline.exposure import photo_gains
+from quoin.pipeline.exposure import photo_gains
 
 Array = np.ndarray
 

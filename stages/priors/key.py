@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.blocks import held_out_key
-from pipeline.config import digest
-from pipeline.errors import QuoinError
-from pipeline.files import sha256_of
-from pipeline.run import Run
-from stages.priors.config import PriorsConfig
+from quoin.pipeline.blocks import held_out_key
+from quoin.pipeline.config import digest
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.files import sha256_of
+from quoin.pipeline.run import Run
+from quoin.stages.priors.config import PriorsConfig
 
 
 def inputs(run: Run, config: PriorsConfig) -> str:

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.plane_set import PlaneSet
-from stages.priors.view import View, ray_grid, relative_poses
+from quoin.pipeline.plane_set import PlaneSet
+from quoin.stages.priors.view import View, ray_grid, relative_poses
 
 NONE_COST = 0.7  # of no plane, where a wrong one may cost several times that
 DEPTH_SHARE, DEPTH_COST = 0.02, 2.0  # difference from the known depth that costs fully

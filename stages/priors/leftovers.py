@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zarr
 
-from pipeline import store
-from pipeline.run import Run
+from quoin.pipeline import store
+from quoin.pipeline.run import Run
 
 HALF_DONE = "half_done"  # attribute of the priors in the store: the key of the work that is going on there
 WORKING = ("planes", "believed")  # arrays of every photo

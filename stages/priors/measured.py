@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from stages.priors.planes import Planes
+from quoin.stages.priors.planes import Planes
 
 REACH = 2  # pixels to either side over which a slope is taken
 MAX_BEND = 0.02  # of inverse depth, between a pixel and the middle of both sides: more, and it is no one surface

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 N_CLASSES = 150  # of ADE20K's scene parsing
 

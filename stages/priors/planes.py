@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from stages.priors.view import View, ray_grid, relative_poses
+from quoin.stages.priors.view import View, ray_grid, relative_poses
 
 FAIL = 2.0  # cost where no source sees the pixel
 TAPS, STEP = 5, 2  # samples across a window, and pixels between them

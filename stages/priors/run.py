@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import priors, scene, store
-from pipeline.blocks import read_held_out
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from pipeline.walls import trusted_walls
-from stages.priors.bare import BarePhotos
-from stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
-from stages.priors.depths import STEPS, Photos, Step
-from stages.priors.exposure import EDGE_PX, exposures
-from stages.priors.key import inputs
-from stages.priors.leftovers import HALF_DONE, forget_work
-from stages.priors.semantic import label_photos
-from stages.priors.skies import label_skies, sky_found
-from stages.priors.view import level_within
+from quoin.pipeline import priors, scene, store
+from quoin.pipeline.blocks import read_held_out
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.pipeline.walls import trusted_walls
+from quoin.stages.priors.bare import BarePhotos
+from quoin.stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
+from quoin.stages.priors.depths import STEPS, Photos, Step
+from quoin.stages.priors.exposure import EDGE_PX, exposures
+from quoin.stages.priors.key import inputs
+from quoin.stages.priors.leftovers import HALF_DONE, forget_work
+from quoin.stages.priors.semantic import label_photos
+from quoin.stages.priors.skies import label_skies, sky_found
+from quoin.stages.priors.view import level_within
 
 
 class Begun(NamedTuple):

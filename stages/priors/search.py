@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.compiling import compiled, free_sizes
-from stages.priors.planes import FAIL, MIN_FACING, Planes, Windows, facing, plane_cost, planes_through, windows
-from stages.priors.view import View, ray_grid, relative_poses
+from quoin.pipeline.compiling import compiled, free_sizes
+from quoin.stages.priors.planes import FAIL, MIN_FACING, Planes, Windows, facing, plane_cost, planes_through, windows
+from quoin.stages.priors.view import View, ray_grid, relative_poses
 
 CHUNK, CHUNK_CUDA = 1 << 12, 1 << 18  # pixels compared at once: what fits in a core's cache, or keeps a GPU busy
 REACHES = ((1, 2, 4), (1, 5, 11))  # pixels to neighbours whose planes are tried, in turn

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline import labels, priors, scene
-from pipeline.blocks import read_held_out
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.priors.network import N_CLASSES, Network, open_network, unfit
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.blocks import read_held_out
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.priors.network import N_CLASSES, Network, open_network, unfit
 
 Array = np.ndarray
 

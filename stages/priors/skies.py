@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline import labels, priors, scene
-from pipeline.blocks import read_held_out
-from pipeline.cameras import centers_world, project
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from pipeline.sensor import read_sensor_depth
-from stages.priors.sky import MIN_CONFIDENCE, angles_rad, find_sky, firm_points
-from stages.priors.view import level_within
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.blocks import read_held_out
+from quoin.pipeline.cameras import centers_world, project
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.pipeline.sensor import read_sensor_depth
+from quoin.stages.priors.sky import MIN_CONFIDENCE, angles_rad, find_sky, firm_points
+from quoin.stages.priors.view import level_within
 
 EDGE_PX = 1024  # long edge of the labels, at most
 UP_DEG = 10.0  # a photo looks up that shows rays so far above the horizon

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
-from pipeline.cameras import pixel_grid, rays_world
-from stages.priors.mixture import Mixture, fit_mixture
+from quoin.pipeline.cameras import pixel_grid, rays_world
+from quoin.stages.priors.mixture import Mixture, fit_mixture
 
 Array = np.ndarray
 

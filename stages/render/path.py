@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.cameras import centers_world, look_at
+from quoin.pipeline.cameras import centers_world, look_at
 
 Array = np.ndarray
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pipeline.atomic import disk_error
-from pipeline.scene import Rendering
-from stages.render.config import What
+from quoin.pipeline.atomic import disk_error
+from quoin.pipeline.scene import Rendering
+from quoin.stages.render.config import What
 
 Array = np.ndarray
 # depth from near to far: a few colours whose lightness falls evenly, interpolated

@@ -15,18 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from pipeline import scene, store
-from pipeline.blocks import read_held_out, read_partition
-from pipeline.cameras import centers_world, pixel_grid, rays_world
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.render.composite import composite
-from stages.render.config import FilmConfig, FilmResult
-from stages.render.path import orbit, past_photos
-from stages.render.picture import picture, save
-from stages.render.stretch import Boxes, Owners, owners, stretch
-from stages.render.video import writer
+from quoin.pipeline import scene, store
+from quoin.pipeline.blocks import read_held_out, read_partition
+from quoin.pipeline.cameras import centers_world, pixel_grid, rays_world
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.render.composite import composite
+from quoin.stages.render.config import FilmConfig, FilmResult
+from quoin.stages.render.path import orbit, past_photos
+from quoin.stages.render.picture import picture, save
+from quoin.stages.render.stretch import Boxes, Owners, owners, stretch
+from quoin.stages.render.video import writer
 
 Array = np.ndarray
 Look = Callable[[Array, Array, Array, Array, Array], Any]  # origin, directions, enter, leave, ends: a layer

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.atomic import disk_error
-from pipeline.errors import QuoinError
-from stages.render.picture import save
+from quoin.pipeline.atomic import disk_error
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.render.picture import save
 
 Array = np.ndarray
 Write = Callable[[UInt8[Array, "h w 3"]], None]

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from pipeline.blocks import Partition
-from pipeline.cameras import centers_world
-from pipeline.scene import Posed
-from stages.report import maps
-from stages.report.facts import BlockFacts
-from stages.report.images import png_uri
-from stages.report.words import duration, size
+from quoin.pipeline.blocks import Partition
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.scene import Posed
+from quoin.stages.report import maps
+from quoin.stages.report.facts import BlockFacts
+from quoin.stages.report.images import png_uri
+from quoin.stages.report.words import duration, size
 
 Array = np.ndarray
 X_AXIS, Y_AXIS, Z_AXIS = np.eye(3)

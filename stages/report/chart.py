@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from stages.report.svg import path, tag
-from stages.report.words import number
+from quoin.stages.report.svg import path, tag
+from quoin.stages.report.words import number
 
 Array = np.ndarray
 

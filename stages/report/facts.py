@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from stages.report.chart import Curve
+from quoin.stages.report.chart import Curve
 
 FORMAT = 1
 Level = Literal["problem", "warning", "note"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from stages.report import maps
-from stages.report.images import png_uri
-from stages.report.indoors import Plan, Wall
-from stages.report.svg import tag
-from stages.report.words import quantity
+from quoin.stages.report import maps
+from quoin.stages.report.images import png_uri
+from quoin.stages.report.indoors import Plan, Wall
+from quoin.stages.report.svg import tag
+from quoin.stages.report.words import quantity
 
 Array = np.ndarray
 GREY = 150

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Num
 
-from pipeline.blocks import Partition
-from pipeline.run import Manifest, Run
-from pipeline.scene import Posed, read_frame
-from pipeline.walls import read_walls
-from stages.report.chart import Curve, thin
-from stages.report.facts import BlockFacts, ClipFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
+from quoin.pipeline.blocks import Partition
+from quoin.pipeline.run import Manifest, Run
+from quoin.pipeline.scene import Posed, read_frame
+from quoin.pipeline.walls import read_walls
+from quoin.stages.report.chart import Curve, thin
+from quoin.stages.report.facts import BlockFacts, ClipFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
 
 Array = np.ndarray
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from pipeline.plane_set import planes_along
-from stages.report.facts import IndoorFacts, PlaneFacts, RoomFacts
+from quoin.pipeline.plane_set import planes_along
+from quoin.stages.report.facts import IndoorFacts, PlaneFacts, RoomFacts
 
 Array = np.ndarray
 UP = np.array([0.0, 0.0, 1.0])

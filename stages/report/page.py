@@ -12,14 +12,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline import confidence as shown
-from pipeline.clock import spans
-from stages.report import chart, words
-from stages.report.atlas import Atlas
-from stages.report.facts import BlockFacts, Report
-from stages.report.previews import Preview
-from stages.report.svg import tag
-from stages.report.views import Start
+from quoin.pipeline import confidence as shown
+from quoin.pipeline.clock import spans
+from quoin.stages.report import chart, words
+from quoin.stages.report.atlas import Atlas
+from quoin.stages.report.facts import BlockFacts, Report
+from quoin.stages.report.previews import Preview
+from quoin.stages.report.svg import tag
+from quoin.stages.report.views import Start
 
 HERE = Path(__file__).parent
 

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from pipeline.atomic import write_atomic
-from pipeline.blocks import Partition, read_partition
-from pipeline.cameras import centers_world
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
-from pipeline.scene import Posed, read_posed
-from pipeline.walls import trusted_walls
-from stages.report import atlas, floor_plan, gather, indoors, previews, surface
-from stages.report.advice import advise
-from stages.report.config import ReportConfig, ReportResult
-from stages.report.facts import MeshFacts, Report
-from stages.report.page import render
-from stages.report.views import Shot, photograph
-from stages.report.words import label, quantity
+from quoin.pipeline.atomic import write_atomic
+from quoin.pipeline.blocks import Partition, read_partition
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
+from quoin.pipeline.scene import Posed, read_posed
+from quoin.pipeline.walls import trusted_walls
+from quoin.stages.report import atlas, floor_plan, gather, indoors, previews, surface
+from quoin.stages.report.advice import advise
+from quoin.stages.report.config import ReportConfig, ReportResult
+from quoin.stages.report.facts import MeshFacts, Report
+from quoin.stages.report.page import render
+from quoin.stages.report.views import Shot, photograph
+from quoin.stages.report.words import label, quantity
 
 MOST_ROWS, MOST_CURVES = 200, 12  # blocks in the table, and in the charts of training
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from pipeline.cameras import rays_world
-from pipeline.confidence import confidence_colors
+from quoin.pipeline.cameras import rays_world
+from quoin.pipeline.confidence import confidence_colors
 
 Array = np.ndarray
 

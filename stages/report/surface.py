@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from pipeline.glb import Glb, glb_bytes, read_glb
-from pipeline.ply import DRAW_LIMIT_FACES, announced_faces, vertex_values
+from quoin.pipeline.glb import Glb, glb_bytes, read_glb
+from quoin.pipeline.ply import DRAW_LIMIT_FACES, announced_faces, vertex_values
 
 Array = np.ndarray
 

@@ -8,14 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.cameras import centers_world, project
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from pipeline.scene import PYRAMID_LEVELS, Posed, read_photo
-from stages.report.facts import ViewFacts
-from stages.report.images import jpeg_uri
-from stages.report.shade import Caster, View, draw_colors, draw_confidence, draw_shape, halve, spread, vertex_normals
-from stages.report.surface import Surface
+from quoin.pipeline.cameras import centers_world, project
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.pipeline.scene import PYRAMID_LEVELS, Posed, read_photo
+from quoin.stages.report.facts import ViewFacts
+from quoin.stages.report.images import jpeg_uri
+from quoin.stages.report.shade import (
+    Caster,
+    View,
+    draw_colors,
+    draw_confidence,
+    draw_shape,
+    halve,
+    spread,
+    vertex_normals,
+)
+from quoin.stages.report.surface import Surface
 
 Array = np.ndarray
 

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pipeline.compiling import free_sizes
-from stages.train.patch import Patches
-from stages.train.photos import PhotoSet
+from quoin.pipeline.compiling import free_sizes
+from quoin.stages.train.patch import Patches
+from quoin.stages.train.photos import PhotoSet
 
 RELIEF = 0.25  # how far from the middle depth things lie, as a share of it: what a turn about it is seen by
 SPREAD = 0.5  # how far from the middle of the photo, in focal lengths: what roll, nearing and zoom are seen by

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.walls import WallFrame
-from stages.train.config import (
+from quoin.pipeline.walls import WallFrame
+from quoin.stages.train.config import (
     BoundedSampler,
     FourierEncoding,
     FrequencyEncoding,
@@ -21,22 +21,22 @@ from stages.train.config import (
     TraceSampler,
     TrainConfig,
 )
-from stages.train.encoding.dense_grid import DenseGrid
-from stages.train.encoding.fourier import RandomFourier
-from stages.train.encoding.frequency import Frequency
-from stages.train.encoding.hash_grid import HashGrid
-from stages.train.field.colour import Appearance, ColourHead
-from stages.train.field.layout import LayoutHead
-from stages.train.field.mlp import ScalarMLP
-from stages.train.field.outside import Outside
-from stages.train.field.surface import Encoding, SurfaceField
-from stages.train.fine_volume import FineVolume
-from stages.train.model import BlockModel
-from stages.train.renderer.density import Density
-from stages.train.renderer.neus import Neus
-from stages.train.renderer.surface import Surface
-from stages.train.renderer.volsdf import Laplace
-from stages.train.sampler.choose import (
+from quoin.stages.train.encoding.dense_grid import DenseGrid
+from quoin.stages.train.encoding.fourier import RandomFourier
+from quoin.stages.train.encoding.frequency import Frequency
+from quoin.stages.train.encoding.hash_grid import HashGrid
+from quoin.stages.train.field.colour import Appearance, ColourHead
+from quoin.stages.train.field.layout import LayoutHead
+from quoin.stages.train.field.mlp import ScalarMLP
+from quoin.stages.train.field.outside import Outside
+from quoin.stages.train.field.surface import Encoding, SurfaceField
+from quoin.stages.train.fine_volume import FineVolume
+from quoin.stages.train.model import BlockModel
+from quoin.stages.train.renderer.density import Density
+from quoin.stages.train.renderer.neus import Neus
+from quoin.stages.train.renderer.surface import Surface
+from quoin.stages.train.renderer.volsdf import Laplace
+from quoin.stages.train.sampler.choose import (
     Bounded,
     Guided,
     Hierarchical,

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.cameras import angles_deg, centers_world
-from pipeline.progress import Reporter
-from stages.train.cameras import Cameras
-from stages.train.photos import BlockFrame
+from quoin.pipeline.cameras import angles_deg, centers_world
+from quoin.pipeline.progress import Reporter
+from quoin.stages.train.cameras import Cameras
+from quoin.stages.train.photos import BlockFrame
 
 IMPLAUSIBLE_PX = 5.0  # half a patch: who moves further has followed a wrong likeness, or was posed wrongly
 

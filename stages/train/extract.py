@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import zoom
 
-from pipeline.lattice import BrickBox
-from stages.train.mise import mise
+from quoin.pipeline.lattice import BrickBox
+from quoin.stages.train.mise import mise
 
 Array = np.ndarray
 STRIDE = 4  # coarse samples of a brick lie this many voxels apart

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pipeline.compiling import free_sizes
-from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
-from stages.train.volume import Volume
+from quoin.pipeline.compiling import free_sizes
+from quoin.stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
+from quoin.stages.train.volume import Volume
 
 FINER = 4  # fine cells along a coarse one
 SIDE = FINER + 1  # samples along a brick: neighbours have copies of those they share

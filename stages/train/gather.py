@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline import bare, labels, priors, scene
-from pipeline.blocks import Block, read_held_out
-from pipeline.cameras import pixel_grid, project, unproject
-from pipeline.covisibility import seen_matrix, source_photos
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from pipeline.sensor import with_sensor
-from pipeline.walls import trusted_walls
-from stages.train import seed
-from stages.train.cameras import Cameras
-from stages.train.compose import build_model
-from stages.train.config import GuidedSampler, TrainConfig
-from stages.train.evidence import Evidence, lines_of_sight
-from stages.train.fine_volume import FineVolume
-from stages.train.photos import TILE, BlockFrame, PhotoSet
-from stages.train.trainer import Trainer
-from stages.train.volume import Volume
+from quoin.pipeline import bare, labels, priors, scene
+from quoin.pipeline.blocks import Block, read_held_out
+from quoin.pipeline.cameras import pixel_grid, project, unproject
+from quoin.pipeline.covisibility import seen_matrix, source_photos
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.pipeline.sensor import with_sensor
+from quoin.pipeline.walls import trusted_walls
+from quoin.stages.train import seed
+from quoin.stages.train.cameras import Cameras
+from quoin.stages.train.compose import build_model
+from quoin.stages.train.config import GuidedSampler, TrainConfig
+from quoin.stages.train.evidence import Evidence, lines_of_sight
+from quoin.stages.train.fine_volume import FineVolume
+from quoin.stages.train.photos import TILE, BlockFrame, PhotoSet
+from quoin.stages.train.trainer import Trainer
+from quoin.stages.train.volume import Volume
 
 N_SOURCES = 8
 MAX_STEREO_POINTS = 400_000

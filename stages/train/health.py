@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pipeline.errors import QuoinError
-from stages.train.step import STATS
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.train.step import STATS
 
 MAX_BAD_STEPS = 20  # steps in a row without a finite loss and gradient before giving up
 

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import stopping
-from pipeline.atomic import aside
-from pipeline.progress import Reporter
-from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
-from stages.train.preview import preview
-from stages.train.settle import IN_A_ROW, LAST_STRETCH, LOOK, Movement
-from stages.train.trainer import READ_EVERY, Trainer
+from quoin.pipeline import stopping
+from quoin.pipeline.atomic import aside
+from quoin.pipeline.progress import Reporter
+from quoin.stages.train.config import HashEncoding, NeusRenderer, TrainConfig
+from quoin.stages.train.preview import preview
+from quoin.stages.train.settle import IN_A_ROW, LAST_STRETCH, LOOK, Movement
+from quoin.stages.train.trainer import READ_EVERY, Trainer
 
 WARM_UP = 20  # steps that are not timed: the first ones compile
 PREVIEW_SHARE = 0.02  # of the time between two previews that one may take

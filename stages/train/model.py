@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.field.colour import Appearance, ColourHead
-from stages.train.field.layout import LayoutHead
-from stages.train.field.outside import Outside, contract
-from stages.train.field.surface import SurfaceField, SurfaceSample
-from stages.train.renderer.volume import density_alpha, weights
-from stages.train.sampler.choose import Renderer, Sampler
-from stages.train.sampler.sections import points_along
+from quoin.stages.train.field.colour import Appearance, ColourHead
+from quoin.stages.train.field.layout import LayoutHead
+from quoin.stages.train.field.outside import Outside, contract
+from quoin.stages.train.field.surface import SurfaceField, SurfaceSample
+from quoin.stages.train.renderer.volume import density_alpha, weights
+from quoin.stages.train.sampler.choose import Renderer, Sampler
+from quoin.stages.train.sampler.sections import points_along
 
 
 class BlockModel(nn.Module):

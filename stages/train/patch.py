@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from stages.train.photos import PhotoSet, bilinear
-from stages.train.sampler.sections import first_entry
+from quoin.stages.train.photos import PhotoSet, bilinear
+from quoin.stages.train.sampler.sections import first_entry
 
 PATCH_RADIUS = 5
 MIN_CONTRAST = 0.012  # standard deviation of a patch below which it is flat

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 TILE = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
 GRAY_LEVELS = 2  # whole and half size: patches begin at half

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from pipeline.atomic import write_atomic
-from stages.train.photos import PhotoSet
-from stages.train.trainer import Trainer
+from quoin.pipeline.atomic import write_atomic
+from quoin.stages.train.photos import PhotoSet
+from quoin.stages.train.trainer import Trainer
 
 PREVIEWS = "preview"  # folder of a block's previews, beside its checkpoint: <step>.jpg
 WIDEST, NARROWEST = 160, 40  # pixels

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pipeline import scene
-from pipeline.attempt import CLAIM, Attempt
-from pipeline.blocks import (
+from quoin.pipeline import scene
+from quoin.pipeline.attempt import CLAIM, Attempt
+from quoin.pipeline.blocks import (
     SDF_CLIP_VOXELS,
     Block,
     SdfBricks,
@@ -20,20 +20,20 @@ from pipeline.blocks import (
     write_model,
     write_sdf_bricks,
 )
-from pipeline.config import digest
-from pipeline.errors import OutOfMemory, QuoinError, first_line
-from pipeline.lattice import Lattice
-from pipeline.patience import patiently
-from pipeline.progress import Reporter
-from pipeline.run import Run, forget_peak_memory, peak_memory_bytes
-from stages.train import checkpoint, corrections, extract, trained
-from stages.train.config import VERSION, BlockResult, TrainConfig
-from stages.train.gather import build_trainer
-from stages.train.loop import MetricLog, train
-from stages.train.memory import StepSize, out_of_memory, smaller
-from stages.train.photos import BlockFrame
-from stages.train.preview import PREVIEWS, forget_after, keep
-from stages.train.trainer import Trainer
+from quoin.pipeline.config import digest
+from quoin.pipeline.errors import OutOfMemory, QuoinError, first_line
+from quoin.pipeline.lattice import Lattice
+from quoin.pipeline.patience import patiently
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, forget_peak_memory, peak_memory_bytes
+from quoin.stages.train import checkpoint, corrections, extract, trained
+from quoin.stages.train.config import VERSION, BlockResult, TrainConfig
+from quoin.stages.train.gather import build_trainer
+from quoin.stages.train.loop import MetricLog, train
+from quoin.stages.train.memory import StepSize, out_of_memory, smaller
+from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.preview import PREVIEWS, forget_after, keep
+from quoin.stages.train.trainer import Trainer
 
 ALONE = Attempt()
 

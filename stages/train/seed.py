@@ -13,9 +13,9 @@ from scipy.ndimage import distance_transform_edt, maximum_filter
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pipeline.compiling import compiled, free_sizes
-from stages.train.chunks import by_chunks
-from stages.train.fine_volume import FineVolume
+from quoin.pipeline.compiling import compiled, free_sizes
+from quoin.stages.train.chunks import by_chunks
+from quoin.stages.train.fine_volume import FineVolume
 
 Array = np.ndarray
 TRUNCATION = 3.0  # fine cells before and behind a surface within which a depth map tells the distance

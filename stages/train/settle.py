@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.train.volume import Volume
+from quoin.stages.train.volume import Volume
 
 LOOK = 0.025  # share of the training between two looks
 IN_A_ROW = 3  # looks that must find it still

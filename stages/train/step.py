@@ -13,16 +13,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stages.train import losses
-from stages.train.cameras import Cameras, follow
-from stages.train.model import BlockModel
-from stages.train.occupancy import occupancy_loss
-from stages.train.patch import Patches, best_views_loss, first_crossing, ncc, seen_by_others
-from stages.train.photos import PhotoSet
-from stages.train.sampler.box import box_interval
-from stages.train.sampler.choose import Stretch
-from stages.train.sampler.outside import outside_samples
-from stages.train.volume import Volume
+from quoin.stages.train import losses
+from quoin.stages.train.cameras import Cameras, follow
+from quoin.stages.train.model import BlockModel
+from quoin.stages.train.occupancy import occupancy_loss
+from quoin.stages.train.patch import Patches, best_views_loss, first_crossing, ncc, seen_by_others
+from quoin.stages.train.photos import PhotoSet
+from quoin.stages.train.sampler.box import box_interval
+from quoin.stages.train.sampler.choose import Stretch
+from quoin.stages.train.sampler.outside import outside_samples
+from quoin.stages.train.volume import Volume
 
 PATCH_SOURCES = 4
 PATCH_BEST = 2

@@ -11,20 +11,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pipeline.blocks import read_model, read_partition
-from pipeline.compiling import compiled, free_sizes
-from pipeline.config import build
-from pipeline.run import Run
-from stages.train.compose import build_model
-from stages.train.config import TrainConfig
-from stages.train.fine_volume import FineVolume
-from stages.train.model import BlockModel
-from stages.train.photos import BlockFrame
-from stages.train.renderer.density import Density
-from stages.train.sampler.choose import Guided, Stretch
-from stages.train.sampler.outside import outside_samples
-from stages.train.sampler.window import shell_interval
-from stages.train.volume import Volume
+from quoin.pipeline.blocks import read_model, read_partition
+from quoin.pipeline.compiling import compiled, free_sizes
+from quoin.pipeline.config import build
+from quoin.pipeline.run import Run
+from quoin.stages.train.compose import build_model
+from quoin.stages.train.config import TrainConfig
+from quoin.stages.train.fine_volume import FineVolume
+from quoin.stages.train.model import BlockModel
+from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.renderer.density import Density
+from quoin.stages.train.sampler.choose import Guided, Stretch
+from quoin.stages.train.sampler.outside import outside_samples
+from quoin.stages.train.sampler.window import shell_interval
+from quoin.stages.train.volume import Volume
 
 Array = np.ndarray
 

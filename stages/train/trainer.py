@@ -10,25 +10,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline import labels
-from pipeline.compiling import compiled, free_sizes
-from pipeline.errors import OutOfMemory, QuoinError
-from stages.train import checkpoint
-from stages.train.cameras import AFTER, Cameras
-from stages.train.chunks import by_chunks
-from stages.train.config import HashEncoding, NeusRenderer, TrainConfig
-from stages.train.evidence import Evidence
-from stages.train.field.surface import SurfaceField
-from stages.train.health import Health
-from stages.train.memory import StepSize, halved, out_of_memory
-from stages.train.model import BlockModel
-from stages.train.occupancy import points_behind
-from stages.train.patch import place_patches
-from stages.train.photos import PhotoSet
-from stages.train.renderer.volume import VolumeRenderer
-from stages.train.sampler.sections import points_along
-from stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Rays, Schedule, loss_of, place_samples
-from stages.train.volume import Volume
+from quoin.pipeline import labels
+from quoin.pipeline.compiling import compiled, free_sizes
+from quoin.pipeline.errors import OutOfMemory, QuoinError
+from quoin.stages.train import checkpoint
+from quoin.stages.train.cameras import AFTER, Cameras
+from quoin.stages.train.chunks import by_chunks
+from quoin.stages.train.config import HashEncoding, NeusRenderer, TrainConfig
+from quoin.stages.train.evidence import Evidence
+from quoin.stages.train.field.surface import SurfaceField
+from quoin.stages.train.health import Health
+from quoin.stages.train.memory import StepSize, halved, out_of_memory
+from quoin.stages.train.model import BlockModel
+from quoin.stages.train.occupancy import points_behind
+from quoin.stages.train.patch import place_patches
+from quoin.stages.train.photos import PhotoSet
+from quoin.stages.train.renderer.volume import VolumeRenderer
+from quoin.stages.train.sampler.sections import points_along
+from quoin.stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Rays, Schedule, loss_of, place_samples
+from quoin.stages.train.volume import Volume
 
 CURVATURE_WARM_UP = 0.01  # share of the steps (Neuralangelo: 5,000 of 500,000)
 READ_EVERY = 10  # steps between two readings of numbers, for which the device must be waited

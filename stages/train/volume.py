@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
+from quoin.stages.train.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
 
 
 class Volume(nn.Module):

@@ -13,8 +13,8 @@ from benchmarks.lego import EVERY, collect, distances, in_turns
 from benchmarks.measure import Measured, Skipped, together
 from benchmarks.rivals import parts_of_training, surface_scores, training, view_scores
 from benchmarks.sheet import CELL_PX, TITLE_PX, as_jpeg, contact_sheet, parts_of
-from flows.settings import load_settings
-from stages.partition.photos import held_out
+from quoin.flows.settings import load_settings
+from quoin.stages.partition.photos import held_out
 
 
 def test_exactly_the_test_photos_are_held_out(tmp_path):

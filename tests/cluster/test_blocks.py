@@ -8,17 +8,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cluster.blocks import check_whole, train_blocks
-from cluster.executor import InlineExecutor
-from cluster.faults import MOST_SMALLER
-from pipeline.attempt import Attempt, Superseded
-from pipeline.blocks import Block, Partition, write_partition
-from pipeline.config import StageConfig, StageResult, build
-from pipeline.errors import OutOfMemory, PartialResult, QuoinError
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.train.config import BlockResult, TrainConfig
+from quoin.cluster.blocks import check_whole, train_blocks
+from quoin.cluster.executor import InlineExecutor
+from quoin.cluster.faults import MOST_SMALLER
+from quoin.pipeline.attempt import Attempt, Superseded
+from quoin.pipeline.blocks import Block, Partition, write_partition
+from quoin.pipeline.config import StageConfig, StageResult, build
+from quoin.pipeline.errors import OutOfMemory, PartialResult, QuoinError
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.train.config import BlockResult, TrainConfig
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def trained(monkeypatch):
             why_smaller=attempt.why_smaller,
         )
 
-    fake = ModuleType("stages.train.run")
+    fake = ModuleType("quoin.stages.train.run")
     fake.train_block = train_block
-    monkeypatch.setitem(sys.modules, "stages.train.run", fake)
+    monkeypatch.setitem(sys.modules, "quoin.stages.train.run", fake)
     calls.broken, calls.attempts = {}, []
     return calls
 

@@ -132,9 +132,9 @@ def test_every_command_and_option_exists():
         plain = words[1 : words.index(options[0]) if options else None]
         plain = plain[:1] if tool in ("quoin", "ray") else plain
         if (key := (tool, *plain)) not in helped:
-            module = {"quoin": ["flows.cli"], "prefect": ["prefect"], "ray": ["ray.scripts.scripts"]}[tool]
+            module = {"quoin": ["quoin.flows.cli"], "prefect": ["prefect"], "ray": ["ray.scripts.scripts"]}[tool]
             command = [sys.executable, "-m", *module, *plain, "--help"]
-            env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+            env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
             done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=200)
             assert done.returncode == 0, (name, words, done.stderr)
             helped[key] = done.stdout
@@ -143,19 +143,18 @@ def test_every_command_and_option_exists():
     assert len(helped) >= 5
 
 
-def test_deployments_name_a_flow_that_is_there_and_a_pool_like_themselves(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
+def test_deployments_name_a_flow_that_is_there_and_a_pool_like_themselves():
     config = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     for deployment in config["deployments"]:
-        path, _, name = deployment["entrypoint"].partition(":")
-        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        flow = getattr(importlib.import_module(module), name)
         assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties)
         assert deployment["work_pool"]["name"] == deployment["name"]
     assert {d["name"] for d in config["deployments"]} == {"local", "kubernetes"}
 
 
 def test_heartbeats_come_more_often_than_the_automation_waits():
-    from flows.engine import PREFECT_DEFAULTS
+    from quoin.flows.engine import PREFECT_DEFAULTS
 
     ((automation, _),) = documents("automation.yaml")
     seconds = PREFECT_DEFAULTS["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]

@@ -19,16 +19,16 @@ DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
 
-from cluster import ray_session
-from cluster.executor import Job
-from cluster.ray_executor import RayExecutor
-from pipeline.progress import Reporter
+from quoin.cluster import ray_session
+from quoin.cluster.executor import Job
+from quoin.cluster.ray_executor import RayExecutor
+from quoin.pipeline.progress import Reporter
 
 folder, how = Path(sys.argv[1]), sys.argv[2]
 
 
 def work(report, device, attempt):
-    from pipeline import stopping
+    from quoin.pipeline import stopping
 
     (folder / "pid").write_text(str(os.getpid()))
     while not stopping.asked():
@@ -88,7 +88,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     drivers = []
 
     def begin(how: str) -> subprocess.Popen[str]:
-        env = os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "PYTHONWARNINGS": "ignore"}
+        env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "RAY_AUTH_MODE": "disabled", "PYTHONWARNINGS": "ignore"}
         words = [sys.executable, "-c", DRIVER, str(tmp_path), how]
         driver = subprocess.Popen(words, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE, start_new_session=True)
         drivers.append(driver)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.executor import InlineExecutor, Job, Outcome
-from cluster.fusion import fuse_blocks
-from pipeline.bucket import Bucket
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.fuse.config import FuseConfig, FuseResult
+from quoin.cluster.executor import InlineExecutor, Job, Outcome
+from quoin.cluster.fusion import fuse_blocks
+from quoin.pipeline.bucket import Bucket
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.fuse.config import FuseConfig, FuseResult
 from tests import synthetic
 from tests.plys import read_ply
 from tests.several import Several
@@ -49,9 +49,9 @@ def wavy_ball(folder: Path, url: str | None = None, heights: tuple[float, ...] =
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Are worth a worker."""
-    monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
-    monkeypatch.setattr("stages.fuse.parts.AROUND", 4)
-    monkeypatch.setattr("stages.fuse.run.WORTH_FACES", 500)
+    monkeypatch.setattr("quoin.stages.fuse.surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.parts.AROUND", 4)
+    monkeypatch.setattr("quoin.stages.fuse.run.WORTH_FACES", 500)
 
 
 @pytest.fixture

@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from cluster.blocks import train_blocks
-from cluster.executor import InlineExecutor
-from pipeline import patience
-from pipeline.attempt import Attempt, Superseded, claim
-from pipeline.blocks import Block, block_folder, read_partition
-from pipeline.config import StageResult
-from pipeline.errors import OutOfMemory, PartialResult
-from pipeline.progress import Event, Reporter
-from pipeline.run import Run
-from stages.train import run as train_run
-from stages.train import trainer
-from stages.train.config import TrainConfig
+from quoin.cluster.blocks import train_blocks
+from quoin.cluster.executor import InlineExecutor
+from quoin.pipeline import patience
+from quoin.pipeline.attempt import Attempt, Superseded, claim
+from quoin.pipeline.blocks import Block, block_folder, read_partition
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import OutOfMemory, PartialResult
+from quoin.pipeline.progress import Event, Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.train import run as train_run
+from quoin.stages.train import trainer
+from quoin.stages.train.config import TrainConfig
 from tests import ball_scene
 from tests.ball_scene import TINY, surface
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.blocks import train_blocks
-from cluster.executor import InlineExecutor
-from cluster.plan import Share, share_of
-from cluster.ray_executor import RayExecutor
-from pipeline.config import StageResult
-from pipeline.progress import Event, Reporter
-from pipeline.run import Run
+from quoin.cluster.blocks import train_blocks
+from quoin.cluster.executor import InlineExecutor
+from quoin.cluster.plan import Share, share_of
+from quoin.cluster.ray_executor import RayExecutor
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.progress import Event, Reporter
+from quoin.pipeline.run import Run
 from tests import ball_scene
 from tests.ball_scene import TINY, surface
 
@@ -56,7 +56,7 @@ def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface
     def one_thread(*given: Any) -> Share:  # two that wait for each other are slow where others work beside them
         return dataclasses.replace(share_of(*given), n_threads=1)
 
-    monkeypatch.setattr("cluster.ray_executor.share_of", one_thread)
+    monkeypatch.setattr("quoin.cluster.ray_executor.share_of", one_thread)
     executor = RayExecutor("cpu", nodes.address, workers=1)
     [result] = train_blocks(made, LONGER, executor, Reporter(hear)).blocks
     assert fallen and result.steps == LONGER.steps

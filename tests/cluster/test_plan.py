@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster.executor import Job
-from cluster.faults import Fault
-from cluster.plan import most_threads, share_of
-from cluster.ray_executor import Try, _Drive
-from pipeline.attempt import Attempt
-from pipeline.errors import OutOfMemory
-from pipeline.progress import Reporter
+from quoin.cluster.executor import Job
+from quoin.cluster.faults import Fault
+from quoin.cluster.plan import most_threads, share_of
+from quoin.cluster.ray_executor import Try, _Drive
+from quoin.pipeline.attempt import Attempt
+from quoin.pipeline.errors import OutOfMemory
+from quoin.pipeline.progress import Reporter
 
 
 @pytest.mark.parametrize(

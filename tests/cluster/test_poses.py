@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.executor import InlineExecutor, Job, Outcome
-from cluster.poses import find_poses
-from cluster.ray_executor import RayExecutor
-from pipeline import scene
-from pipeline.bucket import Bucket
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from pipeline.photo_table import read_photo_table, write_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.ingest.config import IngestConfig
-from stages.ingest.run import run as ingest
-from stages.pose import pictures, sharing
-from stages.pose.config import PoseConfig
-from stages.pose.hands import Hands, PhotosUnseen
-from stages.pose.work import Work
+from quoin.cluster.executor import InlineExecutor, Job, Outcome
+from quoin.cluster.poses import find_poses
+from quoin.cluster.ray_executor import RayExecutor
+from quoin.pipeline import scene
+from quoin.pipeline.bucket import Bucket
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.photo_table import read_photo_table, write_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.ingest.config import IngestConfig
+from quoin.stages.ingest.run import run as ingest
+from quoin.stages.pose import pictures, sharing
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.hands import Hands, PhotosUnseen
+from quoin.stages.pose.work import Work
 from tests.several import Several
 from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
 
@@ -77,8 +77,8 @@ class Three(Several):
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (sharing, pictures):
         monkeypatch.setattr(module, "PHOTOS", 3)
-    monkeypatch.setattr("stages.pose.sharing.PAIRS", (2, 6))
-    monkeypatch.setattr("cluster.poses.FEW_PHOTOS", 2)
+    monkeypatch.setattr("quoin.stages.pose.sharing.PAIRS", (2, 6))
+    monkeypatch.setattr("quoin.cluster.poses.FEW_PHOTOS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +179,8 @@ def test_few_photos_are_not_handed_out(photos: list[dict], tmp_path: Path, monke
         assert hands is None
         raise QuoinError("Enough")
 
-    monkeypatch.setattr("cluster.poses.FEW_PHOTOS", N)
-    monkeypatch.setattr("stages.pose.run.find_poses", refuse)
+    monkeypatch.setattr("quoin.cluster.poses.FEW_PHOTOS", N)
+    monkeypatch.setattr("quoin.stages.pose.run.find_poses", refuse)
     with pytest.raises(QuoinError, match="Enough"):
         find_poses(ingested(tmp_path / "run", photos), CONFIG, Three(), Reporter())
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.executor import InlineExecutor, Job, Outcome
-from cluster.priors import find_priors
-from pipeline import priors, store
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.priors.config import PriorsConfig
+from quoin.cluster.executor import InlineExecutor, Job, Outcome
+from quoin.cluster.priors import find_priors
+from quoin.pipeline import priors, store
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.priors.config import PriorsConfig
 from tests import ball_scene
 
 NONE = PriorsConfig(stereo_edge_px=0)
@@ -62,9 +62,9 @@ class Two(Elsewhere):
 
 
 def test_photos_shared_among_workers_have_the_same_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.priors.search.SWEEP", 8)
-    monkeypatch.setattr("stages.priors.search.CHUNK", 1 << 10)
-    monkeypatch.setattr("cluster.priors.PHOTOS_PER_JOB", 2)
+    monkeypatch.setattr("quoin.stages.priors.search.SWEEP", 8)
+    monkeypatch.setattr("quoin.stages.priors.search.CHUNK", 1 << 10)
+    monkeypatch.setattr("quoin.cluster.priors.PHOTOS_PER_JOB", 2)
     config = PriorsConfig(stereo_edge_px=64, sources=2)
     run = ball_scene.make_run(tmp_path, n_photos=7, width=64, height=48)
     alone = find_priors(run, config, Elsewhere(), Reporter())

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import ray_jobs
-from cluster.ray_jobs import dashboard, submit_job
-from pipeline.errors import QuoinError
+from quoin.cluster import ray_jobs
+from quoin.cluster.ray_jobs import dashboard, submit_job
+from quoin.pipeline.errors import QuoinError
 
 quiet = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 

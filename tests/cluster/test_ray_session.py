@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.ray_session import GREETING, check_address
-from flows.options import How
-from pipeline.errors import QuoinError
+from quoin.cluster.ray_session import GREETING, check_address
+from quoin.flows.options import How
+from quoin.pipeline.errors import QuoinError
 
 grpc = pytest.importorskip("grpc")
 TOKEN = "f" * 64

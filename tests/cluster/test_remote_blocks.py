@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.blocks import train_blocks
-from cluster.executor import InlineExecutor, Job, Outcome
-from pipeline.attempt import Attempt, Superseded
-from pipeline.blocks import read_brick_index, read_sdf_brick
-from pipeline.bucket import Bucket
-from pipeline.config import StageResult, build
-from pipeline.errors import PartialResult
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.train.config import TrainConfig
+from quoin.cluster.blocks import train_blocks
+from quoin.cluster.executor import InlineExecutor, Job, Outcome
+from quoin.pipeline.attempt import Attempt, Superseded
+from quoin.pipeline.blocks import read_brick_index, read_sdf_brick
+from quoin.pipeline.bucket import Bucket
+from quoin.pipeline.config import StageResult, build
+from quoin.pipeline.errors import PartialResult
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.train.config import TrainConfig
 from tests import ball_scene
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ SMALL = build(
 )
 WORK = """
 import pickle, sys
-from pipeline.progress import Reporter
+from quoin.pipeline.progress import Reporter
 work, attempt = pickle.load(sys.stdin.buffer)
 pickle.dump(work(Reporter(), "cpu", attempt), open(sys.argv[1], "wb"))
 """
@@ -60,7 +60,7 @@ class Elsewhere:
         for job in jobs:
             self.home.mkdir()
             answer = self.home / "answer"
-            env = os.environ | {"QUOIN_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+            env = os.environ | {"QUOIN_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src")}
             told = pickle.dumps((job.work, job.begin(Attempt())))
             subprocess.run([sys.executable, "-c", WORK, answer], input=told, env=env, check=True)
             yield Outcome(job, pickle.loads(answer.read_bytes()))

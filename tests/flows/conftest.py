@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from flows.ui import answers
+from quoin.flows.ui import answers
 
 FAKES = Path(__file__).parent / "fakes"
 ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
 
 
 class Quoin:
@@ -32,9 +33,9 @@ class Quoin:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """A quoin that is running."""
-        env = os.environ | {"PYTHONPATH": os.pathsep.join([str(FAKES), str(ROOT)])} | environment
+        env = os.environ | {"PYTHONPATH": os.pathsep.join([str(FAKES), str(SOURCE)])} | environment
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *arguments, "--device", "cpu"],  # auto would import torch
+            [sys.executable, "-m", "quoin.flows.cli", *arguments, "--device", "cpu"],  # auto would import torch
             cwd=self.folder,
             env=env,
             text=True,
@@ -106,8 +107,8 @@ def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = os.environ | {"QUOIN_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)} | environment
-    command = [sys.executable, "-m", "flows.cli", "ui", "--port", str(port)]
+    env = os.environ | {"QUOIN_HOME": str(folder / "home"), "PYTHONPATH": str(SOURCE)} | environment
+    command = [sys.executable, "-m", "quoin.flows.cli", "ui", "--port", str(port)]
     with open(folder / "ui.log", "w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/api"

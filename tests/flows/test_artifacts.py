@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from flows.artifacts import ArtifactSink, slug
+from quoin.flows.artifacts import ArtifactSink, slug
 
 
 class Server:

@@ -7,10 +7,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from flows.block_board import N_PREVIEWS, N_ROWS, REFRESH_SECONDS, BlockBoard
-from flows.block_map import COLOURS, EDGE_PX, draw
-from pipeline.blocks import Block, Partition
-from pipeline.lattice import BrickBox, Lattice
+from quoin.flows.block_board import N_PREVIEWS, N_ROWS, REFRESH_SECONDS, BlockBoard
+from quoin.flows.block_map import COLOURS, EDGE_PX, draw
+from quoin.pipeline.blocks import Block, Partition
+from quoin.pipeline.lattice import BrickBox, Lattice
 
 
 def partition(*cores):

@@ -8,22 +8,22 @@ import sys
 
 import pytest
 
-from flows.cli import run
+from quoin.flows.cli import run
 from tests.synthetic import make_run
 
 HEAVY = {"torch", "ray", "prefect", "open3d", "pycolmap", "zarr", "numpy", "pydantic", "pyarrow", "PIL"}
 
 
 def test_nothing_heavy_is_imported_before_a_command_runs():
-    code = "import sys; from flows.cli import run; run(['--help']); print('modules', *sys.modules)"
+    code = "import sys; from quoin.flows.cli import run; run(['--help']); print('modules', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split("modules ")[-1].split())
-    assert "flows.cli" in modules
+    assert "quoin.flows.cli" in modules
     assert not modules & HEAVY
 
 
 def test_version(capsys):
-    from pipeline import __version__
+    from quoin import __version__
 
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.strip() == __version__

@@ -8,23 +8,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flows import calibration, cli, doctor
-from flows.capacity import ensure_fits, half_done, learn, stage_rows
-from flows.demo import collect
-from flows.evaluate import print_scores
-from flows.options import How, What, quoted
-from flows.plan import print_plan
-from flows.settings import STAGES, Settings, load_settings, minutes, preset_names
-from pipeline import scene
-from pipeline.blocks import Block, Partition, block_folder, write_partition
-from pipeline.config import StageResult, build, parse_overrides
-from pipeline.errors import QuoinError
-from pipeline.lattice import Lattice
-from pipeline.run import Run
-from stages.demo.config import DemoConfig, DemoTruth
-from stages.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
-from stages.partition import plan
-from stages.partition.config import BlockFacts, PartitionResult
+from quoin.flows import calibration, cli, doctor
+from quoin.flows.capacity import ensure_fits, half_done, learn, stage_rows
+from quoin.flows.demo import collect
+from quoin.flows.evaluate import print_scores
+from quoin.flows.options import How, What, quoted
+from quoin.flows.plan import print_plan
+from quoin.flows.settings import STAGES, Settings, load_settings, minutes, preset_names
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import Block, Partition, block_folder, write_partition
+from quoin.pipeline.config import StageResult, build, parse_overrides
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.lattice import Lattice
+from quoin.pipeline.run import Run
+from quoin.stages.demo.config import DemoConfig, DemoTruth
+from quoin.stages.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
+from quoin.stages.partition import plan
+from quoin.stages.partition.config import BlockFacts, PartitionResult
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_what_an_earlier_session_has_begun_is_known(planned, monkeypatch):
     (folder / "checkpoint.safetensors").unlink()
     assert half_done(planned) == set()
     monkeypatch.setattr(
-        "flows.capacity.url_of", lambda home: "s3://bucket/run"
+        "quoin.flows.capacity.url_of", lambda home: "s3://bucket/run"
     )  # where it may have been begun elsewhere
     assert half_done(planned) == {"train"}
 
@@ -234,20 +234,20 @@ def test_a_damaged_calibration_is_as_none(monkeypatch, tmp_path):
 def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatch):
     settings = load_settings()
     ensure_fits(planned, settings, "cpu")
-    monkeypatch.setattr("flows.capacity.shutil.disk_usage", lambda path: SimpleNamespace(free=10 << 20))
+    monkeypatch.setattr("quoin.flows.capacity.shutil.disk_usage", lambda path: SimpleNamespace(free=10 << 20))
     with pytest.raises(QuoinError, match=r"more disk, and 10\.0 MiB are free"):
         ensure_fits(planned, settings, "cpu")
     with monkeypatch.context() as there:
-        there.setattr("flows.capacity.url_of", lambda home: "s3://bucket/run")
+        there.setattr("quoin.flows.capacity.url_of", lambda home: "s3://bucket/run")
         ensure_fits(planned, settings, "cpu")
     monkeypatch.undo()
-    monkeypatch.setattr("stages.partition.plan.machine_memory_bytes", lambda: 1 << 30)
+    monkeypatch.setattr("quoin.stages.partition.plan.machine_memory_bytes", lambda: 1 << 30)
     with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:
         ensure_fits(planned, settings, "cpu")
     assert "Use one that has more" in str(refused.value), "no block is so small"
     manifest = planned.require("partition")
     manifest.result["blocks"] = [{**block, "memory_bytes": 8 << 30} for block in manifest.result["blocks"]]
-    monkeypatch.setattr("stages.partition.plan.machine_memory_bytes", lambda: 6 << 30)
+    monkeypatch.setattr("quoin.stages.partition.plan.machine_memory_bytes", lambda: 6 << 30)
     with pytest.raises(QuoinError, match=r"Give --memory 3\.6 for smaller blocks"):
         ensure_fits(planned, settings, "cpu")
     ensure_fits(planned, settings, None)  # blocks are trained elsewhere
@@ -332,7 +332,7 @@ def test_doctor_tells_what_training_runs_on_and_what_is_kept_compiled(monkeypatc
 )
 def test_doctor_says_what_reads_the_hash_grids(monkeypatch, cuda, has_triton, well, says):
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
-    monkeypatch.setattr("stages.train.encoding.hash_grid.HAS_TRITON", has_triton)
+    monkeypatch.setattr("quoin.stages.train.encoding.hash_grid.HAS_TRITON", has_triton)
     (finding,) = doctor.grids()
     assert finding.well is well
     assert says in finding.text
@@ -436,7 +436,7 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
         (folder / "truth" / "demo.json").write_text(truth.model_dump_json())
         return truth
 
-    monkeypatch.setattr("stages.demo.run.generate", generate)
+    monkeypatch.setattr("quoin.stages.demo.run.generate", generate)
     folder, how = tmp_path / "collection", How(quiet=True)
     five, six = build(DemoConfig, {"n_photos": 5}), build(DemoConfig, {"n_photos": 6})
     assert collect(run, folder, five, 0, how) == collect(run, folder, five, 0, how)
@@ -449,7 +449,7 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as there:
-        there.setattr("stages.demo.run.generate", stopped)
+        there.setattr("quoin.stages.demo.run.generate", stopped)
         with pytest.raises(SystemExit):
             collect(run, folder, five, 0, how)
     collect(run, folder, six, 0, how)

@@ -31,7 +31,7 @@ def start(run: Path) -> subprocess.Popen[str]:
         [
             sys.executable,
             "-m",
-            "flows.cli",
+            "quoin.flows.cli",
             "reconstruct",
             PHOTOS,
             "--out",
@@ -41,7 +41,7 @@ def start(run: Path) -> subprocess.Popen[str]:
             "cpu",
             *settings,
         ],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from flows import lease
-from flows.lease import Holder, leased
-from flows.lock import locked
-from pipeline.bucket import Bucket, StorageAway
-from pipeline.errors import QuoinError
+from quoin.flows import lease
+from quoin.flows.lease import Holder, leased
+from quoin.flows.lock import locked
+from quoin.pipeline.bucket import Bucket, StorageAway
+from quoin.pipeline.errors import QuoinError
 
 OTHER = Holder("other", 12, "another-machine")
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from flows import prefect_flow
+from quoin.flows import prefect_flow
 
 
 class Unread:

@@ -8,8 +8,8 @@ import signal
 import numpy as np
 import pytest
 
-from pipeline import store
-from pipeline.run import Run
+from quoin.pipeline import store
+from quoin.pipeline.run import Run
 
 ALL = ["ingest", "pose", "partition", "priors", "train/b1", "train/b0", "fuse", "report"]  # the costlier block first
 ARGUMENTS = ("reconstruct", "photos", "--out", "run")

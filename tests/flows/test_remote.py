@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from flows import cli
-from flows.options import Shown
-from flows.session import resumed
-from pipeline.bucket import Bucket
-from pipeline.config import StageResult
-from pipeline.run import Run
-from stages.view import serve
+from quoin.flows import cli
+from quoin.flows.options import Shown
+from quoin.flows.session import resumed
+from quoin.pipeline.bucket import Bucket
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.run import Run
+from quoin.stages.view import serve
 from tests import ball_scene
 from tests.cloud import Door
 from tests.flows.conftest import Quoin
@@ -87,14 +87,14 @@ def test_what_cannot_be_a_home_is_refused_in_a_sentence(bucket: str, tmp_path, c
 
 
 def test_storage_that_is_away_is_refused_in_a_sentence(bucket: str, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pipeline.bucket.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("quoin.pipeline.bucket.PATIENCE_SECONDS", 1.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert cli.run(["resume", f"{bucket}/run", "--device", "cpu"]) == 2
     assert "The storage has not answered for 1 s" in capsys.readouterr().err
 
 
 def test_once_the_storage_is_away_it_is_asked_for_nothing_more(bucket: str, s3: str, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.bucket.PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr("quoin.pipeline.bucket.PATIENCE_SECONDS", 2.0)
     door = Door(s3)
     monkeypatch.setenv("AWS_ENDPOINT_URL", door.address)
     door.open()

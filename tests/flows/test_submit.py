@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-import flows.submit
-from flows.submit import command_line, parameters_of
-from pipeline.errors import QuoinError
-from tests.flows.conftest import FAKES, ROOT, ask, post, serving, set_state, standing_still, stop
+from quoin.flows.submit import command_line, parameters_of
+from quoin.pipeline.errors import QuoinError
+from tests.flows.conftest import FAKES, SOURCE, ask, post, serving, set_state, standing_still, stop
 
 slow = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -41,7 +40,7 @@ def test_what_the_deployment_shall_say_is_left_to_it():
 
 
 def test_a_preset_in_a_file_becomes_overrides_that_mean_the_same(tmp_path):
-    from flows.settings import load_settings
+    from quoin.flows.settings import load_settings
 
     preset = tmp_path / "mine.yaml"
     preset.write_text(
@@ -69,7 +68,7 @@ def test_a_ray_job_is_the_command_that_one_would_type():
 
 
 def test_a_ray_job_says_how_to_see_and_stop_it_and_is_not_watched(monkeypatch, capsys):
-    from cluster import ray_jobs
+    from quoin.cluster import ray_jobs
 
     monkeypatch.setattr(ray_jobs, "submit_job", lambda to, words: "job-1")
     with pytest.raises(QuoinError, match="not watched from here"):
@@ -110,8 +109,8 @@ def test_without_a_server_it_says_what_to_start(quoin):
 
 
 def submit(quoin, pool, url, *more):
-    env = os.environ | {"PYTHONPATH": f"{FAKES}{os.pathsep}{ROOT}", "PREFECT_API_URL": url}
-    command = [sys.executable, "-m", "flows.cli", "submit", "photos", "--to", pool, "--device", "cpu", *more]
+    env = os.environ | {"PYTHONPATH": f"{FAKES}{os.pathsep}{SOURCE}", "PREFECT_API_URL": url}
+    command = [sys.executable, "-m", "quoin.flows.cli", "submit", "photos", "--to", pool, "--device", "cpu", *more]
     return subprocess.run(command, cwd=quoin.folder, env=env, text=True, capture_output=True, timeout=250)
 
 
@@ -131,7 +130,7 @@ def work(url, tmp_path):
         if pool not in {known["name"] for known in ask(url, "work_pools")}:
             post(f"{url}/work_pools/", {"name": pool, "type": "process", "concurrency_limit": 1})
         env = os.environ | {
-            "PYTHONPATH": f"{FAKES}{os.pathsep}{ROOT}",
+            "PYTHONPATH": f"{FAKES}{os.pathsep}{SOURCE}",
             "PREFECT_API_URL": url,
             "PREFECT_HOME": str(tmp_path / "worker"),
             "PREFECT_WORKER_QUERY_SECONDS": "1",

@@ -8,8 +8,8 @@ import json
 import pytest
 from rich.console import Console
 
-from flows.terminal import LiveBars, PlainLines, Warnings, display, duration, size
-from pipeline.progress import Reporter
+from quoin.flows.terminal import LiveBars, PlainLines, Warnings, display, duration, size
+from quoin.pipeline.progress import Reporter
 
 
 def event(kind, name, time, **values):

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows import ui
-from pipeline.errors import QuoinError
+from quoin.flows import ui
+from quoin.pipeline.errors import QuoinError
 from tests.synthetic import make_run
 
 
@@ -59,7 +59,7 @@ def test_automations_are_installed_once(monkeypatch, known, made):
 
 
 def test_photos_that_are_missing_or_placed_badly_come_first(tmp_path):
-    from flows.prefect_flow import pose_rows
+    from quoin.flows.prefect_flow import pose_rows
 
     run = make_run(tmp_path)
     assert pose_rows(run) == []

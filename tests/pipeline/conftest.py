@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture
 def run(tmp_path: Path):
     """A fresh run of an (empty) photo folder."""
-    from pipeline.run import Run
+    from quoin.pipeline.run import Run
 
     photos = tmp_path / "photos"
     photos.mkdir()

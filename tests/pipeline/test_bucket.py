@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import bucket as module
-from pipeline import node
-from pipeline.bucket import Bucket, url_of
-from pipeline.errors import QuoinError
-from pipeline.mirror import mirror
+from quoin.pipeline import bucket as module
+from quoin.pipeline import node
+from quoin.pipeline.bucket import Bucket, url_of
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.mirror import mirror
 from tests.cloud import Door
 
 

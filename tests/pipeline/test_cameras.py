@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world, to_camera
+from quoin.pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world, to_camera
 
 INTRINSICS = np.array([500.0, 480.0, 321.5, 238.0])
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from pipeline.config import StageConfig, build, digest, merge, nearest, parse_overrides, read_yaml
-from pipeline.errors import QuoinError
+from quoin.pipeline.config import StageConfig, build, digest, merge, nearest, parse_overrides, read_yaml
+from quoin.pipeline.errors import QuoinError
 
 
 class Encoding(StageConfig):

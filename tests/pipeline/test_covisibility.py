@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipeline.cameras import look_at
-from pipeline.covisibility import candidates, points_of, seen_matrix, source_photos
+from quoin.pipeline.cameras import look_at
+from quoin.pipeline.covisibility import candidates, points_of, seen_matrix, source_photos
 
 
 def test_source_photos_show_the_same_points_under_a_useful_angle():
@@ -57,5 +57,5 @@ def test_sources_among_candidates_are_those_among_all(monkeypatch):
     seen = seen_matrix(n, len(points), photo, point)
     given = poses, np.tile([100.0, 100, 50, 50], (n, 1)), np.full((n, 2), 100), seen, points, 6
     everything = source_photos(*given)
-    monkeypatch.setattr("pipeline.covisibility.candidates", lambda seen: candidates(seen, most=24))
+    monkeypatch.setattr("quoin.pipeline.covisibility.candidates", lambda seen: candidates(seen, most=24))
     np.testing.assert_array_equal(source_photos(*given), everything)

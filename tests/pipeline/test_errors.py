@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from pipeline.errors import QuoinError
+from quoin.pipeline.errors import QuoinError
 
 
 class Narrower(QuoinError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.exposure import photo_gains
+from quoin.pipeline.exposure import photo_gains
 
 
 def test_gains_are_found_up_to_a_common_factor() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.cameras import look_at, project
-from pipeline.frustum import in_view
+from quoin.pipeline.cameras import look_at, project
+from quoin.pipeline.frustum import in_view
 
 K, SIZE = np.array([100.0, 90.0, 60.0, 40.0]), (120, 80)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline.errors import QuoinError
-from pipeline.glb import Glb, glb_bytes, linear_from_srgb, read_glb, srgb_from_linear
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.glb import Glb, glb_bytes, linear_from_srgb, read_glb, srgb_from_linear
 
 
 def ball(middle: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Glb:

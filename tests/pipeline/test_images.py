@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.errors import QuoinError
-from pipeline.images import FORMATS, fits, load_mask, load_upright, open_image, stored_orientation, turn_upright
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.images import FORMATS, fits, load_mask, load_upright, open_image, stored_orientation, turn_upright
 from tests.pictures import UNDO, bomb_png, picture, save
 
 ALL = range(1, 9)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.lattice import BrickBox, Lattice
 
 coordinate = st.floats(-1e5, 1e5)
 lattices = st.builds(

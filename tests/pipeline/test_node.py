@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.home import Remote
-from pipeline.node import scratch
+from quoin.pipeline.home import Remote
+from quoin.pipeline.node import scratch
 
 
 def test_workers_that_come_at_the_same_time_do_not_take_each_other_s_folder_away(

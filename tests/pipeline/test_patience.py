@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import patience, stopping
-from pipeline.atomic import write_atomic
-from pipeline.errors import QuoinError
-from pipeline.patience import patiently
+from quoin.pipeline import patience, stopping
+from quoin.pipeline.atomic import write_atomic
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.patience import patiently
 
 
 @pytest.fixture(autouse=True)

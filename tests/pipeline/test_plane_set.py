@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipeline.plane_set import bounding, planes_along
+from quoin.pipeline.plane_set import bounding, planes_along
 
 AXES = np.concatenate([np.eye(3), -np.eye(3)])
 HALF = np.array([2.0, 1.5, 1.2])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline.ply import read_triangles, vertex_values
-from stages.fuse.mesh import Mesh, vertex_normals
+from quoin.pipeline.ply import read_triangles, vertex_values
+from quoin.stages.fuse.mesh import Mesh, vertex_normals
 from tests.plys import write_ply
 
 BOX = trimesh.creation.box()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.progress import JsonLines, Reporter
+from quoin.pipeline.progress import JsonLines, Reporter
 
 
 def test_a_sink_that_raises_is_dropped_and_the_others_go_on(capsys: pytest.CaptureFixture[str]):

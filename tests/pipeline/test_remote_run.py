@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import scene, store
-from pipeline.atomic import write_atomic
-from pipeline.bucket import Bucket
-from pipeline.config import StageConfig, StageResult
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run, stage
+from quoin.pipeline import scene, store
+from quoin.pipeline.atomic import write_atomic
+from quoin.pipeline.bucket import Bucket
+from quoin.pipeline.config import StageConfig, StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run, stage
 
 
 class Size(StageConfig):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.atomic import write_atomic
-from pipeline.config import StageConfig, StageResult
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import RUN_FILE, Run, stage
+from quoin.pipeline.atomic import write_atomic
+from quoin.pipeline.config import StageConfig, StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import RUN_FILE, Run, stage
 
 
 class Size(StageConfig):

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline import labels, priors, scene
-from pipeline.blocks import (
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.blocks import (
     SDF_CLIP_VOXELS,
     Block,
     Partition,
@@ -21,13 +21,13 @@ from pipeline.blocks import (
     write_partition,
     write_sdf_bricks,
 )
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.photo_table import PHOTO_SCHEMA, read_photo_table, write_photo_table
-from pipeline.pyramid import pyramid
-from pipeline.run import Run
-from pipeline.similarity import Similarity
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.photo_table import PHOTO_SCHEMA, read_photo_table, write_photo_table
+from quoin.pipeline.pyramid import pyramid
+from quoin.pipeline.run import Run
+from quoin.pipeline.similarity import Similarity
 from tests.synthetic import faces_camera, posed_points, ring_of_cameras, sphere_points
 
 

@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipeline.cameras import centers_world, project
-from pipeline.errors import QuoinError
-from pipeline.similarity import Similarity, fit_similarity, fit_similarity_robust
+from quoin.pipeline.cameras import centers_world, project
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.similarity import Similarity, fit_similarity, fit_similarity_robust
 
 numbers = st.floats(-100, 100, allow_nan=False).map(lambda v: round(v, 6))
 

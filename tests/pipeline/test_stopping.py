@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from pipeline import stopping
+from quoin.pipeline import stopping
 
 
 class Terminated(KeyboardInterrupt):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline import store
-from pipeline.errors import QuoinError
+from quoin.pipeline import store
+from quoin.pipeline.errors import QuoinError
 
 DTYPES = [np.uint8, np.int64, np.float16, np.float32, np.float64, np.bool_]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.run import Run
-from pipeline.walls import WallFrame, read_walls, write_walls
+from quoin.pipeline.run import Run
+from quoin.pipeline.walls import WallFrame, read_walls, write_walls
 
 UP = np.array([0.0, 0.0, 1.0])
 BOX = WallFrame(UP, np.array([[0.0, -1, 0], [1, 0, 0]]), np.array([0.4, 0.2]), np.array([9, 7]), 0.8)

@@ -7,24 +7,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import priors, scene
-from pipeline.blocks import held_out_key, read_brick_index, read_held_out, read_model, read_partition
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.evaluate.run import evaluate_views
-from stages.fuse import run as fuse
-from stages.fuse.config import FuseConfig
-from stages.partition import run as partition
-from stages.partition.config import PartitionConfig
-from stages.partition.photos import held_out
-from stages.priors import depths, search
-from stages.priors import run as stereo
-from stages.priors.config import PriorsConfig
-from stages.render.run import render_held_out
-from stages.train import trainer
-from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
-from stages.train.run import train_block
-from stages.train.trained import open_block
+from quoin.pipeline import priors, scene
+from quoin.pipeline.blocks import held_out_key, read_brick_index, read_held_out, read_model, read_partition
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.evaluate.run import evaluate_views
+from quoin.stages.fuse import run as fuse
+from quoin.stages.fuse.config import FuseConfig
+from quoin.stages.partition import run as partition
+from quoin.stages.partition.config import PartitionConfig
+from quoin.stages.partition.photos import held_out
+from quoin.stages.priors import depths, search
+from quoin.stages.priors import run as stereo
+from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.render.run import render_held_out
+from quoin.stages.train import trainer
+from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.run import train_block
+from quoin.stages.train.trained import open_block
 from tests import ball_scene
 from tests.synthetic import commit, pyramid
 

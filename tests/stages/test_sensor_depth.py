@@ -7,21 +7,21 @@ import open3d as o3d
 import pytest
 import trimesh
 
-from pipeline import priors, scene, sensor
-from pipeline.blocks import read_partition
-from pipeline.cameras import look_at, pixel_grid, rays_world
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.fuse import run as fuse
-from stages.fuse.config import FuseConfig
-from stages.partition import run as partition
-from stages.partition.config import PartitionConfig
-from stages.pose.sensor import find_points
-from stages.priors import run as stereo
-from stages.priors.config import PriorsConfig
-from stages.train import trainer
-from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
-from stages.train.run import train_block
+from quoin.pipeline import priors, scene, sensor
+from quoin.pipeline.blocks import read_partition
+from quoin.pipeline.cameras import look_at, pixel_grid, rays_world
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.fuse import run as fuse
+from quoin.stages.fuse.config import FuseConfig
+from quoin.stages.partition import run as partition
+from quoin.stages.partition.config import PartitionConfig
+from quoin.stages.pose.sensor import find_points
+from quoin.stages.priors import run as stereo
+from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.train import trainer
+from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.run import train_block
 from tests.synthetic import commit, posed_points, pyramid
 
 WIDTH, HEIGHT, N, SIDE_M = 96, 72, 9, 2.0

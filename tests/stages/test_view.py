@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import QuoinError
-from pipeline.run import Run
-from stages import view
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.run import Run
+from quoin.stages import view
 from tests.stages.report.scene import make_run
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import CORNERS, Interpolation, PullBack
+from quoin.stages.train.encoding.trilinear import CORNERS, Interpolation, PullBack
 
 
 class DenseGrid(nn.Module):

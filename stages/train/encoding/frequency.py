@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import PullBack
+from quoin.stages.train.encoding.trilinear import PullBack
 
 
 class Frequency(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stages.train.encoding.trilinear import CORNERS, Interpolation, PullBack
+from quoin.stages.train.encoding.trilinear import CORNERS, Interpolation, PullBack
 
 PRIMES = (1, -1640531535, 805459861)  # instant-ngp's primes, the second as a wrapping int32
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -73,7 +73,7 @@ class HashGrid(nn.Module):
     def _read(self, points: Float[Tensor, "n 3"], *, slopes: bool) -> tuple[Float[Tensor, "levels n f"], ...]:
         """Features by level, and with ``slopes`` their derivatives by x, y and z."""
         if reads_by_triton(points.device.type, self.table.dtype):
-            from stages.train.encoding.hash_grid_triton import interpolate
+            from quoin.stages.train.encoding.hash_grid_triton import interpolate
 
             return interpolate(self.table, points, self.resolutions, self.level_weight, slopes=slopes)
         resolutions, weight = self.resolutions[:, None], self.level_weight[:, None]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.compiling import compiled
+from quoin.pipeline.compiling import compiled
 
 
 def add_rows(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stages.train.encoding.scatter import add_rows
+from quoin.stages.train.encoding.scatter import add_rows
 
 CORNERS = tuple(itertools.product((0, 1), repeat=3))  # z fastest
 Pair = tuple[Tensor, Tensor]  # weights of the near and the far corner along an axis

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stages.train.encoding.frequency import Frequency
+from quoin.stages.train.encoding.frequency import Frequency
 
 
 class ColourHead(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.labels import KINDS
+from quoin.pipeline.labels import KINDS
 
 WIDTH = 64
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.train.encoding.hash_grid import HashGrid
+from quoin.stages.train.encoding.hash_grid import HashGrid
 
 
 class Outside(nn.Module):

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.encoding.dense_grid import DenseGrid
-from stages.train.encoding.fourier import RandomFourier
-from stages.train.encoding.frequency import Frequency
-from stages.train.encoding.hash_grid import HashGrid
-from stages.train.field.differences import central_differences
-from stages.train.field.mlp import ScalarMLP
-from stages.train.fine_volume import FineVolume
+from quoin.stages.train.encoding.dense_grid import DenseGrid
+from quoin.stages.train.encoding.fourier import RandomFourier
+from quoin.stages.train.encoding.frequency import Frequency
+from quoin.stages.train.encoding.hash_grid import HashGrid
+from quoin.stages.train.field.differences import central_differences
+from quoin.stages.train.field.mlp import ScalarMLP
+from quoin.stages.train.fine_volume import FineVolume
 
 Encoding = HashGrid | Frequency | RandomFourier | DenseGrid
 

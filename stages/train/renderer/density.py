@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from stages.train.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
+from quoin.stages.train.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
 
 
 class Density(VolumeRenderer):

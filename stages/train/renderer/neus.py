@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.renderer.volume import VolumeRenderer
+from quoin.stages.train.renderer.volume import VolumeRenderer
 
 
 class Neus(VolumeRenderer):

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.field.surface import SurfaceSample
+from quoin.stages.train.field.surface import SurfaceSample
 
 STEEPEST = 1e-3  # least |∇f·d| that is divided by (DVR)
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
+from quoin.stages.train.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
 
 LEAST_BETA = 1e-4
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.train.field.surface import SurfaceSample
+from quoin.stages.train.field.surface import SurfaceSample
 
 
 class VolumeRenderer(nn.Module):

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from stages.train.renderer.volsdf import laplace_density
-from stages.train.renderer.volume import density_alpha, weights
-from stages.train.sampler.importance import importance, insert, sdf_along
-from stages.train.sampler.sections import section_lengths
+from quoin.stages.train.renderer.volsdf import laplace_density
+from quoin.stages.train.renderer.volume import density_alpha, weights
+from quoin.stages.train.sampler.importance import importance, insert, sdf_along
+from quoin.stages.train.sampler.sections import section_lengths
 
 
 def opacity_error_bound(

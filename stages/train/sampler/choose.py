@@ -9,19 +9,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stages.train.renderer.density import Density
-from stages.train.renderer.neus import Neus
-from stages.train.renderer.surface import Surface
-from stages.train.renderer.volsdf import Laplace
-from stages.train.renderer.volume import weights
-from stages.train.sampler.bounded import bounded_samples
-from stages.train.sampler.guided import guided_samples, march
-from stages.train.sampler.importance import importance, merge, neus_upsample, sdf_along
-from stages.train.sampler.sections import first_entry, section_lengths, sections_between
-from stages.train.sampler.stratified import stratified
-from stages.train.sampler.trace import march_and_secant, sphere_trace
-from stages.train.sampler.window import window_samples
-from stages.train.volume import Volume
+from quoin.stages.train.renderer.density import Density
+from quoin.stages.train.renderer.neus import Neus
+from quoin.stages.train.renderer.surface import Surface
+from quoin.stages.train.renderer.volsdf import Laplace
+from quoin.stages.train.renderer.volume import weights
+from quoin.stages.train.sampler.bounded import bounded_samples
+from quoin.stages.train.sampler.guided import guided_samples, march
+from quoin.stages.train.sampler.importance import importance, merge, neus_upsample, sdf_along
+from quoin.stages.train.sampler.sections import first_entry, section_lengths, sections_between
+from quoin.stages.train.sampler.stratified import stratified
+from quoin.stages.train.sampler.trace import march_and_secant, sphere_trace
+from quoin.stages.train.sampler.window import window_samples
+from quoin.stages.train.volume import Volume
 
 Renderer = Neus | Laplace | Density | Surface
 

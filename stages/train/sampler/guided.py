@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.train.renderer.volume import weights
-from stages.train.sampler.importance import importance
-from stages.train.sampler.sections import points_along, section_lengths
-from stages.train.volume import Volume
+from quoin.stages.train.renderer.volume import weights
+from quoin.stages.train.sampler.importance import importance
+from quoin.stages.train.sampler.sections import points_along, section_lengths
+from quoin.stages.train.volume import Volume
 
 N_MARCH = 128
 EXPLORE = 0.15

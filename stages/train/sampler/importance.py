@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from stages.train.renderer.neus import neus_alpha
-from stages.train.renderer.volume import weights as weights_of
-from stages.train.sampler.sections import points_along, sections_between
+from quoin.stages.train.renderer.neus import neus_alpha
+from quoin.stages.train.renderer.volume import weights as weights_of
+from quoin.stages.train.sampler.sections import points_along, sections_between
 
 
 def importance(

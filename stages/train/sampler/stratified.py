@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.train.sampler.sections import section_lengths
+from quoin.stages.train.sampler.sections import section_lengths
 
 
 def stratified(

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from stages.train.sampler.sections import points_along
-from stages.train.sampler.stratified import stratified
+from quoin.stages.train.sampler.sections import points_along
+from quoin.stages.train.sampler.stratified import stratified
 
 
 def window_samples(

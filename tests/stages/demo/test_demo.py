@@ -11,17 +11,17 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
-from pipeline.progress import Reporter
-from stages.demo import landmark, walk
-from stages.demo.config import WILD, DemoConfig, DemoTruth
-from stages.demo.daylight import radiance
-from stages.demo.materials import MATERIALS, WALLS, Noise, albedo
-from stages.demo.people import crowd_of
-from stages.demo.render import Solid, covered, raycaster, render
-from stages.demo.run import generate
-from stages.demo.scene import Scene
-from stages.demo.truth import seen_faces
+from quoin.pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
+from quoin.pipeline.progress import Reporter
+from quoin.stages.demo import landmark, walk
+from quoin.stages.demo.config import WILD, DemoConfig, DemoTruth
+from quoin.stages.demo.daylight import radiance
+from quoin.stages.demo.materials import MATERIALS, WALLS, Noise, albedo
+from quoin.stages.demo.people import crowd_of
+from quoin.stages.demo.render import Solid, covered, raycaster, render
+from quoin.stages.demo.run import generate
+from quoin.stages.demo.scene import Scene
+from quoin.stages.demo.truth import seen_faces
 
 CONFIG = DemoConfig(n_photos=8, width=160, height=120)
 
@@ -80,7 +80,7 @@ def test_exif_says_the_focal_length_by_either_reading(folder: Path, facts: DemoT
 
 
 def test_ingest_finds_the_focal_length(folder: Path, facts: DemoTruth) -> None:
-    from stages.ingest.exif import read_exif
+    from quoin.stages.ingest.exif import read_exif
 
     with Image.open(next((folder / "photos").glob("*.jpg"))) as picture:
         assert read_exif(picture).focal_px == pytest.approx(facts.focal_px, rel=0.01)
@@ -167,7 +167,7 @@ def test_seen_faces_are_those_that_cameras_face_and_nothing_hides() -> None:
 
 
 def landmark_camera(x: float) -> np.ndarray:
-    from pipeline.cameras import look_at
+    from quoin.pipeline.cameras import look_at
 
     return look_at(np.array([x, 0.0, 6.0]), np.array([x, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
-from pipeline.labels import CEILING, FLOOR, OTHER, WALL
-from pipeline.progress import Reporter
-from stages.demo import indoors, parts, room, stroll
-from stages.demo.config import INDOORS, DemoConfig, DemoTruth
-from stages.demo.finishes import FINISHES
-from stages.demo.materials import Noise
-from stages.demo.render import Sight, raycaster, render
-from stages.demo.room import Room
-from stages.demo.run import generate
+from quoin.pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
+from quoin.pipeline.labels import CEILING, FLOOR, OTHER, WALL
+from quoin.pipeline.progress import Reporter
+from quoin.stages.demo import indoors, parts, room, stroll
+from quoin.stages.demo.config import INDOORS, DemoConfig, DemoTruth
+from quoin.stages.demo.finishes import FINISHES
+from quoin.stages.demo.materials import Noise
+from quoin.stages.demo.render import Sight, raycaster, render
+from quoin.stages.demo.room import Room
+from quoin.stages.demo.run import generate
 
 SIZE, INTRINSICS = (80, 60), np.array([57.8, 57.8, 40, 30])
 

@@ -9,17 +9,17 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.cameras import centers_world, project
-from pipeline.progress import Reporter
-from stages.demo import flight, streets, town
-from stages.demo.config import AIRBORNE, DemoConfig, DemoTruth
-from stages.demo.facades import colours
-from stages.demo.houses import SHAPES, house
-from stages.demo.materials import Noise
-from stages.demo.render import raycaster
-from stages.demo.run import generate
-from stages.ingest.exif import Exif, read_exif
-from stages.pose.frame import enu_m
+from quoin.pipeline.cameras import centers_world, project
+from quoin.pipeline.progress import Reporter
+from quoin.stages.demo import flight, streets, town
+from quoin.stages.demo.config import AIRBORNE, DemoConfig, DemoTruth
+from quoin.stages.demo.facades import colours
+from quoin.stages.demo.houses import SHAPES, house
+from quoin.stages.demo.materials import Noise
+from quoin.stages.demo.render import raycaster
+from quoin.stages.demo.run import generate
+from quoin.stages.ingest.exif import Exif, read_exif
+from quoin.stages.pose.frame import enu_m
 
 INTRINSICS, SIZE = np.array([762.7, 762.7, 400, 300]), (800, 600)
 

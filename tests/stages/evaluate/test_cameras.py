@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cameras import centers_world
-from pipeline.errors import QuoinError
-from pipeline.similarity import Similarity
-from stages.evaluate.align import align
-from stages.evaluate.cameras import Cameras, match_names, read_cameras
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.similarity import Similarity
+from quoin.stages.evaluate.align import align
+from quoin.stages.evaluate.cameras import Cameras, match_names, read_cameras
 from tests.synthetic import ring_of_cameras
 
 POSES = ring_of_cameras(8, 4.0, 1.0)

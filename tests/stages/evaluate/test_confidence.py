@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from stages.evaluate.confidence import score_confidence
-from stages.evaluate.score import score
-from stages.evaluate.surface import Surface
+from quoin.stages.evaluate.confidence import score_confidence
+from quoin.stages.evaluate.score import score
+from quoin.stages.evaluate.surface import Surface
 
 TRUTH = trimesh.creation.icosphere(subdivisions=4)
 REFERENCE = Surface(np.array(TRUTH.vertices), np.array(TRUTH.faces, np.int64))

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline import scene
-from pipeline.cameras import centers_world
-from pipeline.labels import CEILING, FLOOR, WALL
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.evaluate.config import EvaluateConfig
-from stages.evaluate.labels import normal_errors_deg, score_labels
-from stages.evaluate.run import evaluate
-from stages.evaluate.surface import Surface, read_labels, read_surface
+from quoin.pipeline import scene
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.labels import CEILING, FLOOR, WALL
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.evaluate.config import EvaluateConfig
+from quoin.stages.evaluate.labels import normal_errors_deg, score_labels
+from quoin.stages.evaluate.run import evaluate
+from quoin.stages.evaluate.surface import Surface, read_labels, read_surface
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
 
 N, DISTANCES = 20_000, (0.02, 0.05)

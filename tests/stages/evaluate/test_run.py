@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import trimesh
 
-from pipeline import scene
-from pipeline.cameras import centers_world
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from pipeline.similarity import Similarity
-from stages.evaluate.config import EvaluateConfig, EvaluateResult
-from stages.evaluate.run import evaluate
-from stages.evaluate.surface import read_surface
+from quoin.pipeline import scene
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.pipeline.similarity import Similarity
+from quoin.stages.evaluate.config import EvaluateConfig, EvaluateResult
+from quoin.stages.evaluate.run import evaluate
+from quoin.stages.evaluate.surface import read_surface
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
 
 TRUTH_FROM_WORLD = Similarity(2.5, np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([100.0, -50, 3]))

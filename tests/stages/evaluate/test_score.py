@@ -8,9 +8,9 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.similarity import Similarity
-from stages.evaluate.score import score
-from stages.evaluate.surface import Surface, spacing, thinned
+from quoin.pipeline.similarity import Similarity
+from quoin.stages.evaluate.score import score
+from quoin.stages.evaluate.surface import Surface, spacing, thinned
 
 N = 5_000
 SQUARE = Surface(np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), np.array([[0, 1, 2], [0, 2, 3]]))

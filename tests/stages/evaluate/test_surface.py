@@ -10,8 +10,8 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.evaluate import surface
-from stages.evaluate.surface import Surface, nearest, read_surface
+from quoin.stages.evaluate import surface
+from quoin.stages.evaluate.surface import Surface, nearest, read_surface
 
 BALL = trimesh.creation.icosphere(subdivisions=4)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.evaluate.views import BEST_DB, C1, C2, colour_corrected, psnr_db, score_view, ssim_map
+from quoin.stages.evaluate.views import BEST_DB, C1, C2, colour_corrected, psnr_db, score_view, ssim_map
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.random((24, 31, 3)).astype(np.float32)

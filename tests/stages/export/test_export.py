@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import scene
-from pipeline.cameras import centers_world
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.export.config import FORMATS
-from stages.export.photos import jpeg_names
-from stages.export.run import export
+from quoin.pipeline import scene
+from quoin.pipeline.cameras import centers_world
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.export.config import FORMATS
+from quoin.stages.export.photos import jpeg_names
+from quoin.stages.export.run import export
 from tests.synthetic import faces_camera, make_run, posed_points, pyramid, ring_of_cameras, sphere_photo, sphere_points
 
 SIZE = (96, 72)
@@ -146,8 +146,8 @@ def test_nerfstudio_cameras_look_at_the_points(run: Run, tmp_path: Path) -> None
 
 def test_reference_cameras_of_an_export_fit_the_run(run: Run, tmp_path: Path) -> None:
     """What export writes, evaluate reads: the alignment is the identity."""
-    from stages.evaluate.align import align
-    from stages.evaluate.cameras import read_cameras
+    from quoin.stages.evaluate.align import align
+    from quoin.stages.evaluate.cameras import read_cameras
 
     posed = scene.read_posed(run)
     # The six stand on one circle with names whose endings changed: matched without them where that is unique.

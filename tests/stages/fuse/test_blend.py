@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.blocks import SDF_CLIP_VOXELS as CLIP
-from pipeline.lattice import BrickBox, Lattice
-from stages.fuse.blend import (
+from quoin.pipeline.blocks import SDF_CLIP_VOXELS as CLIP
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.stages.fuse.blend import (
     WEIGHT_FLOOR,
     absent_signs,
     blend_brick,
@@ -18,7 +18,7 @@ from stages.fuse.blend import (
     smoothstep,
     touching,
 )
-from stages.fuse.surface import make_source
+from quoin.stages.fuse.surface import make_source
 from tests import synthetic
 
 B = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
+from quoin.stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
 
 
 def filled(rgb: np.ndarray, photo: np.ndarray, weight: np.ndarray) -> Samples:

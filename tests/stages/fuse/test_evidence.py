@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.fuse.evidence import SURE, Rays, agreement, confidence, depth_votes, toward
-from stages.fuse.visibility import Seen
+from quoin.stages.fuse.evidence import SURE, Rays, agreement, confidence, depth_votes, toward
+from quoin.stages.fuse.visibility import Seen
 
 
 def fan(angle_rad: float, n: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.fuse.extract import END_GAP, EdgeKeys, Patch, march, positions_voxels, triangle_table, weld
+from quoin.stages.fuse.extract import END_GAP, EdgeKeys, Patch, march, positions_voxels, triangle_table, weld
 
 
 def grid(n: int) -> np.ndarray:

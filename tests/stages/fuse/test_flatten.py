@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.fuse.flatten import PlaneVotes, flattened
-from stages.fuse.mesh import Mesh, vertex_normals
+from quoin.stages.fuse.flatten import PlaneVotes, flattened
+from quoin.stages.fuse.mesh import Mesh, vertex_normals
 
 PLANES = np.array([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from stages.fuse.clean import (
+from quoin.stages.fuse.clean import (
     ENOUGH,
     SILENT,
     colour_agreement,
@@ -18,8 +18,8 @@ from stages.fuse.clean import (
     supported_faces,
     usual_disagreement,
 )
-from stages.fuse.files import write_glb
-from stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
+from quoin.stages.fuse.files import write_glb
+from quoin.stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
 from tests.plys import read_ply, write_ply
 
 

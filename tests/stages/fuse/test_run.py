@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline import labels, priors, scene
-from pipeline.blocks import read_partition
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.fuse.blend import bricks_to_march
-from stages.fuse.config import FuseConfig
-from stages.fuse.mesh import edge_counts
-from stages.fuse.run import run
-from stages.fuse.surface import edge_keys_of, to_mesh, torn_edges
-from stages.fuse.tiles import extract_tiles, read_patch, read_sources
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.blocks import read_partition
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.fuse.blend import bricks_to_march
+from quoin.stages.fuse.config import FuseConfig
+from quoin.stages.fuse.mesh import edge_counts
+from quoin.stages.fuse.run import run
+from quoin.stages.fuse.surface import edge_keys_of, to_mesh, torn_edges
+from quoin.stages.fuse.tiles import extract_tiles, read_patch, read_sources
 from tests import synthetic
 from tests.plys import read_ply
 
@@ -304,8 +304,8 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
     one = run(made, FuseConfig(**options), Reporter())
     whole, light = read_ply(made.path / "mesh.ply"), trimesh.load(made.path / "mesh.glb", force="mesh", process=False)
     made.invalidate("fuse")
-    monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
-    monkeypatch.setattr("stages.fuse.parts.AROUND", 4)  # bricks are small here: support spreads over all of them
+    monkeypatch.setattr("quoin.stages.fuse.surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.parts.AROUND", 4)  # bricks are small here: support spreads over all of them
     many = run(made, FuseConfig(part_faces=1500, **options), Reporter())
     parted = read_ply(made.path / "mesh.ply")
     assert many.n_raw_faces > 3 * 1500
@@ -331,7 +331,7 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
 
 def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch) -> None:
     """A second ball that all stereo sees through, in a part of its own."""
-    monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.surface.TILE_BRICKS", 1)
     ball, beside = synthetic.sphere(0.5, (0.0, 0.0, -0.7)), synthetic.sphere(0.25, (0.0, 0.0, 1.0))
     made = make_scene(tmp_path, [lambda p: np.minimum(ball(p), beside(p))])
     posed = scene.read_posed(made)
@@ -346,7 +346,7 @@ def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch
 
 
 def test_parts_that_know_only_their_neighbours_leave_no_seam(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("stages.fuse.surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.surface.TILE_BRICKS", 1)
     made = make_scene(tmp_path, [synthetic.sphere(1.0)] * 2, heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
     result = run(made, FuseConfig(part_faces=500), Reporter())
     assert result.n_raw_faces > 8 * 500

@@ -7,11 +7,11 @@ import pytest
 import trimesh
 import zarr
 
-from pipeline import labels
-from pipeline.cameras import look_at
-from pipeline.frustum import in_view
-from stages.fuse.hidden import hidden_by_many, hidden_by_one, hide
-from stages.fuse.visibility import View, apart_from_sky, cast_scene, depth_map, make_view, seen
+from quoin.pipeline import labels
+from quoin.pipeline.cameras import look_at
+from quoin.pipeline.frustum import in_view
+from quoin.stages.fuse.hidden import hidden_by_many, hidden_by_one, hide
+from quoin.stages.fuse.visibility import View, apart_from_sky, cast_scene, depth_map, make_view, seen
 
 SIZE = np.array([96, 72])
 INTRINSICS = np.array([80.0, 80.0, 48.0, 36.0])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.borders import NO_BORDER, borders
+from quoin.stages.ingest.borders import NO_BORDER, borders
 from tests.stages.ingest.scenes import as_rgb, saved, texture
 
 PHOTO = as_rgb(texture(1, 240, 320))

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import QuoinError
-from pipeline.images import load_upright
-from stages.ingest.keyframes import STEP
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.images import load_upright
+from quoin.stages.ingest.keyframes import STEP
 from tests.clips import HEIGHT, WIDTH, blurred, pan, wall, write_clip
 from tests.pictures import picture
 
@@ -116,7 +116,7 @@ def test_a_cap_over_all_clips(photos, ingest, tmp_path):
 
 
 def test_a_clip_is_looked_through_once_and_its_frames_are_written_once(photos, put, ingest, monkeypatch):
-    from stages.ingest import clips
+    from quoin.stages.ingest import clips
 
     write_clip(photos / "a.mp4", pan(WALK))
     first, rows, _ = ingest()
@@ -189,10 +189,10 @@ def test_sound_without_pictures(photos, put, ingest):
     ],
 )
 def test_one_clip_that_gives_too_little(tmp_path, shown, sentence):
-    from pipeline.progress import Reporter
-    from pipeline.run import Run
-    from stages.ingest.config import IngestConfig
-    from stages.ingest.run import run as ingest_stage
+    from quoin.pipeline.progress import Reporter
+    from quoin.pipeline.run import Run
+    from quoin.stages.ingest.config import IngestConfig
+    from quoin.stages.ingest.run import run as ingest_stage
 
     clip = write_clip(tmp_path / "clip.mp4", shown)
     with pytest.raises(QuoinError, match=sentence):
@@ -200,10 +200,10 @@ def test_one_clip_that_gives_too_little(tmp_path, shown, sentence):
 
 
 def test_clips_given_by_name(tmp_path, photos, put):
-    from pipeline.progress import Reporter
-    from pipeline.run import Run
-    from stages.ingest.config import IngestConfig
-    from stages.ingest.run import run as ingest_stage
+    from quoin.pipeline.progress import Reporter
+    from quoin.pipeline.run import Run
+    from quoin.stages.ingest.config import IngestConfig
+    from quoin.stages.ingest.run import run as ingest_stage
 
     inside = write_clip(photos / "in.mp4", pan(WALK[:20]))
     beside = write_clip(tmp_path / "beside.mp4", pan(WALK[:20], seed=1))
@@ -222,7 +222,7 @@ def test_clips_given_by_name(tmp_path, photos, put):
 
 
 def test_the_wall_of_these_tests_is_sharp():
-    from stages.ingest.motion import sharpness
+    from quoin.stages.ingest.motion import sharpness
 
     grey = wall()[:240, :320].mean(axis=2).astype(np.uint8)
     assert sharpness(grey) > 0.15

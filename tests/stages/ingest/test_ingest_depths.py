@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import QuoinError
-from stages.ingest.depths import DepthFacts, match_depths, unit_of
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.ingest.depths import DepthFacts, match_depths, unit_of
 
 
 def wall(low: float = 1500, high: float = 2500, dtype: type = np.uint16, shape: tuple[int, int] = (144, 192)):

@@ -14,8 +14,8 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from pipeline.images import open_image
-from stages.ingest.exif import Exif, focal_px, read_exif
+from quoin.pipeline.images import open_image
+from quoin.stages.ingest.exif import Exif, focal_px, read_exif
 
 DATA = Path("../shared/data")
 
@@ -188,7 +188,7 @@ def test_gps_of_a_real_file():
 
 
 def test_rationals_of_any_kind_are_numbers():
-    from stages.ingest.exif import _number
+    from quoin.stages.ingest.exif import _number
 
     assert _number(IFDRational(7, 2)) == 3.5
     assert _number((Fraction(7, 2),)) == 3.5

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.files import find_files, natural_key
+from quoin.stages.ingest.files import find_files, natural_key
 
 
 def names(root, **options):

@@ -7,7 +7,7 @@ from math import isnan, nan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.groups import camera_groups
+from quoin.stages.ingest.groups import camera_groups
 
 
 def test_groups_by_kind_and_focal_length():

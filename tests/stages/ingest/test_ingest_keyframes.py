@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.keyframes import STEP, Seen, choose, step_for, stretches
+from quoin.stages.ingest.keyframes import STEP, Seen, choose, step_for, stretches
 
 RATE = 15.0
 

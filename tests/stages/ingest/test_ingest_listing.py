@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from pipeline.run import Run
-from stages.ingest.listing import list_photos, list_sources
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.run import Run
+from quoin.stages.ingest.listing import list_photos, list_sources
 
 
 def listed(photos: Path, masks: str = "auto", depth: str | None = None):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
-from stages.ingest.look import EDGE_PX, grey_copy, look_of, perceptual_hash, sharpness
-from stages.ingest.near import RADIUS
+from quoin.stages.ingest.look import EDGE_PX, grey_copy, look_of, perceptual_hash, sharpness
+from quoin.stages.ingest.near import RADIUS
 from tests.stages.ingest.scenes import as_rgb, saved, texture, view
 
 

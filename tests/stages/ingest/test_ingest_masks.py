@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.masks import in_mask_folder, masks_beside, match_masks
+from quoin.stages.ingest.masks import in_mask_folder, masks_beside, match_masks
 
 NAMINGS = ["{stem}.jpg.png", "{stem}.png", "{stem}_mask.png", "mask_{stem}.png", "{stem}.mask.png", "{stem}-mask.jpg"]
 NAMINGS += ["{stem}.jpg", "{stem}.JPG.PNG", "{stem}.jpg.mask.png", "MASK_{stem}.tif", "{stem}_masks.jpeg"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from stages.ingest.motion import displacement, evened, motion, sharpness
+from quoin.stages.ingest.motion import displacement, evened, motion, sharpness
 from tests.stages.ingest.scenes import texture
 
 WALL = texture(3, 600, 900)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.ingest.near import MAX_COMPARED, RADIUS, near_duplicates
+from quoin.stages.ingest.near import MAX_COMPARED, RADIUS, near_duplicates
 
 
 def hashes(count: int, seed: int = 0) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from stages.ingest.panorama import panorama_tag, too_wide
+from quoin.stages.ingest.panorama import panorama_tag, too_wide
 from tests.pictures import picture
 
 XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description GPano:ProjectionType{}/></x:xmpmeta>'

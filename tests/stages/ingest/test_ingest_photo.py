@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pipeline.pixel_budget import PixelBudget
-from stages.ingest.photo import content_hash, contrast
+from quoin.pipeline.pixel_budget import PixelBudget
+from quoin.stages.ingest.photo import content_hash, contrast
 from tests.pictures import picture
 
 

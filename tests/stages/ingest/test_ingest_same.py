@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from stages.ingest.look import grey_copy
-from stages.ingest.same import details, same_picture
+from quoin.stages.ingest.look import grey_copy
+from quoin.stages.ingest.same import details, same_picture
 from tests.stages.ingest.scenes import as_rgb, saved, texture, view
 
 

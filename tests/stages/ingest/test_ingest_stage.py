@@ -12,9 +12,9 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from scipy.ndimage import gaussian_filter
 
-from pipeline.errors import QuoinError
-from pipeline.images import load_mask, load_upright, turn_upright
-from pipeline.photo_table import PHOTO_SCHEMA
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.images import load_mask, load_upright, turn_upright
+from quoin.pipeline.photo_table import PHOTO_SCHEMA
 from tests.pictures import UNDO, bomb_png, picture, save
 from tests.stages.ingest.scenes import as_rgb, texture, view
 
@@ -229,10 +229,10 @@ def test_a_photo_outside_is_not_read_through_a_link(put, photos, ingest, tmp_pat
 
 def test_the_runs_own_pictures_are_no_photos(put, photos, ingest, tmp_path):
     put("a.png", 1), put("b.png", 2)
-    from pipeline.progress import Reporter
-    from pipeline.run import Run
-    from stages.ingest.config import IngestConfig
-    from stages.ingest.run import run as ingest_stage
+    from quoin.pipeline.progress import Reporter
+    from quoin.pipeline.run import Run
+    from quoin.stages.ingest.config import IngestConfig
+    from quoin.stages.ingest.run import run as ingest_stage
 
     run = Run.create(photos / "run", photos=photos, settings={}, seed=0)
     Image.fromarray(picture(9, 144, 192)).save(run.path / "render.png")

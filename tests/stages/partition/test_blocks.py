@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lattice import BrickBox
-from stages.partition.blocks import Load, PointsByBrick, partition, point_load, split
+from quoin.pipeline.lattice import BrickBox
+from quoin.stages.partition.blocks import Load, PointsByBrick, partition, point_load, split
 
 sides = st.tuples(*[st.integers(2, 12)] * 3)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.partition.photos import FINE_ENOUGH, MIN_TRACKS, choose, levels, picture_cells, shares
+from quoin.stages.partition.photos import FINE_ENOUGH, MIN_TRACKS, choose, levels, picture_cells, shares
 
 
 def test_cells_number_photos_and_places() -> None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import scene
-from stages.partition import region
-from stages.partition.config import PartitionConfig
-from stages.partition.run import Evidence, find_region
+from quoin.pipeline import scene
+from quoin.stages.partition import region
+from quoin.stages.partition.config import PartitionConfig
+from quoin.stages.partition.run import Evidence, find_region
 from tests import synthetic
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import scene
-from pipeline.blocks import read_partition
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.partition import plan
-from stages.partition.config import BlockFacts, PartitionConfig
-from stages.partition.run import run
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import read_partition
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.partition import plan
+from quoin.stages.partition.config import BlockFacts, PartitionConfig
+from quoin.stages.partition.run import run
 from tests import synthetic
 
 

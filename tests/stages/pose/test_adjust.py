@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.pose.adjust import Shift
+from quoin.stages.pose.adjust import Shift
 
 
 @pytest.mark.parametrize(

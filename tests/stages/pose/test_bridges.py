@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from stages.pose.bridges import leading_vectors, solid_parts, weakest_bridge
-from stages.pose.model import SparseModel
+from quoin.stages.pose.bridges import leading_vectors, solid_parts, weakest_bridge
+from quoin.stages.pose.model import SparseModel
 from tests.stages.pose.room import CAMERA
 
 
@@ -79,7 +79,7 @@ def test_leading_vectors_of_a_large_matrix_are_those_of_a_small_one(monkeypatch)
     matrix = csr_array(np.where((near > 0) & (near < 4), rng.uniform(0.5, 1.0, (n, n)), 0.0))
     matrix = csr_array(matrix + matrix.T)
     whole = leading_vectors(matrix, 3)
-    monkeypatch.setattr("stages.pose.bridges.DENSE", 10)
+    monkeypatch.setattr("quoin.stages.pose.bridges.DENSE", 10)
     iterated = leading_vectors(matrix, 3)
     np.testing.assert_allclose(np.abs((whole * iterated).sum(axis=0)), 1.0, atol=1e-5)
     np.testing.assert_array_equal(leading_vectors(matrix, 3), iterated)  # and the same every time

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import QuoinError
-from stages.pose.child import ChildDied, run_child
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.pose.child import ChildDied, run_child
 from tests.stages.pose.room import cameras_around, render, save
 
 JOB = {"seed": 1, "threads": 1}
@@ -82,7 +82,7 @@ def test_a_failure_of_the_library_is_one_sentence(tmp_path: Path) -> None:
 @needs_proc
 def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:
     """Our end of its stdin closes when we are gone; here we close it ourselves."""
-    from stages.pose import child
+    from quoin.stages.pose import child
 
     before, job, seen = children(), features(tmp_path, 6), []
     opened = child.subprocess.Popen

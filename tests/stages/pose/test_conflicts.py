@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cameras import look_at, to_camera
-from pipeline.progress import Reporter
-from stages.pose.config import PoseConfig
-from stages.pose.conflicts import compare, contradicted, sides
-from stages.pose.distortion import distort
-from stages.pose.gate import gate
-from stages.pose.model import SparseModel
-from stages.pose.twins import binding_pairs, contradictions, map_apart, part
-from stages.pose.workshop import Component, Workshop
+from quoin.pipeline.cameras import look_at, to_camera
+from quoin.pipeline.progress import Reporter
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.conflicts import compare, contradicted, sides
+from quoin.stages.pose.distortion import distort
+from quoin.stages.pose.gate import gate
+from quoin.stages.pose.model import SparseModel
+from quoin.stages.pose.twins import binding_pairs, contradictions, map_apart, part
+from quoin.stages.pose.workshop import Component, Workshop
 from tests.stages.pose.room import CAMERA
 
 N = 5  # photos of each side
@@ -147,7 +147,7 @@ def test_a_fold_is_mapped_again_or_parted(mended: bool, monkeypatch: pytest.Monk
     good = model_of([[0, 1]] * 9)
     models = iter([FOLDED, good] if mended else [FOLDED] * 9)
     monkeypatch.setattr(
-        "stages.pose.twins.map_photos", lambda *_: ([Component("", gate(next(models), 15))], "incremental")
+        "quoin.stages.pose.twins.map_photos", lambda *_: ([Component("", gate(next(models), 15))], "incremental")
     )
     shop = Shop()
     components, _ = map_apart(shop, PoseConfig(), pairs_of(FOLDED, 100), NAMES)
@@ -166,7 +166,7 @@ def test_where_pairs_are_torn_the_mapper_that_tears_fewer_is_taken(monkeypatch: 
         other = config.mapper == "global"
         return [Component("", gate(whole if other else loose, 0))], "global" if other else "incremental"
 
-    monkeypatch.setattr("stages.pose.twins.map_photos", mapped)
+    monkeypatch.setattr("quoin.stages.pose.twins.map_photos", mapped)
     components, mapper = map_apart(Shop(), PoseConfig(), pairs, NAMES)
     assert (mapper, components[0].doubts) == ("global", [])
     components, mapper = map_apart(Shop(), PoseConfig(mapper="incremental"), pairs, NAMES)

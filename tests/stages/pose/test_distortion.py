@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import QuoinError
-from stages.pose.distortion import distort, focal_px, undistort, unfolded
-from stages.pose.model import Camera
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.pose.distortion import distort, focal_px, undistort, unfolded
+from quoin.stages.pose.model import Camera
 
 CAMERAS = [
     Camera("SIMPLE_PINHOLE", 640, 480, (500.0, 310.0, 250.0)),

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.cameras import centers_world, look_at
-from pipeline.similarity import Similarity
-from stages.pose.frame import (
+from quoin.pipeline.cameras import centers_world, look_at
+from quoin.pipeline.similarity import Similarity
+from quoin.stages.pose.frame import (
     Georeference,
     Gravity,
     ecef_m,

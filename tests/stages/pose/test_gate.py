@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.cameras import to_camera
-from stages.pose.distortion import distort
-from stages.pose.gate import camera_trouble, gate, photo_medians, residuals_px, why_missing
-from stages.pose.mapping import better
-from stages.pose.model import Camera, SparseModel, read_model, write_model
-from stages.pose.workshop import Component
+from quoin.pipeline.cameras import to_camera
+from quoin.stages.pose.distortion import distort
+from quoin.stages.pose.gate import camera_trouble, gate, photo_medians, residuals_px, why_missing
+from quoin.stages.pose.mapping import better
+from quoin.stages.pose.model import Camera, SparseModel, read_model, write_model
+from quoin.stages.pose.workshop import Component
 from tests.stages.pose.room import CAMERA, cameras_around
 
 

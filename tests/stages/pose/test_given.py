@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cameras import project
-from pipeline.errors import QuoinError
-from stages.pose.distortion import pinhole_part
-from stages.pose.given import find_model, fit_to_photo, match_names, read_transforms
-from stages.pose.model import Camera
+from quoin.pipeline.cameras import project
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.pose.distortion import pinhole_part
+from quoin.stages.pose.given import find_model, fit_to_photo, match_names, read_transforms
+from quoin.stages.pose.model import Camera
 from tests.stages.pose.room import cameras_around
 
 SIZES = {"a.jpg": (400, 300), "b.jpg": (400, 300)}

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.pose.overlap import in_clips, in_turn
-from stages.pose.pairs import consecutive, doubling, exhaustive, nearest, unique_pairs
-from stages.pose.start import starting_cameras
+from quoin.stages.pose.overlap import in_clips, in_turn
+from quoin.stages.pose.pairs import consecutive, doubling, exhaustive, nearest, unique_pairs
+from quoin.stages.pose.start import starting_cameras
 
 
 @given(st.integers(0, 45))

@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import scene
-from pipeline.photo_table import read_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.ingest.config import IngestConfig
-from stages.ingest.run import run as ingest
-from stages.pose.config import PoseConfig
-from stages.pose.descriptors import DescriptorReader
-from stages.pose.estimate import estimate
-from stages.pose.pairs import unique_pairs
-from stages.pose.retrieval import look_alikes
-from stages.pose.run import run as pose
-from stages.pose.workshop import Workshop
+from quoin.pipeline import scene
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.ingest.config import IngestConfig
+from quoin.stages.ingest.run import run as ingest
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.descriptors import DescriptorReader
+from quoin.stages.pose.estimate import estimate
+from quoin.stages.pose.pairs import unique_pairs
+from quoin.stages.pose.retrieval import look_alikes
+from quoin.stages.pose.run import run as pose
+from quoin.stages.pose.workshop import Workshop
 
 DATA = Path(__file__).parents[3] / ".." / "shared" / "data"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pycolmap
 import pytest
 
-from pipeline.similarity import fit_similarity
-from stages.pose import colmap_process, reconstruction
+from quoin.pipeline.similarity import fit_similarity
+from quoin.stages.pose import colmap_process, reconstruction
 
 N_PHOTOS, N_POINTS = 12, 400
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.pose.descriptors import DescriptorReader
-from stages.pose.retrieval import BITS, look_alikes, neighbours, sign
-from stages.pose.words import Words, assign, codebook, learn
+from quoin.stages.pose.descriptors import DescriptorReader
+from quoin.stages.pose.retrieval import BITS, look_alikes, neighbours, sign
+from quoin.stages.pose.words import Words, assign, codebook, learn
 
 
 def test_codebook_finds_separate_clusters() -> None:

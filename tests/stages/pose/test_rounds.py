@@ -7,9 +7,9 @@ import pytest
 from scipy.sparse import csr_array
 
 from benchmarks.walk import Walk, take
-from stages.pose.descriptors import DescriptorReader
-from stages.pose.retrieval import look_alikes
-from stages.pose.rounds import AT_LEAST, FIRST, NOTHING, expectations, first_pairs, in_rounds, next_pairs
+from quoin.stages.pose.descriptors import DescriptorReader
+from quoin.stages.pose.retrieval import look_alikes
+from quoin.stages.pose.rounds import AT_LEAST, FIRST, NOTHING, expectations, first_pairs, in_rounds, next_pairs
 
 COUNT, MOST = 80, 60
 

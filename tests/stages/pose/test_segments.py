@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.pose.segments import MIN_LENGTH_PX, find_segments
+from quoin.stages.pose.segments import MIN_LENGTH_PX, find_segments
 
 
 def drawn(shapes: list[tuple[str, list, float]], size: tuple[int, int] = (320, 240), noise: float = 2.0) -> np.ndarray:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.cameras import pixel_grid, to_camera
-from pipeline.errors import QuoinError
-from pipeline.sensor import DepthCamera, load_upright_depth, read_depth_camera
-from stages.pose.distortion import undistort
-from stages.pose.model import Camera
-from stages.pose.sensor import (
+from quoin.pipeline.cameras import pixel_grid, to_camera
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.sensor import DepthCamera, load_upright_depth, read_depth_camera
+from quoin.stages.pose.distortion import undistort
+from quoin.stages.pose.model import Camera
+from quoin.stages.pose.sensor import (
     Measured,
     Ratio,
     depth_from_aside,
@@ -24,7 +24,7 @@ from stages.pose.sensor import (
     undistort_depth,
     without_edges,
 )
-from stages.pose.undistort import Pinhole, pinhole_of
+from quoin.stages.pose.undistort import Pinhole, pinhole_of
 from tests.stages.pose.room import store_turned
 
 BENT = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 200.0, 150.0, -0.06))

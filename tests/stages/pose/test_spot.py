@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pipeline.cameras import look_at
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from stages.pose.run import run as pose
-from stages.pose.spot import MAX_STRETCH, from_one_spot, stretch
+from quoin.pipeline.cameras import look_at
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.stages.pose.run import run as pose
+from quoin.stages.pose.spot import MAX_STRETCH, from_one_spot, stretch
 from tests.stages.pose.room import ingested, render, save
 from tests.stages.pose.test_stage import CONFIG
 

@@ -11,25 +11,25 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import cameras, scene, sensor
-from pipeline.errors import QuoinError
-from pipeline.photo_table import read_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from pipeline.similarity import Similarity, fit_similarity
-from pipeline.walls import read_walls
-from stages.pose.config import PoseConfig, PoseResult
-from stages.pose.distortion import undistort
-from stages.pose.gate import gate
-from stages.pose.mapping import better, content, gated, map_photos
-from stages.pose.model import Camera
-from stages.pose.output import write_sensor
-from stages.pose.overlap import find_features, find_pairs, gps_places
-from stages.pose.run import run as pose
-from stages.pose.sensor import Measured
-from stages.pose.start import starting_cameras
-from stages.pose.undistort import pinhole_of
-from stages.pose.workshop import Component, Workshop
+from quoin.pipeline import cameras, scene, sensor
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.pipeline.similarity import Similarity, fit_similarity
+from quoin.pipeline.walls import read_walls
+from quoin.stages.pose.config import PoseConfig, PoseResult
+from quoin.stages.pose.distortion import undistort
+from quoin.stages.pose.gate import gate
+from quoin.stages.pose.mapping import better, content, gated, map_photos
+from quoin.stages.pose.model import Camera
+from quoin.stages.pose.output import write_sensor
+from quoin.stages.pose.overlap import find_features, find_pairs, gps_places
+from quoin.stages.pose.run import run as pose
+from quoin.stages.pose.sensor import Measured
+from quoin.stages.pose.start import starting_cameras
+from quoin.stages.pose.undistort import pinhole_of
+from quoin.stages.pose.workshop import Component, Workshop
 from tests.stages.pose.room import CAMERA, cameras_around, ingested, render, save, store_turned, texture
 from tests.stages.pose.test_child import children, needs_proc
 from tests.stages.pose.test_given import gl_from
@@ -204,7 +204,7 @@ def test_given_cameras_of_other_photos_are_refused(photos: list[dict], tmp_path:
 
 
 def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
-    from stages.pose.key import fingerprint
+    from quoin.stages.pose.key import fingerprint
 
     path = tmp_path / "t.json"
     path.write_text("1")

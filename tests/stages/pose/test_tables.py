@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.pose.descriptors import DescriptorReader
-from stages.pose.spot import turns
-from stages.pose.tables import FEATURES, copy_rows, gather_rows, keys_in
+from quoin.stages.pose.descriptors import DescriptorReader
+from quoin.stages.pose.spot import turns
+from quoin.stages.pose.tables import FEATURES, copy_rows, gather_rows, keys_in
 
 
 @pytest.mark.parametrize("name", ["scan #2", "what?mode=rw", "100 %41", "Höfe"])

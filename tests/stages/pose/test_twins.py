@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.photo_table import read_photo_table
-from pipeline.progress import Reporter
-from stages.pose.config import PoseConfig
-from stages.pose.conflicts import compare, sides
-from stages.pose.estimate import estimate
-from stages.pose.mapping import gated
-from stages.pose.model import SparseModel
-from stages.pose.workshop import Workshop
+from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.conflicts import compare, sides
+from quoin.stages.pose.estimate import estimate
+from quoin.stages.pose.mapping import gated
+from quoin.stages.pose.model import SparseModel
+from quoin.stages.pose.workshop import Workshop
 from tests.stages.pose.room import ingested, save
 from tests.stages.pose.square import LENS, cameras_all_around, render, square
 

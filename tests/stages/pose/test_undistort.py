@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.pyramid import pyramid
-from stages.pose.model import Camera
-from stages.pose.undistort import pinhole_of, undistort_photo
+from quoin.pipeline.pyramid import pyramid
+from quoin.stages.pose.model import Camera
+from quoin.stages.pose.undistort import pinhole_of, undistort_photo
 from tests.stages.pose.room import cameras_around, render
 
 POSE = cameras_around(3)[1]

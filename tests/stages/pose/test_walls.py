@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pipeline.run import Run
-from pipeline.similarity import Similarity
-from pipeline.walls import WallFrame, read_walls
-from stages.pose.frame import Gravity, gravity_from_cameras
-from stages.pose.lines import Lines, lines_of
-from stages.pose.model import Camera, SparseModel
-from stages.pose.output import choose_frame
-from stages.pose.segments import find_segments
-from stages.pose.walls import find_walls, gravity_with, refine_up
+from quoin.pipeline.run import Run
+from quoin.pipeline.similarity import Similarity
+from quoin.pipeline.walls import WallFrame, read_walls
+from quoin.stages.pose.frame import Gravity, gravity_from_cameras
+from quoin.stages.pose.lines import Lines, lines_of
+from quoin.stages.pose.model import Camera, SparseModel
+from quoin.stages.pose.output import choose_frame
+from quoin.stages.pose.segments import find_segments
+from quoin.stages.pose.walls import find_walls, gravity_with, refine_up
 from tests.stages.pose.wireframe import INTRINSICS, SIZE, box, cameras_inside, polygon, prism, seen, strewn
 
 N = 40

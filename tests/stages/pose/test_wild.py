@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.cameras import look_at
-from pipeline.progress import Reporter
-from stages.pose.gate import Gated, residuals_px
-from stages.pose.output import write_tables
-from stages.pose.run import run as pose
-from stages.pose.workshop import Component, Found
+from quoin.pipeline.cameras import look_at
+from quoin.pipeline.progress import Reporter
+from quoin.stages.pose.gate import Gated, residuals_px
+from quoin.stages.pose.output import write_tables
+from quoin.stages.pose.run import run as pose
+from quoin.stages.pose.workshop import Component, Found
 from tests.stages.pose.room import cameras_around, ingested, render, save
 from tests.stages.pose.test_conflicts import model_of
 from tests.stages.pose.test_stage import CONFIG

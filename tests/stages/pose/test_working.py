@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.pose.working import mask_of, write_masks
+from quoin.stages.pose.working import mask_of, write_masks
 
 
 def photo(mask_path: str = "", border: list[int] | None = None) -> dict:

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.priors.agree import ENOUGH, support
-from stages.priors.planes import Planes
+from quoin.stages.priors.agree import ENOUGH, support
+from quoin.stages.priors.planes import Planes
 
 SHAPE = 40, 50
 

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from pipeline import labels, priors, scene
-from pipeline.bare import depth_of, read_bare, read_planes
-from pipeline.cameras import pixel_grid, rays_world
-from pipeline.plane_set import PlaneSet
-from pipeline.progress import Reporter
-from pipeline.walls import WallFrame, write_walls
-from stages.priors import bare
-from stages.priors.bare import middle_depth
-from stages.priors.config import PriorsConfig
-from stages.priors.run import lay_out_bare
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.bare import depth_of, read_bare, read_planes
+from quoin.pipeline.cameras import pixel_grid, rays_world
+from quoin.pipeline.plane_set import PlaneSet
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.walls import WallFrame, write_walls
+from quoin.stages.priors import bare
+from quoin.stages.priors.bare import middle_depth
+from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.priors.run import lay_out_bare
 from tests import ball_scene
 
 UP, WALLS = np.array([0.0, 0.0, 1.0]), np.eye(3)[:2]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stages.priors.depth_normals import depth_normals
+from quoin.stages.priors.depth_normals import depth_normals
 
 
 def test_normals_of_a_depth_map_are_those_of_its_plane_and_stop_at_its_edge():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.priors.exposure import VIEWS_PER_POINT, exposures, some_views
+from quoin.stages.priors.exposure import VIEWS_PER_POINT, exposures, some_views
 
 
 def test_every_point_gives_a_few_views_each_once() -> None:

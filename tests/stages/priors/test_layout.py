@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cameras import look_at
-from pipeline.plane_set import PlaneSet
-from stages.priors.layout import Known, aggregate, costs, layout, plane_fields, turn_costs, within
-from stages.priors.view import View, ray_grid
+from quoin.pipeline.cameras import look_at
+from quoin.pipeline.plane_set import PlaneSet
+from quoin.stages.priors.layout import Known, aggregate, costs, layout, plane_fields, turn_costs, within
+from quoin.stages.priors.view import View, ray_grid
 
 HALF = np.array([2.0, 1.5, 1.2])
 INWARD = np.concatenate([-np.eye(3), np.eye(3)])  # of the walls at +HALF, then of those at -HALF

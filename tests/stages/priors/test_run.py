@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.executor import InlineExecutor
-from cluster.priors import find_priors
-from pipeline import labels, priors, scene, store
-from pipeline.cameras import pixel_grid, rays_world
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.priors import depths, search
-from stages.priors import run as stage
-from stages.priors.config import PriorsConfig
-from stages.priors.search import Search
+from quoin.cluster.executor import InlineExecutor
+from quoin.cluster.priors import find_priors
+from quoin.pipeline import labels, priors, scene, store
+from quoin.pipeline.cameras import pixel_grid, rays_world
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.priors import depths, search
+from quoin.stages.priors import run as stage
+from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.priors.search import Search
 from tests import ball_scene
 
 SMALL = PriorsConfig(stereo_edge_px=96, sources=4)

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cameras import look_at, pixel_grid, rays_world
-from pipeline.compiling import compiled
-from stages.priors.agree import agreement
-from stages.priors.carry import carried
-from stages.priors.measured import sensor_planes
-from stages.priors.planes import (
+from quoin.pipeline.cameras import look_at, pixel_grid, rays_world
+from quoin.pipeline.compiling import compiled
+from quoin.stages.priors.agree import agreement
+from quoin.stages.priors.carry import carried
+from quoin.stages.priors.measured import sensor_planes
+from quoin.stages.priors.planes import (
     ALONE,
     FAIL,
     Planes,
@@ -24,8 +24,8 @@ from stages.priors.planes import (
     planes_through,
     windows,
 )
-from stages.priors.search import REACHES, Search
-from stages.priors.view import View, ray_grid
+from quoin.stages.priors.search import REACHES, Search
+from quoin.stages.priors.view import View, ray_grid
 from tests import ball_scene
 
 WIDTH, HEIGHT = 160, 120

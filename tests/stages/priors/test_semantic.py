@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import labels, priors, scene
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from stages.priors import semantic
-from stages.priors.network import open_network
-from stages.priors.semantic import DEVIATION, MEAN, PASSING, class_map, label_photo, label_photos, prepared
+from quoin.pipeline import labels, priors, scene
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.stages.priors import semantic
+from quoin.stages.priors.network import open_network
+from quoin.stages.priors.semantic import DEVIATION, MEAN, PASSING, class_map, label_photo, label_photos, prepared
 from tests import synthetic
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # how the models here are made

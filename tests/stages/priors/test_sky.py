@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pipeline import labels, priors, store
-from pipeline.cameras import look_at
-from pipeline.progress import Reporter
-from stages.priors.mixture import fit_mixture
-from stages.priors.skies import label_skies
-from stages.priors.sky import angles_rad, find_sky, firm_points, top_edge
+from quoin.pipeline import labels, priors, store
+from quoin.pipeline.cameras import look_at
+from quoin.pipeline.progress import Reporter
+from quoin.stages.priors.mixture import fit_mixture
+from quoin.stages.priors.skies import label_skies
+from quoin.stages.priors.sky import angles_rad, find_sky, firm_points, top_edge
 from tests import ball_scene
 
 H, W = 120, 160
@@ -112,7 +112,7 @@ def test_sky_is_trusted_where_up_is_known_and_most_photos_that_look_up_show_it(
         sky[:6] = next(asked) < n_with_sky
         return sky, 0, 30.0
 
-    monkeypatch.setattr("stages.priors.skies._sky_of", pretended)
+    monkeypatch.setattr("quoin.stages.priors.skies._sky_of", pretended)
     label_skies(run, Reporter())
     stored = [priors.read_labels(run, i) for i in range(5)]
     assert sum(s is not None for s in stored) == labelled

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
-from stages.priors.speckles import LEAST_PX, speckles
+from quoin.stages.priors.speckles import LEAST_PX, speckles
 
 
 def test_lone_depths_are_speckles_and_a_surface_is_none():

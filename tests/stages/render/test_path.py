@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.cameras import centers_world, look_at, project
-from stages.render.path import focus, orbit, past_photos, short_order, steps_between
+from quoin.pipeline.cameras import centers_world, look_at, project
+from quoin.stages.render.path import focus, orbit, past_photos, short_order, steps_between
 from tests.synthetic import ring_of_cameras
 
 REGION = np.array([[-2.0, -2, -1], [2, 2, 3]])

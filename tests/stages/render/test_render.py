@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import scene
-from pipeline.blocks import Block, Partition, read_partition, write_partition
-from pipeline.cameras import look_at, pixel_grid, rays_world
-from pipeline.errors import QuoinError
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.progress import Reporter
-from stages.render.config import FilmConfig
-from stages.render.run import View, film_views, render, render_film, render_held_out
-from stages.train.photos import BlockFrame
-from stages.train.trained import look_through
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import Block, Partition, read_partition, write_partition
+from quoin.pipeline.cameras import look_at, pixel_grid, rays_world
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.progress import Reporter
+from quoin.stages.render.config import FilmConfig
+from quoin.stages.render.run import View, film_views, render, render_film, render_held_out
+from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.trained import look_through
 from tests.ball_model import ball_model
 from tests.synthetic import commit, faces_camera, make_run, posed_points, pyramid, ring_of_cameras, sphere_points
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.render.stretch import Boxes, crossing, owners, stretch
+from quoin.stages.render.stretch import Boxes, crossing, owners, stretch
 
 
 def grid(shape, halo=0.2):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import QuoinError
-from pipeline.scene import Rendering
-from stages.render.picture import picture
-from stages.render.video import writer
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.scene import Rendering
+from quoin.stages.render.picture import picture
+from quoin.stages.render.video import writer
 
 FRAMES = [np.full((18, 32, 3), shade, np.uint8) for shade in (0, 100, 255)]
 

@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import trimesh
 from PIL import Image
 
-from pipeline.blocks import Block, Partition, write_partition
-from pipeline.cameras import look_at, project
-from pipeline.config import StageResult
-from pipeline.glb import Glb, glb_bytes
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.photo_table import write_photo_table
-from pipeline.run import Run
-from pipeline.scene import Posed, write_frame, write_photo, write_posed
-from pipeline.similarity import Similarity
+from quoin.pipeline.blocks import Block, Partition, write_partition
+from quoin.pipeline.cameras import look_at, project
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.glb import Glb, glb_bytes
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.photo_table import write_photo_table
+from quoin.pipeline.run import Run
+from quoin.pipeline.scene import Posed, write_frame, write_photo, write_posed
+from quoin.pipeline.similarity import Similarity
 
 Array = np.ndarray
 

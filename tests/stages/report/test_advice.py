@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from stages.report.advice import advise
-from stages.report.facts import Advice, BlockFacts, ClipFacts, Headline, Histogram, MeshFacts, PhotoFacts, PoseFacts
+from quoin.stages.report.advice import advise
+from quoin.stages.report.facts import (
+    Advice,
+    BlockFacts,
+    ClipFacts,
+    Headline,
+    Histogram,
+    MeshFacts,
+    PhotoFacts,
+    PoseFacts,
+)
 
 GOOD_HEADLINE = Headline(
     n_photos_found=10,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.progress import Reporter
-from stages.report.config import ReportConfig
-from stages.report.run import write
+from quoin.pipeline.progress import Reporter
+from quoin.stages.report.config import ReportConfig
+from quoin.stages.report.run import write
 from tests.stages.report.scene import HOSTILE, make_run
 
 CHROMIUM = next(

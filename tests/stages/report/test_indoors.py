@@ -5,8 +5,8 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from stages.report import floor_plan
-from stages.report.indoors import fit, survey
+from quoin.stages.report import floor_plan
+from quoin.stages.report.indoors import fit, survey
 
 HEIGHT_M, DOOR_M, THICK_M = 2.6, 2.0, 0.15
 

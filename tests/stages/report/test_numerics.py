@@ -8,12 +8,12 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cameras import look_at
-from pipeline.confidence import COLORS, confidence_colors
-from stages.report import chart, maps, shade, words
-from stages.report.gather import histogram
-from stages.report.shade import Caster, draw_colors, draw_shape, halve, spread, vertex_normals
-from stages.report.svg import tag
+from quoin.pipeline.cameras import look_at
+from quoin.pipeline.confidence import COLORS, confidence_colors
+from quoin.stages.report import chart, maps, shade, words
+from quoin.stages.report.gather import histogram
+from quoin.stages.report.shade import Caster, draw_colors, draw_shape, halve, spread, vertex_normals
+from quoin.stages.report.svg import tag
 
 # -- casting ---------------------------------------------------------------------------------------------------------
 

@@ -15,16 +15,16 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.glb import read_glb
-from pipeline.photo_table import read_photo_table, write_photo_table
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from pipeline.walls import WallFrame, write_walls
-from stages.report import previews, surface, words
-from stages.report.config import ReportConfig
-from stages.report.facts import Report
-from stages.report.run import run as run_stage
-from stages.report.run import write
+from quoin.pipeline.glb import read_glb
+from quoin.pipeline.photo_table import read_photo_table, write_photo_table
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.pipeline.walls import WallFrame, write_walls
+from quoin.stages.report import previews, surface, words
+from quoin.stages.report.config import ReportConfig
+from quoin.stages.report.facts import Report
+from quoin.stages.report.run import run as run_stage
+from quoin.stages.report.run import write
 from tests.stages.report.scene import HOSTILE, ball, make_run, write_glb
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -371,8 +371,8 @@ def test_of_many_blocks_the_worst_are_listed_and_all_are_in_the_json(
     blocks = Report.model_validate_json(written(made)[1]).blocks
     worst = min(blocks, key=lambda b: b.heldout_psnr_db or 0.0)
     assert len(blocks) > 1
-    monkeypatch.setattr("stages.report.run.MOST_ROWS", 1)
-    monkeypatch.setattr("stages.report.run.MOST_CURVES", 1)
+    monkeypatch.setattr("quoin.stages.report.run.MOST_ROWS", 1)
+    monkeypatch.setattr("quoin.stages.report.run.MOST_CURVES", 1)
     page, data = written(made)
     facts = Report.model_validate_json(data)
     assert facts.blocks == blocks

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.train.renderer.volsdf import laplace_density
-from stages.train.sampler.bounded import bounded_opacity, bounded_samples, opacity_error_bound
+from quoin.stages.train.renderer.volsdf import laplace_density
+from quoin.stages.train.sampler.bounded import bounded_opacity, bounded_samples, opacity_error_bound
 
 RADIUS = 0.5
 

@@ -9,16 +9,16 @@ import torch
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from pipeline import scene
-from pipeline.cameras import centers_world, project
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from stages.train import checkpoint, corrections, trainer
-from stages.train.cameras import AFTER, PRIOR, RELIEF, SPREAD, Cameras, follow
-from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, LossConfig, RateConfig, TrainConfig
-from stages.train.patch import best_views_loss, ncc, place_patches, seen_by_others
-from stages.train.step import STATS, patch_loss
+from quoin.pipeline import scene
+from quoin.pipeline.cameras import centers_world, project
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.stages.train import checkpoint, corrections, trainer
+from quoin.stages.train.cameras import AFTER, PRIOR, RELIEF, SPREAD, Cameras, follow
+from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, LossConfig, RateConfig, TrainConfig
+from quoin.stages.train.patch import best_views_loss, ncc, place_patches, seen_by_others
+from quoin.stages.train.step import STATS, patch_loss
 from tests import ball_scene
 
 N_PHOTOS = 9

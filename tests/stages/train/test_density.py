@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from flows.settings import load_settings
-from stages.train.compose import build_model
-from stages.train.field.surface import SurfaceSample
-from stages.train.fine_volume import FineVolume
-from stages.train.renderer.density import Density
-from stages.train.renderer.volume import density_alpha, weights
-from stages.train.sampler.choose import Hierarchical, Stretch
-from stages.train.sampler.stratified import stratified
-from stages.train.volume import Volume
+from quoin.flows.settings import load_settings
+from quoin.stages.train.compose import build_model
+from quoin.stages.train.field.surface import SurfaceSample
+from quoin.stages.train.fine_volume import FineVolume
+from quoin.stages.train.renderer.density import Density
+from quoin.stages.train.renderer.volume import density_alpha, weights
+from quoin.stages.train.sampler.choose import Hierarchical, Stretch
+from quoin.stages.train.sampler.stratified import stratified
+from quoin.stages.train.volume import Volume
 
 
 def value_of(density, scale):

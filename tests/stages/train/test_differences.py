@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from stages.train.encoding.dense_grid import DenseGrid
-from stages.train.encoding.hash_grid import HashGrid
-from stages.train.field.differences import central_differences
-from stages.train.field.mlp import ScalarMLP
-from stages.train.field.surface import SurfaceField
-from stages.train.losses import curvature_loss, eikonal_loss
+from quoin.stages.train.encoding.dense_grid import DenseGrid
+from quoin.stages.train.encoding.hash_grid import HashGrid
+from quoin.stages.train.field.differences import central_differences
+from quoin.stages.train.field.mlp import ScalarMLP
+from quoin.stages.train.field.surface import SurfaceField
+from quoin.stages.train.losses import curvature_loss, eikonal_loss
 
 DOUBLE = torch.float64
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from stages.train.encoding.dense_grid import DenseGrid
-from stages.train.encoding.fourier import RandomFourier
-from stages.train.encoding.frequency import Frequency
-from stages.train.field.mlp import ScalarMLP
+from quoin.stages.train.encoding.dense_grid import DenseGrid
+from quoin.stages.train.encoding.fourier import RandomFourier
+from quoin.stages.train.encoding.frequency import Frequency
+from quoin.stages.train.field.mlp import ScalarMLP
 
 
 def inner_points(n, seed=0):

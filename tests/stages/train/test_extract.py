@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.lattice import BrickBox
-from stages.train.extract import sample_level
+from quoin.pipeline.lattice import BrickBox
+from quoin.stages.train.extract import sample_level
 
 LOW, SIZE = (-1, 0, 2), 16
 CENTRE, RADIUS = np.array([8.0, 24.0, 56.0]), 15.0

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from stages.train.encoding import hash_grid
-from stages.train.encoding.hash_grid import HashGrid, level_resolutions
-from stages.train.field.mlp import ScalarMLP
-from stages.train.field.outside import contract
-from stages.train.field.surface import SurfaceField
-from stages.train.fine_volume import FineVolume
-from stages.train.volume import Volume
+from quoin.stages.train.encoding import hash_grid
+from quoin.stages.train.encoding.hash_grid import HashGrid, level_resolutions
+from quoin.stages.train.field.mlp import ScalarMLP
+from quoin.stages.train.field.outside import contract
+from quoin.stages.train.field.surface import SurfaceField
+from quoin.stages.train.fine_volume import FineVolume
+from quoin.stages.train.volume import Volume
 
 
 def finite_differences(function, points, step=1e-6):

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.train.fine_volume import FINER, FineVolume
-from stages.train.seed import DepthMap, PlaneMap, cells_near, fuse_depths, in_company, seed_volume
+from quoin.stages.train.fine_volume import FINER, FineVolume
+from quoin.stages.train.seed import DepthMap, PlaneMap, cells_near, fuse_depths, in_company, seed_volume
 
 HALF = torch.tensor([1.0, 0.5, 0.75], dtype=torch.float64)
 SLOPE = torch.tensor([0.3, -1.2, 0.7], dtype=torch.float64)

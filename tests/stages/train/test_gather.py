@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from pipeline import priors, scene
-from pipeline.run import Run
-from stages.train.config import CacheConfig, HashEncoding, TrainConfig
+from quoin.pipeline import priors, scene
+from quoin.pipeline.run import Run
+from quoin.stages.train.config import CacheConfig, HashEncoding, TrainConfig
 from tests import ball_scene
 
 SMALL = TrainConfig(

@@ -10,15 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.train.encoding import hash_grid
-from stages.train.encoding.hash_grid import HashGrid
+from quoin.stages.train.encoding import hash_grid
+from quoin.stages.train.encoding.hash_grid import HashGrid
 
 pytest.importorskip("triton", reason="triton is not installed (the extra gpu-test)")
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 with mock.patch.dict(os.environ, {} if ON_GPU else {"TRITON_INTERPRET": "1"}):  # read where kernels are defined
-    from stages.train.encoding import hash_grid_triton
+    from quoin.stages.train.encoding import hash_grid_triton
 
 
 def path(by_triton):

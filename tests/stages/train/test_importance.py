@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.train.renderer.neus import neus_alpha
-from stages.train.renderer.volume import weights
-from stages.train.sampler.importance import importance, insert, merge, neus_upsample
-from stages.train.sampler.sections import points_along, sections_between
-from stages.train.sampler.stratified import stratified
+from quoin.stages.train.renderer.neus import neus_alpha
+from quoin.stages.train.renderer.volume import weights
+from quoin.stages.train.sampler.importance import importance, insert, merge, neus_upsample
+from quoin.stages.train.sampler.sections import points_along, sections_between
+from quoin.stages.train.sampler.stratified import stratified
 
 RADIUS = 0.5
 

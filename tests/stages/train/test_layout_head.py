@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import priors
-from pipeline.bare import Bare, write_bare, write_planes
-from pipeline.blocks import read_partition
-from pipeline.labels import CEILING, FLOOR, KINDS, OTHER, WALL
-from pipeline.walls import WallFrame, write_walls
-from stages.train.config import LossConfig, TrainConfig
-from stages.train.field.layout import LayoutHead
-from stages.train.losses import kind_loss, layout_loss, normals_loss
-from stages.train.step import STATS, loss_of
-from stages.train.trained import to_keep
+from quoin.pipeline import priors
+from quoin.pipeline.bare import Bare, write_bare, write_planes
+from quoin.pipeline.blocks import read_partition
+from quoin.pipeline.labels import CEILING, FLOOR, KINDS, OTHER, WALL
+from quoin.pipeline.walls import WallFrame, write_walls
+from quoin.stages.train.config import LossConfig, TrainConfig
+from quoin.stages.train.field.layout import LayoutHead
+from quoin.stages.train.losses import kind_loss, layout_loss, normals_loss
+from quoin.stages.train.step import STATS, loss_of
+from quoin.stages.train.trained import to_keep
 from tests import ball_scene
 
 UP = np.array([0.0, 0.0, 1.0])

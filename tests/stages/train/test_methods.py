@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from flows.settings import load_settings, method_names, read_method
-from pipeline.blocks import read_partition
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from stages.train import trainer
-from stages.train.config import TrainConfig
-from stages.train.gather import build_trainer
-from stages.train.photos import BlockFrame
+from quoin.flows.settings import load_settings, method_names, read_method
+from quoin.pipeline.blocks import read_partition
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.train import trainer
+from quoin.stages.train.config import TrainConfig
+from quoin.stages.train.gather import build_trainer
+from quoin.stages.train.photos import BlockFrame
 from tests import ball_scene
 
 SMALL = {

@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from stages.fuse.extract import EdgeKeys, march
-from stages.train.mise import mise
+from quoin.stages.fuse.extract import EdgeKeys, march
+from quoin.stages.train.mise import mise
 
 WAVES = np.random.default_rng(0).normal(size=(6, 3)) * 3.0
 PHASES = np.random.default_rng(1).uniform(0.0, 6.0, 6)

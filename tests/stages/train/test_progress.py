@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import scene
-from pipeline.blocks import block_folder
-from pipeline.config import StageResult
-from pipeline.progress import Reporter
-from stages.train import loop, preview, trainer
-from stages.train.config import CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
-from stages.train.run import train_block
-from stages.train.settle import LAST_STRETCH, LOOKED_AT, Movement, near_surface
-from stages.train.volume import Volume
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import block_folder
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.progress import Reporter
+from quoin.stages.train import loop, preview, trainer
+from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
+from quoin.stages.train.run import train_block
+from quoin.stages.train.settle import LAST_STRETCH, LOOKED_AT, Movement, near_surface
+from quoin.stages.train.volume import Volume
 from tests import ball_scene
 
 TINY = TrainConfig(

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cameras import look_at
-from stages.train.patch import best_views_loss, first_crossing, ncc, place_patches, seen_by_others
-from stages.train.photos import PhotoSet
-from stages.train.renderer.neus import Neus, neus_alpha
-from stages.train.renderer.volume import density_alpha, weights
-from stages.train.sampler.box import box_interval
-from stages.train.sampler.guided import guided_samples
-from stages.train.sampler.outside import outside_samples
-from stages.train.volume import Volume
+from quoin.pipeline.cameras import look_at
+from quoin.stages.train.patch import best_views_loss, first_crossing, ncc, place_patches, seen_by_others
+from quoin.stages.train.photos import PhotoSet
+from quoin.stages.train.renderer.neus import Neus, neus_alpha
+from quoin.stages.train.renderer.volume import density_alpha, weights
+from quoin.stages.train.sampler.box import box_interval
+from quoin.stages.train.sampler.guided import guided_samples
+from quoin.stages.train.sampler.outside import outside_samples
+from quoin.stages.train.volume import Volume
 
 
 def wall_at(depth, n_samples=2000, far=2.0, cosine=-1.0):

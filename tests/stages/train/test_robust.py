@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import scene
-from pipeline.blocks import read_partition
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from stages.train import checkpoint, health, trainer
-from stages.train.config import CacheConfig, FrequencyEncoding, GuidedSampler, HashEncoding, TrainConfig
-from stages.train.gather import build_trainer
-from stages.train.memory import SMALLEST, StepSize, halved, out_of_memory
-from stages.train.photos import BlockFrame
-from stages.train.step import STATS
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import read_partition
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.stages.train import checkpoint, health, trainer
+from quoin.stages.train.config import CacheConfig, FrequencyEncoding, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.gather import build_trainer
+from quoin.stages.train.memory import SMALLEST, StepSize, halved, out_of_memory
+from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.step import STATS
 from tests import ball_scene
 
 TINY = TrainConfig(

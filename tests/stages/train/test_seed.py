@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from stages.train.evidence import lines_of_sight
-from stages.train.extract import sample_bricks
-from stages.train.seed import seed_sdf, thin_out, tile_weights
+from quoin.stages.train.evidence import lines_of_sight
+from quoin.stages.train.extract import sample_bricks
+from quoin.stages.train.seed import seed_sdf, thin_out, tile_weights
 
 
 def ball_points(n=6000, radius=0.6, seed=0):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import labels, priors
-from pipeline.blocks import read_partition
-from stages.train.config import LossConfig, TrainConfig
-from stages.train.losses import sky_loss
-from stages.train.step import STATS, loss_of
+from quoin.pipeline import labels, priors
+from quoin.pipeline.blocks import read_partition
+from quoin.stages.train.config import LossConfig, TrainConfig
+from quoin.stages.train.losses import sky_loss
+from quoin.stages.train.step import STATS, loss_of
 from tests import ball_scene
 
 SMALL = {

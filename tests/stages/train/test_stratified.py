@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.train.sampler.sections import points_along, section_lengths, sections_between
-from stages.train.sampler.stratified import stratified
+from quoin.stages.train.sampler.sections import points_along, section_lengths, sections_between
+from quoin.stages.train.sampler.stratified import stratified
 
 
 @given(st.integers(0, 1000), st.integers(2, 20))

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from flows.settings import load_settings
-from stages.train.compose import build_model
-from stages.train.fine_volume import FineVolume
-from stages.train.renderer.surface import attach_distance
-from stages.train.sampler.choose import March, Stretch, Trace
-from stages.train.sampler.trace import march_and_secant, sphere_trace
-from stages.train.volume import Volume
+from quoin.flows.settings import load_settings
+from quoin.stages.train.compose import build_model
+from quoin.stages.train.fine_volume import FineVolume
+from quoin.stages.train.renderer.surface import attach_distance
+from quoin.stages.train.sampler.choose import March, Stretch, Trace
+from quoin.stages.train.sampler.trace import march_and_secant, sphere_trace
+from quoin.stages.train.volume import Volume
 
 DOUBLE = torch.float64
 

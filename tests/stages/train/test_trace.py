@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pipeline.compiling import compiled
-from stages.train.sampler.box import box_interval
-from stages.train.sampler.trace import march_and_secant, sphere_trace
+from quoin.pipeline.compiling import compiled
+from quoin.stages.train.sampler.box import box_interval
+from quoin.stages.train.sampler.trace import march_and_secant, sphere_trace
 
 DOUBLE = torch.float64
 HALF = torch.tensor([0.5, 0.4, 0.3], dtype=DOUBLE)

@@ -7,16 +7,16 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from flows.settings import load_settings
-from pipeline import scene
-from pipeline.blocks import block_folder, read_brick_index, read_partition, read_sdf_brick
-from pipeline.config import StageResult, digest
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
-from stages.train import checkpoint, health, trainer
-from stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
-from stages.train.run import train_block
+from quoin.flows.settings import load_settings
+from quoin.pipeline import scene
+from quoin.pipeline.blocks import block_folder, read_brick_index, read_partition, read_sdf_brick
+from quoin.pipeline.config import StageResult, digest
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
+from quoin.stages.train import checkpoint, health, trainer
+from quoin.stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
+from quoin.stages.train.run import train_block
 from tests import ball_scene
 
 SMALL = TrainConfig(

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from flows.settings import load_settings, method_names
-from pipeline.blocks import read_model, read_partition, write_model
-from pipeline.cameras import look_at, pixel_grid, rays_world
-from pipeline.config import StageResult
-from pipeline.errors import QuoinError
-from stages.train import trained
-from stages.train.compose import build_model
-from stages.train.fine_volume import FineVolume
-from stages.train.photos import BlockFrame
-from stages.train.volume import Volume
+from quoin.flows.settings import load_settings, method_names
+from quoin.pipeline.blocks import read_model, read_partition, write_model
+from quoin.pipeline.cameras import look_at, pixel_grid, rays_world
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.stages.train import trained
+from quoin.stages.train.compose import build_model
+from quoin.stages.train.fine_volume import FineVolume
+from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.volume import Volume
 from tests import ball_scene
 from tests.ball_model import CONFIG, ball_model
 from tests.stages.train.test_methods import ALL, SMALL

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import laplace
 
-from stages.train.renderer.volsdf import LEAST_BETA, Laplace, laplace_density
-from stages.train.renderer.volume import density_alpha, weights
+from quoin.stages.train.renderer.volsdf import LEAST_BETA, Laplace, laplace_density
+from quoin.stages.train.renderer.volume import density_alpha, weights
 
 
 @given(st.floats(-2.0, 2.0), st.floats(1e-3, 1.0))

@@ -4,13 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.train.renderer.neus import Neus, neus_alpha
-from stages.train.renderer.volume import weights
-from stages.train.sampler.choose import Stretch, Window
-from stages.train.sampler.importance import neus_upsample
-from stages.train.sampler.sections import points_along, sections_between
-from stages.train.sampler.window import shell_interval, voxel_shell, window_samples
-from stages.train.volume import Volume
+from quoin.stages.train.renderer.neus import Neus, neus_alpha
+from quoin.stages.train.renderer.volume import weights
+from quoin.stages.train.sampler.choose import Stretch, Window
+from quoin.stages.train.sampler.importance import neus_upsample
+from quoin.stages.train.sampler.sections import points_along, sections_between
+from quoin.stages.train.sampler.window import shell_interval, voxel_shell, window_samples
+from quoin.stages.train.volume import Volume
 
 RADIUS = 0.5
 LOW, SPACING, SHAPE = torch.full((3,), -1.0), torch.tensor(0.1), (20, 20, 20)

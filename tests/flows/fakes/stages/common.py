@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 
-from pipeline import store
-from pipeline.config import StageConfig, StageResult
-from pipeline.errors import QuoinError
-from pipeline.progress import Reporter
-from pipeline.run import Run
+from quoin.pipeline import store
+from quoin.pipeline.config import StageConfig, StageResult
+from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.progress import Reporter
+from quoin.pipeline.run import Run
 
 PARTS = 4  # that a stage writes
 

@@ -1,4 +1,4 @@
-from stages.common import FakeConfig, FakeResult
+from quoin.stages.common import FakeConfig, FakeResult
 
 VERSION = 1
 FuseResult = FakeResult

@@ -1,4 +1,4 @@
-from stages.common import FakeConfig
+from quoin.stages.common import FakeConfig
 
 
 class IngestConfig(FakeConfig):

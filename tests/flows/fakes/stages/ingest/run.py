@@ -1,6 +1,7 @@
-from pipeline.photo_table import write_photo_table
-from pipeline.run import stage
-from stages.common import FakeResult, behave
+from quoin.stages.common import FakeResult, behave
+
+from quoin.pipeline.photo_table import write_photo_table
+from quoin.pipeline.run import stage
 
 
 @stage("ingest", needs=(), version=1, result=FakeResult)

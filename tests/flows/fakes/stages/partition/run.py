@@ -1,9 +1,9 @@
 import numpy as np
+from quoin.stages.common import FakeResult, behave
 
-from pipeline.blocks import Block, Partition, write_partition
-from pipeline.lattice import BrickBox, Lattice
-from pipeline.run import stage
-from stages.common import FakeResult, behave
+from quoin.pipeline.blocks import Block, Partition, write_partition
+from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.run import stage
 
 
 @stage("partition", needs=("pose",), version=1, result=FakeResult)

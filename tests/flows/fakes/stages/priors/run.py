@@ -1,4 +1,4 @@
-from stages.common import behave
+from quoin.stages.common import behave
 
 
 def find_depths(run, config, report, device):

@@ -1,6 +1,7 @@
-from pipeline.config import StageResult
-from pipeline.run import stage
-from stages.common import behave
+from quoin.stages.common import behave
+
+from quoin.pipeline.config import StageResult
+from quoin.pipeline.run import stage
 
 
 class ReportResult(StageResult):

@@ -1,5 +1,6 @@
-from stages.common import behave
-from stages.train.config import BlockResult
+from quoin.stages.common import behave
+
+from quoin.stages.train.config import BlockResult
 
 
 def train_block(run, config, report, block_id, device, attempt):
