@@ -45,13 +45,13 @@ def poses(photos: Path, truth: Path) -> Callable[[Path], tuple[Measured, Numbers
     """Poses alone, compared with measured cameras."""
 
     def case(out: Path) -> tuple[Measured, Numbers]:
-        from quoin.pipeline import scene
-        from quoin.pipeline.run import Run
-        from quoin.stages.evaluate.align import align
-        from quoin.stages.evaluate.cameras import read_cameras
+        from quoin.pipeline.scene import posed_images
+        from quoin.pipeline.storage.run import Run
+        from quoin.tools.evaluate.alignment import align
+        from quoin.tools.evaluate.reference_cameras import read_cameras
 
         measured = quoin("plan", photos, "--out", out)
-        posed = scene.read_posed(Run.open(out))
+        posed = posed_images.read_posed(Run.open(out))
         _, errors, _ = align(posed.names, posed.cam_from_world, read_cameras(truth), seed=0)
         return measured, {**stages(out), "poses": errors.model_dump()}
 

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from quoin.pipeline.cameras import centers_world, look_at
-from quoin.stages.train.compose import build_model
+from quoin.fields.grids.dense_sdf import Volume
+from quoin.pipeline.geometry.cameras import centers_world, look_at
+from quoin.stages.train.build import build_model
 from quoin.stages.train.config import TrainConfig
-from quoin.stages.train.evidence import Evidence, lines_of_sight
-from quoin.stages.train.photos import TILE, PhotoSet
+from quoin.stages.train.data.photo_set import TILE, PhotoSet
+from quoin.stages.train.data.sfm_supervision import Evidence, lines_of_sight
 from quoin.stages.train.trainer import Trainer
-from quoin.stages.train.volume import Volume
 
 RADIUS = 0.6
 HALF = np.ones(3)

@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks.measure import Measured, Numbers
 from benchmarks.server import serving
-from quoin.pipeline.blocks import Block, Partition
-from quoin.pipeline.lattice import BrickBox, Lattice
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.pipeline.scene.blocks import Block, Partition
 
 N_BLOCKS, N_WORKERS = 1000, 32
 SECONDS = 180.0  # that the blocks train in all
@@ -56,8 +56,8 @@ def _while_blocks_train(url: str) -> Asked:
     from prefect import flow, get_run_logger
     from prefect.runtime import flow_run
 
-    from quoin.flows.artifacts import ArtifactSink, prefect_sender
-    from quoin.flows.block_board import BlockBoard
+    from quoin.flows.prefect.artifacts import ArtifactSink, prefect_sender
+    from quoin.flows.prefect.dashboard import BlockBoard
 
     asked: Asked = defaultdict(list)
 

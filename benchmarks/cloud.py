@@ -35,8 +35,8 @@ def case(out: Path) -> tuple[Measured, Numbers]:
     for name in ("obstore", "moto"):
         if importlib.util.find_spec(name) is None:
             raise Skipped(f"{name} is not installed")
-    from quoin.pipeline.bucket import Bucket
-    from quoin.pipeline.run import Run
+    from quoin.pipeline.storage.object_store import Bucket
+    from quoin.pipeline.storage.run import Run
     from tests.cloud import environment, make_bucket, s3_server
 
     settings = [word for setting in SMALL for word in ("--set", setting)]
@@ -73,12 +73,15 @@ def photos_in_turns(out: Path, url: str, n_photos: int = 10) -> dict[str, float]
 
     Medians, so that what else the machine does counts little.
     """
-    from quoin.pipeline import scene
-    from quoin.pipeline.config import StageResult
-    from quoin.pipeline.run import Run
+    from quoin.pipeline.core.config import StageResult
+    from quoin.pipeline.scene import posed_images
+    from quoin.pipeline.storage.run import Run
 
     rgb = np.random.default_rng(0).integers(0, 255, (600, 800, 3)).astype(np.uint8)
-    levels, mask = [rgb[:: 2**k, :: 2**k] for k in range(scene.PYRAMID_LEVELS)], np.full((600, 800), 255, np.uint8)
+    levels, mask = (
+        [rgb[:: 2**k, :: 2**k] for k in range(posed_images.PYRAMID_LEVELS)],
+        np.full((600, 800), 255, np.uint8),
+    )
     runs = {
         name: Run.create(place, photos=out, settings={}, seed=0)
         for name, place in (("folder", out / "photos"), ("storage", url))
@@ -92,13 +95,13 @@ def photos_in_turns(out: Path, url: str, n_photos: int = 10) -> dict[str, float]
 
     for index in range(n_photos):
         for name, run in runs.items():
-            timed(f"write_{name}_s", functools.partial(scene.write_photo, run, index, levels, mask))
+            timed(f"write_{name}_s", functools.partial(posed_images.write_photo, run, index, levels, mask))
     for run in runs.values():
         run.commit("pose", "key", StageResult(), 0.0)
     for index in range(n_photos):
         for again in ("", "_again"):
             for name, run in runs.items():
-                timed(f"read{again}_{name}_s", functools.partial(scene.read_photo, run, index))
+                timed(f"read{again}_{name}_s", functools.partial(posed_images.read_photo, run, index))
     return {what: round(float(np.median(values)), 4) for what, values in times.items()}
 
 

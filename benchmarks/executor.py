@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Measured, Numbers
+from quoin.cluster.connection import environment
 from quoin.cluster.executor import Job
 from quoin.cluster.ray_executor import RayExecutor
-from quoin.cluster.ray_session import environment
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core.events import Reporter
 
 N_JOBS, N_WORKERS, MEAN_SECONDS, SPREAD = 1000, 32, 4.0, 0.7
 LOOK_EVERY = 50  # jobs between two looks at the driver's memory

@@ -23,10 +23,10 @@ import torch
 
 from benchmarks.ball import Ball, make_ball, make_trainer
 from benchmarks.measure import Measured, Skipped, circumstances
-from quoin.pipeline.compiling import compiled
+from quoin.fields.compile import compiled
+from quoin.fields.encoding import hash_grid
+from quoin.fields.encoding.hash_grid import HashGrid, reads_by_triton
 from quoin.stages.train.config import GuidedSampler, HashEncoding, TrainConfig
-from quoin.stages.train.encoding import hash_grid
-from quoin.stages.train.encoding.hash_grid import HashGrid, reads_by_triton
 
 RAYS = (1024, 16_384, 131_072)
 PHOTO = (1600, 1200)

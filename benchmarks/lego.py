@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 
 from benchmarks import rivals
 from benchmarks.measure import DATA, Measured, Numbers, Skipped, quoin, stages, together
-from quoin.pipeline.blocks import read_held_out
+from quoin.pipeline.scene.blocks import read_held_out
 
 Array = np.ndarray
 SOURCE = DATA / "nerf_synthetic_lego_400"
@@ -74,17 +74,17 @@ def depth_errors(path: Path) -> Numbers:
     """|rendered - true| depth along z in scene units, where the object covers a pixel wholly, over all test photos."""
     from PIL import Image
 
-    from quoin.pipeline import scene
-    from quoin.pipeline.cameras import pixel_grid, rays_world
-    from quoin.pipeline.run import Run
+    from quoin.pipeline.geometry.cameras import pixel_grid, rays_world
+    from quoin.pipeline.scene import posed_images
+    from quoin.pipeline.storage.run import Run
 
     run = Run.open(path)
-    posed, errors, n_inside = scene.read_posed(run), [], 0
+    posed, errors, n_inside = posed_images.read_posed(run), [], 0
     for index in read_held_out(run).tolist():
         kind, name = Path(posed.names[index]).stem.split("_", 2)[1:]
         if kind != "test":
             raise ValueError(f"{posed.names[index]} is held out, and is no test photo")
-        found = scene.read_rendering(run, index).depth_m
+        found = posed_images.read_rendering(run, index).depth_m
         height, width = found.shape
         alpha = np.asarray(Image.open(SOURCE / kind / f"{name}.png"))[:, :, 3]
         stored = np.asarray(Image.open(SOURCE / kind / f"{name}_depth_0001.png"))[:, :, 0]

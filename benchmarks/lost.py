@@ -48,9 +48,9 @@ def train_and_lose(run_folder: Path) -> Numbers:
     from quoin.cluster.blocks import train_blocks
     from quoin.cluster.fusion import fuse_blocks
     from quoin.cluster.ray_executor import RayExecutor
-    from quoin.flows.reconstruct import redo_from
+    from quoin.flows.pipeline import redo_from
     from quoin.flows.session import resumed, settings_of
-    from quoin.pipeline.progress import Event, Reporter
+    from quoin.pipeline.core.events import Event, Reporter
 
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args=head)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quoin.flows.failure import TERMINATED
+from quoin.flows.cli.errors import TERMINATED
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -48,7 +48,9 @@ def quoin(*arguments: str | Path, until: Callable[[], bool] | None = None) -> Me
     """
     words = [str(argument) for argument in arguments]
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "quoin.flows.cli", *words], cwd=ROOT, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "quoin.flows.cli.app", *words], cwd=ROOT, stdin=subprocess.DEVNULL
+    )
     peak = _Peak(process.pid)
     peak.start()
     status = process.wait() if until is None else _stopped(process, until)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quoin.stages.train.encoding.frequency import Frequency
-from quoin.stages.train.field.mlp import ScalarMLP
-from quoin.stages.train.renderer.neus import neus_alpha
-from quoin.stages.train.renderer.volume import density_alpha, weights
-from quoin.stages.train.sampler.importance import neus_upsample
-from quoin.stages.train.sampler.sections import points_along, sections_between
-from quoin.stages.train.sampler.stratified import stratified
+from quoin.fields.encoding.frequency import Frequency
+from quoin.fields.field.mlp import ScalarMLP
+from quoin.fields.renderer.neus import neus_alpha
+from quoin.fields.renderer.volume import density_alpha, weights
+from quoin.fields.sampler.importance import neus_upsample
+from quoin.fields.sampler.sections import points_along, sections_between
+from quoin.fields.sampler.stratified import stratified
 
 RAYS = 512
 

@@ -25,19 +25,19 @@ import numpy as np
 
 from benchmarks.measure import DATA, ROOT
 from benchmarks.walk import print_photos, take
-from quoin.pipeline.photo_table import read_photo_table
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.run import run as ingest
-from quoin.stages.pose import rounds
+from quoin.stages.ingest.stage import run as ingest
+from quoin.stages.pose.colmap.descriptors import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.descriptors import DescriptorReader
-from quoin.stages.pose.overlap import KEPT_ALIKE, find_features, in_turn, match_pairs
-from quoin.stages.pose.pairs import exhaustive, unique_pairs
-from quoin.stages.pose.retrieval import look_alikes
-from quoin.stages.pose.start import starting_cameras
-from quoin.stages.pose.workshop import Photo, Workshop
+from quoin.stages.pose.initial_cameras import starting_cameras
+from quoin.stages.pose.pairing import expansion
+from quoin.stages.pose.pairing.matching import KEPT_ALIKE, find_features, in_turn, match_pairs
+from quoin.stages.pose.pairing.pairs import exhaustive, unique_pairs
+from quoin.stages.pose.pairing.retrieval import look_alikes
+from quoin.stages.pose.workspace import Photo, Workshop
 
 INLIERS = (15, 20, 30, 100)
 INGESTED = 5000  # photos, at most
@@ -101,8 +101,8 @@ def real(name: str, out: Path, reference: Path | None, max_edge_px: int) -> None
         row(f"round {number}", np.concatenate(matched))
         return inliers[pairs[:, 0], pairs[:, 1]] > 0
 
-    first = unique_pairs(np.concatenate([rounds.first_pairs(alike), in_turn(photos)]))
-    rounds.in_rounds(alike, first, 2 * PoseConfig().neighbours, verify)
+    first = unique_pairs(np.concatenate([expansion.first_pairs(alike), in_turn(photos)]))
+    expansion.in_rounds(alike, first, 2 * PoseConfig().neighbours, verify)
 
 
 def simulate(count: int, out: Path) -> None:
@@ -138,7 +138,7 @@ def simulate(count: int, out: Path) -> None:
         alike = look_alikes(reader, count, KEPT_ALIKE, 0, threads=2)
     reader.close()
     with timed("rounds"):
-        tried = rounds.in_rounds(alike, rounds.first_pairs(alike), 2 * PoseConfig().neighbours, verify)
+        tried = expansion.in_rounds(alike, expansion.first_pairs(alike), 2 * PoseConfig().neighbours, verify)
     seconds["rounds"] -= verifying
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     truth = {tuple(pair) for pair in walk.all_verified().tolist()}

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from quoin.pipeline.images import load_upright
-from quoin.pipeline.photo_table import read_photo_table
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.imaging.io import load_upright
+from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.run import kind_of
-from quoin.stages.ingest.run import run as ingest
+from quoin.stages.ingest.stage import kind_of
+from quoin.stages.ingest.stage import run as ingest
 
 BY_LOOK = {"duplicate", "near duplicate", "blurred", "blank", "panorama", "too small"}
 

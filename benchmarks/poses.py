@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from quoin.pipeline import scene
-from quoin.pipeline.cameras import centers_world
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.photo_table import read_photo_table
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
-from quoin.pipeline.similarity import fit_similarity_robust
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.geometry.similarity import fit_similarity_robust
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.run import run as ingest
+from quoin.stages.ingest.stage import run as ingest
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.run import run as pose
+from quoin.stages.pose.stage import run as pose
 
 SETS = [
     "strecha_fountain_p11",
@@ -97,7 +97,7 @@ def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.nda
     seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
     centre = rotation = ""
     if truth:
-        posed = scene.read_posed(run)
+        posed = posed_images.read_posed(run)
         known = np.array([truth[Path(name).name] for name in posed.names])
         share, angle = pose_errors(posed.cam_from_world, known)
         centre, rotation = f"{100 * share:.3f} %", f"{angle:.3f}°"

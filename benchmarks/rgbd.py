@@ -26,7 +26,7 @@ from PIL import Image
 
 from benchmarks import rivals
 from benchmarks.given import write_transforms
-from quoin.pipeline.sensor import SIGMA_PER_M
+from quoin.pipeline.scene.sensor_depth import SIGMA_PER_M
 
 Array = np.ndarray
 
@@ -146,8 +146,8 @@ def prepare(name: str, data: Path, work: Path) -> tuple[list[str], Frames, Path]
 
 def row(name: str, mesh: Path, truth: Path, seconds: float) -> str:
     """A line of the table: precision, recall and F at the distances; completeness."""
-    from quoin.stages.evaluate.score import score
-    from quoin.stages.evaluate.surface import read_surface
+    from quoin.tools.evaluate.reference_surface import read_surface
+    from quoin.tools.evaluate.score import score
 
     found: Any = score(read_surface(mesh), read_surface(truth), DISTANCES_M)
     cells = [f"{s.precision:.3f} {s.recall:.3f} {s.f:.3f}" for s in found.scores]
@@ -180,7 +180,7 @@ def main() -> None:
         if before is not None:
             rivals.copied(before, out)
         settings = [part for value in options.set for part in ("--set", value)]
-        command = [sys.executable, "-m", "quoin.flows.cli", "reconstruct", str(work / "photos"), "--out", str(out)]
+        command = [sys.executable, "-m", "quoin.flows.cli.app", "reconstruct", str(work / "photos"), "--out", str(out)]
         subprocess.run([*command, *told, *more, *settings], check=True, stdout=sys.stderr)
         print(row(f"quoin {name}", out / "mesh.ply", truth, time.monotonic() - began), flush=True)
         before = out

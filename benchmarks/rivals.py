@@ -23,9 +23,9 @@ def settings(*pairs: str) -> list[str]:
 
 def find_stereo(run: Path) -> float:
     """Stereo of a posed run, by its own settings; the seconds it took."""
-    from quoin.flows.reconstruct import reconstruct
+    from quoin.flows.pipeline import reconstruct
     from quoin.flows.session import make_executor, resumed, settings_of
-    from quoin.pipeline.progress import Reporter
+    from quoin.pipeline.core.events import Reporter
 
     with resumed(run) as opened:
         reconstruct(opened, settings_of(opened), make_executor(), Reporter(), last="priors")
@@ -95,10 +95,10 @@ def surface_scores(run: Path) -> Numbers:
 
 def generated(folder: Path, changes: Mapping[str, Any]) -> tuple[Path, Path]:
     """Photos and truth of a demo with ``changes`` to its settings, in ``folder``."""
-    from quoin.pipeline.config import build
-    from quoin.pipeline.progress import Reporter
-    from quoin.stages.demo.config import DemoConfig
-    from quoin.stages.demo.run import generate
+    from quoin.pipeline.core.config import build
+    from quoin.pipeline.core.events import Reporter
+    from quoin.tools.synthetic.config import DemoConfig
+    from quoin.tools.synthetic.generate import generate
 
     generate(folder, build(DemoConfig, dict(changes)), 0, Reporter())
     return folder / "photos", folder / "truth"

@@ -20,14 +20,14 @@ def serving(home: Path) -> Iterator[str]:
 
     What it prints is in ``home``/ui.log.
     """
-    from quoin.flows.ui import answers
+    from quoin.flows.prefect.server import answers
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     env = os.environ | {"QUOIN_HOME": str(home)}
-    command = [sys.executable, "-m", "quoin.flows.cli", "ui", "--port", str(port)]
+    command = [sys.executable, "-m", "quoin.flows.cli.app", "ui", "--port", str(port)]
     home.mkdir(parents=True, exist_ok=True)
     with open(home / "ui.log", "wb") as log:
         server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)

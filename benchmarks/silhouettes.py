@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from benchmarks import rivals
 from benchmarks.measure import DATA, Measured, Numbers, quoin, stages
-from quoin.pipeline.blocks import read_held_out
+from quoin.pipeline.scene.blocks import read_held_out
 
 LIBERTY = DATA / "statue_of_liberty"
 Array = np.ndarray
@@ -37,13 +37,13 @@ def overlaps(folder: Path, masks: Path) -> Iterator[tuple[str, float, float]]:
     import open3d as o3d
     import pycolmap
 
-    from quoin.pipeline import scene
-    from quoin.pipeline.cameras import pixel_grid, rays_world, unproject
-    from quoin.pipeline.images import load_upright
-    from quoin.pipeline.run import Run
+    from quoin.pipeline.geometry.cameras import pixel_grid, rays_world, unproject
+    from quoin.pipeline.imaging.io import load_upright
+    from quoin.pipeline.scene import posed_images
+    from quoin.pipeline.storage.run import Run
 
     run = Run.open(folder)
-    posed = scene.read_posed(run)
+    posed = posed_images.read_posed(run)
     solid = o3d.t.geometry.RaycastingScene()
     solid.add_triangles(o3d.t.io.read_triangle_mesh(str(folder / "mesh.ply")))
     model = pycolmap.Reconstruction(str(folder / "sparse" / "0"))
@@ -63,7 +63,7 @@ def overlaps(folder: Path, masks: Path) -> Iterator[tuple[str, float, float]]:
 
 def at(picture: Bool[Array, "h w"], place: Float[Array, "n 2"]) -> Bool[Array, "n"]:
     """Pixels in which places lie (in [0, 1] from the top left corner, x and y); False beside the picture."""
-    from quoin.stages.fuse.evidence import nearest
+    from quoin.stages.fuse.vertex_confidence import nearest
 
     inside = np.all((place >= 0) & (place < 1), axis=1)
     return inside & nearest(picture, np.where(inside[:, None], place, 0.0))

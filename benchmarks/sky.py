@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from quoin.pipeline import labels, priors, scene
-from quoin.pipeline.cameras import pixel_grid, rays_world
-from quoin.pipeline.run import Run
+from quoin.pipeline.geometry.cameras import pixel_grid, rays_world
+from quoin.pipeline.imaging import labels
+from quoin.pipeline.scene import posed_images, priors
+from quoin.pipeline.storage.run import Run
 
 
 def measure(run: Run, seed: int) -> str:
     """Precision and recall over the pixels of all photos, and those photos where either is poor."""
-    from quoin.stages.demo.landmark import build
-    from quoin.stages.demo.render import raycaster
+    from quoin.tools.synthetic.landmark import build
+    from quoin.tools.synthetic.photo_renderer import raycaster
 
-    made, posed = build(seed), scene.read_posed(run)
+    made, posed = build(seed), posed_images.read_posed(run)
     caster, found, true, both, poor = raycaster(made.vertices, made.faces), 0, 0, 0, []
     for index, (width, height) in enumerate(posed.sizes.tolist()):
         origin, directions = rays_world(posed.cam_from_world[index], posed.intrinsics[index], pixel_grid(width, height))

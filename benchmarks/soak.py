@@ -73,7 +73,7 @@ def _start(photos: Path, run: Path, chance: random.Random, address: str) -> subp
 
 def _quoin(*words: str | Path, pace_s: float = PACE_S) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": PYTHONPATH, "FAKE_PACE": str(pace_s)}
-    command = [sys.executable, "-m", "quoin.flows.cli", *map(str, words), "--device", "cpu", "--engine", "direct"]
+    command = [sys.executable, "-m", "quoin.flows.cli.app", *map(str, words), "--device", "cpu", "--engine", "direct"]
     there = FAKES  # in the checkout its own stages would come first
     return subprocess.Popen(command, cwd=there, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -103,8 +103,8 @@ def finished(out: Path) -> Iterator[str]:
 
 def half(run: Path) -> Iterator[str]:
     """Committed stages that have not left all of what they say."""
-    from quoin.pipeline import store
-    from quoin.pipeline.run import Run
+    from quoin.pipeline.storage import arrays
+    from quoin.pipeline.storage.run import Run
 
     if not (run / "run.json").exists():
         return
@@ -115,7 +115,7 @@ def half(run: Path) -> Iterator[str]:
         for place, value in (written or {name: result["value"]}).items():
             for part in range(PARTS):
                 at = f"paced/{place}/{part}"
-                if at not in scene or not np.array_equal(store.read(scene, at), np.full(4, value)):
+                if at not in scene or not np.array_equal(arrays.read(scene, at), np.full(4, value)):
                     yield f"{name} is committed, but {at} is not what it says"
 
 
@@ -125,7 +125,7 @@ def _processes(folder: Path) -> int:
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
             words = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-            if int(entry.name) != os.getpid() and f"{folder}" in words and "quoin.flows.cli" in words:
+            if int(entry.name) != os.getpid() and f"{folder}" in words and "quoin.flows.cli.app" in words:
                 found += 1
     return found
 

@@ -127,7 +127,7 @@ class Queue:
 
     def submit(self, folder: str, **more: Any) -> str:
         """The id of one more flow run, as ``quoin submit`` tells it."""
-        from quoin.flows.submit import submit
+        from quoin.flows.prefect.submit import submit
 
         parameters = {"photos": str(self.out / "photos"), "out": str(self.out / folder), "device": "cpu", **more}
         with redirect_stdout(io.StringIO()) as told:

@@ -19,10 +19,10 @@ import torch
 from benchmarks import neus_twin
 from benchmarks.measure import circumstances
 from quoin.flows.settings import load_settings
-from quoin.pipeline.blocks import read_partition
-from quoin.pipeline.run import Run
-from quoin.stages.train.gather import build_trainer
-from quoin.stages.train.photos import BlockFrame
+from quoin.pipeline.scene.blocks import read_partition
+from quoin.pipeline.storage.run import Run
+from quoin.stages.train.data.load import build_trainer
+from quoin.stages.train.data.photo_set import BlockFrame
 
 TURNS, STEPS = 5, 20  # one step a turn of all methods but quoin: they take seconds
 PATCHES_ON = 0.3  # of the steps: all loss terms count by then

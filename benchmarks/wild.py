@@ -24,7 +24,7 @@ WITHOUT: dict[str, list[str]] = {
 
 def case(out: Path) -> tuple[Measured, Numbers]:
     """F of the calm set and of the wild one, also masked, with own poses; then at its poses without each part."""
-    from quoin.stages.demo.config import WILD
+    from quoin.tools.synthetic.config import WILD
 
     done: list[Measured] = []
     numbers: Numbers = {}

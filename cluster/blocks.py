@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from quoin.cluster.executor import Executor, Job
-from quoin.pipeline.atomic import UNWRITABLE, disk_error, write_atomic
-from quoin.pipeline.attempt import CLAIM, Attempt, claim
-from quoin.pipeline.blocks import Block, block_folder, read_partition
-from quoin.pipeline.config import digest
-from quoin.pipeline.errors import PartialResult, QuoinError
-from quoin.pipeline.patience import patiently
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run, stage
+from quoin.pipeline.core.config import digest
+from quoin.pipeline.core.errors import PartialResult, QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene.blocks import Block, block_folder, read_partition
+from quoin.pipeline.storage.atomic import UNWRITABLE, disk_error, write_atomic
+from quoin.pipeline.storage.fencing import CLAIM, Attempt, claim
+from quoin.pipeline.storage.retry import patiently
+from quoin.pipeline.storage.run import Run, stage
 from quoin.stages.train.config import VERSION, BlockResult, TrainConfig, TrainResult
 
 NEEDS = ("partition", "priors")
@@ -116,7 +116,7 @@ def _train_one(
     run_place: str, config: TrainConfig, block_id: str, report: Reporter, device: str, attempt: Attempt
 ) -> BlockResult:
     """One attempt at a block. While the storage does not answer it waits, then goes on from the block's checkpoint."""
-    from quoin.stages.train.run import train_block
+    from quoin.stages.train.stage import train_block
 
     run = Run.open(run_place)
 

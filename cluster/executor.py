@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from quoin.cluster.faults import MOST_SMALLER, short_of_memory
-from quoin.pipeline.attempt import Attempt
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
+from quoin.cluster.failures import MOST_SMALLER, short_of_memory
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.fencing import Attempt
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from quoin.cluster.executor import Executor, Job, results
-from quoin.pipeline.attempt import Attempt
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run, stage
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.fencing import Attempt
+from quoin.pipeline.storage.run import Run, stage
 from quoin.stages.fuse.config import VERSION, FuseConfig, FuseResult
 
 BASE_BYTES, FACE_BYTES = 1 << 30, 420  # of a worker; of a face of its part, as plans have it
@@ -19,7 +19,7 @@ def fuse_blocks(run: Run, config: FuseConfig, executor: Executor, report: Report
     """The fuse stage; raises what stopped it. Where there are several workers they share the parts."""
 
     def work(run: Run, config: FuseConfig, report: Reporter) -> FuseResult:
-        from quoin.stages.fuse.run import fuse
+        from quoin.stages.fuse.stage import fuse
 
         with executor.session() as n_workers:
             hands = _Workers(run, config, executor, report, n_workers) if n_workers > 1 else None
@@ -29,7 +29,7 @@ def fuse_blocks(run: Run, config: FuseConfig, executor: Executor, report: Report
 
 
 class _Workers:
-    """The hands of an executor: see ``stages.fuse.run.Hands``."""
+    """The hands of an executor: see ``stages.fuse.stage.Hands``."""
 
     def __init__(self, run: Run, config: FuseConfig, executor: Executor, report: Reporter, n: int) -> None:
         self.n = n
@@ -59,8 +59,8 @@ def _do(
     device: str,
     attempt: Attempt,
 ) -> Any:
-    from quoin.stages.fuse.shelf import Shelf
-    from quoin.stages.fuse.work import Work  # open3d is loaded where the work is done
+    from quoin.stages.fuse.scratch import Shelf
+    from quoin.stages.fuse.steps import Work  # open3d is loaded where the work is done
 
     del device, attempt  # what an earlier one leaves of a part is the same
     run = Run.open(run_place)

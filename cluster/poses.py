@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from quoin.cluster.executor import Executor, Job
-from quoin.pipeline.attempt import Attempt
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.photo_table import read_photo_table
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run, stage
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.storage.fencing import Attempt
+from quoin.pipeline.storage.run import Run, stage
+from quoin.stages.pose.cache_key import inputs
 from quoin.stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
-from quoin.stages.pose.key import inputs
 
 FEW_PHOTOS = 32  # up to which nothing is gained by handing out
 MEMORY_BYTES = 2 << 30  # of a worker: SIFT of a large photo, or the descriptors of a portion
@@ -25,7 +25,7 @@ def find_poses(run: Run, config: PoseConfig, executor: Executor, report: Reporte
     """The pose stage; raises what stopped it."""
 
     def work(run: Run, config: PoseConfig, report: Reporter) -> PoseResult:
-        from quoin.stages.pose.run import find_poses
+        from quoin.stages.pose.stage import find_poses
 
         if len(read_photo_table(run, used_only=True)) <= FEW_PHOTOS:
             return find_poses(run, config, report, None)
@@ -88,7 +88,7 @@ class _Workers:
 def _do(
     run_place: str, config: PoseConfig, step: str, given: tuple, report: Reporter, device: str, attempt: Attempt
 ) -> Any:
-    from quoin.stages.pose.work import Work
+    from quoin.stages.pose.matching_jobs import Work
 
     del device, attempt  # what an earlier one leaves of a portion is the same
     threads = int(os.environ.get("OMP_NUM_THREADS") or 0)

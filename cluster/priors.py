@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 from quoin.cluster.executor import Executor, Job, results
-from quoin.pipeline.attempt import Attempt
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run, stage
-from quoin.pipeline.scene import read_posed
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene.posed_images import read_posed
+from quoin.pipeline.storage.fencing import Attempt
+from quoin.pipeline.storage.run import Run, stage
+from quoin.stages.priors.cache_key import inputs
 from quoin.stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
-from quoin.stages.priors.key import inputs
-from quoin.stages.priors.leftovers import forget_work
+from quoin.stages.priors.stereo.temporary_arrays import forget_work
 
 PHOTOS_PER_JOB = 16  # at least: whoever takes a share reads the poses and points of all photos first
 
@@ -35,7 +35,7 @@ def find_priors(run: Run, config: PriorsConfig, executor: Executor, report: Repo
 
 def _shared(run: Run, config: PriorsConfig, executor: Executor, report: Reporter, n_jobs: int) -> PriorsResult:
     """Every step of stereo in ``n_jobs`` shares; a step begins when the one before is done for all photos."""
-    from quoin.stages.priors.depths import STEPS
+    from quoin.stages.priors.stereo.depth_maps import STEPS
 
     [begun] = results(executor, [_job("priors/begin", "begin", run, config)], report)
     for step in STEPS:
@@ -48,14 +48,14 @@ def _shared(run: Run, config: PriorsConfig, executor: Executor, report: Reporter
 
 
 def _job(name: str, work: str, run: Run, config: PriorsConfig, *more: Any) -> Job:
-    """``work``: a function of stages.priors.run of (run, config, *more, report, device)."""
+    """``work``: a function of stages.priors.stage of (run, config, *more, report, device)."""
     return Job(name, functools.partial(_do, work, run.home, config, more))
 
 
 def _do(
     work: str, run_place: str, config: PriorsConfig, more: tuple, report: Reporter, device: str, attempt: Attempt
 ) -> Any:
-    from quoin.stages.priors import run as priors  # torch is loaded where the work is done
+    from quoin.stages.priors import stage as priors  # torch is loaded where the work is done
 
     del attempt  # what an earlier one leaves of a photo is the same
     return getattr(priors, work)(Run.open(run_place), config, *more, report, device)

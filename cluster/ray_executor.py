@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from quoin.cluster.actor_pool import Staff, Try, Workforce
+from quoin.cluster.connection import Head, cluster
 from quoin.cluster.executor import Device, Job, Outcome
-from quoin.cluster.faults import SILENT_DEATHS, Fault, gave_up, judge
-from quoin.cluster.plan import share_of
-from quoin.cluster.ray_session import Head, cluster
+from quoin.cluster.failures import SILENT_DEATHS, Fault, gave_up, judge
+from quoin.cluster.resources import share_of
 from quoin.cluster.stragglers import Stragglers
-from quoin.cluster.workforce import Staff, Try, Workforce
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
 
 POLL_SECONDS = 1.0
 MANY = 1_000_000  # jobs, more than there are workers

@@ -9,9 +9,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from quoin.cluster.workforce import Try
-from quoin.pipeline.clock import clock
-from quoin.pipeline.progress import Reporter
+from quoin.cluster.actor_pool import Try
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.formatting import clock
 
 FAR_BEYOND = 2.0  # times what was expected
 

@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from quoin.pipeline.atomic import write_atomic
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.node import home_folder
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.storage.atomic import write_atomic
+from quoin.pipeline.storage.cache import home_folder
+from quoin.pipeline.storage.run import Run
 
 FILE = "calibration.json"
 KEPT = 9  # ratios of a stage: the median of them outlives a run on a busy machine

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from quoin.flows import calibration
+from quoin.flows.cli.terminal import size
 from quoin.flows.settings import DEFAULT_METHOD, Settings
-from quoin.flows.terminal import size
-from quoin.pipeline.bucket import url_of
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.storage.object_store import url_of
+from quoin.pipeline.storage.run import Run
 
 if TYPE_CHECKING:
     from quoin.stages.partition.config import BlockFacts, PartitionResult
@@ -26,7 +26,7 @@ def stage_rows(
 ) -> list[dict]:
     """Predicted memory, disk and seconds per stage to come; ``factors`` are those of ``calibration``."""
     from quoin.stages.partition.config import PartitionResult
-    from quoin.stages.partition.plan import plan_rows
+    from quoin.stages.partition.cost import plan_rows
 
     found = PartitionResult.model_validate(run.require("partition").result)
     return plan_rows(
@@ -58,7 +58,7 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
     if not _listed(run):
         return
     from quoin.stages.partition.config import PartitionResult
-    from quoin.stages.partition.plan import least_memory_bytes
+    from quoin.stages.partition.cost import least_memory_bytes
 
     found = PartitionResult.model_validate(run.require("partition").result)
     missing = [block for block in found.blocks if run.manifest(f"train/{block.id}") is None]
@@ -79,7 +79,7 @@ def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
 
 
 def _ensure_memory(run: Run, block: BlockFacts, least_bytes: int, device: str) -> None:
-    from quoin.stages.partition.plan import GIB, PROCESS_BYTES, block_vram_bytes, machine_memory_bytes
+    from quoin.stages.partition.cost import GIB, PROCESS_BYTES, block_vram_bytes, machine_memory_bytes
 
     needed, have, what, beside = block.memory_bytes, machine_memory_bytes(), "this machine", 0
     if device.startswith("cuda"):

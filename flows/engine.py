@@ -7,12 +7,12 @@ import os
 from typing import Literal
 
 from quoin.cluster.executor import Executor
-from quoin.flows.reconstruct import reconstruct
+from quoin.flows.pipeline import reconstruct
+from quoin.flows.prefect.server import answers
 from quoin.flows.settings import Settings
-from quoin.flows.ui import answers
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.run import Run
 
 Engine = Literal["auto", "direct", "prefect"]
 
@@ -37,7 +37,7 @@ def go(
         os.environ.setdefault(name, value)
     if use_prefect(engine, report):
         logging.raiseExceptions = False  # a log line that cannot be delivered is not worth one on the screen
-        from quoin.flows.prefect_flow import reconstruct_in_prefect
+        from quoin.flows.prefect.flow import reconstruct_in_prefect
 
         reconstruct_in_prefect(run, settings, executor, report, last=last)
     else:

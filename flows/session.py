@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from quoin.cluster.executor import Device, Executor, InlineExecutor, pick_device
-from quoin.flows.lock import locked
 from quoin.flows.settings import Settings
-from quoin.pipeline.atomic import disk_error
-from quoin.pipeline.bucket import Bucket, is_away, url_of
-from quoin.pipeline.config import build
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import JsonLines, Reporter, Sink
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.config import build
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import JsonLines, Reporter, Sink
+from quoin.pipeline.storage.atomic import disk_error
+from quoin.pipeline.storage.lock import locked
+from quoin.pipeline.storage.object_store import Bucket, is_away, url_of
+from quoin.pipeline.storage.run import Run
 
 Place = Path | str  # a path, or a URL
 EVENTS = "logs/events.jsonl"
@@ -125,7 +125,7 @@ def check_place(kind: ExecutorName, device: Device, address: str | None) -> None
         if device == "cuda":  # else torch is loaded where it is needed
             pick_device(device)
     elif address is not None:
-        from quoin.cluster.ray_session import check_address
+        from quoin.cluster.connection import check_address
 
         check_address(address)
 

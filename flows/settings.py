@@ -8,9 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from quoin.pipeline.bucket import url_of
-from quoin.pipeline.config import StageConfig, build, merge, nearest, parse_overrides, read_yaml
-from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.core.config import StageConfig, build, merge, nearest, parse_overrides, read_yaml
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.storage.object_store import url_of
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.partition.config import PartitionConfig

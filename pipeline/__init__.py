@@ -1,4 +1,5 @@
-"""The ground all stand on: errors, config, run folder, store, scene, cameras, lattice, progress.
+"""The ground floor: what every other part of quoin stands on, in five rooms.
 
-Knows numpy, pydantic, zarr and pyarrow; never torch, ray, prefect or pycolmap.
+``core`` knows nothing but Python; ``geometry`` and ``imaging`` are numerics; ``storage`` has the run and its files;
+``scene`` has what stages exchange, one record a file. None of them knows torch, ray, prefect, pycolmap or open3d.
 """

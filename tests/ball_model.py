@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from quoin.stages.train.compose import build_model
+from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.grids.sparse_sdf import FineVolume
+from quoin.fields.model import BlockModel
+from quoin.stages.train.build import build_model
 from quoin.stages.train.config import CacheConfig, HashEncoding, NeusRenderer, TrainConfig
-from quoin.stages.train.fine_volume import FineVolume
-from quoin.stages.train.model import BlockModel
-from quoin.stages.train.photos import BlockFrame
-from quoin.stages.train.volume import Volume
+from quoin.stages.train.data.photo_set import BlockFrame
 
 SHARP = 800.0
 CONFIG = TrainConfig(

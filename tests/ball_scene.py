@@ -8,16 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from quoin.pipeline import scene
-from quoin.pipeline.blocks import Block, Partition, read_brick_index, read_partition, read_sdf_brick, write_partition
-from quoin.pipeline.cameras import look_at, pixel_grid, project, rays_world
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.lattice import BrickBox, Lattice
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.geometry.cameras import look_at, pixel_grid, project, rays_world
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.blocks import (
+    Block,
+    Partition,
+    read_brick_index,
+    read_partition,
+    read_sdf_brick,
+    write_partition,
+)
+from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
-from quoin.stages.train.gather import build_trainer
-from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.data.load import build_trainer
+from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.trainer import Trainer
 from tests import synthetic
 
@@ -92,7 +99,7 @@ def make_run(
         )
         rgb = np.clip(rgb * (0.8 + 0.3 * rng.random()), 0, 1)
         image = np.round(rgb * 255).astype(np.uint8).reshape(height, width, 3)
-        scene.write_photo(run, k, synthetic.pyramid(image), np.full((height, width), 255, np.uint8))
+        posed_images.write_photo(run, k, synthetic.pyramid(image), np.full((height, width), 255, np.uint8))
     ball = rng.normal(size=(n_points, 3))
     ball = BALL_CENTRE + BALL_RADIUS * ball / np.linalg.norm(ball, axis=1, keepdims=True)
     floor = np.concatenate([rng.uniform(-FLOOR_EXTENT, FLOOR_EXTENT, (n_points, 2)), np.zeros((n_points, 1))], axis=1)
@@ -108,7 +115,7 @@ def make_run(
         if len(seen) >= 2:
             points.append(point)
             tracks.append(seen)
-    posed = scene.Posed(
+    posed = posed_images.Posed(
         names=[f"{k}.jpg" for k in range(n_photos)],
         photo_ids=np.arange(n_photos),
         cam_from_world=cam_from_world,
@@ -121,7 +128,7 @@ def make_run(
         track_photo=np.array([k for t in tracks for k, _ in t]),
         track_xy=np.array([xy for t in tracks for _, xy in t]),
     )
-    scene.write_posed(run, posed)
+    posed_images.write_posed(run, posed)
     run.commit("pose", "pose-key", StageResult(), 0.0)
     voxel = 0.05
     lattice = Lattice((-1.6, -1.6, -0.4), voxel, 32)

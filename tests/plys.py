@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from quoin.pipeline.ply import read_header
-from quoin.stages.fuse.files import PlyWriter, replacing
+from quoin.pipeline.scene.ply import read_header
 from quoin.stages.fuse.mesh import Mesh
+from quoin.stages.fuse.mesh_files import PlyWriter, replacing
 
 
 def write_ply(path: Path, mesh: Mesh, normals: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quoin.cluster.executor import InlineExecutor, Job, Outcome
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core.events import Reporter
 
 
 class Several(InlineExecutor):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from quoin.pipeline import scene
-from quoin.pipeline.blocks import SDF_CLIP_VOXELS, Block, Partition, SdfBricks, write_partition, write_sdf_bricks
-from quoin.pipeline.cameras import centers_world, look_at, pixel_grid, project, rays_world
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.lattice import BrickBox, Lattice
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.geometry.cameras import centers_world, look_at, pixel_grid, project, rays_world
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.blocks import SDF_CLIP_VOXELS, Block, Partition, SdfBricks, write_partition, write_sdf_bricks
+from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
 Sdf = Callable[[Array], Array]
@@ -142,7 +142,7 @@ def posed_points(
     *,
     size: tuple[int, int] = (160, 120),
     focal_px: float = 150.0,
-) -> scene.Posed:
+) -> posed_images.Posed:
     """Cameras and the points they see: ``visible(center, points)`` -> bool [p] says what the surface does not hide.
 
     Points that fewer than two cameras see are left out.
@@ -161,7 +161,7 @@ def posed_points(
     length = np.bincount(point, minlength=len(points_world))
     kept = length >= 2
     observed = kept[point]
-    return scene.Posed(
+    return posed_images.Posed(
         names=[f"{i:03d}.png" for i in range(len(cam_from_world))],
         photo_ids=np.arange(len(cam_from_world)),
         cam_from_world=cam_from_world,
@@ -181,7 +181,7 @@ def faces_camera(center: Array, points: Array) -> Array:
     return np.einsum("ij,ij->i", points, center - points) > 0
 
 
-def sphere_photo(posed: scene.Posed, index: int, radius_m: float, color_of: Callable[[Array], Array]) -> Array:
+def sphere_photo(posed: posed_images.Posed, index: int, radius_m: float, color_of: Callable[[Array], Array]) -> Array:
     """Photo uint8 [H, W, 3] of a sphere about the origin with colours ``color_of(points)`` in [0, 255]; grey sky."""
     width, height = (int(v) for v in posed.sizes[index])
     origin, directions = rays_world(posed.cam_from_world[index], posed.intrinsics[index], pixel_grid(width, height))
@@ -195,7 +195,7 @@ def sphere_photo(posed: scene.Posed, index: int, radius_m: float, color_of: Call
 
 
 def sphere_depth(
-    posed: scene.Posed, index: int, radius_m: float, center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    posed: posed_images.Posed, index: int, radius_m: float, center: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> Array:
     """Depth map [H, W] along the camera's axis of a sphere in photo ``index``; 0 beside it."""
     width, height = (int(v) for v in posed.sizes[index])
@@ -211,7 +211,7 @@ def sphere_depth(
 def pyramid(rgb: Array) -> list[Array]:
     """All levels of a photo by 2 × 2 means."""
     levels = [rgb]
-    for _ in range(scene.PYRAMID_LEVELS - 1):
+    for _ in range(posed_images.PYRAMID_LEVELS - 1):
         h, w = (s // 2 * 2 for s in levels[-1].shape[:2])
         mean = levels[-1][:h, :w].reshape(h // 2, 2, w // 2, 2, 3).mean(axis=(1, 3))
         levels.append(np.rint(mean).astype(np.uint8))

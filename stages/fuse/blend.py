@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
-from quoin.pipeline.lattice import BrickBox
+from quoin.pipeline.geometry.lattice import BrickBox
 
 Array = np.ndarray
 Brick = tuple[int, int, int]

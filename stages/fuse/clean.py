@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from quoin.stages.fuse.evidence import agreement
 from quoin.stages.fuse.mesh import Mesh, components
+from quoin.stages.fuse.vertex_confidence import agreement
 
 Array = np.ndarray
 

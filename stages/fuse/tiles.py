@@ -6,14 +6,14 @@ import functools
 
 import numpy as np
 
-from quoin.pipeline import store
-from quoin.pipeline.blocks import SDF_CLIP_VOXELS, read_brick_index, read_partition, read_sdf_brick
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
-from quoin.stages.fuse import surface
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene.blocks import SDF_CLIP_VOXELS, read_brick_index, read_partition, read_sdf_brick
+from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.run import Run
+from quoin.stages.fuse import tile_surface
 from quoin.stages.fuse.blend import Source
-from quoin.stages.fuse.extract import EdgeKeys, Patch, weld
-from quoin.stages.fuse.parts import Tile
+from quoin.stages.fuse.marching_cubes import EdgeKeys, Patch, weld
+from quoin.stages.fuse.mesh_chunks import Tile
 
 Array = np.ndarray
 PARTS = ("keys", "fractions", "faces")  # of a patch
@@ -42,7 +42,7 @@ def read_sources(
             continue
         if block.id not in made:
             index, bricks = read_brick_index(run, block.id), functools.partial(read, block.id)
-            made[block.id] = surface.make_source(block.core, block.halo_bricks, index, bricks, alone=alone)
+            made[block.id] = tile_surface.make_source(block.core, block.halo_bricks, index, bricks, alone=alone)
         found.append(made[block.id])
     return found
 
@@ -54,16 +54,16 @@ def extract_tiles(
     tiles = []
     with report.task("fuse/surface", len(bricks), "bricks") as advance:
         done = 0
-        for tile in surface.tiles(bricks):
-            patch = surface.march_tile(sources, tile, edge_keys, size, SDF_CLIP_VOXELS)
+        for tile in tile_surface.tiles(bricks):
+            patch = tile_surface.march_tile(sources, tile, edge_keys, size, SDF_CLIP_VOXELS)
             done += len(tile)
             advance(done)
             if len(patch.faces) == 0:
                 continue
-            place = tuple((tile[0] // surface.TILE_BRICKS).tolist())
+            place = tuple((tile[0] // tile_surface.TILE_BRICKS).tolist())
             name = "surface/" + "_".join(map(str, place))
             for part in PARTS:
-                store.write(run.scene, f"{name}/{part}", getattr(patch, part))
+                arrays.write(run.scene, f"{name}/{part}", getattr(patch, part))
             tiles.append(Tile(name, place, tile, len(patch.faces)))
     return tiles
 
@@ -71,5 +71,5 @@ def extract_tiles(
 def read_patch(run: Run, tiles: list[Tile]) -> Patch:
     """The welded surface of some tiles; its faces are in the order of the tiles."""
     return weld(
-        [Patch(*(store.read(run.scene, f"{t.name}/{p}") for p in ("keys", "fractions", "faces"))) for t in tiles]
+        [Patch(*(arrays.read(run.scene, f"{t.name}/{p}") for p in ("keys", "fractions", "faces"))) for t in tiles]
     )

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import binary_erosion
 
-from quoin.pipeline import labels
+from quoin.pipeline.imaging import labels
 
 Array = np.ndarray
 
@@ -103,9 +103,9 @@ def seen(
 ) -> Seen:
     """Vertices in front of the camera, inside picture and mask, facing it, and not behind the surface.
 
-    ``near`` (sorted) are those that may be in the picture (``pipeline.frustum``), all where not given. A vertex may lie
-    ``tolerance`` behind the depth map, and further by what a surface of its slant falls away within the half-diagonal
-    of a pixel.
+    ``near`` (sorted) are those that may be in the picture (``pipeline.geometry.frustum``), all where not given. A
+    vertex may lie ``tolerance`` behind the depth map, and further by what a surface of its slant falls away within the
+    half-diagonal of a pixel.
     """
     parts = []
     near = np.arange(len(vertices)) if near is None else near

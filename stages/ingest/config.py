@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from quoin.pipeline.config import StageConfig, StageResult
+from quoin.pipeline.core.config import StageConfig, StageResult
 
 
 class IngestConfig(StageConfig):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from quoin.pipeline.config import digest
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.files import sha256_of
-from quoin.stages.ingest.clip import read_header
-from quoin.stages.ingest.depths import match_depths, says_depth
-from quoin.stages.ingest.files import CLIP, PHOTO_SUFFIXES, Found, find_files, natural_key, suffix_of
-from quoin.stages.ingest.masks import MASK_FOLDERS, in_mask_folder, masks_beside, match_masks
+from quoin.pipeline.core.config import digest
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.storage.layout import sha256_of
+from quoin.stages.ingest.clip_decoder import read_header
+from quoin.stages.ingest.depth_files import match_depths, says_depth
+from quoin.stages.ingest.file_search import CLIP, PHOTO_SUFFIXES, Found, find_files, natural_key, suffix_of
+from quoin.stages.ingest.mask_files import MASK_FOLDERS, in_mask_folder, masks_beside, match_masks
 
 
 @dataclass(frozen=True)

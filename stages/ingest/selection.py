@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.images import load_upright
-from quoin.stages.ingest.look import Look, grey_copy
-from quoin.stages.ingest.near import near_duplicates
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.imaging.io import load_upright
+from quoin.stages.ingest.duplicates import details, same_picture
+from quoin.stages.ingest.near_duplicates import near_duplicates
 from quoin.stages.ingest.panorama import too_wide
-from quoin.stages.ingest.same import details, same_picture
+from quoin.stages.ingest.perceptual_hash import Look, grey_copy
 
 Array = np.ndarray
 Row = dict[str, Any]

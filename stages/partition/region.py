@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from quoin.pipeline.cameras import centers_world
-from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 
 Array = np.ndarray
 

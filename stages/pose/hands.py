@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.core.errors import QuoinError
 
 PHOTOS = 16  # of a portion
 
@@ -19,7 +19,7 @@ class PhotosUnseen(Alone):
 
 
 class Portion(NamedTuple):
-    """What a method of ``stages.pose.work.Work`` is given, and how long it is expected to take next to others."""
+    """What a method of ``stages.pose.matching_jobs.Work`` is given, and its expected cost."""
 
     given: tuple
     cost: float

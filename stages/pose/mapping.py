@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from quoin.pipeline.errors import QuoinError
-from quoin.stages.pose.bridges import solid_parts
+from quoin.pipeline.core.errors import QuoinError
+from quoin.stages.pose.checks.registration import FEW_INLIERS, gate, photo_medians, residuals_px
+from quoin.stages.pose.checks.weak_links import solid_parts
+from quoin.stages.pose.colmap.sparse_model import read_model
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.gate import FEW_INLIERS, gate, photo_medians, residuals_px
-from quoin.stages.pose.model import read_model
-from quoin.stages.pose.workshop import Component, OnLine, Workshop, counter
+from quoin.stages.pose.workspace import Component, OnLine, Workshop, counter
 
 Array = np.ndarray
 

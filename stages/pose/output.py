@@ -10,25 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from quoin.pipeline import store
-from quoin.pipeline.cameras import centers_world
-from quoin.pipeline.run import Run
-from quoin.pipeline.scene import Posed, write_frame, write_posed
-from quoin.pipeline.sensor import SensorScale, write_sensor_points, write_sensor_scale
-from quoin.pipeline.similarity import Similarity
-from quoin.pipeline.walls import WallFrame, write_walls
+from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.geometry.similarity import Similarity
+from quoin.pipeline.scene.manhattan import WallFrame, write_walls
+from quoin.pipeline.scene.posed_images import Posed, write_frame, write_posed
+from quoin.pipeline.scene.sensor_depth import SensorScale, write_sensor_points, write_sensor_scale
+from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.run import Run
+from quoin.stages.pose.checks.registration import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
+from quoin.stages.pose.colmap.camera_models import focal_px
+from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.config import ComponentFacts, PoseConfig, PoseResult
-from quoin.stages.pose.distortion import focal_px
-from quoin.stages.pose.frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
-from quoin.stages.pose.gate import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
-from quoin.stages.pose.lines import Lines
-from quoin.stages.pose.model import SparseModel
-from quoin.stages.pose.pictures import write_photos
-from quoin.stages.pose.sensor import WRONG_SCALE, Measured, find_points, scale_doubts, write_depths
-from quoin.stages.pose.start import known_focal
-from quoin.stages.pose.undistort import Pinhole, pinhole_of
-from quoin.stages.pose.walls import find_walls, gravity_with, refine_up
-from quoin.stages.pose.workshop import Component, Found, Photo, Workshop
+from quoin.stages.pose.frame.lines import Lines
+from quoin.stages.pose.frame.sensor_scale import WRONG_SCALE, Measured, find_points, scale_doubts, write_depths
+from quoin.stages.pose.frame.wall_directions import find_walls, gravity_with, refine_up
+from quoin.stages.pose.frame.world_frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
+from quoin.stages.pose.initial_cameras import known_focal
+from quoin.stages.pose.undistorted_images import write_photos
+from quoin.stages.pose.undistortion import Pinhole, pinhole_of
+from quoin.stages.pose.workspace import Component, Found, Photo, Workshop
 
 Array = np.ndarray
 
@@ -156,7 +156,7 @@ def choose_frame(
 
 def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, found: Georeference | None) -> None:
     """frame/ of the store: the hop, gravity with its confidence, and the ENU origin where GPS gave one."""
-    store.delete(run.scene, "frame")
+    arrays.delete(run.scene, "frame")
     write_frame(run, "world_from_sfm", world_from_sfm)
     attrs = run.scene["frame"].attrs
     attrs["gravity"] = {
@@ -184,7 +184,7 @@ def write_sensor(
     ``source`` is where the scale of the world is from where it is not from the sensor itself. Where that is metres too,
     as near as points tell (they owe it errors of focal lengths), a metre is a metre.
     """
-    store.delete(run.scene, "sensor")
+    arrays.delete(run.scene, "sensor")
     m_per_world = measured.m_per_sfm / world_from_sfm.scale if measured else 1.0
     if measured:
         same = abs(m_per_world - 1) <= WRONG_SCALE

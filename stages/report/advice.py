@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from quoin.pipeline.clock import spans
+from quoin.pipeline.core.formatting import spans
 from quoin.stages.report.facts import Advice, BlockFacts, ClipFacts, Headline, Level, MeshFacts, PhotoFacts, PoseFacts
-from quoin.stages.report.words import count, number, percent
+from quoin.stages.report.quantities import count, number, percent
 
 # what a stage warns of and this page tells with more detail
 _TOLD_HERE = {"are not registered": "could not be placed", "do not connect": "do not connect"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from quoin.pipeline.config import StageConfig, StageResult
+from quoin.pipeline.core.config import StageConfig, StageResult
 
 
 class ReportConfig(StageConfig):

@@ -6,10 +6,10 @@ import numpy as np
 from markupsafe import Markup
 
 from quoin.stages.report import maps
-from quoin.stages.report.images import png_uri
-from quoin.stages.report.indoors import Plan, Wall
+from quoin.stages.report.data_urls import png_uri
+from quoin.stages.report.quantities import quantity
+from quoin.stages.report.room_measures import Plan, Wall
 from quoin.stages.report.svg import tag
-from quoin.stages.report.words import quantity
 
 Array = np.ndarray
 GREY = 150

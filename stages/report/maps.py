@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
+from quoin.stages.report.quantities import number, visible
 from quoin.stages.report.svg import path, tag
-from quoin.stages.report.words import number, visible
 
 Array = np.ndarray
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from quoin.pipeline import confidence as shown
-from quoin.pipeline.clock import spans
-from quoin.stages.report import chart, words
+from quoin.pipeline.core.formatting import spans
+from quoin.pipeline.scene import confidence as shown
+from quoin.stages.report import chart, quantities
 from quoin.stages.report.atlas import Atlas
 from quoin.stages.report.facts import BlockFacts, Report
+from quoin.stages.report.photo_views import Start
 from quoin.stages.report.previews import Preview
 from quoin.stages.report.svg import tag
-from quoin.stages.report.views import Start
 
 HERE = Path(__file__).parent
 
@@ -44,7 +44,9 @@ def training_charts(facts: Report) -> dict[str, Any]:
     """Charts of what training measured: ``loss``, ``heldout_psnr_db`` and ``others`` by name."""
 
     def draw(name: str, log: bool) -> Markup:
-        return chart.lines(facts.curves.get(name, []), x_label="step", y_label="", title=words.label(name), log=log)
+        return chart.lines(
+            facts.curves.get(name, []), x_label="step", y_label="", title=quantities.label(name), log=log
+        )
 
     rest = {name: draw(name, not name.endswith("_db")) for name in sorted(facts.curves)}
     shown = {name: rest.pop(name, Markup("")) for name in ("loss", "heldout_psnr_db")}
@@ -63,7 +65,7 @@ def pose_charts(facts: Report) -> dict[str, Markup]:
         found = getattr(facts.pose, name, None)
         out[name] = Markup("")
         if found:
-            title = words.label(name)
+            title = quantities.label(name)
             out[name] = chart.bars(found.edges, found.counts, x_label=x_label, y_label=y_label, title=title)
     return out
 
@@ -86,12 +88,12 @@ def lead(facts: Report) -> str:
     """The run in one or two sentences."""
     h = facts.headline
     if h.n_faces is None:
-        return f"A run over {words.count(h.n_photos_used)} photos that has no surface yet."
-    text = f"A surface of {words.count(h.n_faces)} triangles from {words.count(h.n_photos_posed)} photos"
+        return f"A run over {quantities.count(h.n_photos_used)} photos that has no surface yet."
+    text = f"A surface of {quantities.count(h.n_faces)} triangles from {quantities.count(h.n_photos_posed)} photos"
     text += f" in {len(facts.blocks)} blocks" if len(facts.blocks) > 1 else ""
-    text += f", made in {words.duration(h.total_seconds)}."
+    text += f", made in {quantities.duration(h.total_seconds)}."
     if h.heldout_psnr_db is not None:
-        text += f" It reproduces pixels that it was not trained to match to {words.number(h.heldout_psnr_db)} dB."
+        text += f" It reproduces pixels that it was not trained to match to {quantities.number(h.heldout_psnr_db)} dB."
     return text
 
 
@@ -126,14 +128,16 @@ def render(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     for name in ("count", "duration", "label", "number", "percent", "size", "visible"):
-        environment.filters[name] = getattr(words, name)
+        environment.filters[name] = getattr(quantities, name)
     environment.filters["spans"] = spans
-    environment.filters["quantity"] = lambda value, key, length="m": words.visible(words.quantity(key, value, length))
+    environment.filters["quantity"] = lambda value, key, length="m": quantities.visible(
+        quantities.quantity(key, value, length)
+    )
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     three = (HERE / "vendor" / "three.min.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         facts=facts,
-        lacking=words.NOT_MEASURED,
+        lacking=quantities.NOT_MEASURED,
         title=title,
         lead=lead(facts),
         policy=policy([three, script] if glb else [script], style),

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quoin.pipeline.run import Run
+from quoin.pipeline.storage.run import Run
 
 MOST, MOST_OF_BLOCK = 40, 4  # pictures in the page, and of one block
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quoin.pipeline.atomic import write_atomic
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.storage.atomic import write_atomic
+from quoin.pipeline.storage.run import Run
 
 NAME = "checkpoint.safetensors"
 BEFORE = "checkpoint-before.safetensors"

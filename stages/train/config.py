@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from quoin.pipeline.config import StageConfig, StageResult
-from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.core.config import StageConfig, StageResult
+from quoin.pipeline.core.errors import QuoinError
 
 VERSION = 4
 

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from quoin.pipeline import stopping
-from quoin.pipeline.atomic import aside
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core import cancellation
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.atomic import aside
 from quoin.stages.train.config import HashEncoding, NeusRenderer, TrainConfig
+from quoin.stages.train.convergence import IN_A_ROW, LAST_STRETCH, LOOK, Movement
 from quoin.stages.train.preview import preview
-from quoin.stages.train.settle import IN_A_ROW, LAST_STRETCH, LOOK, Movement
 from quoin.stages.train.trainer import READ_EVERY, Trainer
 
 WARM_UP = 20  # steps that are not timed: the first ones compile
@@ -59,12 +59,12 @@ def train(
         report.picture(name, rgb, f"{name}, step {trainer.step}: photo, rendering, normals")
         report.log(name, f"step {trainer.step}: preview in {path}")
 
-    with stopping.by_signals(), report.task(name, config.steps, "steps") as advance:
+    with cancellation.by_signals(), report.task(name, config.steps, "steps") as advance:
         while trainer.share < 1.0:
-            if stopping.asked():
+            if cancellation.asked():
                 save(trainer)
                 report.log(name, f"asked to stop: saved at step {trainer.step}")
-                raise stopping.Stopped
+                raise cancellation.Stopped
             values = trainer.advance() or {}
             now = time.monotonic()
             trainer.spent_s = spent_s + now - began

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.stages.train.seed import DepthMap, fuse_depths
+from quoin.stages.train.data.initial_sdf import DepthMap, fuse_depths
 
 Array = np.ndarray
 VOTES = 3  # rays per inside test, of which one may graze an edge

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from quoin.pipeline.atomic import write_atomic
-from quoin.stages.train.photos import PhotoSet
+from quoin.pipeline.storage.atomic import write_atomic
+from quoin.stages.train.data.photo_set import PhotoSet
 from quoin.stages.train.trainer import Trainer
 
 PREVIEWS = "preview"  # folder of a block's previews, beside its checkpoint: <step>.jpg

@@ -13,16 +13,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from quoin.stages.train import losses
-from quoin.stages.train.cameras import Cameras, follow
-from quoin.stages.train.model import BlockModel
+from quoin.fields import losses
+from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.model import BlockModel
+from quoin.fields.sampler.background_samples import outside_samples
+from quoin.fields.sampler.base import Stretch
+from quoin.fields.sampler.box import box_interval
+from quoin.stages.train.camera_refinement import Cameras, follow
+from quoin.stages.train.data.photo_set import PhotoSet
 from quoin.stages.train.occupancy import occupancy_loss
-from quoin.stages.train.patch import Patches, best_views_loss, first_crossing, ncc, seen_by_others
-from quoin.stages.train.photos import PhotoSet
-from quoin.stages.train.sampler.box import box_interval
-from quoin.stages.train.sampler.choose import Stretch
-from quoin.stages.train.sampler.outside import outside_samples
-from quoin.stages.train.volume import Volume
+from quoin.stages.train.photoconsistency import Patches, best_views_loss, first_crossing, ncc, seen_by_others
 
 PATCH_SOURCES = 4
 PATCH_BEST = 2

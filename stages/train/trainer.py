@@ -10,25 +10,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quoin.pipeline import labels
-from quoin.pipeline.compiling import compiled, free_sizes
-from quoin.pipeline.errors import OutOfMemory, QuoinError
+from quoin.fields.batching import by_chunks
+from quoin.fields.compile import compiled, free_sizes
+from quoin.fields.field.sdf import SurfaceField
+from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.model import BlockModel
+from quoin.fields.renderer.volume import VolumeRenderer
+from quoin.fields.sampler.sections import points_along
+from quoin.pipeline.core.errors import OutOfMemory, QuoinError
+from quoin.pipeline.imaging import labels
 from quoin.stages.train import checkpoint
-from quoin.stages.train.cameras import AFTER, Cameras
-from quoin.stages.train.chunks import by_chunks
+from quoin.stages.train.batch_size import StepSize, halved, out_of_memory
+from quoin.stages.train.camera_refinement import AFTER, Cameras
 from quoin.stages.train.config import HashEncoding, NeusRenderer, TrainConfig
-from quoin.stages.train.evidence import Evidence
-from quoin.stages.train.field.surface import SurfaceField
-from quoin.stages.train.health import Health
-from quoin.stages.train.memory import StepSize, halved, out_of_memory
-from quoin.stages.train.model import BlockModel
+from quoin.stages.train.data.photo_set import PhotoSet
+from quoin.stages.train.data.sfm_supervision import Evidence
+from quoin.stages.train.finite_check import Health
 from quoin.stages.train.occupancy import points_behind
-from quoin.stages.train.patch import place_patches
-from quoin.stages.train.photos import PhotoSet
-from quoin.stages.train.renderer.volume import VolumeRenderer
-from quoin.stages.train.sampler.sections import points_along
+from quoin.stages.train.photoconsistency import place_patches
 from quoin.stages.train.step import PATCH_SOURCES, STATS, TERMS, Batch, Rays, Schedule, loss_of, place_samples
-from quoin.stages.train.volume import Volume
 
 CURVATURE_WARM_UP = 0.01  # share of the steps (Neuralangelo: 5,000 of 500,000)
 READ_EVERY = 10  # steps between two readings of numbers, for which the device must be waited

@@ -14,7 +14,7 @@ from benchmarks.measure import Measured, Skipped, together
 from benchmarks.rivals import parts_of_training, surface_scores, training, view_scores
 from benchmarks.sheet import CELL_PX, TITLE_PX, as_jpeg, contact_sheet, parts_of
 from quoin.flows.settings import load_settings
-from quoin.stages.partition.photos import held_out
+from quoin.stages.partition.block_photos import held_out
 
 
 def test_exactly_the_test_photos_are_held_out(tmp_path):

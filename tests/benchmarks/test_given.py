@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmarks.given import split_projection, strecha, write_transforms
-from quoin.stages.evaluate.cameras import read_cameras
-from quoin.stages.pose.given import read_transforms
+from quoin.stages.pose.given_cameras import read_transforms
+from quoin.tools.evaluate.reference_cameras import read_cameras
 
 CAMERA = np.array([[900.0, 0.0, 410.0], [0.0, 880.0, 290.0], [0.0, 0.0, 1.0]])
 SIZES = {"a.jpg": (800, 600), "b.jpg": (800, 600), "c.jpg": (800, 600)}

@@ -10,14 +10,14 @@ import pytest
 
 from quoin.cluster.blocks import check_whole, train_blocks
 from quoin.cluster.executor import InlineExecutor
-from quoin.cluster.faults import MOST_SMALLER
-from quoin.pipeline.attempt import Attempt, Superseded
-from quoin.pipeline.blocks import Block, Partition, write_partition
-from quoin.pipeline.config import StageConfig, StageResult, build
-from quoin.pipeline.errors import OutOfMemory, PartialResult, QuoinError
-from quoin.pipeline.lattice import BrickBox, Lattice
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.cluster.failures import MOST_SMALLER
+from quoin.pipeline.core.config import StageConfig, StageResult, build
+from quoin.pipeline.core.errors import OutOfMemory, PartialResult, QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.pipeline.scene.blocks import Block, Partition, write_partition
+from quoin.pipeline.storage.fencing import Attempt, Superseded
+from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import BlockResult, TrainConfig
 
 
@@ -66,9 +66,9 @@ def trained(monkeypatch):
             why_smaller=attempt.why_smaller,
         )
 
-    fake = ModuleType("quoin.stages.train.run")
+    fake = ModuleType("quoin.stages.train.stage")
     fake.train_block = train_block
-    monkeypatch.setitem(sys.modules, "quoin.stages.train.run", fake)
+    monkeypatch.setitem(sys.modules, "quoin.stages.train.stage", fake)
     calls.broken, calls.attempts = {}, []
     return calls
 

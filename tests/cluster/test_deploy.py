@@ -132,7 +132,7 @@ def test_every_command_and_option_exists():
         plain = words[1 : words.index(options[0]) if options else None]
         plain = plain[:1] if tool in ("quoin", "ray") else plain
         if (key := (tool, *plain)) not in helped:
-            module = {"quoin": ["quoin.flows.cli"], "prefect": ["prefect"], "ray": ["ray.scripts.scripts"]}[tool]
+            module = {"quoin": ["quoin.flows.cli.app"], "prefect": ["prefect"], "ray": ["ray.scripts.scripts"]}[tool]
             command = [sys.executable, "-m", *module, *plain, "--help"]
             env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
             done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=200)

@@ -19,22 +19,22 @@ DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
 
-from quoin.cluster import ray_session
+from quoin.cluster import connection
 from quoin.cluster.executor import Job
 from quoin.cluster.ray_executor import RayExecutor
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core.events import Reporter
 
 folder, how = Path(sys.argv[1]), sys.argv[2]
 
 
 def work(report, device, attempt):
-    from quoin.pipeline import stopping
+    from quoin.pipeline.core import cancellation
 
     (folder / "pid").write_text(str(os.getpid()))
-    while not stopping.asked():
+    while not cancellation.asked():
         time.sleep(0.1)
     (folder / "saved").touch()
-    stopping.check()
+    cancellation.check()
 
 
 def greedy(report, device, attempt):
@@ -59,7 +59,7 @@ if how == "head":
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small})
     address = cluster.address
     (folder / "head").write_text(str(cluster.head_node.all_processes["gcs_server"][0].process.pid))
-    ray_session.HEAD_PATIENCE_SECONDS = ray_session.KNOCK_SECONDS = 1.0
+    connection.HEAD_PATIENCE_SECONDS = connection.KNOCK_SECONDS = 1.0
 if how == "memory":  # Ray kills workers where 1.5 GB more are used than are now
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))

@@ -9,15 +9,15 @@ import pytest
 
 from quoin.cluster.executor import InlineExecutor, Job, Outcome
 from quoin.cluster.fusion import fuse_blocks
-from quoin.pipeline.bucket import Bucket
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.object_store import Bucket
+from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse.config import FuseConfig, FuseResult
 from tests import synthetic
 from tests.plys import read_ply
 from tests.several import Several
-from tests.stages.fuse.test_run import make_scene
+from tests.stages.fuse.test_stage import make_scene
 
 CONFIG = FuseConfig(glb_faces=1000, island_diameter=0.08)
 
@@ -49,9 +49,9 @@ def wavy_ball(folder: Path, url: str | None = None, heights: tuple[float, ...] =
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Are worth a worker."""
-    monkeypatch.setattr("quoin.stages.fuse.surface.TILE_BRICKS", 1)
-    monkeypatch.setattr("quoin.stages.fuse.parts.AROUND", 4)
-    monkeypatch.setattr("quoin.stages.fuse.run.WORTH_FACES", 500)
+    monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.mesh_chunks.AROUND", 4)
+    monkeypatch.setattr("quoin.stages.fuse.stage.WORTH_FACES", 500)
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ from safetensors import safe_open
 
 from quoin.cluster.blocks import train_blocks
 from quoin.cluster.executor import InlineExecutor
-from quoin.pipeline import patience
-from quoin.pipeline.attempt import Attempt, Superseded, claim
-from quoin.pipeline.blocks import Block, block_folder, read_partition
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.errors import OutOfMemory, PartialResult
-from quoin.pipeline.progress import Event, Reporter
-from quoin.pipeline.run import Run
-from quoin.stages.train import run as train_run
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.core.errors import OutOfMemory, PartialResult
+from quoin.pipeline.core.events import Event, Reporter
+from quoin.pipeline.scene.blocks import Block, block_folder, read_partition
+from quoin.pipeline.storage import retry
+from quoin.pipeline.storage.fencing import Attempt, Superseded, claim
+from quoin.pipeline.storage.run import Run
+from quoin.stages.train import stage as train_run
 from quoin.stages.train import trainer
 from quoin.stages.train.config import TrainConfig
 from tests import ball_scene
@@ -37,7 +37,7 @@ BLOCK = "b000"
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.05)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ import pytest
 
 from quoin.cluster.blocks import train_blocks
 from quoin.cluster.executor import InlineExecutor
-from quoin.cluster.plan import Share, share_of
 from quoin.cluster.ray_executor import RayExecutor
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.progress import Event, Reporter
-from quoin.pipeline.run import Run
+from quoin.cluster.resources import Share, share_of
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.core.events import Event, Reporter
+from quoin.pipeline.storage.run import Run
 from tests import ball_scene
 from tests.ball_scene import TINY, surface
 

@@ -13,19 +13,20 @@ from PIL import Image
 from quoin.cluster.executor import InlineExecutor, Job, Outcome
 from quoin.cluster.poses import find_poses
 from quoin.cluster.ray_executor import RayExecutor
-from quoin.pipeline import scene
-from quoin.pipeline.bucket import Bucket
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.photo_table import read_photo_table, write_photo_table
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.photo_table import read_photo_table, write_photo_table
+from quoin.pipeline.storage.object_store import Bucket
+from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.run import run as ingest
-from quoin.stages.pose import pictures, sharing
+from quoin.stages.ingest.stage import run as ingest
+from quoin.stages.pose import undistorted_images
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.hands import Hands, PhotosUnseen
-from quoin.stages.pose.work import Work
+from quoin.stages.pose.matching_jobs import Work
+from quoin.stages.pose.pairing import shared_matching
 from tests.several import Several
 from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
 
@@ -75,9 +76,9 @@ class Three(Several):
 
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (sharing, pictures):
+    for module in (shared_matching, undistorted_images):
         monkeypatch.setattr(module, "PHOTOS", 3)
-    monkeypatch.setattr("quoin.stages.pose.sharing.PAIRS", (2, 6))
+    monkeypatch.setattr("quoin.stages.pose.pairing.shared_matching.PAIRS", (2, 6))
     monkeypatch.setattr("quoin.cluster.poses.FEW_PHOTOS", 2)
 
 
@@ -114,13 +115,15 @@ def rows(run: Run, table: str) -> list[tuple]:
 def assert_same(one: Run, other: Run) -> None:
     for table in ("keypoints", "descriptors", "matches", "two_view_geometries"):
         assert rows(one, table) == rows(other, table), table
-    here, there = scene.read_posed(one), scene.read_posed(other)
+    here, there = posed_images.read_posed(one), posed_images.read_posed(other)
     np.testing.assert_array_equal(here.cam_from_world, there.cam_from_world)
     np.testing.assert_array_equal(here.points_world, there.points_world)
     for index in range(len(here)):
-        for level in range(scene.PYRAMID_LEVELS):
-            np.testing.assert_array_equal(scene.read_photo(one, index, level), scene.read_photo(other, index, level))
-        np.testing.assert_array_equal(scene.read_mask(one, index), scene.read_mask(other, index))
+        for level in range(posed_images.PYRAMID_LEVELS):
+            np.testing.assert_array_equal(
+                posed_images.read_photo(one, index, level), posed_images.read_photo(other, index, level)
+            )
+        np.testing.assert_array_equal(posed_images.read_mask(one, index), posed_images.read_mask(other, index))
     assert one.require("pose").result == other.require("pose").result
     assert dict(one.scene["frame"].attrs) == dict(other.scene["frame"].attrs)
 
@@ -180,7 +183,7 @@ def test_few_photos_are_not_handed_out(photos: list[dict], tmp_path: Path, monke
         raise QuoinError("Enough")
 
     monkeypatch.setattr("quoin.cluster.poses.FEW_PHOTOS", N)
-    monkeypatch.setattr("quoin.stages.pose.run.find_poses", refuse)
+    monkeypatch.setattr("quoin.stages.pose.stage.find_poses", refuse)
     with pytest.raises(QuoinError, match="Enough"):
         find_poses(ingested(tmp_path / "run", photos), CONFIG, Three(), Reporter())
 
@@ -231,8 +234,8 @@ def test_on_ray(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = Path(__file__).parents[3] / "shared" / "data" / "strecha_castle_p30" / "images"
     if not folder.is_dir():
         pytest.skip("the photo set strecha_castle_p30 is not on this machine")
-    monkeypatch.setattr(sharing, "PHOTOS", 8)
-    monkeypatch.setattr(sharing, "PAIRS", (50, 500))
+    monkeypatch.setattr(shared_matching, "PHOTOS", 8)
+    monkeypatch.setattr(shared_matching, "PAIRS", (50, 500))
     config, said, results = PoseConfig(max_edge_px=800, max_features=1500, threads=1), list[str](), []
     report = Reporter(lambda event: said.append(str(event)))
     for executor in (InlineExecutor("cpu"), RayExecutor("cpu", nodes.address, workers=2)):

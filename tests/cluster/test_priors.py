@@ -10,10 +10,11 @@ import pytest
 
 from quoin.cluster.executor import InlineExecutor, Job, Outcome
 from quoin.cluster.priors import find_priors
-from quoin.pipeline import priors, store
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene import priors
+from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.config import PriorsConfig
 from tests import ball_scene
 
@@ -62,15 +63,15 @@ class Two(Elsewhere):
 
 
 def test_photos_shared_among_workers_have_the_same_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quoin.stages.priors.search.SWEEP", 8)
-    monkeypatch.setattr("quoin.stages.priors.search.CHUNK", 1 << 10)
+    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.SWEEP", 8)
+    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.CHUNK", 1 << 10)
     monkeypatch.setattr("quoin.cluster.priors.PHOTOS_PER_JOB", 2)
     config = PriorsConfig(stereo_edge_px=64, sources=2)
     run = ball_scene.make_run(tmp_path, n_photos=7, width=64, height=48)
     alone = find_priors(run, config, Elsewhere(), Reporter())
     depths = [priors.read_depth(run, i) for i in range(7)]
     run.invalidate("priors")
-    store.delete(run.scene, "priors")
+    arrays.delete(run.scene, "priors")
     said: list[str] = []
     together = Two()
     shared = find_priors(run, config, together, Reporter(lambda event: said.append(event["name"])))

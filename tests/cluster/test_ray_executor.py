@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from quoin.cluster.connection import cluster
 from quoin.cluster.executor import Job, Outcome
-from quoin.cluster.plan import share_of
 from quoin.cluster.ray_executor import RayExecutor
-from quoin.cluster.ray_session import cluster
-from quoin.pipeline.attempt import claim
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Event, Reporter
+from quoin.cluster.resources import share_of
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Event, Reporter
+from quoin.pipeline.storage.fencing import claim
 
 pytestmark = [
     pytest.mark.slow,
@@ -179,15 +179,15 @@ def test_what_lacks_memory_is_tried_again_with_less(nodes: Any) -> None:
 
 def test_a_worker_that_gets_sigterm_saves_and_the_job_goes_on_elsewhere(here: RayExecutor, tmp_path: Path) -> None:
     def steps(report, device, attempt):
-        from quoin.pipeline import stopping
+        from quoin.pipeline.core import cancellation
 
         at = int((tmp_path / "saved").read_text()) if (tmp_path / "saved").exists() else 0
         for step in range(at, 40):
             if step == 20 and not at:
                 os.kill(os.getpid(), signal.SIGTERM)
-            if stopping.asked():
+            if cancellation.asked():
                 (tmp_path / "saved").write_text(str(step))
-                stopping.check()
+                cancellation.check()
             time.sleep(0.1)
         return at
 
@@ -260,9 +260,9 @@ def _alive(pid: int) -> bool:
 
 
 def test_versions_that_differ_are_refused_before_any_work(here: RayExecutor, monkeypatch: Any) -> None:
-    from quoin.cluster import workforce
+    from quoin.cluster import actor_pool
 
-    monkeypatch.setattr(workforce, "versions", lambda: {"quoin": "0.0.0", "Python": "3.11", "torch": "2.13"})
+    monkeypatch.setattr(actor_pool, "versions", lambda: {"quoin": "0.0.0", "Python": "3.11", "torch": "2.13"})
     with pytest.raises(QuoinError, match=r"A worker has quoin .*, this process has 0.0.0.*same quoin"):
         list(here.run([Job("never", lambda report, device, attempt: None)], Reporter()))
 
@@ -274,7 +274,7 @@ def test_a_gpu_is_asked_for_where_there_is_none(here: RayExecutor) -> None:
 
 
 def test_a_worker_that_cannot_start_is_told_by_its_last_line() -> None:
-    from quoin.cluster.workforce import cannot_start
+    from quoin.cluster.actor_pool import cannot_start
 
     error = RuntimeError("in its creation task\n\x1b[36mray::Worker\x1b[39m\nModuleNotFoundError: No module y\n")
     assert str(cannot_start(error)).startswith("No Ray worker can start: ModuleNotFoundError: No module y.")

@@ -15,13 +15,13 @@ import pytest
 
 from quoin.cluster.blocks import train_blocks
 from quoin.cluster.executor import InlineExecutor, Job, Outcome
-from quoin.pipeline.attempt import Attempt, Superseded
-from quoin.pipeline.blocks import read_brick_index, read_sdf_brick
-from quoin.pipeline.bucket import Bucket
-from quoin.pipeline.config import StageResult, build
-from quoin.pipeline.errors import PartialResult
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.config import StageResult, build
+from quoin.pipeline.core.errors import PartialResult
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene.blocks import read_brick_index, read_sdf_brick
+from quoin.pipeline.storage.fencing import Attempt, Superseded
+from quoin.pipeline.storage.object_store import Bucket
+from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import TrainConfig
 from tests import ball_scene
 
@@ -42,7 +42,7 @@ SMALL = build(
 )
 WORK = """
 import pickle, sys
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core.events import Reporter
 work, attempt = pickle.load(sys.stdin.buffer)
 pickle.dump(work(Reporter(), "cpu", attempt), open(sys.argv[1], "wb"))
 """

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from quoin.flows.ui import answers
+from quoin.flows.prefect.server import answers
 
 FAKES = Path(__file__).parent / "fakes"
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ class Quoin:
         """A quoin that is running."""
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(FAKES), str(SOURCE)])} | environment
         process = subprocess.Popen(
-            [sys.executable, "-m", "quoin.flows.cli", *arguments, "--device", "cpu"],  # auto would import torch
+            [sys.executable, "-m", "quoin.flows.cli.app", *arguments, "--device", "cpu"],  # auto would import torch
             cwd=self.folder,
             env=env,
             text=True,
@@ -108,7 +108,7 @@ def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = os.environ | {"QUOIN_HOME": str(folder / "home"), "PYTHONPATH": str(SOURCE)} | environment
-    command = [sys.executable, "-m", "quoin.flows.cli", "ui", "--port", str(port)]
+    command = [sys.executable, "-m", "quoin.flows.cli.app", "ui", "--port", str(port)]
     with open(folder / "ui.log", "w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/api"

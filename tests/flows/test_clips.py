@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quoin.flows.cli import run
-from quoin.pipeline.cameras import look_at
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.photo_table import read_photo_table
-from quoin.pipeline.run import Run
+from quoin.flows.cli.app import run
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.cameras import look_at
+from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.storage.run import Run
 from tests.clips import pan, write_clip
 from tests.stages.pose.room import render
 
@@ -32,7 +32,7 @@ def ingest_only(monkeypatch):
     def refuse(*_):
         raise QuoinError("Enough", where="pose", do="stop here")
 
-    monkeypatch.setattr("quoin.stages.pose.run.find_poses", refuse)
+    monkeypatch.setattr("quoin.stages.pose.stage.find_poses", refuse)
 
 
 def test_a_video_beside_photos_in_any_order(folder, ingest_only, capsys):

@@ -8,23 +8,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from quoin.flows import calibration, cli, doctor
+from quoin.flows import calibration
 from quoin.flows.capacity import ensure_fits, half_done, learn, stage_rows
-from quoin.flows.demo import collect
-from quoin.flows.evaluate import print_scores
-from quoin.flows.options import How, What, quoted
-from quoin.flows.plan import print_plan
+from quoin.flows.cli import app, doctor
+from quoin.flows.cli.demo import collect
+from quoin.flows.cli.evaluate import print_scores
+from quoin.flows.cli.options import How, What, quoted
+from quoin.flows.cli.plan import print_plan
 from quoin.flows.settings import STAGES, Settings, load_settings, minutes, preset_names
-from quoin.pipeline import scene
-from quoin.pipeline.blocks import Block, Partition, block_folder, write_partition
-from quoin.pipeline.config import StageResult, build, parse_overrides
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.lattice import Lattice
-from quoin.pipeline.run import Run
-from quoin.stages.demo.config import DemoConfig, DemoTruth
-from quoin.stages.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
-from quoin.stages.partition import plan
+from quoin.pipeline.core.config import StageResult, build, parse_overrides
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.lattice import Lattice
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.blocks import Block, Partition, block_folder, write_partition
+from quoin.pipeline.storage.run import Run
+from quoin.stages.partition import cost
 from quoin.stages.partition.config import BlockFacts, PartitionResult
+from quoin.tools.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
+from quoin.tools.synthetic.config import DemoConfig, DemoTruth
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def planned(tmp_path) -> Run:
     run = make_run(tmp_path, "ingest", "pose")
     run.record.settings = load_settings(overrides=["train.steps=2000"]).model_dump(mode="json")
     posed = posed_points(ring_of_cameras(6, 4.0), sphere_points(500), faces_camera)
-    scene.write_posed(run, posed)
+    posed_images.write_posed(run, posed)
     lattice = Lattice((-1.2, -1.2, -1.2), 0.05, 16)
     box = lattice.cover(np.full(3, -1.1), np.full(3, 1.1))
     blocks = [
@@ -172,7 +173,7 @@ def seconds(run: Run, *overrides: str, factors=None) -> dict[str, float]:
 def test_more_steps_take_longer_and_stereo_goes_with_the_pixels_it_compares(planned):
     one, two, three = (seconds(planned, f"train.steps={n}")["train"] for n in (1000, 2000, 3000))
     assert three - two == pytest.approx(two - one)
-    assert two - one == pytest.approx(2 * 1000 * 1024 / plan.RAYS_PER_S)
+    assert two - one == pytest.approx(2 * 1000 * 1024 / cost.RAYS_PER_S)
     half, whole = (seconds(planned, f"priors.stereo_edge_px={n}", "priors.sky=false") for n in (800, 1600))
     assert whole["priors"] == pytest.approx(4 * half["priors"])
     assert whole["fuse"] == half["fuse"]
@@ -241,13 +242,13 @@ def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatc
         there.setattr("quoin.flows.capacity.url_of", lambda home: "s3://bucket/run")
         ensure_fits(planned, settings, "cpu")
     monkeypatch.undo()
-    monkeypatch.setattr("quoin.stages.partition.plan.machine_memory_bytes", lambda: 1 << 30)
+    monkeypatch.setattr("quoin.stages.partition.cost.machine_memory_bytes", lambda: 1 << 30)
     with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:
         ensure_fits(planned, settings, "cpu")
     assert "Use one that has more" in str(refused.value), "no block is so small"
     manifest = planned.require("partition")
     manifest.result["blocks"] = [{**block, "memory_bytes": 8 << 30} for block in manifest.result["blocks"]]
-    monkeypatch.setattr("quoin.stages.partition.plan.machine_memory_bytes", lambda: 6 << 30)
+    monkeypatch.setattr("quoin.stages.partition.cost.machine_memory_bytes", lambda: 6 << 30)
     with pytest.raises(QuoinError, match=r"Give --memory 3\.6 for smaller blocks"):
         ensure_fits(planned, settings, "cpu")
     ensure_fits(planned, settings, None)  # blocks are trained elsewhere
@@ -332,7 +333,7 @@ def test_doctor_tells_what_training_runs_on_and_what_is_kept_compiled(monkeypatc
 )
 def test_doctor_says_what_reads_the_hash_grids(monkeypatch, cuda, has_triton, well, says):
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
-    monkeypatch.setattr("quoin.stages.train.encoding.hash_grid.HAS_TRITON", has_triton)
+    monkeypatch.setattr("quoin.fields.encoding.hash_grid.HAS_TRITON", has_triton)
     (finding,) = doctor.grids()
     assert finding.well is well
     assert says in finding.text
@@ -403,7 +404,7 @@ def test_scores_are_told_in_a_table(planned, capsys):
 def test_what_cannot_be_done_yet_is_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
     make_run(tmp_path, "ingest")
     monkeypatch.chdir(tmp_path)
-    assert cli.run(arguments) == 2
+    assert app.run(arguments) == 2
     assert sentence in capsys.readouterr().err
 
 
@@ -436,7 +437,7 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
         (folder / "truth" / "demo.json").write_text(truth.model_dump_json())
         return truth
 
-    monkeypatch.setattr("quoin.stages.demo.run.generate", generate)
+    monkeypatch.setattr("quoin.tools.synthetic.generate.generate", generate)
     folder, how = tmp_path / "collection", How(quiet=True)
     five, six = build(DemoConfig, {"n_photos": 5}), build(DemoConfig, {"n_photos": 6})
     assert collect(run, folder, five, 0, how) == collect(run, folder, five, 0, how)
@@ -449,7 +450,7 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as there:
-        there.setattr("quoin.stages.demo.run.generate", stopped)
+        there.setattr("quoin.tools.synthetic.generate.generate", stopped)
         with pytest.raises(SystemExit):
             collect(run, folder, five, 0, how)
     collect(run, folder, six, 0, how)
@@ -458,7 +459,7 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
 
 def test_a_demo_of_impossible_size_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["demo", "--photos", "1"]) == 2
+    assert app.run(["demo", "--photos", "1"]) == 2
     assert "n_photos" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -466,7 +467,7 @@ def test_a_demo_of_impossible_size_is_a_sentence(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("option", ["--plain", "--wild"])
 def test_the_room_has_no_crowd_and_is_bare_as_it_is(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["demo", "--scene", "room", option]) == 2
+    assert app.run(["demo", "--scene", "room", option]) == 2
     assert "The room is bare as it is" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

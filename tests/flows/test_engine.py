@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from quoin.flows.engine import use_prefect
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_demanding_prefect_without_a_server_is_refused(report, monkeypatch):
 def test_deployments_find_the_flow_beside_the_composition():
     from prefect.flows import load_flow_from_entrypoint
 
-    found = load_flow_from_entrypoint("quoin.flows.prefect_flow.reconstruct_flow")
+    found = load_flow_from_entrypoint("quoin.flows.prefect.flow.reconstruct_flow")
     assert found.name == "reconstruct"
     schema = found.parameters
     assert schema.required == ["photos", "out"]

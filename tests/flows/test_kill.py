@@ -31,7 +31,7 @@ def start(run: Path) -> subprocess.Popen[str]:
         [
             sys.executable,
             "-m",
-            "quoin.flows.cli",
+            "quoin.flows.cli.app",
             "reconstruct",
             PHOTOS,
             "--out",

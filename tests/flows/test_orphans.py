@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from quoin.flows import prefect_flow
+from quoin.flows.prefect import flow
 
 
 class Unread:
@@ -36,7 +36,7 @@ def console():
 
 
 def test_a_console_that_nobody_reads_does_not_end_the_run(console):
-    prefect_flow.go_on_unheard()
+    flow.go_on_unheard()
     console.warning("half of it is done")
     console.warning("all of it is done")
 
@@ -51,21 +51,21 @@ def sent(monkeypatch):
         state = SimpleNamespace(is_cancelling=lambda: True)
         yield SimpleNamespace(read_flow_run=lambda _: SimpleNamespace(state=state))
 
-    monkeypatch.setattr(prefect_flow, "CANCEL_SECONDS", 0.01)
-    monkeypatch.setattr(prefect_flow, "get_client", client)
-    monkeypatch.setattr(prefect_flow.os, "kill", lambda _, number: signals.append(number))
+    monkeypatch.setattr(flow, "CANCEL_SECONDS", 0.01)
+    monkeypatch.setattr(flow, "get_client", client)
+    monkeypatch.setattr(flow.os, "kill", lambda _, number: signals.append(number))
     return signals
 
 
 def test_a_cancelled_run_stops_itself_once_when_no_worker_did(sent):
-    with prefect_flow.cancelled_in_ui(uuid4(), patience_s=0.05) as without_worker:
+    with flow.cancelled_in_ui(uuid4(), patience_s=0.05) as without_worker:
         assert without_worker.wait(30.0)
         time.sleep(0.05)
     assert sent == [signal.SIGTERM]
 
 
 def test_a_worker_has_time_to_stop_it(sent):
-    with prefect_flow.cancelled_in_ui(uuid4(), patience_s=60.0) as without_worker:
+    with flow.cancelled_in_ui(uuid4(), patience_s=60.0) as without_worker:
         time.sleep(0.1)
     assert not without_worker.is_set()
     assert sent == []

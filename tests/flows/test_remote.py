@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from quoin.flows import cli
-from quoin.flows.options import Shown
+from quoin.flows.cli import app
+from quoin.flows.cli.options import Shown
 from quoin.flows.session import resumed
-from quoin.pipeline.bucket import Bucket
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.run import Run
-from quoin.stages.view import serve
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.storage.object_store import Bucket
+from quoin.pipeline.storage.run import Run
+from quoin.tools.view import serve
 from tests import ball_scene
 from tests.cloud import Door
 from tests.flows.conftest import Quoin
@@ -79,7 +79,7 @@ def test_a_second_driver_is_refused_and_goes_on_once_the_first_was_killed(quoin:
 def test_what_cannot_be_a_home_is_refused_in_a_sentence(bucket: str, tmp_path, capsys, monkeypatch, out, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    assert cli.run(["reconstruct", "photos", "--out", out, "--device", "cpu"]) == 2
+    assert app.run(["reconstruct", "photos", "--out", out, "--device", "cpu"]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
@@ -87,14 +87,14 @@ def test_what_cannot_be_a_home_is_refused_in_a_sentence(bucket: str, tmp_path, c
 
 
 def test_storage_that_is_away_is_refused_in_a_sentence(bucket: str, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("quoin.pipeline.bucket.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("quoin.pipeline.storage.object_store.PATIENCE_SECONDS", 1.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert cli.run(["resume", f"{bucket}/run", "--device", "cpu"]) == 2
+    assert app.run(["resume", f"{bucket}/run", "--device", "cpu"]) == 2
     assert "The storage has not answered for 1 s" in capsys.readouterr().err
 
 
 def test_once_the_storage_is_away_it_is_asked_for_nothing_more(bucket: str, s3: str, tmp_path, monkeypatch):
-    monkeypatch.setattr("quoin.pipeline.bucket.PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr("quoin.pipeline.storage.object_store.PATIENCE_SECONDS", 2.0)
     door = Door(s3)
     monkeypatch.setenv("AWS_ENDPOINT_URL", door.address)
     door.open()
@@ -144,7 +144,7 @@ def test_photos_may_lie_at_a_url(quoin: Quoin, bucket: str):
 
 def test_demo_and_masks_want_folders(bucket: str, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["demo", "--out", f"{bucket}/demo"]) == 2
+    assert app.run(["demo", "--out", f"{bucket}/demo"]) == 2
     assert "folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -173,14 +173,14 @@ def fused(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_from_another_machine_a_run_is_exported_evaluated_and_viewed(
     fused: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert cli.run(["export", fused, "--format", "ply", "--out", str(tmp_path / "out.ply"), "-q"]) == 0
+    assert app.run(["export", fused, "--format", "ply", "--out", str(tmp_path / "out.ply"), "-q"]) == 0
     assert (tmp_path / "out.ply").read_bytes() == (tmp_path / "truth.ply").read_bytes()
-    assert cli.run(["export", fused, "--format", "nerfstudio", "-q"]) == 0
+    assert app.run(["export", fused, "--format", "nerfstudio", "-q"]) == 0
     assert f"{fused}/exports/nerfstudio" in capsys.readouterr().out
     here = Bucket(fused)
     (tmp_path / "cameras.json").write_bytes(here.read("exports/nerfstudio/transforms.json") or b"")
     truth, cameras = str(tmp_path / "truth.ply"), str(tmp_path / "cameras.json")
-    assert cli.run(["evaluate", fused, "--truth", truth, "--cameras", cameras, "-q"]) == 0
+    assert app.run(["evaluate", fused, "--truth", truth, "--cameras", cameras, "-q"]) == 0
     assert f"{fused}/evaluation.json" in capsys.readouterr().out
     scores = json.loads(here.read("evaluation.json") or b"")["surface"]["scores"]
     assert min(score["f"] for score in scores) > 0.9

@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture
 def run(tmp_path: Path):
     """A fresh run of an (empty) photo folder."""
-    from quoin.pipeline.run import Run
+    from quoin.pipeline.storage.run import Run
 
     photos = tmp_path / "photos"
     photos.mkdir()

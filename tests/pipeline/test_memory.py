@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from quoin.pipeline.run import forget_peak_memory, peak_memory_bytes
+from quoin.pipeline.storage.run import forget_peak_memory, peak_memory_bytes
 
 LARGE = 400 << 20
 

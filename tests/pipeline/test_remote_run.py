@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quoin.pipeline import scene, store
-from quoin.pipeline.atomic import write_atomic
-from quoin.pipeline.bucket import Bucket
-from quoin.pipeline.config import StageConfig, StageResult
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run, stage
+from quoin.pipeline.core.config import StageConfig, StageResult
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.atomic import write_atomic
+from quoin.pipeline.storage.object_store import Bucket
+from quoin.pipeline.storage.run import Run, stage
 
 
 class Size(StageConfig):
@@ -32,8 +33,8 @@ def first(run: Run, config: Size, report: Reporter) -> Sum:
     """Arrays, photos, and files in folders."""
     CALLS.append("pose")
     values = np.arange(6.0) * config.size
-    store.write(run.scene, "poses/points", values)
-    scene.write_photo(run, 0, [np.full((4, 6, 3), config.size, np.uint8)], np.full((4, 6), 255, np.uint8))
+    arrays.write(run.scene, "poses/points", values)
+    posed_images.write_photo(run, 0, [np.full((4, 6, 3), config.size, np.uint8)], np.full((4, 6), 255, np.uint8))
     write_atomic(run.table("poses"), b"poses %d" % config.size)
     for number in range(config.size):
         folder = run.path / "sparse" / str(number)
@@ -47,7 +48,7 @@ def second(run: Run, config: Size, report: Reporter) -> Sum:
     """Reads what the first one left."""
     CALLS.append("fuse")
     run.require("pose")
-    total = store.read(run.scene, "poses/points").sum() + scene.read_photo(run, 0).sum()
+    total = arrays.read(run.scene, "poses/points").sum() + posed_images.read_photo(run, 0).sum()
     table = run.file("tables/poses.parquet").read_bytes()
     write_atomic(run.path / "mesh.ply", b"mesh of " + table)
     return Sum(total=float(total) + config.size)
@@ -89,7 +90,7 @@ def test_another_machine_reads_what_was_committed(bucket: str, tmp_path: Path, m
     assert run.file("mesh.ply").read_bytes() == b"mesh of poses 2"
     assert run.file("mesh.ply").is_relative_to(tmp_path / "elsewhere")
     assert [path.read_bytes() for path in run.files("sparse/1")] == [b"points 2"]
-    assert (scene.read_photo(run, 0) == 2).all()
+    assert (posed_images.read_photo(run, 0) == 2).all()
     assert run.at_home("mesh.ply") == f"{url}/mesh.ply"
     # it goes on there, and what is left of a larger earlier result goes
     assert go(run, size=1) == 15.0 + 72 + 1
@@ -97,7 +98,7 @@ def test_another_machine_reads_what_was_committed(bucket: str, tmp_path: Path, m
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "home"))
     first_machine = Run.open(url)
     assert first_machine.file("mesh.ply").read_bytes() == b"mesh of poses 1", "its own working file is out of date"
-    assert (scene.read_photo(first_machine, 0) == 1).all(), "and so is its cache of photos"
+    assert (posed_images.read_photo(first_machine, 0) == 1).all(), "and so is its cache of photos"
 
 
 class Fault(Exception):
@@ -135,8 +136,10 @@ class Faults:
 
         monkeypatch.setattr(MemoryStore, "put", fail_put)
         monkeypatch.setattr(obstore, "put_async", fail_put_async)
-        for module in ("bucket", "remote"):
-            monkeypatch.setattr(f"pipeline.{module}.open_store", lambda url: stores.setdefault(url, MemoryStore()))
+        for module in ("object_store", "remote_arrays"):
+            monkeypatch.setattr(
+                f"quoin.pipeline.storage.{module}.open_store", lambda url: stores.setdefault(url, MemoryStore())
+            )
 
     def fail(self, now: bool) -> None:
         if now:
@@ -165,7 +168,7 @@ def test_whichever_put_fails_the_run_is_whole_and_goes_on(monkeypatch: pytest.Mo
                 for name, leaf in manifest.files.items():
                     assert seen.file(name).stat().st_size == leaf.n_bytes
             if seen.manifest("pose"):
-                assert store.read(seen.scene, "poses/points").sum() == 30.0
+                assert arrays.read(seen.scene, "poses/points").sum() == 30.0
         assert go(make(url)) == EXPECTED
         assert Run.open(url).file("mesh.ply").read_bytes() == b"mesh of poses 2"
 
@@ -214,7 +217,7 @@ def test_photos_are_read_from_the_storage_once(bucket: str, monkeypatch: pytest.
 
     url = f"{bucket}/run"
     go(make(url))
-    scene.read_photo(Run.open(url), 0)
+    posed_images.read_photo(Run.open(url), 0)
     asked: list[str] = []
     get_async = obstore.get_async
 
@@ -223,9 +226,9 @@ def test_photos_are_read_from_the_storage_once(bucket: str, monkeypatch: pytest.
         return await get_async(store, key, **kwargs)
 
     monkeypatch.setattr(obstore, "get_async", noted)
-    scene.read_photo(Run.open(url), 0)
+    posed_images.read_photo(Run.open(url), 0)
     assert not [key for key in asked if key.startswith("photos/0")]
-    store.read(Run.open(url).scene, "poses/points")
+    arrays.read(Run.open(url).scene, "poses/points")
     assert any(key.startswith("poses/") for key in asked)
 
 

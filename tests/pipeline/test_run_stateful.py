@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from quoin.pipeline.config import StageConfig, StageResult
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run, stage
+from quoin.pipeline.core.config import StageConfig, StageResult
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.run import Run, stage
 
 NEEDS = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}
 

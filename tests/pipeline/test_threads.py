@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SHOW = "import os, sys, flows.cli; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+SHOW = "import os, sys, quoin.flows.cli.app; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
 
 
 def test_threads_do_not_spin_for_long_and_a_user_may_say_otherwise() -> None:

@@ -7,24 +7,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from quoin.pipeline import priors, scene
-from quoin.pipeline.blocks import held_out_key, read_brick_index, read_held_out, read_model, read_partition
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
-from quoin.stages.evaluate.run import evaluate_views
-from quoin.stages.fuse import run as fuse
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene import posed_images, priors
+from quoin.pipeline.scene.blocks import held_out_key, read_brick_index, read_held_out, read_model, read_partition
+from quoin.pipeline.storage.run import Run
+from quoin.stages.fuse import stage as fuse
 from quoin.stages.fuse.config import FuseConfig
-from quoin.stages.partition import run as partition
+from quoin.stages.partition import stage as partition
+from quoin.stages.partition.block_photos import held_out
 from quoin.stages.partition.config import PartitionConfig
-from quoin.stages.partition.photos import held_out
-from quoin.stages.priors import depths, search
-from quoin.stages.priors import run as stereo
+from quoin.stages.priors import stage as stereo
 from quoin.stages.priors.config import PriorsConfig
-from quoin.stages.render.run import render_held_out
+from quoin.stages.priors.stereo import depth_maps, patchmatch
 from quoin.stages.train import trainer
 from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
-from quoin.stages.train.run import train_block
-from quoin.stages.train.trained import open_block
+from quoin.stages.train.stage import train_block
+from quoin.stages.train.trained_block import open_block
+from quoin.tools.evaluate.evaluation import evaluate_views
+from quoin.tools.render.films import render_held_out
 from tests import ball_scene
 from tests.synthetic import commit, pyramid
 
@@ -58,10 +58,10 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("held out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "compiled", lambda function, device: function)
-        patch.setattr(depths, "PASSES", (depths.Pass(0, 1, 1.0), depths.Pass(0, 1, 0.5)))
-        patch.setattr(stereo, "STEPS", depths.STEPS[:4])
-        patch.setattr(search, "SWEEP", 8)
-        patch.setattr(search, "CHUNK", 1 << 10)
+        patch.setattr(depth_maps, "PASSES", (depth_maps.Pass(0, 1, 1.0), depth_maps.Pass(0, 1, 0.5)))
+        patch.setattr(stereo, "STEPS", depth_maps.STEPS[:4])
+        patch.setattr(patchmatch, "SWEEP", 8)
+        patch.setattr(patchmatch, "CHUNK", 1 << 10)
         made = ball_scene.make_run(folder, n_photos=12, width=WIDTH, height=HEIGHT, n_points=150)
         made.invalidate("partition")
         shutil.copytree(made.path, folder / "other")
@@ -69,11 +69,11 @@ def runs(tmp_path_factory):
         rng = np.random.default_rng(1)
         for index in HELD_OUT:
             noise = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-            scene.write_photo(other, index, pyramid(noise), np.full((HEIGHT, WIDTH), 255, np.uint8))
-        posed = scene.read_posed(other)
+            posed_images.write_photo(other, index, pyramid(noise), np.full((HEIGHT, WIDTH), 255, np.uint8))
+        posed = posed_images.read_posed(other)
         theirs = np.isin(posed.track_photo, HELD_OUT)
         xy = np.where(theirs[:, None], rng.uniform(0, [WIDTH, HEIGHT], posed.track_xy.shape), posed.track_xy)
-        scene.write_posed(other, dataclasses.replace(posed, track_xy=xy))
+        posed_images.write_posed(other, dataclasses.replace(posed, track_xy=xy))
         return work(made), work(other)
 
 
@@ -106,7 +106,7 @@ def test_the_photos_held_out_are_scored(runs):
     (run, _), _ = runs
     render_held_out(run, lambda block_id: open_block(run, block_id, "cpu", fast=False), Reporter())
     result = evaluate_views(run, Reporter())
-    names = scene.read_posed(run).names
+    names = posed_images.read_posed(run).names
     assert [score.photo for score in result.photos] == [names[i] for i in HELD_OUT]
     assert result.psnr_corrected_db >= result.psnr_db - 0.01
     assert 12 < result.psnr_corrected_db < 60

@@ -7,21 +7,21 @@ import open3d as o3d
 import pytest
 import trimesh
 
-from quoin.pipeline import priors, scene, sensor
-from quoin.pipeline.blocks import read_partition
-from quoin.pipeline.cameras import look_at, pixel_grid, rays_world
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
-from quoin.stages.fuse import run as fuse
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.geometry.cameras import look_at, pixel_grid, rays_world
+from quoin.pipeline.scene import posed_images, priors, sensor_depth
+from quoin.pipeline.scene.blocks import read_partition
+from quoin.pipeline.storage.run import Run
+from quoin.stages.fuse import stage as fuse
 from quoin.stages.fuse.config import FuseConfig
-from quoin.stages.partition import run as partition
+from quoin.stages.partition import stage as partition
 from quoin.stages.partition.config import PartitionConfig
-from quoin.stages.pose.sensor import find_points
-from quoin.stages.priors import run as stereo
+from quoin.stages.pose.frame.sensor_scale import find_points
+from quoin.stages.priors import stage as stereo
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.train import trainer
 from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
-from quoin.stages.train.run import train_block
+from quoin.stages.train.stage import train_block
 from tests.synthetic import commit, posed_points, pyramid
 
 WIDTH, HEIGHT, N, SIDE_M = 96, 72, 9, 2.0
@@ -47,7 +47,7 @@ def corner() -> trimesh.Trimesh:
     return trimesh.util.concatenate(slabs)
 
 
-def raycast(mesh: trimesh.Trimesh, posed: scene.Posed, index: int) -> np.ndarray:
+def raycast(mesh: trimesh.Trimesh, posed: posed_images.Posed, index: int) -> np.ndarray:
     """Depth in the mesh's unit; 0 beside it."""
     rays = o3d.t.geometry.RaycastingScene()
     rays.add_triangles(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
@@ -76,18 +76,18 @@ def room(tmp_path_factory) -> Run:
     for k in range(N):
         depth_m = raycast(mesh, posed, k) / WORLD_PER_M
         rgb = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
-        scene.write_photo(run, k, pyramid(rgb), np.full((HEIGHT, WIDTH), 255, np.uint8))
-        noise = rng.normal(size=depth_m.shape) * sensor.SIGMA_PER_M * depth_m**2
+        posed_images.write_photo(run, k, pyramid(rgb), np.full((HEIGHT, WIDTH), 255, np.uint8))
+        noise = rng.normal(size=depth_m.shape) * sensor_depth.SIGMA_PER_M * depth_m**2
         noisy = np.where(depth_m > 0, depth_m + noise, 0.0)
         if k == 3:
             noisy[20:40, 30:60] *= 0.6  # a thing that was there for one photo only
         if k != 7:
-            sensor.write_sensor_depth(run, k, noisy, 0)
-    scene.write_posed(run, posed)
-    sensor.write_sensor_scale(run, sensor.SensorScale(WORLD_PER_M, "test"))
+            sensor_depth.write_sensor_depth(run, k, noisy, 0)
+    posed_images.write_posed(run, posed)
+    sensor_depth.write_sensor_scale(run, sensor_depth.SensorScale(WORLD_PER_M, "test"))
     points = find_points(run, posed)
     assert points is not None
-    sensor.write_sensor_points(run, points)
+    sensor_depth.write_sensor_points(run, points)
     commit(run, "pose")
     return run
 
@@ -96,7 +96,7 @@ def seen_walls(run: Run) -> np.ndarray:
     """Points on floor and walls that some photo sees, world units, from depths without noise."""
     mesh = corner()
     mesh.apply_scale(WORLD_PER_M)
-    posed = scene.read_posed(run)
+    posed = posed_images.read_posed(run)
     out = []
     for k in range(N):
         depth = raycast(mesh, posed, k).ravel()
@@ -109,15 +109,15 @@ def seen_walls(run: Run) -> np.ndarray:
 
 
 def test_points_of_the_sensor_follow_those_of_sfm_and_held_out_photos_measured_none(room):
-    posed = scene.read_posed(room)
-    both = sensor.with_sensor(room, posed, np.zeros(0, int))
+    posed = posed_images.read_posed(room)
+    both = sensor_depth.with_sensor(room, posed, np.zeros(0, int))
     assert len(both.points_world) > 3 * len(posed.points_world)
     np.testing.assert_array_equal(both.points_world[: len(posed.points_world)], posed.points_world)
     off = np.abs(both.points_world[len(posed.points_world) :]).min(axis=1)
     assert np.median(off) < 0.02
     assert both.track_lengths.min() >= 2
     assert len(both.track_photo) == both.track_offsets[-1]
-    fewer = sensor.with_sensor(room, posed, np.array([2, 4]))
+    fewer = sensor_depth.with_sensor(room, posed, np.array([2, 4]))
     assert len(fewer.points_world) < len(both.points_world)
     assert not np.isin(fewer.track_photo, [2, 4]).any()
 
@@ -137,7 +137,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
     result = stereo.run(room, PriorsConfig(stereo_edge_px=0), quiet)
     assert (result.n_depth_maps, result.n_sensor_maps) == (N - 1, N - 1)
     assert priors.read_depth(room, 7) is None
-    assert priors.read_depth_sigma(room, 0) == pytest.approx(sensor.SIGMA_PER_M / WORLD_PER_M)
+    assert priors.read_depth_sigma(room, 0) == pytest.approx(sensor_depth.SIGMA_PER_M / WORLD_PER_M)
     depth = priors.read_depth(room, 0)
     assert depth is not None
     assert (depth[0] > 0).mean() > 0.5, "what is measured is no sky"
@@ -160,7 +160,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
 
 
 def test_photos_alone_know_the_patch_only(room):
-    posed = scene.read_posed(room)
+    posed = posed_images.read_posed(room)
     evidence = partition.Evidence.of(posed)
     _, low, high = partition.find_region(evidence, PartitionConfig(), 0)
     walls = seen_walls(room)

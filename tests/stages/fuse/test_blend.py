@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.pipeline.blocks import SDF_CLIP_VOXELS as CLIP
-from quoin.pipeline.lattice import BrickBox, Lattice
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.pipeline.scene.blocks import SDF_CLIP_VOXELS as CLIP
 from quoin.stages.fuse.blend import (
     WEIGHT_FLOOR,
     absent_signs,
@@ -18,7 +18,7 @@ from quoin.stages.fuse.blend import (
     smoothstep,
     touching,
 )
-from quoin.stages.fuse.surface import make_source
+from quoin.stages.fuse.tile_surface import make_source
 from tests import synthetic
 
 B = 8

@@ -18,8 +18,8 @@ from quoin.stages.fuse.clean import (
     supported_faces,
     usual_disagreement,
 )
-from quoin.stages.fuse.files import write_glb
 from quoin.stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
+from quoin.stages.fuse.mesh_files import write_glb
 from tests.plys import read_ply, write_ply
 
 

@@ -7,10 +7,10 @@ import pytest
 import trimesh
 import zarr
 
-from quoin.pipeline import labels
-from quoin.pipeline.cameras import look_at
-from quoin.pipeline.frustum import in_view
-from quoin.stages.fuse.hidden import hidden_by_many, hidden_by_one, hide
+from quoin.pipeline.geometry.cameras import look_at
+from quoin.pipeline.geometry.frustum import in_view
+from quoin.pipeline.imaging import labels
+from quoin.stages.fuse.occlusion import hidden_by_many, hidden_by_one, hide
 from quoin.stages.fuse.visibility import View, apart_from_sky, cast_scene, depth_map, make_view, seen
 
 SIZE = np.array([96, 72])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quoin.pipeline.photo_table import read_photo_table
+from quoin.pipeline.scene.photo_table import read_photo_table
 from tests.pictures import picture
 
 
@@ -40,10 +40,10 @@ def put(photos: Path) -> Callable[..., Path]:
 @pytest.fixture
 def ingest(tmp_path: Path, photos: Path) -> Callable[..., tuple]:
     """``ingest(min_side_px=1)`` runs the stage; the result, the rows by name, and what was logged."""
-    from quoin.pipeline.progress import Reporter
-    from quoin.pipeline.run import Run
+    from quoin.pipeline.core.events import Reporter
+    from quoin.pipeline.storage.run import Run
     from quoin.stages.ingest.config import IngestConfig
-    from quoin.stages.ingest.run import run as ingest_stage
+    from quoin.stages.ingest.stage import run as ingest_stage
 
     def go(**settings) -> tuple:
         run = Run.create(tmp_path / "run", photos=photos, settings=settings, seed=0)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.pipeline import scene
+from quoin.pipeline.scene import posed_images
 from quoin.stages.partition import region
 from quoin.stages.partition.config import PartitionConfig
-from quoin.stages.partition.run import Evidence, find_region
+from quoin.stages.partition.stage import Evidence, find_region
 from tests import synthetic
 
 
@@ -82,7 +82,7 @@ def test_strays_do_not_move_the_region(seed: int, far: float) -> None:
     assert good[:2000].mean() > 0.98
 
 
-def ball_before_a_background(seed: int, ring: bool, reach: float) -> scene.Posed:
+def ball_before_a_background(seed: int, ring: bool, reach: float) -> posed_images.Posed:
     """A ball of radius 1 in photos from 4 away; 30 % of the points ``reach`` away, on a hill or all around the horizon,
     seen by many photos; 5 % strays a hundred times as far as the cameras."""
     rng = np.random.default_rng(seed)

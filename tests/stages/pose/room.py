@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from quoin.pipeline.cameras import look_at
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.photo_table import write_photo_table
-from quoin.pipeline.run import Run
-from quoin.stages.pose.distortion import undistort
-from quoin.stages.pose.model import Camera
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.geometry.cameras import look_at
+from quoin.pipeline.scene.photo_table import write_photo_table
+from quoin.pipeline.storage.run import Run
+from quoin.stages.pose.colmap.camera_models import undistort
+from quoin.stages.pose.colmap.sparse_model import Camera
 
 CAMERA = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 200.0, 150.0, -0.06))
 

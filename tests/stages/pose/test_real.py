@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quoin.pipeline import scene
-from quoin.pipeline.photo_table import read_photo_table
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.run import run as ingest
+from quoin.stages.ingest.stage import run as ingest
+from quoin.stages.pose.colmap.descriptors import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.descriptors import DescriptorReader
-from quoin.stages.pose.estimate import estimate
-from quoin.stages.pose.pairs import unique_pairs
-from quoin.stages.pose.retrieval import look_alikes
-from quoin.stages.pose.run import run as pose
-from quoin.stages.pose.workshop import Workshop
+from quoin.stages.pose.pairing.pairs import unique_pairs
+from quoin.stages.pose.pairing.retrieval import look_alikes
+from quoin.stages.pose.sfm import estimate
+from quoin.stages.pose.stage import run as pose
+from quoin.stages.pose.workspace import Workshop
 
 DATA = Path(__file__).parents[3] / ".." / "shared" / "data"
 
@@ -51,7 +51,7 @@ def test_measured_cameras_of_the_fountain(tmp_path: Path) -> None:
 
     run = opened("strecha_fountain_p11", tmp_path / "run")
     result = pose(run, PoseConfig(), Reporter())
-    posed = scene.read_posed(run)
+    posed = posed_images.read_posed(run)
     truth = measured_cameras(DATA / "strecha_fountain_p11" / "gt_dense_cameras")
     centre, rotation = pose_errors(posed.cam_from_world, np.array([truth[name] for name in posed.names]))
     assert result.refined_cameras == 1

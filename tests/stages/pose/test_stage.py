@@ -11,28 +11,29 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from quoin.pipeline import cameras, scene, sensor
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.photo_table import read_photo_table
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
-from quoin.pipeline.similarity import Similarity, fit_similarity
-from quoin.pipeline.walls import read_walls
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.geometry import cameras
+from quoin.pipeline.geometry.similarity import Similarity, fit_similarity
+from quoin.pipeline.scene import posed_images, sensor_depth
+from quoin.pipeline.scene.manhattan import read_walls
+from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.storage.run import Run
+from quoin.stages.pose.checks.registration import gate
+from quoin.stages.pose.colmap.camera_models import undistort
+from quoin.stages.pose.colmap.sparse_model import Camera
 from quoin.stages.pose.config import PoseConfig, PoseResult
-from quoin.stages.pose.distortion import undistort
-from quoin.stages.pose.gate import gate
+from quoin.stages.pose.frame.sensor_scale import Measured
+from quoin.stages.pose.initial_cameras import starting_cameras
 from quoin.stages.pose.mapping import better, content, gated, map_photos
-from quoin.stages.pose.model import Camera
 from quoin.stages.pose.output import write_sensor
-from quoin.stages.pose.overlap import find_features, find_pairs, gps_places
-from quoin.stages.pose.run import run as pose
-from quoin.stages.pose.sensor import Measured
-from quoin.stages.pose.start import starting_cameras
-from quoin.stages.pose.undistort import pinhole_of
-from quoin.stages.pose.workshop import Component, Workshop
+from quoin.stages.pose.pairing.matching import find_features, find_pairs, gps_places
+from quoin.stages.pose.stage import run as pose
+from quoin.stages.pose.undistortion import pinhole_of
+from quoin.stages.pose.workspace import Component, Workshop
+from tests.stages.pose.colmap.test_subprocess_call import children, needs_proc
 from tests.stages.pose.room import CAMERA, cameras_around, ingested, render, save, store_turned, texture
-from tests.stages.pose.test_child import children, needs_proc
-from tests.stages.pose.test_given import gl_from
+from tests.stages.pose.test_given_cameras import gl_from
 
 CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
 N = 8
@@ -72,7 +73,7 @@ def test_all_photos_are_registered_where_they_were_taken(posed: tuple) -> None:
     assert (result.n_registered, result.n_components, result.n_masks) == (N, 1, 1)
     assert result.mean_reprojection_px < 0.5
     assert result.warnings == []
-    found = scene.read_posed(run)
+    found = posed_images.read_posed(run)
     centers = cameras.centers_world(TRUTH)
     truth_from_world = fit_similarity(cameras.centers_world(found.cam_from_world), centers)
     off = np.linalg.norm(truth_from_world.apply(cameras.centers_world(found.cam_from_world)) - centers, axis=1)
@@ -84,7 +85,7 @@ def test_all_photos_are_registered_where_they_were_taken(posed: tuple) -> None:
 
 
 def test_tracks_are_where_points_project(posed: tuple) -> None:
-    found = scene.read_posed(posed[0])
+    found = posed_images.read_posed(posed[0])
     for index in range(N):
         mine = found.track_photo == index
         assert mine.sum() >= CONFIG.min_points
@@ -100,24 +101,24 @@ def test_tracks_are_where_points_project(posed: tuple) -> None:
 def test_undistorted_photos_of_all_eight_orientations_are_upright(posed: tuple) -> None:
     """Each is what a pinhole camera of the found intrinsics sees at the true pose."""
     run, _, _ = posed
-    found = scene.read_posed(run)
+    found = posed_images.read_posed(run)
     for index in range(N):
-        rgb = scene.read_photo(run, index)
+        rgb = posed_images.read_photo(run, index)
         width, height = found.sizes[index]
         assert rgb.shape == (height, width, 3)
         ideal = Camera("PINHOLE", int(width), int(height), tuple(found.intrinsics[index]))
         assert np.abs(rgb.astype(float) - render(TRUTH[index], ideal)).mean() < 12  # turned wrongly it is over 40
-        for level in range(1, scene.PYRAMID_LEVELS):
-            assert scene.read_photo(run, index, level).shape[:2] == (height >> level, width >> level)
+        for level in range(1, posed_images.PYRAMID_LEVELS):
+            assert posed_images.read_photo(run, index, level).shape[:2] == (height >> level, width >> level)
 
 
 def test_masks_are_turned_with_their_photo_and_kept_from_features(posed: tuple) -> None:
     run, _, events = posed
     assert "Masks for 1 of 8 photos; the others are used whole" in [event.get("message") for event in events]
-    found = scene.read_posed(run)
-    shares = [(scene.read_mask(run, index) == 255).mean() for index in range(N)]
+    found = posed_images.read_posed(run)
+    shares = [(posed_images.read_mask(run, index) == 255).mean() for index in range(N)]
     assert min(shares[:6] + shares[7:]) > 0.99
-    mask = scene.read_mask(run, 6)
+    mask = posed_images.read_mask(run, 6)
     assert 0.7 < shares[6] < 0.8
     assert (mask[:, :80] == 0).all()
     assert (mask[:, 120:] == 255).all()
@@ -133,7 +134,7 @@ def test_tables_frame_and_progress(posed: tuple) -> None:
     pairs = pq.read_table(run.table("pairs")).to_pylist()
     assert result.n_pairs == sum(pair["n_inliers"] > 0 for pair in pairs)
     assert set(pairs[0]) == {"photo_a", "photo_b", "n_matches", "n_inliers"}
-    assert "gravity" in scene.read_frame(run, "world_from_sfm").provenance
+    assert "gravity" in posed_images.read_frame(run, "world_from_sfm").provenance
     assert run.scene["frame"].attrs["gravity"]["up_world"][2] == pytest.approx(1.0)
     walls = read_walls(run)  # three planes of blobs, without an edge
     assert walls is not None
@@ -150,7 +151,7 @@ def test_sparse_is_a_colmap_model_in_the_world_frame(posed: tuple) -> None:
 
     run, result, _ = posed
     model = pycolmap.Reconstruction(run.path / "sparse" / "0")
-    found = scene.read_posed(run)
+    found = posed_images.read_posed(run)
     by_name = {model.image(i).name: model.image(i) for i in model.reg_image_ids()}
     assert set(by_name) == set(found.names) == {f"corner {i}.jpg" for i in range(N)}
     theirs = np.array([by_name[name].cam_from_world().matrix() for name in found.names])
@@ -163,14 +164,16 @@ def test_the_same_seed_gives_the_same_poses(posed: tuple, photos: list[dict], tm
     run, result, _ = posed
     again = ingested(tmp_path / "again", photos)
     assert pose(again, CONFIG, Reporter()).n_points == result.n_points
-    assert np.allclose(scene.read_posed(again).cam_from_world, scene.read_posed(run).cam_from_world, atol=1e-6)
+    assert np.allclose(
+        posed_images.read_posed(again).cam_from_world, posed_images.read_posed(run).cam_from_world, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["colmap", "transforms"])
 def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path, kind: str) -> None:
     first = posed[0]
     if kind == "colmap":
-        given, truth = first.path / "sparse", scene.read_posed(first).cam_from_world
+        given, truth = first.path / "sparse", posed_images.read_posed(first).cam_from_world
     else:
         frames = [{"file_path": f"./corner {i}.jpg", "transform_matrix": gl_from(TRUTH[i])} for i in range(N) if i != 3]
         given, truth = tmp_path / "transforms.json", np.delete(TRUTH, 3, axis=0)
@@ -178,10 +181,10 @@ def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path
         given.write_text(json.dumps({"fl_x": f, "cx": cx, "cy": cy, "k1": k, "w": 400, "h": 300, "frames": frames}))
     run = ingested(tmp_path / "run", photos)
     result = pose(run, CONFIG.model_copy(update={"given": str(given)}), Reporter())
-    found = scene.read_posed(run)
+    found = posed_images.read_posed(run)
     assert result.mapper == "given"
     assert np.abs(found.cam_from_world - truth).max() < 1e-9
-    assert scene.read_frame(run, "world_from_sfm").matrix().tolist() == np.eye(4).tolist()
+    assert posed_images.read_frame(run, "world_from_sfm").matrix().tolist() == np.eye(4).tolist()
     assert result.n_points > 200
     assert result.median_reprojection_px < 0.6
     if kind == "transforms":
@@ -204,7 +207,7 @@ def test_given_cameras_of_other_photos_are_refused(photos: list[dict], tmp_path:
 
 
 def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
-    from quoin.stages.pose.key import fingerprint
+    from quoin.stages.pose.cache_key import fingerprint
 
     path = tmp_path / "t.json"
     path.write_text("1")
@@ -275,7 +278,7 @@ def test_a_principal_point_off_the_centre_is_found(posed: tuple, tmp_path: Path)
     run = ingested(tmp_path / "run", rendered(tmp_path / "photos", [lens] * 10))
     result = pose(run, CONFIG, Reporter())
     assert result.refined_cameras == 1
-    found = scene.read_posed(run)
+    found = posed_images.read_posed(run)
     assert np.abs(found.intrinsics[0, 2:] - [209, 144]).max() < 2.0  # no distortion: canvas and photo are the same
 
 
@@ -346,7 +349,7 @@ def test_gps_makes_the_world_metres(photos: list[dict], tmp_path: Path) -> None:
     run = ingested(tmp_path / "run", rows)
     result = pose(run, CONFIG, Reporter())
     assert result.georeferenced
-    centers = cameras.centers_world(scene.read_posed(run).cam_from_world)
+    centers = cameras.centers_world(posed_images.read_posed(run).cam_from_world)
     truth = 10 * cameras.centers_world(TRUTH)
     assert np.abs((centers - np.median(centers, axis=0)) - (truth - np.median(truth, axis=0))).max() < 0.5
     assert math.isclose(run.scene["frame"].attrs["enu_origin"]["latitude_deg"], 48.77, abs_tol=1e-3)
@@ -396,24 +399,24 @@ def test_sensor_depth_gives_the_world_its_metres(photos: list[dict], tmp_path: P
     run = ingested(tmp_path / "run", rows)
     result = pose(run, CONFIG, Reporter())
     assert (result.n_depths, result.metric, result.warnings) == (N - 1, True, [])
-    found = scene.read_posed(run)
+    found = posed_images.read_posed(run)
     room_from_world = fit_similarity(cameras.centers_world(found.cam_from_world), cameras.centers_world(TRUTH))
     assert room_from_world.scale == pytest.approx(2.0, rel=0.01)
-    hop, scale = scene.read_frame(run, "world_from_sfm"), sensor.read_sensor_scale(run)
+    hop, scale = posed_images.read_frame(run, "world_from_sfm"), sensor_depth.read_sensor_scale(run)
     assert hop is not None
     assert scale is not None
     assert "metres by sensor depth in 7 photos" in hop.provenance
     assert scale.world_per_m == pytest.approx(1.0)
-    assert sensor.read_sensor_depth(run, 4) is None
-    measured = sensor.read_sensor_depth(run, 5)
+    assert sensor_depth.read_sensor_depth(run, 4) is None
+    measured = sensor_depth.read_sensor_depth(run, 5)
     assert measured is not None
     assert (measured.level, measured.depth.shape) == (1, (found.sizes[5, 1] >> 1, found.sizes[5, 0] >> 1))
-    both = sensor.with_sensor(run, found, np.zeros(0, int))
+    both = sensor_depth.with_sensor(run, found, np.zeros(0, int))
     in_room = room_from_world.apply(both.points_world[len(found.points_world) :])
     assert len(in_room) > 500
     assert np.median(np.abs(in_room).min(axis=1)) < 0.02
     for ratio, world_per_m in ((1.02, 1.0), (0.4, 2.5)):  # what given cameras are told by a sensor
         told = write_sensor(run, found, 7, Measured(ratio, 0.001, 7, 0.01), Similarity.identity(), "given cameras")
-        again = sensor.read_sensor_scale(run)
+        again = sensor_depth.read_sensor_scale(run)
         assert again is not None
         assert (again.world_per_m, len(told)) == (pytest.approx(world_per_m), int(ratio == 0.4))

@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from quoin.pipeline.cameras import look_at
-from quoin.pipeline.progress import Reporter
-from quoin.stages.pose.gate import Gated, residuals_px
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.geometry.cameras import look_at
+from quoin.stages.pose.checks.registration import Gated, residuals_px
 from quoin.stages.pose.output import write_tables
-from quoin.stages.pose.run import run as pose
-from quoin.stages.pose.workshop import Component, Found
+from quoin.stages.pose.stage import run as pose
+from quoin.stages.pose.workspace import Component, Found
+from tests.stages.pose.checks.test_ambiguity import model_of
 from tests.stages.pose.room import cameras_around, ingested, render, save
-from tests.stages.pose.test_conflicts import model_of
 from tests.stages.pose.test_stage import CONFIG
 
 

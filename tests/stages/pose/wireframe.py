@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quoin.pipeline.cameras import look_at, to_camera
+from quoin.pipeline.geometry.cameras import look_at, to_camera
 
 SIZE = np.array([800, 600])
 INTRINSICS = np.array([600.0, 600.0, 400.0, 300.0])

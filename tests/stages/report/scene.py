@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import trimesh
 from PIL import Image
 
-from quoin.pipeline.blocks import Block, Partition, write_partition
-from quoin.pipeline.cameras import look_at, project
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.glb import Glb, glb_bytes
-from quoin.pipeline.lattice import BrickBox, Lattice
-from quoin.pipeline.photo_table import write_photo_table
-from quoin.pipeline.run import Run
-from quoin.pipeline.scene import Posed, write_frame, write_photo, write_posed
-from quoin.pipeline.similarity import Similarity
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.geometry.cameras import look_at, project
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.pipeline.geometry.similarity import Similarity
+from quoin.pipeline.scene.blocks import Block, Partition, write_partition
+from quoin.pipeline.scene.gltf import Glb, glb_bytes
+from quoin.pipeline.scene.photo_table import write_photo_table
+from quoin.pipeline.scene.posed_images import Posed, write_frame, write_photo, write_posed
+from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from quoin.pipeline.progress import Reporter
+from quoin.pipeline.core.events import Reporter
 from quoin.stages.report.config import ReportConfig
-from quoin.stages.report.run import write
+from quoin.stages.report.stage import write
 from tests.stages.report.scene import HOSTILE, make_run
 
 CHROMIUM = next(

@@ -8,11 +8,11 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.pipeline.cameras import look_at
-from quoin.pipeline.confidence import COLORS, confidence_colors
-from quoin.stages.report import chart, maps, shade, words
-from quoin.stages.report.gather import histogram
-from quoin.stages.report.shade import Caster, draw_colors, draw_shape, halve, spread, vertex_normals
+from quoin.pipeline.geometry.cameras import look_at
+from quoin.pipeline.scene.confidence import COLORS, confidence_colors
+from quoin.stages.report import chart, maps, mesh_rendering, quantities
+from quoin.stages.report.collect import histogram
+from quoin.stages.report.mesh_rendering import Caster, draw_colors, draw_shape, halve, spread, vertex_normals
 from quoin.stages.report.svg import tag
 
 # -- casting ---------------------------------------------------------------------------------------------------------
@@ -175,12 +175,12 @@ def test_the_side_view_looks_across_the_longest_direction():
 
 
 def test_confidence_is_drawn_where_the_mesh_is_from_red_over_pale_to_blue():
-    caster = shade.Caster(np.array([[-9.0, -9, 2], [9, -9, 2], [0, 9, 2]]), np.array([[0, 1, 2]]))
+    caster = mesh_rendering.Caster(np.array([[-9.0, -9, 2], [9, -9, 2], [0, 9, 2]]), np.array([[0, 1, 2]]))
     view = caster.cast(np.eye(3, 4), np.array([20.0, 20, 8, 6]), 16, 12)
     assert view.hit.all()
     normals = np.tile([0.0, 0, -1], (3, 1))
     low, middle, high = (
-        shade.draw_confidence(view, caster.faces, normals, np.full(3, value))[6, 8].astype(int)
+        mesh_rendering.draw_confidence(view, caster.faces, normals, np.full(3, value))[6, 8].astype(int)
         for value in (0.0, 0.5, 1.0)
     )
     assert low[0] > low[2] + 100
@@ -211,19 +211,19 @@ def test_confidence_is_drawn_where_the_mesh_is_from_red_over_pale_to_blue():
     ],
 )
 def test_numbers_are_written_with_the_unit_of_their_key(key: str, value: object, text: str):
-    assert words.quantity(key, value) == text
+    assert quantities.quantity(key, value) == text
 
 
 def test_lengths_without_scale_are_not_called_metres():
-    assert words.quantity("voxel_size_m", 0.5, "units") == "0.5 units"
-    assert words.quantity("area_m2", 3.0, "units") == "3 units²"
+    assert quantities.quantity("voxel_size_m", 0.5, "units") == "0.5 units"
+    assert quantities.quantity("area_m2", 3.0, "units") == "3 units²"
 
 
 @given(st.text())
 def test_no_name_disguises_itself(name: str):
-    shown = words.visible(name)
+    shown = quantities.visible(name)
     assert not any(c in shown for c in "\n\r\t\x00\u202e\u2066\u2028")
-    assert words.visible("Überblick 城.jpg") == "Überblick 城.jpg"
+    assert quantities.visible("Überblick 城.jpg") == "Überblick 城.jpg"
 
 
 @given(st.text(), st.text())

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from quoin.flows.settings import load_settings, method_names, read_method
-from quoin.pipeline.blocks import read_partition
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.errors import QuoinError
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.scene.blocks import read_partition
 from quoin.stages.train import trainer
 from quoin.stages.train.config import TrainConfig
-from quoin.stages.train.gather import build_trainer
-from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.data.load import build_trainer
+from quoin.stages.train.data.photo_set import BlockFrame
 from tests import ball_scene
 
 SMALL = {

@@ -7,11 +7,11 @@ import pytest
 import torch
 import trimesh
 
-from quoin.stages.fuse.extract import EdgeKeys, march, positions_voxels
-from quoin.stages.train.encoding.frequency import Frequency
-from quoin.stages.train.mise import mise
+from quoin.fields.encoding.frequency import Frequency
+from quoin.fields.mise import mise
+from quoin.stages.fuse.marching_cubes import EdgeKeys, march, positions_voxels
+from quoin.stages.train.data.initial_sdf import DepthMap
 from quoin.stages.train.occupancy import THICKNESS, labels_from_depth, labels_from_mesh, occupancy_loss, points_behind
-from quoin.stages.train.seed import DepthMap
 
 RADIUS = 0.6
 

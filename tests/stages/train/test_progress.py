@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.pipeline import scene
-from quoin.pipeline.blocks import block_folder
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.progress import Reporter
+from quoin.fields.grids.dense_sdf import Volume
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.blocks import block_folder
 from quoin.stages.train import loop, preview, trainer
 from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
-from quoin.stages.train.run import train_block
-from quoin.stages.train.settle import LAST_STRETCH, LOOKED_AT, Movement, near_surface
-from quoin.stages.train.volume import Volume
+from quoin.stages.train.convergence import LAST_STRETCH, LOOKED_AT, Movement, near_surface
+from quoin.stages.train.stage import train_block
 from tests import ball_scene
 
 TINY = TrainConfig(
@@ -198,7 +198,7 @@ def test_a_preview_shows_photo_rendering_and_normals(run):
     rgb = preview.preview(made, 1e9)
     assert rgb.shape == (60, 3 * 80, 3)
     photo = preview.best_photo(made.photos)
-    assert np.array_equal(rgb[:, :80], scene.read_photo(run, photo))
+    assert np.array_equal(rgb[:, :80], posed_images.read_photo(run, photo))
     normals = rgb[:, 160:].astype(float) / 255.0 * 2.0 - 1.0
     found = (rgb[:, 160:] != 255).any(axis=2)
     assert found.mean() > 0.2

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.lattice import BrickBox
+from quoin.fields.field.color import Appearance
+from quoin.fields.grids.dense_sdf import Volume
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.geometry.lattice import BrickBox
 from quoin.stages.train import trainer
 from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
-from quoin.stages.train.field.colour import Appearance
-from quoin.stages.train.volume import Volume
 from tests import ball_scene
 
 SMALL = TrainConfig(

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.pipeline import scene
-from quoin.pipeline.blocks import read_partition
-from quoin.pipeline.config import StageResult
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
-from quoin.stages.train import checkpoint, health, trainer
+from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.blocks import read_partition
+from quoin.stages.train import checkpoint, finite_check, trainer
+from quoin.stages.train.batch_size import SMALLEST, StepSize, halved, out_of_memory
 from quoin.stages.train.config import CacheConfig, FrequencyEncoding, GuidedSampler, HashEncoding, TrainConfig
-from quoin.stages.train.gather import build_trainer
-from quoin.stages.train.memory import SMALLEST, StepSize, halved, out_of_memory
-from quoin.stages.train.photos import BlockFrame
+from quoin.stages.train.data.load import build_trainer
+from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.step import STATS
 from tests import ball_scene
 
@@ -138,7 +138,7 @@ def test_a_gradient_that_is_never_finite_stops_with_the_checkpoint_intact(run, t
     honest = made._loss
     made._loss = lambda *inputs: (Poison.apply((found := honest(*inputs))[0]), *found[1:])
     with pytest.raises(QuoinError, match="the gradient is not a finite number"):
-        advance(made, health.MAX_BAD_STEPS + trainer.READ_EVERY)
+        advance(made, finite_check.MAX_BAD_STEPS + trainer.READ_EVERY)
     again = start(run)
     again.restore(checkpoint.load(tmp_path, "key"))
     assert all(torch.isfinite(value).all() for value in weights(again).values())
@@ -227,7 +227,7 @@ def test_halving_ends_at_the_smallest_step():
 
 
 def test_a_wholly_masked_photo_is_named_and_not_drawn_from(own_run):
-    scene.write_photo(own_run, 2, [scene.read_photo(own_run, 2)], np.zeros((60, 80), np.uint8))
+    posed_images.write_photo(own_run, 2, [posed_images.read_photo(own_run, 2)], np.zeros((60, 80), np.uint8))
     events = []
     made = start(own_run, report=Reporter(events.append))
     assert [e["message"] for e in events if e.get("level") == "warning"] == [
@@ -240,7 +240,7 @@ def test_a_wholly_masked_photo_is_named_and_not_drawn_from(own_run):
 
 
 def spoil(run, **fields):
-    scene.write_posed(run, dataclasses.replace(scene.read_posed(run), **fields))
+    posed_images.write_posed(run, dataclasses.replace(posed_images.read_posed(run), **fields))
 
 
 def test_a_block_without_photos_is_told(run):
@@ -268,7 +268,7 @@ def test_poses_without_a_point_are_told(own_run):
 
 
 def test_points_that_all_lie_in_one_spot_are_told(own_run):
-    points = scene.read_posed(own_run).points_world
+    points = posed_images.read_posed(own_run).points_world
     spoil(own_run, points_world=np.tile(points[:1], (len(points), 1)))
     with pytest.raises(QuoinError, match="in one spot"):
         start(own_run)
@@ -279,7 +279,7 @@ def test_points_that_no_photo_of_the_block_sees_are_told(own_run):
     block = dataclasses.replace(
         partition.blocks[0], photo_index=np.array([0]), photo_weight=np.ones(1), photo_level=np.array([0])
     )
-    spoil(own_run, track_photo=np.maximum(scene.read_posed(own_run).track_photo, 1))
+    spoil(own_run, track_photo=np.maximum(posed_images.read_posed(own_run).track_photo, 1))
     frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
     with pytest.raises(QuoinError, match="No photo of this block sees a point of it"):
         build_trainer(own_run, TINY, block, frame, "cpu")

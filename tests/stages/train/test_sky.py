@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.pipeline import labels, priors
-from quoin.pipeline.blocks import read_partition
+from quoin.fields.losses import sky_loss
+from quoin.pipeline.imaging import labels
+from quoin.pipeline.scene import priors
+from quoin.pipeline.scene.blocks import read_partition
 from quoin.stages.train.config import LossConfig, TrainConfig
-from quoin.stages.train.losses import sky_loss
 from quoin.stages.train.step import STATS, loss_of
 from tests import ball_scene
 

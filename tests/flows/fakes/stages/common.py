@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 
-from quoin.pipeline import store
-from quoin.pipeline.config import StageConfig, StageResult
-from quoin.pipeline.errors import QuoinError
-from quoin.pipeline.progress import Reporter
-from quoin.pipeline.run import Run
+from quoin.pipeline.core.config import StageConfig, StageResult
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.run import Run
 
 PARTS = 4  # that a stage writes
 
@@ -45,7 +45,7 @@ def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeRes
             raise ZeroDivisionError("a mistake of ours")
         if pace := float(os.environ.get("FAKE_PACE", "0")):
             for part in range(PARTS):
-                store.write(run.scene, f"paced/{name}/{part}", np.full(4, config.value))
+                arrays.write(run.scene, f"paced/{name}/{part}", np.full(4, config.value))
                 time.sleep(pace / PARTS)
         advance(2)
     report.log(name, "hello")

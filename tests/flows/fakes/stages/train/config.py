@@ -1,7 +1,7 @@
 import pydantic
 from quoin.stages.common import FakeConfig
 
-from quoin.pipeline.config import StageResult
+from quoin.pipeline.core.config import StageResult
 
 VERSION = 1
 

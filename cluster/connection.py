@@ -1,0 +1,163 @@
+"""Connecting to Ray: one of this machine that ends with the work, or one that runs; and whether its head lives."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from quoin.pipeline.core.errors import QuoinError, first_line
+
+KNOCK_SECONDS = 5.0
+HEAD_PATIENCE_SECONDS = 20.0  # without an answer of the head; Ray itself would end this process after a minute
+SHUTDOWN_SECONDS = 10.0
+GREETING = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # what every client of a cluster asks it first
+OBJECT_STORE_BYTES = 200_000_000  # results are small; arrays travel through the run folder
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected; a local cluster is loopback-only, sends no statistics, and ends with the block."""
+    for name, value in environment(address).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is None:
+            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        else:
+            ray.init(check_address(address), **quiet)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise unreachable(error, address) from error
+    try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own there, which knows nothing of ours
+        yield ray
+    finally:
+        ending = threading.Thread(target=ray.shutdown, daemon=True)  # without a head it may never return
+        ending.start()
+        ending.join(SHUTDOWN_SECONDS)
+
+
+def environment(address: str | None) -> dict[str, str]:
+    """What Ray reads from the environment, partly at import, where not set otherwise."""
+    values = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if address is None or address.startswith(("127.0.0.1:", "localhost:")):
+        values["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on loopback, and nowhere else
+    if address is None:  # a secret of this process: Ray itself would leave one in the home folder for all to read
+        return values | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    has_token = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if has_token or (Path.home() / ".ray" / "auth_token").exists():
+        values["RAY_AUTH_MODE"] = "token"  # ray start asks for it by default; Ray would not send it unasked
+    return values
+
+
+def knock(address: str, seconds: float = KNOCK_SECONDS) -> None:
+    """OSError or ValueError where nothing listens at ``host:port``: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=seconds).close()
+
+
+def own_address() -> str:
+    """host:port of what ``auto`` stands for: RAY_ADDRESS, as jobs have it, else the Ray this user started last here.
+
+    QuoinError where there is none. Ray itself would take any that it finds on the machine: another user's, or that of
+    another run.
+    """
+    told = os.environ.get("RAY_ADDRESS", "")
+    if told not in ("", "auto", "local"):
+        return told
+    from ray._private.utils import get_ray_address_file
+
+    note = Path(get_ray_address_file(None))  # what ray start leaves, on all machines of a cluster
+    do = "start one (ray start --head), or write host:port of the one to use instead of auto"
+    try:
+        owner, address = note.stat().st_uid, note.read_text().strip()
+    except OSError:
+        raise QuoinError("No Ray cluster was started on this machine", where="auto", do=do) from None
+    if owner != os.getuid():
+        raise QuoinError("The Ray that was started last on this machine is another user's", where=address, do=do)
+    return address
+
+
+def check_address(address: str) -> str:
+    """The host:port to connect to; QuoinError where no cluster answers there, or one that does not let this process in.
+
+    ``auto`` is ``own_address``. Ray itself would try for twenty seconds, or for minutes, and tell the screen so every
+    second.
+    """
+    for name, value in environment(address).items():
+        os.environ.setdefault(name, value)
+    if address == "auto":
+        address = own_address()
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        do = "write host:6379 as ray start --head said, or auto on a machine of the cluster"
+        raise QuoinError("This is no address of a Ray cluster", where=address, do=do)
+    try:
+        knock(address)
+    except (OSError, OverflowError) as error:
+        raise unreachable(error, address) from error
+    try:
+        import grpc
+        from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+    except ImportError:  # another version of Ray: it will tell itself
+        return address
+    metadata = [(name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items()]
+    try:
+        with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            channel.unary_unary(GREETING)(b"", timeout=KNOCK_SECONDS, metadata=metadata)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise refused(address, had_token=bool(metadata)) from None
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            raise unreachable(OSError("what listens there is no Ray"), address) from None
+    return address
+
+
+def unreachable(error: Exception, address: str | None) -> QuoinError:
+    """Why there is no Ray to work on."""
+    do = "see quoin doctor, or use --executor inline"
+    return QuoinError(f"Ray cannot be reached or started: {first_line(error)}", where=address, do=do)
+
+
+def refused(address: str, *, had_token: bool) -> QuoinError:
+    """The cluster there asks for a token that this process does not have."""
+    why = "does not take the token that is here" if had_token else "asks for a token, and there is none here"
+    do = "copy ~/.ray/auth_token of its first machine to the same place here, or set RAY_AUTH_TOKEN"
+    return QuoinError(f"The Ray cluster {why}", where=address, do=do)
+
+
+class Head:
+    """The head of the cluster, knocked at now and then."""
+
+    def __init__(self, ray: Any) -> None:
+        self.address = ray.get_runtime_context().gcs_address
+        self._answered = time.monotonic()
+        self._next = 0.0
+
+    def check(self) -> None:
+        """QuoinError where it has not answered for long."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + KNOCK_SECONDS
+        try:
+            knock(self.address, seconds=1.0)
+            self._answered = time.monotonic()
+        except OSError:
+            if time.monotonic() - self._answered > HEAD_PATIENCE_SECONDS:
+                do = "start the cluster again, then quoin resume; blocks go on from their checkpoints"
+                raise QuoinError("The head of the Ray cluster is gone", where=self.address, do=do) from None

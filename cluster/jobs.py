@@ -1,0 +1,90 @@
+"""A run as a job of a Ray cluster: its driver starts there, and goes on when this process has ended."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from quoin.cluster.connection import environment, knock, refused
+from quoin.pipeline.core.errors import QuoinError, first_line
+
+PATIENCE_SECONDS = 60.0
+NOT_YET = "No available agent"  # of a cluster that has just been started
+DASHBOARD_PORT = 8265  # where Ray takes jobs, unless told otherwise
+
+
+def submit_job(
+    address: str, command_line: Sequence[str], *, job_id: str | None = None, env: Mapping[str, str] | None = None
+) -> str:
+    """Start ``command_line`` (words, such as ``["quoin", "reconstruct", …]``) on a cluster's head; the job's id.
+
+    ``address``: ``http://host:8265`` of the cluster's dashboard, or ``ray://host``, which stands for it. ``env`` is set
+    for the job besides. QuoinError where nothing answers there, or a Ray of another version.
+    """
+    url = dashboard(address)
+    client, deadline = _client(url), time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return client.submit_job(
+                entrypoint=shlex.join(command_line),
+                submission_id=job_id,
+                runtime_env={"env_vars": {"RAY_USAGE_STATS_ENABLED": "0", **(env or {})}},
+            )
+        except RuntimeError as error:
+            if NOT_YET not in str(error):
+                do = "look at the dashboard there"
+                raise QuoinError(f"Ray refuses the job: {_reason(error)}", where=url, do=do) from None
+            if time.monotonic() > deadline:
+                what = f"Nobody on the head has taken the job for {PATIENCE_SECONDS:.0f} s"
+                do = "see dashboard_agent.log there; its port 52365 may be another Ray's: ray start has "
+                raise QuoinError(what, where=url, do=do + "--dashboard-agent-listen-port") from None
+        time.sleep(1.0)
+
+
+def dashboard(address: str) -> str:
+    """The URL where a cluster takes jobs; QuoinError for what is no address of one."""
+    parts = urlsplit(address)
+    do = "write http://host:8265, or ray://host"
+    try:
+        port = parts.port
+    except ValueError:
+        raise QuoinError("This address has no valid port", where=address, do=do) from None
+    if parts.scheme not in ("http", "https", "ray") or not parts.hostname:
+        raise QuoinError("This is no address of a Ray cluster", where=address, do=do)
+    if parts.scheme == "ray":  # its port is that of Ray Client, which is not used
+        return f"http://{parts.hostname}:{DASHBOARD_PORT}"
+    return f"{parts.scheme}://{parts.hostname}:{port or DASHBOARD_PORT}"
+
+
+def _client(url: str) -> Any:
+    """A client of the cluster at ``url``, whose Ray is known to be of this version."""
+    for name, value in environment(url.split("://")[1]).items():
+        os.environ.setdefault(name, value)
+    import ray
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    do = "correct the address, or start the head with --dashboard-host 0.0.0.0: it listens on its loopback otherwise"
+    try:
+        knock(url.split("://")[1])
+        client = JobSubmissionClient(url)
+        theirs = getattr(client, "_server_ray_version", ray.__version__)  # asked for already; no public way to it
+    except AuthenticationError:
+        raise refused(url, had_token=os.environ.get("RAY_AUTH_MODE") == "token") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise QuoinError(f"No Ray cluster takes jobs there: {_reason(error)}", where=url, do=do) from None
+    if theirs != ray.__version__:
+        raise QuoinError(
+            f"The cluster has Ray {theirs}, here is Ray {ray.__version__}",
+            where=url,
+            do="install the same version of ray, and of quoin, on both",
+        )
+    return client
+
+
+def _reason(error: Exception) -> str:
+    return first_line(error).rstrip(".")

@@ -1,0 +1,94 @@
+"""Multi-resolution hash grid (Müller et al. 2022, instant-ngp, sec. 3)."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from quoin.fields.encoding.trilinear import CORNERS, Interpolation, PullBack
+
+PRIMES = (1, -1640531535, 805459861)  # instant-ngp's primes, the second as a wrapping int32
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+
+
+def reads_by_triton(device: str, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether Triton kernels read the grids on this kind of device; PyTorch gives the same numbers elsewhere."""
+    return HAS_TRITON and device == "cuda" and dtype == torch.float32
+
+
+def level_resolutions(n_levels: int, coarsest: int, finest: int) -> list[int]:
+    """Cells along an axis per level, a geometric row from ``coarsest`` to ``finest`` (instant-ngp eq. 2–3)."""
+    if n_levels == 1:
+        return [coarsest]
+    growth = (finest / coarsest) ** (1.0 / (n_levels - 1))
+    return [round(coarsest * growth**level) for level in range(n_levels)]
+
+
+class HashGrid(nn.Module):
+    """Features of points in [-1, 1]³: ``n_levels * n_features`` numbers each."""
+
+    resolutions: Tensor
+    dense: Tensor
+    level_weight: Tensor
+
+    def __init__(self, n_levels: int, coarsest: int, finest: int, log2_table: int, n_features: int = 2) -> None:
+        super().__init__()
+        resolutions = torch.tensor(level_resolutions(n_levels, coarsest, finest), dtype=torch.int32)
+        self.n_levels, self.n_features, self.table_size = n_levels, n_features, 1 << log2_table
+        self.register_buffer("resolutions", resolutions, persistent=False)
+        self.register_buffer("dense", (resolutions.long() + 1) ** 3 <= self.table_size, persistent=False)
+        self.register_buffer("level_weight", torch.ones(n_levels))
+        self.table = nn.Parameter(torch.empty(n_levels * self.table_size, n_features).uniform_(-1e-4, 1e-4))
+
+    @property
+    def width(self) -> int:
+        return self.n_levels * self.n_features
+
+    def set_progress(self, active_levels: float) -> None:
+        """Coarse to fine (Neuralangelo sec. 3.2): levels below ``active_levels`` count, the next by its fraction."""
+        level = torch.arange(self.n_levels, device=self.level_weight.device)
+        self.level_weight.copy_((active_levels - level).clamp(0.0, 1.0))
+
+    def cell(self) -> Float[Tensor, ""]:
+        """Side of a cell of the finest active level, in the unit of the points."""
+        return 2.0 / torch.where(self.level_weight > 0, self.resolutions, 1).amax()
+
+    def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
+        """Features at points."""
+        return _by_point(self._read(points, slopes=False)[0])
+
+    def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
+        """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
+        value, *slopes = self._read(points, slopes=True)
+
+        def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:
+            per_level = slope.view(len(slope), self.n_levels, self.n_features).transpose(0, 1)
+            return torch.stack([(by_axis * per_level).sum(dim=(0, 2)) for by_axis in slopes], dim=1)
+
+        return _by_point(value), pull_back
+
+    def _read(self, points: Float[Tensor, "n 3"], *, slopes: bool) -> tuple[Float[Tensor, "levels n f"], ...]:
+        """Features by level, and with ``slopes`` their derivatives by x, y and z."""
+        if reads_by_triton(points.device.type, self.table.dtype):
+            from quoin.fields.encoding.hash_grid_triton import interpolate
+
+            return interpolate(self.table, points, self.resolutions, self.level_weight, slopes=slopes)
+        resolutions, weight = self.resolutions[:, None], self.level_weight[:, None]
+        scaled = (points.T[:, None].clamp(-1.0, 1.0) * 0.5 + 0.5) * resolutions
+        cell = torch.minimum(scaled.floor(), (resolutions - 1).to(scaled.dtype))
+        x, y, z = cell.to(torch.int32).unbind(0)
+        index = torch.stack([self._index(x + i, y + j, z + k) for i, j, k in CORNERS])
+        return Interpolation.apply(self.table, index, scaled - cell, weight, 0.5 * resolutions)
+
+    def _index(self, x: Int[Tensor, "levels n"], y: Tensor, z: Tensor) -> Int[Tensor, "levels n"]:
+        stride = (self.resolutions + 1)[:, None]
+        hashed = ((x * PRIMES[0]) ^ (y * PRIMES[1]) ^ (z * PRIMES[2])) & (self.table_size - 1)
+        offset = torch.arange(self.n_levels, device=x.device, dtype=torch.int32)[:, None] * self.table_size
+        return torch.where(self.dense[:, None], (x * stride + y) * stride + z, hashed) + offset
+
+
+def _by_point(features: Float[Tensor, "levels n f"]) -> Float[Tensor, "n width"]:
+    return features.transpose(0, 1).flatten(1)

@@ -1,0 +1,79 @@
+"""Trilinear interpolation of tables: values and slopes from one reading, in a form that compiles to fast code.
+
+Corners come first, and are summed one by one: reductions over eight are what compilers stumble on. (TorchInductor 2.13
+on CPU makes of a sum over corners, with few features last, a parallel loop inside a serial one.)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from quoin.fields.encoding.scatter import add_rows
+
+CORNERS = tuple(itertools.product((0, 1), repeat=3))  # z fastest
+Pair = tuple[Tensor, Tensor]  # weights of the near and the far corner along an axis
+PullBack = Callable[[Tensor], Tensor]  # from a slope by features to one by points
+
+
+def corner_weights(x: Pair, y: Pair, z: Pair) -> list[Tensor]:
+    """Weights of the eight corners."""
+    return [x[i] * y[j] * z[k] for i, j, k in CORNERS]
+
+
+def slope_weights(x: Pair, y: Pair, z: Pair, step: Pair) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Derivatives of ``corner_weights`` by x, y and z; ``step`` is that of a pair, (−1, 1) in cells."""
+    return corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step)
+
+
+def weighted(corner: list[Tensor], weight: list[Tensor]) -> Tensor:
+    """Σ over the corners."""
+    total = corner[0] * weight[0]
+    for c, w in zip(corner[1:], weight[1:], strict=True):
+        total = total + c * w
+    return total
+
+
+class Interpolation(torch.autograd.Function):
+    """Features at points in cells of a table, and their derivatives by the three axes, four tensors [levels, n, f].
+
+    ``index`` [8, levels, n] of the corners in ``table`` [entries, f], ``fraction`` [3, levels, n] the places in the
+    cells, ``weight`` [levels, 1] a factor per level, ``cells`` [levels, 1] how many cells make a unit of length. The
+    backward pass reads no table, and adds to it once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        table: Float[Tensor, "entries f"],
+        index: Int[Tensor, "8 levels n"],
+        fraction: Float[Tensor, "3 levels n"],
+        weight: Float[Tensor, "levels 1"],
+        cells: Float[Tensor, "levels 1"],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(index, fraction, weight, cells)
+        ctx.n_entries = len(table)
+        corner = [table[index[c]] for c in range(8)]
+        value, dx, dy, dz = (weighted(corner, w) for w in _all_weights(fraction, weight, cells))
+        return value, dx, dy, dz
+
+    @staticmethod
+    def backward(ctx, *grads):
+        index, fraction, weight, cells = ctx.saved_tensors
+        by_corner = zip(*_all_weights(fraction, weight, cells), strict=True)
+        adds = torch.stack([weighted(list(grads), list(weights)) for weights in by_corner])
+        return add_rows(index, adds, ctx.n_entries), None, None, None, None
+
+
+def _all_weights(fraction: Tensor, weight: Tensor, cells: Tensor) -> tuple[list[Tensor], ...]:
+    """Weights [levels, n, 1] of the corners for the value and for its derivatives by x, y, z."""
+    x, y, z = (((1.0 - t)[..., None], t[..., None]) for t in fraction.unbind(0))
+    far = (weight * cells)[..., None]
+    step = (-far, far)
+    level = weight[..., None]
+    x_level = (x[0] * level, x[1] * level)
+    return corner_weights(x_level, y, z), *slope_weights(x, y, z, step)

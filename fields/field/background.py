@@ -1,0 +1,35 @@
+"""What lies outside the block: density and colour in contracted space."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quoin.fields.encoding.hash_grid import HashGrid
+
+
+class Outside(nn.Module):
+    """Density and colour of all that lies outside the block, in contracted space (mip-NeRF 360 eq. 10, max norm)."""
+
+    def __init__(self, n_code: int, log2_table: int = 17, hidden: int = 32) -> None:
+        super().__init__()
+        self.encoding = HashGrid(6, 16, 256, log2_table)
+        self.trunk = nn.Sequential(nn.Linear(self.encoding.width + 3, hidden), nn.ReLU(), nn.Linear(hidden, 16))
+        self.colour = nn.Sequential(nn.Linear(16 + 3 + n_code, hidden), nn.ReLU(), nn.Linear(hidden, 3))
+
+    def forward(
+        self, points: Tensor, directions: Tensor, code: Tensor
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
+        """Density per unit length of contracted space [n] and colour [n, 3]."""
+        contracted = contract(points)
+        out = self.trunk(torch.cat([contracted, self.encoding(contracted)], dim=1))
+        colour = torch.sigmoid(self.colour(torch.cat([out, directions, code], dim=1)))
+        return functional.softplus(out[:, 0] - 1.0), colour
+
+
+def contract(points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """All of space into [-1, 1]³: the block's cube fills the inner half, infinity is the surface."""
+    norm = points.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
+    return 0.5 * torch.where(norm <= 1.0, points, (2.0 - 1.0 / norm) * points / norm)

@@ -1,0 +1,1 @@
+"""Grids of signed distances: dense over a block, and sparse near its surface."""

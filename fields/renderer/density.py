@@ -1,0 +1,47 @@
+"""A density that is learnt as such (Mildenhall et al. 2020)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from quoin.fields.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
+
+
+class Density(VolumeRenderer):
+    """σ = ``scale`` · softplus(−f): f is the field's value, positive where it is emptier than ``scale`` · ln 2.
+
+    With the sign of a distance, f is meshed as one; it is none, and is not smooth.
+    """
+
+    scale: Tensor
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+
+    def sharpness(self) -> Float[Tensor, ""]:
+        """The scale, in 1 / unit of length."""
+        return self.scale
+
+    def density(self, value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """σ in 1 / unit of length."""
+        return self.scale * functional.softplus(-value)
+
+    def alpha(
+        self,
+        value: Float[Tensor, "rays samples"],
+        cosine: Float[Tensor, "rays samples"],
+        length: Float[Tensor, "rays samples"],
+        anneal: Float[Tensor, ""],
+    ) -> Float[Tensor, "rays samples"]:
+        """Opacity of the sections around samples; their slope and ``anneal`` do not matter."""
+        return density_alpha(self.density(value), length)
+
+    def guide(
+        self, value: Float[Tensor, "rays edges"], length: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
+    ) -> Float[Tensor, "rays edges-1"]:
+        """Opacity of sections from the values at their ends."""
+        return density_alpha_between(self.density(value), length)

@@ -1,0 +1,122 @@
+"""``quoin evaluate``: the scores of a run as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from quoin.cluster.executor import Device
+from quoin.pipeline.core.config import build
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.run import Run
+from quoin.tools.evaluate.config import (
+    ConfidenceScore,
+    EvaluateConfig,
+    EvaluateResult,
+    PoseErrors,
+    ViewScore,
+    ViewsResult,
+)
+
+
+def evaluate_run(
+    run: Run,
+    truth: Path | None,
+    cameras: Path | None,
+    distances_m: Sequence[float],
+    report: Reporter,
+    *,
+    views: Device | None = None,
+) -> None:
+    """Evaluate ``run`` against ``truth``, or the photos it held out (rendered on device ``views``), or both."""
+    from quoin.tools.evaluate.evaluation import evaluate, evaluate_views
+
+    if truth is None and views is None:
+        raise QuoinError(
+            "There is nothing to compare the run with",
+            where=run.home,
+            do="name a known surface with --truth, or say --views to compare with the photos that were held out",
+        )
+    config = build(EvaluateConfig, {"distances_m": list(distances_m)})
+    seen = None
+    if views is not None:
+        from quoin.flows.cli.render import opener
+        from quoin.tools.render.films import render_held_out
+
+        render_held_out(run, opener(run, views), report)
+        seen = evaluate_views(run, report)
+    if truth is not None:
+        print_scores(evaluate(run, truth, cameras, report, config, seen), run)
+    if seen is not None:
+        print_views(seen, run)
+
+
+def print_views(result: ViewsResult, run: Run) -> None:
+    """Scores of the photos that were held out, by photo, and their means."""
+    table = Table("photo held out", "PSNR", "colour-corrected", "SSIM", box=box.SIMPLE_HEAD)
+    rows: list[tuple[str, ViewScore | ViewsResult]] = [(score.photo, score) for score in result.photos]
+    for name, score in [*rows, ("mean", result)]:
+        table.add_row(name, f"{score.psnr_db:.2f} dB", f"{score.psnr_corrected_db:.2f} dB", f"{score.ssim:.3f}")
+    Console(width=100).print(table)
+    print(f"  {run.at_home('views')}")
+    print(f"  {run.at_home('evaluation.json')}")
+
+
+def print_scores(result: EvaluateResult, run: Run) -> None:
+    """Surface scores by distance, then Chamfer and pose errors."""
+    surface = result.surface
+    table = Table("distance", "of the diagonal", "precision", "recall", "F", box=box.SIMPLE_HEAD)
+    for score in surface.scores:
+        shares = (f"{value:.3f}" for value in (score.precision, score.recall, score.f))
+        table.add_row(f"{score.distance_m:.4g}", f"{score.distance_percent:.3g} %", *shares)
+    Console(width=100).print(table)
+    if surface.chamfer_m is not None:
+        print(
+            f"  Chamfer {surface.chamfer_m:.4g} (accuracy {surface.accuracy_mean_m:.4g}, "
+            f"completeness {surface.completeness_mean_m:.4g}); diagonal {surface.diagonal_m:.4g}"
+        )
+    if result.labels:
+        print_labels(result)
+    if result.confidence is not None:
+        print_confidence(result.confidence)
+    print(f"  {pose_sentence(result.poses)}")
+    print(f"  {run.at_home('evaluation.json')}")
+
+
+def print_labels(result: EvaluateResult) -> None:
+    """Recall and normals of floor, ceiling, walls and the rest, each alone."""
+    distances = [f"recall < {score.distance_m:.3g}" for score in result.surface.scores]
+    table = Table("part of the truth", "area", *distances, "normals off by (median)", box=box.SIMPLE_HEAD)
+    for part in result.labels:
+        turned = "–" if part.normal_median_deg is None else f"{part.normal_median_deg:.2f}°"
+        table.add_row(part.label, f"{part.share:.1%}", *(f"{value:.3f}" for value in part.recall), turned)
+    Console(width=100).print(table)
+
+
+def print_confidence(result: ConfidenceScore) -> None:
+    """Errors of the vertices by the confidence they claim, and the score of the confident part alone."""
+    distances = [f"< {score.distance_m:.3g}" for score in result.confident]
+    table = Table("confidence", "vertices", "mean error", "median", *distances, box=box.SIMPLE_HEAD)
+    for part in result.parts:
+        shares = (f"{value:.3f}" for value in part.precision)
+        errors = (f"{value:.4g}" for value in (part.mean_m, part.median_m))
+        table.add_row(f"{part.low:.2f} to {part.high:.2f}", f"{part.n_vertices:,}", *errors, *shares)
+    Console(width=100).print(table)
+    told = ", ".join(f"{s.f:.3f} ({s.precision:.3f}, {s.recall:.3f}) at {s.distance_m:.4g}" for s in result.confident)
+    print(f"  confidence above 0.5: {result.confident_share:.1%} of the area; its F (precision, recall) {told}")
+
+
+def pose_sentence(poses: PoseErrors) -> str:
+    """Pose errors in a line."""
+    text = (
+        f"{poses.n_matched} of {poses.n_reference} cameras; centres off by {poses.center_median_m:.4g} "
+        f"({poses.center_median_percent:.3f} % of their spread) in the median, {poses.center_max_m:.4g} at most"
+    )
+    if poses.rotation_median_deg is None or poses.rotation_max_deg is None:
+        return text
+    return f"{text}; rotations by {poses.rotation_median_deg:.3f}° and {poses.rotation_max_deg:.3f}°"

@@ -1,0 +1,54 @@
+"""``quoin plan``: what a run would take, told before anything is spent on it."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from quoin.flows import calibration
+from quoin.flows.capacity import stage_rows
+from quoin.flows.cli.terminal import duration, size
+from quoin.flows.session import settings_of
+from quoin.pipeline.storage.run import Run
+from quoin.stages.partition.config import PartitionResult
+
+MOST_LISTED = 40  # blocks
+
+
+def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
+    """Blocks, then memory, disk and time of the stages to come, for a run that is partitioned.
+
+    Of ``workers`` that each have a ``device`` like the one here.
+    """
+    result = PartitionResult.model_validate(run.require("partition").result)
+    console = Console(width=110)
+    blocks = Table("block", "photos", "points", "share of work", "memory", box=box.SIMPLE_HEAD)
+    whole = max(sum(b.cost for b in result.blocks), 1e-9)
+    listed = sorted(result.blocks, key=lambda block: -block.cost)[:MOST_LISTED]
+    for block in sorted(listed, key=lambda block: block.id):
+        share = f"{block.cost / whole:.{0 if len(result.blocks) < MOST_LISTED else 2}%}"
+        blocks.add_row(block.id, str(block.n_photos), f"{block.n_points:,}", share, size(block.memory_bytes))
+    console.print(blocks)
+    if len(listed) < len(result.blocks):
+        print(f"  and {len(result.blocks) - len(listed):,} smaller blocks")
+
+    known = calibration.factors(device)
+    rows = stage_rows(run, settings_of(run), known, workers)
+    stages = Table("stage", "time", "memory", "disk", "", box=box.SIMPLE_HEAD)
+    for row in rows:
+        stages.add_row(
+            row["stage"], duration(row["seconds"]), size(row["memory_bytes"]), size(row["disk_bytes"]), row["note"]
+        )
+    console.print(stages)
+    total, most = sum(row["seconds"] for row in rows), max(row["memory_bytes"] for row in rows)
+    disk = sum(row["disk_bytes"] for row in rows)
+    print(f"  about {duration(total)}, {size(most)} of memory at most, {size(disk)} more disk")
+    name = calibration.device_name(device)
+    if missing := [row["stage"] for row in rows if row["stage"] not in known]:
+        print(f"  times of {', '.join(missing)} are those of two CPU cores: they have not been run yet on {name}")
+    else:
+        print(f"  times are those of runs on {name}")
+    if workers > 1:
+        print(f"  and {workers:,} such workers share the work: reckoned from what one takes, not measured")
+    print(f"  go on with: quoin resume {run.home}")

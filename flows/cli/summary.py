@@ -1,0 +1,31 @@
+"""The last words of a finished run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quoin.flows.cli.terminal import duration
+from quoin.pipeline.storage.run import Run
+
+
+def print_summary(run: Run, *, quiet: bool = False) -> None:
+    """Where the results lie and what they amount to, on standard output."""
+    if quiet:
+        return
+    pose, train, fuse = (_result(run, stage) for stage in ("pose", "train", "fuse"))
+    seconds = sum(m.seconds for name, m in run.record.manifests.items() if "/" not in name)
+    facts = [
+        f"{pose['n_registered']} of {pose['n_photos']} photos posed" if "n_registered" in pose else "",
+        f"{len(train['blocks'])} block{'s' if len(train['blocks']) != 1 else ''} trained" if train else "",
+        f"{fuse['n_faces']:,} faces" if "n_faces" in fuse else "",
+        f"in {duration(seconds)}",
+    ]
+    print(", ".join(fact for fact in facts if fact))
+    for name in ("mesh.ply", "mesh.glb", "report.html"):
+        if run.file(name).exists():
+            print(f"  {run.at_home(name)}")
+
+
+def _result(run: Run, stage: str) -> dict[str, Any]:
+    manifest = run.manifest(stage)
+    return manifest.result if manifest else {}

@@ -1,0 +1,158 @@
+"""What a person sees while a run works: live bars in a terminal, plain lines elsewhere. All on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from quoin.pipeline.core.events import Event, JsonLines, Sink
+
+PLAIN_SECONDS = 10.0  # between two progress lines of one name
+UNEQUAL_UNITS = ("stages", "blocks")  # how long these take says nothing of the next
+SHOWN_METRICS = {
+    "loss": "loss {:.3f}",
+    "heldout_psnr_db": "{:.1f} dB",
+    "sfm_error_m": "{:.3g} m off SfM points",
+    "samples_per_ray": "{:.0f} samples a ray",
+}
+
+Show = Literal["auto", "json", "quiet"]
+
+
+@contextmanager
+def display(show: Show) -> Iterator[Sink]:
+    """The sink that suits: JSON lines on standard output, warnings only, live bars in a terminal, or plain lines."""
+    if show == "json":
+        yield JsonLines(sys.stdout)
+    elif show == "quiet":
+        yield Warnings()
+    elif sys.stderr.isatty():
+        live = LiveBars(Console(stderr=True))
+        with live.progress:
+            yield live
+    else:
+        yield PlainLines()
+
+
+class TimeLeft(TimeRemainingColumn):
+    """Time left, except where the parts are too unequal to say."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.fields["unit"] in UNEQUAL_UNITS else super().render(task)
+
+
+class LiveBars:
+    """Sink: one bar per running stage and block with the time left, log lines above them."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeLeft(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._metrics: dict[str, dict[str, float]] = {}  # the last that was told of each
+
+    def __call__(self, event: Event) -> None:
+        name, bar = event["name"], self._bars.get(event["name"])
+        match event["kind"]:
+            case "start":
+                self._remove(name)
+                self._bars[name] = self.progress.add_task(name, total=event["total"], unit=event["unit"], note="")
+            case "advance" if bar is not None:
+                self.progress.update(bar, completed=event["done"], total=event["total"])
+            case "metrics" if bar is not None:
+                values = self._metrics.setdefault(name, {})
+                values.update(event["values"])
+                self.progress.update(bar, note=_metrics(values))
+            case "end":
+                self._remove(name)
+                if not event["failed"]:
+                    self._print(name, f"done in {duration(event['seconds'])}", "green")
+            case "log":
+                self._print(name, event["message"], "yellow" if event["level"] == "warning" else "")
+
+    def _remove(self, name: str) -> None:
+        bar = self._bars.pop(name, None)
+        if bar is not None:
+            self.progress.remove_task(bar)
+
+    def _print(self, name: str, message: str, style: str) -> None:
+        self.progress.console.print(Text.assemble((f"{name}  ", "dim"), (message, style)))
+
+
+class PlainLines:
+    """Sink: short lines for a log file; progress at most once every PLAIN_SECONDS per name."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._metrics: dict[str, dict[str, float]] = {}  # the last that was told of each
+
+    def __call__(self, event: Event) -> None:
+        name, now = event["name"], event["time"]
+        match event["kind"]:
+            case "start":
+                self._began[name] = self._told[name] = now
+            case "advance" if now - self._told.get(name, now) >= PLAIN_SECONDS:
+                self._told[name] = now
+                _line(name, self._progress(event))
+            case "metrics":
+                self._metrics.setdefault(name, {}).update(event["values"])
+            case "end":
+                _line(name, f"{'stopped' if event['failed'] else 'done'} after {duration(event['seconds'])}")
+            case "log":
+                _line(name, ("warning: " if event["level"] == "warning" else "") + event["message"])
+
+    def _progress(self, event: Event) -> str:
+        done, total = event["done"], max(event["total"], 1e-9)
+        elapsed = event["time"] - self._began[event["name"]]
+        text = f"{done:g} of {total:g} {event['unit']}".rstrip()
+        if done <= 0 or event["unit"] in UNEQUAL_UNITS:
+            return text
+        values = self._metrics.get(event["name"], {})
+        left = values.get("seconds_left", elapsed * (total - done) / done)
+        return ", ".join(filter(None, (f"{text}, about {duration(left)} left", _metrics(values, ", "))))
+
+
+class Warnings:
+    """Sink: warnings only."""
+
+    def __call__(self, event: Event) -> None:
+        if event["kind"] == "log" and event["level"] == "warning":
+            _line(event["name"], f"warning: {event['message']}")
+
+
+def duration(seconds: float) -> str:
+    """``8.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes for a person: ``1.4 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def _metrics(values: Mapping[str, float], between: str = " ") -> str:
+    return between.join(form.format(values[name]) for name, form in SHOWN_METRICS.items() if name in values)
+
+
+def _line(name: str, message: str) -> None:
+    print(f"{name}: {message}", file=sys.stderr, flush=True)

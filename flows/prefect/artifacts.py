@@ -1,0 +1,141 @@
+"""Best-effort display in Prefect's UI: progress, tables, pictures and log lines of one flow run.
+
+A thread of its own talks to the server, so that a slow or dead one never holds up the work: what cannot be
+delivered is dropped.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from quoin.pipeline.core.events import Event
+
+PROGRESS_SECONDS = 5.0  # between two updates of one progress artifact
+LOG_SECONDS = 10.0  # between two lines of one block; the rest is in logs/events.jsonl, warnings always come through
+PAUSE_SECONDS = 30.0  # without trying, after the server did not answer
+QUEUE_LENGTH = 1000
+SHARE = re.compile(r"(?P<whole>.+) (?P<k>\d+)/(?P<n>\d+)")  # what work that is shared calls itself
+
+
+class ArtifactSink:
+    """Sink: turns events into Prefect artifacts and log lines. ``close`` delivers what is left.
+
+    ``send(kind, key, data, description, update=None) -> id`` makes an artifact, or updates the one whose id is given;
+    see ``prefect_sender``. One artifact a name, which later events change; the shares of one work have one together.
+    Beside the events of ``pipeline.core.events`` it takes a ``page`` (markdown).
+    """
+
+    def __init__(self, send: Callable[..., UUID], log: Callable[[str, str, str], None]) -> None:
+        self._send, self._log = send, log
+        self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_LENGTH)
+        self._made: dict[str, UUID] = {}  # by artifact key
+        self._told: dict[str, float] = {}
+        self._percent: dict[str, float] = {}
+        self._silent_until = 0.0
+        self._thread = threading.Thread(target=self._deliver, name="prefect-artifacts", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        kind, name = event["kind"], event["name"]
+        before = self._percent.get(name, 0.0)
+        if kind == "start":
+            self._percent[name] = 0.0
+        elif kind == "advance":
+            self._percent[name] = min(100.0, 100.0 * event["done"] / max(event["total"], 1e-9))
+        elif kind == "end" and not event["failed"]:
+            self._percent[name] = 100.0
+        if kind in ("start", "advance", "end") and (share := SHARE.fullmatch(name)):
+            more = (self._percent.get(name, 0.0) - before) / int(share["n"])
+            kind, name = "advance", share["whole"]
+            done = self._percent[name] = min(100.0, self._percent.get(name, 0.0) + more)
+            event = event | {"kind": kind, "name": name, "done": round(done, 6), "total": 100.0}
+        if kind in ("metrics", "place") or (kind in ("advance", "log") and not self._due(event)):
+            return
+        with suppress(queue.Full):
+            self._queue.put_nowait(event | {"percent": self._percent.get(name)})
+
+    def close(self, timeout_seconds: float = 20.0) -> None:
+        """Deliver what is queued, within the timeout."""
+        try:
+            self._queue.put(None, timeout=1.0)
+        except queue.Full:
+            return
+        self._thread.join(timeout_seconds)
+
+    def _due(self, event: Event) -> bool:
+        """Whether this progress or line is worth a call: throttled, but the last step and warnings always are."""
+        name, now = event["name"], event["time"]
+        if event["kind"] == "log":
+            key, pause = f"log {name}", LOG_SECONDS
+            always = event["level"] == "warning" or not name.startswith("train/")
+        else:
+            key, pause, always = name, PROGRESS_SECONDS, event["done"] >= event["total"]
+        if not always and now - self._told.get(key, 0.0) < pause:
+            return False
+        self._told[key] = now
+        return True
+
+    def _deliver(self) -> None:
+        while (event := self._queue.get()) is not None:
+            if time.monotonic() < self._silent_until:
+                continue
+            try:
+                self._show(event)
+            except Exception:  # the server is away: the work does not wait for it
+                self._silent_until = time.monotonic() + PAUSE_SECONDS
+
+    def _show(self, event: Event) -> None:
+        name = event["name"]
+        match event["kind"]:
+            case "start" | "advance" | "end":
+                self._put("progress", f"progress-{name}", event["percent"], f"{name}: {event['percent']:.0f} %")
+            case "log":
+                self._log(name, event["message"], event["level"])
+            case "table":
+                self._put("table", f"table-{name}", json.dumps(event["rows"], default=str), name)
+            case "page":
+                self._put("markdown", name, event["markdown"], name)
+            case "picture":
+                self._put("markdown", f"picture-{name}", picture_markdown(event), event["caption"])
+
+    def _put(self, kind: str, name: str, data: Any, description: str) -> None:
+        key = slug(name)
+        self._made[key] = self._send(kind, key, data, description, update=self._made.get(key))
+
+
+def slug(name: str) -> str:
+    """An artifact key: lowercase letters, numbers and dashes. ``train/b0_1`` -> ``train-b0-1``."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def picture_markdown(event: Mapping[str, Any]) -> str:
+    """The picture itself in Markdown, as a data URI: nothing has to be served."""
+    data = base64.b64encode(event["jpeg"]).decode()
+    return f"{html.escape(event['caption'])}\n\n![{event['name']}](data:image/jpeg;base64,{data})"
+
+
+def prefect_sender(flow_run_id: UUID) -> Callable[..., UUID]:
+    """``send`` for ``ArtifactSink``: creates or updates artifacts through Prefect's own client."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+
+    client = get_client(sync_client=True, httpx_settings={"timeout": 20.0})
+
+    def send(kind: str, key: str, data: Any, description: str, update: UUID | None = None) -> UUID:
+        if update is not None:
+            client.update_artifact(update, ArtifactUpdate(data=data, description=description))
+            return update
+        made = ArtifactCreate(type=kind, key=key, data=data, description=description, flow_run_id=flow_run_id)
+        return client.create_artifact(made).id
+
+    return send

@@ -1,0 +1,1 @@
+"""Errors, configuration, events, cancellation, formatting, threads."""

@@ -1,0 +1,1 @@
+"""Photos and masks from disk to upright pixels, pyramids, pixel labels, exposure."""

@@ -1,0 +1,197 @@
+"""One photo or mask from disk to upright pixels. Every stage that reads the user's files reads them here.
+
+*Stored* pixels lie as the file holds them, *upright* ones as EXIF orientation says they are to be seen. Everything in
+quoin is upright: tables, poses, masks. Only photo formats are tried: no decoder that runs programs or other services.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import Image, UnidentifiedImageError
+
+from quoin.pipeline.core.errors import QuoinError
+
+Array = np.ndarray
+
+MAX_PIXELS = 300_000_000  # above this a file is taken for a decompression bomb; the largest cameras have 150 million
+NOT_AN_IMAGE = "not an image quoin can read"
+ORIENTATION_TAG = 0x0112
+FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF"]
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses above twice this, from the header, before it allocates
+try:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    FORMATS.append("HEIF")
+except ImportError:  # HEIC photos are then listed as unreadable
+    pass
+
+
+class _PillowWarnings:
+    """Silences Pillow while any thread is inside. ``warnings.catch_warnings`` alone leaks when threads interleave."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._saved: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
+            self._inside += 1
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_quiet = _PillowWarnings()
+
+
+@contextlib.contextmanager
+def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The file as a Pillow image, header read and pixels not yet; whatever a decoder throws becomes a QuoinError.
+
+    ``QuoinError.what`` is the reason alone ("truncated", "too large: ..."), fit for a table.
+    """
+    with _quiet:
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise QuoinError(_too_large(f"{width} x {height} pixels, ", max_pixels), where=path)
+                yield image
+        except QuoinError:
+            raise
+        except Image.DecompressionBombError:
+            raise QuoinError(_too_large("", MAX_PIXELS), where=path) from None
+        except UnidentifiedImageError:
+            raise QuoinError(NOT_AN_IMAGE, where=path) from None
+        except Exception as error:  # hostile bytes make decoders raise anything, MemoryError included
+            raise QuoinError(_reason(error), where=path) from error
+
+
+def _too_large(size: str, max_pixels: int) -> str:
+    return f"too large: {size}the limit is {max_pixels / 1e6:g} megapixels"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return f"unreadable: {error.strerror}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    lowered = text.lower()
+    if isinstance(error, EOFError) or "truncated" in lowered or "not enough data" in lowered:
+        return "truncated"
+    return f"unreadable: {text[:120]}"
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation 1..8 still to be applied to loaded pixels; 1 where absent or invalid."""
+    value = None
+    with contextlib.suppress(Exception):  # EXIF is never worth a photo
+        value = image.getexif().get(ORIENTATION_TAG)
+    return value if type(value) is int and 1 <= value <= 8 else 1
+
+
+def stored_orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8 of the file itself. TIFF forgets it while loading; HEIF turns itself and keeps note."""
+    if image.format != "TIFF":
+        image.load()  # a PNG's EXIF may follow its pixels: looking for it would meet, and hide, their errors
+    noted = image.info.get("original_orientation")
+    return noted if type(noted) is int and 1 <= noted <= 8 else orientation_of(image)
+
+
+def turn_upright(pixels: Shaped[Array, "h w *c"], orientation: int) -> Shaped[Array, "h2 w2 *c"]:
+    """Stored pixels as they are to be seen (EXIF 2.32, tag 0x0112); 5 to 8 exchange width and height."""
+    axes = (1, 0, *range(2, pixels.ndim))
+    turned = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(axes),
+        6: pixels[::-1].transpose(axes),
+        7: pixels[::-1, ::-1].transpose(axes),
+        8: pixels[:, ::-1].transpose(axes),
+    }[orientation]
+    return np.ascontiguousarray(turned)
+
+
+def upright_rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
+    """Upright pixels of an opened image of any mode; transparency lies on white. Call inside ``open_image``."""
+    image.load()  # first: TIFF turns itself upright while loading, then says orientation 1
+    return turn_upright(_rgb(image), orientation_of(image))
+
+
+def load_upright(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[Array, "h w 3"]:
+    """A photo as upright RGB. Raises QuoinError with the reason where it cannot be read."""
+    with open_image(path, max_pixels) as image:
+        return upright_rgb(image)
+
+
+def load_mask(path: Path, size: tuple[int, int], orientation: int = 1) -> UInt8[Array, "h w"]:
+    """The mask of a photo of upright ``size`` (width, height): 255 use, 0 ignore.
+
+    Black is ignored. ``orientation`` is the photo's: a mask of the photo's stored shape is turned as the photo is,
+    unless it carries an orientation of its own; where the two shapes are one (2 to 4) it is taken to be upright.
+    Another resolution of the same shape is resized (nearest).
+    Raises QuoinError where the file cannot be read or has another shape.
+    """
+    with open_image(path) as image:
+        image.load()
+        mask = turn_upright(_use(image), orientation_of(image))
+    if orientation >= 5 and not fits(mask.shape[::-1], size) and fits(mask.shape, size):
+        mask = turn_upright(mask, orientation)
+    if not fits(mask.shape[::-1], size):
+        have, want = (f"{width} x {height}" for width, height in (mask.shape[::-1], size))
+        raise QuoinError(f"The mask is {have} pixels, which does not fit its photo of {want}", where=path)
+    if mask.shape[::-1] != tuple(size):
+        mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    return np.ascontiguousarray(mask)
+
+
+def fits(size: tuple[int, ...], photo: tuple[int, int]) -> bool:
+    """Whether a picture of ``size`` has the shape of ``photo``, up to a pixel of rounding when it was resized."""
+    (width, height), (photo_width, photo_height) = size, photo
+    return abs(width * photo_height - height * photo_width) <= max(photo_width, photo_height, width, height)
+
+
+def _rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
+    if image.mode.startswith("I"):  # 16 bits of grey, however they are stored
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise QuoinError("unreadable: floating-point pixels are not a photo")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy
+
+
+def _use(image: Image.Image) -> UInt8[Array, "h w"]:
+    """Stored pixels of a mask as 255 or 0.
+
+    A cut-out says it by alpha. Otherwise the brightest channel decides at half its range, so that JPEG noise stays
+    black; a lossless file that stays below half holds labels or 0 and 1, where only 0 is black.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.where(np.asarray(image) > 0, 255, 0).astype(np.uint8)
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < alpha.max():
+            return np.where(alpha > 127, 255, 0).astype(np.uint8)
+    values = np.asarray(image.convert("RGB")).max(axis=2)
+    labels = image.format not in ("JPEG", "MPO") and values.max(initial=0) < 128
+    return np.where(values > (0 if labels else 127), 255, 0).astype(np.uint8)

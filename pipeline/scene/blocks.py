@@ -1,0 +1,217 @@
+"""Blocks in the store (scene.zarr/blocks, by partition and train): where they are, and what was trained of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.run import Run
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block: core of whole bricks, halo around it, the photos that see it and their share of view.
+
+    ``photo_index`` [K] into Posed, most useful first; ``photo_weight`` [K] in (0, 1]: share of the photo that shows the
+    block; ``photo_level`` [K] of its pyramid that the block is trained with; none given: 0 for all.
+    """
+
+    id: str
+    core: BrickBox
+    halo_bricks: int
+    photo_index: Int[Array, "k"]
+    photo_weight: Float[Array, "k"]
+    cost: float = 1.0
+    memory_bytes: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+    photo_level: Int[Array, "k"] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.photo_level) == 0:
+            object.__setattr__(self, "photo_level", np.zeros(len(self.photo_index), np.int64))
+
+    @property
+    def outer(self) -> BrickBox:
+        """Core and halo."""
+        return self.core.grow(self.halo_bricks)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The lattice, the blocks, and the region of the world that is to be reconstructed.
+
+    ``held_out`` [H] are photos (indices into Posed) that nothing after the poses may look at, but an evaluation.
+    """
+
+    lattice: Lattice
+    blocks: list[Block]
+    region_low_world: Float[Array, "3"]
+    region_high_world: Float[Array, "3"]
+    held_out: Int[Array, "h"] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def block(self, block_id: str) -> Block:
+        return next(b for b in self.blocks if b.id == block_id)
+
+
+def write_partition(run: Run, partition: Partition) -> None:
+    """Put the lattice and all blocks into the store (removing blocks of an earlier partition)."""
+    arrays.delete(run.scene, "blocks")
+    root = run.scene.require_group("blocks")
+    root.update_attributes(
+        {
+            "lattice": partition.lattice.to_json(),
+            "region_low_world": partition.region_low_world.tolist(),
+            "region_high_world": partition.region_high_world.tolist(),
+            "order": [b.id for b in partition.blocks],
+            "cost": sum(b.cost for b in partition.blocks),
+            "held_out": partition.held_out.tolist(),
+        }
+    )
+    for b in partition.blocks:
+        group = root.require_group(b.id)
+        group.update_attributes(
+            {
+                "core_low": list(b.core.low),
+                "core_high": list(b.core.high),
+                "halo_bricks": b.halo_bricks,
+                "cost": b.cost,
+                "memory_bytes": b.memory_bytes,
+                "notes": b.notes,
+            }
+        )
+        arrays.write(group, "photo_index", np.asarray(b.photo_index, np.int64))
+        arrays.write(group, "photo_weight", np.asarray(b.photo_weight, np.float64))
+        arrays.write(group, "photo_level", np.asarray(b.photo_level, np.int64))
+
+
+def read_partition(run: Run) -> Partition:
+    """What partition committed."""
+    run.require("partition")
+    root: Any = run.scene["blocks"]
+    return Partition(
+        Lattice.from_json(root.attrs["lattice"]),
+        [_block(root, block_id) for block_id in root.attrs["order"]],
+        np.array(root.attrs["region_low_world"]),
+        np.array(root.attrs["region_high_world"]),
+        _held_out(root),
+    )
+
+
+def read_block(run: Run, block_id: str) -> tuple[Lattice, Block]:
+    """The lattice and one block, without a look at the others: who trains one of thousands needs no more."""
+    run.require("partition")
+    root: Any = run.scene["blocks"]
+    return Lattice.from_json(root.attrs["lattice"]), _block(root, block_id)
+
+
+def read_whole_cost(run: Run) -> float:
+    """Cost of all blocks together."""
+    run.require("partition")
+    root: Any = run.scene["blocks"]
+    known = root.attrs.get("cost")
+    return float(known) if known is not None else sum(block.cost for block in read_partition(run).blocks)
+
+
+def _block(root: Any, block_id: str) -> Block:
+    group: Any = root[block_id]
+    a = group.attrs
+    return Block(
+        block_id,
+        BrickBox(tuple(a["core_low"]), tuple(a["core_high"])),
+        a["halo_bricks"],
+        arrays.read(group, "photo_index"),
+        arrays.read(group, "photo_weight"),
+        a["cost"],
+        a["memory_bytes"],
+        dict(a["notes"]),
+        arrays.read(group, "photo_level"),
+    )
+
+
+def read_held_out(run: Run) -> Int[Array, "h"]:
+    """Photos that partition keeps out of all that follows; none before it is done."""
+    return _held_out(run.scene["blocks"]) if run.manifest("partition") else np.zeros(0, np.int64)
+
+
+def _held_out(blocks: Any) -> Int[Array, "h"]:
+    return np.array(blocks.attrs.get("held_out", []), np.int64)
+
+
+def held_out_key(run: Run, config: object = None) -> str:
+    """What the held-out photos add to the key of a stage that does not need partition otherwise; "" where none are."""
+    del config
+    held_out = read_held_out(run).tolist()
+    return f"without {held_out}" if held_out else ""
+
+
+@dataclass(frozen=True)
+class SdfBricks:
+    """SDF samples of one block on the lattice: only bricks near its surface.
+
+    ``bricks`` [M, 3] brick coordinates; ``sdf_voxels`` [M, B+1, B+1, B+1] float16, signed distance in voxels, positive
+    outside, clipped to ±SDF_CLIP_VOXELS. A brick of the block's outer box that is absent holds no surface.
+    """
+
+    bricks: Int[Array, "m 3"]
+    sdf_voxels: Float[Array, "m s s s"]
+
+
+SDF_CLIP_VOXELS = 8.0
+
+
+def write_sdf_bricks(run: Run, block_id: str, sdf: SdfBricks) -> None:
+    """Put a block's SDF bricks under blocks/<id>/ (one chunk per brick)."""
+    group = run.scene.require_group(f"blocks/{block_id}")
+    shape = sdf.sdf_voxels.shape
+    arrays.write(group, "brick_index", np.asarray(sdf.bricks, np.int64))
+    arrays.write(group, "sdf", sdf.sdf_voxels.astype(np.float16), chunks=(1, *shape[1:]))
+
+
+def read_brick_index(run: Run, block_id: str) -> Int[Array, "m 3"]:
+    """Which bricks a trained block holds."""
+    return arrays.read(run.scene, f"blocks/{block_id}/brick_index")
+
+
+def read_sdf_brick(run: Run, block_id: str, row: int) -> Float[Array, "s s s"]:
+    """SDF samples [B+1, B+1, B+1] in voxels of row ``row`` of the block's brick index, float32."""
+    return arrays.read(run.scene, f"blocks/{block_id}/sdf", row).astype(np.float32)
+
+
+def write_model(run: Run, block_id: str, tensors: Mapping[str, Array], about: Mapping[str, Any]) -> None:
+    """Put a block's trained model under blocks/<id>/model: tensors by name, and what is needed to build it."""
+    name = f"blocks/{block_id}/model"
+    arrays.delete(run.scene, name)
+    group = run.scene.require_group(name)
+    for key, values in tensors.items():
+        arrays.write(group, key, values)
+    group.update_attributes(dict(about))
+
+
+def read_model(run: Run, block_id: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """A block's trained model: its tensors by name, and what is needed to build it."""
+    run.require(f"train/{block_id}")
+    group: Any = run.scene.get(f"blocks/{block_id}/model")
+    if group is None:
+        raise QuoinError(
+            "This block was trained by a quoin that did not keep its model",
+            where=f"{run.home}, {block_id}",
+            do="train it again with quoin resume --force train",
+        )
+    return {name: arrays.read(group, name) for name in group.array_keys()}, dict(group.attrs)
+
+
+def block_folder(run: Run, block_id: str) -> Path:
+    """Local folder for a block's checkpoints and logs (run folder/work/blocks/<id>)."""
+    folder = run.path / "work" / "blocks" / block_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,78 @@
+"""Which ways the walls of a scene face: found by pose from the straight lines of all photos, for whoever wants it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from quoin.pipeline.scene.posed_images import read_frame_facts
+from quoin.pipeline.storage.run import Run
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class WallFrame:
+    """Up, and the directions walls face (a wall and the one across the room share one): Manhattan, or Atlanta for more.
+
+    ``up_world`` [3] unit; ``normals_world`` [k, 3] unit and level (orthogonal to up), the strongest first, signs mean
+    nothing, none where no frame is trusted; two that are orthogonal are so exactly. ``shares`` [k] of the length of all
+    lines but upright ones that each direction explains beyond chance; ``n_photos`` [k] that show it. ``confidence`` is
+    that walls stand this way, 0..1; ``reason`` in words why there is no frame, "" where there is one.
+    """
+
+    up_world: Float[Array, "3"]
+    normals_world: Float[Array, "k 3"]
+    shares: Float[Array, "k"]
+    n_photos: Int[Array, "k"]
+    confidence: float
+    reason: str = ""
+
+    @property
+    def yaws_deg(self) -> Float[Array, "k"]:
+        """Where the normals point, in [0, 180): anticlockwise about up from x, from y where x is nearly up."""
+        x = np.eye(3)[0 if abs(self.up_world[0]) < 0.9 else 1]
+        x = x - (x @ self.up_world) * self.up_world
+        y = np.cross(self.up_world, x)
+        return np.degrees(np.arctan2(self.normals_world @ y, self.normals_world @ x)) % 180.0
+
+    def turned(self, rotation: Float[Array, "3 3"]) -> WallFrame:
+        """The same in a world that ``rotation`` takes this one into."""
+        return replace(self, up_world=rotation @ self.up_world, normals_world=self.normals_world @ rotation.T)
+
+    def told(self) -> str:
+        """One line for a person."""
+        if self.reason:
+            return f"no frame of walls: {self.reason}"
+        count = len(self.normals_world)
+        return f"walls stand in {count} direction{'s' if count > 1 else ''}, confidence {self.confidence:.2f}"
+
+
+def write_walls(run: Run, walls: WallFrame) -> None:
+    """Put the frame of the walls into frame/ of the store."""
+    run.scene.require_group("frame").attrs["walls"] = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(walls).items()
+    }
+
+
+def read_walls(run: Run) -> WallFrame | None:
+    """What pose found; None in runs that were posed before it looked."""
+    data = read_frame_facts(run, "walls")
+    if data is None:
+        return None
+    return WallFrame(
+        np.array(data["up_world"], np.float64),
+        np.array(data["normals_world"], np.float64).reshape(-1, 3),
+        np.array(data["shares"], np.float64),
+        np.array(data["n_photos"], np.int64),
+        float(data["confidence"]),
+        str(data["reason"]),
+    )
+
+
+def trusted_walls(run: Run) -> WallFrame | None:
+    """What pose found, or None where no frame of walls is trusted."""
+    walls = read_walls(run)
+    return walls if walls is not None and len(walls.normals_world) else None

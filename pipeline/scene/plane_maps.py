@@ -1,0 +1,67 @@
+"""Bare surfaces, where nothing can be matched: the planes of the scene, and which of them a pixel shows (by priors)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from quoin.pipeline.geometry.cameras import pixel_grid, unproject
+from quoin.pipeline.scene.priors import read_level
+from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.run import Run
+
+Array = np.ndarray
+NAME = "priors/planes"
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Number [h, w] of the plane each pixel shows where the photo's depth map is silent, -1: none; pyramid level."""
+
+    number: Int[Array, "h w"]
+    level: int
+
+
+def write_planes(run: Run, normals: Float[Array, "k 3"], offsets: Float[Array, "k"]) -> None:
+    """Planes n · x = offset of the world, their unit normals towards the side they are seen from."""
+    arrays.write(run.scene, NAME, np.concatenate([normals, offsets[:, None]], axis=1).astype(np.float64))
+
+
+def read_planes(run: Run) -> Float[Array, "k 4"]:
+    """Rows n, offset; none where priors did not look for them."""
+    return arrays.read(run.scene, NAME) if NAME in run.scene else np.zeros((0, 4))
+
+
+def write_bare(run: Run, index: int, bare: Bare) -> None:
+    """What posed photo ``index`` shows of the planes, at a pyramid level."""
+    attrs = {"level": bare.level}
+    arrays.write(run.scene, f"priors/{index:06d}/bare", bare.number.astype(np.int32), attrs=attrs)
+
+
+def read_bare(run: Run, index: int) -> Bare | None:
+    """What a photo shows of the planes, or None where it was not asked."""
+    found = read_level(run, f"priors/{index:06d}/bare")
+    return None if found is None else Bare(*found)
+
+
+def depth_of(
+    number: Int[Array, "h w"],
+    planes: Float[Array, "k 4"],
+    cam_from_world: Float[Array, "3 4"],
+    intrinsics: Float[Array, "4"],
+) -> Float[Array, "h w"]:
+    """Depth along the camera's z, 0 where a pixel shows no plane; ``intrinsics`` at the level of ``number``.
+
+    Planes and pose in any one frame, as the world or a block's.
+    """
+    flat = number.ravel()
+    rays = unproject(intrinsics, pixel_grid(*number.shape[::-1]), np.ones(flat.size))
+    mine = planes[np.maximum(flat, 0)] if len(planes) else np.zeros((flat.size, 4))
+    normal = mine[:, :3] @ cam_from_world[:, :3].T
+    ahead = (normal * rays).sum(axis=1)
+    offset = mine[:, 3] + normal @ cam_from_world[:, 3]  # of the plane in the camera's frame
+    depth = offset / np.where(np.abs(ahead) < 1e-12, 1.0, ahead)
+    shows = (flat >= 0) & (np.abs(ahead) >= 1e-12) & (depth > 0)
+    return np.where(shows, depth, 0.0).astype(np.float32).reshape(number.shape)

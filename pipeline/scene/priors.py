@@ -1,0 +1,113 @@
+"""What the priors stage leaves of posed photos: exposures, depth maps and labels (``scene.zarr/priors``)."""
+
+from __future__ import annotations
+
+import numpy as np
+import zarr
+from jaxtyping import Float, Int, UInt8
+
+from quoin.pipeline.imaging.pyramid import at_level
+from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.run import Run
+
+Array = np.ndarray
+
+
+def write_exposures(run: Run, gains: Float[Array, "n 3"]) -> None:
+    """Exposure and tint of every posed photo: a factor per channel, about 1."""
+    arrays.write(run.scene, "priors/exposures", gains.astype(np.float64))
+
+
+def read_exposures(run: Run) -> Float[Array, "n 3"] | None:
+    """Exposures of the posed photos, or None where they are not known."""
+    return arrays.read(run.scene, "priors/exposures") if "priors/exposures" in run.scene else None
+
+
+def write_depth(
+    run: Run, index: int, depth: Float[Array, "h w"], level: int, *, sigma_per_unit: float | None = None
+) -> None:
+    """Depth map of posed photo ``index`` at pyramid ``level``, in world units along the camera's z; 0 = not known.
+
+    ``sigma_per_unit``: a depth z is off by that times z², as a sensor's is; None: by a share of z, as stereo's is.
+    """
+    attrs = {"level": level, "sigma_per_unit": sigma_per_unit}
+    arrays.write(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs=attrs)
+
+
+def write_planes(
+    run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int, *, passes: int = 0
+) -> None:
+    """Stereo's work in progress on posed photo ``index``: planes of some kind.
+
+    A plane is (w, a, b), see ``stages.priors.stereo.hypotheses``.
+
+    ``passes`` is how many passes over the photos they have behind them.
+    """
+    attrs = {"level": level, "passes": passes}
+    arrays.write(run.scene, f"priors/{index:06d}/{kind}", planes.astype(np.float32), attrs=attrs)
+
+
+def read_planes(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h w"], int] | None:
+    """Planes of a photo and their pyramid level, or None where it has none yet."""
+    return read_level(run, f"priors/{index:06d}/{kind}")
+
+
+def plane_passes(run: Run, index: int, kind: str) -> int:
+    """How many passes a photo's planes have behind them; 0 where it has none."""
+    array = _whole(run, f"priors/{index:06d}/{kind}")
+    return 0 if array is None else _number(array, "passes")
+
+
+def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
+    """A photo's depth map and its pyramid level, or None where it has none."""
+    return read_level(run, f"priors/{index:06d}/depth")
+
+
+def has_depth(run: Run, index: int) -> bool:
+    """Whether a photo has a depth map."""
+    return _whole(run, f"priors/{index:06d}/depth") is not None
+
+
+def read_depth_sigma(run: Run, index: int) -> float | None:
+    """``sigma_per_unit`` of a photo's depth map; None where it is stereo's."""
+    value = arrays.get(run.scene, f"priors/{index:06d}/depth").attrs.get("sigma_per_unit")
+    return value if isinstance(value, float) else None
+
+
+def write_labels(run: Run, index: int, labels: UInt8[Array, "h w"], level: int) -> None:
+    """What the pixels of posed photo ``index`` at pyramid ``level`` show (values of ``pipeline.imaging.labels``)."""
+    arrays.write(run.scene, f"priors/{index:06d}/labels", labels.astype(np.uint8), attrs={"level": level})
+
+
+def read_labels(run: Run, index: int) -> tuple[UInt8[Array, "h w"], int] | None:
+    """A photo's labels and their pyramid level, or None where it has none: nothing is known then."""
+    return read_level(run, f"priors/{index:06d}/labels")
+
+
+def read_labels_whole(run: Run, index: int, size: Int[Array, "2"]) -> UInt8[Array, "h w"]:
+    """A photo's labels at level 0, of ``size`` (width, height); UNKNOWN where it has none."""
+    return read_labels_at(run, index, 0, tuple(size[::-1].tolist()))
+
+
+def read_labels_at(run: Run, index: int, level: int, shape: tuple[int, ...]) -> UInt8[Array, "r c"]:
+    """A photo's labels at a pyramid level, of ``shape`` there; UNKNOWN where it has none."""
+    found = read_labels(run, index)
+    return np.zeros(shape, np.uint8) if found is None else at_level(*found, level, shape)
+
+
+def read_level(run: Run, name: str) -> tuple[Array, int] | None:
+    """A map in the store and its pyramid level, or None where it is not there."""
+    array = _whole(run, name)
+    return None if array is None else (arrays.values(array), _number(array, "level"))
+
+
+def _whole(run: Run, name: str) -> zarr.Array | None:
+    """A map in the store that has its level, as those have that were written to the end; or None."""
+    array = run.scene.get(name)
+    return array if isinstance(array, zarr.Array) and "level" in array.attrs else None
+
+
+def _number(array: zarr.Array, attribute: str) -> int:
+    value = array.attrs[attribute]
+    assert isinstance(value, int)  # written above
+    return value

@@ -1,0 +1,45 @@
+"""Files that a reader sees in their old or their new state, never half written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quoin.pipeline.core.errors import QuoinError
+
+# of an OSError, that a folder or a disk is the reason
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; what was written there takes its place in one move, if all went well."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield part
+        if part.exists():
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never half of it."""
+    try:
+        with aside(path) as part, open(part, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, where: object) -> QuoinError:
+    """An OSError of writing, as a sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return QuoinError("The disk is full", where=where, do="free some space, then run quoin resume")
+    return QuoinError(f"Cannot write: {error.strerror or error}", where=where, do="choose a folder you may write to")

@@ -1,0 +1,146 @@
+"""What this machine keeps of runs and photos that live in object storage: below QUOIN_HOME/cache, any of it disposable.
+
+Cached are only objects that never change under their name, since the name holds the commit they are of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import hashlib
+import os
+import re
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.storage.atomic import aside
+
+LIMIT_GIB = 20.0  # unless QUOIN_CACHE_GIB says otherwise
+KEEP = 0.9  # of the limit, once it is passed
+
+
+def home_folder() -> Path:
+    """Where quoin keeps what is not a run: QUOIN_HOME, or ~/.quoin."""
+    return Path(os.environ.get("QUOIN_HOME") or Path.home() / ".quoin")
+
+
+def cache_folder(kind: str, url: str) -> Path:
+    """The folder of this machine for what is at ``url``: named like its end, and by a hash of it."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", url.rpartition("/")[2]) or "run"
+    return home_folder() / "cache" / kind / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Inside, no other process of this machine is inside for the same path, whose folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A new folder in ``parent`` for as long as this process works in it; first those go that killed processes left."""
+    ours = f"quoin-{socket.gethostname()}"
+    for left in parent.glob(f"{glob.escape(ours)}-*-*"):
+        whose, pid, _ = left.name.rsplit("-", 2)
+        if whose == ours and pid.isdigit() and not lives(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{ours}-{os.getpid()}-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def limit_bytes() -> int:
+    """How much of objects this machine keeps (QUOIN_CACHE_GIB)."""
+    said = os.environ.get("QUOIN_CACHE_GIB", "")
+    try:
+        value = float(said) if said else LIMIT_GIB
+    except ValueError:
+        raise QuoinError("This is no size in GiB", where=f"QUOIN_CACHE_GIB={said}", do="write a number") from None
+    return int(value * 2**30)
+
+
+class Cache:
+    """Objects on this machine's disk, up to a size; what was not used for longest goes first.
+
+    Processes share it: files appear whole, and one that is gone is fetched again.
+    """
+
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
+        self.folder, self.limit = folder, limit_bytes() if limit is None else limit
+        self._added = self.limit  # so that the first addition looks at what there is
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> bytes | None:
+        """The content kept under ``name``, or None."""
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return data
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep ``data`` under ``name``, if the disk lets us."""
+        with contextlib.suppress(OSError):
+            self._add(name, lambda part: part.write_bytes(data))
+
+    def file(self, name: str, fetch: Callable[[Path], object]) -> Path:
+        """The file kept under ``name``; ``fetch(path)`` writes it where it is not there."""
+        path = self.folder / name
+        if path.exists():
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        else:
+            self._add(name, fetch)
+        return path
+
+    def _add(self, name: str, write: Callable[[Path], object]) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside(path) as part:
+            write(part)
+            n_bytes = part.stat().st_size
+        with self._lock:
+            self._added += n_bytes
+            if self._added > self.limit // 10:
+                self._added = 0
+                self._evict(path)
+
+    def _evict(self, fresh: Path) -> None:
+        found = []
+        for folder, _, files in os.walk(self.folder):
+            for file in files:
+                with contextlib.suppress(OSError):
+                    status = os.stat(os.path.join(folder, file))
+                    found.append((status.st_mtime, status.st_size, os.path.join(folder, file)))
+        total = sum(size for _, size, _ in found)
+        if total <= self.limit:
+            return
+        for _, size, file in sorted(found):
+            if total <= KEEP * self.limit:
+                break
+            if file != str(fresh):
+                with contextlib.suppress(OSError):
+                    os.unlink(file)
+                total -= size

@@ -1,0 +1,50 @@
+"""One process at a time works on a run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.storage.atomic import disk_error
+from quoin.pipeline.storage.lease import leased
+from quoin.pipeline.storage.object_store import url_of
+
+
+@contextmanager
+def locked(place: Path | str) -> Iterator[None]:
+    """Have the run at ``place`` to oneself; QuoinError where another process works on it, and names it."""
+    url = url_of(place)
+    with leased(url) if url else _locked(Path(place)):
+        yield
+
+
+@contextmanager
+def _locked(run_path: Path) -> Iterator[None]:
+    """Hold the run folder's lock; QuoinError where another process holds it.
+
+    The lock is the kernel's (flock), so it goes with the process that held it, however that ended: none is ever stale.
+    """
+    path = run_path / "logs" / "lock"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise QuoinError(
+                f"Another quoin works in this run folder ({holder})", where=run_path, do="wait for it, or stop it"
+            ) from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        handle.flush()
+        yield

@@ -1,0 +1,92 @@
+"""Mesh files: PLY for the full surface, binary glTF for the light one. Written aside, then put in place in one move."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from quoin.pipeline.scene.gltf import Glb, glb_bytes
+from quoin.pipeline.storage.atomic import aside
+from quoin.stages.fuse.mesh import Mesh
+
+Array = np.ndarray
+
+# Beyond this many float32 steps per smallest edge, a world coordinate needs float64 in the PLY file.
+FLOAT32_STEPS = 64.0
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of ``path`` only when all of it is on the disk."""
+    with aside(path) as part, open(part, "wb") as handle:
+        yield handle
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+MAX_COMMENTS = 100  # readers give up on headers that do not end
+_PLY_TYPE = {"<f4": "float", "<f8": "double", "u1": "uchar"}
+
+
+class PlyWriter:
+    """Binary little-endian PLY in world coordinates, of a mesh of known size that comes in pieces.
+
+    Positions, normals, colours and ``values`` (``float``); ``comments`` are ASCII lines of the header. Coordinates are
+    ``float``, or ``double`` where float32 could not tell vertices apart that are ``edge_m`` apart, ``reach_m`` from the
+    origin.
+    """
+
+    def __init__(
+        self,
+        handle: IO[bytes],
+        n_vertices: int,
+        n_faces: int,
+        values: Sequence[str],
+        edge_m: float,
+        reach_m: float,
+        comments: Sequence[str] = (),
+    ) -> None:
+        step = float(np.spacing(np.float32(reach_m)))
+        fields = [(name, "<f4" if edge_m >= FLOAT32_STEPS * step else "<f8") for name in "xyz"]
+        fields += [(name, "<f4") for name in ("nx", "ny", "nz")]
+        fields += [(name, "u1") for name in ("red", "green", "blue")]
+        fields += [(name, "<f4") for name in values]
+        header = ["ply", "format binary_little_endian 1.0", "comment made by quoin; world frame, metres, z up"]
+        header += [f"comment {text}" for text in comments[:MAX_COMMENTS]]
+        header += [f"element vertex {n_vertices}"]
+        header += [f"property {_PLY_TYPE[kind]} {name}" for name, kind in fields]
+        header += [f"element face {n_faces}", "property list uchar int vertex_indices", "end_header"]
+        handle.write(("\n".join(header) + "\n").encode("ascii"))
+        self._handle, self._vertex = handle, np.dtype(fields)
+
+    def vertices(self, mesh: Mesh, normals: Float[Array, "n 3"], new: Bool[Array, "n"] | None = None) -> None:
+        """The next vertices: those of a piece, or of them the ``new`` ones."""
+        chosen = np.ones(len(normals), bool) if new is None else new
+        rows = np.empty(int(chosen.sum()), self._vertex)
+        for axis in range(3):
+            rows["xyz"[axis]] = mesh.vertices_world[chosen, axis]
+            rows[f"n{'xyz'[axis]}"] = normals[chosen, axis]
+            if mesh.colors is not None:
+                rows[("red", "green", "blue")[axis]] = mesh.colors[chosen, axis]
+        for name, value in mesh.values.items():
+            rows[name] = value[chosen]
+        self._handle.write(rows.view(np.uint8).data)  # tofile would hide that a disk is full
+
+    def faces(self, faces: Int[Array, "n 3"]) -> None:
+        """The next faces, by the numbers of vertices in the file; after all vertices."""
+        rows = np.empty(len(faces), [("count", "u1"), ("corner", "<i4", 3)])
+        rows["count"], rows["corner"] = 3, faces
+        self._handle.write(rows.view(np.uint8).data)
+
+
+def write_glb(path: Path, mesh: Mesh, normals: Float[Array, "v 3"]) -> None:
+    """The mesh as binary glTF: see ``pipeline.scene.gltf``."""
+    whole = Glb(mesh.vertices_world, mesh.faces, normals, mesh.colors, mesh.values)
+    with replacing(path) as handle:
+        handle.write(glb_bytes(whole))

@@ -1,0 +1,98 @@
+"""From the SDF bricks of all blocks to one welded surface, a tile of bricks at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.stages.fuse.blend import Source, absent_signs, blend_brick, touching
+from quoin.stages.fuse.marching_cubes import EdgeKeys, Patch, march, positions_voxels, weld
+from quoin.stages.fuse.mesh import Mesh, edge_counts
+
+Array = np.ndarray
+
+TILE_BRICKS = 4  # bricks of one tile side; a tile is extracted, stored and forgotten
+
+
+def make_source(
+    core: BrickBox,
+    halo_bricks: int,
+    bricks: Int[Array, "m 3"],
+    read: Callable[[int], Array],
+    *,
+    alone: bool,
+) -> Source:
+    """A block ready to be blended; one that is ``alone`` has nobody to outvote, so its absent bricks need no sign."""
+    outer = core.grow(halo_bricks)
+    sign = np.zeros(outer.shape, np.int8) if alone else absent_signs(outer, bricks, read)
+    rows = {(int(a), int(b), int(c)): row for row, (a, b, c) in enumerate(bricks)}
+    return Source(core, halo_bricks, rows, read, sign)
+
+
+def edge_keys_of(sources: list[Source], size: int) -> EdgeKeys:
+    """Numbers for every lattice edge that the blocks can hold."""
+    lows = np.array([s.outer.low for s in sources]).min(axis=0) * size
+    highs = np.array([s.outer.high for s in sources]).max(axis=0) * size
+    return EdgeKeys(tuple(lows.tolist()), tuple((highs - lows + 1).tolist()))
+
+
+def tiles(bricks: Int[Array, "m 3"]) -> list[Int[Array, "k 3"]]:
+    """Bricks grouped by the tile they lie in, tiles and bricks in lattice order."""
+    tile = bricks // TILE_BRICKS
+    order = np.lexsort((*bricks.T[::-1], *tile.T[::-1]))
+    bricks, tile = bricks[order], tile[order]
+    cuts = np.flatnonzero(np.any(np.diff(tile, axis=0) != 0, axis=1)) + 1
+    return np.split(bricks, cuts) if len(bricks) else []
+
+
+def march_tile(
+    sources: list[Source], bricks: Int[Array, "m 3"], edge_keys: EdgeKeys, size: int, clip_voxels: float
+) -> Patch:
+    """The blended surface in some bricks, welded among themselves."""
+    lows = np.array([s.outer.low for s in sources])
+    highs = np.array([s.outer.high for s in sources])
+    patches = []
+    for row in bricks:
+        brick = (int(row[0]), int(row[1]), int(row[2]))
+        near = [sources[i] for i in touching(lows, highs, brick)]
+        patches.append(march(blend_brick(near, brick, size, clip_voxels), row * size, edge_keys))
+    return weld(patches)
+
+
+def to_mesh(patch: Patch, edge_keys: EdgeKeys, lattice: Lattice) -> Mesh:
+    """The patch in the world."""
+    at = positions_voxels(patch, edge_keys)
+    index = np.int32 if len(at) < 2**31 else np.int64
+    return Mesh(np.array(lattice.origin_world) + lattice.voxel_size_m * at, patch.faces.astype(index))
+
+
+def torn_edges(patch: Patch, edge_keys: EdgeKeys, bricks: Int[Array, "m 3"], size: int) -> int:
+    """Boundary edges that do not lie on the rim of the known ``bricks``: 0 unless something is wrong with the welding.
+
+    Only a rim can end a surface honestly: a face of a known brick beyond which no brick is known.
+    """
+    ends, count = edge_counts(patch.faces)
+    ends = ends[count == 1]
+    if len(ends) == 0:
+        return 0
+    start, axis = edge_keys.decode(patch.keys[ends].ravel())
+    start, axis = start.reshape(-1, 2, 3), axis.reshape(-1, 2)
+    brick = np.floor(positions_voxels(patch, edge_keys)[ends].mean(axis=1) / size).astype(np.int64)
+    on_rim = np.zeros(len(ends), bool)
+    for d in range(3):
+        in_plane = (start[:, 0, d] == start[:, 1, d]) & np.all(axis != d, axis=1) & (start[:, 0, d] % size == 0)
+        above, below = brick.copy(), brick.copy()
+        above[:, d] = start[:, 0, d] // size
+        below[:, d] = above[:, d] - 1
+        on_rim |= in_plane & (_member(above, bricks) != _member(below, bricks))
+    return int((~on_rim).sum())
+
+
+def _member(bricks: Int[Array, "n 3"], among: Int[Array, "m 3"]) -> Bool[Array, "n"]:
+    low = among.min(axis=0) - 1
+    shape = tuple((among.max(axis=0) - low + 2).tolist())
+    codes = [np.ravel_multi_index(tuple((b - low).T), shape, mode="clip") for b in (bricks, among)]
+    return np.isin(*codes)

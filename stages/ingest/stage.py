@@ -1,0 +1,301 @@
+"""The ingest stage: every file of the photo folder becomes a row of the photo table, used or with its reason."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quoin.pipeline.core.config import digest
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.imaging.memory_budget import PixelBudget
+from quoin.pipeline.scene.photo_table import write_photo_table
+from quoin.pipeline.scene.sensor_depth import read_depth_camera
+from quoin.pipeline.storage.run import Run, stage
+from quoin.stages.ingest.camera_groups import camera_groups
+from quoin.stages.ingest.clip_frames import take_frames, told
+from quoin.stages.ingest.config import ClipFacts, IngestConfig, IngestResult
+from quoin.stages.ingest.depth_files import DepthFacts, examine_depth, unit_of
+from quoin.stages.ingest.file_search import Found
+from quoin.stages.ingest.listing import Listing, list_sources
+from quoin.stages.ingest.photo_file import Examined, examine
+from quoin.stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
+
+MAX_THREADS = 16
+UNREADABLE = {"unreadable", "unreadable folder", "truncated", "too large"}
+EXPECTED = {"mask", "depth", "not a photo"}  # nothing to warn of
+
+MAX_TABLE_ROWS = 200  # of the live table; the report has all
+
+FILM = "walk slowly around the thing while you film, or take photos from several places"
+
+Row = dict[str, Any]
+
+
+def contents(run: Run, config: IngestConfig) -> str:
+    """Hash of what lies in the photo folder: added photos are noticed; a folder that is gone counts as unchanged."""
+    done = run.manifest("ingest")
+    if done is not None and not all(path.exists() for path in (run.photos, *run.clips)):
+        return str(done.result["contents"])
+    return _contents(_listing(run, config), config)
+
+
+def _contents(listing: Listing, config: IngestConfig) -> str:
+    if not (config.depth and config.depth_camera):
+        return listing.contents
+    camera = read_depth_camera(Path(config.depth_camera))
+    return digest([listing.contents, *(np.asarray(part).tolist() for part in vars(camera).values())])
+
+
+def _listing(run: Run, config: IngestConfig) -> Listing:
+    return list_sources(run.photos, run.clips, config.masks, run.path, config.depth)
+
+
+@stage("ingest", needs=(), version=3, result=IngestResult, inputs=contents)
+def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
+    """Examine every file below ``run.photos`` and of ``run.clips``, take frames of clips, write tables/photos.parquet.
+
+    Raises QuoinError where the folder gives fewer than two different photos, or where masks do not fit their photos;
+    the table is written all the same.
+    """
+    listing = _listing(run, config)
+    if config.depth_camera and not config.depth:
+        raise QuoinError("A depth camera is given, and no depth maps", where="ingest.depth_camera", do="give --depth")
+    if not listing.files:
+        raise QuoinError("The photo folder is empty", where=run.photos, do="put photos into it")
+    files, clips = take_frames(listing.files, run.path, config, report)
+    examined = _examine_all(files, listing, config, report)
+    rows = [_row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(files, examined, strict=True)]
+    _select(rows, examined, files, config, report)
+    n_depths, unit_m = _measure(rows, listing, config, report)
+    _number(rows, examined)
+    write_photo_table(run, rows)
+
+    _refuse_misfits(files, listing, examined)
+    result = _result(rows, listing, _contents(listing, config), clips, n_depths, unit_m)
+    for clip in clips:
+        report.log("ingest", told(clip), level="warning" if clip.cut_off else "info")
+    if result.n_used < 2:
+        raise _too_few(rows, result, run.photos)
+    _tell(rows, result, listing, report)
+    return result
+
+
+def _examine_all(files: list[Found], listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
+    """Every file decoded once, several at a time (the decoders let go of the interpreter)."""
+
+    budget = PixelBudget()
+
+    def work(file: Found) -> Examined:
+        if file.reason:
+            return Examined(reason=file.reason)
+        return examine(
+            file.path,
+            listing.mask_of.get(file.name),
+            budget,
+            max_pixels=int(config.max_megapixels * 1e6),
+            min_side_px=config.min_side_px,
+            min_contrast=config.min_contrast,
+        )
+
+    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest")
+    out = []
+    try:
+        with report.task("ingest", total=len(files), unit="files") as advance:
+            for examined in pool.map(work, files):
+                out.append(examined)
+                advance(len(out))
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C: end with the files in hand
+    return out
+
+
+def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
+    return {
+        "photo_id": -1,
+        "name": file.name,
+        "path": str(file.path),
+        "width": facts.width,
+        "height": facts.height,
+        "orientation": facts.orientation,
+        "focal_px": facts.exif.focal_px,
+        "camera": facts.exif.camera,
+        "group": -1,
+        "latitude_deg": facts.exif.latitude_deg,
+        "longitude_deg": facts.exif.longitude_deg,
+        "altitude_m": facts.exif.altitude_m,
+        "taken_at": facts.exif.taken_at,
+        "mask_path": str(mask) if mask else "",
+        "depth_path": "",
+        "depth_unit_m": nan,
+        "depth_camera": "",
+        "border": list(facts.border),
+        "clip": file.clip,
+        "time_s": file.time_s,
+        "content_hash": facts.content_hash,
+        "used": not facts.reason,
+        "reason": facts.reason,
+    }
+
+
+def _select(
+    rows: list[Row], examined: list[Examined], files: list[Found], config: IngestConfig, report: Reporter
+) -> None:
+    """Leave out what is there twice and what is no photo of one view."""
+    looks = [facts.look for facts in examined]
+    drop_duplicates(rows)
+    drop_panoramas(rows, config.max_aspect)
+    drop_blurred(rows, looks, config.min_sharpness)
+    if config.near_duplicates == "drop":
+        n_bytes = [file.n_bytes for file in files]
+        with report.task("ingest/compare", total=sum(row["used"] for row in rows), unit="photos") as advance:
+            drop_near_duplicates(rows, looks, n_bytes, advance)
+
+
+def _measure(rows: list[Row], listing: Listing, config: IngestConfig, report: Reporter) -> tuple[int, float | None]:
+    """Give the used photos their depth maps; how many have one, and metres per unit of the files."""
+    with_map = [row for row in rows if row["used"] and row["name"] in listing.depth_of]
+    if not with_map:
+        return 0, None
+
+    def work(row: Row) -> DepthFacts:
+        size, path = (row["width"], row["height"]), listing.depth_of[row["name"]]
+        if config.depth_camera and row["orientation"] != 1:
+            return DepthFacts(reason="of a turned photo, whose depth camera looks another way")
+        return examine_depth(path, size, row["orientation"], own_camera=config.depth_camera is not None)
+
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest") as pool:
+        facts = list(pool.map(work, with_map))
+    bad = [(row, fact.reason) for row, fact in zip(with_map, facts, strict=True) if fact.reason]
+    good = [fact for fact in facts if not fact.reason]
+    for row, reason in bad[:1]:
+        if not good:
+            raise QuoinError(
+                f"None of the {len(bad)} depth maps can be used; that of {row['name']!r} is {reason}",
+                where=listing.depth_of[row["name"]],
+                do="give 16-bit PNG in millimetres or floating-point TIFF in metres, of the photos' shape",
+            )
+        report.log(
+            "ingest",
+            f"{len(bad)} of {len(facts)} depth maps are left out; that of {row['name']!r} is {reason}",
+            level="warning",
+        )
+    unit_m, why = (config.depth_unit_m, "as set") if config.depth_unit_m else unit_of(good)
+    for row, fact in zip(with_map, facts, strict=True):
+        if not fact.reason:
+            row["depth_path"], row["depth_unit_m"] = str(listing.depth_of[row["name"]]), unit_m
+            row["depth_camera"] = str(Path(config.depth_camera).resolve()) if config.depth_camera else ""
+    middle = float(np.median([fact.median for fact in good])) * unit_m
+    report.log("ingest", f"depth unit {unit_m:g} m ({why}): depths about {middle:.2f} m; else set ingest.depth_unit_m")
+    return len(good), unit_m
+
+
+def _number(rows: list[Row], examined: list[Examined]) -> None:
+    """Give the used photos their ids and camera groups."""
+    used = [(row, facts.exif) for row, facts in zip(rows, examined, strict=True) if row["used"]]
+    kinds, focals = [], []
+    for row, exif in used:
+        by_lens = isnan(exif.focal_px)  # in millimetres then: still tells the ends of a zoom apart
+        focals.append(exif.focal_mm if by_lens else exif.focal_px)
+        kinds.append((os.path.dirname(row["name"]), row["width"], row["height"], exif.camera, by_lens))
+    for photo_id, ((row, _), group) in enumerate(zip(used, camera_groups(kinds, focals), strict=True)):
+        row.update(photo_id=photo_id, group=group)
+
+
+def _refuse_misfits(files: list[Found], listing: Listing, examined: list[Examined]) -> None:
+    """A mask that cannot be followed stops the run: reconstructing what was to be left out helps nobody."""
+    bad = [(file, facts) for file, facts in zip(files, examined, strict=True) if facts.mask_error]
+    if bad:
+        file, facts = bad[0]
+        more = f", and so with {len(bad) - 1} more of {len(listing.mask_of)} masks" if len(bad) > 1 else ""
+        raise QuoinError(
+            f"The mask of {file.name!r} cannot be used: {facts.mask_error}{more}",
+            where=listing.mask_of[file.name],
+            do="replace or remove such masks, or set ingest.masks=none",
+        )
+
+
+def _result(
+    rows: list[Row], listing: Listing, contents: str, clips: list[ClipFacts], n_depths: int, unit_m: float | None
+) -> IngestResult:
+    used = [row for row in rows if row["used"]]
+    reasons = Counter(kind_of(row["reason"]) for row in rows if not row["used"])
+    return IngestResult(
+        n_files=len(listing.files),
+        n_used=len(used),
+        n_frames=sum(bool(row["clip"]) for row in used),
+        n_duplicates=reasons["duplicate"],
+        n_near_duplicates=reasons["near duplicate"],
+        n_unreadable=sum(reasons[kind] for kind in UNREADABLE),
+        n_masks=sum(bool(row["mask_path"]) for row in used),
+        n_depths=n_depths,
+        depth_unit_m=unit_m,
+        n_borders=sum(any(row["border"]) for row in used),
+        n_with_focal=sum(not isnan(row["focal_px"]) for row in used),
+        n_with_gps=sum(not isnan(row["latitude_deg"]) for row in used),
+        n_groups=len({row["group"] for row in used}),
+        megapixels=round(sum(row["width"] * row["height"] for row in used) / 1e6, 3),
+        max_side_px=max((max(row["width"], row["height"]) for row in used), default=0),
+        clips=clips,
+        reasons=dict(reasons.most_common()),
+        contents=contents,
+    )
+
+
+def kind_of(reason: str) -> str:
+    """The part of a reason that many files share: "too small" of "too small: 100 x 68 pixels"."""
+    return reason.partition(":")[0]
+
+
+def _listed(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in reasons.items())
+
+
+def _too_few(rows: list[Row], result: IngestResult, where: Path) -> QuoinError:
+    files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
+    if where.is_file() and not result.clips:
+        return QuoinError(f"This video gives no frame ({rows[0]['reason']})", where=where, do=FILM)
+    if result.clips and result.n_frames == result.n_used:
+        gave = " and ".join(told(clip) for clip in result.clips[:3])
+        return QuoinError(f"The videos give too few different frames: {gave}", where=where, do=FILM)
+    if result.n_used == 1 and result.reasons and result.reasons.keys() <= {"duplicate", "near duplicate"}:
+        return QuoinError(f"All {files} show the same picture", where=where, do="take photos from several places")
+    have = "is no photo" if result.n_used == 0 else "is 1 photo"
+    why = f" ({_listed(result.reasons)})" if result.reasons else ""
+    return QuoinError(
+        f"Among {files} there {have} to use{why}, and a surface needs at least 2",
+        where=where,
+        do="give a folder of photos that show one scene from several places",
+    )
+
+
+def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Reporter) -> None:
+    files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
+    frames = f" ({result.n_frames} are frames of videos)" if result.n_frames else ""
+    report.log(
+        "ingest",
+        f"{result.n_used} photos of {files}{frames}, {result.megapixels:.0f} megapixels, "
+        f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
+        f"with mask {result.n_masks}, with depth {result.n_depths}, with a frame that is ignored {result.n_borders}",
+    )
+    worth = {kind: count for kind, count in result.reasons.items() if kind not in EXPECTED}
+    if worth:
+        report.log("ingest", f"files not used: {_listed(worth)}; the report says which", level="warning")
+        unused = [{"file": row["name"], "reason": row["reason"]} for row in rows if kind_of(row["reason"]) in worth]
+        report.table("ingest", unused[:MAX_TABLE_ROWS])
+    if listing.unused_masks:
+        first = listing.unused_masks[0]
+        report.log(
+            "ingest", f"{len(listing.unused_masks)} masks belong to no photo, such as {first!r}", level="warning"
+        )
+    if listing.unused_depths:
+        first = listing.unused_depths[0]
+        report.log(
+            "ingest", f"{len(listing.unused_depths)} depth maps belong to no photo, such as {first!r}", level="warning"
+        )

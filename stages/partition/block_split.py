@@ -1,0 +1,114 @@
+"""Blocks: boxes of whole bricks, split by balanced cost until each is small enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from quoin.pipeline.geometry.lattice import BrickBox
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Load:
+    """What there is to do: bricks that hold points, and the cost of each (shares of the whole, sum 1)."""
+
+    bricks: Int[Array, "m 3"]
+    cost: Float[Array, "m"]
+
+    def of(self, box: BrickBox) -> float:
+        """Cost inside a box."""
+        return float(self.cost[box.contains(self.bricks)].sum())
+
+
+@dataclass(frozen=True)
+class PointsByBrick:
+    """Points sorted by the brick they lie in, so that a box finds its points without a look at the others."""
+
+    bricks: Int[Array, "m 3"]  # that hold points, by x, then y, then z
+    offsets: Int[Array, "m+1"]  # into ``points``
+    points: Int[Array, "p"]
+
+    @classmethod
+    def of(cls, point_bricks: Int[Array, "p 3"]) -> PointsByBrick:
+        order = np.lexsort(point_bricks.T[::-1])
+        sorted_bricks = point_bricks[order]
+        new = np.ones(len(order), bool)
+        new[1:] = np.any(np.diff(sorted_bricks, axis=0) != 0, axis=1)
+        starts = np.flatnonzero(new)
+        return cls(sorted_bricks[starts], np.append(starts, len(order)), order)
+
+    def within(self, box: BrickBox) -> Int[Array, "k"]:
+        """Points in the box, sorted."""
+        first, last = np.searchsorted(self.bricks[:, 0], [box.low[0], box.high[0]])
+        here = first + np.flatnonzero(box.contains(self.bricks[first:last]))
+        parts = [self.points[self.offsets[row] : self.offsets[row + 1]] for row in here.tolist()]
+        return np.sort(np.concatenate(parts)) if parts else self.points[:0]
+
+
+def point_load(point_bricks: Int[Array, "p 3"], observations: Int[Array, "p"]) -> Load:
+    """Half of the cost goes with the observations in a brick, half with the brick itself."""
+    bricks, which = np.unique(point_bricks, axis=0, return_inverse=True)
+    seen = np.bincount(which.ravel(), observations, len(bricks))
+    return Load(bricks, 0.5 * seen / max(seen.sum(), 1) + 0.5 / len(bricks))
+
+
+def split(box: BrickBox, load: Load, sides: tuple[int, int]) -> tuple[BrickBox, BrickBox] | None:
+    """Two boxes of about equal cost, cut across the longest side that allows it; None where none does.
+
+    ``sides`` are the least and the greatest number of bricks a side should have: no half falls below the first, and a
+    side above the second is cut so that no more pieces come of it in the end than must.
+    """
+    least, greatest = sides
+    for axis in np.argsort([-s for s in box.shape], kind="stable"):
+        low, high = box.low[axis], box.high[axis]
+        planes = np.arange(low + least, high - least + 1)
+        pieces = -(-(planes - low) // greatest) - (-(high - planes) // greatest)
+        planes = planes[pieces <= max(2, -(-(high - low) // greatest))]
+        if len(planes) == 0:
+            continue
+        here = box.contains(load.bricks)
+        at, cost = load.bricks[here, axis], load.cost[here]
+        below = np.array([cost[at < plane].sum() for plane in planes])
+        uneven, off_middle = np.abs(2 * below - cost.sum()), np.abs(2 * planes - low - high)
+        plane = int(planes[np.lexsort((off_middle, uneven))[0]])
+        first_high, second_low = list(box.high), list(box.low)
+        first_high[axis] = second_low[axis] = plane
+        return _box(box.low, first_high), _box(second_low, box.high)
+    return None
+
+
+def _box(low: Sequence[int], high: Sequence[int]) -> BrickBox:
+    return BrickBox((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+
+
+def partition(
+    box: BrickBox, load: Load, fits: Callable[[BrickBox], bool], *, min_blocks: int, sides: tuple[int, int]
+) -> list[BrickBox]:
+    """Cores that tile ``box``: split while a side is too long or one does not fit, then until there are ``min_blocks``.
+
+    The costliest is split first; one that cannot be split any more stays as it is. Cores come in lattice order.
+    """
+    done: list[BrickBox] = []
+    waiting = [box]
+    while waiting:
+        core = waiting.pop()
+        halves = None if max(core.shape) <= sides[1] and fits(core) else split(core, load, sides)
+        if halves is None:
+            done.append(core)
+        else:
+            waiting.extend(halves)
+    while len(done) < min_blocks:
+        for core in sorted(done, key=lambda c: (-load.of(c), c.low)):
+            halves = split(core, load, sides)
+            if halves is not None:
+                done.remove(core)
+                done.extend(halves)
+                break
+        else:
+            break
+    return sorted(done, key=lambda c: c.low)

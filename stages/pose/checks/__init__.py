@@ -1,0 +1,1 @@
+"""What makes a sparse model unbelievable, and what is done about it."""

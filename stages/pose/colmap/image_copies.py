@@ -1,0 +1,92 @@
+"""Working copies of the photos for COLMAP: safe names, upright, 8-bit RGB; masks in its own naming."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from quoin.pipeline.core.parallel import each
+from quoin.pipeline.imaging.io import load_mask, load_upright, open_image, orientation_of
+
+Array = np.ndarray
+
+# COLMAP reads and turns these by itself, but of odd colour modes and of EXIF turns we trust our own reading only
+_PLAIN = {"JPEG": ".jpg", "PNG": ".png"}
+
+
+def write_copies(
+    photos: list[dict[str, Any]], folder: Path, threads: int, advance: Callable[[float], None]
+) -> list[str]:
+    """File names, in ``folder``, of a copy (a link where the file is upright 8-bit RGB already) of every photo.
+
+    ``photos`` are rows of the photo table. A copy has the pixels and the size of the upright photo.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def copy(index: int) -> str:
+        source = Path(photos[index]["path"])
+        stem = f"{photos[index]['photo_id']:06d}"
+        with open_image(source) as image:
+            plain = image.format in _PLAIN and image.mode == "RGB" and orientation_of(image) == 1
+            suffix = _PLAIN.get(image.format or "", ".jpg")
+        target = folder / f"{stem}{suffix if plain else '.jpg'}"
+        if plain:
+            target.unlink(missing_ok=True)  # of an earlier attempt; the photos may have been moved since
+            try:
+                target.symlink_to(source)
+            except OSError:  # a file system without links
+                shutil.copyfile(source, target)
+        elif not target.exists():
+            _save_jpeg(source, target)
+        return target.name
+
+    return each(copy, len(photos), threads, advance)
+
+
+def _save_jpeg(source: Path, target: Path) -> None:
+    from PIL import Image
+
+    part = target.with_suffix(".partial")
+    Image.fromarray(load_upright(source)).save(part, "JPEG", quality=97, subsampling=0)
+    part.replace(target)
+
+
+def mask_of(photo: dict[str, Any]) -> UInt8[Array, "h w"] | None:
+    """What of a photo is used, 255 or 0: its mask without its border; None where all of it is."""
+    width, height, path = photo["width"], photo["height"], photo["mask_path"]
+    left, top, right, bottom = photo.get("border") or (0, 0, 0, 0)
+    if not path and not any((left, top, right, bottom)):
+        return None
+    whole = np.full((height, width), 255, np.uint8)
+    mask = load_mask(Path(path), (width, height), photo["orientation"]) if path else whole
+    within = np.zeros_like(mask)
+    within[top : height - bottom, left : width - right] = 255
+    return np.minimum(mask, within)
+
+
+def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, threads: int) -> int:
+    """Masks where COLMAP looks for them (``<folder>/<file>.png``, black is ignored); returns how many photos have one.
+
+    A border counts as a mask. Where some photos have one, the others get a white one: COLMAP skips a photo whose mask
+    it does not find.
+    """
+    n_masks = sum(bool(photo["mask_path"]) or any(photo.get("border") or ()) for photo in photos)
+    if n_masks == 0:
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(index: int) -> None:
+        from PIL import Image
+
+        use = mask_of(photos[index])
+        size = (photos[index]["width"], photos[index]["height"])
+        mask = Image.new("L", size, 255) if use is None else Image.fromarray(use)
+        mask.save(folder / f"{files[index]}.png")
+
+    each(write, len(photos), threads, lambda done: None)
+    return n_masks

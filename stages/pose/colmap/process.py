@@ -1,0 +1,214 @@
+"""The COLMAP process: one step per process, started by ``subprocess_call.py``. The only file that imports pycolmap.
+
+``python -m quoin.stages.pose.colmap.process JOB.json RESULT.json``. Steps are the functions in ``STEPS``; each takes
+the job and returns what JSON can hold. Photo i of the photo table is image i + 1, camera c of the job is camera c + 1.
+SIFT only, and no vocabulary tree: nothing here can download.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+from quoin.stages.pose.colmap import bundle_adjustment, reconstruction
+from quoin.stages.pose.colmap.sparse_model import write_model
+from quoin.stages.pose.colmap.subprocess_call import die_with_parent
+
+Job = dict[str, Any]
+
+
+def features(job: Job) -> Job:
+    """Cameras and images into the database, then SIFT of every image that has none yet."""
+    filling(job)
+    reader = pycolmap.ImageReaderOptions()
+    if job["masks"]:
+        reader.mask_path = job["masks"]
+    options = pycolmap.FeatureExtractionOptions(num_threads=job["threads"], max_image_size=job["max_edge_px"])
+    options.sift.max_num_features = job["max_features"]
+    pycolmap.extract_features(
+        job["database"], job["images"], reader_options=reader, extraction_options=options, device=pycolmap.Device.cpu
+    )
+    with pycolmap.Database.open(job["database"]) as database:
+        counts = {
+            image.image_id - 1: database.num_keypoints_for_image(image.image_id) for image in database.read_all_images()
+        }
+    return {"n_features": [counts.get(photo["id"], 0) for photo in job["photos"]]}
+
+
+def filling(job: Job) -> Job:
+    """Cameras and images into the database."""
+    with pycolmap.Database.open(job["database"]) as database:
+        if database.num_images() == len(job["photos"]):
+            return {}  # features of an earlier attempt are kept
+        database.clear_all_tables()  # of an attempt that was stopped here
+        _write_cameras(database, job["cameras"], first_id=1)
+        for photo in job["photos"]:
+            number, camera_id = photo["id"] + 1, photo["camera"] + 1
+            image = pycolmap.Image(name=photo["file"], camera_id=camera_id, image_id=number)
+            database.write_image(image, use_image_id=True)
+            frame = pycolmap.Frame()
+            frame.frame_id, frame.rig_id = number, camera_id
+            frame.add_data_id(image.data_id)
+            database.write_frame(frame, use_frame_id=True)
+    return {}
+
+
+def _write_cameras(database: pycolmap.Database, cameras: list[list[Any]], first_id: int) -> None:
+    """Each with a rig of the same id, as COLMAP wants of a camera on its own."""
+    for camera_id, (model, width, height, params, prior) in enumerate(cameras, first_id):
+        camera = pycolmap.Camera(model=model, width=width, height=height, params=params, camera_id=camera_id)
+        camera.has_prior_focal_length = prior
+        database.write_camera(camera, use_camera_id=True)
+        rig = pycolmap.Rig(rig_id=camera_id)
+        rig.add_ref_sensor(camera.sensor_id)
+        database.write_rig(rig, use_rig_id=True)
+
+
+def recasting(job: Job) -> Job:
+    """Other cameras for the photos of a database that has features and matches."""
+    with pycolmap.Database.open(job["database"]) as database:
+        first_id = 1 + max(camera.camera_id for camera in database.read_all_cameras())
+        _write_cameras(database, job["cameras"], first_id)
+        for photo, camera in enumerate(job["camera_of"]):
+            image = database.read_image(photo + 1)
+            image.camera_id = first_id + camera
+            frame = pycolmap.Frame()
+            frame.frame_id, frame.rig_id = photo + 1, first_id + camera
+            frame.add_data_id(image.data_id)
+            database.update_frame(frame)
+            database.update_image(image)
+    return {}
+
+
+def forgetting(job: Job) -> Job:
+    """Delete the verified matches of the pairs of photos in ``pairs``."""
+    with pycolmap.Database.open(job["database"]) as database:
+        for one, two in job["pairs"]:
+            database.delete_two_view_geometry(one + 1, two + 1)
+    return {}
+
+
+def matching(job: Job) -> Job:
+    """Matches and verified two-view geometry of the pairs listed in ``pairs_file``; pairs done already are skipped."""
+    options = pycolmap.FeatureMatchingOptions(num_threads=job["threads"])
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = job["seed"]
+    pairing = pycolmap.ImportedPairingOptions(match_list_path=job["pairs_file"], block_size=job["block_size"])
+    pycolmap.match_image_pairs(job["database"], options, pairing, verification, device=pycolmap.Device.cpu)
+    with pycolmap.Database.open(job["database"]) as database:
+        matches = dict(zip(*database.read_num_matches(), strict=True))
+        inliers = dict(zip(*database.read_two_view_geometry_num_inliers(), strict=True))
+    rows = []
+    for pair_id, n_matches in matches.items():
+        one, two = pycolmap.pair_id_to_image_pair(pair_id)
+        rows.append([one - 1, two - 1, n_matches, inliers.get(pair_id, 0)])
+    return {"pairs": rows}
+
+
+def mapping(job: Job) -> Job:
+    """Every component found by the mapper named in the job, written to ``output``/<k> and ``output``/<k>.npz."""
+    run = {"global": reconstruction.map_globally, "incremental": reconstruction.map_incrementally}[job["mapper"]]
+    components = run(job["database"], job["images"], job["output"], job["seed"], job["threads"])
+    found = []
+    for index, component in enumerate(components):
+        path = Path(job["output"]) / f"component{index}"
+        found.append(_save(component, path))
+    return {"components": found}
+
+
+def reading(job: Job) -> Job:
+    """A model of the user's, as arrays, and the names of its photos in their order."""
+    component = pycolmap.Reconstruction(job["path"])
+    names = [component.image(image_id).name for image_id in sorted(component.reg_image_ids())]
+    return {"component": _save(component, Path(job["output"])), "names": names}
+
+
+def triangulating(job: Job) -> Job:
+    """Points of photos whose poses are given; poses and cameras stay as they are."""
+    posed = reconstruction.with_poses(job["database"], job["poses"])
+    options = pycolmap.IncrementalPipelineOptions(random_seed=job["seed"], num_threads=job["threads"])
+    options.triangulation.random_seed = options.mapper.random_seed = job["seed"]
+    folder = Path(job["output"]) / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    component = pycolmap.triangulate_points(
+        posed, job["database"], job["images"], folder, options=options, refine_intrinsics=False
+    )
+    component.extract_colors_for_all_images(job["images"])
+    return {"component": _save(component, Path(job["output"]))}
+
+
+def refining(job: Job) -> Job:
+    """A robust bundle adjustment of the model at ``path`` without dropped photos, written to ``output``.
+
+    With ``free``, as much of the cameras is freed as the photos bear out: tells which cameras' principal points moved,
+    the shifts that were seen, and how many photos got a camera of their own.
+    """
+    component = pycolmap.Reconstruction(job["path"])
+    reconstruction.drop_photos(component, set(job["photo_ids"]))
+    bundle_adjustment.clean(component)
+    bundle_adjustment.adjust(component, job["threads"], set())
+    unlike = bundle_adjustment.find_unlike(component, job["threads"]) if job["free"] else set()
+    shifts = (
+        bundle_adjustment.find_shifts(Path(job["path"]), job["photo_ids"], unlike, job["threads"])
+        if job["free"]
+        else {}
+    )
+    edge = {c: max(component.camera(c).width, component.camera(c).height) for c in shifts}
+    moved = {c for c, shift in shifts.items() if shift.believable(edge[c])}
+    n_split = sum(component.image(i).camera_id in unlike for i in component.reg_image_ids())
+    if unlike:
+        component = reconstruction.with_own_cameras(component, unlike)
+        bundle_adjustment.adjust(component, job["threads"], set())
+    bundle_adjustment.adjust(component, job["threads"], moved)
+    tried = [[shift.one.tolist(), shift.other.tolist()] for shift in shifts.values()]
+    saved = _save(component, Path(job["output"]))
+    return {"component": saved, "moved": sorted(moved), "tried": tried, "n_split": n_split}
+
+
+def finish(job: Job) -> Job:
+    """Models without what the gate dropped, in the world frame, under the photos' own names, for other tools."""
+    for entry in job["models"]:
+        component = pycolmap.Reconstruction(entry["path"])
+        reconstruction.drop_photos(component, set(entry["photo_ids"]))
+        reconstruction.to_world(component, entry["world_from_sfm"])
+        for image in component.images.values():
+            image.name = job["names"][image.image_id - 1]
+        Path(entry["output"]).mkdir(parents=True, exist_ok=True)
+        component.write(entry["output"])
+    return {}
+
+
+def _save(component: pycolmap.Reconstruction, path: Path) -> str:
+    path.mkdir(parents=True, exist_ok=True)
+    component.write(path)
+    write_model(path / "model.npz", reconstruction.as_arrays(component))
+    return str(path)
+
+
+STEPS = {
+    step.__name__: step
+    for step in (filling, features, recasting, forgetting, matching, mapping, reading, triangulating, refining, finish)
+}
+
+
+def main(job_path: str, result_path: str) -> None:
+    """Run the job and write its result, or what the library said."""
+    die_with_parent()
+    job = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    pycolmap.logging.alsologtostderr = True
+    pycolmap.set_random_seed(job["seed"])
+    try:
+        result = STEPS[job["step"]](job)
+    except (RuntimeError, ValueError, OSError) as error:
+        result = {"error": str(error).strip() or type(error).__name__}
+    part = Path(result_path).with_suffix(".partial")
+    part.write_text(json.dumps(result), encoding="utf-8")
+    part.replace(result_path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

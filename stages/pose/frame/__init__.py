@@ -1,0 +1,1 @@
+"""The world frame: scale, gravity and the directions of walls."""

@@ -1,0 +1,225 @@
+"""The world frame: metres, east north up where GPS is known; else the scale of SfM, gravity by cameras and lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from quoin.pipeline.geometry.similarity import Similarity, fit_similarity_robust
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Gravity:
+    """Unit vector ``up`` in the frame of the cameras it came from, a confidence 0..1, and what it was told by."""
+
+    up: Float[Array, "3"]
+    confidence: float
+    provenance: str = "camera axes"
+
+
+HELD_APART_DEG = 30.0  # ways up that are farther apart do not agree
+COMPARED = 500  # photos that are asked for the way up most agree on
+PULL = 0.01  # of the cameras' own up, beside variances of right axes that are 0.5 when photos look all round
+
+
+def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
+    """Up is what the right axes of all cameras are level to: people hold cameras level, whatever they look at.
+
+    Least-variance direction of the right axes, robust to photos held otherwise (iteratively reweighted), pulled
+    towards the cameras' own up where the axes alone leave it open; cameras that look straight down say up is behind
+    them. It is looked for twice, from all photos alike and from the way up that most of them agree on: where all look
+    one way, a single turned photo leads the first astray. Confidence: how level the right axes are to it, how well they
+    span the level plane, and whether the cameras' own up agrees (for cameras looking down it cannot).
+    """
+    right, own_up, forward = cam_from_sfm[:, 0, :3], -cam_from_sfm[:, 1, :3], cam_from_sfm[:, 2, :3]
+    mean_up = own_up.mean(axis=0)
+    some = own_up[:: max(1, len(own_up) // COMPARED)]
+    apart = np.minimum(np.arccos(np.clip(some @ some.T, -1, 1)), np.radians(HELD_APART_DEG))
+    starts = np.ones(len(right)), 1.0 / _off_level(right, some[np.argmin(apart.sum(axis=1))])
+    found = [_least_varying(right, mean_up, weights) for weights in starts]
+    up = min(found, key=lambda axis: float(_off_level(right, axis).mean()))
+    along = float(mean_up @ up)
+    sign = np.sign(along) if abs(along) > 0.2 else -np.sign(float(forward.mean(axis=0) @ up))
+    up = up * (sign or 1.0)
+    tilt = float(np.median(np.abs(right @ up)))  # 0 when level, 0.5 when random
+    span = float(np.linalg.eigvalsh(right.T @ right / len(right))[1])  # 0 when all look one way, 0.5 all round
+    held_up = float(np.median(own_up @ up))  # 1 when looking ahead, 0 when looking down
+    parts = [np.clip(1 - tilt / 0.3, 0, 1), np.clip(0.4 + 6 * span, 0, 1), np.clip(held_up / 0.5, 0.4, 1)]
+    return Gravity(up, float(np.prod(parts)))
+
+
+def _off_level(right: Float[Array, "n 3"], up: Float[Array, "3"]) -> Float[Array, "n"]:
+    """How far each right axis is off level, where ``up`` is up, a little at least: the inverse of its weight."""
+    return np.abs(right @ up) + 0.05
+
+
+def _least_varying(
+    right: Float[Array, "n 3"], mean_up: Float[Array, "3"], weights: Float[Array, "n"]
+) -> Float[Array, "3"]:
+    for _ in range(20):
+        spread = np.einsum("n,ni,nj->ij", weights, right, right) / weights.sum()
+        up = np.linalg.eigh(spread - PULL * np.outer(mean_up, mean_up))[1][:, 0]
+        weights = 1.0 / _off_level(right, up)
+    return up
+
+
+def level_axes(up: Float[Array, "3"]) -> Float[Array, "3 3"]:
+    """Rows x, y, z of a right-handed frame whose z is ``up`` (unit); x is level, near the axis farthest off ``up``."""
+    return _rotation_to_up(up, np.eye(3)[np.argmin(np.abs(up))])
+
+
+def level_frame(
+    gravity: Gravity,
+    cam_from_sfm: Float[Array, "n 3 4"],
+    points_sfm: Float[Array, "p 3"],
+    walls: Float[Array, "k 3"],
+    scale: float = 1.0,
+    scale_from: str = "scale of SfM",
+) -> Similarity:
+    """world_from_sfm with z up, the median point at the origin, and ``scale``.
+
+    x is the first camera's right, turned to the nearest of the axes square to the first of ``walls`` (their normals),
+    where there are any.
+    """
+    right, how = cam_from_sfm[0, 0, :3], ""
+    if len(walls):
+        beside = np.cross(gravity.up, walls[0])
+        right = max((walls[0], beside, -walls[0], -beside), key=lambda axis: float(axis @ right))
+        how = "x along or square to the main walls; "
+    rotation = _rotation_to_up(gravity.up, right)
+    middle = np.median(points_sfm, axis=0)
+    return Similarity(
+        scale,
+        rotation,
+        -scale * (rotation @ middle),
+        f"gravity from {gravity.provenance}, confidence {gravity.confidence:.2f}; {how}{scale_from}",
+    )
+
+
+def _rotation_to_up(up: Float[Array, "3"], right: Float[Array, "3"]) -> Float[Array, "3 3"]:
+    x = right - (right @ up) * up
+    if np.linalg.norm(x) < 1e-3:
+        x = np.eye(3)[np.argmin(np.abs(up))]
+        x = x - (x @ up) * up
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(up, x), up])
+
+
+# -- GPS ---------------------------------------------------------------------------------------------------------------
+
+_WGS84_A, _WGS84_F = 6378137.0, 1 / 298.257223563
+_E2 = _WGS84_F * (2 - _WGS84_F)
+
+
+def ecef_m(geodetic: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+    """Earth-centred metres of latitude and longitude in degrees and altitude in metres above the WGS 84 ellipsoid."""
+    latitude, longitude = np.radians(geodetic[:, 0]), np.radians(geodetic[:, 1])
+    normal = _WGS84_A / np.sqrt(1 - _E2 * np.sin(latitude) ** 2)
+    level = (normal + geodetic[:, 2]) * np.cos(latitude)
+    height = (normal * (1 - _E2) + geodetic[:, 2]) * np.sin(latitude)
+    return np.stack([level * np.cos(longitude), level * np.sin(longitude), height], axis=1)
+
+
+def enu_m(geodetic: Float[Array, "n 3"], origin: Float[Array, "3"]) -> Float[Array, "n 3"]:
+    """East, north, up in metres from ``origin`` (latitude, longitude in degrees, altitude in metres)."""
+    lat, lon = np.radians(origin[:2])
+    axes = np.array(
+        [
+            [-np.sin(lon), np.cos(lon), 0.0],
+            [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)],
+            [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)],
+        ]
+    )
+    return (ecef_m(geodetic) - ecef_m(origin[None])) @ axes.T
+
+
+def middle_geodetic(geodetic: Float[Array, "n 3"]) -> Float[Array, "3"]:
+    """Median latitude, longitude (degrees) and altitude of places near each other, also where ±180° is between them."""
+    first = geodetic[0, 1]
+    beside = first + (geodetic[:, 1] - first + 180.0) % 360.0 - 180.0
+    return np.median(np.column_stack([geodetic[:, 0], beside, geodetic[:, 2]]), axis=0)
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """world_from_sfm in metres east, north, up of ``origin`` (latitude, longitude, altitude); how well GPS agrees."""
+
+    world_from_sfm: Similarity
+    origin: Float[Array, "3"]
+    residual_m: float
+    n_inliers: int
+
+
+MIN_GPS_PHOTOS = 4
+MIN_GRAVITY = 0.4  # confidence from which on gravity may stand in for the tilt
+
+
+def georeference(
+    centers_sfm: Float[Array, "n 3"], geodetic: Float[Array, "n 3"], gravity: Gravity, seed: int
+) -> Georeference | str:
+    """Fit the camera centres to their GPS positions; a sentence where GPS does not carry it.
+
+    All seven degrees of freedom where positions span two directions well beyond their noise; otherwise gravity gives
+    the tilt and GPS the rest; otherwise nothing. ``geodetic`` [n, 3] is latitude and longitude in degrees, altitude in
+    metres; NaN for photos without GPS; unknown altitudes count as level.
+    """
+    known = np.isfinite(geodetic[:, :2]).all(axis=1)
+    if known.sum() < MIN_GPS_PHOTOS:
+        return f"{known.sum()} registered photos have GPS, a georeference needs {MIN_GPS_PHOTOS}"
+    places, centers = geodetic[known].copy(), centers_sfm[known]
+    altitude = places[:, 2]
+    altitude[~np.isfinite(altitude)] = np.nanmedian(altitude) if np.isfinite(altitude).any() else 0.0
+    origin = middle_geodetic(places)
+    enu = enu_m(places, origin)
+    fit, inliers = fit_similarity_robust(centers, enu, seed=seed, provenance="GPS")
+    residual, error, extent = _quality(fit, centers, enu, inliers)
+    if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * known.sum()):
+        tilt = np.degrees(np.arccos(np.clip((fit.rotation @ gravity.up)[2], -1, 1)))
+        agrees = gravity.confidence < MIN_GRAVITY or tilt < 20
+        if error < 0.05 * extent[0] and error < 0.1 * extent[1] and agrees:
+            return Georeference(_named(fit, "GPS", inliers, residual), origin, residual, int(inliers.sum()))
+    if gravity.confidence >= MIN_GRAVITY:
+        fit, inliers = _fit_level(centers, enu, gravity)
+        residual, error, extent = _quality(fit, centers, enu, inliers)
+        if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * known.sum()) and error < 0.05 * extent[0]:
+            named = _named(fit, "GPS with tilt from camera axes", inliers, residual)
+            return Georeference(named, origin, residual, int(inliers.sum()))
+    return f"GPS positions do not fit the cameras (off by {residual:.1f} m over {extent[0]:.1f} m)"
+
+
+def _named(fit: Similarity, how: str, inliers: Array, residual: float) -> Similarity:
+    text = f"{how}: {int(inliers.sum())} of {len(inliers)} photos, residual {residual:.2f} m"
+    return Similarity(fit.scale, fit.rotation, fit.translation, text)
+
+
+def _quality(fit: Similarity, centers: Array, enu: Array, inliers: Array) -> tuple[float, float, Array]:
+    """Root mean square residual (m), standard error of the fit (m), spread of the inliers along their two main axes."""
+    off = np.linalg.norm(fit.apply(centers[inliers]) - enu[inliers], axis=1)
+    residual = float(np.sqrt((off**2).mean())) if len(off) else np.inf
+    spread = enu[inliers] - enu[inliers].mean(axis=0)
+    extent = np.linalg.svd(spread, compute_uv=False)[:2] / np.sqrt(max(len(off), 1))
+    return residual, residual / np.sqrt(max(len(off) - 2, 1)), np.pad(extent, (0, 2 - len(extent)))
+
+
+def _fit_level(centers: Array, enu: Array, gravity: Gravity) -> tuple[Similarity, Array]:
+    """Scale, heading and translation with z up given, on inliers (three rounds of trimming)."""
+    upright = level_axes(gravity.up)
+    level = centers @ upright.T
+    inliers = np.ones(len(level), bool)
+    for _ in range(4):
+        source, target = level[inliers], enu[inliers]
+        mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
+        s = (source - mean_s)[:, 0] + 1j * (source - mean_s)[:, 1]
+        t = (target - mean_t)[:, 0] + 1j * (target - mean_t)[:, 1]
+        turn = (np.conj(s) @ t) / max(float((np.abs(s) ** 2).sum()), 1e-300)
+        scale, angle = max(float(np.abs(turn)), 1e-12), float(np.angle(turn))
+        heading = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
+        rotation = heading @ upright
+        fit = Similarity(scale, rotation, mean_t - scale * heading @ mean_s)
+        off = np.linalg.norm((fit.apply(centers) - enu)[:, :2], axis=1)
+        inliers = off <= max(3.0 * 1.4826 * float(np.median(off[inliers])), 1e-9)
+    return fit, inliers

@@ -1,0 +1,1 @@
+"""Which photos are matched with which: proposal, retrieval, matching, expansion."""

@@ -1,0 +1,45 @@
+"""The pose stage: photos in, posed and undistorted photos, points and tracks out.
+
+Besides what ``scene.posed_images`` holds it writes tables/poses.parquet, tables/pairs.parquet, and ``sparse/``:
+COLMAP models (the component in use as ``sparse/0``, others as ``sparse/1`` and so on) with the photos' own names and
+their distorted cameras at the upright photo's full size. ``sparse/0`` is in the world frame, each other in its own.
+What ``quoin export`` writes are undistorted photos with pinhole cameras.
+"""
+
+from __future__ import annotations
+
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.storage.run import Run, stage
+from quoin.stages.pose.cache_key import inputs
+from quoin.stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
+from quoin.stages.pose.hands import Hands
+
+
+def find_poses(run: Run, config: PoseConfig, report: Reporter, hands: Hands | None = None) -> PoseResult:
+    """Pose the photos that ingest left; QuoinError where no two of them overlap.
+
+    ``hands``: who shares in features, matches and undistortion; None does all here.
+    """
+    from quoin.stages.pose.given_poses import place
+    from quoin.stages.pose.output import write_outputs
+    from quoin.stages.pose.pairing.shared_matching import forget_shared
+    from quoin.stages.pose.sfm import estimate
+    from quoin.stages.pose.workspace import Workshop
+
+    photos = read_photo_table(run, used_only=True)
+    if len(photos) < (2 if config.given else 3):  # the focal length cannot be told from two
+        count = ("There are no usable photos", "There is one usable photo", "There are two usable photos")[len(photos)]
+        raise QuoinError(
+            f"{count}; poses need three that overlap, a good surface many more",
+            where=run.photos,
+            do="take photos from many sides that overlap by half or more",
+        )
+    shop = Workshop(run, config, report, hands)
+    found = (place if config.given else estimate)(shop, config, photos)
+    forget_shared(shop)
+    return write_outputs(shop, config, photos, found)
+
+
+run = stage("pose", needs=NEEDS, version=VERSION, result=PoseResult, inputs=inputs)(find_poses)

@@ -1,0 +1,54 @@
+"""One exposure and tint per photo for the whole scene, so that blocks agree on them: from the colours of SfM points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from quoin.pipeline.imaging.exposure import photo_gains
+
+Array = np.ndarray
+
+VIEWS_PER_POINT = 6
+EDGE_PX = 400  # of the photos that colours are read from: a pixel there is the mean of the feature's surroundings
+
+
+def some_views(track_point: Int[Array, "t"], seed: int) -> Int[Array, "s 2"]:
+    """Rows (observation, place 0..VIEWS_PER_POINT-1 among those of its point) of a few random views of every point."""
+    shuffled = np.random.default_rng(seed).permutation(len(track_point))
+    order = shuffled[np.argsort(track_point[shuffled], kind="stable")]
+    point = track_point[order]
+    first = np.flatnonzero(np.diff(point, prepend=-1))
+    place = np.arange(len(point)) - np.repeat(first, np.diff(first, append=len(point)))
+    few = place < VIEWS_PER_POINT
+    return np.stack([order[few], place[few]], axis=1)
+
+
+def exposures(
+    read: Callable[[int], UInt8[Array, "h w 3"]],
+    sizes: Int[Array, "n 2"],
+    track_photo: Int[Array, "t"],
+    track_point: Int[Array, "t"],
+    track_xy: Float[Array, "t 2"],
+    *,
+    seed: int,
+) -> Float[Array, "n 3"]:
+    """Factor of every photo and channel, about 1; a photo that shares no point with another has 1.
+
+    ``read(photo)`` gives its pixels at any size, ``sizes`` (width, height) are those that ``track_xy`` is in.
+    """
+    observation, place = some_views(track_point, seed).T
+    points, row = np.unique(track_point[observation], return_inverse=True)
+    shape = len(points), VIEWS_PER_POINT
+    rgb, photo, there = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.int64), np.zeros(shape, bool)
+    photo[row, place], there[row, place] = track_photo[observation], True
+    for index in np.unique(track_photo[observation]):
+        mine = track_photo[observation] == index
+        picture = read(int(index))
+        ratio = np.array(picture.shape[1::-1]) / sizes[index]
+        column, line = (track_xy[observation[mine]] * ratio).astype(np.int64).clip(0).T
+        column, line = column.clip(max=picture.shape[1] - 1), line.clip(max=picture.shape[0] - 1)
+        rgb[row[mine], place[mine]] = picture[line, column]
+    return photo_gains(rgb, photo, there, len(sizes), seed=seed)

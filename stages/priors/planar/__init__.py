@@ -1,0 +1,1 @@
+"""Planes of the scene where nothing can be matched."""

@@ -1,0 +1,1 @@
+"""Labels by a semantic network that the user brings."""

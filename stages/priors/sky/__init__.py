@@ -1,0 +1,1 @@
+"""Sky, by what is known of gravity, points and colours."""

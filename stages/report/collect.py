@@ -1,0 +1,259 @@
+"""Read what earlier stages committed into the report's facts; a part that is missing stays None."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Num
+
+from quoin.pipeline.scene.blocks import Partition
+from quoin.pipeline.scene.manhattan import read_walls
+from quoin.pipeline.scene.posed_images import Posed, read_frame
+from quoin.pipeline.storage.run import Manifest, Run
+from quoin.stages.report.chart import Curve, thin
+from quoin.stages.report.facts import BlockFacts, ClipFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
+
+Array = np.ndarray
+
+
+def rows_of(run: Run, table: str) -> list[dict[str, Any]]:
+    """Rows of a table; none where it does not exist."""
+    path = run.file(f"tables/{table}.parquet")
+    return pq.read_table(path).to_pylist() if path.exists() else []
+
+
+def finite(value: Any) -> float | None:
+    """``value`` where it is a finite number."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def whole(value: Any) -> int | None:
+    """``value`` as an integer where it is a finite number."""
+    number = finite(value)
+    return None if number is None else int(number)
+
+
+def photos(run: Run) -> list[PhotoFacts]:
+    """One entry per file found, with what pose made of it."""
+    if run.manifest("ingest") is None:
+        return []
+    posed = {r["photo_id"]: r for r in rows_of(run, "poses")} if run.manifest("pose") else None
+    out = []
+    for row in rows_of(run, "photos"):
+        pose = (posed or {}).get(row["photo_id"]) if row["used"] else None
+        state = "not used" if not row["used"] else "used" if posed is None else "not placed"
+        if pose and pose["registered"]:
+            state = "placed"
+        focal = finite(pose["focal_px"]) if pose else finite(row["focal_px"])
+        out.append(
+            PhotoFacts(
+                name=row["name"],
+                state=state,  # type: ignore[arg-type]
+                component=pose["component"] if pose and pose["component"] >= 0 else None,
+                n_points=whole(pose["n_points"]) if pose else None,
+                reprojection_px=finite(pose["reprojection_px"]) if pose and pose["registered"] else None,
+                focal_px=focal if focal else None,
+                width=row["width"] or None,
+                height=row["height"] or None,
+                has_mask=bool(row["mask_path"]),
+                reason=row["reason"] or (pose["reason"] if pose else "") or "",
+                clip=row.get("clip") or "",
+                time_s=finite(row.get("time_s")),
+            )
+        )
+    return out
+
+
+def clips(run: Run, files: Sequence[PhotoFacts]) -> list[ClipFacts]:
+    """What became of every video that gave frames."""
+    known = run.manifest("pose") is not None
+    out = []
+    for clip in getattr(run.manifest("ingest"), "result", {}).get("clips", []):
+        frames = sorted((p for p in files if p.clip == clip["name"] and p.state != "not used"), key=_time)
+        placed, unplaced = (
+            sum(p.state == state for p in frames) if known else None for state in ("placed", "not placed")
+        )
+        out.append(ClipFacts(**clip, n_placed=placed, n_unplaced=unplaced, unplaced_s=_unplaced(frames)))
+    return out
+
+
+def _unplaced(frames: Sequence[PhotoFacts]) -> list[tuple[float, float]]:
+    """From the first to the last of frames in a row that could not be placed."""
+    runs = itertools.groupby(frames, key=lambda p: p.state == "not placed")
+    lost = [[_time(p) for p in together] for missing, together in runs if missing]
+    return [(times[0], times[-1]) for times in lost]
+
+
+def _time(frame: PhotoFacts) -> float:
+    return frame.time_s or 0.0
+
+
+def histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers: bool = False) -> Histogram | None:
+    """Counts up to the 99th percentile; what lies beyond is counted apart. None where nothing is finite."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    top = float(np.percentile(values, 99))
+    if whole_numbers:
+        first, top = math.floor(values.min()), max(math.ceil(top), math.floor(values.min()) + 1)
+        edges = np.arange(first, top + 2, max(1, math.ceil((top + 1 - first) / n_bins))) - 0.5
+    else:
+        low = 0.0 if values.min() >= 0 and values.min() < 0.5 * max(top, 1e-12) else float(values.min())
+        if top - low <= 1e-9 * max(abs(top), 1.0):  # all the same: one bar in the middle
+            low, top = top - 0.05 * max(abs(top), 1.0), top + 0.05 * max(abs(top), 1.0)
+            n_bins += 1 - n_bins % 2
+        edges = np.linspace(low, top, n_bins + 1)
+    counts, _ = np.histogram(values, edges)
+    return Histogram(
+        edges=edges.tolist(),
+        counts=counts.tolist(),
+        n_beyond=int(len(values) - counts.sum()),
+        median=float(np.median(values)),
+        mean=float(values.mean()),
+    )
+
+
+def pose(run: Run, posed: Posed) -> PoseFacts:
+    """Residuals, tracks and the world frame of the posed photos."""
+    result = run.require("pose").result
+    world = read_frame(run, "world_from_sfm")
+    walls = read_walls(run)
+    table = rows_of(run, "poses")
+    groups = Counter(r["component"] for r in table if r["component"] >= 0)
+    bulk = np.percentile(posed.points_world, [1, 99], axis=0) if len(posed.points_world) else np.zeros((2, 3))
+    return PoseFacts(
+        reprojection_px=histogram(posed.point_errors_px),
+        track_length=histogram(posed.track_lengths, whole_numbers=True),
+        focal_px=histogram(posed.intrinsics[:, 0]),
+        n_observations=len(posed.track_photo),
+        components=[c["n_photos"] for c in result.get("components", [])] or [n for _, n in sorted(groups.items())],
+        world_frame=world.provenance if world else "as structure from motion left it",
+        walls=walls.told() if walls else "walls were not looked for",
+        unit="m" if result.get("metric") or result.get("georeferenced") else "units",
+        extent=(bulk[1] - bulk[0]).tolist(),
+    )
+
+
+def blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
+    """Plan and measurements of every block."""
+    out = []
+    train = run.manifest("train")
+    missing = train.result.get("missing", {}) if train else {}
+    for block in partition.blocks if partition else []:
+        done = run.manifest(f"train/{block.id}")
+        got = done.result if done else {}
+        low, high = partition.lattice.box_world(block.core)  # type: ignore[union-attr]
+        out.append(
+            BlockFacts(
+                id=block.id,
+                low_world=low.tolist(),
+                high_world=high.tolist(),
+                halo_m=block.halo_bricks * partition.lattice.brick_size_m,  # type: ignore[union-attr]
+                n_photos=len(block.photo_index),
+                planned_memory_bytes=block.memory_bytes or None,
+                steps=whole(got.get("steps")),
+                seconds=finite(got.get("seconds", done.seconds if done else None)),
+                rays_per_s=finite(got.get("rays_per_s")),
+                heldout_psnr_db=finite(got.get("heldout_psnr_db")),
+                peak_memory_bytes=whole(got.get("peak_memory_bytes")) or None,
+                n_bricks=whole(got.get("n_bricks")),
+                device=got.get("device"),
+                failed=missing.get(block.id, ""),
+                why_smaller=got.get("why_smaller", ""),
+            )
+        )
+    return out
+
+
+def telling(blocks: Sequence[BlockFacts], most: int) -> list[BlockFacts]:
+    """At most so many of the blocks, in their order: those that failed, then those of the lowest held-out PSNR."""
+    lowest = sorted(blocks, key=lambda b: (not b.failed, np.inf if b.heldout_psnr_db is None else b.heldout_psnr_db))
+    chosen = {b.id for b in lowest[:most]}
+    return [b for b in blocks if b.id in chosen]
+
+
+def curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]:
+    """What training measured along the steps, by name; one thinned curve per block."""
+    out: dict[str, list[Curve]] = {}
+    for block_id in block_ids:
+        path = run.file(f"tables/train_{block_id}.parquet")
+        if not path.exists():
+            continue
+        table = pq.read_table(path, columns=["step", "name", "value"])
+        names = np.array(table["name"].to_pylist())
+        step, value = table["step"].to_numpy().astype(float), table["value"].to_numpy().astype(float)
+        for name in sorted(set(names.tolist())):
+            curve = thin(block_id, step[names == name], value[names == name])
+            if curve.step:
+                out.setdefault(name, []).append(curve)
+    return out
+
+
+def stages(run: Run) -> list[StageFacts]:
+    """All committed stages in the order they ended; blocks of training are listed with the blocks."""
+    order: list[tuple[str, Manifest]] = sorted(run.record.manifests.items(), key=lambda item: item[1].committed_at)
+    return [
+        StageFacts(
+            name=name,
+            seconds=m.seconds,
+            peak_memory_bytes=_peak(run, name) or None,
+            numbers=_numbers(m.result),
+        )
+        for name, m in order
+        if "/" not in name and name != "report"
+    ]
+
+
+def _peak(run: Run, stage: str) -> int:
+    """Of a stage, and of its blocks, each of which forgot what came before."""
+    return max(m.peak_memory_bytes for name, m in run.record.manifests.items() if name.partition("/")[0] == stage)
+
+
+def _numbers(result: dict[str, Any]) -> dict[str, Any]:
+    """What of a result fits a line; the seconds of a stage's parts are taken apart."""
+    parts = result.get("seconds")
+    seconds = {f"{part}_seconds": value for part, value in parts.items()} if isinstance(parts, dict) else {}
+    return {k: v for k, v in result.items() if _is_number_like(v)} | seconds
+
+
+def _is_number_like(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return 0 < len(value) <= 4 and all(isinstance(v, (int, float)) for v in value)
+    if isinstance(value, str):
+        return (
+            0 < len(value) <= 40 and "/" not in value and not re.fullmatch("[0-9a-f]{12,}", value)
+        )  # a hash says nothing
+    return isinstance(value, (bool, int, float))
+
+
+def headline(run: Run, files: list[PhotoFacts], block_facts: list[BlockFacts]) -> Headline:
+    """The first numbers, from manifests and tables."""
+    states = Counter(p.state for p in files)
+    pose_result = getattr(run.manifest("pose"), "result", {})
+    fuse_result = getattr(run.manifest("fuse"), "result", {})
+    scores = [b.heldout_psnr_db for b in block_facts if b.heldout_psnr_db is not None]
+    longest: dict[str, float] = {}  # a stage takes at least as long as its longest part, also where it was resumed
+    for name, m in run.record.manifests.items():
+        stage = name.split("/")[0]
+        longest[stage] = max(longest.get(stage, 0.0), m.seconds if stage != "report" else 0.0)
+    memory = [s.peak_memory_bytes or 0 for s in stages(run)] + [b.peak_memory_bytes or 0 for b in block_facts]
+    return Headline(
+        n_photos_found=len(files) or None,
+        n_photos_used=len(files) - states["not used"] if files else None,
+        n_photos_posed=states["placed"] if files and run.manifest("pose") else whole(pose_result.get("n_registered")),
+        n_points=whole(pose_result.get("n_points")),
+        n_vertices=whole(fuse_result.get("n_vertices")),
+        n_faces=whole(fuse_result.get("n_faces")),
+        heldout_psnr_db=float(np.mean(scores)) if scores else None,
+        heldout_psnr_lowest_db=min(scores) if scores else None,
+        total_seconds=sum(longest.values()),
+        peak_memory_bytes=max(memory, default=0) or None,
+    )

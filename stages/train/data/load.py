@@ -1,0 +1,258 @@
+"""From the store to tensors: photos, cameras, points and depths of one block, and a trainer that starts from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.grids.sparse_sdf import FineVolume
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.geometry.cameras import pixel_grid, project, unproject
+from quoin.pipeline.geometry.covisibility import seen_matrix, source_photos
+from quoin.pipeline.imaging import labels
+from quoin.pipeline.scene import plane_maps, posed_images, priors
+from quoin.pipeline.scene.blocks import Block, read_held_out
+from quoin.pipeline.scene.manhattan import trusted_walls
+from quoin.pipeline.scene.sensor_depth import with_sensor
+from quoin.pipeline.storage.run import Run
+from quoin.stages.train.build import build_model
+from quoin.stages.train.camera_refinement import Cameras
+from quoin.stages.train.config import GuidedSampler, TrainConfig
+from quoin.stages.train.data import initial_sdf
+from quoin.stages.train.data.photo_set import TILE, BlockFrame, PhotoSet
+from quoin.stages.train.data.sfm_supervision import Evidence, lines_of_sight
+from quoin.stages.train.trainer import Trainer
+
+N_SOURCES = 8
+MAX_STEREO_POINTS = 400_000
+ONE_SPOT = 1e-6  # extent of points, in the block's unit, that makes no surface
+SILENT = Reporter()
+STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
+COMPANY, COMPANY_CELLS = 16, 6.0  # stereo points with fewer others within so many of their cells are chance
+
+
+def build_trainer(
+    run: Run,
+    config: TrainConfig,
+    block: Block,
+    frame: BlockFrame,
+    device: str,
+    report: Reporter = SILENT,
+) -> Trainer:
+    """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
+    held_out, by_sfm = read_held_out(run), posed_images.read_posed(run)
+    n_sfm = len(posed_images.hide(by_sfm, held_out).points_world)  # the first; a sensor's follow
+    posed = with_sensor(run, by_sfm, held_out)
+    if len(block.photo_index) == 0:
+        raise QuoinError("No photo sees this block", where=block.id, do="lower partition.min_blocks")
+    torch.manual_seed(run.seed)
+    index = np.asarray(block.photo_index)
+    local_of = np.full(len(posed), -1)
+    local_of[index] = np.arange(len(index))
+    points = frame.to_local(posed.points_world)
+    inside = np.all(np.abs(points) <= frame.half, axis=1)
+    if not inside.any():
+        raise QuoinError("No SfM point lies in this block", where=block.id, do="give more overlapping photos")
+    if np.ptp(points[inside], axis=0).max() < ONE_SPOT:
+        raise QuoinError("All SfM points of this block lie in one spot", where=block.id, do="look at the poses")
+    keep = local_of[posed.track_photo] >= 0
+    photo, point = local_of[posed.track_photo][keep], posed.track_point[keep]
+    pictures = [
+        posed_images.read_photo(run, int(i), int(level)) for i, level in zip(index, block.photo_level, strict=True)
+    ]
+    sizes = np.array([picture.shape[1::-1] for picture in pictures])
+    scale = 0.5**block.photo_level
+    intrinsics, xy = posed.intrinsics[index] * scale[:, None], posed.track_xy[keep] * scale[photo][:, None]
+    cameras = frame.camera_from_local(posed.cam_from_world[index])
+    centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
+
+    maps = _depth_maps(run, block, frame, posed, cameras)
+    planes_of_photos = _plane_maps(run, block, frame, posed, cameras)
+    sfm = point < n_sfm
+    known = gather_evidence(
+        posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, planes_of_photos, run.seed
+    )
+    if len(known["sight_reach"]) == 0:
+        raise QuoinError("No photo of this block sees a point of it", where=block.id, do="look at the poses")
+    evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
+    seen = seen_matrix(len(index), len(points), photo, point)
+    observed = []
+    for k in range(len(index)):
+        mine = photo == k
+        observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
+    weights = initial_sdf.tile_weights(sizes, observed, TILE)
+    shown = [priors.read_labels_whole(run, int(i), posed.sizes[i]) for i in index]
+    masks = [
+        np.where(s == labels.PASSING, 0, posed_images.read_mask(run, int(i))) for i, s in zip(index, shown, strict=True)
+    ]
+    shown, masks = (_at_levels(maps, block.photo_level, sizes) for maps in (shown, masks))
+    others = (cameras, intrinsics, sizes, seen[:, inside], points[inside], N_SOURCES)
+    sources = source_photos(*others)
+    masked = np.flatnonzero([not mask.any() for mask in masks])
+    sources[np.isin(sources, masked)] = -1
+    photos = PhotoSet(
+        pictures,
+        masks,
+        cameras,
+        intrinsics,
+        weights,
+        sources,
+        held_out_share=config.held_out_share,
+        seed=run.seed,
+        labels=shown,
+    )
+    if 0 < len(masked) < len(index):
+        names = ", ".join(posed.names[int(i)] for i in index[masked])
+        report.log(f"train/{block.id}", f"wholly masked, and so not trained on: {names}", "warning")
+    if len(photos.tiles) == 0:
+        raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
+    half = torch.tensor(frame.half, dtype=torch.float32)
+    base = FineVolume.over(half, config.cache.resolution // 2)
+    base = initial_sdf.seed_volume(base, known["points"], known["towards"], maps, planes_of_photos)
+    cache = Volume.over(half, config.cache.resolution)
+    cache.refresh(base)
+    walls = trusted_walls(run) if planes_of_photos and config.losses.layout > 0 else None
+    model = build_model(config, base, len(index), walls)
+    gains = priors.read_exposures(run)
+    if gains is not None and config.colour.gain:
+        model.appearance.known.copy_(torch.from_numpy(np.log(gains[index])))
+    refined = None
+    if config.rates.cameras > 0:
+        refined = Cameras(cameras, intrinsics, _middle_depths(cameras, points, photo, point))
+    trainer = Trainer(model, photos, evidence, cache, half, config, device, run.seed, refined)
+    if isinstance(config.sampler, GuidedSampler) and config.surface.start != "seed":
+        trainer.refresh(near_only=False)  # a field of its own kind is not guided by the seed's distances
+    return trainer
+
+
+def gather_evidence(
+    posed: posed_images.Posed,
+    frame: BlockFrame,
+    cameras: np.ndarray,
+    points: np.ndarray,
+    photo: np.ndarray,
+    point: np.ndarray,
+    maps: dict[int, initial_sdf.DepthMap],
+    planes_of_photos: dict[int, initial_sdf.PlaneMap],
+    random_seed: int,
+) -> dict[str, np.ndarray]:
+    """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``), depth maps and planes.
+
+    All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A track's point weighs by its length
+    and reprojection error, one of a depth map or a plane fully.
+    """
+    centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
+    inside = np.all(np.abs(points) <= frame.half, axis=1)
+    error, length = posed.point_errors_px[: len(points)], posed.track_lengths[: len(points)]
+    weight = np.minimum(length, 6) / 6.0 / (1.0 + error**2)
+    viewer = np.zeros_like(points)
+    np.add.at(viewer, point, _unit(centres[photo] - points[point]))
+    stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
+    bare_maps = {
+        k: initial_sdf.DepthMap(plane_maps.depth_of(number, planes, pose, lens), lens, pose)
+        for k, (number, planes, lens, pose) in planes_of_photos.items()
+    }
+    walls, walls_by = _stereo_points(bare_maps, frame.half, np.random.default_rng(random_seed))
+    normals = _normals_at(walls, walls_by, planes_of_photos)
+    stereo, by = np.concatenate([stereo, walls]), np.concatenate([by, walls_by])
+    sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
+    everything = np.concatenate([points, stereo])
+    out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
+    out["points"] = np.concatenate([points[inside], stereo])
+    out["weight"] = np.concatenate([weight[inside], np.ones(len(stereo))])
+    out["normal"] = np.concatenate([np.zeros((len(out["points"]) - len(normals), 3)), normals])
+    out["sfm"] = np.concatenate([np.ones(inside.sum()), np.zeros(len(stereo))])
+    out["towards"] = np.concatenate([_unit(viewer[inside]), _unit(centres[by] - stereo)])
+    return out
+
+
+def _depth_maps(
+    run: Run, block: Block, frame: BlockFrame, posed: posed_images.Posed, cameras: np.ndarray
+) -> dict[int, initial_sdf.DepthMap]:
+    """Depth maps of the block's photos (by 0..K-1), in the block's unit."""
+    maps = {}
+    for k, i in enumerate(block.photo_index):
+        stored = priors.read_depth(run, int(i))
+        if stored is not None:
+            depth, level = stored
+            maps[k] = initial_sdf.DepthMap(depth / frame.radius_m, posed.intrinsics[i] / 2**level, cameras[k])
+    return maps
+
+
+def _plane_maps(
+    run: Run, block: Block, frame: BlockFrame, posed: posed_images.Posed, cameras: np.ndarray
+) -> dict[int, initial_sdf.PlaneMap]:
+    """Planes of bare surfaces in the block's photos (by 0..K-1), in the block's frame and unit."""
+    planes = plane_maps.read_planes(run)
+    local = planes.copy()
+    local[:, 3] = (planes[:, 3] - planes[:, :3] @ frame.centre_world) / frame.radius_m
+    maps = {}
+    for k, i in enumerate(block.photo_index):
+        shown = plane_maps.read_bare(run, int(i))
+        if shown is not None:
+            maps[k] = initial_sdf.PlaneMap(shown.number, local, posed.intrinsics[i] / 2**shown.level, cameras[k])
+    return maps
+
+
+def _stereo_points(
+    maps: dict[int, initial_sdf.DepthMap], half: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the depth maps inside the box, thinned to an even density, and the photo (0..K-1) of each."""
+    found, by = [np.zeros((0, 3))], [np.zeros(0, np.int64)]
+    for k, (depth, intrinsics, pose) in maps.items():
+        pixels = pixel_grid(depth.shape[1], depth.shape[0])[depth.ravel() > 0]
+        local = (unproject(intrinsics, pixels, depth[depth > 0].astype(np.float64)) - pose[:, 3]) @ pose[:, :3]
+        local = local[np.all(np.abs(local) <= half, axis=1)]
+        local = local[initial_sdf.thin_out(local, STEREO_CELL, MAX_STEREO_POINTS, rng)]
+        found.append(local)
+        by.append(np.full(len(local), k))
+    points, photo = np.concatenate(found), np.concatenate(by)
+    keep = initial_sdf.thin_out(points, STEREO_CELL, MAX_STEREO_POINTS, rng)
+    points, photo = points[keep], photo[keep]
+    keep = initial_sdf.in_company(points, COMPANY, COMPANY_CELLS * STEREO_CELL)
+    return points[keep], photo[keep]
+
+
+def _normals_at(points: np.ndarray, by: np.ndarray, planes_of_photos: dict[int, initial_sdf.PlaneMap]) -> np.ndarray:
+    """Unit normals [n, 3] of the planes that points come from, each a pixel's of photo ``by``."""
+    normals = np.zeros_like(points)
+    for k, (number, planes, intrinsics, pose) in planes_of_photos.items():
+        mine = by == k
+        xy, _ = project(pose, intrinsics, points[mine])
+        column, row = np.floor(xy).astype(np.int64).clip(0, np.array(number.shape[::-1]) - 1).T
+        normals[mine] = planes[number[row, column], :3]
+    return normals
+
+
+def _at_levels(maps: list[np.ndarray], level: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+    """Whole-photo maps [h, w] at levels of the photos' pyramids, which are of ``sizes`` (width, height) there."""
+    wanted = zip(maps, level, sizes, strict=True)
+    return [whole[:: 2**at, :: 2**at][:height, :width] for whole, at, (width, height) in wanted]
+
+
+def _middle_depths(cameras: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Median depth [K] of the points that each photo shows; the distance to the block's middle where it shows none."""
+    depth = np.einsum("ti,ti->t", cameras[photo, 2, :3], points[point]) + cameras[photo, 2, 3]
+    shown = [depth[(photo == k) & (depth > 0)] for k in range(len(cameras))]
+    return np.array([np.median(d) if len(d) else np.linalg.norm(cameras[k, :, 3]) for k, d in enumerate(shown)])
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _kind(points: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """1 for points inside the box, -1 for points between the camera and the box, 0 for the others."""
+    inside = np.all(np.abs(points) <= half, axis=1)
+    # a ray through the point that meets the box only beyond it
+    reach = np.linalg.norm(points - centre, axis=1)
+    enter = np.full(len(points), np.inf)
+    direction = (points - centre) / np.maximum(reach, 1e-9)[:, None]
+    safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
+    a, b = (-half - centre) / safe, (half - centre) / safe
+    start, stop = np.minimum(a, b).max(axis=1), np.maximum(a, b).min(axis=1)
+    meets = stop > np.maximum(start, 0.0)
+    enter[meets] = start[meets]
+    return np.where(inside, 1, np.where(meets & (reach < enter), -1, 0))

@@ -1,0 +1,76 @@
+"""What ``quoin ui`` starts, and what a run shows of its poses."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from quoin.flows.prefect import server
+from quoin.pipeline.core.errors import QuoinError
+from tests.synthetic import make_run
+
+
+def test_the_server_keeps_to_itself(tmp_path):
+    environment = server.server_environment(4321, tmp_path)
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert environment["DO_NOT_TRACK"] == "1"
+    assert environment["PREFECT_HOME"] == str(tmp_path)
+    assert environment["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"
+    assert server.HOST == "127.0.0.1"
+
+
+def test_a_port_that_is_taken_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
+    with socket.create_server((server.HOST, 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(QuoinError, match="Cannot listen there: Address already in use"):
+            server.serve(port)
+        monkeypatch.setattr(server, "answers", lambda url: True)
+        with pytest.raises(QuoinError, match=r"A Prefect server runs there already.*export PREFECT_API_URL"):
+            server.serve(port)
+    with pytest.raises(QuoinError, match="There is no such port"):
+        server.serve(99999)
+
+
+LOST, NOT_BEGUN = "quoin calls lost runs crashed", "quoin calls runs crashed that do not begin"
+
+
+@pytest.mark.parametrize(
+    ("known", "made"), [([], [LOST, NOT_BEGUN]), ([LOST], [NOT_BEGUN]), ([LOST, "another", NOT_BEGUN], [])]
+)
+def test_automations_are_installed_once(monkeypatch, known, made):
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append((request.full_url, json.loads(request.data)))
+        there = [{"name": name} for name in known]
+        return io.BytesIO(json.dumps(there if request.full_url.endswith("filter") else {}).encode())
+
+    monkeypatch.setattr(server, "urlopen", urlopen)
+    server.install_automations("http://127.0.0.1:1/api")
+    posted = [body for address, body in asked if address.endswith("/automations/")]
+    assert [body["name"] for body in posted] == made
+    assert all(body["actions"][0]["state"] == "CRASHED" for body in posted)
+
+
+def test_photos_that_are_missing_or_placed_badly_come_first(tmp_path):
+    from quoin.flows.prefect.flow import pose_rows
+
+    run = make_run(tmp_path)
+    assert pose_rows(run) == []
+    row = {"registered": True, "n_points": 50, "reason": ""}
+    photos = [
+        {"name": "good.jpg", "reprojection_px": 0.4, **row},
+        {"name": "bad.jpg", "reprojection_px": 1.9, **row},
+        {"name": "lost.jpg", "registered": False, "n_points": 0, "reprojection_px": None, "reason": "too dark"},
+    ]
+    run.table("poses").parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(photos), run.table("poses"))
+    rows = pose_rows(run)
+    assert [row["photo"] for row in rows] == ["lost.jpg", "bad.jpg", "good.jpg"]
+    assert (rows[0]["placed"], rows[1]["placed"], rows[1]["reprojection"]) == ("no: too dark", "yes", "1.90 px")

@@ -1,0 +1,28 @@
+"""Camera groups: equal kind, focal lengths within 1 %."""
+
+from __future__ import annotations
+
+from math import isnan, nan
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quoin.stages.ingest.camera_groups import camera_groups
+
+
+def test_groups_by_kind_and_focal_length():
+    kinds = ["a", "a", "a", "b", "a", "a", "a"]
+    focals = [1000.0, 1005.0, 1020.0, 1000.0, nan, nan, 999.0]
+    assert camera_groups(kinds, focals) == [0, 0, 1, 2, 3, 3, 0]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.one_of(st.just(nan), st.floats(100, 130))), max_size=30))
+def test_a_group_is_one_kind_within_one_per_cent(photos):
+    groups = camera_groups([kind for kind, _ in photos], [focal for _, focal in photos])
+    for group in set(groups):
+        members = [photo for photo, g in zip(photos, groups, strict=True) if g == group]
+        focals = [focal for _, focal in members]
+        assert len({kind for kind, _ in members}) == 1
+        assert len({isnan(focal) for focal in focals}) == 1
+        assert isnan(focals[0]) or max(focals) <= min(focals) * 1.01
+    assert list(dict.fromkeys(groups)) == list(range(len(set(groups))))

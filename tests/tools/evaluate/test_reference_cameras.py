@@ -1,0 +1,172 @@
+"""Reading reference cameras, matching names, aligning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.geometry.similarity import Similarity
+from quoin.tools.evaluate.alignment import align
+from quoin.tools.evaluate.reference_cameras import Cameras, match_names, read_cameras
+from tests.synthetic import ring_of_cameras
+
+POSES = ring_of_cameras(8, 4.0, 1.0)
+POSES[::2, :, 3] *= 1.1  # two rings, or heights and turns about the axis would be free
+NAMES = [f"{i:03d}.jpg" for i in range(8)]
+
+
+def reference(poses: np.ndarray = POSES) -> Cameras:
+    return Cameras(list(NAMES), centers_world(poses), poses[:, :, :3])
+
+
+def test_reads_transforms_json(tmp_path: Path) -> None:
+    flip = np.diag([1.0, -1.0, -1.0])
+    frames = []
+    for name, pose in zip(NAMES, POSES, strict=True):
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = pose[:, :3].T @ flip, centers_world(pose[None])[0]
+        frames.append({"file_path": f"./images/{name}", "transform_matrix": matrix.tolist()})
+    (tmp_path / "transforms.json").write_text(json.dumps({"frames": frames}))
+    read = read_cameras(tmp_path / "transforms.json")
+    assert read.names[0] == "./images/000.jpg"
+    np.testing.assert_allclose(read.centers, centers_world(POSES), atol=1e-12)
+    np.testing.assert_allclose(read.rotations, POSES[:, :, :3], atol=1e-12)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_reads_a_colmap_model(tmp_path: Path, text: bool) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    model = pycolmap.Reconstruction()
+    camera = pycolmap.Camera(camera_id=1, model="PINHOLE", width=100, height=80, params=[90, 90, 50, 40])
+    model.add_camera_with_trivial_rig(camera)
+    for i, (name, pose) in enumerate(zip(NAMES, POSES, strict=True), start=1):
+        image = pycolmap.Image(name=name, camera_id=1, image_id=i)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
+    (model.write_text if text else model.write_binary)(str(tmp_path))
+    read = read_cameras(tmp_path)
+    order = np.argsort(read.names)
+    assert [read.names[i] for i in order] == NAMES
+    np.testing.assert_allclose(read.centers[order], centers_world(POSES), atol=1e-9)
+    np.testing.assert_allclose(read.rotations[order], POSES[:, :, :3], atol=1e-9)
+
+
+def test_reads_strecha_cameras(tmp_path: Path) -> None:
+    for name, pose in zip(NAMES, POSES, strict=True):
+        k = [[90, 0, 50], [0, 90, 40], [0, 0, 1], [0, 0, 0]]
+        numbers = [*k, *pose[:, :3].T, centers_world(pose[None])[0], [100, 80]]
+        (tmp_path / f"{name}.camera").write_text("\n".join(" ".join(map(str, row)) for row in numbers))
+    read = read_cameras(tmp_path)
+    assert read.names == NAMES
+    np.testing.assert_allclose(read.centers, centers_world(POSES), atol=1e-9)
+    np.testing.assert_allclose(read.rotations, POSES[:, :, :3], atol=1e-9)
+
+
+def test_reads_the_measured_cameras_of_strecha_fountain() -> None:
+    folder = Path("../shared/data/strecha_fountain_p11/gt_dense_cameras")
+    if not folder.exists():
+        pytest.skip("the real photo sets are not here")
+    read = read_cameras(folder)
+    assert len(read.names) == 11
+    np.testing.assert_allclose(np.linalg.det(read.rotations), 1.0, atol=1e-4)
+    # The fountain lies before all of them: some point is in front of every camera.
+    ahead = read.centers + 10 * read.rotations[:, 2]
+    middle = ahead.mean(axis=0)
+    assert np.all(np.einsum("nj,nj->n", read.rotations[:, 2], middle - read.centers) > 0)
+
+
+def test_reads_a_table_of_centres(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{c[0]},{c[1]},{c[2]}\n" for n, c in zip(NAMES, centers_world(POSES), strict=True))
+    (tmp_path / "centres.csv").write_text("name,x,y,z\n" + rows)
+    read = read_cameras(tmp_path / "centres.csv")
+    assert read.rotations is None
+    np.testing.assert_allclose(read.centers, centers_world(POSES), atol=1e-12)
+    _, errors, _ = align(NAMES, POSES, read)
+    assert errors.rotation_median_deg is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", "{"),
+        ("a.json", '{"frames": []}'),
+        ("a.json", "[1]"),
+        ("a.csv", "name,x,y\nb,1,2\n"),
+        ("a.csv", "name,x,y,z\nb,1,2,up\n"),
+        ("a.txt", "1 2 3"),
+        ("0.camera/none", "x"),
+    ],
+)
+def test_refuses_what_holds_no_cameras(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    with pytest.raises(QuoinError):
+        read_cameras(path.parent if path.name == "none" else path)
+
+
+def test_names_match_by_the_end_of_their_paths() -> None:
+    ours, theirs = match_names(["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["b/1.jpg", "a/1.jpg", "c/3.jpg"])
+    assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
+    ours, theirs = match_names(["1.jpg", "2.jpg"], ["../photos/2.JPG", "../photos/1.jpg"])
+    assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
+    ours, theirs = match_names(["set/1.jpg", "set/2.jpg"], ["images\\1.png", "images\\2.png"])
+    assert list(zip(ours, theirs, strict=True)) == [(0, 0), (1, 1)]
+    ours, theirs = match_names(["a/1.png", "b/1.png"], ["images/b/1.jpg", "images/a/1.jpg"])
+    assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
+    ours, _ = match_names(["a/1.jpg", "b/1.jpg"], ["c/1.jpg"])
+    assert len(ours) == 0  # which of the two it is cannot be known
+
+
+@settings(max_examples=10)
+@given(
+    scale=st.floats(0.01, 100),
+    angle=st.floats(-3, 3),
+    shift=st.tuples(*[st.floats(-100, 100)] * 3),
+)
+def test_alignment_finds_any_similarity(scale: float, angle: float, shift: tuple) -> None:
+    c, s = np.cos(angle), np.sin(angle)
+    truth_from_world = Similarity(scale, np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]), np.array(shift))
+    found, errors, rows = align(NAMES, POSES, reference(truth_from_world.apply_to_poses(POSES)))
+    assert found.scale == pytest.approx(scale, rel=1e-9)
+    assert errors.center_max_percent < 1e-6
+    assert errors.rotation_max_deg < 1e-5
+    assert errors.n_matched == errors.n_reference == len(rows) == 8
+
+
+def test_a_wild_camera_does_not_move_the_alignment_and_is_not_hidden() -> None:
+    wild = POSES.copy()
+    wild[3, :, 3] += 1e4
+    found, errors, rows = align(NAMES, wild, reference())
+    assert found.scale == pytest.approx(1.0, rel=1e-9)
+    assert errors.n_inliers == 7
+    assert errors.center_median_m < 1e-6
+    assert errors.center_max_m > 1e3
+    assert [row["name"] for row in rows if not row["inlier"]] == [NAMES[3]]
+
+
+def test_a_turned_camera_shows_in_degrees() -> None:
+    turned = POSES.copy()
+    angle = np.radians(0.5)
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    turned[2] = turn @ turned[2]
+    _, errors, rows = align(NAMES, turned, reference())
+    assert rows[2]["rotation_error_deg"] == pytest.approx(0.5, abs=1e-6)
+    assert errors.rotation_max_deg == pytest.approx(0.5, abs=1e-6)
+    assert errors.center_max_m < 1e-6
+
+
+def test_refuses_too_few_cameras_and_cameras_in_a_line() -> None:
+    with pytest.raises(QuoinError, match="Only 0 of the 8"):
+        align([f"other{i}.jpg" for i in range(8)], POSES, reference())
+    line = POSES.copy()
+    line[:, :, :3] = np.eye(3)
+    line[:, :, 3] = -np.arange(8)[:, None] * np.array([1.0, 2.0, 0.5])
+    with pytest.raises(QuoinError, match="in a line"):
+        align(NAMES, line, reference(line))

@@ -1,0 +1,136 @@
+"""Evaluate a run: its mesh, aligned by its cameras, against a reference; its renderings against photos held out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from quoin.pipeline.core.config import build
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.blocks import read_held_out
+from quoin.pipeline.scene.ply import vertex_values
+from quoin.pipeline.storage.atomic import write_atomic
+from quoin.pipeline.storage.run import Run
+from quoin.tools.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
+
+
+def evaluate(
+    run: Run,
+    truth: Path,
+    cameras: Path | None,
+    report: Reporter,
+    config: EvaluateConfig | None = None,
+    views: ViewsResult | None = None,
+) -> EvaluateResult:
+    """Precision, recall, F, Chamfer and pose errors of a fused run against ``truth`` (a mesh or points).
+
+    ``cameras`` are the reference cameras, in the frame of ``truth``; the run is moved onto them by a robust similarity.
+    Without them, the cameras that the run was given (pose.given) serve. Writes evaluation.json with ``views`` in it,
+    tables/evaluation.parquet (a row per distance) and tables/evaluation_poses.parquet (a row per matched photo).
+    """
+    from quoin.tools.evaluate.alignment import align
+    from quoin.tools.evaluate.confidence_score import score_confidence
+    from quoin.tools.evaluate.label_scores import score_labels
+    from quoin.tools.evaluate.reference_cameras import read_cameras
+    from quoin.tools.evaluate.reference_surface import read_labels, read_surface
+    from quoin.tools.evaluate.score import score
+
+    config = config or build(EvaluateConfig, {})
+    run.require("fuse")
+    cameras = cameras or _given(run)
+    with report.task("evaluate", 5, "steps") as advance:
+        posed = posed_images.read_posed(run)
+        reference = read_cameras(cameras)
+        truth_from_world, poses, rows = align(posed.names, posed.cam_from_world, reference, seed=run.seed)
+        advance(1)
+        true_surface = read_surface(truth)
+        advance(2)
+        mesh = read_surface(run.file("mesh.ply")).moved(truth_from_world)
+        advance(3)
+        how = {"n_samples": config.n_samples, "seed": run.seed}
+        surface = score(mesh, true_surface, config.distances_m, **how)
+        advance(4)
+        known = read_labels(truth, len(true_surface.faces))
+        distances = [s.distance_m for s in surface.scores]
+        labels = () if known is None else score_labels(mesh, true_surface, known, distances, **how)
+        told = vertex_values(run.file("mesh.ply"), "confidence")
+        confidence = None if told is None else score_confidence(mesh, told, true_surface, surface, **how)
+    result = EvaluateResult(
+        truth=str(truth),
+        cameras=str(cameras),
+        scale=truth_from_world.scale,
+        rotation=truth_from_world.rotation.tolist(),
+        translation=truth_from_world.translation.tolist(),
+        surface=surface,
+        poses=poses,
+        confidence=confidence,
+        labels=labels,
+        views=views,
+    )
+    smallest = surface.scores[0].distance_m
+    if surface.reference_spacing_m > smallest:
+        report.log(
+            "evaluate",
+            f"the reference points lie {surface.reference_spacing_m:.3g} apart: "
+            f"precision at {smallest:.3g} is underrated",
+            level="warning",
+        )
+    write_atomic(run.path / "evaluation.json", result.model_dump_json(indent=1).encode())
+    pq.write_table(pa.Table.from_pylist([s.model_dump() for s in surface.scores]), run.table("evaluation"))
+    pq.write_table(pa.Table.from_pylist(rows), run.table("evaluation_poses"))
+    report.table("evaluate", [s.model_dump() for s in surface.scores])
+    return result
+
+
+def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
+    """PSNR, SSIM and colour-corrected PSNR of the photos that were held out, whose renderings are in the store.
+
+    Writes evaluation.json (``views``, all there is in it) and tables/evaluation_views.parquet (a row per photo).
+    """
+    from quoin.tools.evaluate.view_scores import score_view
+
+    posed, scores = posed_images.read_posed(run), []
+    for index in read_held_out(run).tolist():
+        colour, mask = posed_images.read_rendering(run, index).colour, posed_images.read_mask(run, index) > 127
+        measured = score_view(colour, posed_images.read_photo(run, index).astype(np.float32) / 255.0, mask)
+        if measured is None:
+            report.log("evaluate", f"{posed.names[index]}: its mask leaves nothing to compare", "warning")
+            continue
+        psnr, corrected, ssim = measured
+        scores.append(
+            ViewScore(
+                photo=posed.names[index],
+                psnr_db=psnr,
+                psnr_corrected_db=corrected,
+                ssim=ssim,
+                used_share=float(mask.mean()),
+            )
+        )
+    if not scores:
+        raise QuoinError("The masks leave nothing of the held-out photos", where=run.home, do="check the masks")
+    rows = [score.model_dump() for score in scores]
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in ("psnr_db", "psnr_corrected_db", "ssim")}
+    result = ViewsResult(**mean, photos=scores)
+    write_atomic(run.path / "evaluation.json", json.dumps({"views": result.model_dump()}, indent=1).encode())
+    pq.write_table(pa.Table.from_pylist(rows), run.table("evaluation_views"))
+    report.table("evaluate/views", rows)
+    return result
+
+
+def _given(run: Run) -> Path:
+    """The cameras that the run was given."""
+    section = run.record.settings.get("pose")
+    given = section.get("given") if isinstance(section, dict) else None
+    if not given:
+        raise QuoinError(
+            "Without reference cameras the run cannot be laid over the truth",
+            where=run.home,
+            do="name them with --cameras (transforms.json, a COLMAP model, .camera files, or a CSV of name,x,y,z)",
+        )
+    return Path(given)

@@ -1,0 +1,23 @@
+"""What a run can be exported as."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from quoin.pipeline.core.config import StageResult
+
+Format = Literal["ply", "glb", "obj", "colmap", "nerfstudio"]
+FORMATS: tuple[str, ...] = get_args(Format)
+MESH_FORMATS = ("ply", "glb", "obj")  # one file; the others are folders
+
+
+class ExportResult(StageResult):
+    """What was written."""
+
+    format: str
+    path: str  # the file, or the folder
+    n_files: int
+    n_bytes: int
+    n_photos: int  # 0 for a mesh
+    n_points: int  # sparse points, 0 for a mesh
+    n_faces: int  # 0 for cameras

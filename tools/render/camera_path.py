@@ -1,0 +1,106 @@
+"""Where the camera of a film goes: around what the photos look at, or past the photos."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from quoin.pipeline.geometry.cameras import centers_world, look_at
+
+Array = np.ndarray
+
+OPEN_GAP = np.pi / 2  # a wider gap between the photos' directions is not crossed: nobody looked from there
+TURNS = 30  # improvements of a way past the photos, each over all pairs
+PHOTOS_AT_MOST = 400  # passed; of more, every n-th on the way
+
+
+def orbit(
+    cam_from_world: Float[Array, "n 3 4"], region: Float[Array, "2 3"], n_frames: int
+) -> Float[Array, "n_frames 3 4"]:
+    """A circle around what the photos look at, at their median distance and height, from the first photo's direction.
+
+    Where the photos leave a gap of more than 90° the way goes over the arc that they cover, there and back.
+    """
+    centres = centers_world(cam_from_world)
+    target = np.clip(focus(centres, cam_from_world[:, 2, :3]), region[0], region[1])
+    offset = centres - target
+    radius, height = float(np.median(np.linalg.norm(offset[:, :2], axis=1))), float(np.median(offset[:, 2]))
+    azimuth = np.arctan2(offset[:, 1], offset[:, 0])
+    around = np.sort(azimuth)
+    gaps = np.diff(around, append=around[0] + 2 * np.pi)
+    widest = int(gaps.argmax())
+    share = np.arange(n_frames) / n_frames
+    if gaps[widest] > OPEN_GAP:
+        begin, arc = around[(widest + 1) % len(around)], 2 * np.pi - gaps[widest]
+        angle = begin + arc * (0.5 - 0.5 * np.cos(2 * np.pi * share))
+    else:
+        angle = azimuth[0] + 2 * np.pi * share
+    where = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.full(n_frames, height)], axis=1)
+    return np.stack([look_at(target + at, target) for at in where])
+
+
+def focus(centres: Float[Array, "n 3"], forward: Float[Array, "n 3"]) -> Float[Array, "3"]:
+    """The point nearest to the photos' axes: least Σ |(I − d dᵀ)(x − c)|², with a little pull to the photos' middle."""
+    across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
+    middle = centres.mean(axis=0)
+    pull = 1e-3 * len(centres) * np.eye(3)
+    return np.linalg.solve(across.sum(axis=0) + pull, np.einsum("nij,nj->i", across, centres) + pull @ middle)
+
+
+def past_photos(cam_from_world: Float[Array, "n 3 4"], n_frames: int) -> Float[Array, "n_frames 3 4"]:
+    """A smooth way past the photos' cameras, in a short order, at even pace.
+
+    Centres by a monotone cubic (PCHIP, which does not overshoot), rotations by a smooth spline of rotations.
+    """
+    from scipy.interpolate import PchipInterpolator
+    from scipy.spatial.transform import Rotation, RotationSpline
+
+    order = short_order(steps_between(cam_from_world))
+    poses = cam_from_world[order[:: -(-len(order) // PHOTOS_AT_MOST)]]
+    pace = np.diagonal(steps_between(poses), offset=1)
+    poses = poses[np.concatenate([[True], pace > 1e-6])]  # two photos from one place are one stop
+    if len(poses) == 1:
+        return np.repeat(poses, n_frames, axis=0)
+    at = np.concatenate([[0.0], np.cumsum(np.diagonal(steps_between(poses), offset=1))])
+    when = np.linspace(0.0, at[-1], n_frames)
+    centre = PchipInterpolator(at, centers_world(poses))(when)
+    rotation = RotationSpline(at, Rotation.from_matrix(poses[:, :, :3]))(when).as_matrix()
+    return np.concatenate([rotation, -np.einsum("nij,nj->ni", rotation, centre)[:, :, None]], axis=2)
+
+
+def steps_between(cam_from_world: Float[Array, "n 3 4"]) -> Float[Array, "n n"]:
+    """From photo to photo: the distance, in mean distances of cameras from their middle, plus the angle, radians."""
+    centres = centers_world(cam_from_world)
+    spread = max(float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).mean()), 1e-12)
+    distance = np.linalg.norm(centres[:, None] - centres[None], axis=2) / spread
+    trace = np.einsum("aij,bij->ab", cam_from_world[:, :, :3], cam_from_world[:, :, :3])
+    return distance + np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0))
+
+
+def short_order(steps: Float[Array, "n n"]) -> Int[Array, "n"]:
+    """A short way that visits everything once: the nearest next from the most remote one, then 2-opt."""
+    left = np.ones(len(steps), bool)
+    order = [int(steps.sum(axis=1).argmax())]
+    while len(order) < len(steps):
+        left[order[-1]] = False
+        order.append(int(np.where(left, steps[order[-1]], np.inf).argmin()))
+    way = np.array(order)
+    for _ in range(TURNS):
+        before = _length(way, steps)
+        for i in range(len(way) - 1):
+            # turning way[i + 1 .. j] round replaces steps i → i + 1 and j → j + 1; the way's end is free
+            j = np.arange(i + 1, len(way))
+            after = np.minimum(j + 1, len(way) - 1)
+            open_end = j + 1 < len(way)
+            old = steps[way[i], way[i + 1]] + steps[way[j], way[after]] * open_end
+            new = steps[way[i], way[j]] + steps[way[i + 1], way[after]] * open_end
+            best = int((new - old).argmin())
+            if new[best] < old[best] - 1e-12:
+                way[i + 1 : j[best] + 1] = way[i + 1 : j[best] + 1][::-1].copy()
+        if _length(way, steps) >= before - 1e-12:
+            break
+    return way
+
+
+def _length(way: Int[Array, "n"], steps: Float[Array, "n n"]) -> float:
+    return float(steps[way[:-1], way[1:]].sum())

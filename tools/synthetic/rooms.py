@@ -1,0 +1,148 @@
+"""Rooms seen from inside: an L-shaped living room with furniture and bare walls; an octagon and a cylinder for tests.
+
+A room is one closed surface that faces inwards, and closed solids that stand in it. Metres, z up, floor at z = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, Int
+
+from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, WALL
+from quoin.tools.synthetic.finishes import FINISHES
+from quoin.tools.synthetic.furniture import Colour, Piece, furniture
+from quoin.tools.synthetic.scene import Point, Scene
+from quoin.tools.synthetic.shapes import block, blocks, lines, prism
+
+Array = np.ndarray
+WIDTH_M, DEPTH_M, HEIGHT_M = 5.2, 4.2, 2.6
+NOTCH_M = (3.6, 3.0)  # beyond these x and y the rectangle is not room: its plan is an L
+WINDOW_M = ((-0.14, 1.2, 0.9), (0.0, 2.9, 2.2))  # a recess in the wall x = 0, the pane at its end
+DOOR_M = ((4.05, -0.06, 0.0), (4.9, 0.0, 2.05))  # a recess in the wall y = 0, the leaf at its end
+PATH_M = [(0.75, 0.8), (4.5, 0.7), (4.4, 2.4), (3.25, 2.75), (3.1, 3.5), (2.9, 2.85), (0.75, 2.75)]
+PAINT: Colour = (0.70, 0.67, 0.60)
+WHITE: Colour = (0.80, 0.80, 0.78)
+OAK: Colour = (0.46, 0.30, 0.17)
+LACQUER: Colour = (0.74, 0.73, 0.70)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room(Scene):
+    """A scene seen from inside. ``tint``: colour of each face before its material's pattern; ``piece``: whose it is."""
+
+    tint: Float[Array, "f 3"]
+    piece: Int[Array, "f"]
+    path: Float[Array, "k 2"]  # a closed walk through the room, world x and y
+    world_from_room: Float[Array, "3 3"]  # patterns follow the room where it is turned
+
+
+def build(seed: int, turn_deg: float = 0.0) -> Room:
+    """The furnished room, the same for the same seed (which moves books, chairs and foliage), turned about z."""
+    rng = np.random.default_rng([seed, 7])
+    pieces = [*_fixed(), *furniture(rng)]
+    return _assembled(pieces, PATH_M, (0.0, 90.0), turn_deg)
+
+
+def octagon(seed: int, turn_deg: float = 0.0, radius_m: float = 2.4) -> Room:
+    """A bare room with eight walls, 45° apart, and a few printed boxes."""
+    corners = np.radians(22.5 + 45 * np.arange(8))
+    return _bare(corners, radius_m, (0.0, 45.0, 90.0, 135.0), seed, turn_deg)
+
+
+def cylinder(seed: int, radius_m: float = 2.4) -> Room:
+    """A bare round room, its wall of 72 flat strips that face every way, and a few printed boxes."""
+    return _bare(np.radians(5 * np.arange(72)), radius_m, (), seed, 0.0)
+
+
+def shell() -> trimesh.Trimesh:
+    """Floor, ceiling and walls of the furnished room, with the recesses of window and door; closed once merged."""
+    recesses = (WINDOW_M, DOOR_M)
+    corners = [p for recess in recesses for p in recess]
+    spots = np.array([(0.0, 0.0, 0.0), (WIDTH_M, DEPTH_M, HEIGHT_M), (*NOTCH_M, 0.0), *corners])
+    xs, ys, zs = (lines(spots[:, k].tolist()) for k in range(3))
+    x, y, z = np.meshgrid(*[(line[1:] + line[:-1]) / 2 for line in (xs, ys, zs)], indexing="ij")
+    free = (x > 0) & (y > 0) & ((x < NOTCH_M[0]) | (y < NOTCH_M[1]))
+    for low, high in recesses:
+        free |= np.all([(c > a) & (c < b) for c, a, b in zip((x, y, z), low, high, strict=True)], axis=0)
+    return blocks(xs, ys, zs, ~free, beyond=True)
+
+
+def _fixed() -> Iterator[Piece]:
+    """The shell cut by what its parts are made of."""
+    mesh = shell()
+    x, y, z = mesh.triangles_center.T
+    recessed = (x < 0) | (y < 0)
+    parts = [
+        (~recessed & (z < 1e-6), "planks", OAK, FLOOR),
+        (~recessed & (z > HEIGHT_M - 1e-6), "paint", WHITE, CEILING),
+        (~recessed & (z > 1e-6) & (z < HEIGHT_M - 1e-6), "paint", PAINT, WALL),
+        (x < WINDOW_M[0][0] + 1e-6, "pane", WHITE, OTHER),
+        (recessed & (x > WINDOW_M[0][0] + 1e-6), "lacquer", LACQUER, OTHER),
+    ]
+    for chosen, material, tint, label in parts:
+        used, index = np.unique(mesh.faces[chosen], return_inverse=True)
+        part = trimesh.Trimesh(mesh.vertices[used], index.reshape(-1, 3), process=False)
+        yield Piece(part, material, tint, label)
+    for low, high in _skirting():
+        yield Piece(block(low, high), "lacquer", LACQUER)
+
+
+def _skirting(tall: float = 0.08, thick: float = 0.014) -> Iterator[tuple[Point, Point]]:
+    across, deep, (x, y) = WIDTH_M, DEPTH_M, NOTCH_M
+    door_low, door_high = DOOR_M[0][0] - 0.07, DOOR_M[1][0] + 0.07  # the door's frame stands there
+    plan: list[tuple[float, float, float, float]] = [
+        (0, 0, thick, deep),
+        (0, 0, door_low, thick),
+        (door_high, 0, across, thick),
+        (across - thick, 0, across, y),
+        (x - thick, y - thick, across, y),
+        (x - thick, y - thick, x, deep),
+        (0, deep - thick, x, deep),
+    ]
+    for x0, y0, x1, y1 in plan:
+        yield (x0, y0, 0.0), (x1, y1, tall)
+
+
+def _bare(corners: Float[Array, "n"], radius: float, yaws: Sequence[float], seed: int, turn_deg: float) -> Room:
+    rng = np.random.default_rng([seed, 8])
+    floor, ceiling, *walls = prism(radius * np.stack([np.cos(corners), np.sin(corners)], axis=1), HEIGHT_M)
+    pieces = [Piece(floor, "planks", OAK, FLOOR), Piece(ceiling, "paint", WHITE, CEILING)]
+    pieces += [Piece(wall, "paint", PAINT, WALL) for wall in walls]
+    for angle in rng.uniform(0, 6.3, 3) + np.array([0.0, 2.1, 4.2]):
+        x, y = 0.7 * radius * np.cos(angle), 0.7 * radius * np.sin(angle)
+        half, tall = rng.uniform([0.15, 0.4], [0.3, 0.9])
+        pieces.append(Piece(block((x - half, y - half, 0.0), (x + half, y + half, tall)), "print", (0.6, 0.55, 0.5)))
+    pieces.append(Piece(block((-0.4, -0.4, HEIGHT_M - 0.1), (0.4, 0.4, HEIGHT_M)), "pane", WHITE))
+    turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    path = [(0.4 * radius * np.cos(a), 0.4 * radius * np.sin(a)) for a in turns]
+    return _assembled(pieces, path, yaws, turn_deg)
+
+
+def _assembled(
+    pieces: Sequence[Piece], path: Sequence[tuple[float, float]], yaws: Sequence[float], turn_deg: float
+) -> Room:
+    c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    counts = [len(p.mesh.faces) for p in pieces]
+    offsets = np.cumsum([0] + [len(p.mesh.vertices) for p in pieces])
+    vertices = np.concatenate([p.mesh.vertices for p in pieces]) @ turn.T
+    faces = np.concatenate([p.mesh.faces + at for p, at in zip(pieces, offsets, strict=False)]).astype(np.int64)
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    return Room(
+        vertices=vertices,
+        faces=faces,
+        material=np.repeat([FINISHES.index(p.material) for p in pieces], counts),
+        inside=np.ones(len(faces), bool),
+        region_low_m=(float(low[0]), float(low[1]), float(low[2])),
+        region_high_m=(float(high[0]), float(high[1]), float(high[2])),
+        label=np.repeat([p.label for p in pieces], counts),
+        wall_yaws_deg=tuple(sorted((yaw + turn_deg) % 180 for yaw in yaws)),
+        tint=np.repeat(np.array([p.tint for p in pieces]), counts, axis=0),
+        piece=np.repeat(np.arange(len(pieces)), counts),
+        path=np.array(path) @ turn[:2, :2].T,
+        world_from_room=turn,
+    )
