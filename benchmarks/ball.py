@@ -7,64 +7,69 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.pipeline.geometry.cameras import centers_world, look_at
 from quoin.stages.train.build import build_model
 from quoin.stages.train.config import TrainConfig
-from quoin.stages.train.data.photo_set import TILE, PhotoSet
-from quoin.stages.train.data.sfm_supervision import Evidence, lines_of_sight
+from quoin.stages.train.data.photo_set import TILE_SIZE_PX, PhotoSet
+from quoin.stages.train.data.sfm_supervision import SfmSupervision, free_space_rays
 from quoin.stages.train.trainer import Trainer
 
-RADIUS = 0.6
-HALF = np.ones(3)
-N_PHOTOS, N_SOURCES, N_POINTS = 40, 8, 200_000
-LATE = 0.4  # of the steps: all levels of the grid are active, all loss terms count
+BALL_RADIUS = 0.6
+HALF_EXTENT = np.ones(3)
+N_BALL_PHOTOS, N_BALL_SOURCES, N_BALL_POINTS = 40, 8, 200_000
+START_STEP_SHARE = 0.4  # of the steps: all levels of the grid are active, all loss terms count
 
 
-class Ball(NamedTuple):
+class BallData(NamedTuple):
     """What every trainer starts from; nothing in it is trained."""
 
     photos: PhotoSet
-    evidence: Evidence
+    supervision: SfmSupervision
 
 
-def make_ball(width: int, height: int) -> Ball:
+def make_ball(width: int, height: int) -> BallData:
     """40 photos of ``width`` × ``height`` pixels from a ring around the ball, and points all over it."""
     rng = np.random.default_rng(0)
-    turn = 2 * np.pi * np.arange(N_PHOTOS) / N_PHOTOS
-    centres = np.stack([3.0 * np.cos(turn), 3.0 * np.sin(turn), 0.5 + 0.5 * (np.arange(N_PHOTOS) % 3)], axis=1)
-    cameras = np.stack([look_at(centre, np.zeros(3)) for centre in centres])
-    intrinsics = np.tile([1.5 * width, 1.5 * width, width / 2, height / 2], (N_PHOTOS, 1))
+    angle = 2 * np.pi * np.arange(N_BALL_PHOTOS) / N_BALL_PHOTOS
+    centers = np.stack([3.0 * np.cos(angle), 3.0 * np.sin(angle), 0.5 + 0.5 * (np.arange(N_BALL_PHOTOS) % 3)], axis=1)
+    cameras = np.stack([look_at(center, np.zeros(3)) for center in centers])
+    intrinsics = np.tile([1.5 * width, 1.5 * width, width / 2, height / 2], (N_BALL_PHOTOS, 1))
     noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    near = np.arange(1, N_SOURCES // 2 + 1)
-    sources = (np.arange(N_PHOTOS)[:, None] + np.concatenate([-near, near])) % N_PHOTOS
+    near = np.arange(1, N_BALL_SOURCES // 2 + 1)
+    sources = (np.arange(N_BALL_PHOTOS)[:, None] + np.concatenate([-near, near])) % N_BALL_PHOTOS
     photos = PhotoSet(
-        [np.roll(noise, 7 * k, axis=1) for k in range(N_PHOTOS)],
-        [np.full((height, width), 255, np.uint8)] * N_PHOTOS,
+        [np.roll(noise, 7 * k, axis=1) for k in range(N_BALL_PHOTOS)],
+        [np.full((height, width), 255, np.uint8)] * N_BALL_PHOTOS,
         cameras,
         intrinsics,
-        [np.ones((-(-height // TILE), -(-width // TILE)))] * N_PHOTOS,
+        [np.ones((-(-height // TILE_SIZE_PX), -(-width // TILE_SIZE_PX)))] * N_BALL_PHOTOS,
         sources,
         held_out_share=0.0,
         seed=0,
     )
-    points = rng.normal(size=(N_POINTS, 3))
-    points *= RADIUS / np.linalg.norm(points, axis=1, keepdims=True)
+    points = rng.normal(size=(N_BALL_POINTS, 3))
+    points *= BALL_RADIUS / np.linalg.norm(points, axis=1, keepdims=True)
     seen_by = np.argmax(points @ centers_world(cameras).T, axis=1)
-    known = lines_of_sight(centers_world(cameras), points, seen_by, np.arange(N_POINTS), HALF)
-    more = {"points": points, "weight": np.ones(N_POINTS), "sfm": np.ones(N_POINTS), "normal": np.zeros((N_POINTS, 3))}
-    known |= more
-    return Ball(photos, Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items()}))
+    supervision = free_space_rays(centers_world(cameras), points, seen_by, np.arange(N_BALL_POINTS), HALF_EXTENT)
+    points_on_ball = {
+        "points": points,
+        "weight": np.ones(N_BALL_POINTS),
+        "sfm": np.ones(N_BALL_POINTS),
+        "normal": np.zeros((N_BALL_POINTS, 3)),
+    }
+    supervision |= points_on_ball
+    return BallData(photos, SfmSupervision(**{k: torch.tensor(v, dtype=torch.float32) for k, v in supervision.items()}))
 
 
-def make_trainer(ball: Ball, config: TrainConfig, device: str) -> Trainer:
+def make_trainer(ball: BallData, config: TrainConfig, device: str) -> Trainer:
     """A trainer in the middle of its work, its seed the ball itself."""
     torch.manual_seed(0)
-    half = torch.tensor(HALF, dtype=torch.float32)
-    cache = Volume.over(half, config.cache.resolution)
-    cache.values.copy_((cache.positions().norm(dim=1) - RADIUS).view_as(cache.values))
-    seed = Volume(cache.values.clone(), cache.low, float(cache.spacing))
-    model = build_model(config, seed, N_PHOTOS)
-    trainer = Trainer(model, ball.photos, ball.evidence, cache, half, config, device, seed=0)
-    trainer.step = int(LATE * config.steps)
+    half_extent = torch.tensor(HALF_EXTENT, dtype=torch.float32)
+    cache = DenseSdf.over_box(half_extent, config.cache.resolution)
+    cache.values.copy_((cache.positions().norm(dim=1) - BALL_RADIUS).view_as(cache.values))
+    seed = DenseSdf(cache.values.clone(), cache.low, float(cache.spacing))
+    model = build_model(config, seed, N_BALL_PHOTOS)
+    trainer = Trainer(model, ball.photos, ball.supervision, cache, half_extent, config, device, seed=0)
+    trainer.step = int(START_STEP_SHARE * config.steps)
     return trainer

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import DATA, Measured, Numbers, Skipped, quoin, together
+from benchmarks.measure import DATA, BenchmarkSkipped, Measurement, Metrics, combine_measurements, run_quoin
 
-PHOTOS = DATA / "sceaux_castle" / "images"
-SMALL = (
+CLOUD_PHOTOS = DATA / "sceaux_castle" / "images"
+CLOUD_SETTINGS = (
     "pose.max_edge_px=800",
     "pose.max_features=1500",
     "priors.stereo_edge_px=0",
@@ -30,33 +30,41 @@ SMALL = (
 )
 
 
-def case(out: Path) -> tuple[Measured, Numbers]:
+def case(out: Path) -> tuple[Measurement, Metrics]:
     """Seconds by stage in a folder and in the storage, what lies there, and an export by a machine with no cache."""
     for name in ("obstore", "moto"):
         if importlib.util.find_spec(name) is None:
-            raise Skipped(f"{name} is not installed")
+            raise BenchmarkSkipped(f"{name} is not installed")
     from quoin.pipeline.storage.object_store import Bucket
     from quoin.pipeline.storage.run import Run
     from tests.cloud import environment, make_bucket, s3_server
 
-    settings = [word for setting in SMALL for word in ("--set", setting)]
-    what: tuple[str | Path, ...] = ("reconstruct", PHOTOS, "--preset", "preview", "--device", "cpu", *settings)
+    settings = [word for setting in CLOUD_SETTINGS for word in ("--set", setting)]
+    arguments: tuple[str | Path, ...] = (
+        "reconstruct",
+        CLOUD_PHOTOS,
+        "--preset",
+        "preview",
+        "--device",
+        "cpu",
+        *settings,
+    )
     with s3_server() as address:
         url = make_bucket(address, "benchmark") + "/run"
         uncompiled = {"TORCHDYNAMO_DISABLE": "1"}  # else the first run would compile for both
         with environ({**environment(address), **uncompiled, "QUOIN_HOME": str(out / "home")}):
-            done = [quoin(*what, "--out", out / "folder"), quoin(*what, "--out", url)]
-            folder, there = Run.open(out / "folder"), Run.open(url)
-            objects = Bucket(url).names()
-            meshes = [run.file("mesh.ply").stat().st_size for run in (folder, there)]
+            done = [run_quoin(*arguments, "--out", out / "folder"), run_quoin(*arguments, "--out", url)]
+            folder, stored_run = Run.open(out / "folder"), Run.open(url)
+            objects = Bucket(url).list_objects()
+            meshes = [run.file("mesh.ply").stat().st_size for run in (folder, stored_run)]
         with environ({**environment(address), "QUOIN_HOME": str(out / "elsewhere")}):
-            exported = quoin("export", url, "--format", "ply", "--out", out / "exported.ply")
-            photo = photos_in_turns(out, url.replace("/run", "/photos"))
+            exported = run_quoin("export", url, "--format", "ply", "--out", out / "exported.ply")
+            photo = time_photo_access(out, url.replace("/run", "/photos"))
         numbers: dict[str, Any] = {
             "seconds_folder": done[0].seconds,
             "seconds_storage": done[1].seconds,
             "stages": {
-                name: {"folder_s": round(manifest.seconds, 2), "storage_s": round(there.require(name).seconds, 2)}
+                name: {"folder_s": round(manifest.seconds, 2), "storage_s": round(stored_run.require(name).seconds, 2)}
                 for name, manifest in folder.record.manifests.items()
             },
             "objects": len(objects),
@@ -65,10 +73,10 @@ def case(out: Path) -> tuple[Measured, Numbers]:
             "export_elsewhere_s": exported.seconds,
             "photo": photo,
         }
-    return together("python -m benchmarks cloud", [*done, exported]), numbers
+    return combine_measurements("python -m benchmarks cloud", [*done, exported]), numbers
 
 
-def photos_in_turns(out: Path, url: str, n_photos: int = 10) -> dict[str, float]:
+def time_photo_access(out: Path, url: str, n_photos: int = 10) -> dict[str, float]:
     """Seconds to write and to read a photo of 800 x 600 with its pyramid, a folder and the storage taking turns.
 
     Medians, so that what else the machine does counts little.
@@ -88,10 +96,10 @@ def photos_in_turns(out: Path, url: str, n_photos: int = 10) -> dict[str, float]
     }
     times: dict[str, list[float]] = {}
 
-    def timed(what: str, work: Callable[[], object]) -> None:
+    def timed(arguments: str, work: Callable[[], object]) -> None:
         began = time.monotonic()
         work()
-        times.setdefault(what, []).append(time.monotonic() - began)
+        times.setdefault(arguments, []).append(time.monotonic() - began)
 
     for index in range(n_photos):
         for name, run in runs.items():
@@ -102,16 +110,16 @@ def photos_in_turns(out: Path, url: str, n_photos: int = 10) -> dict[str, float]
         for again in ("", "_again"):
             for name, run in runs.items():
                 timed(f"read{again}_{name}_s", functools.partial(posed_images.read_photo, run, index))
-    return {what: round(float(np.median(values)), 4) for what, values in times.items()}
+    return {arguments: round(float(np.median(values)), 4) for arguments, values in times.items()}
 
 
 @contextmanager
 def environ(values: dict[str, str]) -> Any:
     """Environment variables for what is done inside."""
-    before = dict(os.environ)
+    previous = dict(os.environ)
     os.environ.update(values)
     try:
         yield
     finally:
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(previous)

@@ -12,53 +12,53 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import Measured, Numbers
-from quoin.cluster.connection import environment
+from benchmarks.measure import Measurement, Metrics
+from quoin.cluster.connection import ray_environment
 from quoin.cluster.executor import Job
 from quoin.cluster.ray_executor import RayExecutor
 from quoin.pipeline.core.events import Reporter
 
-N_JOBS, N_WORKERS, MEAN_SECONDS, SPREAD = 1000, 32, 4.0, 0.7
-LOOK_EVERY = 50  # jobs between two looks at the driver's memory
+N_JOBS, N_WORKERS, MEAN_JOB_SECONDS, JOB_TIME_SIGMA = 1000, 32, 4.0, 0.7
+MEMORY_SAMPLE_EVERY = 50  # jobs between two looks at the driver's memory
 
 
-def case(out: Path) -> tuple[Measured, Numbers]:
+def case(out: Path) -> tuple[Measurement, Metrics]:
     """32 real actor processes with a pretended GPU each; their jobs sleep, so that two cores suffice for them."""
     del out
-    os.environ.update(environment(None))
+    os.environ.update(ray_environment(None))
     import ray
 
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init("local", num_cpus=N_WORKERS, num_gpus=N_WORKERS, object_store_memory=200_000_000, **quiet)
-    drawn = np.random.default_rng(0).lognormal(0.0, SPREAD, N_JOBS)
-    seconds = np.sort(drawn * MEAN_SECONDS / drawn.mean())[::-1]  # the longest first
-    jobs = [Job(f"wait/{i}", waiting(s), cost=s) for i, s in enumerate(seconds.tolist())]
+    samples = np.random.default_rng(0).lognormal(0.0, JOB_TIME_SIGMA, N_JOBS)
+    seconds = np.sort(samples * MEAN_JOB_SECONDS / samples.mean())[::-1]  # the longest first
+    jobs = [Job(f"wait/{i}", sleep_job(s), cost=s) for i, s in enumerate(seconds.tolist())]
     began, memory, spans = time.time(), [], []
     for outcome in RayExecutor().run(jobs, Reporter()):
         spans.append(outcome.result)
-        if len(spans) % LOOK_EVERY == 0:
+        if len(spans) % MEMORY_SAMPLE_EVERY == 0:
             memory.append(resident_bytes())
     ended = time.time()
     ray.shutdown()
     first = {pid: min(b for p, b, _ in spans if p == pid) - began for pid, _, _ in spans}
     ideal_s = makespan(seconds.tolist(), sorted(first.values()))
-    took_s = max(e for _, _, e in spans) - began
-    numbers: Numbers = {
+    makespan_s = max(e for _, _, e in spans) - began
+    numbers: Metrics = {
         "n_jobs": len(spans),
         "n_workers": len(first),
-        "job_seconds": {"mean": MEAN_SECONDS, "median": float(np.median(seconds)), "longest": float(seconds[0])},
+        "job_seconds": {"mean": MEAN_JOB_SECONDS, "median": float(np.median(seconds)), "longest": float(seconds[0])},
         "workers_ready_s": {"first": min(first.values()), "last": max(first.values())},
         "even_share_s": float(seconds.sum() / N_WORKERS),
         "ideal_s": ideal_s,
-        "makespan_s": took_s,
-        "over_ideal": took_s / ideal_s - 1,
+        "makespan_s": makespan_s,
+        "over_ideal": makespan_s / ideal_s - 1,
         "driver_resident_bytes": {"after_50": memory[0], "after_all": memory[-1]},
     }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Measured("RayExecutor.run", 0, round(ended - began, 2), peak), numbers
+    return Measurement("RayExecutor.run", 0, round(ended - began, 2), peak), numbers
 
 
-def waiting(seconds: float) -> Callable[..., tuple[int, float, float]]:
+def sleep_job(seconds: float) -> Callable[..., tuple[int, float, float]]:
     """A job that takes so long, by value: it returns its process, and when it began and ended."""
 
     def work(report: Reporter, device: str, attempt: object) -> tuple[int, float, float]:

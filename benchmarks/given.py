@@ -23,7 +23,7 @@ def split_projection(projection: Float[Array, "3 4"]) -> tuple[Float[Array, "3 3
     return camera / camera[2, 2], np.column_stack([rotation, np.linalg.solve(camera, matrix[:, 3])])
 
 
-def write_transforms(
+def write_pose_transforms(
     path: Path, names: Sequence[str], cameras: Float[Array, "n 3 3"], cam_from_world: Float[Array, "n 3 4"]
 ) -> Path:
     """Cameras K (their skew left out) and poses by photo name; axes there are OpenGL's: y up, looking along -z."""
@@ -39,30 +39,30 @@ def write_transforms(
     return path
 
 
-def dtu(folder: Path, out: Path) -> Path:
+def dtu_transforms(folder: Path, out: Path) -> Path:
     """cameras_sphere.npz of IDR and NeuS: world_mat is K [R | t], scale_mat takes the unit sphere to its world.
 
     The world that is written is that of the unit sphere.
     """
-    known = np.load(folder / "cameras_sphere.npz")
+    arrays = np.load(folder / "cameras_sphere.npz")
     names = sorted(path.name for path in (folder / "image").glob("*.jpg"))
     parts = [
-        split_projection((known[f"world_mat_{i}"] @ known[f"scale_mat_{i}"])[:3].astype(np.float64))
+        split_projection((arrays[f"world_mat_{i}"] @ arrays[f"scale_mat_{i}"])[:3].astype(np.float64))
         for i in (int(Path(name).stem) for name in names)
     ]
     cameras, poses = (np.array(part) for part in zip(*parts, strict=True))
-    return write_transforms(out, names, cameras, poses)
+    return write_pose_transforms(out, names, cameras, poses)
 
 
-def strecha(folder: Path, out: Path) -> Path:
+def strecha_transforms(folder: Path, out: Path) -> Path:
     """``gt_dense_cameras/*.camera`` of Strecha et al. 2008."""
-    from benchmarks.poses import measured_cameras
+    from benchmarks.poses import read_strecha_cameras
 
-    poses = measured_cameras(folder / "gt_dense_cameras")
+    poses = read_strecha_cameras(folder / "gt_dense_cameras")
     cameras = [np.loadtxt(folder / "gt_dense_cameras" / f"{name}.camera", max_rows=3) for name in poses]
-    return write_transforms(out, list(poses), np.array(cameras), np.array(list(poses.values())))
+    return write_pose_transforms(out, list(poses), np.array(cameras), np.array(list(poses.values())))
 
 
-def as_they_are(folder: Path, out: Path) -> Path:
+def existing_transforms(folder: Path, out: Path) -> Path:
     """A transforms.json that lies in the set."""
     return folder / "transforms.json"

@@ -15,62 +15,78 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from benchmarks import rivals
-from benchmarks.measure import DATA, Measured, Numbers, Skipped, quoin, stages, together
+from benchmarks.measure import (
+    DATA,
+    BenchmarkSkipped,
+    Measurement,
+    Metrics,
+    combine_measurements,
+    read_stage_results,
+    run_quoin,
+)
 from quoin.pipeline.scene.blocks import read_held_out
 
 Array = np.ndarray
-SOURCE = DATA / "nerf_synthetic_lego_400"
-METHOD = "nerf-hash"
-EVERY = 5
-FARTHEST = 8.0  # what 0 stands for in the depth maps
+LEGO_DATA = DATA / "nerf_synthetic_lego_400"
+LEGO_METHOD = "nerf-hash"
+TEST_PHOTO_EVERY = 5
+MAX_DEPTH_VALUE = 8.0  # what 0 stands for in the depth maps
 
 
-def case(out: Path, seconds: float) -> tuple[Measured, Numbers]:
+def case(out: Path, seconds: float) -> tuple[Measurement, Metrics]:
     """Train for so many seconds; PSNR and SSIM of the test photos, depth against their depth maps, a curve."""
     photos, run = out / "photos", out / "run"
-    poses = collect(SOURCE, photos, out / "transforms.json")
+    poses = copy_lego_photos(LEGO_DATA, photos, out / "transforms.json")
     # one exposure for all, so no appearance; no stereo, which this method does not use
     choices = ["priors.stereo_edge_px=0", "train.colour.gain=false", "train.colour.code=0"]
-    own = rivals.settings(f"train.method={METHOD}", f"partition.hold_out_every={EVERY}", *choices)
-    done = [rivals.trained(photos, run, [*own, "--poses", poses], seconds=seconds), quoin("evaluate", run, "--views")]
-    numbers = {"seconds_of_training": seconds, **rivals.view_scores(run), **rivals.training(run), **stages(run)}
+    own = rivals.set_options(f"train.method={LEGO_METHOD}", f"partition.hold_out_every={TEST_PHOTO_EVERY}", *choices)
+    done = [
+        rivals.train_run(photos, run, [*own, "--poses", poses], seconds=seconds),
+        run_quoin("evaluate", run, "--views"),
+    ]
+    numbers = {
+        "seconds_of_training": seconds,
+        **rivals.view_scores(run),
+        **rivals.training_metrics(run),
+        **read_stage_results(run),
+    }
     if done[-1].exit_status == 0:
-        numbers |= {"depth": depth_errors(run), "tile_psnr_db_by_seconds": curve(run)}
-    return together(f"python -m benchmarks lego --seconds {seconds:g}", done), numbers
+        numbers |= {"depth": depth_errors(run), "tile_psnr_db_by_seconds": psnr_curve(run)}
+    return combine_measurements(f"python -m benchmarks lego --seconds {seconds:g}", done), numbers
 
 
-def in_turns(test: list[str], train: list[str], every: int) -> list[str]:
+def interleave_splits(test: list[str], train: list[str], every: int) -> list[str]:
     """A test photo, ``every`` - 1 training photos, a test photo ...; Skipped where the numbers do not allow it."""
     if len(train) != (every - 1) * len(test):
-        raise Skipped(f"{len(train)} training photos and {len(test)} test photos are not {every - 1} to 1")
+        raise BenchmarkSkipped(f"{len(train)} training photos and {len(test)} test photos are not {every - 1} to 1")
     rows = [[test[i], *train[(every - 1) * i : (every - 1) * (i + 1)]] for i in range(len(test))]
     return [name for row in rows for name in row]
 
 
-def collect(source: Path, photos: Path, poses: Path) -> Path:
+def copy_lego_photos(source: Path, photos: Path, poses: Path) -> Path:
     """Copies of all photos in turns, as 000_test_r_0.png, 001_train_r_0.png ..., and all poses in one file."""
-    given = {kind: json.loads((source / f"transforms_{kind}.json").read_bytes()) for kind in ("test", "train")}
-    frames = {frame["file_path"].removeprefix("./"): frame for kind in given.values() for frame in kind["frames"]}
+    splits = {kind: json.loads((source / f"transforms_{kind}.json").read_bytes()) for kind in ("test", "train")}
+    frames = {frame["file_path"].removeprefix("./"): frame for kind in splits.values() for frame in kind["frames"]}
     test, train = ([name for name in frames if name.startswith(f"{kind}/")] for kind in ("test", "train"))
     photos.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(in_turns(test, train, EVERY)):
+    for number, name in enumerate(interleave_splits(test, train, TEST_PHOTO_EVERY)):
         renamed = f"{number:03d}_{name.replace('/', '_')}.png"
         shutil.copyfile(source / f"{name}.png", photos / renamed)
         frames[name] = {**frames[name], "file_path": renamed}
-    poses.write_text(json.dumps({**given["train"], "frames": list(frames.values())}), encoding="utf-8")
+    poses.write_text(json.dumps({**splits["train"], "frames": list(frames.values())}), encoding="utf-8")
     return poses
 
 
-def distances(stored: UInt8[Array, "h w"]) -> Float[Array, "h w"]:
+def depth_map_distances(stored: UInt8[Array, "h w"]) -> Float[Array, "h w"]:
     """Distance from the camera along the ray, in scene units, of a depth map of the set: 8 (1 - v / 255).
 
     The set does not say so. Points of one test view, placed by it, fall on the object in the nearest other view for all
     but 0.1 % (depth along z: 1.5 %), and its depths there differ by 0.015 in the median, half a step of the 8 bits.
     """
-    return FARTHEST * (1.0 - stored.astype(np.float64) / 255.0)
+    return MAX_DEPTH_VALUE * (1.0 - stored.astype(np.float64) / 255.0)
 
 
-def depth_errors(path: Path) -> Numbers:
+def depth_errors(path: Path) -> Metrics:
     """|rendered - true| depth along z in scene units, where the object covers a pixel wholly, over all test photos."""
     from PIL import Image
 
@@ -84,26 +100,26 @@ def depth_errors(path: Path) -> Numbers:
         kind, name = Path(posed.names[index]).stem.split("_", 2)[1:]
         if kind != "test":
             raise ValueError(f"{posed.names[index]} is held out, and is no test photo")
-        found = posed_images.read_rendering(run, index).depth_m
-        height, width = found.shape
-        alpha = np.asarray(Image.open(SOURCE / kind / f"{name}.png"))[:, :, 3]
-        stored = np.asarray(Image.open(SOURCE / kind / f"{name}_depth_0001.png"))[:, :, 0]
+        depth = posed_images.read_rendering(run, index).depth_m
+        height, width = depth.shape
+        alpha = np.asarray(Image.open(LEGO_DATA / kind / f"{name}.png"))[:, :, 3]
+        stored = np.asarray(Image.open(LEGO_DATA / kind / f"{name}_depth_0001.png"))[:, :, 0]
         pose = posed.cam_from_world[index]
         _, directions = rays_world(pose, posed.intrinsics[index], pixel_grid(width, height))
-        true = distances(stored) * (directions @ pose[2, :3]).reshape(height, width)
+        true = depth_map_distances(stored) * (directions @ pose[2, :3]).reshape(height, width)
         inside = alpha == 255
         n_inside += int(inside.sum())
-        errors.append(np.abs(found - true)[inside & (found > 0)])
+        errors.append(np.abs(depth - true)[inside & (depth > 0)])
     all_errors = np.concatenate(errors)
     return {
         "mean_abs_error": float(all_errors.mean()),
         "median_abs_error": float(np.median(all_errors)),
         "share_with_depth": len(all_errors) / n_inside,
-        "step_of_truth": FARTHEST / 255.0,
+        "step_of_truth": MAX_DEPTH_VALUE / 255.0,
     }
 
 
-def curve(run: Path) -> list[tuple[float, float]]:
+def psnr_curve(run: Path) -> list[tuple[float, float]]:
     """Seconds of training and PSNR (dB) on tiles of training photos that are kept out; not that of the test photos."""
     import pyarrow.parquet as pq
 

@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quoin.flows.cli.errors import TERMINATED
+from quoin.flows.cli.errors import EXIT_TERMINATED
 
-ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data"
-POLL_SECONDS = 0.5
+REPOSITORY = Path(__file__).parents[1]
+DATA = REPOSITORY.parent / "shared" / "data"
+STOP_POLL_SECONDS = 0.5
 SAMPLE_SECONDS = 0.25
-SAMPLE_SHARE = (
+MIN_PAUSE_RATIO = (
     50  # at least so many times as long as a sample takes: of large processes it takes 25 ms, a tenth of a core
 )
 
-Numbers = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One command, run once."""
 
     command: str
@@ -37,40 +37,40 @@ class Measured:
     peak_memory_bytes: int  # largest sum of proportional set sizes seen, four samples a second or fewer
 
 
-class Skipped(Exception):
+class BenchmarkSkipped(Exception):
     """This machine cannot measure the case; the message says why."""
 
 
-def quoin(*arguments: str | Path, until: Callable[[], bool] | None = None) -> Measured:
-    """Run ``quoin arguments`` of this checkout; its output goes where ours goes.
+def run_quoin(*arguments: str | Path, until: Callable[[], bool] | None = None) -> Measurement:
+    """Run ``run_quoin arguments`` of this checkout; its output goes where ours goes.
 
     With ``until`` it is asked to stop as soon as that holds, which then counts as its end.
     """
     words = [str(argument) for argument in arguments]
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "quoin.flows.cli.app", *words], cwd=ROOT, stdin=subprocess.DEVNULL
+        [sys.executable, "-m", "quoin.flows.cli.app", *words], cwd=REPOSITORY, stdin=subprocess.DEVNULL
     )
-    peak = _Peak(process.pid)
+    peak = _PeakMemorySampler(process.pid)
     peak.start()
     status = process.wait() if until is None else _stopped(process, until)
     seconds = time.monotonic() - began
     peak.stop()
-    return Measured(" ".join(["quoin", *words]), status, round(seconds, 2), peak.bytes)
+    return Measurement(" ".join(["quoin", *words]), status, round(seconds, 2), peak.bytes)
 
 
 def _stopped(process: subprocess.Popen[bytes], until: Callable[[], bool]) -> int:
     while process.poll() is None:
         if until():
             process.terminate()
-            return 0 if process.wait() == TERMINATED else process.returncode
-        time.sleep(POLL_SECONDS)
+            return 0 if process.wait() == EXIT_TERMINATED else process.returncode
+        time.sleep(STOP_POLL_SECONDS)
     return process.returncode
 
 
-def together(command: str, parts: Sequence[Measured]) -> Measured:
+def combine_measurements(command: str, parts: Sequence[Measurement]) -> Measurement:
     """Several commands, one after the other, as one: all their time, the worst exit status, the highest peak."""
-    return Measured(
+    return Measurement(
         command,
         max(part.exit_status for part in parts),
         round(sum(part.seconds for part in parts), 2),
@@ -78,9 +78,9 @@ def together(command: str, parts: Sequence[Measured]) -> Measured:
     )
 
 
-def stages(run: Path) -> Numbers:
+def read_stage_results(run: Path) -> Metrics:
     """What every committed stage returned, and how long it took; ``parts``: of that time, by a stage that tells."""
-    manifests = read(run / "run.json").get("manifests", {})
+    manifests = read_json(run / "run.json").get("manifests", {})
     found = {}
     for name, manifest in manifests.items():
         result = dict(manifest["result"])
@@ -89,12 +89,12 @@ def stages(run: Path) -> Numbers:
     return {"stages": found}
 
 
-def read(path: Path) -> Numbers:
+def read_json(path: Path) -> Metrics:
     """A JSON file; nothing where there is none."""
     return json.loads(path.read_bytes()) if path.exists() else {}
 
 
-def circumstances() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Machine, versions and commit: what a number means nothing without."""
     return {
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),  # +: changed
@@ -106,7 +106,7 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-class _Peak(threading.Thread):
+class _PeakMemorySampler(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.bytes, self._pid, self._stopped = 0, pid, threading.Event()
@@ -115,15 +115,15 @@ class _Peak(threading.Thread):
         pause = SAMPLE_SECONDS
         while not self._stopped.wait(pause):
             began = time.monotonic()
-            self.bytes = max(self.bytes, sum(map(_memory_bytes, _tree(self._pid))))
-            pause = max(SAMPLE_SECONDS, SAMPLE_SHARE * (time.monotonic() - began))
+            self.bytes = max(self.bytes, sum(map(_memory_bytes, _process_tree(self._pid))))
+            pause = max(SAMPLE_SECONDS, MIN_PAUSE_RATIO * (time.monotonic() - began))
 
     def stop(self) -> None:
         self._stopped.set()
         self.join()
 
 
-def _tree(pid: int) -> list[int]:
+def _process_tree(pid: int) -> list[int]:
     """The process and all its descendants; a child belongs to the thread that started it."""
     children: list[str] = []
     try:
@@ -131,7 +131,7 @@ def _tree(pid: int) -> list[int]:
             children += (thread / "children").read_text().split()
     except OSError:  # it has just ended
         return []
-    return [pid, *(descendant for child in children for descendant in _tree(int(child)))]
+    return [pid, *(descendant for child in children for descendant in _process_tree(int(child)))]
 
 
 def _memory_bytes(pid: int) -> int:
@@ -153,10 +153,10 @@ def _memory_gib() -> float:
 
 def _git(*words: str) -> str:
     try:
-        told = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+        completed = subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
-    return told.stdout.strip()
+    return completed.stdout.strip()
 
 
 def _version(package: str) -> str:

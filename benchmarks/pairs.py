@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import DATA, ROOT
-from benchmarks.walk import print_photos, take
+from benchmarks.measure import DATA, REPOSITORY
+from benchmarks.walk import simulate_walk, write_noise_photos
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run
@@ -32,16 +32,16 @@ from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.stage import run as ingest
 from quoin.stages.pose.colmap.descriptors import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.initial_cameras import starting_cameras
+from quoin.stages.pose.initial_cameras import initial_cameras
 from quoin.stages.pose.pairing import expansion
-from quoin.stages.pose.pairing.matching import KEPT_ALIKE, find_features, in_turn, match_pairs
-from quoin.stages.pose.pairing.pairs import exhaustive, unique_pairs
-from quoin.stages.pose.pairing.retrieval import look_alikes
-from quoin.stages.pose.workspace import Photo, Workshop
+from quoin.stages.pose.pairing.matching import MAX_SIMILAR_PHOTOS, find_features, match_pairs, sequential_pairs
+from quoin.stages.pose.pairing.pairs import exhaustive_pairs, unique_pairs
+from quoin.stages.pose.pairing.retrieval import photo_similarity
+from quoin.stages.pose.workspace import PhotoRow, Workspace
 
-INLIERS = (15, 20, 30, 100)
-INGESTED = 5000  # photos, at most
-PAIR_ID = 2147483647  # COLMAP's id of a pair is the first image times this, plus the second
+INLIER_THRESHOLDS = (15, 20, 30, 100)
+MAX_INGESTED_PHOTOS = 5000  # photos, at most
+PAIR_ID_FACTOR = 2147483647  # COLMAP's id of a pair is the first image times this, plus the second
 
 
 def read_reference(database: Path, count: int) -> np.ndarray:
@@ -49,20 +49,20 @@ def read_reference(database: Path, count: int) -> np.ndarray:
     inliers = np.zeros((count, count), int)
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         for pair, rows in connection.execute("SELECT pair_id, rows FROM two_view_geometries"):
-            inliers[pair // PAIR_ID - 1, pair % PAIR_ID - 1] = rows
+            inliers[pair // PAIR_ID_FACTOR - 1, pair % PAIR_ID_FACTOR - 1] = rows
     return np.maximum(inliers, inliers.T)
 
 
-def match_all(photos: list[Photo], run: Run, max_edge_px: int) -> Path:
+def match_all(photos: list[PhotoRow], run: Run, max_edge_px: int) -> Path:
     """The database of a run with every pair of photos matched."""
     config = PoseConfig(max_edge_px=max_edge_px)
-    shop = Workshop(run, config, Reporter())
-    find_features(shop, config, photos, *starting_cameras(photos))
-    match_pairs(shop, exhaustive(len(photos)))
-    return shop.database
+    workspace = Workspace(run, config, Reporter())
+    find_features(workspace, config, photos, *initial_cameras(photos))
+    match_pairs(workspace, exhaustive_pairs(len(photos)))
+    return workspace.database
 
 
-def real(name: str, out: Path, reference: Path | None, max_edge_px: int) -> None:
+def measure_photo_set(name: str, out: Path, reference: Path | None, max_edge_px: int) -> None:
     """Rows of a table, one per round and one for likeness alone."""
     folder = DATA / name
     run = Run.create(
@@ -74,14 +74,14 @@ def real(name: str, out: Path, reference: Path | None, max_edge_px: int) -> None
     inliers = read_reference(database, count)
     above = np.triu_indices(count, 1)
     reader, began = DescriptorReader(database), time.process_time()
-    alike = look_alikes(reader, count, KEPT_ALIKE, 0)
+    similarity = photo_similarity(reader, count, MAX_SIMILAR_PHOTOS, 0)
     seconds = time.process_time() - began
 
     def row(what: str, pairs: np.ndarray) -> None:
         proposed = np.zeros((count, count), bool)
         proposed[pairs[:, 0], pairs[:, 1]] = True
         hit = inliers[above][proposed[above]]
-        recalls = [f"{(hit >= least).sum() / (inliers[above] >= least).sum():.3f}" for least in INLIERS]
+        recalls = [f"{(hit >= least).sum() / (inliers[above] >= least).sum():.3f}" for least in INLIER_THRESHOLDS]
         degree = np.bincount(pairs.ravel(), minlength=count).max()
         print(
             f"| {what} | {len(pairs)} | {len(pairs) / len(above[0]):.3f} | {' | '.join(recalls)} | {degree} |",
@@ -89,10 +89,13 @@ def real(name: str, out: Path, reference: Path | None, max_edge_px: int) -> None
         )
 
     print(f"{name}: {count} photos, likeness of all takes {seconds:.1f} s of CPU; verified pairs with at least")
-    print(", ".join(f"{n} inliers: {(inliers[above] >= n).sum()}" for n in INLIERS) + f", of {len(above[0])} pairs\n")
-    print(f"| after | pairs | share | {' | '.join(f'recall, {n}' for n in INLIERS)} | most of a photo |")
-    print("|---|" + "---|" * (len(INLIERS) + 3))
-    best = np.argsort(-alike.toarray(), axis=1)[:, :20]
+    print(
+        ", ".join(f"{n} inliers: {(inliers[above] >= n).sum()}" for n in INLIER_THRESHOLDS)
+        + f", of {len(above[0])} pairs\n"
+    )
+    print(f"| after | pairs | share | {' | '.join(f'recall, {n}' for n in INLIER_THRESHOLDS)} | most of a photo |")
+    print("|---|" + "---|" * (len(INLIER_THRESHOLDS) + 3))
+    best = np.argsort(-similarity.toarray(), axis=1)[:, :20]
     row("20 most alike", unique_pairs(np.stack([np.repeat(np.arange(count), best.shape[1]), best.ravel()], axis=1)))
     matched: list[np.ndarray] = []
 
@@ -101,14 +104,14 @@ def real(name: str, out: Path, reference: Path | None, max_edge_px: int) -> None
         row(f"round {number}", np.concatenate(matched))
         return inliers[pairs[:, 0], pairs[:, 1]] > 0
 
-    first = unique_pairs(np.concatenate([expansion.first_pairs(alike), in_turn(photos)]))
-    expansion.in_rounds(alike, first, 2 * PoseConfig().neighbours, verify)
+    first = unique_pairs(np.concatenate([expansion.first_round_pairs(similarity), sequential_pairs(photos)]))
+    expansion.match_in_rounds(similarity, first, 2 * PoseConfig().neighbours, verify)
 
 
-def simulate(count: int, out: Path) -> None:
+def measure_simulation(count: int, out: Path) -> None:
     """A row: seconds of CPU of each part, peak memory of the process, pairs and recall."""
     out.mkdir(parents=True, exist_ok=True)
-    walk = take(count, out / "database.db")
+    walk = simulate_walk(count, out / "database.db")
     seconds: dict[str, float] = {}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -118,8 +121,8 @@ def simulate(count: int, out: Path) -> None:
         yield
         seconds[part] = time.process_time() - began
 
-    if count <= INGESTED:
-        run = Run.create(out / "run", photos=print_photos(count, out / "photos"), settings={}, seed=0)
+    if count <= MAX_INGESTED_PHOTOS:
+        run = Run.create(out / "run", photos=write_noise_photos(count, out / "photos"), settings={}, seed=0)
         with timed("ingest"):
             ingest(run, IngestConfig(), Reporter())
     verifying = 0.0
@@ -135,18 +138,20 @@ def simulate(count: int, out: Path) -> None:
     matched: list[np.ndarray] = []
     reader = DescriptorReader(out / "database.db")
     with timed("likeness"):
-        alike = look_alikes(reader, count, KEPT_ALIKE, 0, threads=2)
+        similarity = photo_similarity(reader, count, MAX_SIMILAR_PHOTOS, 0, threads=2)
     reader.close()
     with timed("rounds"):
-        tried = expansion.in_rounds(alike, expansion.first_pairs(alike), 2 * PoseConfig().neighbours, verify)
+        search_result = expansion.match_in_rounds(
+            similarity, expansion.first_round_pairs(similarity), 2 * PoseConfig().neighbours, verify
+        )
     seconds["rounds"] -= verifying
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     truth = {tuple(pair) for pair in walk.all_verified().tolist()}
-    recall = len(truth & {tuple(pair) for pair in tried.pairs.tolist()}) / len(truth)
+    recall = len(truth & {tuple(pair) for pair in search_result.pairs.tolist()}) / len(truth)
     parts = " | ".join(f"{seconds.get(part, float('nan')):.1f}" for part in ("ingest", "likeness", "rounds"))
     cost = f"{1000 * sum(seconds.values()) / count:.1f}"
-    most = np.bincount(tried.pairs.ravel()).max()
-    pairs = f"{len(tried.pairs)} ({len(tried.pairs) / count:.1f}, {most}) | {len(matched)}"
+    most = np.bincount(search_result.pairs.ravel()).max()
+    pairs = f"{len(search_result.pairs)} ({len(search_result.pairs) / count:.1f}, {most}) | {len(matched)}"
     print(
         f"| {count} | {parts} | {cost} | {before / 2**20:.2f} | {peak_gib:.2f} | {pairs} | {recall:.3f} |", flush=True
     )
@@ -159,19 +164,19 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, help="database in which all pairs are matched")
     parser.add_argument("--max-edge", type=int, default=PoseConfig().max_edge_px, help="of photos, pixels")
     parser.add_argument("--out", type=Path, help="keep the work here")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        out = given.out or Path(scratch)
-        if given.what != "simulate":
-            real(given.what, out, given.reference, given.max_edge)
-        elif len(given.photos) == 1:
-            simulate(given.photos[0], out / f"walk{given.photos[0]}")
+        out = args.out or Path(scratch)
+        if args.what != "simulate":
+            measure_photo_set(args.what, out, args.reference, args.max_edge)
+        elif len(args.photos) == 1:
+            measure_simulation(args.photos[0], out / f"walk{args.photos[0]}")
         else:
             print(
                 "| photos | ingest, CPU s | likeness, CPU s | rounds, CPU s | ms a photo | GiB before | GiB at most |"
             )
             print("  pairs (a photo's share, its most) | rounds | recall |\n|" + "---|" * 10, flush=True)
-            for count in given.photos:
+            for count in args.photos:
                 command = [
                     sys.executable,
                     "-m",
@@ -182,7 +187,7 @@ def main() -> None:
                     "--out",
                     str(out),
                 ]
-                subprocess.run(command, cwd=ROOT, check=True)
+                subprocess.run(command, cwd=REPOSITORY, check=True)
 
 
 if __name__ == "__main__":

@@ -26,17 +26,17 @@ from quoin.pipeline.imaging.io import load_upright
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.stage import kind_of
+from quoin.stages.ingest.stage import reason_kind
 from quoin.stages.ingest.stage import run as ingest
 
-BY_LOOK = {"duplicate", "near duplicate", "blurred", "blank", "panorama", "too small"}
+PIXEL_REASONS = {"duplicate", "near duplicate", "blurred", "blank", "panorama", "too small"}
 
 
-def variants(rgb: np.ndarray) -> Iterator[tuple[str, Image.Image]]:
+def saved_variants(rgb: np.ndarray) -> Iterator[tuple[str, Image.Image]]:
     """The photo as others may have saved it."""
     photo = Image.fromarray(rgb)
     width, height = photo.size
-    yield "JPEG quality 30", _saved(photo, 30)
+    yield "JPEG quality 30", _recompressed(photo, 30)
     yield "half the size", photo.resize((width // 2, height // 2), Image.Resampling.LANCZOS)
     crop = photo.crop((round(0.03 * width), 0, width, round(0.97 * height)))
     yield "3 % cut off two sides", crop
@@ -44,12 +44,12 @@ def variants(rgb: np.ndarray) -> Iterator[tuple[str, Image.Image]]:
         "1.5 % cut off four sides",
         photo.crop((round(0.015 * width), round(0.015 * height), round(0.985 * width), round(0.985 * height))),
     )
-    yield "watermark", _marked(photo)
+    yield "watermark", _watermarked(photo)
     yield "gamma 1.8", Image.fromarray((255.0 * (rgb / 255.0) ** 1.8).astype(np.uint8))
     yield "exposure x 1.5", Image.fromarray(np.clip(rgb * 1.5, 0, 255).astype(np.uint8))
     yield (
         "crop, half, gamma, JPEG 40",
-        _saved(
+        _recompressed(
             Image.fromarray(
                 (255.0 * (np.asarray(crop.resize((width // 2, height // 2))) / 255.0) ** 0.6).astype(np.uint8)
             ),
@@ -58,13 +58,13 @@ def variants(rgb: np.ndarray) -> Iterator[tuple[str, Image.Image]]:
     )
 
 
-def _saved(photo: Image.Image, quality: int) -> Image.Image:
+def _recompressed(photo: Image.Image, quality: int) -> Image.Image:
     file = io.BytesIO()
     photo.save(file, "JPEG", quality=quality)
     return Image.open(file).convert("RGB")
 
 
-def _marked(photo: Image.Image) -> Image.Image:
+def _watermarked(photo: Image.Image) -> Image.Image:
     marked = photo.copy()
     pen, (width, height) = ImageDraw.Draw(marked), photo.size
     for place in (0.25, 0.75):
@@ -79,47 +79,47 @@ def ingest_folder(photos: Path, work: Path) -> list[dict[str, Any]]:
     return read_photo_table(run)
 
 
-def left_out(data: Path, name: str) -> str:
+def summarize_unused(data: Path, name: str) -> str:
     """A table row: the set, how many photos, what was left out by its look and what has a frame."""
     with tempfile.TemporaryDirectory() as work:
-        rows = ingest_folder(photos_of(data, name), Path(work) / "run")
-    out = [row for row in rows if not row["used"] and kind_of(str(row["reason"])) in BY_LOOK]
+        rows = ingest_folder(photo_folder(data, name), Path(work) / "run")
+    out = [row for row in rows if not row["used"] and reason_kind(str(row["reason"])) in PIXEL_REASONS]
     framed = [row for row in rows if row["used"] and any(row["border"])]
     for row in out:
         print(f"    {row['name']}: {row['reason']}")
     for row in framed:
         print(f"    {row['name']}: frame {row['border']} of {row['width']} x {row['height']}")
-    counts = Counter(kind_of(str(row["reason"])) for row in out)
+    counts = Counter(reason_kind(str(row["reason"])) for row in out)
     listed = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
     return f"| `{name}` | {sum(bool(row['used']) for row in rows) + len(out)} | {listed} | {len(framed)} |"
 
 
-def recall(data: Path, name: str, count: int) -> dict[str, tuple[int, int]]:
+def duplicate_recall(data: Path, name: str, count: int) -> dict[str, tuple[int, int]]:
     """Of each variant of ``count`` photos: how many were found, of how many."""
     found: dict[str, tuple[int, int]] = {}
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "photos"
         folder.mkdir()
-        files = sorted(file for file in photos_of(data, name).iterdir() if file.suffix.lower() in (".jpg", ".png"))
+        files = sorted(file for file in photo_folder(data, name).iterdir() if file.suffix.lower() in (".jpg", ".png"))
         files = [file for file in files if "depth" not in file.name]
         if not files:
             return {}
         for index in np.linspace(0, len(files) - 1, min(count, len(files))).astype(int):
             shutil.copyfile(files[index], folder / f"{index}{files[index].suffix.lower()}")
-            for kind, photo in variants(load_upright(files[index])):
+            for kind, photo in saved_variants(load_upright(files[index])):
                 photo.save(folder / f"{index} {kind}.png", compress_level=1)
         for row in ingest_folder(folder, Path(work) / "run"):
             number, _, kind = Path(str(row["name"])).stem.partition(" ")
             if kind:
-                hits, of = found.get(kind, (0, 0))
-                again = kind_of(str(row["reason"])) == "near duplicate"
-                if again and Path(str(row["reason"]).rpartition("as ")[2]).stem.partition(" ")[0] != number:
+                n_found, n_made = found.get(kind, (0, 0))
+                is_duplicate = reason_kind(str(row["reason"])) == "near duplicate"
+                if is_duplicate and Path(str(row["reason"]).rpartition("as ")[2]).stem.partition(" ")[0] != number:
                     print(f"    FALSE: {row['name']}: {row['reason']}")
-                found[kind] = (hits + again, of + 1)
+                found[kind] = (n_found + is_duplicate, n_made + 1)
     return found
 
 
-def photos_of(data: Path, name: str) -> Path:
+def photo_folder(data: Path, name: str) -> Path:
     """Where the photos of a set lie."""
     return next(
         (data / name / sub for sub in ("images", "image", "train") if (data / name / sub).is_dir()), data / name
@@ -135,13 +135,13 @@ def main() -> None:
     options = parser.parse_args()
     sets = options.sets or sorted(path.name for path in options.data.iterdir() if path.is_dir())
     for name in sets:
-        print(left_out(options.data, name), flush=True)
+        print(summarize_unused(options.data, name), flush=True)
     total: dict[str, tuple[int, int]] = {}
     for name in sets if options.variants else []:
-        for kind, (hits, of) in recall(options.data, name, options.variants).items():
-            total[kind] = (total.get(kind, (0, 0))[0] + hits, total.get(kind, (0, 0))[1] + of)
-    for kind, (hits, of) in total.items():
-        print(f"| {kind} | {hits} of {of} |")
+        for kind, (n_found, n_made) in duplicate_recall(options.data, name, options.variants).items():
+            total[kind] = (total.get(kind, (0, 0))[0] + n_found, total.get(kind, (0, 0))[1] + n_made)
+    for kind, (n_found, n_made) in total.items():
+        print(f"| {kind} | {n_found} of {n_made} |")
 
 
 if __name__ == "__main__":

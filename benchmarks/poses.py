@@ -29,7 +29,7 @@ from quoin.stages.ingest.stage import run as ingest
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.stage import run as pose
 
-SETS = [
+PHOTO_SETS = [
     "strecha_fountain_p11",
     "strecha_castle_p30",
     "sceaux_castle",
@@ -43,7 +43,7 @@ SETS = [
     "opensfm_lund",
     "brighton_beach",
 ]
-COLUMNS = (
+TABLE_COLUMNS = (
     "set",
     "photos",
     "registered",
@@ -64,7 +64,7 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def measured_cameras(folder: Path) -> dict[str, np.ndarray]:
+def read_strecha_cameras(folder: Path) -> dict[str, np.ndarray]:
     """cam_from_world [3, 4] by photo name, from .camera files: K, a row of zeros, R camera-to-world, centre, size."""
     out = {}
     for path in folder.glob("*.camera"):
@@ -76,15 +76,15 @@ def measured_cameras(folder: Path) -> dict[str, np.ndarray]:
 
 def pose_errors(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Median centre error as a share of the spread of the cameras, median rotation error in degrees."""
-    ours, theirs = centers_world(found), centers_world(truth)
-    fit, _ = fit_similarity_robust(ours, theirs)
-    spread = np.linalg.norm(theirs[:, None] - theirs[None], axis=2).max()
-    turned = np.einsum("nij,nkj->nik", fit.apply_to_poses(found)[:, :, :3], truth[:, :, :3])
-    angle = np.degrees(np.arccos(np.clip((np.trace(turned, axis1=1, axis2=2) - 1) / 2, -1, 1)))
-    return float(np.median(np.linalg.norm(fit.apply(ours) - theirs, axis=1)) / spread), float(np.median(angle))
+    centers, true_centers = centers_world(found), centers_world(truth)
+    fit, _ = fit_similarity_robust(centers, true_centers)
+    spread = np.linalg.norm(true_centers[:, None] - true_centers[None], axis=2).max()
+    relative_rotations = np.einsum("nij,nkj->nik", fit.apply_to_poses(found)[:, :, :3], truth[:, :, :3])
+    angle = np.degrees(np.arccos(np.clip((np.trace(relative_rotations, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    return float(np.median(np.linalg.norm(fit.apply(centers) - true_centers, axis=1)) / spread), float(np.median(angle))
 
 
-def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.ndarray]) -> list[str]:
+def measure_poses(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.ndarray]) -> list[str]:
     """One row of the table."""
     run = Run.create(out, photos=photos, settings={}, seed=0)
     ingest(run, IngestConfig(), Reporter())
@@ -95,12 +95,12 @@ def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.nda
         used = len(read_photo_table(run, used_only=True))
         return [str(used), error.what, *[""] * 6, f"{time.monotonic() - began:.0f}", f"{cpu_seconds() - cpu:.0f}"]
     seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
-    centre = rotation = ""
+    center_error = rotation = ""
     if truth:
         posed = posed_images.read_posed(run)
-        known = np.array([truth[Path(name).name] for name in posed.names])
-        share, angle = pose_errors(posed.cam_from_world, known)
-        centre, rotation = f"{100 * share:.3f} %", f"{angle:.3f}°"
+        true_poses = np.array([truth[Path(name).name] for name in posed.names])
+        share, angle = pose_errors(posed.cam_from_world, true_poses)
+        center_error, rotation = f"{100 * share:.3f} %", f"{angle:.3f}°"
     return [
         str(result.n_photos),
         str(result.n_registered),
@@ -108,7 +108,7 @@ def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.nda
         result.mapper + (", principal point" if result.refined_cameras else ""),
         str(result.n_points),
         f"{result.mean_reprojection_px:.2f}",
-        centre,
+        center_error,
         rotation,
         f"{seconds:.0f}",
         f"{cpu:.0f}",
@@ -118,7 +118,7 @@ def measure(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.nda
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("sets", nargs="*", default=SETS)
+    parser.add_argument("sets", nargs="*", default=PHOTO_SETS)
     parser.add_argument("--mapper", default="auto", choices=["auto", "global", "incremental"])
     parser.add_argument("--no-refine", action="store_true", help="leave principal points at the centre")
     parser.add_argument("--exhaustive-max-photos", type=int, default=300, help="above, pairs come from retrieval")
@@ -129,13 +129,13 @@ def main() -> None:
         refine_intrinsics=not options.no_refine,
         exhaustive_max_photos=options.exhaustive_max_photos,
     )
-    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
+    print("| " + " | ".join(TABLE_COLUMNS) + " |\n|" + "---|" * len(TABLE_COLUMNS), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.sets:
             folder = options.data / name
             photos = folder / "images" if (folder / "images").is_dir() else folder
-            row = measure(
-                photos, (options.out or Path(scratch)) / name, config, measured_cameras(folder / "gt_dense_cameras")
+            row = measure_poses(
+                photos, (options.out or Path(scratch)) / name, config, read_strecha_cameras(folder / "gt_dense_cameras")
             )
             print("| " + " | ".join([name, *row]) + " |", flush=True)
 

@@ -25,12 +25,12 @@ from jaxtyping import Float
 from PIL import Image
 
 from benchmarks import rivals
-from benchmarks.given import write_transforms
+from benchmarks.given import write_pose_transforms
 from quoin.pipeline.scene.sensor_depth import SIGMA_PER_M
 
 Array = np.ndarray
 
-CENTRES = np.array([0.5, 0.5])  # to be added where the first pixel's centre is said to be (0, 0)
+PIXEL_CENTER_OFFSET = np.array([0.5, 0.5])  # to be added where the first pixel's centre is said to be (0, 0)
 PHOTO_FOCAL_PX, DEPTH_FOCAL_PX = 525.0, 585.0  # of the red kitchen, by the set's makers
 # colour camera from depth camera of that Kinect: projet.liris.cnrs.fr/voir/activities-dataset/kinect-calibration.html
 PHOTO_FROM_DEPTH = np.array(
@@ -41,12 +41,12 @@ PHOTO_FROM_DEPTH = np.array(
         [0.0, 0.0, 0.0, 1.0],
     ]
 )
-VOXEL_M, TRUNCATION_M, FARTHEST_M = 0.01, 0.04, 6.0
-DISTANCES_M = (0.02, 0.05)
+VOXEL_M, TRUNCATION_M, MAX_TSDF_DEPTH_M = 0.01, 0.04, 6.0
+RGBD_DISTANCES_M = (0.02, 0.05)
 
 
 @dataclass(frozen=True)
-class Frames:
+class RgbdFrames:
     """Photos, their depth maps, ``world_from_depth`` [n, 4, 4], and K of the depth camera."""
 
     photos: list[Path]
@@ -54,35 +54,37 @@ class Frames:
     world_from_depth: Float[Array, "n 4 4"]
     intrinsics: Float[Array, "3 3"]
 
-    def part(self, rows: Array) -> Frames:
+    def part(self, rows: Array) -> RgbdFrames:
         """Some of them."""
         chosen = [self.photos[i] for i in rows], [self.depths[i] for i in rows]
-        return Frames(*chosen, self.world_from_depth[rows], self.intrinsics)
+        return RgbdFrames(*chosen, self.world_from_depth[rows], self.intrinsics)
 
 
-def matrix(focal_px: float) -> Float[Array, "3 3"]:
+def intrinsic_matrix(focal_px: float) -> Float[Array, "3 3"]:
     """K of 640 x 480 pixels whose middle is the principal point."""
     return np.array([[focal_px, 0.0, 320.0], [0.0, focal_px, 240.0], [0.0, 0.0, 1.0]])
 
 
-def livingroom(folder: Path) -> Frames:
+def load_livingroom(folder: Path) -> RgbdFrames:
     """Augmented ICL-NUIM; ``trajectory.log`` has a line of numbers, then world_from_camera, per frame."""
     lines = (folder / "trajectory.log").read_text().split("\n")
     rows = {int(lines[i].split()[0]): lines[i + 1 : i + 5] for i in range(0, len(lines) - 4, 5)}
     photos = sorted((folder / "image").glob("*.jpg"))
     poses = np.array([[[float(v) for v in row.split()] for row in rows[int(photo.stem)]] for photo in photos])
-    return Frames(photos, [folder / "depth" / f"{photo.stem}.png" for photo in photos], poses, matrix(525.0))
+    return RgbdFrames(
+        photos, [folder / "depth" / f"{photo.stem}.png" for photo in photos], poses, intrinsic_matrix(525.0)
+    )
 
 
-def redkitchen(folder: Path) -> Frames:
+def load_redkitchen(folder: Path) -> RgbdFrames:
     """7-Scenes; poses are of the depth camera."""
     photos = sorted(folder.glob("*.color.jpg"))
     named = [str(photo).removesuffix(".color.jpg") for photo in photos]
     poses = np.array([np.loadtxt(f"{name}.pose.txt") for name in named])
-    return Frames(photos, [Path(f"{name}.depth.png") for name in named], poses, matrix(DEPTH_FOCAL_PX))
+    return RgbdFrames(photos, [Path(f"{name}.depth.png") for name in named], poses, intrinsic_matrix(DEPTH_FOCAL_PX))
 
 
-def tsdf(frames: Frames, depths: list[Path], out: Path) -> Path:
+def fuse_tsdf(frames: RgbdFrames, depths: list[Path], out: Path) -> Path:
     """A mesh by Open3D's TSDF of ``depths`` (millimetres), at the frames' poses."""
     import open3d as o3d
 
@@ -90,19 +92,19 @@ def tsdf(frames: Frames, depths: list[Path], out: Path) -> Path:
     kinds = core.float32, core.float32
     volume = o3d.t.geometry.VoxelBlockGrid(("tsdf", "weight"), kinds, ((1), (1)), VOXEL_M, 16, 40_000)
     k = frames.intrinsics.copy()
-    k[:2, 2] -= CENTRES
-    about = 1000.0, FARTHEST_M, TRUNCATION_M / VOXEL_M
+    k[:2, 2] -= PIXEL_CENTER_OFFSET
+    tsdf_limits = 1000.0, MAX_TSDF_DEPTH_M, TRUNCATION_M / VOXEL_M
     for path, pose in zip(depths, frames.world_from_depth, strict=True):
         depth = o3d.t.geometry.Image(core.Tensor(np.asarray(Image.open(path)).astype(np.uint16)))
         camera = core.Tensor(k), core.Tensor(np.ascontiguousarray(np.linalg.inv(pose)))
-        blocks = volume.compute_unique_block_coordinates(depth, *camera, *about)
-        volume.integrate(blocks, depth, *camera, *about)
+        blocks = volume.compute_unique_block_coordinates(depth, *camera, *tsdf_limits)
+        volume.integrate(blocks, depth, *camera, *tsdf_limits)
     mesh = volume.extract_triangle_mesh(weight_threshold=0.5).to_legacy()
     o3d.io.write_triangle_mesh(str(out), mesh)
     return out
 
 
-def noisy(path: Path, out: Path, rng: np.random.Generator) -> Path:
+def copy_with_noise(path: Path, out: Path, rng: np.random.Generator) -> Path:
     """A copy of a depth map with a structured-light sensor's noise."""
     depth = np.asarray(Image.open(path)).astype(np.float64)
     with_noise = np.round(depth + rng.normal(size=depth.shape) * SIGMA_PER_M * depth**2 / 1000.0)
@@ -110,48 +112,50 @@ def noisy(path: Path, out: Path, rng: np.random.Generator) -> Path:
     return out
 
 
-def prepare(name: str, data: Path, work: Path) -> tuple[list[str], Frames, Path]:
+def prepare_scene(name: str, data: Path, work: Path) -> tuple[list[str], RgbdFrames, Path]:
     """What to tell quoin, the given frames with the given depth maps, and the truth."""
-    photos, given = work / "photos", work / "depth"
-    for folder in (photos, given):
+    photos, given_depths = work / "photos", work / "depth"
+    for folder in (photos, given_depths):
         folder.mkdir(parents=True, exist_ok=True)
     icl = name == "livingroom"
-    frames = livingroom(data / "livingroom1_icl") if icl else redkitchen(data / "rgbd_7scenes_redkitchen")
+    frames = load_livingroom(data / "livingroom1_icl") if icl else load_redkitchen(data / "rgbd_7scenes_redkitchen")
     rows, rng = np.arange(0, len(frames.photos), 2), np.random.default_rng(0)
-    part, other = frames.part(rows), frames if icl else frames.part(rows + 1)
+    part, truth_frames = frames.part(rows), frames if icl else frames.part(rows + 1)
     depths = []
     for photo, depth in zip(part.photos, part.depths, strict=True):
         stem = photo.name.split(".")[0]
         shutil.copyfile(photo, photos / f"{stem}.jpg")
-        target = given / f"{stem}.png"
+        target = given_depths / f"{stem}.png"
         if icl:
-            noisy(depth, target, rng)
+            copy_with_noise(depth, target, rng)
         else:
             shutil.copyfile(depth, target)
         depths.append(target)
     photo_from_depth = np.eye(4) if icl else PHOTO_FROM_DEPTH
     poses = np.array([(photo_from_depth @ np.linalg.inv(pose))[:3] for pose in part.world_from_depth])
-    k = matrix(PHOTO_FOCAL_PX)
+    k = intrinsic_matrix(PHOTO_FOCAL_PX)
     names = [path.with_suffix(".jpg").name for path in depths]
-    cameras = write_transforms(work / "transforms.json", names, np.repeat(k[None], len(names), axis=0), poses)
+    cameras = write_pose_transforms(work / "transforms.json", names, np.repeat(k[None], len(names), axis=0), poses)
     options = ["--poses", str(cameras), "--set", "ingest.near_duplicates=keep"]
     if not icl:
         lens = {"fl_x": DEPTH_FOCAL_PX, "fl_y": DEPTH_FOCAL_PX, "cx": 320.0, "cy": 240.0, "w": 640, "h": 480}
-        aside = work / "depth_camera.json"
-        aside.write_text(json.dumps({**lens, "photo_from_depth": PHOTO_FROM_DEPTH.tolist()}), encoding="utf-8")
-        options += ["--set", f"ingest.depth_camera={aside}"]
-    truth = tsdf(other, other.depths, work / "truth.ply")
-    return options, Frames(part.photos, depths, part.world_from_depth, part.intrinsics), truth
+        depth_camera_file = work / "depth_camera.json"
+        depth_camera_file.write_text(
+            json.dumps({**lens, "photo_from_depth": PHOTO_FROM_DEPTH.tolist()}), encoding="utf-8"
+        )
+        options += ["--set", f"ingest.depth_camera={depth_camera_file}"]
+    truth = fuse_tsdf(truth_frames, truth_frames.depths, work / "truth.ply")
+    return options, RgbdFrames(part.photos, depths, part.world_from_depth, part.intrinsics), truth
 
 
-def row(name: str, mesh: Path, truth: Path, seconds: float) -> str:
+def format_row(name: str, mesh: Path, truth: Path, seconds: float) -> str:
     """A line of the table: precision, recall and F at the distances; completeness."""
     from quoin.tools.evaluate.reference_surface import read_surface
-    from quoin.tools.evaluate.score import score
+    from quoin.tools.evaluate.score import score_surface
 
-    found: Any = score(read_surface(mesh), read_surface(truth), DISTANCES_M)
-    cells = [f"{s.precision:.3f} {s.recall:.3f} {s.f:.3f}" for s in found.scores]
-    return f"| {name} | {' | '.join(cells)} | {1000 * found.completeness_median_m:.1f} | {seconds:.0f} |"
+    surface_score: Any = score_surface(read_surface(mesh), read_surface(truth), RGBD_DISTANCES_M)
+    cells = [f"{s.precision:.3f} {s.recall:.3f} {s.f:.3f}" for s in surface_score.scores]
+    return f"| {name} | {' | '.join(cells)} | {1000 * surface_score.completeness_median_m:.1f} | {seconds:.0f} |"
 
 
 def main() -> None:
@@ -164,26 +168,26 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="by photos alone, with the planes of walls and without")
     options = parser.parse_args()
     work = options.work / options.scene
-    told, frames, truth = prepare(options.scene, options.data, work)
+    quoin_options, frames, truth = prepare_scene(options.scene, options.data, work)
     print("| | P R F at 2 cm | P R F at 5 cm | completeness, median mm | seconds |\n|---|---|---|---|---|", flush=True)
     began = time.monotonic()
-    fused = tsdf(frames, frames.depths, work / "tsdf.ply")
-    print(row("TSDF of the given maps", fused, truth, time.monotonic() - began), flush=True)
+    fused = fuse_tsdf(frames, frames.depths, work / "tsdf.ply")
+    print(format_row("TSDF of the given maps", fused, truth, time.monotonic() - began), flush=True)
     if options.alone:
-        told = told[:4]  # nothing of a depth camera
+        quoin_options = quoin_options[:4]  # nothing of a depth camera
         variants = {"photos alone": [], "photos alone, without planes": ["--set", "priors.planes=false"]}
     else:
         variants = {"with depth": ["--depth", str(work / "depth")]}
-    before: Path | None = None
-    for name, more in variants.items():
+    previous_run: Path | None = None
+    for name, extra_options in variants.items():
         out, began = work / name.replace(" ", "_"), time.monotonic()
-        if before is not None:
-            rivals.copied(before, out)
+        if previous_run is not None:
+            rivals.copy_run(previous_run, out)
         settings = [part for value in options.set for part in ("--set", value)]
         command = [sys.executable, "-m", "quoin.flows.cli.app", "reconstruct", str(work / "photos"), "--out", str(out)]
-        subprocess.run([*command, *told, *more, *settings], check=True, stdout=sys.stderr)
-        print(row(f"quoin {name}", out / "mesh.ply", truth, time.monotonic() - began), flush=True)
-        before = out
+        subprocess.run([*command, *quoin_options, *extra_options, *settings], check=True, stdout=sys.stderr)
+        print(format_row(f"quoin {name}", out / "mesh.ply", truth, time.monotonic() - began), flush=True)
+        previous_run = out
 
 
 if __name__ == "__main__":

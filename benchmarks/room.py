@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks import rivals
-from benchmarks.measure import Measured, Numbers, quoin, read, together
+from benchmarks.measure import Measurement, Metrics, combine_measurements, read_json, run_quoin
 
-DISTANCES_M = (0.02, 0.05)
+ROOM_DISTANCES_M = (0.02, 0.05)
 NO_LABELS = ["train.losses.kind=0", "train.losses.layout=0"]
-VARIANTS: dict[str, list[str]] = {
+ROOM_VARIANTS: dict[str, list[str]] = {
     "planes, their normals, labels": [],
     "planes, their normals": NO_LABELS,
     "planes": [*NO_LABELS, "train.losses.normals=0"],
@@ -21,37 +21,39 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def case(out: Path) -> tuple[Measured, Numbers]:
+def case(out: Path) -> tuple[Measurement, Metrics]:
     """Scores of every variant with the true poses, and of the default with the photos' own."""
-    photos, truth = rivals.generated(out / "room", {"scene": "room"})
+    photos, truth = rivals.generate_demo_data(out / "room", {"scene": "room"})
     posed = out / "posed"
     options: list[str | Path] = ["--preset", "demo"]
-    given = [*options, "--poses", truth / "transforms.json"]
-    done = [quoin("plan", photos, "--out", posed, *given)]
-    rivals.find_stereo(posed)
-    numbers: Numbers = {}
-    for number, (name, changes) in enumerate(VARIANTS.items()):
-        run = rivals.copied(posed, out / f"variant{number}")
-        done.append(quoin("reconstruct", photos, "--out", run, *given, *rivals.settings(*changes)))
-        done.append(scored(run, truth))
-        numbers[name] = {"changes": changes, **scores(run), **rivals.training(run)}
-    done.append(quoin("reconstruct", photos, "--out", out / "own", *options))
-    done.append(scored(out / "own", truth))
-    numbers["own poses"] = {**scores(out / "own"), **rivals.training(out / "own")}
-    return together("python -m benchmarks room", done), numbers
+    options_with_poses = [*options, "--poses", truth / "transforms.json"]
+    measurements = [run_quoin("plan", photos, "--out", posed, *options_with_poses)]
+    rivals.run_priors(posed)
+    numbers: Metrics = {}
+    for number, (name, changes) in enumerate(ROOM_VARIANTS.items()):
+        run = rivals.copy_run(posed, out / f"variant{number}")
+        measurements.append(
+            run_quoin("reconstruct", photos, "--out", run, *options_with_poses, *rivals.set_options(*changes))
+        )
+        measurements.append(evaluate_room(run, truth))
+        numbers[name] = {"changes": changes, **room_scores(run), **rivals.training_metrics(run)}
+    measurements.append(run_quoin("reconstruct", photos, "--out", out / "own", *options))
+    measurements.append(evaluate_room(out / "own", truth))
+    numbers["own poses"] = {**room_scores(out / "own"), **rivals.training_metrics(out / "own")}
+    return combine_measurements("python -m benchmarks room", measurements), numbers
 
 
-def scored(run: Path, truth: Path) -> Measured:
-    """``quoin evaluate`` at DISTANCES_M."""
-    distances = [word for distance in DISTANCES_M for word in ("--distance", str(distance))]
-    return quoin("evaluate", run, "--truth", truth / "mesh.ply", "--cameras", truth / "transforms.json", *distances)
+def evaluate_room(run: Path, truth: Path) -> Measurement:
+    """``run_quoin evaluate`` at ROOM_DISTANCES_M."""
+    distances = [word for distance in ROOM_DISTANCES_M for word in ("--distance", str(distance))]
+    return run_quoin("evaluate", run, "--truth", truth / "mesh.ply", "--cameras", truth / "transforms.json", *distances)
 
 
-def scores(run: Path) -> Numbers:
+def room_scores(run: Path) -> Metrics:
     """Precision, recall and F by distance in metres, and what of floor, ceiling, walls and the rest is there."""
-    surface = read(run / "evaluation.json").get("surface") or {}
+    surface = read_json(run / "evaluation.json").get("surface") or {}
     whole = {
         f"{score['distance_m']:g} m": {name: score[name] for name in ("precision", "recall", "f")}
         for score in surface.get("scores", [])
     }
-    return {**whole, "parts": read(run / "evaluation.json").get("labels", [])}
+    return {**whole, "parts": read_json(run / "evaluation.json").get("labels", [])}

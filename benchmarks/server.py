@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.measure import ROOT
+from benchmarks.measure import REPOSITORY
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
+def serve_prefect(home: Path) -> Iterator[str]:
     """``quoin ui`` of this checkout, which keeps its things in ``home``: its address, as in PREFECT_API_URL.
 
     What it prints is in ``home``/ui.log.
     """
-    from quoin.flows.prefect.server import answers
+    from quoin.flows.prefect.server import is_responding
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -30,9 +30,9 @@ def serving(home: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "quoin.flows.cli.app", "ui", "--port", str(port)]
     home.mkdir(parents=True, exist_ok=True)
     with open(home / "ui.log", "wb") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+        server = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=log, stderr=log)
     try:
-        while not answers(url):
+        while not is_responding(url):
             if server.poll() is not None:
                 raise RuntimeError(f"quoin ui has ended, see {log.name}")
             time.sleep(0.5)

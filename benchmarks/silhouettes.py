@@ -15,24 +15,26 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from benchmarks import rivals
-from benchmarks.measure import DATA, Measured, Numbers, quoin, stages
+from benchmarks.measure import DATA, Measurement, Metrics, read_stage_results, run_quoin
 from quoin.pipeline.scene.blocks import read_held_out
 
-LIBERTY = DATA / "statue_of_liberty"
+LIBERTY_DATA = DATA / "statue_of_liberty"
 Array = np.ndarray
 
 
-def liberty(out: Path) -> tuple[Measured, Numbers]:
+def compare_liberty(out: Path) -> tuple[Measurement, Metrics]:
     """The whole way at the defaults, then the outlines."""
     photos, run = out / "photos", out / "run"
-    shutil.copytree(LIBERTY / "images", photos, dirs_exist_ok=True)  # masks lie beside the originals and would be found
-    measured = quoin("reconstruct", photos, "--out", run, *rivals.settings("partition.hold_out_every=8"))
-    each = {name: (whole, boxed) for name, whole, boxed in overlaps(run, LIBERTY / "masks")}
+    shutil.copytree(
+        LIBERTY_DATA / "images", photos, dirs_exist_ok=True
+    )  # masks lie beside the originals and would be found
+    measured = run_quoin("reconstruct", photos, "--out", run, *rivals.set_options("partition.hold_out_every=8"))
+    each = {name: (whole, boxed) for name, whole, boxed in silhouette_ious(run, LIBERTY_DATA / "masks")}
     means = np.mean(list(each.values()), axis=0)
-    return measured, {**stages(run), "iou": float(means[0]), "iou_in_box": float(means[1]), "photos": each}
+    return measured, {**read_stage_results(run), "iou": float(means[0]), "iou_in_box": float(means[1]), "photos": each}
 
 
-def overlaps(folder: Path, masks: Path) -> Iterator[tuple[str, float, float]]:
+def silhouette_ious(folder: Path, masks: Path) -> Iterator[tuple[str, float, float]]:
     """Name of each held-out photo, IoU of the mesh's silhouette with its mask, and the same within the mask's box."""
     import open3d as o3d
     import pycolmap
@@ -53,25 +55,28 @@ def overlaps(folder: Path, masks: Path) -> Iterator[tuple[str, float, float]]:
         pixels, lens = pixel_grid(width, height), lenses[name]
         origin, directions = rays_world(posed.cam_from_world[i], intrinsics, pixels)
         rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
-        ours = np.isfinite(solid.cast_rays(rays)["t_hit"].numpy())
+        mesh_silhouette = np.isfinite(solid.cast_rays(rays)["t_hit"].numpy())
         in_photo = lens.img_from_cam(unproject(intrinsics, pixels, np.ones(len(pixels))))
-        shown = load_upright(masks / name)[..., 0] > 127
-        theirs = at(shown, in_photo / (lens.width, lens.height))
-        if theirs.any():
-            yield name, *overlap(ours.reshape(height, width), theirs.reshape(height, width))
+        mask = load_upright(masks / name)[..., 0] > 127
+        mask_silhouette = sample_mask(mask, in_photo / (lens.width, lens.height))
+        if mask_silhouette.any():
+            yield name, *silhouette_iou(mesh_silhouette.reshape(height, width), mask_silhouette.reshape(height, width))
 
 
-def at(picture: Bool[Array, "h w"], place: Float[Array, "n 2"]) -> Bool[Array, "n"]:
+def sample_mask(picture: Bool[Array, "h w"], position: Float[Array, "n 2"]) -> Bool[Array, "n"]:
     """Pixels in which places lie (in [0, 1] from the top left corner, x and y); False beside the picture."""
-    from quoin.stages.fuse.vertex_confidence import nearest
+    from quoin.stages.fuse.vertex_confidence import sample_nearest
 
-    inside = np.all((place >= 0) & (place < 1), axis=1)
-    return inside & nearest(picture, np.where(inside[:, None], place, 0.0))
+    inside = np.all((position >= 0) & (position < 1), axis=1)
+    return inside & sample_nearest(picture, np.where(inside[:, None], position, 0.0))
 
 
-def overlap(ours: Bool[Array, "h w"], theirs: Bool[Array, "h w"]) -> tuple[float, float]:
+def silhouette_iou(mesh_silhouette: Bool[Array, "h w"], mask_silhouette: Bool[Array, "h w"]) -> tuple[float, float]:
     """Intersection over union of two outlines, all over the picture and within the box of the second."""
-    rows, columns = np.flatnonzero(theirs.any(axis=1)), np.flatnonzero(theirs.any(axis=0))
+    rows, columns = np.flatnonzero(mask_silhouette.any(axis=1)), np.flatnonzero(mask_silhouette.any(axis=0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    whole, boxed = ((a & b).sum() / (a | b).sum() for a, b in ((ours, theirs), (ours[box], theirs[box])))
+    whole, boxed = (
+        (a & b).sum() / (a | b).sum()
+        for a, b in ((mesh_silhouette, mask_silhouette), (mesh_silhouette[box], mask_silhouette[box]))
+    )
     return float(whole), float(boxed)

@@ -32,71 +32,80 @@ from unittest import mock
 from urllib.request import Request, urlopen
 
 from benchmarks import soak
-from benchmarks.measure import Measured, Numbers
-from benchmarks.server import serving
+from benchmarks.measure import Measurement, Metrics
+from benchmarks.server import serve_prefect
 
-RUNS, FOLDERS, SEED = 200, 8, 1
-POOL, AT_ONCE = "soak", 2
-PACE_S = 0.6  # of a stage
-LOOK_S = 1.0  # between two looks at the queue
-CANCELLED, ON_RAY, ANOTHER_VALUE = 2 / 3, 0.2, 0.8  # shares of the runs
-LATEST_S = {"PENDING": 3.0, "RUNNING": 8.0}  # that a run is cancelled after it was first seen so
-QUEUED_S = 2.0  # times the number of runs: the same for one that waits
-FAULTS = ("run killed", "worker stopped", "worker killed")
-FAULTS_S = (30.0, 150.0)  # between two
-STUCK_S = 600.0  # without any change; of a run that is lost is known after three minutes, or five if it is cancelled
-MINE = "SOAK_QUEUE"  # in the environment of workers and all that they start
-ACTIVE = ("PENDING", "RUNNING", "CANCELLING")
-ANOTHER_IS_THERE = "Another quoin works in this run folder"
+N_FLOW_RUNS, N_QUEUE_FOLDERS, QUEUE_SEED = 200, 8, 1
+POOL_NAME, MAX_CONCURRENT_RUNS = "soak", 2
+QUEUE_STAGE_DURATION_S = 0.6  # of a stage
+QUEUE_POLL_S = 1.0  # between two looks at the queue
+CANCELLED_SHARE, QUEUE_RAY_SHARE, QUEUE_CHANGED_SHARE = 2 / 3, 0.2, 0.8  # shares of the runs
+MAX_CANCEL_DELAY_S = {"PENDING": 3.0, "RUNNING": 8.0}  # that a run is cancelled after it was first seen so
+QUEUED_S_PER_RUN = 2.0  # times the number of runs: the same for one that waits
+FAULT_KINDS = ("run killed", "worker stopped", "worker killed")
+FAULT_INTERVAL_S = (30.0, 150.0)  # between two
+STUCK_TIMEOUT_S = (
+    600.0  # without any change; of a run that is lost is known after three minutes, or five if it is cancelled
+)
+PROCESS_MARKER = "SOAK_QUEUE"  # in the environment of workers and all that they start
+ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING")
+RUN_IN_USE_MESSAGE = "Another quoin works in this run folder"
 
 FlowRun = dict[str, Any]  # as Prefect's API tells it
 
 
 @dataclass
-class Fate:
+class FlowRunPlan:
     """What shall become of a flow run, and what was done to it."""
 
     state: str | None = None  # in which it shall be cancelled; None: it shall not
     after_s: float = 0.0  # since it was first seen so
     seen: float | None = None
     cancelled: float | None = None  # when; Unix time
-    hit: bool = False  # its process was killed, or the worker that watches it stopped or killed
+    is_faulted: bool = False  # its process was killed, or the worker that watches it stopped or killed
 
 
-def case(out: Path, n_runs: int = RUNS) -> tuple[Measured, Numbers]:
+def case(out: Path, n_runs: int = N_FLOW_RUNS) -> tuple[Measurement, Metrics]:
     """How many flow runs ended how, and what was found wrong."""
     began = time.monotonic()
     (out / "photos").mkdir(parents=True, exist_ok=True)
     home = {"PREFECT_HOME": str(out / "prefect"), "QUOIN_HOME": str(out / "home")}
-    with mock.patch.dict(os.environ, home), soak.cluster() as (ray, actors), serving(out / "home") as url:
-        queue = Queue(url, out, ray, random.Random(SEED))
-        queue.fill(n_runs)
+    with mock.patch.dict(os.environ, home), soak.ray_cluster() as (ray, actors), serve_prefect(out / "home") as url:
+        queue = QueueSoak(url, out, ray, random.Random(QUEUE_SEED))
+        queue.submit_runs(n_runs)
         print(f"{n_runs} runs are submitted", flush=True)
-        queue.disturb()
-        queue.wrong += [f"{n} actors stay" for n in [soak.left(actors)] if n]
-        queue.wrong += soak.finished(out)
+        queue.run_with_faults()
+        queue.wrong += [f"{n} actors stay" for n in [soak.wait_until_zero(actors)] if n]
+        queue.wrong += soak.resume_all(out)
     seconds = round(time.monotonic() - began, 1)
     numbers = {
         "ended": dict(sorted(queue.ended.items())),
-        "seconds_until_cancelled": {"median": median(queue.until_gone or [0]), "most": max(queue.until_gone or [0])},
+        "seconds_until_cancelled": {
+            "median": median(queue.cancel_seconds or [0]),
+            "most": max(queue.cancel_seconds or [0]),
+        },
         "wrong": queue.wrong,
     }
-    return Measured("python -m benchmarks soak-queue", int(bool(queue.wrong)), seconds, 0), numbers
+    return Measurement("python -m benchmarks soak-queue", int(bool(queue.wrong)), seconds, 0), numbers
 
 
-class Queue:
+class QueueSoak:
     """A pool with runs that wait, its worker, and those who disturb them."""
 
-    def __init__(self, url: str, out: Path, ray: str, chance: random.Random) -> None:
-        self.url, self.out, self.ray, self.chance = url, out, ray, chance
-        of_worker = {MINE: str(out), "FAKE_PACE": str(PACE_S), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    def __init__(self, url: str, out: Path, ray: str, rng: random.Random) -> None:
+        self.url, self.out, self.ray, self.rng = url, out, ray, rng
+        of_worker = {
+            PROCESS_MARKER: str(out),
+            "FAKE_PACE": str(QUEUE_STAGE_DURATION_S),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }
         self.environment = os.environ | of_worker
-        self.fates: dict[str, Fate] = {}  # by id of the flow run
+        self.plans: dict[str, FlowRunPlan] = {}  # by id of the flow run
         self.ended, self.wrong, self.n_workers = Counter[str](), list[str](), 0
-        self.until_gone: list[float] = []  # seconds from cancelled by hand to the state
-        self.ask("work_pools/", name=POOL, type="process", concurrency_limit=AT_ONCE)
+        self.cancel_seconds: list[float] = []  # seconds from cancelled by hand to the state
+        self.post("work_pools/", name=POOL_NAME, type="process", concurrency_limit=MAX_CONCURRENT_RUNS)
 
-    def ask(self, what: str, **values: Any) -> Any:
+    def post(self, what: str, **values: Any) -> Any:
         """What Prefect's API answers."""
         request = Request(f"{self.url}/{what}", json.dumps(values).encode(), {"Content-Type": "application/json"})
         with urlopen(request, timeout=120.0) as reply:
@@ -105,85 +114,92 @@ class Queue:
     def runs(self, **wanted: Any) -> list[FlowRun]:
         """All flow runs, or those that ``wanted`` filters."""
         found: list[FlowRun] = []
-        while page := self.ask("flow_runs/filter", **wanted, offset=len(found), sort="ID_DESC"):
+        while page := self.post("flow_runs/filter", **wanted, offset=len(found), sort="ID_DESC"):
             found += page
         return found
 
     @property
     def active(self) -> list[FlowRun]:
         """Flow runs that a worker has taken, and that have not ended."""
-        return self.runs(**_in(*ACTIVE))
+        return self.runs(**_state_filter(*ACTIVE_STATES))
 
-    def fill(self, n_runs: int) -> None:
+    def submit_runs(self, n_runs: int) -> None:
         """Hand in runs, and draw which of them shall be cancelled when."""
         for _ in range(n_runs):
-            state = self.chance.choice(["SCHEDULED", *LATEST_S]) if self.chance.random() < CANCELLED else None
-            latest_s = LATEST_S.get(state, QUEUED_S * n_runs) if state else 0.0
-            where = {"executor": "ray", "address": self.ray} if self.chance.random() < ON_RAY else {}
-            change = [f"{self.chance.choice(soak.STAGES)}.value={self.chance.randrange(100)}"]
-            overrides = change if self.chance.random() < ANOTHER_VALUE else []
-            added = self.submit(f"run{self.chance.randrange(FOLDERS)}", overrides=overrides, **where)
-            self.fates[added] = Fate(state, self.chance.uniform(0.0, latest_s))
+            state = self.rng.choice(["SCHEDULED", *MAX_CANCEL_DELAY_S]) if self.rng.random() < CANCELLED_SHARE else None
+            latest_s = MAX_CANCEL_DELAY_S.get(state, QUEUED_S_PER_RUN * n_runs) if state else 0.0
+            where = {"executor": "ray", "address": self.ray} if self.rng.random() < QUEUE_RAY_SHARE else {}
+            change = [f"{self.rng.choice(soak.FAKE_STAGES)}.value={self.rng.randrange(100)}"]
+            overrides = change if self.rng.random() < QUEUE_CHANGED_SHARE else []
+            added = self.submit(f"run{self.rng.randrange(N_QUEUE_FOLDERS)}", overrides=overrides, **where)
+            self.plans[added] = FlowRunPlan(state, self.rng.uniform(0.0, latest_s))
 
     def submit(self, folder: str, **more: Any) -> str:
         """The id of one more flow run, as ``quoin submit`` tells it."""
-        from quoin.flows.prefect.submit import submit
+        from quoin.flows.prefect.submit import submit_run
 
         parameters = {"photos": str(self.out / "photos"), "out": str(self.out / folder), "device": "cpu", **more}
         with redirect_stdout(io.StringIO()) as told:
-            submit(POOL, parameters, watch=False)
+            submit_run(POOL_NAME, parameters, watch=False)
         return told.getvalue().split()[-1]  # to stop it: prefect flow-run cancel ID
 
-    def disturb(self) -> None:
+    def run_with_faults(self) -> None:
         """Have the queue worked off while runs are cancelled and killed; then it must still take runs, and be empty."""
         self.worker = self._started()
         try:
-            self._work_off(faults=True)
-            for number in range(AT_ONCE):
-                self.fates[self.submit(f"run-last{number}")] = Fate()
-            self._work_off(faults=False)
+            self._process_queue(faults=True)
+            for number in range(MAX_CONCURRENT_RUNS):
+                self.plans[self.submit(f"run-last{number}")] = FlowRunPlan()
+            self._process_queue(faults=False)
         finally:
             self._stop()
         self.wrong += self._unexplained()
         for limits in ("concurrency_limits", "v2/concurrency_limits"):
-            self.wrong += [f"{limit} is still taken" for limit in self.ask(f"{limits}/filter") if limit["active_slots"]]
-        self.wrong += [f"{n} processes stay" for n in [soak.left(lambda: len(self._processes()))] if n]
+            self.wrong += [
+                f"{limit} is still taken" for limit in self.post(f"{limits}/filter") if limit["active_slots"]
+            ]
+        self.wrong += [f"{n} processes stay" for n in [soak.wait_until_zero(lambda: len(self._processes()))] if n]
 
-    def _work_off(self, *, faults: bool) -> None:
+    def _process_queue(self, *, faults: bool) -> None:
         """Until no run is left or nothing changes any more."""
         changed, before = time.monotonic(), set[tuple[str, str]]()
-        fault = changed + self.chance.uniform(*FAULTS_S)
-        while self.ask("flow_runs/count", **_in("SCHEDULED", *ACTIVE)) and time.monotonic() - changed < STUCK_S:
+        fault = changed + self.rng.uniform(*FAULT_INTERVAL_S)
+        while (
+            self.post("flow_runs/count", **_state_filter("SCHEDULED", *ACTIVE_STATES))
+            and time.monotonic() - changed < STUCK_TIMEOUT_S
+        ):
             active = self.active
             now = {(run["id"], run["state_id"]) for run in active}
             changed, before = changed if now == before else time.monotonic(), now
             self._cancel_due({run["id"]: run["state_type"] for run in active})
             if faults and active and time.monotonic() > fault:
-                self._fault(active)
-                fault = time.monotonic() + self.chance.uniform(*FAULTS_S)
-            time.sleep(LOOK_S)
+                self._inject_fault(active)
+                fault = time.monotonic() + self.rng.uniform(*FAULT_INTERVAL_S)
+            time.sleep(QUEUE_POLL_S)
 
     def _cancel_due(self, active: dict[str, str]) -> None:
         """Cancel as the button in the UI does what is due; the states of active runs by id."""
         now = time.monotonic()
-        for id_, fate in self.fates.items():
+        for id_, plan in self.plans.items():
             state = active.get(id_, "SCHEDULED")
-            if fate.seen is None and (state == fate.state or (state, fate.state) == ("RUNNING", "PENDING")):
-                fate.seen = now
-            if fate.seen is not None and fate.cancelled is None and now >= fate.seen + fate.after_s:
-                fate.cancelled = time.time()
-                told = self.ask(f"flow_runs/{id_}/set_state", state={"type": "CANCELLING"})["state"]
-                there = told and told["type"] in ("CANCELLING", "CANCELLED")
-                self.ended[f"cancelled while {state.lower()}" if there else "cancelled too late"] += 1
+            if plan.seen is None and (state == plan.state or (state, plan.state) == ("RUNNING", "PENDING")):
+                plan.seen = now
+            if plan.seen is not None and plan.cancelled is None and now >= plan.seen + plan.after_s:
+                plan.cancelled = time.time()
+                told = self.post(f"flow_runs/{id_}/set_state", state={"type": "CANCELLING"})["state"]
+                is_cancelling = told and told["type"] in ("CANCELLING", "CANCELLED")
+                self.ended[f"cancelled while {state.lower()}" if is_cancelling else "cancelled too late"] += 1
 
-    def _fault(self, active: list[FlowRun]) -> None:
+    def _inject_fault(self, active: list[FlowRun]) -> None:
         """Kill a run, or stop or kill the worker, and start another."""
-        fault = self.chance.choice(FAULTS)
+        fault = self.rng.choice(FAULT_KINDS)
         if fault == "run killed":
-            leaders = [(pid, id_) for pid, id_ in self._processes().items() if id_ in self.fates and _leads(pid)]
+            leaders = [
+                (pid, id_) for pid, id_ in self._processes().items() if id_ in self.plans and _is_group_leader(pid)
+            ]
             if leaders:
-                pid, id_ = self.chance.choice(leaders)
-                self.fates[id_].hit = True
+                pid, id_ = self.rng.choice(leaders)
+                self.plans[id_].is_faulted = True
                 os.kill(pid, signal.SIGKILL)
                 self.ended[fault] += 1
             return
@@ -194,13 +210,13 @@ class Queue:
             self.worker.kill()
             self.worker.wait()
         for run in active + self.active:
-            self.fates[run["id"]].hit = True
+            self.plans[run["id"]].is_faulted = True
         self.worker = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
         """One more worker of the pool."""
         self.n_workers += 1
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL_NAME, "--type", "process"]
         with open(self.out / f"worker{self.n_workers}.log", "wb") as log:
             return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
 
@@ -208,7 +224,7 @@ class Queue:
         """SIGTERM, upon which a worker stops its runs."""
         self.worker.send_signal(signal.SIGTERM)
         try:
-            self.worker.wait(soak.GONE_S)
+            self.worker.wait(soak.MAX_EXIT_S)
         except subprocess.TimeoutExpired:
             self.worker.kill()
             self.worker.wait()
@@ -220,7 +236,7 @@ class Queue:
         for entry in Path("/proc").iterdir():
             with suppress(OSError, ValueError):
                 words = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
-                if f"{MINE}={self.out}" in words:
+                if f"{PROCESS_MARKER}={self.out}" in words:
                     ids = [word.partition("=")[2] for word in words if word.startswith("PREFECT__FLOW_RUN_ID=")]
                     found[int(entry.name)] = ids[0] if ids else ""
         return found
@@ -228,22 +244,22 @@ class Queue:
     def _unexplained(self) -> Iterator[str]:
         """Flow runs that have not ended, or not as one would expect of what was done to them."""
         for run in self.runs():
-            fate, state, message = self.fates[run["id"]], run["state_type"], run["state"]["message"] or ""
-            refused = state == "FAILED" and message.startswith(ANOTHER_IS_THERE)
+            plan, state, message = self.plans[run["id"]], run["state_type"], run["state"]["message"] or ""
+            refused = state == "FAILED" and message.startswith(RUN_IN_USE_MESSAGE)
             self.ended[f"{state.lower()}: another is there" if refused else state.lower()] += 1
-            if fate.cancelled is not None and state == "CANCELLED":
-                self.until_gone.append(datetime.fromisoformat(run["end_time"]).timestamp() - fate.cancelled)
-            why = {"COMPLETED": True, "FAILED": refused, "CANCELLED": fate.cancelled, "CRASHED": fate.hit}
+            if plan.cancelled is not None and state == "CANCELLED":
+                self.cancel_seconds.append(datetime.fromisoformat(run["end_time"]).timestamp() - plan.cancelled)
+            why = {"COMPLETED": True, "FAILED": refused, "CANCELLED": plan.cancelled, "CRASHED": plan.is_faulted}
             if not why.get(state):
-                yield f"{run['id']} into {run['name']}: {run['state_name']}, {message or 'no message'} ({fate})"
+                yield f"{run['id']} into {run['name']}: {run['state_name']}, {message or 'no message'} ({plan})"
 
 
-def _in(*states: str) -> dict[str, Any]:
+def _state_filter(*states: str) -> dict[str, Any]:
     """What asks Prefect for flow runs in these states."""
     return {"flow_runs": {"state": {"type": {"any_": states}}}}
 
 
-def _leads(pid: int) -> bool:
+def _is_group_leader(pid: int) -> bool:
     """Whether a process leads its group, as that of a flow run does."""
     try:
         return os.getpgid(pid) == pid
@@ -253,11 +269,11 @@ def _leads(pid: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=int, nargs="?", default=RUNS)
+    parser.add_argument("runs", type=int, nargs="?", default=N_FLOW_RUNS)
     parser.add_argument("--keep", type=Path, help="folder for the runs; a temporary one where not given")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        measured, numbers = case(given.keep or Path(scratch), given.runs)
+        measured, numbers = case(args.keep or Path(scratch), args.runs)
     print(json.dumps({"seconds": measured.seconds, **numbers}, indent=1))
 
 

@@ -13,29 +13,31 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-STEP = 60  # points that come into view, and leave it, from one photo to the next
-WINDOW = 900  # points in view, of which a photo finds
-FOUND = 600
-CLUTTER = 900
-SHARED = 100  # points that two photos must both find to count as a verified pair
-KINDS = 3000  # of what descriptors look like: points of one kind look much alike, some kinds are common
-SPREAD, NOISE = 12.0, 7.0  # within a kind; between two sightings of a point
+POINTS_PER_PHOTO_STEP = 60  # points that come into view, and leave it, from one photo to the next
+POINTS_IN_VIEW = 900  # points in view, of which a photo finds
+DETECTED_POINTS = 600
+CLUTTER_POINTS = 900
+MIN_SHARED_POINTS = 100  # points that two photos must both find to count as a verified pair
+N_DESCRIPTOR_KINDS = 3000  # of what descriptors look like: points of one kind look much alike, some kinds are common
+KIND_SIGMA, SIGHTING_SIGMA = 12.0, 7.0  # within a kind; between two sightings of a point
 
 
 @dataclass(frozen=True)
-class Walk:
-    """Photo i stands at place ``place[i]`` and sees ``seen[i]``, sorted."""
+class SimulatedWalk:
+    """Photo i stands at place ``place[i]`` and sees ``visible_points[i]``, sorted."""
 
     place: np.ndarray
-    seen: list[np.ndarray]
+    visible_points: list[np.ndarray]
 
     def verified(self, pairs: np.ndarray) -> np.ndarray:
         """Whether the photos of each pair share enough points."""
-        near = np.abs(self.place[pairs[:, 0]] - self.place[pairs[:, 1]]) * STEP < WINDOW
+        is_near = np.abs(self.place[pairs[:, 0]] - self.place[pairs[:, 1]]) * POINTS_PER_PHOTO_STEP < POINTS_IN_VIEW
         return np.array(
             [
-                n and len(np.intersect1d(self.seen[a], self.seen[b], assume_unique=True)) >= SHARED
-                for (a, b), n in zip(pairs.tolist(), near, strict=True)
+                n
+                and len(np.intersect1d(self.visible_points[a], self.visible_points[b], assume_unique=True))
+                >= MIN_SHARED_POINTS
+                for (a, b), n in zip(pairs.tolist(), is_near, strict=True)
             ],
             bool,
         )
@@ -43,40 +45,51 @@ class Walk:
     def all_verified(self) -> np.ndarray:
         """All pairs that would be verified, [m, 2]."""
         order = np.argsort(self.place)
-        pairs = [np.stack([order[:-gap], order[gap:]], axis=1) for gap in range(1, min(WINDOW // STEP, len(order)))]
+        pairs = [
+            np.stack([order[:-gap], order[gap:]], axis=1)
+            for gap in range(1, min(POINTS_IN_VIEW // POINTS_PER_PHOTO_STEP, len(order)))
+        ]
         all_near = np.sort(np.concatenate(pairs), axis=1)
         return all_near[self.verified(all_near)]
 
 
-def take(count: int, database: Path, seed: int = 0) -> Walk:
+def simulate_walk(count: int, database: Path, seed: int = 0) -> SimulatedWalk:
     """Walk along ``count`` places and write the photos' features to ``database``."""
     rng = np.random.default_rng(seed)
-    kinds = rng.gamma(0.6, 45.0, (KINDS, 128)).astype(np.float32)
-    common = rng.pareto(1.0, KINDS) + 0.1
+    kinds = rng.gamma(0.6, 45.0, (N_DESCRIPTOR_KINDS, 128)).astype(np.float32)
+    common = rng.pareto(1.0, N_DESCRIPTOR_KINDS) + 0.1
     common /= common.sum()
 
     def descriptors(number: int) -> np.ndarray:
-        made = kinds[rng.choice(KINDS, number, p=common)] + rng.normal(0, SPREAD, (number, 128)).astype(np.float32)
+        made = kinds[rng.choice(N_DESCRIPTOR_KINDS, number, p=common)] + rng.normal(
+            0, KIND_SIGMA, (number, 128)
+        ).astype(np.float32)
         return np.clip(made, 0, 255).astype(np.uint8)
 
-    points = descriptors(count * STEP + WINDOW)
-    place, seen = rng.permutation(count), []
+    points = descriptors(count * POINTS_PER_PHOTO_STEP + POINTS_IN_VIEW)
+    place, visible_points = rng.permutation(count), []
     with sqlite3.connect(database) as connection:
         for table in ("descriptors", "keypoints"):
             connection.execute(f"CREATE TABLE {table} (image_id INTEGER PRIMARY KEY, rows, cols, data BLOB)")
         for photo in range(count):
-            seen.append(np.sort(place[photo] * STEP + rng.choice(WINDOW, FOUND, replace=False)))
-            sighted = points[seen[-1]] + rng.normal(0, NOISE, (FOUND, 128)).astype(np.float32)
-            both = np.concatenate([np.clip(sighted, 0, 255).astype(np.uint8), descriptors(CLUTTER)])
+            visible_points.append(
+                np.sort(
+                    place[photo] * POINTS_PER_PHOTO_STEP + rng.choice(POINTS_IN_VIEW, DETECTED_POINTS, replace=False)
+                )
+            )
+            noisy_descriptors = points[visible_points[-1]] + rng.normal(
+                0, SIGHTING_SIGMA, (DETECTED_POINTS, 128)
+            ).astype(np.float32)
+            both = np.concatenate([np.clip(noisy_descriptors, 0, 255).astype(np.uint8), descriptors(CLUTTER_POINTS)])
             shape = np.concatenate([rng.uniform(0, 1000, (len(both), 2)), rng.pareto(2, (len(both), 2)) + 1], axis=1)
             for table, data in (("descriptors", both), ("keypoints", shape.astype(np.float32))):
                 row = (photo + 1, *data.shape, data.tobytes())
                 connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", row)
     connection.close()
-    return Walk(place, seen)
+    return SimulatedWalk(place, visible_points)
 
 
-def print_photos(count: int, folder: Path, seed: int = 0) -> Path:
+def write_noise_photos(count: int, folder: Path, seed: int = 0) -> Path:
     """``count`` small photos, no two alike, for ingest."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks import rivals
-from benchmarks.measure import Measured, Numbers, quoin, together
+from benchmarks.measure import Measurement, Metrics, combine_measurements, run_quoin
 
-CALM = {"crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
-EVERYTHING, MASKED = "everything", "people masked"
-WITHOUT: dict[str, list[str]] = {
+CALM_CHANGES = {"crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
+FULL_NAME, MASKED_NAME = "everything", "people masked"
+ABLATED_PARTS: dict[str, list[str]] = {
     "no sky": ["priors.sky=false", "train.losses.sky=0"],
     "depths believed without company": ["priors.min_support=0"],
     "no appearance": ["train.colour.gain=false", "train.colour.code=0"],
@@ -22,22 +22,24 @@ WITHOUT: dict[str, list[str]] = {
 }
 
 
-def case(out: Path) -> tuple[Measured, Numbers]:
+def case(out: Path) -> tuple[Measurement, Metrics]:
     """F of the calm set and of the wild one, also masked, with own poses; then at its poses without each part."""
-    from quoin.tools.synthetic.config import WILD
+    from quoin.tools.synthetic.config import WILD_SETTINGS
 
-    done: list[Measured] = []
-    numbers: Numbers = {}
+    done: list[Measurement] = []
+    numbers: Metrics = {}
 
     def measure(name: str, photos: Path, truth: Path, run: Path, changes: list[str], *more: str | Path) -> None:
-        done.append(quoin("reconstruct", photos, "--out", run, "--preset", "demo", *rivals.settings(*changes), *more))
-        done.append(quoin("evaluate", run, "--truth", truth / "mesh.ply", "--cameras", truth / "transforms.json"))
-        numbers[name] = {"changes": changes, **rivals.surface_scores(run), **rivals.training(run)}
+        done.append(
+            run_quoin("reconstruct", photos, "--out", run, "--preset", "demo", *rivals.set_options(*changes), *more)
+        )
+        done.append(run_quoin("evaluate", run, "--truth", truth / "mesh.ply", "--cameras", truth / "transforms.json"))
+        numbers[name] = {"changes": changes, **rivals.surface_scores(run), **rivals.training_metrics(run)}
 
-    measure("calm", *rivals.generated(out / "calm", {**WILD, **CALM}), out / "calm run", [])
-    photos, truth = rivals.generated(out / "wild", WILD)
-    measure(EVERYTHING, photos, truth, out / EVERYTHING, [])
-    measure(MASKED, photos, truth, out / MASKED, [], "--masks", truth / "masks")
-    for name, changes in WITHOUT.items():
-        measure(name, photos, truth, rivals.copied(out / EVERYTHING, out / name), changes)
-    return together("python -m benchmarks wild", done), numbers
+    measure("calm", *rivals.generate_demo_data(out / "calm", {**WILD_SETTINGS, **CALM_CHANGES}), out / "calm run", [])
+    photos, truth = rivals.generate_demo_data(out / "wild", WILD_SETTINGS)
+    measure(FULL_NAME, photos, truth, out / FULL_NAME, [])
+    measure(MASKED_NAME, photos, truth, out / MASKED_NAME, [], "--masks", truth / "masks")
+    for name, changes in ABLATED_PARTS.items():
+        measure(name, photos, truth, rivals.copy_run(out / FULL_NAME, out / name), changes)
+    return combine_measurements("python -m benchmarks wild", done), numbers

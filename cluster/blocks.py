@@ -15,14 +15,14 @@ from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import PartialResult, QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.blocks import Block, block_folder, read_partition
-from quoin.pipeline.storage.atomic import UNWRITABLE, disk_error, write_atomic
-from quoin.pipeline.storage.fencing import CLAIM, Attempt, claim
-from quoin.pipeline.storage.retry import patiently
+from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error, write_atomic
+from quoin.pipeline.storage.fencing import FENCING_TOKEN_FILE, Attempt, fence
+from quoin.pipeline.storage.retry import retry
 from quoin.pipeline.storage.run import Run, stage
 from quoin.stages.train.config import VERSION, BlockResult, TrainConfig, TrainResult
 
 NEEDS = ("partition", "priors")
-ERROR = "error.txt"
+TRACEBACK_FILE = "error.txt"
 
 
 def train_blocks(run: Run, config: TrainConfig, executor: Executor, report: Reporter) -> TrainResult:
@@ -35,18 +35,18 @@ def train_blocks(run: Run, config: TrainConfig, executor: Executor, report: Repo
     def work(run: Run, config: TrainConfig, report: Reporter) -> TrainResult:
         return _train_missing(run, config, executor, report)
 
-    before = run.manifest("train")
-    if before is not None and before.result.get("missing"):
+    previous = run.manifest("train")
+    if previous is not None and previous.result.get("missing"):
         run.invalidate("train", parts=False)
     return stage("train", needs=NEEDS, version=VERSION, result=TrainResult)(work)(run, config, report)
 
 
-def check_whole(run: Run) -> None:
+def check_all_trained(run: Run) -> None:
     """PartialResult where blocks are missing of what train has committed."""
     done = run.manifest("train")
     missing = done.result.get("missing") if done else None
     if done and missing:
-        raise _partial(run, missing, len(missing) + len(done.result["blocks"]))
+        raise _partial_result(run, missing, len(missing) + len(done.result["blocks"]))
 
 
 def block_key(run: Run, config: TrainConfig, block: Block) -> str:
@@ -78,18 +78,18 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
             block_id = outcome.job.name.removeprefix("train/")
             if outcome.error is not None:
                 failures[block_id] = outcome.error
-                _keep_traceback(run, block_id, outcome.error)
-                report.log(outcome.job.name, f"failed: {_sentence(outcome.error)}", level="warning")
+                _save_traceback(run, block_id, outcome.error)
+                report.log(outcome.job.name, f"failed: {_error_message(outcome.error)}", level="warning")
             else:
                 result = results[block_id] = outcome.result
-                (block_folder(run, block_id) / ERROR).unlink(missing_ok=True)
+                (block_folder(run, block_id) / TRACEBACK_FILE).unlink(missing_ok=True)
                 run.commit(outcome.job.name, keys[block_id], result, result.seconds, NEEDS)
             advance(len(results))
             ended = [block for block in blocks if block.id == block_id]
             report.table("blocks", _rows(ended, results, failures))  # the others are known: thousands may end
-    missing = {block_id: _sentence(error) for block_id, error in failures.items()}
+    missing = {block_id: _error_message(error) for block_id, error in failures.items()}
     if missing and not results:
-        raise _partial(run, missing, len(blocks))
+        raise _partial_result(run, missing, len(blocks))
     done_blocks = [results[block.id] for block in blocks if block.id in results]
     return TrainResult(blocks=done_blocks, missing=missing)
 
@@ -97,44 +97,44 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
 def _job(run: Run, config: TrainConfig, block: Block) -> Job:
     return Job(
         f"train/{block.id}",
-        functools.partial(_train_one, run.home, config, block.id),
+        functools.partial(_train_one, run.location, config, block.id),
         memory_bytes=block.memory_bytes,
         cost=block.cost,
-        claim=functools.partial(_claim, run.home, block.id),
-        shrinks=True,
+        fence=functools.partial(_fence_block, run.location, block.id),
+        can_reduce_memory=True,
     )
 
 
-def _claim(run_place: str, block_id: str, attempt_id: str) -> None:
-    run = Run.open(run_place)
+def _fence_block(run_location: str, block_id: str, attempt_id: str) -> None:
+    run = Run.open(run_location)
     folder = block_folder(run, block_id)
-    claim(folder, attempt_id)
-    run.share((folder.relative_to(run.path) / CLAIM).as_posix())
+    fence(folder, attempt_id)
+    run.upload((folder.relative_to(run.path) / FENCING_TOKEN_FILE).as_posix())
 
 
 def _train_one(
-    run_place: str, config: TrainConfig, block_id: str, report: Reporter, device: str, attempt: Attempt
+    run_location: str, config: TrainConfig, block_id: str, report: Reporter, device: str, attempt: Attempt
 ) -> BlockResult:
     """One attempt at a block. While the storage does not answer it waits, then goes on from the block's checkpoint."""
     from quoin.stages.train.stage import train_block
 
-    run = Run.open(run_place)
+    run = Run.open(run_location)
 
     def work() -> BlockResult:
         return train_block(run, config, report, block_id, device, attempt)
 
     try:
-        return patiently(work, run.path, lambda said: report.log(f"train/{block_id}", said, level="warning"))
+        return retry(work, run.path, lambda message: report.log(f"train/{block_id}", message, level="warning"))
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in UNWRITABLE_ERRNOS:
             raise
         raise disk_error(error, error.filename or run.path) from error
 
 
-def _keep_traceback(run: Run, block_id: str, error: Exception) -> None:
+def _save_traceback(run: Run, block_id: str, error: Exception) -> None:
     text = "".join(traceback.format_exception(error))
     with suppress(QuoinError):  # of a full disk, which must not stop the other blocks
-        write_atomic(block_folder(run, block_id) / ERROR, text.encode())
+        write_atomic(block_folder(run, block_id) / TRACEBACK_FILE, text.encode())
 
 
 def _rows(
@@ -156,14 +156,14 @@ def _rows(
     return rows
 
 
-def _sentence(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     return str(error) if isinstance(error, QuoinError) else f"{type(error).__name__}: {error}"
 
 
-def _partial(run: Run, missing: Mapping[str, str], n_blocks: int) -> PartialResult:
+def _partial_result(run: Run, missing: Mapping[str, str], n_blocks: int) -> PartialResult:
     reasons = "; ".join(f"{block_id}: {why}" for block_id, why in missing.items())
     return PartialResult(
         f"{len(missing)} of {n_blocks} blocks could not be trained, the mesh has a hole in their place ({reasons})",
-        where=run.home,
-        do="quoin resume tries them again; tracebacks are in work/blocks/<block>/error.txt",
+        where=run.location,
+        hint="quoin resume tries them again; tracebacks are in work/blocks/<block>/error.txt",
     )

@@ -15,17 +15,17 @@ from typing import Any
 
 from quoin.pipeline.core.errors import QuoinError, first_line
 
-KNOCK_SECONDS = 5.0
-HEAD_PATIENCE_SECONDS = 20.0  # without an answer of the head; Ray itself would end this process after a minute
+CONNECT_TIMEOUT_SECONDS = 5.0
+HEAD_TIMEOUT_SECONDS = 20.0  # without an answer of the head; Ray itself would end this process after a minute
 SHUTDOWN_SECONDS = 10.0
-GREETING = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # what every client of a cluster asks it first
+CLUSTER_ID_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # what every client of a cluster asks it first
 OBJECT_STORE_BYTES = 200_000_000  # results are small; arrays travel through the run folder
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[Any]:
+def connect_ray(address: str | None) -> Iterator[Any]:
     """Ray, connected; a local cluster is loopback-only, sends no statistics, and ends with the block."""
-    for name, value in environment(address).items():
+    for name, value in ray_environment(address).items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -40,7 +40,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         else:
             ray.init(check_address(address), **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise unreachable(error, address) from error
+        raise unreachable_error(error, address) from error
     try:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own there, which knows nothing of ours
@@ -51,7 +51,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         ending.join(SHUTDOWN_SECONDS)
 
 
-def environment(address: str | None) -> dict[str, str]:
+def ray_environment(address: str | None) -> dict[str, str]:
     """What Ray reads from the environment, partly at import, where not set otherwise."""
     values = {"RAY_USAGE_STATS_ENABLED": "0"}
     if address is None or address.startswith(("127.0.0.1:", "localhost:")):
@@ -64,52 +64,52 @@ def environment(address: str | None) -> dict[str, str]:
     return values
 
 
-def knock(address: str, seconds: float = KNOCK_SECONDS) -> None:
+def check_reachable(address: str, seconds: float = CONNECT_TIMEOUT_SECONDS) -> None:
     """OSError or ValueError where nothing listens at ``host:port``: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), timeout=seconds).close()
 
 
-def own_address() -> str:
+def find_own_cluster() -> str:
     """host:port of what ``auto`` stands for: RAY_ADDRESS, as jobs have it, else the Ray this user started last here.
 
     QuoinError where there is none. Ray itself would take any that it finds on the machine: another user's, or that of
     another run.
     """
-    told = os.environ.get("RAY_ADDRESS", "")
-    if told not in ("", "auto", "local"):
-        return told
+    from_environment = os.environ.get("RAY_ADDRESS", "")
+    if from_environment not in ("", "auto", "local"):
+        return from_environment
     from ray._private.utils import get_ray_address_file
 
-    note = Path(get_ray_address_file(None))  # what ray start leaves, on all machines of a cluster
-    do = "start one (ray start --head), or write host:port of the one to use instead of auto"
+    address_file = Path(get_ray_address_file(None))  # what ray start leaves, on all machines of a cluster
+    hint = "start one (ray start --head), or write host:port of the one to use instead of auto"
     try:
-        owner, address = note.stat().st_uid, note.read_text().strip()
+        owner, address = address_file.stat().st_uid, address_file.read_text().strip()
     except OSError:
-        raise QuoinError("No Ray cluster was started on this machine", where="auto", do=do) from None
+        raise QuoinError("No Ray cluster was started on this machine", where="auto", hint=hint) from None
     if owner != os.getuid():
-        raise QuoinError("The Ray that was started last on this machine is another user's", where=address, do=do)
+        raise QuoinError("The Ray that was started last on this machine is another user's", where=address, hint=hint)
     return address
 
 
 def check_address(address: str) -> str:
     """The host:port to connect to; QuoinError where no cluster answers there, or one that does not let this process in.
 
-    ``auto`` is ``own_address``. Ray itself would try for twenty seconds, or for minutes, and tell the screen so every
-    second.
+    ``auto`` is ``find_own_cluster``. Ray itself would try for twenty seconds, or for minutes, and tell the screen so
+    every second.
     """
-    for name, value in environment(address).items():
+    for name, value in ray_environment(address).items():
         os.environ.setdefault(name, value)
     if address == "auto":
-        address = own_address()
+        address = find_own_cluster()
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
-        do = "write host:6379 as ray start --head said, or auto on a machine of the cluster"
-        raise QuoinError("This is no address of a Ray cluster", where=address, do=do)
+        hint = "write host:6379 as ray start --head said, or auto on a machine of the cluster"
+        raise QuoinError("This is no address of a Ray cluster", where=address, hint=hint)
     try:
-        knock(address)
+        check_reachable(address)
     except (OSError, OverflowError) as error:
-        raise unreachable(error, address) from error
+        raise unreachable_error(error, address) from error
     try:
         import grpc
         from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
@@ -118,29 +118,29 @@ def check_address(address: str) -> str:
     metadata = [(name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items()]
     try:
         with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-            channel.unary_unary(GREETING)(b"", timeout=KNOCK_SECONDS, metadata=metadata)
+            channel.unary_unary(CLUSTER_ID_METHOD)(b"", timeout=CONNECT_TIMEOUT_SECONDS, metadata=metadata)
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-            raise refused(address, had_token=bool(metadata)) from None
+            raise authentication_error(address, had_token=bool(metadata)) from None
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            raise unreachable(OSError("what listens there is no Ray"), address) from None
+            raise unreachable_error(OSError("what listens there is no Ray"), address) from None
     return address
 
 
-def unreachable(error: Exception, address: str | None) -> QuoinError:
+def unreachable_error(error: Exception, address: str | None) -> QuoinError:
     """Why there is no Ray to work on."""
-    do = "see quoin doctor, or use --executor inline"
-    return QuoinError(f"Ray cannot be reached or started: {first_line(error)}", where=address, do=do)
+    hint = "see quoin doctor, or use --executor inline"
+    return QuoinError(f"Ray cannot be reached or started: {first_line(error)}", where=address, hint=hint)
 
 
-def refused(address: str, *, had_token: bool) -> QuoinError:
+def authentication_error(address: str, *, had_token: bool) -> QuoinError:
     """The cluster there asks for a token that this process does not have."""
     why = "does not take the token that is here" if had_token else "asks for a token, and there is none here"
-    do = "copy ~/.ray/auth_token of its first machine to the same place here, or set RAY_AUTH_TOKEN"
-    return QuoinError(f"The Ray cluster {why}", where=address, do=do)
+    hint = "copy ~/.ray/auth_token of its first machine to the same place here, or set RAY_AUTH_TOKEN"
+    return QuoinError(f"The Ray cluster {why}", where=address, hint=hint)
 
 
-class Head:
+class HeadMonitor:
     """The head of the cluster, knocked at now and then."""
 
     def __init__(self, ray: Any) -> None:
@@ -153,11 +153,11 @@ class Head:
         now = time.monotonic()
         if now < self._next:
             return
-        self._next = now + KNOCK_SECONDS
+        self._next = now + CONNECT_TIMEOUT_SECONDS
         try:
-            knock(self.address, seconds=1.0)
+            check_reachable(self.address, seconds=1.0)
             self._answered = time.monotonic()
         except OSError:
-            if time.monotonic() - self._answered > HEAD_PATIENCE_SECONDS:
-                do = "start the cluster again, then quoin resume; blocks go on from their checkpoints"
-                raise QuoinError("The head of the Ray cluster is gone", where=self.address, do=do) from None
+            if time.monotonic() - self._answered > HEAD_TIMEOUT_SECONDS:
+                hint = "start the cluster again, then quoin resume; blocks go on from their checkpoints"
+                raise QuoinError("The head of the Ray cluster is gone", where=self.address, hint=hint) from None

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from quoin.cluster.failures import MOST_SMALLER, short_of_memory
+from quoin.cluster.failures import MAX_MEMORY_LEVEL, out_of_memory_reason
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.fencing import Attempt
@@ -21,30 +21,30 @@ class Job:
     """Work that may run in another process: ``work(report, device, attempt)`` pickles, and may be started again.
 
     ``memory_bytes`` is what it is expected to need, ``cost`` how long it is expected to take next to others; 0 where
-    unknown. ``claim(attempt id)`` is called here, by the driver, before each attempt. ``shrinks``: whether the work
-    takes less memory where ``attempt.smaller`` asks for it.
+    unknown. ``fence(attempt id)`` is called here, by the driver, before each attempt. ``can_reduce_memory``: whether
+    the work takes less memory where ``attempt.smaller`` asks for it.
     """
 
     name: str
     work: Callable[[Reporter, str, Attempt], Any]
     memory_bytes: int = 0
     cost: float = 0.0
-    claim: Callable[[str], None] | None = None
-    shrinks: bool = False
+    fence: Callable[[str], None] | None = None
+    can_reduce_memory: bool = False
 
-    def begin(self, attempt: Attempt) -> Attempt:
+    def start_attempt(self, attempt: Attempt) -> Attempt:
         """``attempt`` with an id of its own, claimed: whatever an earlier one still writes is refused from here on."""
         attempt = replace(attempt, id=secrets.token_hex(8))
-        if self.claim is not None:
-            self.claim(attempt.id)
+        if self.fence is not None:
+            self.fence(attempt.id)
         return attempt
 
-    def less(self, attempt: Attempt, why: str, report: Reporter) -> Attempt | None:
+    def with_less_memory(self, attempt: Attempt, why: str, report: Reporter) -> Attempt | None:
         """The attempt that follows one that lacked memory; None where it could not do with less."""
-        if not self.shrinks or attempt.smaller >= MOST_SMALLER:
+        if not self.can_reduce_memory or attempt.memory_level >= MAX_MEMORY_LEVEL:
             return None
         report.log(self.name, f"memory did not suffice, trying again with less: {why}", level="warning")
-        return replace(attempt, smaller=attempt.smaller + 1, why_smaller=why)
+        return replace(attempt, memory_level=attempt.memory_level + 1, memory_reason=why)
 
 
 @dataclass(frozen=True)
@@ -80,42 +80,42 @@ class InlineExecutor:
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
         device = pick_device(self.device) if jobs else "cpu"
         for job in jobs:
-            yield self._one(job, device, report)
+            yield self._run_job(job, device, report)
 
     def session(self) -> AbstractContextManager[int]:
         return nullcontext(1)
 
-    def _one(self, job: Job, device: str, report: Reporter) -> Outcome:
+    def _run_job(self, job: Job, device: str, report: Reporter) -> Outcome:
         attempt = Attempt()
         while True:
             try:
-                return Outcome(job, job.work(report, device, job.begin(attempt)))
+                return Outcome(job, job.work(report, device, job.start_attempt(attempt)))
             except Exception as error:
-                why = short_of_memory(error)
-                less = job.less(attempt, why, report) if why else None
-                if less is None:
+                why = out_of_memory_reason(error)
+                next_attempt = job.with_less_memory(attempt, why, report) if why else None
+                if next_attempt is None:
                     return Outcome(job, error=error)
-            attempt = less  # out of the except clause, which would keep alive what did not fit
+            attempt = next_attempt  # out of the except clause, which would keep alive what did not fit
 
 
-def results(executor: Executor, jobs: Sequence[Job], report: Reporter) -> list[Any]:
+def run_jobs(executor: Executor, jobs: Sequence[Job], report: Reporter) -> list[Any]:
     """What jobs of different names return, in their order; raises the first error, once all have ended."""
     outcomes = list(executor.run(jobs, report))
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
-    found = {outcome.job.name: outcome.result for outcome in outcomes}
-    return [found[job.name] for job in jobs]
+    result_of = {outcome.job.name: outcome.result for outcome in outcomes}
+    return [result_of[job.name] for job in jobs]
 
 
-def pick_device(wanted: Device) -> str:
+def pick_device(requested: Device) -> str:
     """``cpu`` or ``cuda`` on this machine; QuoinError where CUDA is wanted and absent."""
-    if wanted == "cpu":
+    if requested == "cpu":
         return "cpu"
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
-    if wanted == "cuda":
-        raise QuoinError("No CUDA device is usable here", where=wanted, do="use --device cpu, or see quoin doctor")
+    if requested == "cuda":
+        raise QuoinError("No CUDA device is usable here", where=requested, hint="use --device cpu, or see quoin doctor")
     return "cpu"

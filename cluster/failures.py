@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from quoin.pipeline.core.errors import OutOfMemory, QuoinError, first_line
 
-MOST_SMALLER = 3  # times that an attempt is halved
-SILENT_DEATHS = 2  # of a job's workers in a row, from which on memory is suspected: the kernel kills without a word
+MAX_MEMORY_LEVEL = 3  # times that an attempt is halved
+OOM_SUSPECT_DEATHS = (
+    2  # of a job's workers in a row, from which on memory is suspected: the kernel kills without a word
+)
 
-SIGNS_OF_THE_MONITOR = ("OOM kill reason", "address the out of memory issue", "low on memory")  # in what Ray says
+RAY_OOM_MESSAGES = ("OOM kill reason", "address the out of memory issue", "low on memory")  # in what Ray says
 
 
 class WorkerStopped(Exception):
@@ -18,16 +20,16 @@ class WorkerStopped(Exception):
 
 
 @dataclass(frozen=True)
-class Fault:
+class Failure:
     """``kind``: ``error`` of the job itself; ``memory``; ``stopped`` on purpose; ``died``, its process without a word;
     ``lost``, its machine; ``unstartable``: no worker of this kind can start."""
 
     kind: Literal["error", "memory", "stopped", "died", "lost", "unstartable"]
-    why: str
+    reason: str
     error: Exception
 
 
-def short_of_memory(error: BaseException) -> str:
+def out_of_memory_reason(error: BaseException) -> str:
     """What an error that our code raised says of a lack of memory; "" where it is of something else."""
     kinds = [kind.__name__ for kind in type(error).__mro__]
     if isinstance(error, OutOfMemory | MemoryError) or "OutOfMemoryError" in kinds:
@@ -35,38 +37,38 @@ def short_of_memory(error: BaseException) -> str:
     return ""
 
 
-def judge(error: Any) -> Fault:
+def classify(error: Any) -> Failure:
     """The fault behind an error of ``ray.get``."""
     import ray.exceptions as failure
 
     if isinstance(error, failure.RayTaskError):
-        cause = home(error)
+        cause = remote_cause(error)
         if isinstance(cause, WorkerStopped):
-            return Fault("stopped", str(cause), cause)
-        why = short_of_memory(cause)
-        return Fault("memory", why, cause) if why else Fault("error", first_line(cause), cause)
+            return Failure("stopped", str(cause), cause)
+        reason = out_of_memory_reason(cause)
+        return Failure("memory", reason, cause) if reason else Failure("error", first_line(cause), cause)
     text = str(error)
     if "creation task" in text:
-        return Fault("unstartable", text, error)
-    if isinstance(error, failure.OutOfMemoryError) or any(sign in text for sign in SIGNS_OF_THE_MONITOR):
-        return Fault("memory", "Ray's memory monitor killed its worker", error)
+        return Failure("unstartable", text, error)
+    if isinstance(error, failure.OutOfMemoryError) or any(sign in text for sign in RAY_OOM_MESSAGES):
+        return Failure("memory", "Ray's memory monitor killed its worker", error)
     if isinstance(error, failure.ActorUnavailableError | failure.NodeDiedError) or "node has died" in text:
-        return Fault("lost", "its machine does not answer", error)
-    return Fault("died", "its worker died", error)
+        return Failure("lost", "its machine does not answer", error)
+    return Failure("died", "its worker died", error)
 
 
-def home(error: Any) -> Exception:
+def remote_cause(error: Any) -> Exception:
     """The exception our code raised in the actor, the remote traceback noted on it."""
     cause = error.cause if isinstance(error.cause, Exception) else RuntimeError(str(error))
     cause.add_note(str(error))
     return cause
 
 
-def gave_up(fault: Fault, n_attempts: int) -> QuoinError:
+def retries_exhausted(fault: Failure, n_attempts: int) -> QuoinError:
     """A job whose workers were lost too often."""
     lost = QuoinError(
         f"Its worker was lost {n_attempts} times ({type(fault.error).__name__}: {first_line(fault.error)})",
-        do="give the workers more memory or make blocks smaller",
+        hint="give the workers more memory or make blocks smaller",
     )
     lost.add_note(str(fault.error))
     return lost

@@ -6,13 +6,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from quoin.cluster.executor import Executor, Job, results
+from quoin.cluster.executor import Executor, Job, run_jobs
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.fencing import Attempt
 from quoin.pipeline.storage.run import Run, stage
 from quoin.stages.fuse.config import VERSION, FuseConfig, FuseResult
 
-BASE_BYTES, FACE_BYTES = 1 << 30, 420  # of a worker; of a face of its part, as plans have it
+WORKER_BASE_BYTES, WORKER_BYTES_PER_FACE = 1 << 30, 420  # of a worker; of a face of its part, as plans have it
 
 
 def fuse_blocks(run: Run, config: FuseConfig, executor: Executor, report: Reporter) -> FuseResult:
@@ -22,8 +22,8 @@ def fuse_blocks(run: Run, config: FuseConfig, executor: Executor, report: Report
         from quoin.stages.fuse.stage import fuse
 
         with executor.session() as n_workers:
-            hands = _Workers(run, config, executor, report, n_workers) if n_workers > 1 else None
-            return fuse(run, config, report, hands)
+            workers = _Workers(run, config, executor, report, n_workers) if n_workers > 1 else None
+            return fuse(run, config, report, workers)
 
     return stage("fuse", needs=("train",), version=VERSION, result=FuseResult)(work)(run, config, report)
 
@@ -35,33 +35,33 @@ class _Workers:
         self.n = n
         self._run, self._config, self._executor, self._report = run, config, executor, report
 
-    def each(self, known: Any, step: str, given: Sequence[tuple]) -> list[Any]:
+    def map_step(self, state: Any, step: str, args_per_chunk: Sequence[tuple]) -> list[Any]:
         """A job a part; raises the first error, once all have ended."""
         jobs = [
             Job(
-                f"fuse/{step} {n + 1}/{len(given)}",
-                functools.partial(_do, self._run.home, self._config, known, step, n, more),
-                memory_bytes=BASE_BYTES + FACE_BYTES * known.part_faces,
+                f"fuse/{step} {n + 1}/{len(args_per_chunk)}",
+                functools.partial(_run_step, self._run.location, self._config, state, step, n, arguments),
+                memory_bytes=WORKER_BASE_BYTES + WORKER_BYTES_PER_FACE * state.part_faces,
             )
-            for n, more in enumerate(given)
+            for n, arguments in enumerate(args_per_chunk)
         ]
-        return results(self._executor, jobs, self._report)
+        return run_jobs(self._executor, jobs, self._report)
 
 
-def _do(
-    run_place: str,
+def _run_step(
+    run_location: str,
     config: FuseConfig,
-    known: Any,
+    state: Any,
     step: str,
     n: int,
-    more: tuple,
+    arguments: tuple,
     report: Reporter,
     device: str,
     attempt: Attempt,
 ) -> Any:
-    from quoin.stages.fuse.scratch import Shelf
-    from quoin.stages.fuse.steps import Work  # open3d is loaded where the work is done
+    from quoin.stages.fuse.scratch import ScratchStore
+    from quoin.stages.fuse.steps import FuseSteps  # open3d is loaded where the work is done
 
     del device, attempt  # what an earlier one leaves of a part is the same
-    run = Run.open(run_place)
-    return getattr(Work(run, config, report, known, Shelf(run)), step)(n, *more)
+    run = Run.open(run_location)
+    return getattr(FuseSteps(run, config, report, state, ScratchStore(run)), step)(n, *arguments)

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from quoin.cluster.connection import environment, knock, refused
+from quoin.cluster.connection import authentication_error, check_reachable, ray_environment
 from quoin.pipeline.core.errors import QuoinError, first_line
 
-PATIENCE_SECONDS = 60.0
-NOT_YET = "No available agent"  # of a cluster that has just been started
+SUBMIT_TIMEOUT_SECONDS = 60.0
+NO_AGENT_MESSAGE = "No available agent"  # of a cluster that has just been started
 DASHBOARD_PORT = 8265  # where Ray takes jobs, unless told otherwise
 
 
@@ -25,8 +25,8 @@ def submit_job(
     ``address``: ``http://host:8265`` of the cluster's dashboard, or ``ray://host``, which stands for it. ``env`` is set
     for the job besides. QuoinError where nothing answers there, or a Ray of another version.
     """
-    url = dashboard(address)
-    client, deadline = _client(url), time.monotonic() + PATIENCE_SECONDS
+    url = dashboard_url(address)
+    client, deadline = _client(url), time.monotonic() + SUBMIT_TIMEOUT_SECONDS
     while True:
         try:
             return client.submit_job(
@@ -35,26 +35,26 @@ def submit_job(
                 runtime_env={"env_vars": {"RAY_USAGE_STATS_ENABLED": "0", **(env or {})}},
             )
         except RuntimeError as error:
-            if NOT_YET not in str(error):
-                do = "look at the dashboard there"
-                raise QuoinError(f"Ray refuses the job: {_reason(error)}", where=url, do=do) from None
+            if NO_AGENT_MESSAGE not in str(error):
+                hint = "look at the dashboard there"
+                raise QuoinError(f"Ray refuses the job: {_reason(error)}", where=url, hint=hint) from None
             if time.monotonic() > deadline:
-                what = f"Nobody on the head has taken the job for {PATIENCE_SECONDS:.0f} s"
-                do = "see dashboard_agent.log there; its port 52365 may be another Ray's: ray start has "
-                raise QuoinError(what, where=url, do=do + "--dashboard-agent-listen-port") from None
+                what = f"Nobody on the head has taken the job for {SUBMIT_TIMEOUT_SECONDS:.0f} s"
+                hint = "see dashboard_agent.log there; its port 52365 may be another Ray's: ray start has "
+                raise QuoinError(what, where=url, hint=hint + "--dashboard-agent-listen-port") from None
         time.sleep(1.0)
 
 
-def dashboard(address: str) -> str:
+def dashboard_url(address: str) -> str:
     """The URL where a cluster takes jobs; QuoinError for what is no address of one."""
     parts = urlsplit(address)
-    do = "write http://host:8265, or ray://host"
+    hint = "write http://host:8265, or ray://host"
     try:
         port = parts.port
     except ValueError:
-        raise QuoinError("This address has no valid port", where=address, do=do) from None
+        raise QuoinError("This address has no valid port", where=address, hint=hint) from None
     if parts.scheme not in ("http", "https", "ray") or not parts.hostname:
-        raise QuoinError("This is no address of a Ray cluster", where=address, do=do)
+        raise QuoinError("This is no address of a Ray cluster", where=address, hint=hint)
     if parts.scheme == "ray":  # its port is that of Ray Client, which is not used
         return f"http://{parts.hostname}:{DASHBOARD_PORT}"
     return f"{parts.scheme}://{parts.hostname}:{port or DASHBOARD_PORT}"
@@ -62,26 +62,26 @@ def dashboard(address: str) -> str:
 
 def _client(url: str) -> Any:
     """A client of the cluster at ``url``, whose Ray is known to be of this version."""
-    for name, value in environment(url.split("://")[1]).items():
+    for name, value in ray_environment(url.split("://")[1]).items():
         os.environ.setdefault(name, value)
     import ray
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    do = "correct the address, or start the head with --dashboard-host 0.0.0.0: it listens on its loopback otherwise"
+    hint = "correct the address, or start the head with --dashboard-host 0.0.0.0: it listens on its loopback otherwise"
     try:
-        knock(url.split("://")[1])
+        check_reachable(url.split("://")[1])
         client = JobSubmissionClient(url)
         theirs = getattr(client, "_server_ray_version", ray.__version__)  # asked for already; no public way to it
     except AuthenticationError:
-        raise refused(url, had_token=os.environ.get("RAY_AUTH_MODE") == "token") from None
+        raise authentication_error(url, had_token=os.environ.get("RAY_AUTH_MODE") == "token") from None
     except (OSError, RuntimeError, ValueError) as error:
-        raise QuoinError(f"No Ray cluster takes jobs there: {_reason(error)}", where=url, do=do) from None
+        raise QuoinError(f"No Ray cluster takes jobs there: {_reason(error)}", where=url, hint=hint) from None
     if theirs != ray.__version__:
         raise QuoinError(
             f"The cluster has Ray {theirs}, here is Ray {ray.__version__}",
             where=url,
-            do="install the same version of ray, and of quoin, on both",
+            hint="install the same version of ray, and of quoin, on both",
         )
     return client
 

@@ -9,11 +9,11 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from quoin.cluster.actor_pool import Try
+from quoin.cluster.actor_pool import JobAttempt
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.core.formatting import clock
+from quoin.pipeline.core.formatting import timecode
 
-FAR_BEYOND = 2.0  # times what was expected
+STRAGGLER_FACTOR = 2.0  # times what was expected
 
 
 class Stragglers:
@@ -22,23 +22,23 @@ class Stragglers:
     def __init__(self, report: Reporter) -> None:
         self.report = report
         self._rates: list[float] = []
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
-    def learn(self, done: Try) -> None:
+    def record(self, finished: JobAttempt) -> None:
         """A job has ended well."""
-        if done.job.cost > 0:
-            self._rates.append((time.monotonic() - done.began) / done.job.cost)
+        if finished.job.cost > 0:
+            self._rates.append((time.monotonic() - finished.began) / finished.job.cost)
 
-    def look(self, running: Sequence[Try], n_idle: int) -> None:
+    def report_slow(self, running: Sequence[JobAttempt], n_idle: int) -> None:
         """Tell, once each, of those that are far beyond their share."""
         if not self._rates or n_idle == 0:
             return
         rate, now = statistics.median(self._rates), time.monotonic()
-        for one in running:
-            expected_s, taken_s = rate * one.job.cost, now - one.began
-            if one.job.name in self._told or not 0 < FAR_BEYOND * expected_s < taken_s:
+        for attempt in running:
+            expected_s, taken_s = rate * attempt.job.cost, now - attempt.began
+            if attempt.job.name in self._reported or not 0 < STRAGGLER_FACTOR * expected_s < taken_s:
                 continue
-            self._told.add(one.job.name)
-            what = f"has taken {clock(taken_s)} where {clock(expected_s)} was expected of its size"
+            self._reported.add(attempt.job.name)
+            what = f"has taken {timecode(taken_s)} where {timecode(expected_s)} was expected of its size"
             idle = "a worker has" if n_idle == 1 else f"{n_idle} workers have"
-            self.report.log(one.job.name, f"{what}, and {idle} nothing to do", level="warning")
+            self.report.log(attempt.job.name, f"{what}, and {idle} nothing to do", level="warning")

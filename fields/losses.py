@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def colour_loss(
+def color_loss(
     rendered: Float[Tensor, "rays 3"], photo: Float[Tensor, "rays 3"], weight: Float[Tensor, "rays"]
 ) -> Float[Tensor, ""]:
     """Mean absolute difference over channels and rays that count (NeuS eq. 15)."""
     return ((rendered - photo).abs().mean(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def colour_squared_loss(
+def color_squared_loss(
     rendered: Float[Tensor, "rays 3"], photo: Float[Tensor, "rays 3"], weight: Float[Tensor, "rays"]
 ) -> Float[Tensor, ""]:
     """Mean squared difference over channels and rays that count (NeRF eq. 6): what PSNR asks for."""
@@ -44,9 +44,9 @@ def normals_loss(
     gradient: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"], weight: Float[Tensor, "n"]
 ) -> Float[Tensor, ""]:
     """The slope follows the normals of points on planes: mean 1 − cos; normals of 0 are not known, and ask nothing."""
-    known = (normal != 0).any(dim=1) * weight
+    known_weight = (normal != 0).any(dim=1) * weight
     cosine = (torch.nn.functional.normalize(gradient, dim=1, eps=1e-6) * normal).sum(dim=1)
-    return ((1.0 - cosine) * known).sum() / known.sum().clamp(min=1e-6)
+    return ((1.0 - cosine) * known_weight).sum() / known_weight.sum().clamp(min=1e-6)
 
 
 def free_space_loss(sdf: Float[Tensor, "n"], margin: Float[Tensor, "n"]) -> Float[Tensor, ""]:
@@ -64,15 +64,15 @@ def sky_loss(
     return (-torch.log1p(-0.999 * opacity) * sky * weight).mean()
 
 
-def kind_loss(
-    logits: Float[Tensor, "rays kinds"], guess: Float[Tensor, "rays kinds"], weight: Float[Tensor, "rays"]
+def semantic_loss(
+    logits: Float[Tensor, "rays kinds"], target: Float[Tensor, "rays kinds"], weight: Float[Tensor, "rays"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy of rendered labels to a guess, one-hot or all 0 where there is none (ManhattanSDF)."""
-    return -((guess * torch.log_softmax(logits, dim=1)).sum(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
+    return -((target * torch.log_softmax(logits, dim=1)).sum(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def layout_loss(
-    logits: Float[Tensor, "rays kinds"], tilt: Float[Tensor, "rays kinds"], weight: Float[Tensor, "rays"]
+def manhattan_loss(
+    logits: Float[Tensor, "rays kinds"], manhattan_error: Float[Tensor, "rays kinds"], weight: Float[Tensor, "rays"]
 ) -> Float[Tensor, ""]:
     """Floors are level and walls upright, as far as each ray is thought to see one (ManhattanSDF)."""
-    return ((torch.softmax(logits, dim=1) * tilt).sum(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)
+    return ((torch.softmax(logits, dim=1) * manhattan_error).sum(dim=1) * weight).sum() / weight.sum().clamp(min=1.0)

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 Array = np.ndarray
-CORNERS = np.array(list(product((0, 1), repeat=3)))
-HALVES = np.array(list(product((0, 1, 2), repeat=3)))
+CELL_CORNERS = np.array(list(product((0, 1), repeat=3)))
+HALF_CELL_OFFSETS = np.array(list(product((0, 1, 2), repeat=3)))
 
 
 def mise(
@@ -31,27 +31,27 @@ def mise(
     """
     if stride.bit_count() != 1 or any(n % stride for n in cells):
         raise ValueError(f"a stride of {stride} is no power of two, or does not divide {cells} cells")
-    known = np.ones([n // stride + 1 for n in cells], bool)
-    values = value(np.argwhere(known) * stride).reshape(known.shape)
-    n_asked = known.size
+    is_evaluated = np.ones([n // stride + 1 for n in cells], bool)
+    values = value(np.argwhere(is_evaluated) * stride).reshape(is_evaluated.shape)
+    n_queried = is_evaluated.size
     mixed_cells = np.argwhere(_straddles(np.stack(_corners(values), axis=-1), level))
     while stride > 1:
         stride //= 2
-        values, known = _halved(values), _spread(known)
-        active = np.zeros([n - 1 for n in known.shape], bool)
-        wanted = _marked(2 * mixed_cells[:, None] + HALVES, known.shape) & ~known
+        values, is_evaluated = _upsampled(values), _upsampled_mask(is_evaluated)
+        active = np.zeros([n - 1 for n in is_evaluated.shape], bool)
+        wanted = _marked(2 * mixed_cells[:, None] + HALF_CELL_OFFSETS, is_evaluated.shape) & ~is_evaluated
         while wanted.any():
-            asked = np.argwhere(wanted)
-            values[wanted] = value(asked * stride)
-            known |= wanted
-            n_asked += len(asked)
+            queried = np.argwhere(wanted)
+            values[wanted] = value(queried * stride)
+            is_evaluated |= wanted
+            n_queried += len(queried)
             around = np.argwhere(_cells_around(wanted))
-            corners = around[:, None] + CORNERS
+            corners = around[:, None] + CELL_CORNERS
             mixed = _straddles(values[tuple(corners.T)].T, level)
             active[tuple(around[mixed].T)] = True
-            wanted = _marked(corners[mixed], known.shape) & ~known
+            wanted = _marked(corners[mixed], is_evaluated.shape) & ~is_evaluated
         mixed_cells = np.argwhere(active)
-    return values, n_asked
+    return values, n_queried
 
 
 def _straddles(corners: Float[Array, "*cells 8"], level: float) -> Bool[Array, "*cells"]:
@@ -60,9 +60,10 @@ def _straddles(corners: Float[Array, "*cells 8"], level: float) -> Bool[Array, "
 
 
 def _corners(samples: Array) -> list[Array]:
-    """The eight corners of all cells, each [x-1, y-1, z-1], in the order of CORNERS."""
+    """The eight corners of all cells, each [x-1, y-1, z-1], in the order of CELL_CORNERS."""
     return [
-        samples[tuple(slice(c, n - 1 + c) for c, n in zip(corner, samples.shape, strict=True))] for corner in CORNERS
+        samples[tuple(slice(c, n - 1 + c) for c, n in zip(corner, samples.shape, strict=True))]
+        for corner in CELL_CORNERS
     ]
 
 
@@ -81,7 +82,7 @@ def _marked(samples: Int[Array, "cells k 3"], shape: tuple[int, ...]) -> Bool[Ar
     return mask
 
 
-def _halved(values: Float[Array, "x y z"]) -> Float[Array, "a b c"]:
+def _upsampled(values: Float[Array, "x y z"]) -> Float[Array, "a b c"]:
     """Samples at half the spacing: means, which lie on the side of a level where all they are made of lie."""
     for axis in range(3):
         finer = np.empty([2 * n - 1 if a == axis else n for a, n in enumerate(values.shape)], values.dtype)
@@ -92,8 +93,8 @@ def _halved(values: Float[Array, "x y z"]) -> Float[Array, "a b c"]:
     return values
 
 
-def _spread(known: Bool[Array, "x y z"]) -> Bool[Array, "a b c"]:
+def _upsampled_mask(is_evaluated: Bool[Array, "x y z"]) -> Bool[Array, "a b c"]:
     """What is known at half the spacing: none of the new samples."""
-    out = np.zeros([2 * n - 1 for n in known.shape], bool)
-    out[::2, ::2, ::2] = known
+    out = np.zeros([2 * n - 1 for n in is_evaluated.shape], bool)
+    out[::2, ::2, ::2] = is_evaluated
     return out

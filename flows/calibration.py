@@ -19,9 +19,9 @@ from quoin.pipeline.storage.atomic import write_atomic
 from quoin.pipeline.storage.cache import home_folder
 from quoin.pipeline.storage.run import Run
 
-FILE = "calibration.json"
-KEPT = 9  # ratios of a stage: the median of them outlives a run on a busy machine
-LEAST_SECONDS = 2.0  # planned or taken; less says nothing of a device
+CALIBRATION_FILE = "calibration.json"
+MAX_RATIOS = 9  # ratios of a stage: the median of them outlives a run on a busy machine
+MIN_SECONDS = 2.0  # planned or taken; less says nothing of a device
 
 Ratios = dict[str, dict[str, list[float]]]
 
@@ -36,41 +36,41 @@ def device_name(device: str) -> str:
     return f"{cores} cores of {_processor()}"
 
 
-def factors(device: str) -> dict[str, float]:
+def time_factors(device: str) -> dict[str, float]:
     """By stage, what is planned times this is what it takes on the device; stages that never ran there are left out."""
     return {stage: median(ratios) for stage, ratios in _read().get(device_name(device), {}).items() if ratios}
 
 
-def learn(device: str, planned: Mapping[str, float], taken: Mapping[str, float]) -> None:
+def record_ratios(device: str, planned: Mapping[str, float], taken: Mapping[str, float]) -> None:
     """Add what stages took over what was planned of them (seconds, without factors); what cannot be kept is lost."""
-    enough = {stage: s for stage, s in taken.items() if min(s, planned.get(stage, 0.0)) >= LEAST_SECONDS}
-    if not enough:
+    usable = {stage: s for stage, s in taken.items() if min(s, planned.get(stage, 0.0)) >= MIN_SECONDS}
+    if not usable:
         return
-    known = _read()
-    mine = known.setdefault(device_name(device), {})
-    for stage, seconds in enough.items():
-        mine[stage] = [*mine.get(stage, []), round(seconds / planned[stage], 4)][-KEPT:]
-    path = home_folder() / FILE
+    all_ratios = _read()
+    device_ratios = all_ratios.setdefault(device_name(device), {})
+    for stage, seconds in usable.items():
+        device_ratios[stage] = [*device_ratios.get(stage, []), round(seconds / planned[stage], 4)][-MAX_RATIOS:]
+    path = home_folder() / CALIBRATION_FILE
     with suppress(OSError, QuoinError):  # a home that cannot be written: plans stay rough
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(known, indent=1, sort_keys=True).encode())
+        write_atomic(path, json.dumps(all_ratios, indent=1, sort_keys=True).encode())
 
 
 def seconds_taken(run: Run, since: float) -> dict[str, float]:
     """Seconds of stages that were committed after ``since`` (seconds of the epoch)."""
-    fresh = {name: m.seconds for name, m in run.record.manifests.items() if m.committed_at >= since}
+    recent = {name: m.seconds for name, m in run.record.manifests.items() if m.committed_at >= since}
     blocks = [name for name in run.record.manifests if name.startswith("train/")]
-    if any(name not in fresh for name in blocks):  # some blocks were there before: what is left is not the whole
-        fresh.pop("train", None)
-    return {name: seconds for name, seconds in fresh.items() if "/" not in name}
+    if any(name not in recent for name in blocks):  # some blocks were there before: what is left is not the whole
+        recent.pop("train", None)
+    return {name: seconds for name, seconds in recent.items() if "/" not in name}
 
 
 def _read() -> Ratios:
     try:
-        found = json.loads((home_folder() / FILE).read_text(encoding="utf-8"))
+        stored = json.loads((home_folder() / CALIBRATION_FILE).read_text(encoding="utf-8"))
         return {
             str(device): {str(stage): [float(r) for r in ratios if r > 0] for stage, ratios in stages.items()}
-            for device, stages in found.items()
+            for device, stages in stored.items()
         }
     except (OSError, ValueError, AttributeError, TypeError):  # none yet, or not ours
         return {}

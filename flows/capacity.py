@@ -11,29 +11,29 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from quoin.flows import calibration
-from quoin.flows.cli.terminal import size
+from quoin.flows.cli.terminal import format_bytes
 from quoin.flows.settings import DEFAULT_METHOD, Settings
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.object_store import url_of
+from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
 
 if TYPE_CHECKING:
-    from quoin.stages.partition.config import BlockFacts, PartitionResult
+    from quoin.stages.partition.config import BlockPlan, PartitionResult
 
 
-def stage_rows(
+def estimate_stages(
     run: Run, settings: Settings, factors: Mapping[str, float] | None = None, workers: int = 1
 ) -> list[dict]:
     """Predicted memory, disk and seconds per stage to come; ``factors`` are those of ``calibration``."""
     from quoin.stages.partition.config import PartitionResult
-    from quoin.stages.partition.cost import plan_rows
+    from quoin.stages.partition.cost import estimate_stage_costs
 
-    found = PartitionResult.model_validate(run.require("partition").result)
-    return plan_rows(
-        n_photos=found.n_photos,
-        stereo_mpx=_compared_mpx(found, settings.priors.stereo_edge_px) * settings.priors.sources / 8,
+    partition = PartitionResult.model_validate(run.require("partition").result)
+    return estimate_stage_costs(
+        n_photos=partition.n_photos,
+        stereo_mpx=_stereo_megapixels(partition, settings.priors.stereo_edge_px) * settings.priors.sources / 8,
         brick_size=settings.partition.brick_size,
-        blocks=found.blocks,
+        blocks=partition.blocks,
         rays=settings.train.steps * settings.train.rays,
         budget_s=60.0 * (settings.train.budget_minutes or math.inf),
         part_faces=settings.fuse.part_faces,
@@ -43,90 +43,92 @@ def stage_rows(
     )
 
 
-def _compared_mpx(found: PartitionResult, edge_px: int) -> float:
+def _stereo_megapixels(partition: PartitionResult, edge_px: int) -> float:
     """Megapixels of all photos halved until they are no longer than ``edge_px``; none where that is 0."""
     if not edge_px:
         return 0.0
-    return found.megapixels / 4 ** math.ceil(math.log2(max(found.long_edge_px / edge_px, 1.0)))
+    return partition.megapixels / 4 ** math.ceil(math.log2(max(partition.long_edge_px / edge_px, 1.0)))
 
 
-def ensure_fits(run: Run, settings: Settings, device: str | None) -> None:
+def check_resources(run: Run, settings: Settings, device: str | None) -> None:
     """QuoinError where a block needs more memory than the device has, or the stages to come more disk than the run has.
 
     ``device`` is None where blocks are trained on other machines, each of which tells what it has.
     """
-    if not _listed(run):
+    if not _has_blocks(run):
         return
     from quoin.stages.partition.config import PartitionResult
-    from quoin.stages.partition.cost import least_memory_bytes
+    from quoin.stages.partition.cost import min_memory_bytes
 
-    found = PartitionResult.model_validate(run.require("partition").result)
-    missing = [block for block in found.blocks if run.manifest(f"train/{block.id}") is None]
+    partition = PartitionResult.model_validate(run.require("partition").result)
+    missing = [block for block in partition.blocks if run.manifest(f"train/{block.id}") is None]
     if missing and device is not None:
-        photo_pixels = 1e6 * found.megapixels / max(found.n_photos, 1)
-        least = least_memory_bytes(photo_pixels, settings.partition.brick_size)
-        _ensure_memory(run, max(missing, key=lambda block: block.memory_bytes), least, device)
-    if url_of(run.home) is not None:  # what the stages leave goes there
+        photo_pixels = 1e6 * partition.megapixels / max(partition.n_photos, 1)
+        min_bytes = min_memory_bytes(photo_pixels, settings.partition.brick_size)
+        _check_memory(run, max(missing, key=lambda block: block.memory_bytes), min_bytes, device)
+    if storage_url(run.location) is not None:  # what the stages leave goes there
         return
-    to_come = [row for row in stage_rows(run, settings) if run.manifest(row["stage"]) is None]
-    needed, free = sum(row["disk_bytes"] for row in to_come), shutil.disk_usage(run.path).free
-    if needed > free:
+    to_come = [row for row in estimate_stages(run, settings) if run.manifest(row["stage"]) is None]
+    needed_bytes, free = sum(row["disk_bytes"] for row in to_come), shutil.disk_usage(run.path).free
+    if needed_bytes > free:
         raise QuoinError(
-            f"This needs about {size(needed)} more disk, and {size(free)} are free",
+            f"This needs about {format_bytes(needed_bytes)} more disk, and {format_bytes(free)} are free",
             where=run.path,
-            do="free some space, or choose an --out on another disk",
+            hint="free some space, or choose an --out on another disk",
         )
 
 
-def _ensure_memory(run: Run, block: BlockFacts, least_bytes: int, device: str) -> None:
+def _check_memory(run: Run, block: BlockPlan, least_bytes: int, device: str) -> None:
     from quoin.stages.partition.cost import GIB, PROCESS_BYTES, block_vram_bytes, machine_memory_bytes
 
-    needed, have, what, beside = block.memory_bytes, machine_memory_bytes(), "this machine", 0
+    needed_bytes, have, what, host_bytes = block.memory_bytes, machine_memory_bytes(), "this machine", 0
     if device.startswith("cuda"):
         import torch
 
-        needed, have = block_vram_bytes(block.pixels), torch.cuda.get_device_properties(0).total_memory
-        beside = PROCESS_BYTES  # of what --memory means, that is not on the GPU
+        needed_bytes, have = block_vram_bytes(block.pixels), torch.cuda.get_device_properties(0).total_memory
+        host_bytes = PROCESS_BYTES  # of what --memory means, that is not on the GPU
         what = torch.cuda.get_device_name()
-    if needed > have:
-        smaller = 0.6 * have + beside
-        do = (
+    if needed_bytes > have:
+        smaller = 0.6 * have + host_bytes
+        hint = (
             f"give --memory {smaller / GIB:.1f} for smaller blocks"
             if smaller > least_bytes
             else "use one that has more"
         )
         raise QuoinError(
-            f"Block {block.id} needs {size(needed)} to train, {what} has {size(have)}",
+            f"Block {block.id} needs {format_bytes(needed_bytes)} to train, {what} has {format_bytes(have)}",
             where=run.path,
-            do=do,
+            hint=hint,
         )
 
 
-def half_done(run: Run) -> set[str]:
+def stages_in_progress(run: Run) -> set[str]:
     """Stages that an earlier session has begun: what is left of them is not the whole."""
-    elsewhere = url_of(run.home) is not None  # checkpoints of other machines are not here
-    begun = {
+    elsewhere = storage_url(run.location) is not None  # checkpoints of other machines are not here
+    has_output = {
         "priors": "priors" in run.scene,
         "train": elsewhere or any((run.path / "work/blocks").glob("*/checkpoint*")),
     }
-    return {stage for stage, there in begun.items() if there and run.manifest(stage) is None}
+    return {stage for stage, exists in has_output.items() if exists and run.manifest(stage) is None}
 
 
-def learn(run: Run, settings: Settings, device: str, since: float, half: Collection[str] = ()) -> None:
+def record_durations(
+    run: Run, settings: Settings, device: str, since: float, in_progress: Collection[str] = ()
+) -> None:
     """Remember what this run's stages took on the device.
 
-    Those committed before ``since`` say nothing, nor do those that were ``half`` done then, nor training by a method
-    that plans know nothing of.
+    Those committed before ``since`` say nothing, nor do those that were ``in_progress`` done then, nor training by a
+    method that plans know nothing of.
     """
-    if _listed(run):
-        planned = {row["stage"]: row["seconds"] for row in stage_rows(run, settings)}
-        strange = {"train"} if settings.train.method != DEFAULT_METHOD or settings.train.budget_minutes else set()
-        left_out = {*half, *strange}
+    if _has_blocks(run):
+        planned = {row["stage"]: row["seconds"] for row in estimate_stages(run, settings)}
+        unmodeled = {"train"} if settings.train.method != DEFAULT_METHOD or settings.train.budget_minutes else set()
+        left_out = {*in_progress, *unmodeled}
         taken = calibration.seconds_taken(run, since)
-        calibration.learn(device, planned, {stage: s for stage, s in taken.items() if stage not in left_out})
+        calibration.record_ratios(device, planned, {stage: s for stage, s in taken.items() if stage not in left_out})
 
 
-def _listed(run: Run) -> bool:
+def _has_blocks(run: Run) -> bool:
     """Whether the run has blocks that were planned."""
     done = run.manifest("partition")
     return done is not None and bool(done.result.get("blocks"))

@@ -7,8 +7,8 @@ import os
 from typing import Literal
 
 from quoin.cluster.executor import Executor
-from quoin.flows.pipeline import reconstruct
-from quoin.flows.prefect.server import answers
+from quoin.flows.pipeline import run_stages
+from quoin.flows.prefect.server import is_responding
 from quoin.flows.settings import Settings
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
@@ -29,42 +29,42 @@ PREFECT_DEFAULTS = {
 }
 
 
-def go(
-    engine: Engine, run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str = "report"
+def run_pipeline(
+    engine: Engine, run: Run, settings: Settings, executor: Executor, report: Reporter, *, last_stage: str = "report"
 ) -> None:
-    """Reconstruct up to stage ``last`` with the engine; ``auto``: Prefect where its server answers."""
+    """Reconstruct up to stage ``last_stage`` with the engine; ``auto``: Prefect where its server answers."""
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if use_prefect(engine, report):
+    if should_use_prefect(engine, report):
         logging.raiseExceptions = False  # a log line that cannot be delivered is not worth one on the screen
         from quoin.flows.prefect.flow import reconstruct_in_prefect
 
-        reconstruct_in_prefect(run, settings, executor, report, last=last)
+        reconstruct_in_prefect(run, settings, executor, report, last_stage=last_stage)
     else:
-        reconstruct(run, settings, executor, report, last=last)
+        run_stages(run, settings, executor, report, last_stage=last_stage)
 
 
-def use_prefect(engine: Engine, report: Reporter) -> bool:
+def should_use_prefect(engine: Engine, report: Reporter) -> bool:
     """Whether Prefect is wanted and answers; QuoinError where ``prefect`` is demanded and no server answers."""
     if engine == "prefect":
-        server_url("start one with quoin ui, or use --engine direct")
+        prefect_api_url("start one with quoin ui, or use --engine direct")
         return True
     url = os.environ.get("PREFECT_API_URL")
     if engine == "direct" or not url:
         return False
-    if not answers(url):
+    if not is_responding(url):
         report.log("run", f"no Prefect server answers at {url}: going on without it", level="warning")
         return False
     return True
 
 
-def server_url(do: str = "start one with quoin ui, and export the PREFECT_API_URL that it prints") -> str:
+def prefect_api_url(hint: str = "start one with quoin ui, and export the PREFECT_API_URL that it prints") -> str:
     """The address of Prefect's API, from PREFECT_API_URL or a profile; QuoinError where none answers there."""
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         from prefect.settings import PREFECT_API_URL  # a profile may name it
 
         url = PREFECT_API_URL.value()
-    if url and answers(url):
+    if url and is_responding(url):
         return url
-    raise QuoinError("No Prefect server answers", where=url or "PREFECT_API_URL", do=do)
+    raise QuoinError("No Prefect server answers", where=url or "PREFECT_API_URL", hint=hint)

@@ -8,9 +8,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from quoin.pipeline.core.config import StageConfig, build, merge, nearest, parse_overrides, read_yaml
+from quoin.pipeline.core.config import (
+    StageConfig,
+    merge_values,
+    parse_overrides,
+    read_yaml,
+    suggest_closest,
+    validate_config,
+)
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.object_store import url_of
+from quoin.pipeline.storage.object_store import storage_url
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.partition.config import PartitionConfig
@@ -20,7 +27,7 @@ from quoin.stages.report.config import ReportConfig
 from quoin.stages.train.config import TrainConfig
 
 DEFAULT_METHOD = "quoin"
-PATHS = (
+PATH_KEYS = (
     ("ingest", "masks"),
     ("ingest", "depth"),
     ("ingest", "depth_camera"),
@@ -33,13 +40,13 @@ STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")
 class Settings(StageConfig):
     """The configuration of a whole run."""
 
-    ingest: IngestConfig = build(IngestConfig, {})
-    pose: PoseConfig = build(PoseConfig, {})
-    partition: PartitionConfig = build(PartitionConfig, {})
-    priors: PriorsConfig = build(PriorsConfig, {})
-    train: TrainConfig = build(TrainConfig, {})
-    fuse: FuseConfig = build(FuseConfig, {})
-    report: ReportConfig = build(ReportConfig, {})
+    ingest: IngestConfig = validate_config(IngestConfig, {})
+    pose: PoseConfig = validate_config(PoseConfig, {})
+    partition: PartitionConfig = validate_config(PartitionConfig, {})
+    priors: PriorsConfig = validate_config(PriorsConfig, {})
+    train: TrainConfig = validate_config(TrainConfig, {})
+    fuse: FuseConfig = validate_config(FuseConfig, {})
+    report: ReportConfig = validate_config(ReportConfig, {})
 
 
 def preset_names() -> list[str]:
@@ -53,7 +60,7 @@ def read_preset(preset: str) -> dict[str, Any]:
         return read_yaml(Path(preset))
     name = "default" if preset == "auto" else preset
     if name not in preset_names():
-        raise QuoinError("Unknown preset", where=preset, do=nearest(preset, [*preset_names(), "auto"]))
+        raise QuoinError("Unknown preset", where=preset, hint=suggest_closest(preset, [*preset_names(), "auto"]))
     return _read("presets", name)
 
 
@@ -77,7 +84,7 @@ def read_method(method: str) -> dict[str, Any]:
     if method.endswith((".yaml", ".yml")):
         return {"method": method, **read_yaml(Path(method))}
     if method not in method_names():
-        raise QuoinError("Unknown method", where=method, do=nearest(method, method_names()))
+        raise QuoinError("Unknown method", where=method, hint=suggest_closest(method, method_names()))
     return {"method": method, **_read("methods", method)}
 
 
@@ -89,39 +96,39 @@ def load_settings(
     A method that preset or overrides name lies under what they say of the train section themselves. Raises QuoinError
     naming the nearest known preset, method, section or key.
     """
-    said: Mapping[str, Any] = parse_overrides(overrides)
+    overridden: Mapping[str, Any] = parse_overrides(overrides)
     if base is None:
-        said, base = merge(read_preset(preset), said), {"train": read_method(DEFAULT_METHOD)}
-    return _from_anywhere(build(Settings, _with_method(said, base)))
+        overridden, base = merge_values(read_preset(preset), overridden), {"train": read_method(DEFAULT_METHOD)}
+    return _with_absolute_paths(validate_config(Settings, _with_method(overridden, base)))
 
 
-def _from_anywhere(settings: Settings) -> Settings:
+def _with_absolute_paths(settings: Settings) -> Settings:
     """With whole paths: a run is gone on with from any folder."""
-    for section, key in PATHS:
+    for section, key in PATH_KEYS:
         part = getattr(settings, section)
         value = getattr(part, key, None)
-        if value not in (None, "auto", "none") and url_of(value) is None:
+        if value not in (None, "auto", "none") and storage_url(value) is None:
             settings = settings.model_copy(update={section: part.model_copy(update={key: str(Path(value).absolute())})})
     return settings
 
 
-def _with_method(values: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` on top of the method they name, on top of ``under``."""
+def _with_method(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` on top of the method they name, on top of ``defaults``."""
     train = values.get("train")
     method = train.get("method") if isinstance(train, Mapping) else None
-    return merge(merge(under, {"train": read_method(str(method))}) if method else under, values)
+    return merge_values(merge_values(defaults, {"train": read_method(str(method))}) if method else defaults, values)
 
 
 def check_stage(name: str) -> str:
     """``name`` if it is a stage; QuoinError with the nearest one otherwise."""
     if name not in STAGES:
-        raise QuoinError("Unknown stage", where=name, do=nearest(name, STAGES))
+        raise QuoinError("Unknown stage", where=name, hint=suggest_closest(name, STAGES))
     return name
 
 
-def minutes(duration: str) -> float:
+def parse_minutes(duration: str) -> float:
     """``90s``, ``5m`` or ``1.5h`` in minutes; a bare number is minutes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", duration.strip().lower())
-    if found is None or float(found.group(1)) <= 0:
-        raise QuoinError("A budget is a time", where=duration, do="write for example 90s, 5m or 2h")
-    return float(found.group(1)) * {"s": 1 / 60, "m": 1.0, "": 1.0, "h": 60.0}[found.group(2)]
+    parsed = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", duration.strip().lower())
+    if parsed is None or float(parsed.group(1)) <= 0:
+        raise QuoinError("A budget is a time", where=duration, hint="write for example 90s, 5m or 2h")
+    return float(parsed.group(1)) * {"s": 1 / 60, "m": 1.0, "": 1.0, "h": 60.0}[parsed.group(2)]

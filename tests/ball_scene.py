@@ -22,7 +22,7 @@ from quoin.pipeline.scene.blocks import (
     write_partition,
 )
 from quoin.pipeline.storage.run import Run
-from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.data.load import build_trainer
 from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.trainer import Trainer
@@ -36,9 +36,9 @@ TINY = TrainConfig(  # what trains the scene in seconds, to a surface that two r
     rays=256,
     points=128,
     patches=64,
-    sampler=GuidedSampler(samples=8),
-    cache=CacheConfig(resolution=32),
-    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
+    sampler=GuidedSamplerConfig(samples=8),
+    cache=SdfCacheConfig(resolution=32),
+    encoding=HashEncodingConfig(levels=4, finest=48, log2_table=10),
     preview_minutes=0,
 )
 
@@ -87,8 +87,8 @@ def make_run(
     poses, intrinsics = [], np.tile([focal, focal, width / 2, height / 2], (n_photos, 1))
     for k in range(n_photos):
         angle = 2 * np.pi * k / n_photos
-        centre = np.array([3.0 * np.cos(angle), 3.0 * np.sin(angle), 1.2 + 0.8 * (k % 3)])
-        poses.append(look_at(centre, np.array([0.0, 0.0, 0.4])))
+        center = np.array([3.0 * np.cos(angle), 3.0 * np.sin(angle), 1.2 + 0.8 * (k % 3)])
+        poses.append(look_at(center, np.array([0.0, 0.0, 0.4])))
     cam_from_world = np.stack(poses)
     for k in range(n_photos):
         origin, directions = rays_world(cam_from_world[k], intrinsics[k], pixel_grid(width, height))
@@ -108,8 +108,8 @@ def make_run(
         seen = []
         for k in range(n_photos):
             xy, depth = project(cam_from_world[k], intrinsics[k], point[None])
-            centre, direction = rays_world(cam_from_world[k], intrinsics[k], xy)
-            free = cast(centre, direction)[0] > np.linalg.norm(point - centre) - 1e-6
+            center, direction = rays_world(cam_from_world[k], intrinsics[k], xy)
+            free = cast(center, direction)[0] > np.linalg.norm(point - center) - 1e-6
             if depth[0] > 0 and (xy[0] > 0).all() and xy[0, 0] < width and xy[0, 1] < height and free:
                 seen.append((k, xy[0]))
         if len(seen) >= 2:
@@ -145,7 +145,7 @@ def start(run: Run, config: TrainConfig, report: Reporter | None = None, **chang
     block = partition.blocks[0]
     whole = {"photo_level": np.zeros(len(changes.get("photo_index", block.photo_index)), np.int64)}
     block = dataclasses.replace(block, **{**whole, **changes})
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    frame = BlockFrame.from_bounds(*partition.lattice.box_world(block.outer))
     return build_trainer(run, config, block, frame, "cpu", report or Reporter()), frame
 
 

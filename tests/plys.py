@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from quoin.pipeline.scene.ply import read_header
+from quoin.pipeline.scene.ply import read_ply_header
 from quoin.stages.fuse.mesh import Mesh
-from quoin.stages.fuse.mesh_files import PlyWriter, replacing
+from quoin.stages.fuse.mesh_files import PlyWriter, open_atomic
 
 
 def write_ply(path: Path, mesh: Mesh, normals: np.ndarray) -> None:
     edge_m = float(np.median(np.linalg.norm(np.diff(mesh.vertices_world[mesh.faces[:, :2]], axis=1), axis=2)))
-    with replacing(path) as handle:
+    with open_atomic(path) as handle:
         sizes = len(mesh.vertices_world), len(mesh.faces)
         ply = PlyWriter(handle, *sizes, list(mesh.values), edge_m, float(np.abs(mesh.vertices_world).max()))
         ply.vertices(mesh, normals)
@@ -23,7 +23,7 @@ def write_ply(path: Path, mesh: Mesh, normals: np.ndarray) -> None:
 def read_ply(path: Path) -> Mesh:
     """A mesh of triangles, with colours and values."""
     with open(path, "rb") as handle:
-        header = read_header(handle)
+        header = read_ply_header(handle)
         assert header is not None
         fields = header.fields["vertex"]
         vertices = np.fromfile(handle, fields, header.counts["vertex"])

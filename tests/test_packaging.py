@@ -133,11 +133,11 @@ from pathlib import Path
 
 from quoin.flows.settings import load_settings
 from quoin.pipeline.core.errors import QuoinError
-from quoin.stages.pose.colmap.subprocess_call import run_child
+from quoin.stages.pose.colmap.subprocess_call import run_in_subprocess
 
 load_settings()
 try:
-    run_child("no such step", {}, Path("work"))
+    run_in_subprocess("no such step", {}, Path("work"))
 except QuoinError as error:
     print(error)
 """

@@ -17,45 +17,45 @@ from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
 
-HOST = "127.0.0.1"
-MAX_POINTS = 500_000  # a browser draws these smoothly; of more, a random choice is shown
+VIEWER_HOST = "127.0.0.1"
+MAX_DRAWN_POINTS = 500_000  # a browser draws these smoothly; of more, a random choice is shown
 MAX_THUMBNAILS = 300  # photos sent along with their cameras, evenly chosen
-Z_UP_FROM_Y_UP = (math.sqrt(0.5), math.sqrt(0.5), 0.0, 0.0)  # quaternion wxyz: glTF is y up, the world z up
+Z_UP_FROM_Y_UP_WXYZ = (math.sqrt(0.5), math.sqrt(0.5), 0.0, 0.0)  # quaternion wxyz: glTF is y up, the world z up
 
 
-def serve(run: Run, port: int = 0) -> Any:
+def serve_viewer(run: Run, port: int = 0) -> Any:
     """The running ``viser.ViserServer`` with the run's scene; the caller stops it."""
     try:
         import viser
     except ImportError:
-        raise QuoinError("The viewer needs viser", do='run: pip install "viser>=1.0"') from None
+        raise QuoinError("The viewer needs viser", hint='run: pip install "viser>=1.0"') from None
     if run.manifest("pose") is None:
         raise QuoinError(
-            "There is nothing to look at yet: no photo has been posed", where=run.home, do="run quoin resume"
+            "There is nothing to look at yet: no photo has been posed", where=run.location, hint="run quoin resume"
         )
     posed = read_posed(run)
     server = viser.ViserServer(
-        host=HOST, port=port, label=f"quoin: {run.record.photos.rpartition('/')[2]}", verbose=False
+        host=VIEWER_HOST, port=port, label=f"quoin: {run.record.photos.rpartition('/')[2]}", verbose=False
     )
-    server.request_share_url = _keep_home  # type: ignore[method-assign]  # the page has a button for a public tunnel
+    server.request_share_url = _refuse_share_url  # type: ignore[method-assign]  # the page has a button for a public tunnel
     server.gui.configure_theme(show_logo=False, show_share_button=False)
     cameras = _add_cameras(server, run, posed)
     points = _add_points(server, posed)
     mesh = run.file("mesh.glb")
     surface = confidence = None
     if run.manifest("fuse") is not None and mesh.exists():
-        surface = server.scene.add_glb("/mesh", mesh.read_bytes(), wxyz=Z_UP_FROM_Y_UP)
+        surface = server.scene.add_glb("/mesh", mesh.read_bytes(), wxyz=Z_UP_FROM_Y_UP_WXYZ)
         confidence = _add_confidence(server, mesh)
-    _add_switches(server, cameras, points, surface, confidence)
-    _set_first_look(server, posed)
+    _add_checkboxes(server, cameras, points, surface, confidence)
+    _set_initial_camera(server, posed)
     return server
 
 
-def _keep_home(verbose: bool = True) -> None:
+def _refuse_share_url(verbose: bool = True) -> None:
     """In place of viser's public share link: a run is shown on this machine only."""
 
 
-def spacing(centers: Float[Array, "n 3"]) -> float:
+def camera_spacing(centers: Float[Array, "n 3"]) -> float:
     """Median distance from a camera to its nearest neighbour; 1 where there is only one place."""
     from scipy.spatial import cKDTree
 
@@ -76,33 +76,33 @@ def _add_cameras(server: Any, run: Run, posed: Posed) -> list[Any]:
             f"/cameras/{i:06d}",
             fov=2 * math.atan(0.5 * height / float(posed.intrinsics[i, 1])),
             aspect=width / height,
-            scale=0.3 * spacing(centers),
+            scale=0.3 * camera_spacing(centers),
             color=(164, 82, 30),
             image=read_photo(run, i, PYRAMID_LEVELS - 1) if i in shown else None,
             wxyz=viser.transforms.SO3.from_matrix(posed.cam_from_world[i, :, :3].T).wxyz,
             position=centers[i],
         )
-        frustum.on_click(_visit(centers[i], posed.cam_from_world[i], name))
+        frustum.on_click(_camera_click_handler(centers[i], posed.cam_from_world[i], name))
         frusta.append(frustum)
     return frusta
 
 
-def _visit(center: Float[Array, "3"], cam_from_world: Float[Array, "3 4"], name: str) -> Any:
+def _camera_click_handler(center: Float[Array, "3"], cam_from_world: Float[Array, "3 4"], name: str) -> Any:
     """What a click on a camera does: stand there and look along, and say which photo it is."""
 
-    def visit(event: Any) -> None:
+    def move_to_camera(event: Any) -> None:
         reach = float(np.linalg.norm(event.client.camera.look_at - center)) or 1.0
         event.client.camera.position = center
         event.client.camera.look_at = center + reach * cam_from_world[2, :3]
         event.client.add_notification(title="Photo", body=name, auto_close_seconds=4.0)
 
-    return visit
+    return move_to_camera
 
 
 def _add_points(server: Any, posed: Posed) -> Any:
     pick = np.arange(len(posed.points_world))
-    if len(pick) > MAX_POINTS:
-        pick = np.random.default_rng(0).choice(len(pick), MAX_POINTS, replace=False)
+    if len(pick) > MAX_DRAWN_POINTS:
+        pick = np.random.default_rng(0).choice(len(pick), MAX_DRAWN_POINTS, replace=False)
     points = posed.points_world[pick]
     size = (
         0.002 * float(np.linalg.norm(np.ptp(np.percentile(points, [2, 98], axis=0), axis=0))) if len(points) else 0.01
@@ -117,15 +117,15 @@ def _add_confidence(server: Any, glb: Path) -> Any:
     import trimesh
 
     mesh = trimesh.load_mesh(glb, process=False)
-    told = mesh.vertex_attributes.get("_CONFIDENCE")
-    if told is None:
+    vertex_confidence = mesh.vertex_attributes.get("_CONFIDENCE")
+    if vertex_confidence is None:
         return None
-    colors = np.rint(confidence_colors(np.asarray(told).reshape(-1))).astype(np.uint8)
-    drawn = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
-    return server.scene.add_mesh_trimesh("/confidence", drawn, wxyz=Z_UP_FROM_Y_UP)
+    colors = np.rint(confidence_colors(np.asarray(vertex_confidence).reshape(-1))).astype(np.uint8)
+    colored = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
+    return server.scene.add_mesh_trimesh("/confidence", colored, wxyz=Z_UP_FROM_Y_UP_WXYZ)
 
 
-def _add_switches(server: Any, cameras: list[Any], points: Any, surface: Any, confidence: Any) -> None:
+def _add_checkboxes(server: Any, cameras: list[Any], points: Any, surface: Any, confidence: Any) -> None:
     rows = {"Mesh": [surface], "Confidence": [confidence], "Points": [points], "Cameras": cameras}
     boxes = {}
     for label, nodes in rows.items():
@@ -133,8 +133,8 @@ def _add_switches(server: Any, cameras: list[Any], points: Any, surface: Any, co
             continue
         shown = label not in ("Confidence", "Points") or (label == "Points" and not surface)
         boxes[label] = box = server.gui.add_checkbox(label, initial_value=shown)
-        box.on_update(_switch(box, nodes))
-        _switch(box, nodes)(None)
+        box.on_update(_visibility_handler(box, nodes))
+        _visibility_handler(box, nodes)(None)
     if "Confidence" in boxes:  # both lie in the same place
         boxes["Confidence"].on_update(lambda _: setattr(boxes["Mesh"], "value", not boxes["Confidence"].value))
     size = points.point_size
@@ -142,15 +142,15 @@ def _add_switches(server: Any, cameras: list[Any], points: Any, surface: Any, co
     slider.on_update(lambda _: setattr(points, "point_size", size * slider.value))
 
 
-def _switch(box: Any, nodes: list[Any]) -> Any:
-    def switch(_: Any) -> None:
+def _visibility_handler(box: Any, nodes: list[Any]) -> Any:
+    def set_visible(_: Any) -> None:
         for node in nodes:
             node.visible = box.value
 
-    return switch
+    return set_visible
 
 
-def _set_first_look(server: Any, posed: Posed) -> None:
+def _set_initial_camera(server: Any, posed: Posed) -> None:
     """Start behind and above one camera, looking where it looks."""
     center = centers_world(posed.cam_from_world)[0]
     middle = (

@@ -23,9 +23,9 @@ class DenseGrid(nn.Module):
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
         """Features at points."""
-        return self.linearised(points)[0]
+        return self.linearize(points)[0]
 
-    def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
+    def linearize(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
         """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
         scaled = (points.T[:, None].clamp(-1.0, 1.0) * 0.5 + 0.5) * self.resolution
         cell = scaled.floor().clamp(max=self.resolution - 1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from quoin.fields.encoding.trilinear import PullBack
 
 
-class RandomFourier(nn.Module):
+class RandomFourierEncoding(nn.Module):
     """cos(2πBx), then sin(2πBx) (Tancik et al. 2020, Gaussian mapping): 2 ``n_features`` numbers.
 
     B [n_features, 3] is normal with standard deviation ``scale``, in cycles per unit of the points; it is drawn once
@@ -34,7 +34,7 @@ class RandomFourier(nn.Module):
         angle = points @ self.radians.T
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
-    def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
+    def linearize(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
         """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]."""
         angle = points @ self.radians.T
         cos, sin = angle.cos(), angle.sin()

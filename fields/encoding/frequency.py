@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from quoin.fields.encoding.trilinear import PullBack
 
 
-class Frequency(nn.Module):
+class FrequencyEncoding(nn.Module):
     """x, then sin(2ᵏx) and cos(2ᵏx) for k = 0, 1, …: 3 + 6 ``n_frequencies`` numbers, or without x 6 a frequency.
 
     Mildenhall et al. 2020, eq. 4, but without its π, as in the official code of NeRF and NeuS: over [-1, 1] the lowest
@@ -42,7 +42,7 @@ class Frequency(nn.Module):
         waves = torch.stack([angle.sin(), angle.cos()], dim=2) * self.level_weight[:, None, None]
         return torch.cat([points, waves.flatten(1)], dim=1) if self.include_input else waves.flatten(1)
 
-    def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
+    def linearize(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
         """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]."""
         angle = points[:, None] * self.frequencies[:, None]
         slopes = torch.stack([angle.cos(), -angle.sin()], dim=2) * (self.level_weight * self.frequencies)[:, None, None]

@@ -14,7 +14,7 @@ PRIMES = (1, -1640531535, 805459861)  # instant-ngp's primes, the second as a wr
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
-def reads_by_triton(device: str, dtype: torch.dtype = torch.float32) -> bool:
+def uses_triton(device: str, dtype: torch.dtype = torch.float32) -> bool:
     """Whether Triton kernels read the grids on this kind of device; PyTorch gives the same numbers elsewhere."""
     return HAS_TRITON and device == "cuda" and dtype == torch.float32
 
@@ -60,7 +60,7 @@ class HashGrid(nn.Module):
         """Features at points."""
         return _by_point(self._read(points, slopes=False)[0])
 
-    def linearised(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
+    def linearize(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
         """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
         value, *slopes = self._read(points, slopes=True)
 
@@ -72,10 +72,10 @@ class HashGrid(nn.Module):
 
     def _read(self, points: Float[Tensor, "n 3"], *, slopes: bool) -> tuple[Float[Tensor, "levels n f"], ...]:
         """Features by level, and with ``slopes`` their derivatives by x, y and z."""
-        if reads_by_triton(points.device.type, self.table.dtype):
-            from quoin.fields.encoding.hash_grid_triton import interpolate
+        if uses_triton(points.device.type, self.table.dtype):
+            from quoin.fields.encoding.hash_grid_triton import interpolate_hash_grid
 
-            return interpolate(self.table, points, self.resolutions, self.level_weight, slopes=slopes)
+            return interpolate_hash_grid(self.table, points, self.resolutions, self.level_weight, slopes=slopes)
         resolutions, weight = self.resolutions[:, None], self.level_weight[:, None]
         scaled = (points.T[:, None].clamp(-1.0, 1.0) * 0.5 + 0.5) * resolutions
         cell = torch.minimum(scaled.floor(), (resolutions - 1).to(scaled.dtype))

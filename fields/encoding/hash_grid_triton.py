@@ -23,7 +23,7 @@ BLOCK = 128  # points of a program, one a thread
 PRIME_Y, PRIME_Z = tl.constexpr(-1640531535), tl.constexpr(805459861)  # PRIMES of hash_grid.py; that of x is 1
 
 
-def interpolate(
+def interpolate_hash_grid(
     table: Tensor, points: Tensor, resolutions: Tensor, level_weight: Tensor, *, slopes: bool
 ) -> tuple[Tensor, ...]:
     """Features [levels, n, f] at ``points`` [n, 3]; with ``slopes`` their derivatives by x, y and z too.
@@ -99,12 +99,12 @@ def _read_kernel(
     value, by_x, by_y, by_z = 0.0, 0.0, 0.0, 0.0
     for number in tl.static_range(8):
         index, w, w_x, w_y, w_z = _corner(number, (x, y, z), (along_x, along_y, along_z), weight, resolution, size)
-        known = tl.load(entries + index[:, None] * FEATURES + feature, mask=active[:, None], other=0.0)
-        value += w[:, None] * known
+        corner_value = tl.load(entries + index[:, None] * FEATURES + feature, mask=active[:, None], other=0.0)
+        value += w[:, None] * corner_value
         if PLANES == 4:
-            by_x += w_x[:, None] * known
-            by_y += w_y[:, None] * known
-            by_z += w_z[:, None] * known
+            by_x += w_x[:, None] * corner_value
+            by_y += w_y[:, None] * corner_value
+            by_z += w_z[:, None] * corner_value
     at = out + level.to(tl.int64) * n * FEATURES + row[:, None] * FEATURES + feature
     plane = tl.num_programs(1).to(tl.int64) * n * FEATURES
     tl.store(at, value, mask=inside[:, None])

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from quoin.fields.compile import compiled
+from quoin.fields.compile import compile_function
 
 
 def add_rows(
@@ -31,7 +31,7 @@ def _add(index: Tensor, rows: Tensor, n_entries: int) -> Tensor:
 
 @functools.cache
 def _on_one_core() -> Callable[[Tensor, Tensor, int], Tensor]:
-    return compiled(_add, "cpu", one_thread=True)
+    return compile_function(_add, "cpu", single_threaded=True)
 
 
 @torch.library.custom_op(

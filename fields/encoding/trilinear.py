@@ -16,21 +16,23 @@ from torch import Tensor
 from quoin.fields.encoding.scatter import add_rows
 
 CORNERS = tuple(itertools.product((0, 1), repeat=3))  # z fastest
-Pair = tuple[Tensor, Tensor]  # weights of the near and the far corner along an axis
+AxisWeights = tuple[Tensor, Tensor]  # weights of the near and the far corner along an axis
 PullBack = Callable[[Tensor], Tensor]  # from a slope by features to one by points
 
 
-def corner_weights(x: Pair, y: Pair, z: Pair) -> list[Tensor]:
+def corner_weights(x: AxisWeights, y: AxisWeights, z: AxisWeights) -> list[Tensor]:
     """Weights of the eight corners."""
     return [x[i] * y[j] * z[k] for i, j, k in CORNERS]
 
 
-def slope_weights(x: Pair, y: Pair, z: Pair, step: Pair) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def gradient_weights(
+    x: AxisWeights, y: AxisWeights, z: AxisWeights, step: AxisWeights
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Derivatives of ``corner_weights`` by x, y and z; ``step`` is that of a pair, (−1, 1) in cells."""
     return corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step)
 
 
-def weighted(corner: list[Tensor], weight: list[Tensor]) -> Tensor:
+def weighted_sum(corner: list[Tensor], weight: list[Tensor]) -> Tensor:
     """Σ over the corners."""
     total = corner[0] * weight[0]
     for c, w in zip(corner[1:], weight[1:], strict=True):
@@ -58,14 +60,14 @@ class Interpolation(torch.autograd.Function):
         ctx.save_for_backward(index, fraction, weight, cells)
         ctx.n_entries = len(table)
         corner = [table[index[c]] for c in range(8)]
-        value, dx, dy, dz = (weighted(corner, w) for w in _all_weights(fraction, weight, cells))
+        value, dx, dy, dz = (weighted_sum(corner, w) for w in _all_weights(fraction, weight, cells))
         return value, dx, dy, dz
 
     @staticmethod
     def backward(ctx, *grads):
         index, fraction, weight, cells = ctx.saved_tensors
         by_corner = zip(*_all_weights(fraction, weight, cells), strict=True)
-        adds = torch.stack([weighted(list(grads), list(weights)) for weights in by_corner])
+        adds = torch.stack([weighted_sum(list(grads), list(weights)) for weights in by_corner])
         return add_rows(index, adds, ctx.n_entries), None, None, None, None
 
 
@@ -76,4 +78,4 @@ def _all_weights(fraction: Tensor, weight: Tensor, cells: Tensor) -> tuple[list[
     step = (-far, far)
     level = weight[..., None]
     x_level = (x[0] * level, x[1] * level)
-    return corner_weights(x_level, y, z), *slope_weights(x, y, z, step)
+    return corner_weights(x_level, y, z), *gradient_weights(x, y, z, step)

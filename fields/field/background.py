@@ -10,23 +10,23 @@ from torch.nn import functional
 from quoin.fields.encoding.hash_grid import HashGrid
 
 
-class Outside(nn.Module):
+class BackgroundField(nn.Module):
     """Density and colour of all that lies outside the block, in contracted space (mip-NeRF 360 eq. 10, max norm)."""
 
-    def __init__(self, n_code: int, log2_table: int = 17, hidden: int = 32) -> None:
+    def __init__(self, n_appearance: int, log2_table: int = 17, hidden: int = 32) -> None:
         super().__init__()
         self.encoding = HashGrid(6, 16, 256, log2_table)
         self.trunk = nn.Sequential(nn.Linear(self.encoding.width + 3, hidden), nn.ReLU(), nn.Linear(hidden, 16))
-        self.colour = nn.Sequential(nn.Linear(16 + 3 + n_code, hidden), nn.ReLU(), nn.Linear(hidden, 3))
+        self.colour = nn.Sequential(nn.Linear(16 + 3 + n_appearance, hidden), nn.ReLU(), nn.Linear(hidden, 3))
 
     def forward(
-        self, points: Tensor, directions: Tensor, code: Tensor
+        self, points: Tensor, directions: Tensor, appearance: Tensor
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
         """Density per unit length of contracted space [n] and colour [n, 3]."""
         contracted = contract(points)
         out = self.trunk(torch.cat([contracted, self.encoding(contracted)], dim=1))
-        colour = torch.sigmoid(self.colour(torch.cat([out, directions, code], dim=1)))
-        return functional.softplus(out[:, 0] - 1.0), colour
+        color = torch.sigmoid(self.colour(torch.cat([out, directions, appearance], dim=1)))
+        return functional.softplus(out[:, 0] - 1.0), color
 
 
 def contract(points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:

@@ -16,10 +16,11 @@ from torch import Tensor
 def central_differences(
     value: Callable[[Tensor], Tensor],
     points: Float[Tensor, "n 3"],
-    here: Float[Tensor, "n"],
+    center_value: Float[Tensor, "n"],
     step: Float[Tensor, ""],
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
-    """Gradient and Laplacian of ``value`` at points from six values around each, and ``here``, the values at them.
+    """Gradient and Laplacian of ``value`` at points from six values around each, and ``center_value``, the values at
+    them.
 
     ∂f/∂xᵢ = (f(x + ε eᵢ) − f(x − ε eᵢ)) / 2ε and ∇²f = Σᵢ (f(x + ε eᵢ) − 2f(x) + f(x − ε eᵢ)) / ε², ε = ``step``
     (Neuralangelo eq. 3 and its supplement). Exact for quadratic f.
@@ -28,4 +29,4 @@ def central_differences(
     around = torch.cat([points + shift, points - shift]).reshape(-1, 3)
     ahead, behind = value(around).view(2, 3, -1).unbind(0)
     gradient = (ahead - behind).T / (2.0 * step)
-    return gradient, (ahead + behind - 2.0 * here).sum(dim=0) / (step * step)
+    return gradient, (ahead + behind - 2.0 * center_value).sum(dim=0) / (step * step)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 
-class Linearised(NamedTuple):
+class Linearization(NamedTuple):
     """Value [n], its derivative by the inputs [n, inputs], and the last hidden layer [n, hidden]."""
 
     value: Tensor
@@ -45,7 +45,7 @@ class ScalarMLP(nn.Module):
         skip: int | None = None,
         beta: float = 100.0,
         weight_norm: bool = False,
-        sphere: float | None = None,
+        sphere_radius: float | None = None,
         inside_out: bool = False,
     ) -> None:
         super().__init__()
@@ -55,13 +55,13 @@ class ScalarMLP(nn.Module):
         widths = [hidden - n_in if index + 1 == skip else hidden for index in range(n_layers)]
         self.layers = nn.ModuleList(nn.Linear(hidden if i else n_in, width) for i, width in enumerate(widths))
         self.last = nn.Linear(hidden, 1)
-        self._start(n_in, sphere, -1.0 if inside_out else 1.0)
+        self._init_weights(n_in, sphere_radius, -1.0 if inside_out else 1.0)
         if weight_norm:
             for layer in (*self.layers, self.last):
                 parametrizations.weight_norm(layer)
 
     @torch.no_grad()
-    def _start(self, n_in: int, radius: float | None, sign: float) -> None:
+    def _init_weights(self, n_in: int, radius: float | None, sign: float) -> None:
         """Deviation √(2 / out) keeps |x| through ReLU layers; a last layer of mean √(π / in) sums it up to a sphere."""
         for index, layer in enumerate(self.layers):
             layer.weight.normal_(0.0, math.sqrt(2.0 / layer.out_features))
@@ -86,7 +86,7 @@ class ScalarMLP(nn.Module):
             out = self._activation(layer(self._with_input(index, out, inputs)))
         return out
 
-    def linearised(self, inputs: Float[Tensor, "n inputs"]) -> Linearised:
+    def linearize(self, inputs: Float[Tensor, "n inputs"]) -> Linearization:
         """Value, slope and last hidden layer."""
         out, slopes = inputs, []
         for index, layer in enumerate(self.layers):
@@ -98,7 +98,7 @@ class ScalarMLP(nn.Module):
             slope = (slope * slopes[index]) @ self.layers[index].weight
             if index == self.skip:
                 slope, around = (slope / math.sqrt(2.0)).split([slope.shape[1] - inputs.shape[1], inputs.shape[1]], 1)
-        return Linearised(self.last(out)[:, 0], slope if around is None else slope + around, out)
+        return Linearization(self.last(out)[:, 0], slope if around is None else slope + around, out)
 
     def _with_input(self, index: int, out: Tensor, inputs: Tensor) -> Tensor:
         return torch.cat([out, inputs], dim=1) / math.sqrt(2.0) if index == self.skip else out

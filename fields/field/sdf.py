@@ -12,17 +12,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from quoin.fields.encoding.dense_grid import DenseGrid
-from quoin.fields.encoding.fourier import RandomFourier
-from quoin.fields.encoding.frequency import Frequency
+from quoin.fields.encoding.fourier import RandomFourierEncoding
+from quoin.fields.encoding.frequency import FrequencyEncoding
 from quoin.fields.encoding.hash_grid import HashGrid
 from quoin.fields.field.differences import central_differences
 from quoin.fields.field.mlp import ScalarMLP
-from quoin.fields.grids.sparse_sdf import FineVolume
+from quoin.fields.grids.sparse_sdf import SparseSdf
 
-Encoding = HashGrid | Frequency | RandomFourier | DenseGrid
+Encoding = HashGrid | FrequencyEncoding | RandomFourierEncoding | DenseGrid
 
 
-class SurfaceSample(NamedTuple):
+class FieldOutput(NamedTuple):
     """Field values at points: sdf [n], its gradient [n, 3], a feature for the colour head [n, f]; curvature [n]."""
 
     sdf: Tensor
@@ -41,30 +41,35 @@ class SurfaceField(nn.Module):
         self,
         encoding: Encoding,
         network: ScalarMLP,
-        base: FineVolume | None,
+        base: SparseSdf | None,
         n_feature: int,
         *,
-        differences: bool = False,
+        use_numerical_gradient: bool = False,
     ) -> None:
         super().__init__()
-        self.encoding, self.network, self.base, self.differences = encoding, network, base, differences
+        self.encoding, self.network, self.base, self.use_numerical_gradient = (
+            encoding,
+            network,
+            base,
+            use_numerical_gradient,
+        )
         self.feature_head = nn.Linear(network.last.in_features, n_feature)
 
-    def forward(self, points: Float[Tensor, "n 3"]) -> SurfaceSample:
+    def forward(self, points: Float[Tensor, "n 3"]) -> FieldOutput:
         """Value, gradient and feature in one pass; with ``differences`` in seven, and curvature too."""
-        if self.differences:
+        if self.use_numerical_gradient:
             hidden = self.network.hidden(self._inputs(points))
             value = self._with_base(self.network.last(hidden)[:, 0], points)
             cell = self.encoding.cell()
             gradient, laplacian = central_differences(self.sdf, points, value, cell)
-            return SurfaceSample(value, gradient, self.feature_head(hidden), laplacian * cell)
-        features, pull_back = self.encoding.linearised(points)
-        value, slope, hidden = self.network.linearised(torch.cat([points, features], dim=1))
+            return FieldOutput(value, gradient, self.feature_head(hidden), laplacian * cell)
+        features, pull_back = self.encoding.linearize(points)
+        value, slope, hidden = self.network.linearize(torch.cat([points, features], dim=1))
         gradient = slope[:, :3] + pull_back(slope[:, 3:])
         if self.base is not None:
             base, base_gradient = self.base.with_gradient(points)
             value, gradient = value + base, gradient + base_gradient
-        return SurfaceSample(value, gradient, self.feature_head(hidden))
+        return FieldOutput(value, gradient, self.feature_head(hidden))
 
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """The value alone."""

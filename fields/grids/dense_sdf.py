@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from quoin.fields.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
+from quoin.fields.encoding.trilinear import CORNERS, AxisWeights, corner_weights, gradient_weights, weighted_sum
 
 
-class Volume(nn.Module):
+class DenseSdf(nn.Module):
     """SDF on a regular grid [X, Y, Z] with the first sample at ``low`` and one ``spacing`` for all axes."""
 
     values: Tensor
@@ -23,11 +23,11 @@ class Volume(nn.Module):
         self.register_buffer("spacing", torch.tensor(spacing, dtype=values.dtype, device=low.device), persistent=False)
 
     @classmethod
-    def over(cls, half: Float[Tensor, "3"], resolution: int, fill: float = 0.0) -> Volume:
+    def over_box(cls, half_extent: Float[Tensor, "3"], resolution: int, fill: float = 0.0) -> DenseSdf:
         """A volume over the box [-half, half] with ``resolution`` cells along the longest side."""
-        spacing = 2.0 * float(half.max()) / resolution
-        shape = [int(torch.ceil(2.0 * h / spacing - 1e-4)) + 1 for h in half]
-        return cls(torch.full(shape, fill, device=half.device, dtype=half.dtype), -half, spacing)
+        spacing = 2.0 * float(half_extent.max()) / resolution
+        shape = [int(torch.ceil(2.0 * h / spacing - 1e-4)) + 1 for h in half_extent]
+        return cls(torch.full(shape, fill, device=half_extent.device, dtype=half_extent.dtype), -half_extent, spacing)
 
     def positions(self) -> Float[Tensor, "n 3"]:
         """Where all samples lie, in C order."""
@@ -37,7 +37,9 @@ class Volume(nn.Module):
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
-    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[list[Tensor], tuple[Pair, Pair, Pair]]:
+    def _corners(
+        self, points: Float[Tensor, "n 3"]
+    ) -> tuple[list[Tensor], tuple[AxisWeights, AxisWeights, AxisWeights]]:
         """Values at the corners of each point's cell, and the linear weights of near and far corners by axis."""
         shape, scaled = self.values.shape, (points - self.low) / self.spacing
         base, weight = [], []
@@ -54,24 +56,25 @@ class Volume(nn.Module):
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """Trilinear value; clamped to the border outside."""
         corner, weight = self._corners(points)
-        return weighted(corner, corner_weights(*weight))
+        return weighted_sum(corner, corner_weights(*weight))
 
     def with_gradient(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
         """Trilinear value and its gradient."""
         corner, (x, y, z) = self._corners(points)
         step = (torch.full_like(x[0], -1.0), torch.ones_like(x[0]))
         gradient = (
-            torch.stack([weighted(corner, weight) for weight in slope_weights(x, y, z, step)], dim=1) / self.spacing
+            torch.stack([weighted_sum(corner, weight) for weight in gradient_weights(x, y, z, step)], dim=1)
+            / self.spacing
         )
-        return weighted(corner, corner_weights(x, y, z)), gradient
+        return weighted_sum(corner, corner_weights(x, y, z)), gradient
 
     @torch.no_grad()
-    def absorb(
+    def update_nearest(
         self,
         points: Float[Tensor, "n 3"],
         sdf: Float[Tensor, "n"],
         gradient: Float[Tensor, "n 3"],
-        counts: Bool[Tensor, "n"],
+        is_counted: Bool[Tensor, "n"],
     ) -> None:
         """Take over what a training step learnt anyway: the nearest sample gets sdf + ∇f·(sample − point).
 
@@ -83,7 +86,7 @@ class Volume(nn.Module):
         nearest = scaled.round()
         limit = torch.tensor([size - 1 for size in shape], device=points.device)
         moved = sdf + (gradient * (nearest - scaled)).sum(dim=1) * self.spacing
-        good = counts & ((nearest >= 0) & (nearest <= limit)).all(dim=1) & moved.isfinite()
+        good = is_counted & ((nearest >= 0) & (nearest <= limit)).all(dim=1) & moved.isfinite()
         cell = torch.where(good[:, None], nearest, 0.0).long()
         flat, values = (cell[:, 0] * shape[1] + cell[:, 1]) * shape[2] + cell[:, 2], self.values.view(-1)
         values.scatter_(0, flat, torch.where(good, moved, values[0]))

@@ -10,24 +10,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from quoin.fields.compile import free_sizes
-from quoin.fields.encoding.trilinear import CORNERS, Pair, corner_weights, slope_weights, weighted
-from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.compile import mark_dynamic
+from quoin.fields.encoding.trilinear import CORNERS, AxisWeights, corner_weights, gradient_weights, weighted_sum
+from quoin.fields.grids.dense_sdf import DenseSdf
 
-FINER = 4  # fine cells along a coarse one
-SIDE = FINER + 1  # samples along a brick: neighbours have copies of those they share
+CELLS_PER_COARSE = 4  # fine cells along a coarse one
+SAMPLES_PER_BRICK_SIDE = CELLS_PER_COARSE + 1  # samples along a brick: neighbours have copies of those they share
 
 
-class FineVolume(nn.Module):
+class SparseSdf(nn.Module):
     """Samples of an SDF: first those of the coarse grid in C order, then those of the bricks."""
 
     values: Tensor  # [all samples]
     first: Tensor  # int32 [coarse cells]: where in ``values`` the brick of a cell begins, -1 where it has none
     shape: Tensor  # int32 [3]: samples of the coarse grid by axis
     low: Tensor  # [3]: the first of them
-    coarse: Tensor  # distance between them, by any axis
+    coarse_spacing: Tensor  # distance between them, by any axis
 
-    def __init__(self, values: Float[Tensor, "x y z"], low: Float[Tensor, "3"], coarse: float) -> None:
+    def __init__(self, values: Float[Tensor, "x y z"], low: Float[Tensor, "3"], coarse_spacing: float) -> None:
         super().__init__()
         cells = (values.shape[0] - 1) * (values.shape[1] - 1) * (values.shape[2] - 1)
         self.register_buffer("values", values.contiguous().view(-1))
@@ -35,23 +35,25 @@ class FineVolume(nn.Module):
         shape = torch.tensor(values.shape, dtype=torch.int32, device=low.device)
         self.register_buffer("shape", shape, persistent=False)
         self.register_buffer("low", low, persistent=False)
-        self.register_buffer("coarse", torch.tensor(coarse, dtype=values.dtype, device=low.device), persistent=False)
+        self.register_buffer(
+            "coarse_spacing", torch.tensor(coarse_spacing, dtype=values.dtype, device=low.device), persistent=False
+        )
 
     @classmethod
-    def over(cls, half: Float[Tensor, "3"], resolution: int) -> FineVolume:
+    def over_box(cls, half_extent: Float[Tensor, "3"], resolution: int) -> SparseSdf:
         """Zeros over the box [-half, half], ``resolution`` coarse cells along the longest side, and no bricks."""
-        grid = Volume.over(half, resolution)
+        grid = DenseSdf.over_box(half_extent, resolution)
         return cls(grid.values, grid.low, float(grid.spacing))
 
     @property
-    def fine(self) -> Tensor:
+    def fine_spacing(self) -> Tensor:
         """Distance between samples of a brick."""
-        return self.coarse / FINER
+        return self.coarse_spacing / CELLS_PER_COARSE
 
-    def free_sizes(self) -> None:
+    def mark_dynamic(self) -> None:
         """Let the number of samples differ from block to block without compiling anew."""
-        free_sizes(self.values, 0)
-        free_sizes(self.first, 0)
+        mark_dynamic(self.values, 0)
+        mark_dynamic(self.first, 0)
 
     def refine(self, cells: Bool[Tensor, "cells"]) -> None:
         """Bricks in these coarse cells (C order) and in no others, with the values that were there."""
@@ -59,32 +61,34 @@ class FineVolume(nn.Module):
         bricks = self(self._brick_positions(torch.nonzero(cells)[:, 0]))
         n_coarse = int(self.shape.prod())
         self.values = torch.cat([self.values[:n_coarse], bricks])
-        self.first = torch.where(cells, n_coarse + number * SIDE**3, -1).int()
+        self.first = torch.where(cells, n_coarse + number * SAMPLES_PER_BRICK_SIDE**3, -1).int()
 
     def positions(self) -> Float[Tensor, "n 3"]:
         """Where all samples lie, in their order."""
         axes = (torch.arange(n, device=self.low.device) for n in self.shape.tolist())
-        grid = torch.cartesian_prod(*axes) * self.coarse + self.low
+        grid = torch.cartesian_prod(*axes) * self.coarse_spacing + self.low
         return torch.cat([grid, self._brick_positions(torch.nonzero(self.first >= 0)[:, 0])])
 
-    def firsts(self) -> Int[Tensor, "n"]:
+    def canonical_indices(self) -> Int[Tensor, "n"]:
         """For each sample the one that stands for it: itself, or its copy at the beginning of a neighbouring brick."""
         cells = self._cell(torch.nonzero(self.first >= 0)[:, 0])
-        side = torch.arange(SIDE, device=self.low.device)
+        side = torch.arange(SAMPLES_PER_BRICK_SIDE, device=self.low.device)
         inner = torch.cartesian_prod(side, side, side)
         n_coarse, last = int(self.shape.prod()), self.shape - 2
-        firsts = torch.arange(len(self.values), device=self.low.device)
-        of_brick = firsts[n_coarse:].view(-1, SIDE**3)
+        canonical_indices = torch.arange(len(self.values), device=self.low.device)
+        of_brick = canonical_indices[n_coarse:].view(-1, SAMPLES_PER_BRICK_SIDE**3)
         a, b, c = (self.shape - 1).tolist()
         for onwards in torch.cartesian_prod(*[torch.arange(2, device=self.low.device)] * 3)[1:]:
-            there = cells + onwards  # the far faces of a brick begin the next
-            x, y, z = torch.minimum(there, last).unbind(1)
-            known = (there <= last).all(dim=1) & (self.first.view(a, b, c)[x, y, z] >= 0)
-            shared = torch.nonzero(((inner == FINER) == onwards.bool()).all(dim=1))[:, 0]
+            neighbor = cells + onwards  # the far faces of a brick begin the next
+            x, y, z = torch.minimum(neighbor, last).unbind(1)
+            has_brick = (neighbor <= last).all(dim=1) & (self.first.view(a, b, c)[x, y, z] >= 0)
+            shared = torch.nonzero(((inner == CELLS_PER_COARSE) == onwards.bool()).all(dim=1))[:, 0]
             i, j, k = (inner[shared] * (1 - onwards)).unbind(1)
-            copies = self.first.view(a, b, c)[x, y, z, None] + (i * SIDE + j) * SIDE + k
-            of_brick[:, shared] = torch.where(known[:, None], copies, of_brick[:, shared])
-        return firsts
+            copies = (
+                self.first.view(a, b, c)[x, y, z, None] + (i * SAMPLES_PER_BRICK_SIDE + j) * SAMPLES_PER_BRICK_SIDE + k
+            )
+            of_brick[:, shared] = torch.where(has_brick[:, None], copies, of_brick[:, shared])
+        return canonical_indices
 
     def _cell(self, number: Tensor) -> Int[Tensor, "n 3"]:
         """Coarse cells by their number in C order."""
@@ -92,40 +96,49 @@ class FineVolume(nn.Module):
         return torch.stack([number // (b * c), number // c % b, number % c], dim=1)
 
     def _brick_positions(self, cells: Tensor) -> Float[Tensor, "n 3"]:
-        side = torch.arange(SIDE, device=self.low.device, dtype=self.low.dtype) / FINER
+        side = torch.arange(SAMPLES_PER_BRICK_SIDE, device=self.low.device, dtype=self.low.dtype) / CELLS_PER_COARSE
         inner = torch.cartesian_prod(side, side, side)
-        return ((self._cell(cells)[:, None] + inner) * self.coarse + self.low).reshape(-1, 3)
+        return ((self._cell(cells)[:, None] + inner) * self.coarse_spacing + self.low).reshape(-1, 3)
 
-    def _corners(self, points: Float[Tensor, "n 3"]) -> tuple[list[Tensor], tuple[Pair, Pair, Pair], Tensor]:
+    def _corners(
+        self, points: Float[Tensor, "n 3"]
+    ) -> tuple[list[Tensor], tuple[AxisWeights, AxisWeights, AxisWeights], Tensor]:
         """Values at the corners of each point's finest cell, linear weights of near and far ones by axis, its size."""
-        scaled = (points - self.low) / self.coarse
-        most = (self.shape - 1).to(points.dtype)
+        scaled = (points - self.low) / self.coarse_spacing
+        last_sample = (self.shape - 1).to(points.dtype)
         cell, place = [], []
         for axis in range(3):
-            s = torch.minimum(scaled[:, axis].clamp(min=0.0), most[axis])
-            below = torch.minimum(s.floor(), most[axis] - 1.0)
+            s = torch.minimum(scaled[:, axis].clamp(min=0.0), last_sample[axis])
+            below = torch.minimum(s.floor(), last_sample[axis] - 1.0)
             cell.append(below.to(torch.int32))
             place.append(s - below)
         _, b, c = self.shape.unbind()
         brick = self.first[(cell[0] * (b - 1) + cell[1]) * (c - 1) + cell[2]]
         in_brick = brick >= 0
-        inner = [(p * FINER).floor().clamp(max=FINER - 1.0) for p in place]
+        inner = [(p * CELLS_PER_COARSE).floor().clamp(max=CELLS_PER_COARSE - 1.0) for p in place]
         x, y, z = (i.to(torch.int32) for i in inner)
-        start = torch.where(in_brick, brick + (x * SIDE + y) * SIDE + z, (cell[0] * b + cell[1]) * c + cell[2])
-        by_x, by_y = torch.where(in_brick, SIDE * SIDE, b * c), torch.where(in_brick, SIDE, c)
+        start = torch.where(
+            in_brick,
+            brick + (x * SAMPLES_PER_BRICK_SIDE + y) * SAMPLES_PER_BRICK_SIDE + z,
+            (cell[0] * b + cell[1]) * c + cell[2],
+        )
+        by_x, by_y = (
+            torch.where(in_brick, SAMPLES_PER_BRICK_SIDE * SAMPLES_PER_BRICK_SIDE, b * c),
+            torch.where(in_brick, SAMPLES_PER_BRICK_SIDE, c),
+        )
         corner = [self.values[start + (i * by_x + j * by_y + k)] for i, j, k in CORNERS]
-        share = [torch.where(in_brick, p * FINER - i, p) for p, i in zip(place, inner, strict=True)]
+        share = [torch.where(in_brick, p * CELLS_PER_COARSE - i, p) for p, i in zip(place, inner, strict=True)]
         near_x, near_y, near_z = ((1.0 - t, t) for t in share)
-        return corner, (near_x, near_y, near_z), torch.where(in_brick, self.fine, self.coarse)
+        return corner, (near_x, near_y, near_z), torch.where(in_brick, self.fine_spacing, self.coarse_spacing)
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """Trilinear value; clamped to the border outside."""
         corner, weight, _ = self._corners(points)
-        return weighted(corner, corner_weights(*weight))
+        return weighted_sum(corner, corner_weights(*weight))
 
     def with_gradient(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
         """Trilinear value and its gradient."""
         corner, (x, y, z), size = self._corners(points)
         step = (torch.full_like(x[0], -1.0), torch.ones_like(x[0]))
-        slopes = [weighted(corner, weight) for weight in slope_weights(x, y, z, step)]
-        return weighted(corner, corner_weights(x, y, z)), torch.stack(slopes, dim=1) / size[:, None]
+        slopes = [weighted_sum(corner, weight) for weight in gradient_weights(x, y, z, step)]
+        return weighted_sum(corner, corner_weights(x, y, z)), torch.stack(slopes, dim=1) / size[:, None]

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.fields.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
+from quoin.fields.renderer.volume import VolumeRenderer, alpha_from_density, alpha_from_edge_densities
 
 
-class Density(VolumeRenderer):
+class DensityRenderer(VolumeRenderer):
     """σ = ``scale`` · softplus(−f): f is the field's value, positive where it is emptier than ``scale`` · ln 2.
 
     With the sign of a distance, f is meshed as one; it is none, and is not smooth.
@@ -22,7 +22,7 @@ class Density(VolumeRenderer):
         super().__init__()
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
 
-    def sharpness(self) -> Float[Tensor, ""]:
+    def inv_s(self) -> Float[Tensor, ""]:
         """The scale, in 1 / unit of length."""
         return self.scale
 
@@ -34,14 +34,14 @@ class Density(VolumeRenderer):
         self,
         value: Float[Tensor, "rays samples"],
         cosine: Float[Tensor, "rays samples"],
-        length: Float[Tensor, "rays samples"],
+        deltas: Float[Tensor, "rays samples"],
         anneal: Float[Tensor, ""],
     ) -> Float[Tensor, "rays samples"]:
         """Opacity of the sections around samples; their slope and ``anneal`` do not matter."""
-        return density_alpha(self.density(value), length)
+        return alpha_from_density(self.density(value), deltas)
 
-    def guide(
-        self, value: Float[Tensor, "rays edges"], length: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
+    def proposal_alpha(
+        self, value: Float[Tensor, "rays edges"], deltas: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
     ) -> Float[Tensor, "rays edges-1"]:
         """Opacity of sections from the values at their ends."""
-        return density_alpha_between(self.density(value), length)
+        return alpha_from_edge_densities(self.density(value), deltas)

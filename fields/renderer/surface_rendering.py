@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from quoin.fields.field.sdf import SurfaceSample
+from quoin.fields.field.sdf import FieldOutput
 
-STEEPEST = 1e-3  # least |∇f·d| that is divided by (DVR)
+MIN_ABS_SLOPE = 1e-3  # least |∇f·d| that is divided by (DVR)
 
 
 def attach_distance(
-    distance: Float[Tensor, "rays"], value: Float[Tensor, "rays"], gradient_along: Float[Tensor, "rays"]
+    t: Float[Tensor, "rays"], value: Float[Tensor, "rays"], gradient_along: Float[Tensor, "rays"]
 ) -> Float[Tensor, "rays"]:
     """The same distance with its derivatives: t(θ) = t₀ − (f(x₀; θ) − f(x₀; θ₀)) / (∇f·d) (IDR eq. 3).
 
@@ -31,30 +31,30 @@ def attach_distance(
     only first derivatives are right. Rays that found nothing have no such distance: the caller leaves them out.
     """
     slope = gradient_along.detach()
-    slope = torch.where(slope > 0, slope.clamp(min=STEEPEST), slope.clamp(max=-STEEPEST))
-    return distance.detach() - (value - value.detach()) / slope
+    slope = torch.where(slope > 0, slope.clamp(min=MIN_ABS_SLOPE), slope.clamp(max=-MIN_ABS_SLOPE))
+    return t.detach() - (value - value.detach()) / slope
 
 
-class Surface(nn.Module):
+class SurfaceRenderer(nn.Module):
     """Nothing but the first surface (DVR, IDR): one opaque sample on it, or one of no length where a ray met none."""
 
     def alpha(
         self,
         value: Float[Tensor, "rays 1"],
         cosine: Float[Tensor, "rays 1"],
-        length: Float[Tensor, "rays 1"],
+        deltas: Float[Tensor, "rays 1"],
         anneal: Float[Tensor, ""],
     ) -> Float[Tensor, "rays 1"]:
         """1 where the ray met a surface, else 0."""
-        return (length > 0).to(value.dtype)
+        return (deltas > 0).to(value.dtype)
 
-    def shown(
+    def shading_points(
         self,
-        field: Callable[[Tensor], SurfaceSample],
+        field: Callable[[Tensor], FieldOutput],
         directions: Float[Tensor, "n 3"],
         points: Float[Tensor, "n 3"],
-        sample: SurfaceSample,
-    ) -> tuple[Float[Tensor, "n 3"], SurfaceSample]:
+        sample: FieldOutput,
+    ) -> tuple[Float[Tensor, "n 3"], FieldOutput]:
         """The same points, moving along their rays with the surface as the field changes; and the field there.
 
         x(θ) = x₀ + (t(θ) − t₀) d (IDR eq. 3). ``sample`` is the field at x₀; feature and normal are taken anew at x(θ),

@@ -6,23 +6,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from quoin.fields.renderer.volume import VolumeRenderer, density_alpha, density_alpha_between
+from quoin.fields.renderer.volume import VolumeRenderer, alpha_from_density, alpha_from_edge_densities
 
-LEAST_BETA = 1e-4
+MIN_BETA = 1e-4
 
 
-class Laplace(VolumeRenderer):
+class LaplaceRenderer(VolumeRenderer):
     """VolSDF with a scale β = |v| + 10⁻⁴ that is learnt (official density.py)."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()
-        self.raw_beta = nn.Parameter(torch.tensor(beta - LEAST_BETA))
+        self.raw_beta = nn.Parameter(torch.tensor(beta - MIN_BETA))
 
     def beta(self) -> Float[Tensor, ""]:
         """Scale of the Laplace distribution that turns distance into density."""
-        return self.raw_beta.abs() + LEAST_BETA
+        return self.raw_beta.abs() + MIN_BETA
 
-    def sharpness(self) -> Float[Tensor, ""]:
+    def inv_s(self) -> Float[Tensor, ""]:
         """1/β."""
         return 1.0 / self.beta()
 
@@ -30,25 +30,25 @@ class Laplace(VolumeRenderer):
         self,
         sdf: Float[Tensor, "rays samples"],
         cosine: Float[Tensor, "rays samples"],
-        length: Float[Tensor, "rays samples"],
+        deltas: Float[Tensor, "rays samples"],
         anneal: Float[Tensor, ""],
     ) -> Float[Tensor, "rays samples"]:
         """Opacity of the sections around samples; their slope and ``anneal`` do not matter."""
-        return density_alpha(laplace_density(sdf, self.beta()), length)
+        return alpha_from_density(laplace_density(sdf, self.beta()), deltas)
 
-    def guide(
-        self, sdf: Float[Tensor, "rays edges"], length: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
+    def proposal_alpha(
+        self, sdf: Float[Tensor, "rays edges"], deltas: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
     ) -> Float[Tensor, "rays edges-1"]:
         """Opacity of sections from the SDF at their ends, read from a volume: no sharper than its ``spacing`` tells."""
-        density = laplace_density(sdf, torch.maximum(self.beta(), 0.5 * torch.maximum(length, spacing)))
-        return density_alpha_between(density, length)
+        density = laplace_density(sdf, torch.maximum(self.beta(), 0.5 * torch.maximum(deltas, spacing)))
+        return alpha_from_edge_densities(density, deltas)
 
 
 def laplace_density(sdf: Float[Tensor, "*#shape"], beta: Float[Tensor, "*#shape"]) -> Float[Tensor, "*#shape"]:
     """σ = α Ψ_β(−f) with α = 1/β (VolSDF eq. 2), Ψ_β the cumulative Laplace distribution of mean 0 and scale β.
 
     From 0 outside over α/2 on the surface to α inside; ``beta`` > 0, in the unit of ``sdf``, for all points [] or one
-    each. For ``density_alpha``.
+    each. For ``alpha_from_density``.
     """
     tail = 0.5 * torch.exp(-sdf.abs() / beta)
     return torch.where(sdf > 0, tail, 1.0 - tail) / beta

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from quoin.fields.renderer.volsdf import laplace_density
-from quoin.fields.renderer.volume import density_alpha, weights
-from quoin.fields.sampler.importance import importance, insert, sdf_along
+from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
+from quoin.fields.sampler.importance import merge_samples, sample_pdf, sdf_along
 from quoin.fields.sampler.sections import section_lengths
 
 
 def opacity_error_bound(
-    distance: Float[Tensor, "rays edges"],
+    t: Float[Tensor, "rays edges"],
     sdf: Float[Tensor, "rays edges"],
     beta: Float[Tensor, ""] | Float[Tensor, "rays"],
 ) -> Float[Tensor, "rays edges-1"]:
@@ -28,7 +28,7 @@ def opacity_error_bound(
     error up to its end Êₖ₊₁ = Σᵢ≤ₖ δᵢ² exp(−dᵢ*/β)/4β² (VolSDF eq. 12–15). Holds for true distances. ``beta`` is the
     density's, one for all or for each ray.
     """
-    return _error_bound(distance.diff(dim=1), sdf, _clearance(distance, sdf), beta.expand(len(distance))[:, None])
+    return _error_bound(t.diff(dim=1), sdf, _clearance(t, sdf), beta.expand(len(t))[:, None])
 
 
 @torch.no_grad()
@@ -50,14 +50,14 @@ def bounded_opacity(
     suffices, else the smallest that ``bisections`` find. No gradient.
     """
     share = torch.linspace(0.0, 1.0, n_initial, device=near.device, dtype=near.dtype)
-    distance = near[:, None] + (far - near)[:, None] * share
-    middle = torch.full_like(distance, 0.5)
-    value = sdf_along(sdf, origins, directions, distance)
+    t = near[:, None] + (far - near)[:, None] * share
+    middle = torch.full_like(t, 0.5)
+    value = sdf_along(sdf, origins, directions, t)
     for _ in range(rounds - 1):
-        wide = _sufficient_beta(distance, value, beta, epsilon, bisections)
-        more = importance(distance, opacity_error_bound(distance, value, wide), middle)
-        distance, value = insert(distance, value, more, sdf_along(sdf, origins, directions, more))
-    return distance, value, _sufficient_beta(distance, value, beta, epsilon, bisections)
+        wide = _sufficient_beta(t, value, beta, epsilon, bisections)
+        more = sample_pdf(t, opacity_error_bound(t, value, wide), middle)
+        t, value = merge_samples(t, value, more, sdf_along(sdf, origins, directions, more))
+    return t, value, _sufficient_beta(t, value, beta, epsilon, bisections)
 
 
 @torch.no_grad()
@@ -80,45 +80,41 @@ def bounded_samples(
     and 32 of the searched distances; ``merge`` even ones to that end). ``sdf`` maps points [n, 3] to [n] and is asked
     ``n_initial·rounds`` times a ray. No gradient.
     """
-    distance, value, wide = bounded_opacity(
-        sdf, origins, directions, near, far, beta, n_initial, epsilon, rounds, bisections
-    )
+    t, value, wide = bounded_opacity(sdf, origins, directions, near, far, beta, n_initial, epsilon, rounds, bisections)
     density = laplace_density(value[:, :-1], wide[:, None])
-    drawn = importance(distance, weights(density_alpha(density, distance.diff(dim=1))), jitter)
+    drawn = sample_pdf(t, weights_from_alpha(alpha_from_density(density, t.diff(dim=1))), jitter)
     return drawn, section_lengths(drawn)
 
 
-def _clearance(
-    distance: Float[Tensor, "rays edges"], sdf: Float[Tensor, "rays edges"]
-) -> Float[Tensor, "rays edges-1"]:
+def _clearance(t: Float[Tensor, "rays edges"], sdf: Float[Tensor, "rays edges"]) -> Float[Tensor, "rays edges-1"]:
     """d*: no point of a section is nearer to the surface (VolSDF Theorem 1).
 
     The balls around both ends, with their distances as radii, hold no surface. Where both ends see the circle in which
     the balls meet at an acute angle, d* is its radius, else the smaller ball's; 0 if they do not meet or the surface
     lies between.
     """
-    length, radius = distance.diff(dim=1), sdf.abs()
+    deltas, radius = t.diff(dim=1), sdf.abs()
     first, second = radius[:, :-1], radius[:, 1:]
-    foot = 0.5 * (length + (first - second) * (first + second) / length.clamp(min=1e-12))
+    foot = 0.5 * (deltas + (first - second) * (first + second) / deltas.clamp(min=1e-12))
     circle = ((first - foot) * (first + foot)).clamp(min=0.0).sqrt()
-    clearance = torch.where(foot < 0, first, torch.where(foot > length, second, circle))
+    clearance = torch.where(foot < 0, first, torch.where(foot > deltas, second, circle))
     return torch.where(sdf[:, :-1] * sdf[:, 1:] > 0, clearance, 0.0)
 
 
 def _error_bound(
-    length: Float[Tensor, "rays n"],
+    deltas: Float[Tensor, "rays n"],
     sdf: Float[Tensor, "rays n+1"],
     clearance: Float[Tensor, "rays n"],
     beta: Float[Tensor, "rays 1"],
 ) -> Float[Tensor, "rays n"]:
-    integral = torch.cumsum(length * laplace_density(sdf[:, :-1], beta), dim=1)
+    integral = torch.cumsum(deltas * laplace_density(sdf[:, :-1], beta), dim=1)
     before = functional.pad(integral[:, :-1], (1, 0))
-    error = torch.cumsum((0.5 * length / beta).square() * torch.exp(-clearance / beta), dim=1)
+    error = torch.cumsum((0.5 * deltas / beta).square() * torch.exp(-clearance / beta), dim=1)
     return torch.exp((error - before).clamp(max=20.0)) - torch.exp(-before)
 
 
 def _sufficient_beta(
-    distance: Float[Tensor, "rays edges"],
+    t: Float[Tensor, "rays edges"],
     sdf: Float[Tensor, "rays edges"],
     beta: Float[Tensor, ""],
     epsilon: float,
@@ -128,12 +124,12 @@ def _sufficient_beta(
 
     The search halves their ratio, not their difference, for they may be a hundredfold apart.
     """
-    length, clearance = distance.diff(dim=1), _clearance(distance, sdf)
+    deltas, clearance = t.diff(dim=1), _clearance(t, sdf)
 
     def suffices(candidate: Tensor) -> Tensor:
-        return _error_bound(length, sdf, clearance, candidate).amax(dim=1, keepdim=True) <= epsilon
+        return _error_bound(deltas, sdf, clearance, candidate).amax(dim=1, keepdim=True) <= epsilon
 
-    high = torch.sqrt(length.square().sum(dim=1, keepdim=True) / (4.0 * math.log1p(epsilon)))
+    high = torch.sqrt(deltas.square().sum(dim=1, keepdim=True) / (4.0 * math.log1p(epsilon)))
     high = torch.maximum(high, beta)
     low = beta.expand_as(high)
     enough = suffices(low)

@@ -12,52 +12,52 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quoin.fields.grids.dense_sdf import Volume
-from quoin.fields.renderer.volume import weights
-from quoin.fields.sampler.importance import importance
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.renderer.volume import weights_from_alpha
+from quoin.fields.sampler.importance import sample_pdf
 from quoin.fields.sampler.sections import points_along, section_lengths
 
-N_MARCH = 128
-EXPLORE = 0.15
+N_MARCH_STEPS = 128
+UNIFORM_SHARE = 0.15
 
-Guide = Callable[[Tensor, Tensor, Tensor], Tensor]  # opacity of sections, as ``Neus.guide``
+ProposalAlpha = Callable[[Tensor, Tensor, Tensor], Tensor]  # opacity of sections, as ``Neus.guide``
 
 
-def march(
-    volume: Volume,
+def march_volume(
+    volume: DenseSdf,
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
-    enter: Float[Tensor, "rays"],
-    leave: Float[Tensor, "rays"],
+    near: Float[Tensor, "rays"],
+    far: Float[Tensor, "rays"],
 ) -> tuple[Float[Tensor, "rays edges"], Float[Tensor, "rays edges"]]:
     """Even distances from enter to leave, and the volume's SDF there."""
-    edges = enter[:, None] + (leave - enter)[:, None] * torch.linspace(0.0, 1.0, N_MARCH + 1, device=origins.device)
+    edges = near[:, None] + (far - near)[:, None] * torch.linspace(0.0, 1.0, N_MARCH_STEPS + 1, device=origins.device)
     return edges, volume(points_along(origins, directions, edges).reshape(-1, 3)).view(edges.shape)
 
 
 def guided_samples(
-    volume: Volume,
-    guide: Guide,
+    volume: DenseSdf,
+    proposal_alpha: ProposalAlpha,
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
-    enter: Float[Tensor, "rays"],
-    leave: Float[Tensor, "rays"],
+    near: Float[Tensor, "rays"],
+    far: Float[Tensor, "rays"],
     jitter: Float[Tensor, "rays samples"],
-    most_steps: float,
+    max_steps: float,
 ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]:
     """Distances [rays, samples] along the rays, ascending, and the lengths of the sections around them.
 
-    ``jitter`` in [0, 1) places each sample inside its stratum of the cumulative distribution. The share EXPLORE of the
-    samples is spread evenly, so that what the volume does not know can still be found. A section is as long as
-    ``most_steps`` steps of the march at most (``VolumeRenderer.most_steps``).
+    ``jitter`` in [0, 1) places each sample inside its stratum of the cumulative distribution. The share UNIFORM_SHARE
+    of the samples is spread evenly, so that what the volume does not know can still be found. A section is as long as
+    ``max_steps`` steps of the march at most (``VolumeRenderer.most_steps``).
     """
-    edges, sdf = march(volume, origins, directions, enter, leave)
-    weight = weights(guide(sdf, (leave - enter)[:, None] / N_MARCH, volume.spacing))
+    edges, sdf = march_volume(volume, origins, directions, near, far)
+    weight = weights_from_alpha(proposal_alpha(sdf, (far - near)[:, None] / N_MARCH_STEPS, volume.spacing))
     # neighbours share the larger weight (mip-NeRF's blur-pool), for the volume may be off by a section
     padded = torch.nn.functional.pad(weight, (1, 1))
     weight = torch.maximum(torch.maximum(padded[:, :-2], padded[:, 2:]), weight)
     total = weight.sum(dim=1, keepdim=True)
-    share = weight * (1.0 - EXPLORE) / total.clamp(min=1e-6) * total.clamp(max=1.0)
-    distance = importance(edges, share + (1.0 - share.sum(dim=1, keepdim=True)) / N_MARCH, jitter)
-    most = most_steps * torch.maximum((leave - enter) / N_MARCH, volume.spacing)
-    return distance, torch.minimum(section_lengths(distance), most[:, None])
+    share = weight * (1.0 - UNIFORM_SHARE) / total.clamp(min=1e-6) * total.clamp(max=1.0)
+    t = sample_pdf(edges, share + (1.0 - share.sum(dim=1, keepdim=True)) / N_MARCH_STEPS, jitter)
+    max_delta = max_steps * torch.maximum((far - near) / N_MARCH_STEPS, volume.spacing)
+    return t, torch.minimum(section_lengths(t), max_delta[:, None])

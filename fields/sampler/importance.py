@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from quoin.fields.renderer.neus import neus_alpha
-from quoin.fields.renderer.volume import weights as weights_of
+from quoin.fields.renderer.volume import weights_from_alpha as weights_of
 from quoin.fields.sampler.sections import points_along, sections_between
 
 
-def importance(
+def sample_pdf(
     edges: Float[Tensor, "rays edges"],
     weights: Float[Tensor, "rays edges-1"],
     jitter: Float[Tensor, "rays samples"],
@@ -29,26 +29,26 @@ def importance(
     mass = weights + 1e-5 * edges.diff(dim=1) / span.clamp(min=1e-9)
     cumulative = functional.pad(torch.cumsum(mass, dim=1), (1, 0))
     n_samples = jitter.shape[1]
-    wanted = (torch.arange(n_samples, device=edges.device) + jitter) / n_samples * cumulative[:, -1:]
-    right = torch.searchsorted(cumulative, wanted, right=True).clamp(1, weights.shape[1])
+    quantiles = (torch.arange(n_samples, device=edges.device) + jitter) / n_samples * cumulative[:, -1:]
+    right = torch.searchsorted(cumulative, quantiles, right=True).clamp(1, weights.shape[1])
     low, high = cumulative.gather(1, right - 1), cumulative.gather(1, right)
-    fraction = ((wanted - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0)
+    fraction = ((quantiles - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0)
     return torch.lerp(edges.gather(1, right - 1), edges.gather(1, right), fraction)
 
 
-def merge(distance_a: Float[Tensor, "rays a"], distance_b: Float[Tensor, "rays b"]) -> Float[Tensor, "rays a+b"]:
+def merge_sorted(distance_a: Float[Tensor, "rays a"], distance_b: Float[Tensor, "rays b"]) -> Float[Tensor, "rays a+b"]:
     """All distances of both, ascending."""
     return torch.cat([distance_a, distance_b], dim=1).sort(dim=1).values
 
 
-def insert(
-    distance: Float[Tensor, "rays a"],
+def merge_samples(
+    t: Float[Tensor, "rays a"],
     sdf: Float[Tensor, "rays a"],
     more: Float[Tensor, "rays b"],
     more_sdf: Float[Tensor, "rays b"],
 ) -> tuple[Float[Tensor, "rays a+b"], Float[Tensor, "rays a+b"]]:
-    """As ``merge``, with the values at the distances put into the same order."""
-    merged, order = torch.cat([distance, more], dim=1).sort(dim=1)
+    """As ``merge_sorted``, with the values at the distances put into the same order."""
+    merged, order = torch.cat([t, more], dim=1).sort(dim=1)
     return merged, torch.cat([sdf, more_sdf], dim=1).gather(1, order)
 
 
@@ -56,10 +56,10 @@ def sdf_along(
     sdf: Callable[[Tensor], Tensor],
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
-    distance: Float[Tensor, "rays samples"],
+    t: Float[Tensor, "rays samples"],
 ) -> Float[Tensor, "rays samples"]:
     """``sdf(points [n, 3]) -> [n]`` at all samples."""
-    return sdf(points_along(origins, directions, distance).reshape(-1, 3)).view(distance.shape)
+    return sdf(points_along(origins, directions, t).reshape(-1, 3)).view(t.shape)
 
 
 @torch.no_grad()
@@ -67,36 +67,36 @@ def neus_upsample(
     sdf: Callable[[Tensor], Tensor],
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
-    distance: Float[Tensor, "rays samples"],
+    t: Float[Tensor, "rays samples"],
     rounds: int = 4,
     per_round: int = 16,
-    sharpness: float = 64.0,
+    inv_s: float = 64.0,
 ) -> Float[Tensor, "rays more"]:
-    """``distance`` and in each round ``per_round`` more, drawn from the NeuS weights that the SDF so far suggests.
+    """``t`` and in each round ``per_round`` more, drawn from the NeuS weights that the SDF so far suggests.
 
-    NeuS sec. 4.1 "hierarchical sampling", constants of its official renderer.py (up_sample): 1/s = ``sharpness``·2ⁱ in
+    NeuS sec. 4.1 "hierarchical sampling", constants of its official renderer.py (up_sample): 1/s = ``inv_s``·2ⁱ in
     round i whatever the field has learnt, 64 … 512 (NeuralRecon-W: 512 and 1024, 8 samples each). ``sdf`` maps points
     [n, 3] to [n] and is asked ``samples + per_round·(rounds − 1)`` times a ray. Ascending; no gradient.
     """
-    middle = distance.new_full((len(distance), per_round), 0.5)
-    value = sdf_along(sdf, origins, directions, distance)
+    middle = t.new_full((len(t), per_round), 0.5)
+    value = sdf_along(sdf, origins, directions, t)
     for i in range(rounds):
-        more = importance(distance, _suggested_weights(distance, value, sharpness * 2.0**i), middle)
+        more = sample_pdf(t, _upsampling_weights(t, value, inv_s * 2.0**i), middle)
         if i + 1 == rounds:
-            return merge(distance, more)
-        distance, value = insert(distance, value, more, sdf_along(sdf, origins, directions, more))
-    return distance
+            return merge_sorted(t, more)
+        t, value = merge_samples(t, value, more, sdf_along(sdf, origins, directions, more))
+    return t
 
 
-def _suggested_weights(
-    distance: Float[Tensor, "rays edges"], sdf: Float[Tensor, "rays edges"], sharpness: float
+def _upsampling_weights(
+    t: Float[Tensor, "rays edges"], sdf: Float[Tensor, "rays edges"], inv_s: float
 ) -> Float[Tensor, "rays edges-1"]:
     """NeuS weights of the sections between samples, their slopes taken from the differences of the SDF.
 
     The steeper descent of a section and the one before it counts: a section just behind a surface may show none.
     """
-    length = sections_between(distance)[1]
-    slope = sdf.diff(dim=1) / (length + 1e-5)
+    deltas = sections_between(t)[1]
+    slope = sdf.diff(dim=1) / (deltas + 1e-5)
     steeper = torch.minimum(slope, functional.pad(slope[:, :-1], (1, 0))).clamp(-1e3, 0.0)
     middle = 0.5 * (sdf[:, 1:] + sdf[:, :-1])
-    return weights_of(neus_alpha(middle, steeper, length, sdf.new_full((), sharpness), sdf.new_ones(())))
+    return weights_of(neus_alpha(middle, steeper, deltas, sdf.new_full((), inv_s), sdf.new_ones(())))

@@ -8,19 +8,19 @@ from torch import Tensor
 
 
 def points_along(
-    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], distance: Float[Tensor, "rays samples"]
+    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], t: Float[Tensor, "rays samples"]
 ) -> Float[Tensor, "rays samples 3"]:
     """x = o + t·d."""
-    return origins[:, None] + directions[:, None] * distance[..., None]
+    return origins[:, None] + directions[:, None] * t[..., None]
 
 
-def section_lengths(distance: Float[Tensor, "rays samples"]) -> Float[Tensor, "rays samples"]:
+def section_lengths(t: Float[Tensor, "rays samples"]) -> Float[Tensor, "rays samples"]:
     """Lengths of the sections around ascending samples; they meet midway between neighbours.
 
     The first and the last sample lie in the middle of theirs.
     """
-    middle = 0.5 * (distance[:, 1:] + distance[:, :-1])
-    bounds = torch.cat([2.0 * distance[:, :1] - middle[:, :1], middle, 2.0 * distance[:, -1:] - middle[:, -1:]], dim=1)
+    middle = 0.5 * (t[:, 1:] + t[:, :-1])
+    bounds = torch.cat([2.0 * t[:, :1] - middle[:, :1], middle, 2.0 * t[:, -1:] - middle[:, -1:]], dim=1)
     return bounds.diff(dim=1)
 
 
@@ -35,7 +35,7 @@ def sections_between(
     return 0.5 * (edges[:, 1:] + edges[:, :-1]), edges.diff(dim=1)
 
 
-def first_entry(sdf: Float[Tensor, "rays samples"]) -> tuple[Int[Tensor, "rays 1"], Bool[Tensor, "rays"]]:
+def find_first_crossing(sdf: Float[Tensor, "rays samples"]) -> tuple[Int[Tensor, "rays 1"], Bool[Tensor, "rays"]]:
     """The sample after which each ray first goes from outside in; and whether it does (the last but one if not)."""
     enters = (sdf[:, :-1] > 0) & (sdf[:, 1:] <= 0)
     order = torch.arange(enters.shape[1], device=sdf.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 from quoin.fields.sampler.sections import section_lengths
 
 
-def stratified(
+def stratified_samples(
     near: Float[Tensor, "rays"], far: Float[Tensor, "rays"], jitter: Float[Tensor, "rays samples"]
 ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]:
     """Distances, one in each of as many equal strata of near..far, and the lengths of the sections around them.
@@ -19,5 +19,5 @@ def stratified(
     """
     n_samples = jitter.shape[1]
     share = (torch.arange(n_samples, device=jitter.device) + jitter) / n_samples
-    distance = near[:, None] + (far - near)[:, None] * share
-    return distance, section_lengths(distance)
+    t = near[:, None] + (far - near)[:, None] * share
+    return t, section_lengths(t)

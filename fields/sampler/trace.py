@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Value = Callable[[Tensor], Tensor]
-AT_ONCE = 16  # samples of a ray that are evaluated together
-OVERSHOOTS = 3  # halvings of a step, line_step_iters in IDR's configuration
+ScalarField = Callable[[Tensor], Tensor]
+SAMPLES_PER_BATCH = 16  # samples of a ray that are evaluated together
+MAX_HALVINGS = 3  # halvings of a step, line_step_iters in IDR's configuration
 
 
 @torch.no_grad()
 def sphere_trace(
-    sdf: Value,
+    sdf: ScalarField,
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     near: Float[Tensor, "rays"],
@@ -42,15 +42,15 @@ def sphere_trace(
     ``fallback_share`` < 1 marches only that share of the rays, first those stuck on their way, then those that reached
     ``far``: cheaper, but whether a ray's surface is found then depends on the rest of the batch.
     """
-    at, here = near, _ask(sdf, origins, directions, near)
-    step = torch.where(here > threshold, here, 0.0)
-    for _ in range(iterations + OVERSHOOTS):
+    at, current_value = near, _evaluate(sdf, origins, directions, near)
+    step = torch.where(current_value > threshold, current_value, 0.0)
+    for _ in range(iterations + MAX_HALVINGS):
         ahead = torch.minimum(at + step, far)
-        there = _ask(sdf, origins, directions, ahead)
-        overshot = there < -threshold
-        at, here = torch.where(overshot, at, ahead), torch.where(overshot, here, there)
-        step = torch.where(overshot, 0.5 * step, torch.where(here > threshold, here, 0.0))
-    arrived = here.abs() <= threshold
+        next_value = _evaluate(sdf, origins, directions, ahead)
+        overshot = next_value < -threshold
+        at, current_value = torch.where(overshot, at, ahead), torch.where(overshot, current_value, next_value)
+        step = torch.where(overshot, 0.5 * step, torch.where(current_value > threshold, current_value, 0.0))
+    arrived = current_value.abs() <= threshold
     traced = torch.where(arrived, at, far)
 
     urgency = (~arrived).to(at.dtype) + (~arrived & (at < far)).to(at.dtype)
@@ -58,13 +58,13 @@ def sphere_trace(
     marched, hit = march_and_secant(
         sdf, origins[chosen], directions[chosen], near[chosen], far[chosen], n_fallback, secant_steps
     )
-    distance = torch.minimum(traced, traced.scatter(0, chosen, marched))
-    return distance, arrived | arrived.scatter(0, chosen, hit)
+    t = torch.minimum(traced, traced.scatter(0, chosen, marched))
+    return t, arrived | arrived.scatter(0, chosen, hit)
 
 
 @torch.no_grad()
 def march_and_secant(
-    value: Value,
+    value: ScalarField,
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     near: Float[Tensor, "rays"],
@@ -80,52 +80,52 @@ def march_and_secant(
     Illinois rule). Without it the other end creeps where the surface is curved: on a torus, after 16 samples, 8 steps
     leave |f| up to 5e-4 instead of 2e-9.
     """
-    distance, values = near[None], _ask(value, origins, directions, near[None]) - level
+    t, values = near[None], _evaluate(value, origins, directions, near[None]) - level
     outside = values[0] > 0  # at every sample so far
-    waiting = outside
+    pending = outside
     bracket = torch.stack([near, torch.ones_like(near), far, -torch.ones_like(near)])
-    for first in range(1, n_steps, AT_ONCE):
+    for first in range(1, n_steps, SAMPLES_PER_BATCH):
         following = _equidistant(near, far, n_steps, first)
-        distance = torch.cat([distance[-1:], following])
-        values = torch.cat([values[-1:], _ask(value, origins, directions, following) - level])
+        t = torch.cat([t[-1:], following])
+        values = torch.cat([values[-1:], _evaluate(value, origins, directions, following) - level])
         inside = values <= 0
-        entered = waiting & inside.any(dim=0)
+        entered = pending & inside.any(dim=0)
         high = inside.to(torch.int32).argmax(dim=0, keepdim=True)
         low = (high - 1).clamp(min=0)
-        ends = [rows.gather(0, at) for at in (low, high) for rows in (distance, values)]
+        ends = [rows.gather(0, at) for at in (low, high) for rows in (t, values)]
         bracket = torch.where(entered, torch.cat(ends), bracket)
-        waiting = waiting & ~entered
-    found = outside & ~waiting
-    return torch.where(found, _secant(value, origins, directions, bracket, secant_steps, level), far), found
+        pending = pending & ~entered
+    hit = outside & ~pending
+    return torch.where(hit, _secant(value, origins, directions, bracket, secant_steps, level), far), hit
 
 
 def _secant(
-    value: Value, origins: Tensor, directions: Tensor, bracket: Float[Tensor, "4 rays"], steps: int, level: float
+    value: ScalarField, origins: Tensor, directions: Tensor, bracket: Float[Tensor, "4 rays"], steps: int, level: float
 ) -> Float[Tensor, "rays"]:
     """Where the line through the ends of a bracket (distance and value outside, the same inside) is 0, refined."""
     low, above, high, below = bracket
     side = torch.zeros_like(low)
     for _ in range(steps):
         middle = low + (high - low) * (above / (above - below))
-        there = _ask(value, origins, directions, middle) - level
-        inside = there <= 0
+        next_value = _evaluate(value, origins, directions, middle) - level
+        inside = next_value <= 0
         last, side = side, 1.0 - 2.0 * inside.to(low.dtype)
         keep = 1.0 - 0.5 * (side == last).to(low.dtype)
         low, high = torch.where(inside, low, middle), torch.where(inside, middle, high)
-        above, below = torch.where(inside, keep * above, there), torch.where(inside, there, keep * below)
+        above, below = torch.where(inside, keep * above, next_value), torch.where(inside, next_value, keep * below)
     return low + (high - low) * (above / (above - below))
 
 
 def _equidistant(near: Tensor, far: Tensor, n_steps: int, first: int) -> Float[Tensor, "at_once rays"]:
     """Samples ``first`` and following of ``n_steps`` from ``near`` to ``far``; the last one is repeated to fill up."""
-    index = torch.arange(first, first + AT_ONCE, device=near.device, dtype=near.dtype).clamp(max=n_steps - 1)
+    index = torch.arange(first, first + SAMPLES_PER_BATCH, device=near.device, dtype=near.dtype).clamp(max=n_steps - 1)
     return torch.lerp(near, far, index[:, None] / (n_steps - 1))
 
 
 @torch.compiler.nested_compile_region  # the field is compiled once, not for every step: a minute instead of eight
-def _ask(
-    value: Value, origins: Tensor, directions: Tensor, distance: Float[Tensor, "*steps rays"]
+def _evaluate(
+    value: ScalarField, origins: Tensor, directions: Tensor, t: Float[Tensor, "*steps rays"]
 ) -> Float[Tensor, "*steps rays"]:
     """The field at distances along the rays."""
-    points = origins + directions * distance[..., None]
-    return value(points.reshape(-1, 3)).view(distance.shape)
+    points = origins + directions * t[..., None]
+    return value(points.reshape(-1, 3)).view(t.shape)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError
 
 from quoin import __version__
-from quoin.flows.cli.errors import catch_sigterm, leave, sentences
-from quoin.flows.cli.options import Flag, How, Shown, What
+from quoin.flows.cli.errors import exit_on_error, exit_process, install_sigterm_handler
+from quoin.flows.cli.options import DisplayOptions, Flag, ResultOptions, RunOptions
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.object_store import url_of
+from quoin.pipeline.storage.object_store import storage_url
 
 if TYPE_CHECKING:
     from quoin.pipeline.storage.run import Run
@@ -27,7 +27,14 @@ app = App(
 
 
 @app.command(sort_key=1)
-def reconstruct(photos: str, /, *clips: str, out: str | None = None, what: What = What(), how: How = How()) -> None:
+def reconstruct(
+    photos: str,
+    /,
+    *clips: str,
+    out: str | None = None,
+    result_options: ResultOptions = ResultOptions(),
+    run_options: RunOptions = RunOptions(),
+) -> None:
     """Make a mesh from a folder of photos, from videos, or from both.
 
     Parameters
@@ -40,18 +47,18 @@ def reconstruct(photos: str, /, *clips: str, out: str | None = None, what: What 
         run folder, or its URL; runs/<name of the photo folder> where not given
     """
     from quoin.flows.cli.summary import print_summary
-    from quoin.flows.session import folder_first, started
+    from quoin.flows.session import split_sources, start_run
 
-    how.check()
-    settings = what.settings()
-    source, beside = folder_first([photos, *clips])
-    with started(source, out or _default_out(source), settings, what.seed, beside) as run:
-        how.work(run, settings)
-        print_summary(run, quiet=how.quiet or how.json)
+    run_options.check()
+    settings = result_options.settings()
+    source, other_clips = split_sources([photos, *clips])
+    with start_run(source, out or _default_out(source), settings, result_options.seed, other_clips) as run:
+        run_options.execute(run, settings)
+        print_summary(run, quiet=run_options.quiet or run_options.json)
 
 
 @app.command(sort_key=2)
-def resume(run: str, /, *, how: How = How()) -> None:
+def resume(run: str, /, *, run_options: RunOptions = RunOptions()) -> None:
     """Go on with a run that was stopped.
 
     Parameters
@@ -60,17 +67,23 @@ def resume(run: str, /, *, how: How = How()) -> None:
         folder or URL of the run
     """
     from quoin.flows.cli.summary import print_summary
-    from quoin.flows.session import resumed, settings_of
+    from quoin.flows.session import resume_run, run_settings
 
-    how.check()
-    with resumed(run) as opened:
-        how.work(opened, settings_of(opened))
-        print_summary(opened, quiet=how.quiet or how.json)
+    run_options.check()
+    with resume_run(run) as opened:
+        run_options.execute(opened, run_settings(opened))
+        print_summary(opened, quiet=run_options.quiet or run_options.json)
 
 
 @app.command(sort_key=3)
 def plan(
-    target: str, /, *clips: str, out: str | None = None, workers: int = 1, what: What = What(), how: How = How()
+    target: str,
+    /,
+    *clips: str,
+    out: str | None = None,
+    workers: int = 1,
+    result_options: ResultOptions = ResultOptions(),
+    run_options: RunOptions = RunOptions(),
 ) -> None:
     """Say what a reconstruction would take: blocks, time, memory, disk. Poses the photos, trains nothing.
 
@@ -87,21 +100,21 @@ def plan(
     """
     from quoin.cluster.executor import pick_device
     from quoin.flows.cli.plan import print_plan
-    from quoin.flows.session import folder_first, resumed, settings_of, started
+    from quoin.flows.session import resume_run, run_settings, split_sources, start_run
     from quoin.pipeline.storage.run import Run
 
-    how.check()
+    run_options.check()
     if workers < 1:
-        raise QuoinError("A plan is for one worker or more", where=f"--workers {workers}", do="give 1, 2, 3, ...")
+        raise QuoinError("A plan is for one worker or more", where=f"--workers {workers}", hint="give 1, 2, 3, ...")
     if Run.exists(target):
-        entered = resumed(target)
+        opened_run = resume_run(target)
     else:
-        settings = what.settings()
-        photos, beside = folder_first([target, *clips])
-        entered = started(photos, out or _default_out(photos), settings, what.seed, beside)
-    with entered as run:
-        how.work(run, settings_of(run), last="partition")
-        print_plan(run, pick_device(how.device), workers)
+        settings = result_options.settings()
+        photos, other_clips = split_sources([target, *clips])
+        opened_run = start_run(photos, out or _default_out(photos), settings, result_options.seed, other_clips)
+    with opened_run as run:
+        run_options.execute(run, run_settings(run), last_stage="partition")
+        print_plan(run, pick_device(run_options.device), workers)
 
 
 @app.command(sort_key=4)
@@ -114,7 +127,7 @@ def evaluate(
     cameras: Path | None = None,
     distance: Annotated[tuple[float, ...], Flag] = (),
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    shown: Shown = Shown(),
+    display_options: DisplayOptions = DisplayOptions(),
 ) -> None:
     """Compare a run with a known surface (precision, recall, F, Chamfer, pose errors), or with photos it held out.
 
@@ -135,14 +148,16 @@ def evaluate(
         what renders
     """
     from quoin.flows.cli.evaluate import evaluate_run
-    from quoin.flows.session import resumed
+    from quoin.flows.session import resume_run
 
-    with resumed(run) as opened, shown.reporter(opened) as report:
+    with resume_run(run) as opened, display_options.reporter(opened) as report:
         evaluate_run(opened, truth, cameras, distance, report, views=device if views else None)
 
 
 @app.command(sort_key=5)
-def export(run: str, /, *, format: str, out: Path | None = None, shown: Shown = Shown()) -> None:
+def export(
+    run: str, /, *, format: str, out: Path | None = None, display_options: DisplayOptions = DisplayOptions()
+) -> None:
     """Write a run's mesh or cameras for other programs.
 
     Parameters
@@ -154,12 +169,12 @@ def export(run: str, /, *, format: str, out: Path | None = None, shown: Shown = 
     out
         file or folder to write; in the run's folder exports/ where not given
     """
-    from quoin.flows.session import resumed
-    from quoin.tools.export.export import export as write
+    from quoin.flows.session import resume_run
+    from quoin.tools.export.export import export_run
 
-    with resumed(run) as opened, shown.reporter(opened) as report:
-        made = write(opened, format, out or _export_path(opened, format), report)
-        print(opened.at_home(made.path))
+    with resume_run(run) as opened, display_options.reporter(opened) as report:
+        exported = export_run(opened, format, out or _export_path(opened, format), report)
+        print(opened.public_path(exported.path))
 
 
 @app.command(sort_key=6)
@@ -174,7 +189,7 @@ def render(
     seconds: float = 6.0,
     fps: int = 24,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    shown: Shown = Shown(),
+    display_options: DisplayOptions = DisplayOptions(),
 ) -> None:
     """Make a film of a run's trained surface.
 
@@ -198,13 +213,13 @@ def render(
         what renders
     """
     from quoin.flows.cli.render import render_run
-    from quoin.flows.session import resumed
-    from quoin.pipeline.core.config import build
+    from quoin.flows.session import resume_run
+    from quoin.pipeline.core.config import validate_config
     from quoin.tools.render.config import FilmConfig
 
-    asked = {"path": path, "what": what, "width": size[0], "height": size[1], "seconds": seconds}
-    config = build(FilmConfig, {**asked, "frames_per_s": fps})
-    with resumed(run) as opened, shown.reporter(opened) as report:
+    film_options = {"path": path, "what": what, "width": size[0], "height": size[1], "seconds": seconds}
+    config = validate_config(FilmConfig, {**film_options, "frames_per_s": fps})
+    with resume_run(run) as opened, display_options.reporter(opened) as report:
         render_run(opened, config, out, device, report)
 
 
@@ -224,10 +239,10 @@ def view(run: str, /, *, port: int = 0, browser: bool = True) -> None:
     import webbrowser
 
     from quoin.pipeline.storage.run import Run
-    from quoin.tools.view import HOST, serve
+    from quoin.tools.view import VIEWER_HOST, serve_viewer
 
-    server = serve(Run.open(run), port)
-    address = f"http://{HOST}:{server.get_port()}"
+    server = serve_viewer(Run.open(run), port)
+    address = f"http://{VIEWER_HOST}:{server.get_port()}"
     print(f"{address}   (Ctrl-C stops it)", flush=True)
     if browser:
         webbrowser.open(address)
@@ -250,7 +265,7 @@ def demo(
     preset: str | None = None,
     set: Annotated[tuple[str, ...], Flag] = (),
     seed: int = 0,
-    how: How = How(),
+    run_options: RunOptions = RunOptions(),
 ) -> None:
     """Generate a photo collection with known truth, reconstruct it, and print its score.
 
@@ -278,23 +293,23 @@ def demo(
         another seed builds another scene
     """
     from quoin.flows.cli.demo import run_demo
-    from quoin.tools.synthetic.config import AIRBORNE, INDOORS, WILD
+    from quoin.tools.synthetic.config import ROOM_SETTINGS, TOWN_SETTINGS, WILD_SETTINGS
 
-    how.check()
-    if url_of(out):
-        raise QuoinError("The demo writes its photos into a folder", where=out, do="name a folder with --out")
+    run_options.check()
+    if storage_url(out):
+        raise QuoinError("The demo writes its photos into a folder", where=out, hint="name a folder with --out")
     if scene != "landmark" and (plain or wild):
         why = "The room is bare as it is, and nobody is in it" if scene == "room" else "The town has one kind of walls"
-        raise QuoinError(why, do="leave --plain and --wild to the landmark")
+        raise QuoinError(why, hint="leave --plain and --wild to the landmark")
     if scene == "landmark":
-        more = {"plain": plain, **(WILD if wild else {})}
+        scene_options = {"plain": plain, **(WILD_SETTINGS if wild else {})}
     else:
-        more = INDOORS if scene == "room" else {**AIRBORNE, "quarters": quarters}
+        scene_options = ROOM_SETTINGS if scene == "room" else {**TOWN_SETTINGS, "quarters": quarters}
     run_demo(
         out,
-        {"n_photos": photos, "width": size[0], "height": size[1], **more},
-        What(preset=preset or ("town" if scene == "town" else "demo"), set=set, seed=seed),
-        how,
+        {"n_photos": photos, "width": size[0], "height": size[1], **scene_options},
+        ResultOptions(preset=preset or ("town" if scene == "town" else "demo"), set=set, seed=seed),
+        run_options,
     )
 
 
@@ -315,9 +330,9 @@ def ui(*, port: int = 4200) -> int:
     port
         where it listens, on loopback only
     """
-    from quoin.flows.prefect.server import serve
+    from quoin.flows.prefect.server import run_server
 
-    return serve(port)
+    return run_server(port)
 
 
 @app.command(sort_key=11)
@@ -327,7 +342,7 @@ def submit(
     *clips: str,
     to: str,
     out: str | None = None,
-    what: What = What(),
+    result_options: ResultOptions = ResultOptions(),
     device: Literal["auto", "cpu", "cuda"] | None = None,
     executor: Literal["inline", "ray"] | None = None,
     address: str | None = None,
@@ -357,29 +372,30 @@ def submit(
     watch
         follow the run until it has ended
     """
-    from quoin.flows.prefect.submit import parameters_of
-    from quoin.flows.prefect.submit import submit as hand_over
+    from quoin.flows.prefect.submit import flow_parameters, submit_run
 
     out = out or str(_default_out(Path(photos)))
     where = {"device": device, "executor": executor, "address": address, "gpu_share": gpu_share}
-    parameters = parameters_of(photos, out, what.preset, what.overrides(), what.seed, list(clips), **where)
-    return hand_over(to, parameters, watch=watch)
+    parameters = flow_parameters(
+        photos, out, result_options.preset, result_options.overrides(), result_options.seed, list(clips), **where
+    )
+    return submit_run(to, parameters, watch=watch)
 
 
 def main() -> None:
     """Entry point of the command ``quoin``."""
-    catch_sigterm()
-    leave(run(sys.argv[1:]))
+    install_sigterm_handler()
+    exit_process(run_command(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def run_command(arguments: list[str]) -> int:
     """Run one command; returns its exit status: 0 done, 1 our mistake, 2 refused, 3 partial, 130 and 143 stopped."""
     try:
-        with sentences():
+        with exit_on_error():
             try:
                 return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
             except CycloptsError as error:
-                raise QuoinError(str(error).rstrip("."), do="see quoin --help") from None
+                raise QuoinError(str(error).rstrip("."), hint="see quoin --help") from None
     except SystemExit as end:
         return int(end.code or 0)
 

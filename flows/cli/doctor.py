@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quoin import __version__
-from quoin.fields.compile import cache_folder, compiler_missing, cpp_compiler
-from quoin.flows.cli.terminal import size
-from quoin.flows.prefect.server import answers
+from quoin.fields.compile import cpp_compiler, inductor_cache_folder, missing_compiler
+from quoin.flows.cli.terminal import format_bytes
+from quoin.flows.prefect.server import is_responding
 from quoin.pipeline.core.errors import first_line
 
 SYSTEM_LIBRARIES = "libusb-1.0-0 libgl1 libegl1 libx11-6 libudev1 libgomp1 libidn2-0"  # what Open3D's wheel needs
@@ -27,44 +27,54 @@ class Finding:
 
     topic: str
     text: str
-    well: bool | None = None
-    do: str = ""
+    is_ok: bool | None = None
+    hint: str = ""
 
 
 def print_report() -> None:
     """Print all findings; what can be done about a problem stands below it."""
     marks = {True: "ok  ", False: "no  ", None: "    "}
-    for finding in findings():
-        print(f"{marks[finding.well]}{finding.topic:<16}{finding.text}")
-        if finding.do:
-            print(f"{'':20}→ {finding.do}")
+    for finding in run_checks():
+        print(f"{marks[finding.is_ok]}{finding.topic:<16}{finding.text}")
+        if finding.hint:
+            print(f"{'':20}→ {finding.hint}")
 
 
-def findings() -> Iterator[Finding]:
+def run_checks() -> Iterator[Finding]:
     """All findings, one at a time; a check that breaks is a finding itself."""
-    for check in (machine, packages, device, compiler, training, grids, poses, geometry, monitoring):
-        yield from _safely(check)
+    for check in (
+        check_machine,
+        check_packages,
+        check_device,
+        check_compiler,
+        check_training,
+        check_hash_grids,
+        check_pycolmap,
+        check_open3d,
+        check_prefect,
+    ):
+        yield from _run_check(check)
 
 
-def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _run_check(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
     except Exception as error:
         yield Finding(check.__name__, f"{type(error).__name__}: {error}", False)
 
 
-def machine() -> Iterator[Finding]:
+def check_machine() -> Iterator[Finding]:
     """quoin, Python, cores, memory, disk."""
     yield Finding("quoin", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("machine", f"{cores} cores, {size(memory_bytes)} memory")
+    yield Finding("machine", f"{cores} cores, {format_bytes(memory_bytes)} memory")
     disk = shutil.disk_usage(Path.cwd())
-    enough = disk.free > 5 << 30
-    yield Finding("disk here", f"{size(disk.free)} free", enough, "" if enough else "free some space")
+    is_enough = disk.free > 5 << 30
+    yield Finding("disk here", f"{format_bytes(disk.free)} free", is_enough, "" if is_enough else "free some space")
 
 
-def packages() -> Iterator[Finding]:
+def check_packages() -> Iterator[Finding]:
     """Versions of what quoin stands on."""
     versions = []
     for name in PACKAGES:
@@ -75,20 +85,20 @@ def packages() -> Iterator[Finding]:
     yield Finding("packages", ", ".join(versions))
 
 
-def device() -> Iterator[Finding]:
+def check_device() -> Iterator[Finding]:
     """What trains."""
     import torch
 
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(index)
-            yield Finding("device", f"cuda:{index} {facts.name}, {size(facts.total_memory)}", True)
+            yield Finding("device", f"cuda:{index} {facts.name}, {format_bytes(facts.total_memory)}", True)
     else:
         kind = torch.backends.cpu.get_cpu_capability()
         yield Finding("device", f"cpu ({kind}, {torch.get_num_threads()} threads); no CUDA device is usable")
 
 
-def compiler() -> Iterator[Finding]:
+def check_compiler() -> Iterator[Finding]:
     """Whether torch.compile works, tried on a small function."""
     import torch
 
@@ -109,35 +119,35 @@ def compiler() -> Iterator[Finding]:
         yield Finding("torch.compile", f"works on {where}" if right else f"computes wrong values on {where}", right)
 
 
-def training() -> Iterator[Finding]:
+def check_training() -> Iterator[Finding]:
     """Which code a training step runs, and what of it is kept compiled."""
     import torch
 
     where = "cuda" if torch.cuda.is_available() else "cpu"
-    reason = compiler_missing(where)
+    reason = missing_compiler(where)
     kernels = {"cuda": "compiled by Triton", "cpu": f"compiled by {cpp_compiler()}, for all cores"}[where]
     steps = f"steps on {where}: {kernels if reason is None else f'not compiled, {reason}'}"
     yield Finding("training", steps, reason is None)
-    folder = cache_folder()
+    folder = inductor_cache_folder()
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    yield Finding("compiled code", f"{size(n_bytes)} kept in {folder}" if n_bytes else f"none yet in {folder}")
+    yield Finding("compiled code", f"{format_bytes(n_bytes)} kept in {folder}" if n_bytes else f"none yet in {folder}")
 
 
-def grids() -> Iterator[Finding]:
+def check_hash_grids() -> Iterator[Finding]:
     """Which code reads hash grids where training runs."""
     import torch
 
-    from quoin.fields.encoding.hash_grid import reads_by_triton
+    from quoin.fields.encoding.hash_grid import uses_triton
 
     if not torch.cuda.is_available():
         yield Finding("hash grids", "read by PyTorch on cpu (on cuda by Triton kernels)")
-    elif reads_by_triton("cuda"):
+    elif uses_triton("cuda"):
         yield Finding("hash grids", "read by Triton kernels on cuda", True)
     else:
         yield Finding("hash grids", "read by PyTorch on cuda, for lack of Triton: slower", False, "pip install triton")
 
 
-def poses() -> Iterator[Finding]:
+def check_pycolmap() -> Iterator[Finding]:
     """What pycolmap can use."""
     import pycolmap
 
@@ -147,7 +157,7 @@ def poses() -> Iterator[Finding]:
         yield Finding("pycolmap", "runs on the CPU (pycolmap-cuda12, in its stead, uses CUDA)")
 
 
-def geometry() -> Iterator[Finding]:
+def check_open3d() -> Iterator[Finding]:
     """Whether Open3D loads; its wheel needs libraries of the system."""
     try:
         import open3d
@@ -157,13 +167,13 @@ def geometry() -> Iterator[Finding]:
         yield Finding("open3d", f"{open3d.__version__} loads", True)
 
 
-def monitoring() -> Iterator[Finding]:
+def check_prefect() -> Iterator[Finding]:
     """Whether a Prefect server is named and answers."""
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         yield Finding("prefect server", "none named (PREFECT_API_URL); quoin ui starts one")
-    elif answers(url):
+    elif is_responding(url):
         yield Finding("prefect server", f"answers at {url}", True)
     else:
-        do = "start it with quoin ui, or unset PREFECT_API_URL"
-        yield Finding("prefect server", f"does not answer at {url}", False, do)
+        hint = "start it with quoin ui, or unset PREFECT_API_URL"
+        yield Finding("prefect server", f"does not answer at {url}", False, hint)

@@ -17,10 +17,10 @@ from types import FrameType
 from typing import NoReturn
 
 from quoin.pipeline.core.errors import PartialResult, QuoinError
-from quoin.pipeline.storage.atomic import UNWRITABLE, disk_error
+from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error
 
-PATIENCE_SECONDS = 5.0
-CRASHED, REFUSED, PARTIAL, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+EXIT_TIMEOUT_SECONDS = 5.0
+EXIT_CRASHED, EXIT_REFUSED, EXIT_PARTIAL, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 130, 143
 
 
 class Terminated(KeyboardInterrupt):
@@ -30,30 +30,32 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def sentences(run_path: Path | None = None, run_home: str | None = None) -> Iterator[None]:
-    """Turn what is raised inside into a sentence and SystemExit; the run being worked on lies at ``run_home``.
+def exit_on_error(run_path: Path | None = None, run_location: str | None = None) -> Iterator[None]:
+    """Turn what is raised inside into a sentence and SystemExit; the run being worked on lies at ``run_location``.
 
     Tracebacks go into its working folder ``run_path``.
     """
     try:
         yield
     except QuoinError as error:
-        say(str(error))
-        raise SystemExit(PARTIAL if isinstance(error, PartialResult) else REFUSED) from None
+        print_error(str(error))
+        raise SystemExit(EXIT_PARTIAL if isinstance(error, PartialResult) else EXIT_REFUSED) from None
     except KeyboardInterrupt:
-        go_on = f"; go on with: quoin resume {run_home or run_path}" if run_path else ""
-        print(f"stopped{go_on}", file=sys.stderr)
-        raise SystemExit(TERMINATED if Terminated.received else INTERRUPTED) from None
+        resume_hint = f"; go on with: quoin resume {run_location or run_path}" if run_path else ""
+        print(f"stopped{resume_hint}", file=sys.stderr)
+        raise SystemExit(EXIT_TERMINATED if Terminated.received else EXIT_INTERRUPTED) from None
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            say(str(disk_error(error, error.filename)))
-            raise SystemExit(REFUSED) from None
+        if isinstance(error, OSError) and error.errno in UNWRITABLE_ERRNOS:
+            print_error(str(disk_error(error, error.filename)))
+            raise SystemExit(EXIT_REFUSED) from None
         path = save_traceback(error, run_path)
-        say(f"quoin broke, which is a mistake of ours: {type(error).__name__}: {error}. The details are in {path}")
-        raise SystemExit(CRASHED) from None
+        print_error(
+            f"quoin broke, which is a mistake of ours: {type(error).__name__}: {error}. The details are in {path}"
+        )
+        raise SystemExit(EXIT_CRASHED) from None
 
 
-def say(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """One sentence on standard error, red in a terminal."""
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
     print(f"{red}{sentence}{plain}", file=sys.stderr)
@@ -79,22 +81,22 @@ def raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def catch_sigterm() -> None:
+def install_sigterm_handler() -> None:
     """From here on SIGTERM raises Terminated in the main thread."""
     signal.signal(signal.SIGTERM, raise_terminated)
 
 
-def leave(status: int) -> NoReturn:
+def exit_process(status: int) -> NoReturn:
     """Exit; Prefect's threads, which try for minutes to reach a server that is gone, get a few seconds."""
     if "prefect" in sys.modules:
         sys.stdout.flush()
-        deadline = threading.Timer(PATIENCE_SECONDS, os._exit, [status])
+        deadline = threading.Timer(EXIT_TIMEOUT_SECONDS, os._exit, [status])
         deadline.daemon = True
         deadline.start()
     sys.exit(status)
 
 
-def end_group(seconds: float = PATIENCE_SECONDS) -> None:
+def kill_process_group(seconds: float = EXIT_TIMEOUT_SECONDS) -> None:
     """Have this process and those of its group killed then, compilers and all; by a shell, which outlives them.
 
     Only where this process leads its group, as runs that a Prefect worker has started do.

@@ -1,4 +1,4 @@
-"""``quoin evaluate``: the scores of a run as a table."""
+"""``quoin evaluate_surface``: the scores of a run as a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quoin.cluster.executor import Device
-from quoin.pipeline.core.config import build
+from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.run import Run
@@ -34,26 +34,26 @@ def evaluate_run(
     views: Device | None = None,
 ) -> None:
     """Evaluate ``run`` against ``truth``, or the photos it held out (rendered on device ``views``), or both."""
-    from quoin.tools.evaluate.evaluation import evaluate, evaluate_views
+    from quoin.tools.evaluate.evaluation import evaluate_surface, evaluate_views
 
     if truth is None and views is None:
         raise QuoinError(
             "There is nothing to compare the run with",
-            where=run.home,
-            do="name a known surface with --truth, or say --views to compare with the photos that were held out",
+            where=run.location,
+            hint="name a known surface with --truth, or say --views to compare with the photos that were held out",
         )
-    config = build(EvaluateConfig, {"distances_m": list(distances_m)})
-    seen = None
+    config = validate_config(EvaluateConfig, {"distances_m": list(distances_m)})
+    view_scores = None
     if views is not None:
-        from quoin.flows.cli.render import opener
+        from quoin.flows.cli.render import block_opener
         from quoin.tools.render.films import render_held_out
 
-        render_held_out(run, opener(run, views), report)
-        seen = evaluate_views(run, report)
+        render_held_out(run, block_opener(run, views), report)
+        view_scores = evaluate_views(run, report)
     if truth is not None:
-        print_scores(evaluate(run, truth, cameras, report, config, seen), run)
-    if seen is not None:
-        print_views(seen, run)
+        print_scores(evaluate_surface(run, truth, cameras, report, config, view_scores), run)
+    if view_scores is not None:
+        print_views(view_scores, run)
 
 
 def print_views(result: ViewsResult, run: Run) -> None:
@@ -63,8 +63,8 @@ def print_views(result: ViewsResult, run: Run) -> None:
     for name, score in [*rows, ("mean", result)]:
         table.add_row(name, f"{score.psnr_db:.2f} dB", f"{score.psnr_corrected_db:.2f} dB", f"{score.ssim:.3f}")
     Console(width=100).print(table)
-    print(f"  {run.at_home('views')}")
-    print(f"  {run.at_home('evaluation.json')}")
+    print(f"  {run.public_path('views')}")
+    print(f"  {run.public_path('evaluation.json')}")
 
 
 def print_scores(result: EvaluateResult, run: Run) -> None:
@@ -84,8 +84,8 @@ def print_scores(result: EvaluateResult, run: Run) -> None:
         print_labels(result)
     if result.confidence is not None:
         print_confidence(result.confidence)
-    print(f"  {pose_sentence(result.poses)}")
-    print(f"  {run.at_home('evaluation.json')}")
+    print(f"  {pose_error_text(result.poses)}")
+    print(f"  {run.public_path('evaluation.json')}")
 
 
 def print_labels(result: EvaluateResult) -> None:
@@ -107,11 +107,13 @@ def print_confidence(result: ConfidenceScore) -> None:
         errors = (f"{value:.4g}" for value in (part.mean_m, part.median_m))
         table.add_row(f"{part.low:.2f} to {part.high:.2f}", f"{part.n_vertices:,}", *errors, *shares)
     Console(width=100).print(table)
-    told = ", ".join(f"{s.f:.3f} ({s.precision:.3f}, {s.recall:.3f}) at {s.distance_m:.4g}" for s in result.confident)
-    print(f"  confidence above 0.5: {result.confident_share:.1%} of the area; its F (precision, recall) {told}")
+    f_scores = ", ".join(
+        f"{s.f:.3f} ({s.precision:.3f}, {s.recall:.3f}) at {s.distance_m:.4g}" for s in result.confident
+    )
+    print(f"  confidence above 0.5: {result.confident_share:.1%} of the area; its F (precision, recall) {f_scores}")
 
 
-def pose_sentence(poses: PoseErrors) -> str:
+def pose_error_text(poses: PoseErrors) -> str:
     """Pose errors in a line."""
     text = (
         f"{poses.n_matched} of {poses.n_reference} cameras; centres off by {poses.center_median_m:.4g} "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from quoin.flows.cli.errors import sentences
+from quoin.flows.cli.errors import exit_on_error
 from quoin.pipeline.core.errors import QuoinError
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from quoin.pipeline.storage.run import Run
 
 Flag = Parameter(negative="")
-WHAT, HOW = Group("What to make", sort_key=1), Group("How to run", sort_key=2)
+RESULT_GROUP, RUN_GROUP = Group("What to make", sort_key=1), Group("How to run", sort_key=2)
 
 
-@Parameter(name="*", group=WHAT)
+@Parameter(name="*", group=RESULT_GROUP)
 @dataclass(frozen=True)
-class What:
+class ResultOptions:
     """What a user may turn about the result."""
 
     preset: str = "auto"
@@ -56,25 +56,25 @@ class What:
 
     def overrides(self) -> list[str]:
         """All that is laid on top of the preset, as section.key=value."""
-        from quoin.flows.settings import minutes
+        from quoin.flows.settings import parse_minutes
 
-        given = [
+        path_options = [
             ("ingest.masks", self.masks),
             ("ingest.depth", self.depth),
             ("priors.semantic_model", self.semantic_model),
             ("pose.given", self.poses),
         ]
-        chosen = [f"{key}={quoted(path)}" for key, path in given if path is not None]
+        chosen = [f"{key}={quote_path(path)}" for key, path in path_options if path is not None]
         if self.memory is not None:
             chosen.append(f"partition.memory_gib={self.memory:g}")
         if self.budget is not None:
-            chosen.append(f"train.budget_minutes={minutes(self.budget)}")
+            chosen.append(f"train.budget_minutes={parse_minutes(self.budget)}")
         return [*chosen, *self.set]
 
 
-@Parameter(name="*", group=HOW)
+@Parameter(name="*", group=RUN_GROUP)
 @dataclass(frozen=True)
-class Shown:
+class DisplayOptions:
     """What is shown of the work."""
 
     json: Annotated[bool, Flag] = False
@@ -85,17 +85,17 @@ class Shown:
     @contextmanager
     def reporter(self, run: Run) -> Iterator[Reporter]:
         """A reporter that shows and keeps what happens in ``run``; what is raised meanwhile ends the command."""
-        from quoin.flows.cli.terminal import Show, display
-        from quoin.flows.session import reporting
+        from quoin.flows.cli.terminal import DisplayMode, display_sink
+        from quoin.flows.session import open_reporter
 
-        show: Show = "json" if self.json else "quiet" if self.quiet else "auto"
-        with sentences(run.path, run.home), display(show) as sink, reporting(run, sink) as report:
+        mode: DisplayMode = "json" if self.json else "quiet" if self.quiet else "auto"
+        with exit_on_error(run.path, run.location), display_sink(mode) as sink, open_reporter(run, sink) as report:
             yield report
 
 
-@Parameter(name="*", group=HOW)
+@Parameter(name="*", group=RUN_GROUP)
 @dataclass(frozen=True)
-class How(Shown):
+class RunOptions(DisplayOptions):
     """Where the work runs and what is shown of it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -111,36 +111,36 @@ class How(Shown):
     force: str | None = None
     "redo this stage and all that comes of it"
 
-    def work(self, run: Run, settings: Settings, *, last: str = "report") -> None:
-        """Reconstruct up to stage ``last``."""
+    def execute(self, run: Run, settings: Settings, *, last_stage: str = "report") -> None:
+        """Reconstruct up to stage ``last_stage``."""
         from quoin.cluster.executor import pick_device
-        from quoin.flows.capacity import half_done, learn
-        from quoin.flows.engine import go
-        from quoin.flows.pipeline import redo_from
+        from quoin.flows.capacity import record_durations, stages_in_progress
+        from quoin.flows.engine import run_pipeline
+        from quoin.flows.pipeline import invalidate_from
         from quoin.flows.session import make_executor
         from quoin.flows.settings import STAGES
 
-        began, half = time.time(), half_done(run)
+        began, in_progress = time.time(), stages_in_progress(run)
         with self.reporter(run) as report:
             if self.force:
-                redo_from(run, self.force)
+                invalidate_from(run, self.force)
             executor = make_executor(self.executor, self.device, self.address, self.gpu_share)
-            go(self.engine, run, settings, executor, report, last=last)
-        if self.executor == "inline" and last == STAGES[-1]:
-            learn(run, settings, pick_device(self.device), began, half)
+            run_pipeline(self.engine, run, settings, executor, report, last_stage=last_stage)
+        if self.executor == "inline" and last_stage == STAGES[-1]:
+            record_durations(run, settings, pick_device(self.device), began, in_progress)
 
     def check(self) -> None:
         """Refuse what is mistyped before anything is made."""
-        from quoin.flows.session import check_place
+        from quoin.flows.session import check_executor
         from quoin.flows.settings import check_stage
 
         if self.force:
             check_stage(self.force)
-        check_place(self.executor, self.device, self.address)
+        check_executor(self.executor, self.device, self.address)
 
 
-def quoted(path: Path) -> str:
+def quote_path(path: Path) -> str:
     """An absolute path as a YAML scalar."""
     if not os.path.exists(path):
-        raise QuoinError("There is nothing here", where=path, do="name a folder or file that exists")
+        raise QuoinError("There is nothing here", where=path, hint="name a folder or file that exists")
     return json.dumps(str(path.absolute()))

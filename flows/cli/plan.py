@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from quoin.flows import calibration
-from quoin.flows.capacity import stage_rows
-from quoin.flows.cli.terminal import duration, size
-from quoin.flows.session import settings_of
+from quoin.flows.capacity import estimate_stages
+from quoin.flows.cli.terminal import format_bytes, format_duration
+from quoin.flows.session import run_settings
 from quoin.pipeline.storage.run import Run
 from quoin.stages.partition.config import PartitionResult
 
-MOST_LISTED = 40  # blocks
+MAX_LISTED_BLOCKS = 40  # blocks
 
 
 def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
@@ -24,31 +24,38 @@ def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
     result = PartitionResult.model_validate(run.require("partition").result)
     console = Console(width=110)
     blocks = Table("block", "photos", "points", "share of work", "memory", box=box.SIMPLE_HEAD)
-    whole = max(sum(b.cost for b in result.blocks), 1e-9)
-    listed = sorted(result.blocks, key=lambda block: -block.cost)[:MOST_LISTED]
+    total_cost = max(sum(b.cost for b in result.blocks), 1e-9)
+    listed = sorted(result.blocks, key=lambda block: -block.cost)[:MAX_LISTED_BLOCKS]
     for block in sorted(listed, key=lambda block: block.id):
-        share = f"{block.cost / whole:.{0 if len(result.blocks) < MOST_LISTED else 2}%}"
-        blocks.add_row(block.id, str(block.n_photos), f"{block.n_points:,}", share, size(block.memory_bytes))
+        share = f"{block.cost / total_cost:.{0 if len(result.blocks) < MAX_LISTED_BLOCKS else 2}%}"
+        blocks.add_row(block.id, str(block.n_photos), f"{block.n_points:,}", share, format_bytes(block.memory_bytes))
     console.print(blocks)
     if len(listed) < len(result.blocks):
         print(f"  and {len(result.blocks) - len(listed):,} smaller blocks")
 
-    known = calibration.factors(device)
-    rows = stage_rows(run, settings_of(run), known, workers)
+    factors = calibration.time_factors(device)
+    rows = estimate_stages(run, run_settings(run), factors, workers)
     stages = Table("stage", "time", "memory", "disk", "", box=box.SIMPLE_HEAD)
     for row in rows:
         stages.add_row(
-            row["stage"], duration(row["seconds"]), size(row["memory_bytes"]), size(row["disk_bytes"]), row["note"]
+            row["stage"],
+            format_duration(row["seconds"]),
+            format_bytes(row["memory_bytes"]),
+            format_bytes(row["disk_bytes"]),
+            row["note"],
         )
     console.print(stages)
-    total, most = sum(row["seconds"] for row in rows), max(row["memory_bytes"] for row in rows)
+    total, peak_bytes = sum(row["seconds"] for row in rows), max(row["memory_bytes"] for row in rows)
     disk = sum(row["disk_bytes"] for row in rows)
-    print(f"  about {duration(total)}, {size(most)} of memory at most, {size(disk)} more disk")
+    print(
+        f"  about {format_duration(total)}, {format_bytes(peak_bytes)} of memory at most, "
+        f"{format_bytes(disk)} more disk"
+    )
     name = calibration.device_name(device)
-    if missing := [row["stage"] for row in rows if row["stage"] not in known]:
+    if missing := [row["stage"] for row in rows if row["stage"] not in factors]:
         print(f"  times of {', '.join(missing)} are those of two CPU cores: they have not been run yet on {name}")
     else:
         print(f"  times are those of runs on {name}")
     if workers > 1:
         print(f"  and {workers:,} such workers share the work: reckoned from what one takes, not measured")
-    print(f"  go on with: quoin resume {run.home}")
+    print(f"  go on with: quoin resume {run.location}")

@@ -13,20 +13,20 @@ from quoin.pipeline.storage.run import Run
 from quoin.tools.render.config import FilmConfig
 
 if TYPE_CHECKING:
-    from quoin.stages.train.trained_block import Look
+    from quoin.stages.train.trained_block import RayRenderer
 
 
-def opener(run: Run, device: Device) -> Callable[[str], Look]:
+def block_opener(run: Run, device: Device) -> Callable[[str], RayRenderer]:
     """Opens a trained block of ``run`` by its id, on ``device``."""
-    from quoin.stages.train.trained_block import open_block
+    from quoin.stages.train.trained_block import load_ray_renderer
 
-    return functools.partial(open_block, run, device=pick_device(device))
+    return functools.partial(load_ray_renderer, run, device=pick_device(device))
 
 
 def render_run(run: Run, config: FilmConfig, out: Path | None, device: Device, report: Reporter) -> None:
     """Make a film and say where it is."""
     from quoin.tools.render.films import render_film
 
-    film = render_film(run, config, out or run.path / "films" / f"{config.path}.mp4", opener(run, device), report)
+    film = render_film(run, config, out or run.path / "films" / f"{config.path}.mp4", block_opener(run, device), report)
     print(f"  {film.n_frames} frames, {film.seconds_per_frame:.1f} s each")
-    print(f"  {run.at_home(film.file)}")
+    print(f"  {run.public_path(film.file)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quoin.flows.cli.terminal import duration
+from quoin.flows.cli.terminal import format_duration
 from quoin.pipeline.storage.run import Run
 
 
@@ -18,12 +18,12 @@ def print_summary(run: Run, *, quiet: bool = False) -> None:
         f"{pose['n_registered']} of {pose['n_photos']} photos posed" if "n_registered" in pose else "",
         f"{len(train['blocks'])} block{'s' if len(train['blocks']) != 1 else ''} trained" if train else "",
         f"{fuse['n_faces']:,} faces" if "n_faces" in fuse else "",
-        f"in {duration(seconds)}",
+        f"in {format_duration(seconds)}",
     ]
     print(", ".join(fact for fact in facts if fact))
     for name in ("mesh.ply", "mesh.glb", "report.html"):
         if run.file(name).exists():
-            print(f"  {run.at_home(name)}")
+            print(f"  {run.public_path(name)}")
 
 
 def _result(run: Run, stage: str) -> dict[str, Any]:

@@ -11,43 +11,43 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from quoin.pipeline.core.events import Event, JsonLines, Sink
+from quoin.pipeline.core.events import Event, JsonLinesSink, Sink
 
-PLAIN_SECONDS = 10.0  # between two progress lines of one name
+PROGRESS_LINE_SECONDS = 10.0  # between two progress lines of one name
 UNEQUAL_UNITS = ("stages", "blocks")  # how long these take says nothing of the next
-SHOWN_METRICS = {
+METRIC_FORMATS = {
     "loss": "loss {:.3f}",
     "heldout_psnr_db": "{:.1f} dB",
     "sfm_error_m": "{:.3g} m off SfM points",
     "samples_per_ray": "{:.0f} samples a ray",
 }
 
-Show = Literal["auto", "json", "quiet"]
+DisplayMode = Literal["auto", "json", "quiet"]
 
 
 @contextmanager
-def display(show: Show) -> Iterator[Sink]:
+def display_sink(mode: DisplayMode) -> Iterator[Sink]:
     """The sink that suits: JSON lines on standard output, warnings only, live bars in a terminal, or plain lines."""
-    if show == "json":
-        yield JsonLines(sys.stdout)
-    elif show == "quiet":
-        yield Warnings()
+    if mode == "json":
+        yield JsonLinesSink(sys.stdout)
+    elif mode == "quiet":
+        yield WarningSink()
     elif sys.stderr.isatty():
-        live = LiveBars(Console(stderr=True))
+        live = ProgressBarSink(Console(stderr=True))
         with live.progress:
             yield live
     else:
-        yield PlainLines()
+        yield PlainTextSink()
 
 
-class TimeLeft(TimeRemainingColumn):
+class TimeLeftColumn(TimeRemainingColumn):
     """Time left, except where the parts are too unequal to say."""
 
     def render(self, task: Task) -> Text:
         return Text("") if task.fields["unit"] in UNEQUAL_UNITS else super().render(task)
 
 
-class LiveBars:
+class ProgressBarSink:
     """Sink: one bar per running stage and block with the time left, log lines above them."""
 
     def __init__(self, console: Console) -> None:
@@ -56,7 +56,7 @@ class LiveBars:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
-            TimeLeft(),
+            TimeLeftColumn(),
             TextColumn("{task.fields[note]}", style="dim"),
             console=console,
         )
@@ -78,7 +78,7 @@ class LiveBars:
             case "end":
                 self._remove(name)
                 if not event["failed"]:
-                    self._print(name, f"done in {duration(event['seconds'])}", "green")
+                    self._print(name, f"done in {format_duration(event['seconds'])}", "green")
             case "log":
                 self._print(name, event["message"], "yellow" if event["level"] == "warning" else "")
 
@@ -91,26 +91,26 @@ class LiveBars:
         self.progress.console.print(Text.assemble((f"{name}  ", "dim"), (message, style)))
 
 
-class PlainLines:
-    """Sink: short lines for a log file; progress at most once every PLAIN_SECONDS per name."""
+class PlainTextSink:
+    """Sink: short lines for a log file; progress at most once every PROGRESS_LINE_SECONDS per name."""
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
-        self._told: dict[str, float] = {}
+        self._printed_at: dict[str, float] = {}
         self._metrics: dict[str, dict[str, float]] = {}  # the last that was told of each
 
     def __call__(self, event: Event) -> None:
         name, now = event["name"], event["time"]
         match event["kind"]:
             case "start":
-                self._began[name] = self._told[name] = now
-            case "advance" if now - self._told.get(name, now) >= PLAIN_SECONDS:
-                self._told[name] = now
+                self._began[name] = self._printed_at[name] = now
+            case "advance" if now - self._printed_at.get(name, now) >= PROGRESS_LINE_SECONDS:
+                self._printed_at[name] = now
                 _line(name, self._progress(event))
             case "metrics":
                 self._metrics.setdefault(name, {}).update(event["values"])
             case "end":
-                _line(name, f"{'stopped' if event['failed'] else 'done'} after {duration(event['seconds'])}")
+                _line(name, f"{'stopped' if event['failed'] else 'done'} after {format_duration(event['seconds'])}")
             case "log":
                 _line(name, ("warning: " if event["level"] == "warning" else "") + event["message"])
 
@@ -122,10 +122,10 @@ class PlainLines:
             return text
         values = self._metrics.get(event["name"], {})
         left = values.get("seconds_left", elapsed * (total - done) / done)
-        return ", ".join(filter(None, (f"{text}, about {duration(left)} left", _metrics(values, ", "))))
+        return ", ".join(filter(None, (f"{text}, about {format_duration(left)} left", _metrics(values, ", "))))
 
 
-class Warnings:
+class WarningSink:
     """Sink: warnings only."""
 
     def __call__(self, event: Event) -> None:
@@ -133,7 +133,7 @@ class Warnings:
             _line(event["name"], f"warning: {event['message']}")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``8.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
@@ -141,7 +141,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def size(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes for a person: ``1.4 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
@@ -151,7 +151,7 @@ def size(count: float) -> str:
 
 
 def _metrics(values: Mapping[str, float], between: str = " ") -> str:
-    return between.join(form.format(values[name]) for name, form in SHOWN_METRICS.items() if name in values)
+    return between.join(form.format(values[name]) for name, form in METRIC_FORMATS.items() if name in values)
 
 
 def _line(name: str, message: str) -> None:

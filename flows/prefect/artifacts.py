@@ -20,11 +20,13 @@ from uuid import UUID
 
 from quoin.pipeline.core.events import Event
 
-PROGRESS_SECONDS = 5.0  # between two updates of one progress artifact
-LOG_SECONDS = 10.0  # between two lines of one block; the rest is in logs/events.jsonl, warnings always come through
-PAUSE_SECONDS = 30.0  # without trying, after the server did not answer
+PROGRESS_INTERVAL_SECONDS = 5.0  # between two updates of one progress artifact
+LOG_INTERVAL_SECONDS = (
+    10.0  # between two lines of one block; the rest is in logs/events.jsonl, warnings always come through
+)
+SERVER_RETRY_SECONDS = 30.0  # without trying, after the server did not answer
 QUEUE_LENGTH = 1000
-SHARE = re.compile(r"(?P<whole>.+) (?P<k>\d+)/(?P<n>\d+)")  # what work that is shared calls itself
+SHARED_NAME_PATTERN = re.compile(r"(?P<whole>.+) (?P<k>\d+)/(?P<n>\d+)")  # what work that is shared calls itself
 
 
 class ArtifactSink:
@@ -38,28 +40,28 @@ class ArtifactSink:
     def __init__(self, send: Callable[..., UUID], log: Callable[[str, str, str], None]) -> None:
         self._send, self._log = send, log
         self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_LENGTH)
-        self._made: dict[str, UUID] = {}  # by artifact key
-        self._told: dict[str, float] = {}
+        self._artifact_ids: dict[str, UUID] = {}  # by artifact key
+        self._last_sent: dict[str, float] = {}
         self._percent: dict[str, float] = {}
-        self._silent_until = 0.0
+        self._paused_until = 0.0
         self._thread = threading.Thread(target=self._deliver, name="prefect-artifacts", daemon=True)
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
         kind, name = event["kind"], event["name"]
-        before = self._percent.get(name, 0.0)
+        previous = self._percent.get(name, 0.0)
         if kind == "start":
             self._percent[name] = 0.0
         elif kind == "advance":
             self._percent[name] = min(100.0, 100.0 * event["done"] / max(event["total"], 1e-9))
         elif kind == "end" and not event["failed"]:
             self._percent[name] = 100.0
-        if kind in ("start", "advance", "end") and (share := SHARE.fullmatch(name)):
-            more = (self._percent.get(name, 0.0) - before) / int(share["n"])
+        if kind in ("start", "advance", "end") and (share := SHARED_NAME_PATTERN.fullmatch(name)):
+            increment = (self._percent.get(name, 0.0) - previous) / int(share["n"])
             kind, name = "advance", share["whole"]
-            done = self._percent[name] = min(100.0, self._percent.get(name, 0.0) + more)
+            done = self._percent[name] = min(100.0, self._percent.get(name, 0.0) + increment)
             event = event | {"kind": kind, "name": name, "done": round(done, 6), "total": 100.0}
-        if kind in ("metrics", "place") or (kind in ("advance", "log") and not self._due(event)):
+        if kind in ("metrics", "place") or (kind in ("advance", "log") and not self._is_due(event)):
             return
         with suppress(queue.Full):
             self._queue.put_nowait(event | {"percent": self._percent.get(name)})
@@ -72,29 +74,29 @@ class ArtifactSink:
             return
         self._thread.join(timeout_seconds)
 
-    def _due(self, event: Event) -> bool:
+    def _is_due(self, event: Event) -> bool:
         """Whether this progress or line is worth a call: throttled, but the last step and warnings always are."""
         name, now = event["name"], event["time"]
         if event["kind"] == "log":
-            key, pause = f"log {name}", LOG_SECONDS
+            key, pause = f"log {name}", LOG_INTERVAL_SECONDS
             always = event["level"] == "warning" or not name.startswith("train/")
         else:
-            key, pause, always = name, PROGRESS_SECONDS, event["done"] >= event["total"]
-        if not always and now - self._told.get(key, 0.0) < pause:
+            key, pause, always = name, PROGRESS_INTERVAL_SECONDS, event["done"] >= event["total"]
+        if not always and now - self._last_sent.get(key, 0.0) < pause:
             return False
-        self._told[key] = now
+        self._last_sent[key] = now
         return True
 
     def _deliver(self) -> None:
         while (event := self._queue.get()) is not None:
-            if time.monotonic() < self._silent_until:
+            if time.monotonic() < self._paused_until:
                 continue
             try:
-                self._show(event)
+                self._publish(event)
             except Exception:  # the server is away: the work does not wait for it
-                self._silent_until = time.monotonic() + PAUSE_SECONDS
+                self._paused_until = time.monotonic() + SERVER_RETRY_SECONDS
 
-    def _show(self, event: Event) -> None:
+    def _publish(self, event: Event) -> None:
         name = event["name"]
         match event["kind"]:
             case "start" | "advance" | "end":
@@ -106,19 +108,19 @@ class ArtifactSink:
             case "page":
                 self._put("markdown", name, event["markdown"], name)
             case "picture":
-                self._put("markdown", f"picture-{name}", picture_markdown(event), event["caption"])
+                self._put("markdown", f"picture-{name}", image_markdown(event), event["caption"])
 
     def _put(self, kind: str, name: str, data: Any, description: str) -> None:
-        key = slug(name)
-        self._made[key] = self._send(kind, key, data, description, update=self._made.get(key))
+        key = artifact_key(name)
+        self._artifact_ids[key] = self._send(kind, key, data, description, update=self._artifact_ids.get(key))
 
 
-def slug(name: str) -> str:
+def artifact_key(name: str) -> str:
     """An artifact key: lowercase letters, numbers and dashes. ``train/b0_1`` -> ``train-b0-1``."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def picture_markdown(event: Mapping[str, Any]) -> str:
+def image_markdown(event: Mapping[str, Any]) -> str:
     """The picture itself in Markdown, as a data URI: nothing has to be served."""
     data = base64.b64encode(event["jpeg"]).decode()
     return f"{html.escape(event['caption'])}\n\n![{event['name']}](data:image/jpeg;base64,{data})"
@@ -135,7 +137,7 @@ def prefect_sender(flow_run_id: UUID) -> Callable[..., UUID]:
         if update is not None:
             client.update_artifact(update, ArtifactUpdate(data=data, description=description))
             return update
-        made = ArtifactCreate(type=kind, key=key, data=data, description=description, flow_run_id=flow_run_id)
-        return client.create_artifact(made).id
+        created = ArtifactCreate(type=kind, key=key, data=data, description=description, flow_run_id=flow_run_id)
+        return client.create_artifact(created).id
 
     return send

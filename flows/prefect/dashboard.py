@@ -11,25 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from quoin.flows.cli.terminal import duration
-from quoin.flows.prefect.artifacts import picture_markdown
-from quoin.flows.prefect.block_map import draw
+from quoin.flows.cli.terminal import format_duration
+from quoin.flows.prefect.artifacts import image_markdown
+from quoin.flows.prefect.block_map import draw_block_map
 from quoin.pipeline.core.events import Event, Reporter, Sink
 from quoin.pipeline.scene.blocks import Partition
 
 REFRESH_SECONDS = 10.0
-N_PREVIEWS = 6  # of the blocks that were heard of last
-N_ROWS = 200
-ORDER = ("training", "extracting", "failed", "stopped", "to do", "done")  # in the table
-PREFIX = "train/"
+MAX_PREVIEWS = 6  # of the blocks that were heard of last
+MAX_ROWS = 200
+STATE_ORDER = ("training", "extracting", "failed", "stopped", "to do", "done")  # in the table
+BLOCK_PREFIX = "train/"
 
 
 @dataclass
-class Block:
+class BlockProgress:
     """What its events have said so far."""
 
     state: str = "to do"
-    share: float = 0.0
+    progress: float = 0.0
     step: int | None = None
     loss: float | None = None
     psnr_db: float | None = None
@@ -37,12 +37,12 @@ class Block:
     node: str = ""
     device: str = ""
 
-    def hear(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         match event["kind"]:
             case "start":
-                self.state, self.share, self.seconds_left = "training", 0.0, None
+                self.state, self.progress, self.seconds_left = "training", 0.0, None
             case "advance":
-                self.share = event["done"] / max(event["total"], 1e-9)
+                self.progress = event["done"] / max(event["total"], 1e-9)
             case "metrics":
                 self.step, values = event["step"], event["values"]
                 self.loss = values.get("loss", self.loss)
@@ -55,11 +55,11 @@ class Block:
 
     def row(self, name: str, photos: int) -> dict[str, str]:
         """As a person wants to read it."""
-        left = "" if self.seconds_left is None else duration(self.seconds_left)
+        left = "" if self.seconds_left is None else format_duration(self.seconds_left)
         return {
             "block": name,
             "state": self.state,
-            "done": f"{100 * self.share:.0f} %",
+            "done": f"{100 * self.progress:.0f} %",
             "step": "" if self.step is None else str(self.step),
             "loss": "" if self.loss is None else f"{self.loss:.4f}",
             "held-out PSNR": "" if self.psnr_db is None else f"{self.psnr_db:.1f} dB",
@@ -70,7 +70,7 @@ class Block:
         }
 
 
-class BlockBoard:
+class BlockDashboard:
     """Sink: passes events on to ``sink``, those of blocks as a table, a map and previews every REFRESH_SECONDS.
 
     ``partition()`` is asked for once training begins.
@@ -78,58 +78,60 @@ class BlockBoard:
 
     def __init__(self, sink: Sink, partition: Callable[[], Partition]) -> None:
         self._sink, self._partition = sink, partition
-        self._blocks: dict[str, Block] = {}
+        self._blocks: dict[str, BlockProgress] = {}
         self._photos: dict[str, int] = {}
-        self._previews: dict[str, Event] = {}  # the last of N_PREVIEWS blocks, the newest at the end
-        self._where: Partition | None = None
-        self._shown = float("-inf")
+        self._previews: dict[str, Event] = {}  # the last of MAX_PREVIEWS blocks, the newest at the end
+        self._layout: Partition | None = None
+        self._published_at = float("-inf")
 
     def __call__(self, event: Event) -> None:
         kind, name = event["kind"], event["name"]
         if kind == "table" and name == "blocks":
-            self._take(event["rows"])
-        elif name.startswith(PREFIX) and kind not in ("log", "table"):
-            self._hear(name.removeprefix(PREFIX), event)
+            self._update_table(event["rows"])
+        elif name.startswith(BLOCK_PREFIX) and kind not in ("log", "table"):
+            self._update_block(name.removeprefix(BLOCK_PREFIX), event)
         else:
             self._sink(event)
         ended = kind == "end" and name == "train"
-        if self._blocks and (ended or event["time"] - self._shown >= REFRESH_SECONDS):
-            self._shown = event["time"]
-            self._show()
+        if self._blocks and (ended or event["time"] - self._published_at >= REFRESH_SECONDS):
+            self._published_at = event["time"]
+            self._publish()
 
-    def _take(self, rows: list[Mapping[str, Any]]) -> None:
+    def _update_table(self, rows: list[Mapping[str, Any]]) -> None:
         """The driver's table: which blocks there are, and how those that have ended did."""
-        self._where = self._where or self._partition()
+        self._layout = self._layout or self._partition()
         for row in rows:
-            block = self._blocks.setdefault(row["block"], Block())
+            block = self._blocks.setdefault(row["block"], BlockProgress())
             self._photos[row["block"]] = row["photos"]
             if row["state"] != "to do":
                 block.state = row["state"]
             if row["state"] == "done":
-                block.share, block.seconds_left = 1.0, None
+                block.progress, block.seconds_left = 1.0, None
                 block.step, block.device = row.get("steps"), block.device or row.get("device", "")
                 block.psnr_db = row.get("heldout_psnr_db")
 
-    def _hear(self, name: str, event: Event) -> None:
+    def _update_block(self, name: str, event: Event) -> None:
         if event["kind"] == "picture":
             self._previews.pop(name, None)
             self._previews[name] = event
-            for old in list(self._previews)[:-N_PREVIEWS]:
+            for old in list(self._previews)[:-MAX_PREVIEWS]:
                 del self._previews[old]
         elif name in self._blocks:  # not the steps within a block, such as its extraction
-            self._blocks[name].hear(event)
+            self._blocks[name].update(event)
 
-    def _show(self) -> None:
+    def _publish(self) -> None:
         report = Reporter(self._sink)
-        rows = sorted(self._blocks.items(), key=lambda named: _rank(named[1].state))[:N_ROWS]
+        rows = sorted(self._blocks.items(), key=lambda named: _rank(named[1].state))[:MAX_ROWS]
         report.table("blocks", [block.row(name, self._photos[name]) for name, block in rows])
-        if self._where is not None:
-            states = {name: (block.state, block.share) for name, block in self._blocks.items()}
-            report.picture("block map", np.asarray(draw(self._where, states)), caption="Blocks from above, y up.")
+        if self._layout is not None:
+            states = {name: (block.state, block.progress) for name, block in self._blocks.items()}
+            report.picture(
+                "block map", np.asarray(draw_block_map(self._layout, states)), caption="Blocks from above, y up."
+            )
         if self._previews:
-            page = "\n\n".join(picture_markdown(event) for event in reversed(self._previews.values()))
-            self._sink({"kind": "page", "name": "previews", "time": self._shown, "markdown": page})
+            page = "\n\n".join(image_markdown(event) for event in reversed(self._previews.values()))
+            self._sink({"kind": "page", "name": "previews", "time": self._published_at, "markdown": page})
 
 
 def _rank(state: str) -> int:
-    return ORDER.index(state) if state in ORDER else len(ORDER)
+    return STATE_ORDER.index(state) if state in STATE_ORDER else len(STATE_ORDER)

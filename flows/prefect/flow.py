@@ -26,22 +26,22 @@ from prefect.states import Cancelled, Crashed, Failed
 from pydantic import Field
 
 from quoin.cluster.executor import Device, Executor
-from quoin.flows.cli.errors import Terminated, end_group
-from quoin.flows.cli.terminal import size
-from quoin.flows.pipeline import perform, reconstruct
+from quoin.flows.cli.errors import Terminated, kill_process_group
+from quoin.flows.cli.terminal import format_bytes
+from quoin.flows.pipeline import run_stage, run_stages
 from quoin.flows.prefect.artifacts import ArtifactSink, prefect_sender
-from quoin.flows.prefect.dashboard import BlockBoard
-from quoin.flows.session import ExecutorName, check_place, make_executor, reporting, started
+from quoin.flows.prefect.dashboard import BlockDashboard
+from quoin.flows.session import ExecutorName, check_executor, make_executor, open_reporter, start_run
 from quoin.flows.settings import Settings, load_settings, preset_names
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.blocks import read_partition
-from quoin.pipeline.storage.object_store import url_of
+from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
 
 MAX_POSE_ROWS = 200
-CANCEL_SECONDS = 3.0  # between two looks whether the run is cancelled
-WORKER_SECONDS = 30.0  # that a worker has to stop a run that is cancelled; then its worker is gone
+CANCEL_POLL_SECONDS = 3.0  # between two looks whether the run is cancelled
+WORKER_STOP_SECONDS = 30.0  # that a worker has to stop a run that is cancelled; then its worker is gone
 
 
 @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
@@ -73,26 +73,26 @@ def reconstruct_flow(
         clips: Videos besides the photos.
         gpu_share: Part of a GPU, and of its memory, that a Ray actor takes; 0.5 puts two on each.
     """
-    go_on_unheard()
-    with cancelled_in_ui(UUID(flow_run.get_id()), WORKER_SECONDS) as without_worker:
+    ignore_broken_pipe()
+    with watch_cancellation(UUID(flow_run.get_id()), WORKER_STOP_SECONDS) as stopped_here:
         try:
             settings = load_settings(preset, overrides)
-            check_place(executor, device, address)
-            with started(photos, out, settings, seed, clips) as run, reporting(run) as report:
+            check_executor(executor, device, address)
+            with start_run(photos, out, settings, seed, clips) as run, open_reporter(run) as report:
                 where = make_executor(executor, device, address, gpu_share)
                 _stages_as_tasks(run, settings, where, report, "report", [])
-                return run.home
+                return run.location
         except QuoinError as error:
-            logging.getLogger("prefect.flow_runs").addFilter(no_stack_trace)
+            logging.getLogger("prefect.flow_runs").addFilter(is_not_failed_run)
             return Failed(message=str(error))
         except TerminationSignal:  # cancelled; compilers and their threads would go on for half a minute
-            end_group()
-            if without_worker.is_set():
+            kill_process_group()
+            if stopped_here.is_set():
                 return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
             raise
 
 
-def go_on_unheard() -> None:
+def ignore_broken_pipe() -> None:
     """From here on a console that nobody reads any more is no reason to end: the worker died, what the run did has not.
 
     Prefect prints by rich, which would raise SystemExit in the middle of a stage.
@@ -103,28 +103,30 @@ def go_on_unheard() -> None:
             handler.console.on_broken_pipe = lambda: None
 
 
-def no_empty_trace(record: logging.LogRecord) -> bool:
+def drop_empty_exception(record: logging.LogRecord) -> bool:
     """True, the record rid of the exception that it does not have: Prefect would add a line "NoneType: None"."""
     if record.exc_info and record.exc_info[1] is None:
         record.exc_info = None
     return True
 
 
-def no_stack_trace(record: logging.LogRecord) -> bool:
+def is_not_failed_run(record: logging.LogRecord) -> bool:
     """False for Prefect's stack trace of a run that returned a failed state: the state's sentence says it all."""
     return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
-def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, report: Reporter, *, last: str) -> None:
-    """``reconstruct`` under Prefect; should Prefect itself fail, the rest is done without it."""
+def reconstruct_in_prefect(
+    run: Run, settings: Settings, executor: Executor, report: Reporter, *, last_stage: str
+) -> None:
+    """``run_stages`` under Prefect; should Prefect itself fail, the rest is done without it."""
     errors: list[BaseException] = []  # what the stages raised, as opposed to Prefect
     stopped: list[BaseException] = []
 
     @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
     def reconstruct_here(photos: str, out: str) -> State[Any] | None:
         try:
-            with cancelled_in_ui(UUID(flow_run.get_id())):
-                _stages_as_tasks(run, settings, executor, report, last, errors)
+            with watch_cancellation(UUID(flow_run.get_id())):
+                _stages_as_tasks(run, settings, executor, report, last_stage, errors)
         except (KeyboardInterrupt, TerminationSignal) as stop:
             stopped.append(stop)
             return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
@@ -134,7 +136,7 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
         return None
 
     try:
-        ended = reconstruct_here(run.record.photos, run.home, return_state=True)
+        ended = reconstruct_here(run.record.photos, run.location, return_state=True)
         if ended.is_completed():
             return
     except TerminationSignal as stop:  # Prefect has its own SIGTERM handler while a flow runs
@@ -147,54 +149,54 @@ def reconstruct_in_prefect(run: Run, settings: Settings, executor: Executor, rep
     if errors:
         raise errors[-1] from None
     report.log("run", f"Prefect is gone ({ended.message or ended.name}), the run is not", level="warning")
-    reconstruct(run, settings, executor, report, last=last)
+    run_stages(run, settings, executor, report, last_stage=last_stage)
 
 
 @contextmanager
-def cancelled_in_ui(flow_run_id: UUID, patience_s: float = 0.0) -> Iterator[threading.Event]:
+def watch_cancellation(flow_run_id: UUID, timeout_s: float = 0.0) -> Iterator[threading.Event]:
     """Meanwhile a run that is cancelled in the UI gets the SIGTERM that a worker would send: this one has none.
 
-    Or it may have none any more: a worker has ``patience_s`` to do it. The event says whether it was done here.
+    Or it may have none any more: a worker has ``timeout_s`` to do it. The event says whether it was done here.
     """
-    over, sent = threading.Event(), threading.Event()
+    finished, sent = threading.Event(), threading.Event()
 
-    def look() -> None:
-        asked: float | None = None
+    def poll() -> None:
+        requested_at: float | None = None
         with get_client(sync_client=True) as client:
-            while not over.wait(CANCEL_SECONDS):
+            while not finished.wait(CANCEL_POLL_SECONDS):
                 with suppress(Exception):  # the server is away: nobody cancels
                     state = client.read_flow_run(flow_run_id).state
                     if state is None or not state.is_cancelling():
                         continue
-                    asked = asked or time.monotonic()
-                    if time.monotonic() >= asked + patience_s and not over.is_set():
+                    requested_at = requested_at or time.monotonic()
+                    if time.monotonic() >= requested_at + timeout_s and not finished.is_set():
                         sent.set()
                         os.kill(os.getpid(), signal.SIGTERM)
                         return
 
-    threading.Thread(target=look, name="prefect-cancel", daemon=True).start()
+    threading.Thread(target=poll, name="prefect-cancel", daemon=True).start()
     try:
         yield sent
     finally:
-        over.set()
+        finished.set()
 
 
 def _stages_as_tasks(
-    run: Run, settings: Settings, executor: Executor, report: Reporter, last: str, errors: list[BaseException]
+    run: Run, settings: Settings, executor: Executor, report: Reporter, last_stage: str, errors: list[BaseException]
 ) -> None:
     """The composition inside a flow run."""
     logger = get_run_logger()
-    logging.getLogger("prefect.task_runs").addFilter(no_empty_trace)
+    logging.getLogger("prefect.task_runs").addFilter(drop_empty_exception)
     flow_run_id = UUID(flow_run.get_id())
 
     def log(name: str, message: str, level: str) -> None:
         (logger.warning if level == "warning" else logger.info)("%s: %s", name, message)
 
-    def perform_as_task(stage: str, run: Run, settings: Settings, executor: Executor, report: Reporter) -> Any:
+    def run_stage_as_task(stage: str, run: Run, settings: Settings, executor: Executor, report: Reporter) -> Any:
         @task(name=stage, task_run_name=stage, cache_policy=NO_CACHE, persist_result=False)
         def stage_task(run_path: str) -> State[Any] | None:
             try:
-                perform(stage, run, settings, executor, report)
+                run_stage(stage, run, settings, executor, report)
             except QuoinError as error:
                 errors.append(error)
                 return Failed(message=str(error))  # a sentence; raised, it would be a stack trace
@@ -203,28 +205,30 @@ def _stages_as_tasks(
                 raise
             return None
 
-        ended = stage_task(run.home, return_state=True)
+        ended = stage_task(run.location, return_state=True)
         if errors:
             raise errors[-1]
         if not ended.is_completed():
             raise RuntimeError(f"{stage}: {ended.message or ended.name}")
-        shown.table(f"result/{stage}", facts(run.require(stage).result))
+        ui_report.table(f"result/{stage}", result_rows(run.require(stage).result))
         if stage == "pose":
-            shown.table("photos by pose quality", pose_rows(run))
+            ui_report.table("photos by pose quality", pose_rows(run))
         if stage == "report":
-            shown.emit({"kind": "page", "name": "report", "time": time.time(), "markdown": report_page(run)})
+            ui_report.emit({"kind": "page", "name": "report", "time": time.time(), "markdown": report_page(run)})
 
     report.log("run", f"shown at {flow_run.get_flow_run_ui_url() or flow_run_id}")
     sink = ArtifactSink(prefect_sender(flow_run_id), log)
-    shown = Reporter(sink)
-    board = BlockBoard(sink, lambda: read_partition(run))
+    ui_report = Reporter(sink)
+    board = BlockDashboard(sink, lambda: read_partition(run))
     try:
-        reconstruct(run, settings, executor, Reporter(report.emit, board), last=last, perform=perform_as_task)
+        run_stages(
+            run, settings, executor, Reporter(report.emit, board), last_stage=last_stage, run_stage=run_stage_as_task
+        )
     finally:
         sink.close()
 
 
-def facts(result: dict[str, Any]) -> list[dict[str, str]]:
+def result_rows(result: dict[str, Any]) -> list[dict[str, str]]:
     """What a stage measured, as rows of a table: its numbers and words, longer things left out."""
     return [{"what": k, "value": str(v)} for k, v in result.items() if not isinstance(v, dict | list) or len(v) < 5]
 
@@ -247,10 +251,10 @@ def pose_rows(run: Run) -> list[dict[str, str]]:
 
 def report_page(run: Run) -> str:
     """Where the results lie, in Markdown."""
-    lines = [f"The results of `{run.record.photos}` are in `{run.home}`:", ""]
+    lines = [f"The results of `{run.record.photos}` are in `{run.location}`:", ""]
     for name in ("report.html", "mesh.ply", "mesh.glb"):
-        path, shown = run.file(name), run.at_home(name)
+        path, public_path = run.file(name), run.public_path(name)
         if path.exists():
-            link = shown if url_of(shown) else path.as_uri()
-            lines.append(f"- [{name}]({link}) ({size(path.stat().st_size)}): `{shown}`")
+            link = public_path if storage_url(public_path) else path.as_uri()
+            lines.append(f"- [{name}]({link}) ({format_bytes(path.stat().st_size)}): `{public_path}`")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""``quoin submit``: the same run, done by a Prefect work pool or a Ray cluster instead of this process."""
+"""``quoin submit_run``: the same run, done by a Prefect work pool or a Ray cluster instead of this process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from quoin.flows.cli.errors import INTERRUPTED, REFUSED
-from quoin.flows.engine import PREFECT_DEFAULTS, server_url
+from quoin.flows.cli.errors import EXIT_INTERRUPTED, EXIT_REFUSED
+from quoin.flows.engine import PREFECT_DEFAULTS, prefect_api_url
 from quoin.flows.settings import load_settings, read_preset
 from quoin.pipeline.core.errors import QuoinError
 
@@ -22,15 +22,18 @@ ENTRYPOINT = "quoin.flows.prefect.flow.reconstruct_flow"
 HEARTBEAT_SECONDS = (
     30  # a run that has not been heard of for a while is called crashed: see cluster/deploy/automation.yaml
 )
-WATCH_SECONDS = 2.0
-LAST_LOOKS = 3  # without a line, once a run has ended: its last ones may take some seconds to the server
-TASKS, ENDED = "prefect.task_runs", "Finished in state "  # lines that name no task, or say what the state says
-RAY_ADDRESSES = ("ray://", "http://", "https://")
+WATCH_POLL_SECONDS = 2.0
+N_EMPTY_POLLS = 3  # without a line, once a run has ended: its last ones may take some seconds to the server
+TASK_LOGGER, STATE_MESSAGE_PREFIX = (
+    "prefect.task_runs",
+    "Finished in state ",
+)  # lines that name no task, or say what the state says
+RAY_SCHEMES = ("ray://", "http://", "https://")
 
 Parameters = dict[str, Any]
 
 
-def parameters_of(
+def flow_parameters(
     photos: str, out: str, preset: str, overrides: list[str], seed: int, clips: list[str], **where: str | float | None
 ) -> Parameters:
     """Parameters of the flow, without those of ``where`` that the deployment shall say.
@@ -43,30 +46,30 @@ def parameters_of(
         preset, overrides = "default", [*in_file, *overrides]
     load_settings(preset, overrides)  # mistyped settings are refused here and now
     return {
-        "photos": reachable(photos),
-        "out": reachable(out),
+        "photos": absolute_path(photos),
+        "out": absolute_path(out),
         "preset": preset,
         "overrides": overrides,
         "seed": seed,
-        "clips": [reachable(clip) for clip in clips],
+        "clips": [absolute_path(clip) for clip in clips],
         **{name: value for name, value in where.items() if value is not None},
     }
 
 
-def reachable(path: str) -> str:
+def absolute_path(path: str) -> str:
     """A path that means the same elsewhere: absolute, a URL as it is."""
     return path if "://" in path else os.path.abspath(path)
 
 
-def submit(to: str, parameters: Parameters, *, watch: bool) -> int:
+def submit_run(to: str, parameters: Parameters, *, watch: bool) -> int:
     """Hand the run to pool or cluster ``to``; prints where to look. With ``watch`` returns how it ended, else 0."""
-    if to.startswith(RAY_ADDRESSES):
-        from quoin.cluster.jobs import dashboard, submit_job
+    if to.startswith(RAY_SCHEMES):
+        from quoin.cluster.jobs import dashboard_url, submit_job
 
-        url = dashboard(to)
+        url = dashboard_url(to)
         if watch:
-            do = "leave --watch away; ray job logs --follow, printed then, shows what it says"
-            raise QuoinError("A job of Ray is not watched from here", where=to, do=do)
+            hint = "leave --watch away; ray job logs --follow, printed then, shows what it says"
+            raise QuoinError("A job of Ray is not watched from here", where=to, hint=hint)
         job = submit_job(to, command_line(parameters))
         print(f"Ray job {job} is submitted to {to}: it makes {parameters['out']} there")
         if "executor" not in parameters:
@@ -90,7 +93,7 @@ def command_line(parameters: Parameters) -> list[str]:
 def _submit_to_pool(pool: str, parameters: Parameters, watch: bool) -> int:
     for name, value in (PREFECT_DEFAULTS | {"PREFECT_CLIENT_MAX_RETRIES": "5"}).items():  # here the server is needed
         os.environ.setdefault(name, value)
-    url = server_url()
+    url = prefect_api_url()
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -102,12 +105,12 @@ def _submit_to_pool(pool: str, parameters: Parameters, watch: bool) -> int:
             try:
                 deployment_id = client.read_deployment_by_name(f"reconstruct/{pool}").id
             except ObjectNotFound:
-                deployment_id = deploy(pool)
+                deployment_id = create_deployment(pool)
             flow_run = client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
         except HTTPError as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
                 raise QuoinError(f"Prefect refuses the run: {_detail(error)}", where=f"reconstruct/{pool}") from None
-            raise QuoinError(f"The Prefect server does not keep up: {error}", where=url, do="try again") from None
+            raise QuoinError(f"The Prefect server does not keep up: {error}", where=url, hint="try again") from None
         print(f"submitted to {pool}: {url_for('flow-run', flow_run.id) or flow_run.id}", flush=True)
         print(f"to stop it: prefect flow-run cancel {flow_run.id}", flush=True)
         return _watch(client, flow_run.id) if watch else 0
@@ -115,16 +118,16 @@ def _submit_to_pool(pool: str, parameters: Parameters, watch: bool) -> int:
 
 def _check_pool(client: SyncPrefectClient, pool: str) -> None:
     """QuoinError with the pools there are where ``pool`` is none of them; a word where it has no worker."""
-    pools = {found.name: found for found in client.read_work_pools()}
+    pools = {work_pool.name: work_pool for work_pool in client.read_work_pools()}
     if pool not in pools:
-        there = f"use {' or '.join(sorted(pools))}" if pools else "there is none yet"
+        choices = f"use {' or '.join(sorted(pools))}" if pools else "there is none yet"
         make = f"prefect work-pool create --type process {pool}"
-        raise QuoinError("There is no such work pool", where=pool, do=f"{there}, or make it: {make}")
+        raise QuoinError("There is no such work pool", where=pool, hint=f"{choices}, or make it: {make}")
     if pools[pool].status != "READY":
         print(f"no worker is up yet; start one where the work shall run: prefect worker start --pool {pool}")
 
 
-def deploy(pool: str) -> UUID:
+def create_deployment(pool: str) -> UUID:
     """Make the deployment ``reconstruct/<pool>``; returns its id. ``prefect.yaml`` does the same from a checkout."""
     from prefect.deployments.runner import EntrypointType
 
@@ -148,7 +151,7 @@ def _watch(client: SyncPrefectClient, flow_run_id: UUID) -> int:
     from prefect.client.schemas.filters import LogFilter
 
     of_run = LogFilter.model_validate({"flow_run_id": {"any_": [flow_run_id]}})
-    told, n_lines, quiet = "", 0, 0
+    last_state, n_lines, quiet = "", 0, 0
     try:
         while True:
             with suppress(HTTPError):  # the server is away or has too much to do: ask again
@@ -158,17 +161,17 @@ def _watch(client: SyncPrefectClient, flow_run_id: UUID) -> int:
                 ended = state is not None and state.is_final()
                 quiet = quiet + 1 if ended and not lines else 0
                 for line in lines:
-                    if line.name != TASKS and not line.message.startswith(ENDED):
+                    if line.name != TASK_LOGGER and not line.message.startswith(STATE_MESSAGE_PREFIX):
                         print(line.message, flush=True)
-                if state is not None and state.name != told:
-                    told = str(state.name)
-                    print(f"{told}: {state.message}" if state.message else told, flush=True)
-                if state is not None and quiet >= LAST_LOOKS:
-                    return 0 if state.is_completed() else INTERRUPTED if state.is_cancelled() else REFUSED
-            time.sleep(WATCH_SECONDS)
+                if state is not None and state.name != last_state:
+                    last_state = str(state.name)
+                    print(f"{last_state}: {state.message}" if state.message else last_state, flush=True)
+                if state is not None and quiet >= N_EMPTY_POLLS:
+                    return 0 if state.is_completed() else EXIT_INTERRUPTED if state.is_cancelled() else EXIT_REFUSED
+            time.sleep(WATCH_POLL_SECONDS)
     except KeyboardInterrupt:
         print("no longer watched; the run goes on")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
 
 
 def _detail(error: Exception) -> str:

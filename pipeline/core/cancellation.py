@@ -11,37 +11,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-PATIENCE_SECONDS = 10.0  # what asked work has to save itself
-_asked = threading.Event()
+SAVE_TIMEOUT_SECONDS = 10.0  # what asked work has to save itself
+_requested = threading.Event()
 
 
-class Stopped(KeyboardInterrupt):
+class WorkCancelled(KeyboardInterrupt):
     """Raised by work that was asked to stop, once it has saved what it can go on from."""
 
 
-def ask() -> None:
+def request() -> None:
     """Ask the work of this process to stop."""
-    _asked.set()
+    _requested.set()
 
 
-def forget() -> None:
+def clear() -> None:
     """The work to come is not meant."""
-    _asked.clear()
+    _requested.clear()
 
 
-def asked() -> bool:
+def requested() -> bool:
     """Whether the work of this process is asked to stop."""
-    return _asked.is_set()
+    return _requested.is_set()
 
 
 def check() -> None:
     """Stopped where that is asked: for places where nothing need be saved."""
-    if asked():
-        raise Stopped
+    if requested():
+        raise WorkCancelled
 
 
 @contextmanager
-def by_signals() -> Iterator[None]:
+def request_on_signals() -> Iterator[None]:
     """Inside, the first SIGTERM or Ctrl-C only asks; what it is else there for happens at the end, or at the second.
 
     Does nothing outside the main thread, which alone hears signals.
@@ -49,28 +49,28 @@ def by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    heard: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    received: list[int] = []
 
-    def give_back() -> None:
-        for number, handler in before.items():
+    def restore_handlers() -> None:
+        for number, handler in handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
-        heard.append(number)
-        ask()
-        if len(heard) > 1:
-            give_back()
+        received.append(number)
+        request()
+        if len(received) > 1:
+            restore_handlers()
             signal.raise_signal(number)
 
-    for number, handler in before.items():
+    for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, hear)
+            signal.signal(number, on_signal)
     try:
         yield
     finally:
-        give_back()
-        if heard:
-            forget()
-            signal.raise_signal(heard[0])
+        restore_handlers()
+        if received:
+            clear()
+            signal.raise_signal(received[0])

@@ -29,9 +29,9 @@ class StageResult(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggest_closest(word: str, choices: Iterable[str]) -> str:
     """``did you mean 'x'?`` or the list of what exists."""
-    names = sorted(known)
+    names = sorted(choices)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(names)}"
 
@@ -47,20 +47,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8
-        raise QuoinError(f"Cannot read configuration: {error}", where=path, do="fix the file") from error
+        raise QuoinError(f"Cannot read configuration: {error}", where=path, hint="fix the file") from error
     if not isinstance(loaded, dict):
-        raise QuoinError("A configuration file must be a mapping of keys", where=path, do="see configs/presets/")
+        raise QuoinError("A configuration file must be a mapping of keys", where=path, hint="see configs/presets/")
     return loaded
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``over`` laid on top, mapping by mapping; a part of another ``kind`` replaces the whole part."""
-    if "kind" in over and over["kind"] != base.get("kind"):
-        return dict(over)
+def merge_values(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``overrides`` laid on top, mapping by mapping; a part of another ``kind`` replaces the whole
+    part."""
+    if "kind" in overrides and overrides["kind"] != base.get("kind"):
+        return dict(overrides)
     out = dict(base)
-    for key, value in over.items():
+    for key, value in overrides.items():
         old = out.get(key)
-        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        out[key] = merge_values(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return out
 
 
@@ -70,18 +71,20 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         dotted, equals, text = pair.partition("=")
         if not equals or "." not in dotted:
-            raise QuoinError("--set wants section.key=value", where=pair, do="write for example --set train.steps=2000")
+            raise QuoinError(
+                "--set wants section.key=value", where=pair, hint="write for example --set train.steps=2000"
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise QuoinError(f"--set value is not readable: {error}", where=pair, do="quote the value") from error
+            raise QuoinError(f"--set value is not readable: {error}", where=pair, hint="quote the value") from error
         for key in reversed(dotted.split(".")):
             value = {key: value}
-        out = merge(out, value)
+        out = merge_values(out, value)
     return out
 
 
-def build(model: type[Model], values: Mapping[str, Any]) -> Model:
+def validate_config(model: type[Model], values: Mapping[str, Any]) -> Model:
     """Validate ``values`` as ``model``; a wrong key or value becomes one clear QuoinError."""
     try:
         return model.model_validate(dict(values))
@@ -95,22 +98,24 @@ def _explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) -
     dotted = ".".join(path)
     if first["type"] == "extra_forbidden":
         owner = _submodel(model, path[:-1])
-        hint = nearest(path[-1], owner.model_fields) if owner else "see docs/guide.md"
-        return QuoinError("Unknown configuration key", where=dotted, do=hint)
+        hint = suggest_closest(path[-1], owner.model_fields) if owner else "see docs/guide.md"
+        return QuoinError("Unknown configuration key", where=dotted, hint=hint)
     return QuoinError(
-        f"Configuration value {first['input']!r} does not fit: {first['msg']}", where=dotted, do="change the value"
+        f"Configuration value {first['input']!r} does not fit: {first['msg']}", where=dotted, hint="change the value"
     )
 
 
 def _submodel(model: type[pydantic.BaseModel], path: list[str]) -> type[pydantic.BaseModel] | None:
     """The model at ``path``; a part that may be of several kinds has its kind in the path, behind its name."""
-    known: Any = model
+    annotation: Any = model
     for part in path:
-        if isinstance(known, type) and issubclass(known, pydantic.BaseModel):
-            field = known.model_fields.get(part)
-            known = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+            field = annotation.model_fields.get(part)
+            annotation = field.annotation if field else None
         else:
-            known = next((kind for kind in get_args(known) if kind.model_fields["kind"].default == part), None)
-        if known is None:
+            annotation = next(
+                (kind for kind in get_args(annotation) if kind.model_fields["kind"].default == part), None
+            )
+        if annotation is None:
             return None
-    return known if isinstance(known, type) and issubclass(known, pydantic.BaseModel) else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel) else None

@@ -8,20 +8,20 @@ from typing import Any
 class QuoinError(Exception):
     """A problem the user can act on, told in one sentence; never shown as a traceback.
 
-    ``what`` is wrong, ``where`` (a path, a key, a photo), and what to ``do`` about it.
+    ``what`` is wrong, ``where`` (a path, a key, a photo), and what to ``hint`` about it.
     """
 
-    def __init__(self, what: str, *, where: object = None, do: str | None = None) -> None:
-        self.what, self.where, self.do = what, None if where is None else str(where), do
+    def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, None if where is None else str(where), hint
         super().__init__(str(self))
 
     def __str__(self) -> str:
         place = f" ({self.where!r})" if self.where else ""
-        advice = f" {self.do[0].upper()}{self.do[1:]}" + "." * (self.do[-1] not in ".?!") if self.do else ""
+        advice = f" {self.hint[0].upper()}{self.hint[1:]}" + "." * (self.hint[-1] not in ".?!") if self.hint else ""
         return f"{self.what}{place}.{advice}"
 
     def __reduce__(self) -> tuple[Any, ...]:  # keeps keyword arguments when an actor sends the error home
-        return _rebuild, (type(self), self.what, self.where, self.do)
+        return _rebuild, (type(self), self.what, self.where, self.hint)
 
 
 class PartialResult(QuoinError):
@@ -38,5 +38,5 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _rebuild(kind: type[QuoinError], what: str, where: str | None, do: str | None) -> QuoinError:
-    return kind(what, where=where, do=do)
+def _rebuild(kind: type[QuoinError], what: str, where: str | None, hint: str | None) -> QuoinError:
+    return kind(what, where=where, hint=hint)

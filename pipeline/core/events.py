@@ -85,7 +85,7 @@ class Reporter:
         self._send("picture", name, jpeg=buffer.getvalue(), caption=caption)
 
 
-class JsonLines:
+class JsonLinesSink:
     """Sink: one JSON object a line (for logs and programs); progress at most once a second per name."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def clock(seconds: float) -> str:
+def timecode(seconds: float) -> str:
     """``0:07``, ``12:30``, ``1:02:03``; whole seconds, rounded down."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def spans(times_s: Iterable[tuple[float, float]]) -> str:
+def timespans(times_s: Iterable[tuple[float, float]]) -> str:
     """``0:07–0:09, 0:30``: stretches from one time to another, in seconds."""
-    told = ((clock(begin), clock(end)) for begin, end in times_s)
-    return ", ".join(begin if begin == end else f"{begin}–{end}" for begin, end in told)
+    texts = ((timecode(begin), timecode(end)) for begin, end in times_s)
+    return ", ".join(begin if begin == end else f"{begin}–{end}" for begin, end in texts)

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-Made = TypeVar("Made")
+_T = TypeVar("_T")
 
 
-def each(work: Callable[[int], Made], count: int, threads: int, advance: Callable[[float], None]) -> list[Made]:
-    """``[work(0), ..., work(count - 1)]``; the first exception ends it."""
-    made: list[Made] = []
+def thread_map(function: Callable[[int], _T], count: int, threads: int, advance: Callable[[float], None]) -> list[_T]:
+    """``[function(0), ..., function(count - 1)]``; the first exception ends it."""
+    results: list[_T] = []
     with ThreadPoolExecutor(max(1, threads)) as pool:
         try:
-            for result in pool.map(work, range(count)):
-                made.append(result)
-                advance(len(made))
+            for result in pool.map(function, range(count)):
+                results.append(result)
+                advance(len(results))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return made
+    return results

@@ -16,7 +16,7 @@ def centers_world(cam_from_world: Float[Array, "n 3 4"]) -> Float[Array, "n 3"]:
     return -np.einsum("nji,nj->ni", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
 
 
-def angles_deg(a: Float[Array, "n 3 3"], b: Float[Array, "n 3 3"]) -> Float[Array, "n"]:
+def rotation_angles_deg(a: Float[Array, "n 3 3"], b: Float[Array, "n 3 3"]) -> Float[Array, "n"]:
     """Angle of the rotation between two, by the chord (exact for tiny angles, where arccos of the trace is not)."""
     chord = np.linalg.norm(a - b, axis=(1, 2)) / (2 * np.sqrt(2))
     return np.degrees(2 * np.arcsin(np.clip(chord, 0.0, 1.0)))

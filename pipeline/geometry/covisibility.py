@@ -9,33 +9,33 @@ from scipy.sparse import coo_array, csr_array
 from quoin.pipeline.geometry.cameras import centers_world, project
 
 Array = np.ndarray
-BEST_ANGLE_DEG, ANGLE_FALL_DEG = 15.0, 12.0
-CANDIDATES = 200  # photos that each is looked at with: those that share most with it
+BEST_ANGLE_DEG, ANGLE_SIGMA_DEG = 15.0, 12.0
+MAX_COVISIBLE_PHOTOS = 200  # photos that each is looked at with: those that share most with it
 
 
-def seen_matrix(n_photos: int, n_points: int, photo: Int[Array, "t"], point: Int[Array, "t"]) -> csr_array:
+def observation_matrix(n_photos: int, n_points: int, photo: Int[Array, "t"], point: Int[Array, "t"]) -> csr_array:
     """Sparse [n_photos, n_points], 1 where a photo observes a point: as large as the observations, not their square."""
-    seen = coo_array((np.ones(len(photo), np.float32), (photo, point)), shape=(n_photos, n_points)).tocsr()
-    seen.sum_duplicates()
-    seen.data[:] = 1.0
-    return seen
+    observations = coo_array((np.ones(len(photo), np.float32), (photo, point)), shape=(n_photos, n_points)).tocsr()
+    observations.sum_duplicates()
+    observations.data[:] = 1.0
+    return observations
 
 
-def points_of(seen: csr_array, photos: Int[Array, "k"] | list[int]) -> Int[Array, "m"]:
+def observed_points(observations: csr_array, photos: Int[Array, "k"] | list[int]) -> Int[Array, "m"]:
     """Points that any of ``photos`` observes, sorted."""
-    rows = [seen.indices[seen.indptr[photo] : seen.indptr[photo + 1]] for photo in photos]
+    rows = [observations.indices[observations.indptr[photo] : observations.indptr[photo + 1]] for photo in photos]
     return np.unique(np.concatenate(rows)).astype(np.int64) if rows else np.zeros(0, np.int64)
 
 
-def candidates(seen: csr_array, most: int = CANDIDATES) -> list[Int[Array, "_"]]:
+def covisible_photos(observations: csr_array, max_photos: int = MAX_COVISIBLE_PHOTOS) -> list[Int[Array, "_"]]:
     """For each photo the others that may show what it shows, sorted: all where there are few.
 
-    Else those that share points with it, most points first, then those that share photos with it, up to ``most``.
+    Else those that share points with it, most points first, then those that share photos with it, up to ``max_photos``.
     """
-    count = seen.shape[0]
-    if count <= most + 1:
+    count = observations.shape[0]
+    if count <= max_photos + 1:
         return [np.delete(np.arange(count), a) for a in range(count)]
-    shared = csr_array(seen @ seen.T)
+    shared = csr_array(observations @ observations.T)
     linked = shared.astype(bool).astype(np.float32)
     out = []
     for a in range(count):
@@ -47,8 +47,8 @@ def candidates(seen: csr_array, most: int = CANDIDATES) -> list[Int[Array, "_"]]
         score[partners] += points
         score[a] = 0.0
         best = np.flatnonzero(score)
-        if len(best) > most:
-            best = best[np.argsort(-score[best], kind="stable")[:most]]
+        if len(best) > max_photos:
+            best = best[np.argsort(-score[best], kind="stable")[:max_photos]]
         out.append(np.sort(best))
     return out
 
@@ -57,7 +57,7 @@ def source_photos(
     cam_from_world: Float[Array, "k 3 4"],
     intrinsics: Float[Array, "k 4"],
     sizes: Int[Array, "k 2"],
-    seen: csr_array,
+    observations: csr_array,
     points_world: Float[Array, "p 3"],
     n_sources: int,
     max_points: int = 1000,
@@ -66,31 +66,31 @@ def source_photos(
 
     A point counts fully under BEST_ANGLE_DEG, less where the baseline is too short to say anything or too wide to match
     (the criterion of MVSNet's and OpenMVS's view selection); a quarter of that where it is in the picture but was not
-    matched there, for a surface may be compared from farther aside than SIFT still recognises it. ``seen`` [k, p] is
-    a ``seen_matrix``.
+    matched there, for a surface may be compared from farther aside than SIFT still recognises it. ``observations`` [k,
+    p] is a ``observation_matrix``.
     """
     out = np.full((len(cam_from_world), n_sources), -1)
-    centres = centers_world(cam_from_world)
-    by_point = seen.T.tocsr()
-    for a, others in enumerate(candidates(seen)):
-        mine = points_of(seen, [a])
-        mine = mine[:: max(1, len(mine) // max_points)]
-        points = points_world[mine]
-        matched = by_point[mine][:, others].toarray() > 0
+    centers = centers_world(cam_from_world)
+    by_point = observations.T.tocsr()
+    for a, neighbors in enumerate(covisible_photos(observations)):
+        point_index = observed_points(observations, [a])
+        point_index = point_index[:: max(1, len(point_index) // max_points)]
+        points = points_world[point_index]
+        matched = by_point[point_index][:, neighbors].toarray() > 0
         counts = np.where(matched.T, 1.0, 0.25)
-        score = np.zeros(len(others))
-        from_a = _unit(points - centres[a])
-        for number, b in enumerate(others.tolist()):
+        score = np.zeros(len(neighbors))
+        from_a = _unit(points - centers[a])
+        for number, b in enumerate(neighbors.tolist()):
             pixels, depth = project(cam_from_world[b], intrinsics[b], points)
             inside = (depth > 0) & np.all((pixels >= 0) & (pixels < sizes[b]), axis=1)
-            cosine = (from_a * _unit(points - centres[b])).sum(axis=1)
+            cosine = (from_a * _unit(points - centers[b])).sum(axis=1)
             angle = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
-            over = np.maximum(angle - BEST_ANGLE_DEG, 0.0) / ANGLE_FALL_DEG
+            over = np.maximum(angle - BEST_ANGLE_DEG, 0.0) / ANGLE_SIGMA_DEG
             useful = np.minimum(1.0, angle / BEST_ANGLE_DEG) ** 2 * np.exp(-0.5 * over**2)
             score[number] = (useful * inside * counts[number]).sum()
         order = np.argsort(-score)[:n_sources]
         chosen = order[score[order] > 1.0]
-        out[a, : len(chosen)] = others[chosen]
+        out[a, : len(chosen)] = neighbors[chosen]
     return out
 
 

@@ -11,7 +11,7 @@ Array = np.ndarray
 POINTS_PER_CELL = 256
 
 
-def in_view(
+def frustum_query(
     points: Float[Array, "p 3"],
 ) -> Callable[[Float[Array, "3 4"], Float[Array, "4"], tuple[int, int]], Int[Array, "_"]]:
     """A function of (camera from the points' frame, intrinsics, (width, height)): sorted indices of points.
@@ -25,21 +25,21 @@ def in_view(
     side = _cell_side(high - low, len(points))
     cell = ((points - low) / side).astype(np.int64)
     shape = cell.max(axis=0) + 1
-    code = np.ravel_multi_index(tuple(cell.T), tuple(shape))
-    order = np.argsort(code, kind="stable")
-    starts = np.flatnonzero(np.diff(code[order], prepend=-1))
+    cell_id = np.ravel_multi_index(tuple(cell.T), tuple(shape))
+    order = np.argsort(cell_id, kind="stable")
+    starts = np.flatnonzero(np.diff(cell_id[order], prepend=-1))
     ends = np.append(starts[1:], len(order))
-    here = points[order]
-    lows, highs = np.minimum.reduceat(here, starts), np.maximum.reduceat(here, starts)
-    middles, radii = (lows + highs) / 2, np.linalg.norm(highs - lows, axis=1) / 2 * (1 + 1e-5) + 1e-9
+    sorted_points = points[order]
+    lows, highs = np.minimum.reduceat(sorted_points, starts), np.maximum.reduceat(sorted_points, starts)
+    cell_centers, radii = (lows + highs) / 2, np.linalg.norm(highs - lows, axis=1) / 2 * (1 + 1e-5) + 1e-9
 
     def find(cam_from_points: Array, intrinsics: Array, size: tuple[int, int]) -> Array:
         fx, fy, cx, cy = intrinsics
-        at = middles @ cam_from_points[:, :3].T + cam_from_points[:, 3]
+        centers_cam = cell_centers @ cam_from_points[:, :3].T + cam_from_points[:, 3]
         sides = np.array([(fx, 0, cx), (-fx, 0, size[0] - cx), (0, fy, cy), (0, -fy, size[1] - cy), (0, 0, 1)], float)
         sides /= np.linalg.norm(sides, axis=1, keepdims=True)
-        met = np.flatnonzero(((at @ sides.T) >= -radii[:, None]).all(axis=1))
-        parts = [order[a:b] for a, b in zip(starts[met].tolist(), ends[met].tolist(), strict=True)]
+        visible_cells = np.flatnonzero(((centers_cam @ sides.T) >= -radii[:, None]).all(axis=1))
+        parts = [order[a:b] for a, b in zip(starts[visible_cells].tolist(), ends[visible_cells].tolist(), strict=True)]
         return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 
     return find

@@ -9,9 +9,12 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
 Array = np.ndarray
-FACING_DEG = 20.0  # between a point's normal and the plane's: more is another surface
+MAX_NORMAL_ANGLE_DEG = 20.0  # between a point's normal and the plane's: more is another surface
 BINS_PER_CELL = 4
-BEHIND_CELLS, BEHIND_SHARE = 3.0, 0.1  # points behind a plane that bounds the scene: so far, so many for one on it
+BEHIND_MARGIN_CELLS, MAX_BEHIND_SHARE = (
+    3.0,
+    0.1,
+)  # points behind a plane that bounds the scene: so far, so many for one on it
 
 
 class PlaneSet(NamedTuple):
@@ -22,7 +25,7 @@ class PlaneSet(NamedTuple):
     support: Float[Array, "k"]  # weight of the points on them
 
 
-def planes_along(
+def detect_planes(
     directions: Float[Array, "d 3"],
     points: Float[Array, "n 3"],
     normals: Float[Array, "n 3"],
@@ -37,7 +40,7 @@ def planes_along(
     """
     found = [(np.zeros((0, 3)), np.zeros(0), np.zeros(0))]
     for direction in directions:
-        facing = normals @ direction > np.cos(np.radians(FACING_DEG))
+        facing = normals @ direction > np.cos(np.radians(MAX_NORMAL_ANGLE_DEG))
         if not facing.any():
             continue
         offset, weight = points[facing] @ direction, weights[facing]
@@ -49,26 +52,26 @@ def planes_along(
         for bin_ in np.argsort(-height, kind="stable"):
             if height[bin_] <= 0:
                 break
-            at = low + (bin_ + 0.5) * step
-            on = np.abs(offset - at) < cell
-            if all(abs(at - other) > 2 * cell for other, _ in peaks):
+            peak_offset = low + (bin_ + 0.5) * step
+            on = np.abs(offset - peak_offset) < cell
+            if all(abs(peak_offset - chosen_offset) > 2 * cell for chosen_offset, _ in peaks):
                 if weight[on].sum() < min_support:
                     break
                 peaks.append((float(np.average(offset[on], weights=weight[on])), float(weight[on].sum())))
         if peaks:
-            at, support = np.array(peaks).T
-            found.append((np.tile(direction, (len(at), 1)), at, support))
+            peak_offset, support = np.array(peaks).T
+            found.append((np.tile(direction, (len(peak_offset), 1)), peak_offset, support))
     return PlaneSet(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def bounding(planes: PlaneSet, points: Float[Array, "n 3"], cell: float) -> PlaneSet:
+def bounding_planes(planes: PlaneSet, points: Float[Array, "n 3"], cell: float) -> PlaneSet:
     """The planes that the scene ends at: behind which hardly anything lies, but that points lie on.
 
     Floor and ceiling of a room are such, and its outer walls; of a table or an inner corner much lies behind.
     """
-    keep = []
+    is_bounding = []
     for normal, offset, support in zip(*planes, strict=True):
-        behind = int((points @ normal < offset - BEHIND_CELLS * cell).sum())
-        keep.append(behind < BEHIND_SHARE * support)
-    chosen = np.array(keep, bool)
+        behind = int((points @ normal < offset - BEHIND_MARGIN_CELLS * cell).sum())
+        is_bounding.append(behind < MAX_BEHIND_SHARE * support)
+    chosen = np.array(is_bounding, bool)
     return PlaneSet(planes.normal[chosen], planes.offset[chosen], planes.support[chosen])

@@ -79,7 +79,7 @@ def fit_similarity(
 ) -> Similarity:
     """Least-squares similarity with ``target ≈ T(source)`` (Umeyama 1991, eq. 40–42); needs 3 points not on a line."""
     if len(source) < 3:
-        raise QuoinError(f"An alignment needs 3 matched points, there are {len(source)}", do="give more cameras")
+        raise QuoinError(f"An alignment needs 3 matched points, there are {len(source)}", hint="give more cameras")
     mean_s, mean_t = source.mean(0), target.mean(0)
     ds, dt = source - mean_s, target - mean_t
     u, d, vt = np.linalg.svd(dt.T @ ds / len(source))
@@ -95,7 +95,7 @@ def fit_similarity_robust(
     target: Float[Array, "n 3"],
     *,
     seed: int = 0,
-    rounds: int = 500,
+    n_iterations: int = 500,
     provenance: str = "robust umeyama",
 ) -> tuple[Similarity, Bool[Array, "n"]]:
     """Similarity by least median of squares over random triples, then refitted on the inliers.
@@ -107,12 +107,12 @@ def fit_similarity_robust(
         return fit_similarity(source, target, provenance=provenance), np.ones(n, bool)
     rng = np.random.default_rng(seed)
     best, best_score = None, np.inf
-    for _ in range(rounds):
-        pick = rng.choice(n, 3, replace=False)
-        edges = source[pick][1:] - source[pick][0]
+    for _ in range(n_iterations):
+        sample = rng.choice(n, 3, replace=False)
+        edges = source[sample][1:] - source[sample][0]
         if np.linalg.norm(np.cross(*edges)) < 1e-9 * max(float((edges**2).sum()), 1e-300):
             continue
-        candidate = fit_similarity(source[pick], target[pick])
+        candidate = fit_similarity(source[sample], target[sample])
         score = float(np.median(np.linalg.norm(candidate.apply(source) - target, axis=1)))
         if score < best_score:
             best, best_score = candidate, score

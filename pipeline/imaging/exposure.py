@@ -11,29 +11,29 @@ Array = np.ndarray
 
 GAIN_LIMITS = (0.3, 3.3)
 GAIN_PRIOR = 0.02  # how strongly a gain is drawn to 1, as a share of the photo's mean number of shared places
-DARK, BRIGHT = 12, 245  # of 255; beyond, a photo may be clipped
-MAX_PLACES = 40_000
+MIN_UNCLIPPED, MAX_UNCLIPPED = 12, 245  # of 255; beyond, a photo may be clipped
+MAX_SHARED_POINTS = 40_000
 
 
 def photo_gains(
-    rgb: UInt8[Array, "v k 3"], photo: Int[Array, "v k"], there: Bool[Array, "v k"], n_photos: int, *, seed: int
+    rgb: UInt8[Array, "v k 3"], photo: Int[Array, "v k"], visible: Bool[Array, "v k"], n_photos: int, *, seed: int
 ) -> Float[Array, "p 3"]:
     """Exposure factor of every photo and channel, about 1: divided by it, the colours of all photos agree.
 
-    ``rgb`` are the colours of places as up to k photos show them, where ``there``. For each pair of photos the median
+    ``rgb`` are the colours of places as up to k photos show them, where ``visible``. For each pair of photos the median
     log ratio r_pq over places that both see; then least squares Σ n_pq (g_p - g_q - r_pq)² + λ Σ g_p² (gain
     compensation of Brown & Lowe 2007, in the logarithm).
     """
     rng = np.random.default_rng(seed)
-    shared = np.flatnonzero(there.sum(axis=1) >= 2)
-    pick = rng.choice(shared, min(MAX_PLACES, len(shared)), replace=False)
-    rgb, photo = rgb[pick], photo[pick]
-    valid = there[pick] & np.all((rgb > DARK) & (rgb < BRIGHT), axis=2)
-    light = np.log(np.maximum(rgb, 1).astype(np.float32))
+    shared = np.flatnonzero(visible.sum(axis=1) >= 2)
+    sample = rng.choice(shared, min(MAX_SHARED_POINTS, len(shared)), replace=False)
+    rgb, photo = rgb[sample], photo[sample]
+    valid = visible[sample] & np.all((rgb > MIN_UNCLIPPED) & (rgb < MAX_UNCLIPPED), axis=2)
+    log_rgb = np.log(np.maximum(rgb, 1).astype(np.float32))
     first, second, ratio = [], [], []
     for a, b in combinations(range(photo.shape[1]), 2):
         both = valid[:, a] & valid[:, b]
-        p, q, r = photo[both, a], photo[both, b], light[both, a] - light[both, b]
+        p, q, r = photo[both, a], photo[both, b], log_rgb[both, a] - log_rgb[both, b]
         swap = p > q
         first.append(np.where(swap, q, p))
         second.append(np.where(swap, p, q))

@@ -23,14 +23,14 @@ Array = np.ndarray
 MAX_PIXELS = 300_000_000  # above this a file is taken for a decompression bomb; the largest cameras have 150 million
 NOT_AN_IMAGE = "not an image quoin can read"
 ORIENTATION_TAG = 0x0112
-FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF"]
+PHOTO_FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF"]
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses above twice this, from the header, before it allocates
 try:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
-    FORMATS.append("HEIF")
+    PHOTO_FORMATS.append("HEIF")
 except ImportError:  # HEIC photos are then listed as unreadable
     pass
 
@@ -57,7 +57,7 @@ class _PillowWarnings:
                 self._saved.__exit__(None, None, None)
 
 
-_quiet = _PillowWarnings()
+_silenced = _PillowWarnings()
 
 
 @contextlib.contextmanager
@@ -66,9 +66,9 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
 
     ``QuoinError.what`` is the reason alone ("truncated", "too large: ..."), fit for a table.
     """
-    with _quiet:
+    with _silenced:
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=PHOTO_FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise QuoinError(_too_large(f"{width} x {height} pixels, ", max_pixels), where=path)
@@ -97,7 +97,7 @@ def _reason(error: Exception) -> str:
     return f"unreadable: {text[:120]}"
 
 
-def orientation_of(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8 still to be applied to loaded pixels; 1 where absent or invalid."""
     value = None
     with contextlib.suppress(Exception):  # EXIF is never worth a photo
@@ -110,13 +110,13 @@ def stored_orientation(image: Image.Image) -> int:
     if image.format != "TIFF":
         image.load()  # a PNG's EXIF may follow its pixels: looking for it would meet, and hide, their errors
     noted = image.info.get("original_orientation")
-    return noted if type(noted) is int and 1 <= noted <= 8 else orientation_of(image)
+    return noted if type(noted) is int and 1 <= noted <= 8 else exif_orientation(image)
 
 
-def turn_upright(pixels: Shaped[Array, "h w *c"], orientation: int) -> Shaped[Array, "h2 w2 *c"]:
+def apply_orientation(pixels: Shaped[Array, "h w *c"], orientation: int) -> Shaped[Array, "h2 w2 *c"]:
     """Stored pixels as they are to be seen (EXIF 2.32, tag 0x0112); 5 to 8 exchange width and height."""
     axes = (1, 0, *range(2, pixels.ndim))
-    turned = {
+    rotated = {
         1: pixels,
         2: pixels[:, ::-1],
         3: pixels[::-1, ::-1],
@@ -126,13 +126,13 @@ def turn_upright(pixels: Shaped[Array, "h w *c"], orientation: int) -> Shaped[Ar
         7: pixels[::-1, ::-1].transpose(axes),
         8: pixels[:, ::-1].transpose(axes),
     }[orientation]
-    return np.ascontiguousarray(turned)
+    return np.ascontiguousarray(rotated)
 
 
 def upright_rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
     """Upright pixels of an opened image of any mode; transparency lies on white. Call inside ``open_image``."""
     image.load()  # first: TIFF turns itself upright while loading, then says orientation 1
-    return turn_upright(_rgb(image), orientation_of(image))
+    return apply_orientation(_rgb(image), exif_orientation(image))
 
 
 def load_upright(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[Array, "h w 3"]:
@@ -151,10 +151,10 @@ def load_mask(path: Path, size: tuple[int, int], orientation: int = 1) -> UInt8[
     """
     with open_image(path) as image:
         image.load()
-        mask = turn_upright(_use(image), orientation_of(image))
-    if orientation >= 5 and not fits(mask.shape[::-1], size) and fits(mask.shape, size):
-        mask = turn_upright(mask, orientation)
-    if not fits(mask.shape[::-1], size):
+        mask = apply_orientation(_binary_mask(image), exif_orientation(image))
+    if orientation >= 5 and not has_same_aspect(mask.shape[::-1], size) and has_same_aspect(mask.shape, size):
+        mask = apply_orientation(mask, orientation)
+    if not has_same_aspect(mask.shape[::-1], size):
         have, want = (f"{width} x {height}" for width, height in (mask.shape[::-1], size))
         raise QuoinError(f"The mask is {have} pixels, which does not fit its photo of {want}", where=path)
     if mask.shape[::-1] != tuple(size):
@@ -162,7 +162,7 @@ def load_mask(path: Path, size: tuple[int, int], orientation: int = 1) -> UInt8[
     return np.ascontiguousarray(mask)
 
 
-def fits(size: tuple[int, ...], photo: tuple[int, int]) -> bool:
+def has_same_aspect(size: tuple[int, ...], photo: tuple[int, int]) -> bool:
     """Whether a picture of ``size`` has the shape of ``photo``, up to a pixel of rounding when it was resized."""
     (width, height), (photo_width, photo_height) = size, photo
     return abs(width * photo_height - height * photo_width) <= max(photo_width, photo_height, width, height)
@@ -170,8 +170,8 @@ def fits(size: tuple[int, ...], photo: tuple[int, int]) -> bool:
 
 def _rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
     if image.mode.startswith("I"):  # 16 bits of grey, however they are stored
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
         raise QuoinError("unreadable: floating-point pixels are not a photo")
     if image.has_transparency_data:
@@ -180,7 +180,7 @@ def _rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy
 
 
-def _use(image: Image.Image) -> UInt8[Array, "h w"]:
+def _binary_mask(image: Image.Image) -> UInt8[Array, "h w"]:
     """Stored pixels of a mask as 255 or 0.
 
     A cut-out says it by alpha. Otherwise the brightest channel decides at half its range, so that JPEG noise stays

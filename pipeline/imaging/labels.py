@@ -7,12 +7,12 @@ from __future__ import annotations
 
 UNKNOWN = 0  # a surface, or nothing is known
 SKY = 1  # no surface behind it
-PASSING = 2  # people, vehicles: to be ignored
+TRANSIENT = 2  # people, vehicles: to be ignored
 FLOOR = 3  # level, and faces up
 CEILING = 4  # level, and faces down
 WALL = 5  # upright
 OTHER = 6  # a surface that is none of these three
 
-KINDS = (OTHER, FLOOR, CEILING, WALL)  # of surface, where the layout of a room is known
-KIND_NAMES = {OTHER: "other", FLOOR: "floor", CEILING: "ceiling", WALL: "wall"}
-EMPTY = (SKY, PASSING)  # nothing of the scene
+SURFACE_LABELS = (OTHER, FLOOR, CEILING, WALL)  # of surface, where the layout of a room is known
+SURFACE_LABEL_NAMES = {OTHER: "other", FLOOR: "floor", CEILING: "ceiling", WALL: "wall"}
+NON_SURFACE_LABELS = (SKY, TRANSIENT)  # nothing of the scene

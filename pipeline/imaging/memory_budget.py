@@ -6,17 +6,17 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-PIXELS_AT_ONCE = 150_000_000  # at 10 bytes each 1.5 GB
+MAX_DECODED_PIXELS = 150_000_000  # at 10 bytes each 1.5 GB
 
 
 class PixelBudget:
     """Bounds what threads hold decoded at once, about 10 bytes a pixel; a photo larger than the budget goes alone."""
 
-    def __init__(self, pixels: int = PIXELS_AT_ONCE) -> None:
+    def __init__(self, pixels: int = MAX_DECODED_PIXELS) -> None:
         self._limit, self._held, self._change = pixels, 0, threading.Condition()
 
     @contextlib.contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
+    def reserve(self, pixels: int) -> Iterator[None]:
         """Waits until ``pixels`` fit in, and keeps their place."""
         with self._change:
             self._change.wait_for(lambda: self._held == 0 or self._held + pixels <= self._limit)

@@ -8,7 +8,7 @@ from jaxtyping import Shaped, UInt8
 Array = np.ndarray
 
 
-def pyramid(rgb: UInt8[Array, "h w 3"], levels: int) -> list[UInt8[Array, "_ _ 3"]]:
+def build_pyramid(rgb: UInt8[Array, "h w 3"], levels: int) -> list[UInt8[Array, "_ _ 3"]]:
     """The photo and its halvings by 2 x 2 averages, sizes rounded down (an odd last row or column is dropped)."""
     out = [np.ascontiguousarray(rgb)]
     for _ in range(levels - 1):
@@ -19,8 +19,11 @@ def pyramid(rgb: UInt8[Array, "h w 3"], levels: int) -> list[UInt8[Array, "_ _ 3
     return out
 
 
-def at_level(values: Shaped[Array, "h w"], level: int, to: int, shape: tuple[int, ...]) -> Shaped[Array, "r c"]:
-    """``values`` of ``level`` at level ``to``, of ``shape``: each pixel there has that of its first corner."""
+def resample_to_level(
+    values: Shaped[Array, "h w"], level: int, target_level: int, shape: tuple[int, ...]
+) -> Shaped[Array, "r c"]:
+    """``values`` of ``level`` at level ``target_level``, of ``shape``: each pixel there has that of its first
+    corner."""
     sizes = zip(shape, values.shape, strict=True)
-    row, column = (np.minimum((np.arange(n) << to) >> level, m - 1) for n, m in sizes)
+    row, column = (np.minimum((np.arange(n) << target_level) >> level, m - 1) for n, m in sizes)
     return values[row[:, None], column]

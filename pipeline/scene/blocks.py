@@ -65,7 +65,7 @@ class Partition:
 
 def write_partition(run: Run, partition: Partition) -> None:
     """Put the lattice and all blocks into the store (removing blocks of an earlier partition)."""
-    arrays.delete(run.scene, "blocks")
+    arrays.delete_node(run.scene, "blocks")
     root = run.scene.require_group("blocks")
     root.update_attributes(
         {
@@ -89,9 +89,9 @@ def write_partition(run: Run, partition: Partition) -> None:
                 "notes": b.notes,
             }
         )
-        arrays.write(group, "photo_index", np.asarray(b.photo_index, np.int64))
-        arrays.write(group, "photo_weight", np.asarray(b.photo_weight, np.float64))
-        arrays.write(group, "photo_level", np.asarray(b.photo_level, np.int64))
+        arrays.write_array(group, "photo_index", np.asarray(b.photo_index, np.int64))
+        arrays.write_array(group, "photo_weight", np.asarray(b.photo_weight, np.float64))
+        arrays.write_array(group, "photo_level", np.asarray(b.photo_level, np.int64))
 
 
 def read_partition(run: Run) -> Partition:
@@ -114,12 +114,12 @@ def read_block(run: Run, block_id: str) -> tuple[Lattice, Block]:
     return Lattice.from_json(root.attrs["lattice"]), _block(root, block_id)
 
 
-def read_whole_cost(run: Run) -> float:
+def read_total_cost(run: Run) -> float:
     """Cost of all blocks together."""
     run.require("partition")
     root: Any = run.scene["blocks"]
-    known = root.attrs.get("cost")
-    return float(known) if known is not None else sum(block.cost for block in read_partition(run).blocks)
+    stored_cost = root.attrs.get("cost")
+    return float(stored_cost) if stored_cost is not None else sum(block.cost for block in read_partition(run).blocks)
 
 
 def _block(root: Any, block_id: str) -> Block:
@@ -129,12 +129,12 @@ def _block(root: Any, block_id: str) -> Block:
         block_id,
         BrickBox(tuple(a["core_low"]), tuple(a["core_high"])),
         a["halo_bricks"],
-        arrays.read(group, "photo_index"),
-        arrays.read(group, "photo_weight"),
+        arrays.read_array(group, "photo_index"),
+        arrays.read_array(group, "photo_weight"),
         a["cost"],
         a["memory_bytes"],
         dict(a["notes"]),
-        arrays.read(group, "photo_level"),
+        arrays.read_array(group, "photo_level"),
     )
 
 
@@ -173,41 +173,41 @@ def write_sdf_bricks(run: Run, block_id: str, sdf: SdfBricks) -> None:
     """Put a block's SDF bricks under blocks/<id>/ (one chunk per brick)."""
     group = run.scene.require_group(f"blocks/{block_id}")
     shape = sdf.sdf_voxels.shape
-    arrays.write(group, "brick_index", np.asarray(sdf.bricks, np.int64))
-    arrays.write(group, "sdf", sdf.sdf_voxels.astype(np.float16), chunks=(1, *shape[1:]))
+    arrays.write_array(group, "brick_index", np.asarray(sdf.bricks, np.int64))
+    arrays.write_array(group, "sdf", sdf.sdf_voxels.astype(np.float16), chunks=(1, *shape[1:]))
 
 
 def read_brick_index(run: Run, block_id: str) -> Int[Array, "m 3"]:
     """Which bricks a trained block holds."""
-    return arrays.read(run.scene, f"blocks/{block_id}/brick_index")
+    return arrays.read_array(run.scene, f"blocks/{block_id}/brick_index")
 
 
 def read_sdf_brick(run: Run, block_id: str, row: int) -> Float[Array, "s s s"]:
     """SDF samples [B+1, B+1, B+1] in voxels of row ``row`` of the block's brick index, float32."""
-    return arrays.read(run.scene, f"blocks/{block_id}/sdf", row).astype(np.float32)
+    return arrays.read_array(run.scene, f"blocks/{block_id}/sdf", row).astype(np.float32)
 
 
-def write_model(run: Run, block_id: str, tensors: Mapping[str, Array], about: Mapping[str, Any]) -> None:
+def write_block_model(run: Run, block_id: str, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
     """Put a block's trained model under blocks/<id>/model: tensors by name, and what is needed to build it."""
     name = f"blocks/{block_id}/model"
-    arrays.delete(run.scene, name)
+    arrays.delete_node(run.scene, name)
     group = run.scene.require_group(name)
     for key, values in tensors.items():
-        arrays.write(group, key, values)
-    group.update_attributes(dict(about))
+        arrays.write_array(group, key, values)
+    group.update_attributes(dict(metadata))
 
 
-def read_model(run: Run, block_id: str) -> tuple[dict[str, Array], dict[str, Any]]:
+def read_block_model(run: Run, block_id: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """A block's trained model: its tensors by name, and what is needed to build it."""
     run.require(f"train/{block_id}")
     group: Any = run.scene.get(f"blocks/{block_id}/model")
     if group is None:
         raise QuoinError(
             "This block was trained by a quoin that did not keep its model",
-            where=f"{run.home}, {block_id}",
-            do="train it again with quoin resume --force train",
+            where=f"{run.location}, {block_id}",
+            hint="train it again with quoin resume --force train",
         )
-    return {name: arrays.read(group, name) for name in group.array_keys()}, dict(group.attrs)
+    return {name: arrays.read_array(group, name) for name in group.array_keys()}, dict(group.attrs)
 
 
 def block_folder(run: Run, block_id: str) -> Path:

@@ -18,13 +18,13 @@ Array = np.ndarray
 
 # glTF is y up, the world is z up: (x, y, z) goes to (x, z, -y). Column-major, as glTF wants it.
 _Y_UP_FROM_Z_UP = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-_KINDS = {5121: "u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
-_HEAD = struct.Struct("<4sII")
+_DTYPES = {5121: "u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_N_COMPONENTS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+_FILE_HEADER = struct.Struct("<4sII")
 
 
 @dataclass(frozen=True)
-class Glb:
+class GltfMesh:
     """A mesh in the world (metres), its normals, colours (sRGB) where it has any, and ``values`` of its vertices."""
 
     vertices_world: Float[Array, "v 3"]
@@ -46,15 +46,15 @@ def srgb_from_linear(light: Float[Array, "v 3"]) -> UInt8[Array, "v 3"]:
     return np.rint(255 * curve).astype(np.uint8)
 
 
-def glb_bytes(mesh: Glb) -> bytes:
+def encode_glb(mesh: GltfMesh) -> bytes:
     """The file: unlit vertex colours (16-bit linear), y up by a node over the mesh in world axes.
 
     Vertices are float32 about the middle of the mesh; a second node carries that middle, so nothing is lost far from
     the origin. ``asset.extras`` says so: ``origin_world``, metres. Values are attributes of our own: ``_CONFIDENCE``.
     """
-    at = mesh.vertices_world
-    middle = (at.min(axis=0) + at.max(axis=0)) / 2
-    positions = (at - middle).astype("<f4")
+    positions_world = mesh.vertices_world
+    origin = (positions_world.min(axis=0) + positions_world.max(axis=0)) / 2
+    positions = (positions_world - origin).astype("<f4")
     views, accessors, blob = [], [], bytearray()
 
     def put(data: Array, kind: str, component: int, target: int, **extra: object) -> int:
@@ -77,13 +77,13 @@ def glb_bytes(mesh: Glb) -> bytes:
         attributes[f"_{name.upper()}"] = put(value.astype("<f4"), "SCALAR", 5126, 34962)
     faces = put(mesh.faces.astype("<u4").reshape(-1), "SCALAR", 5125, 34963)
     tree = {
-        "asset": {"version": "2.0", "generator": "quoin", "extras": {"origin_world": middle.tolist()}},
+        "asset": {"version": "2.0", "generator": "quoin", "extras": {"origin_world": origin.tolist()}},
         "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [
             {"name": "world", "matrix": _Y_UP_FROM_Z_UP, "children": [1]},
-            {"name": "surface", "mesh": 0, "translation": middle.tolist()},
+            {"name": "surface", "mesh": 0, "translation": origin.tolist()},
         ],
         "meshes": [{"primitives": [{"attributes": attributes, "indices": faces, "material": 0}]}],
         "materials": [
@@ -98,25 +98,25 @@ def glb_bytes(mesh: Glb) -> bytes:
     }
     text = json.dumps(tree, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
-    head = _HEAD.pack(b"glTF", 2, 12 + 8 + len(text) + 8 + len(blob))
+    head = _FILE_HEADER.pack(b"glTF", 2, 12 + 8 + len(text) + 8 + len(blob))
     return b"".join(
         [head, struct.pack("<I4s", len(text), b"JSON"), text, struct.pack("<I4s", len(blob), b"BIN\0"), bytes(blob)]
     )
 
 
-def read_glb(data: bytes) -> Glb:
-    """What ``glb_bytes`` has written; QuoinError for what another program has."""
+def decode_glb(data: bytes) -> GltfMesh:
+    """What ``encode_glb`` has written; QuoinError for what another program has."""
     try:
         n_text = struct.unpack_from("<I", data, 12)[0]
         tree = json.loads(data[20 : 20 + n_text])
-        middle = np.array(tree["asset"]["extras"]["origin_world"], float)
+        origin = np.array(tree["asset"]["extras"]["origin_world"], float)
         primitive = tree["meshes"][0]["primitives"][0]
         start = 20 + n_text + 8
 
         def get(number: int) -> Array:
             accessor = tree["accessors"][number]
-            view, width = tree["bufferViews"][accessor["bufferView"]], _WIDTHS[accessor["type"]]
-            kind, count = np.dtype(_KINDS[accessor["componentType"]]), accessor["count"] * width
+            view, width = tree["bufferViews"][accessor["bufferView"]], _N_COMPONENTS[accessor["type"]]
+            kind, count = np.dtype(_DTYPES[accessor["componentType"]]), accessor["count"] * width
             flat = np.frombuffer(data, kind, count, start + view["byteOffset"])
             return flat.reshape(-1, width) if width > 1 else flat
 
@@ -125,6 +125,6 @@ def read_glb(data: bytes) -> Glb:
         vertices, normals, color = named.pop("POSITION"), named.pop("NORMAL"), named.pop("COLOR_0", None)
         colors = None if color is None else srgb_from_linear(color[:, :3] / 65535.0)
         values = {name.removeprefix("_").lower(): value for name, value in named.items()}
-        return Glb(vertices.astype(float) + middle, faces, normals, colors, values)
+        return GltfMesh(vertices.astype(float) + origin, faces, normals, colors, values)
     except (struct.error, ValueError, KeyError, IndexError, TypeError) as error:
-        raise QuoinError(f"This is no mesh.glb of quoin: {error}", do="redo fuse with --force fuse") from error
+        raise QuoinError(f"This is no mesh.glb of quoin: {error}", hint="redo fuse with --force fuse") from error

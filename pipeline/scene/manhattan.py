@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from quoin.pipeline.scene.posed_images import read_frame_facts
+from quoin.pipeline.scene.posed_images import read_frame_attribute
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class WallFrame:
+class ManhattanFrame:
     """Up, and the directions walls face (a wall and the one across the room share one): Manhattan, or Atlanta for more.
 
     ``up_world`` [3] unit; ``normals_world`` [k, 3] unit and level (orthogonal to up), the strongest first, signs mean
@@ -38,11 +38,11 @@ class WallFrame:
         y = np.cross(self.up_world, x)
         return np.degrees(np.arctan2(self.normals_world @ y, self.normals_world @ x)) % 180.0
 
-    def turned(self, rotation: Float[Array, "3 3"]) -> WallFrame:
+    def rotated(self, rotation: Float[Array, "3 3"]) -> ManhattanFrame:
         """The same in a world that ``rotation`` takes this one into."""
         return replace(self, up_world=rotation @ self.up_world, normals_world=self.normals_world @ rotation.T)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """One line for a person."""
         if self.reason:
             return f"no frame of walls: {self.reason}"
@@ -50,19 +50,19 @@ class WallFrame:
         return f"walls stand in {count} direction{'s' if count > 1 else ''}, confidence {self.confidence:.2f}"
 
 
-def write_walls(run: Run, walls: WallFrame) -> None:
+def write_manhattan_frame(run: Run, walls: ManhattanFrame) -> None:
     """Put the frame of the walls into frame/ of the store."""
     run.scene.require_group("frame").attrs["walls"] = {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(walls).items()
     }
 
 
-def read_walls(run: Run) -> WallFrame | None:
+def read_manhattan_frame(run: Run) -> ManhattanFrame | None:
     """What pose found; None in runs that were posed before it looked."""
-    data = read_frame_facts(run, "walls")
+    data = read_frame_attribute(run, "walls")
     if data is None:
         return None
-    return WallFrame(
+    return ManhattanFrame(
         np.array(data["up_world"], np.float64),
         np.array(data["normals_world"], np.float64).reshape(-1, 3),
         np.array(data["shares"], np.float64),
@@ -72,7 +72,7 @@ def read_walls(run: Run) -> WallFrame | None:
     )
 
 
-def trusted_walls(run: Run) -> WallFrame | None:
+def read_trusted_frame(run: Run) -> ManhattanFrame | None:
     """What pose found, or None where no frame of walls is trusted."""
-    walls = read_walls(run)
+    walls = read_manhattan_frame(run)
     return walls if walls is not None and len(walls.normals_world) else None

@@ -39,12 +39,12 @@ PHOTO_SCHEMA = pa.schema(
 )
 
 
-PHOTO_PATHS = ("path", "mask_path", "depth_path", "depth_camera")
+PATH_COLUMNS = ("path", "mask_path", "depth_path", "depth_camera")
 
 
 def write_photo_table(run: Run, rows: list[dict[str, Any]]) -> None:
     """One row per file found, used or not (PHOTO_SCHEMA)."""
-    rows = [row | {name: run.portable(row[name]) for name in PHOTO_PATHS if row.get(name)} for row in rows]
+    rows = [row | {name: run.relative_path(row[name]) for name in PATH_COLUMNS if row.get(name)} for row in rows]
     pq.write_table(pa.Table.from_pylist(rows, schema=PHOTO_SCHEMA), run.table("photos"))
 
 
@@ -56,12 +56,12 @@ def read_photo_table(run: Run, *, used_only: bool = False) -> list[dict[str, Any
 
 def read_photo_rows(run: Run, photo_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Rows of these photos, in their order; of photos at a URL no others are brought to this machine."""
-    row_of = {row["photo_id"]: row for row in _photo_rows(run, [("photo_id", "in", photo_ids)], alone=True)}
+    row_of = {row["photo_id"]: row for row in _photo_rows(run, [("photo_id", "in", photo_ids)], single_file=True)}
     return [row_of[photo_id] for photo_id in photo_ids]
 
 
-def _photo_rows(run: Run, filters: list[tuple] | None = None, *, alone: bool = False) -> list[dict[str, Any]]:
+def _photo_rows(run: Run, filters: list[tuple] | None = None, *, single_file: bool = False) -> list[dict[str, Any]]:
     rows = pq.read_table(run.file("tables/photos.parquet"), filters=filters).to_pylist()
     for row in rows:
-        row.update({name: run.local(row[name], alone=alone) for name in PHOTO_PATHS if row[name]})
+        row.update({name: run.local(row[name], single_file=single_file) for name in PATH_COLUMNS if row[name]})
     return rows

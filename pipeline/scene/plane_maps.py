@@ -8,60 +8,60 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from quoin.pipeline.geometry.cameras import pixel_grid, unproject
-from quoin.pipeline.scene.priors import read_level
+from quoin.pipeline.scene.priors import read_map_with_level
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
-NAME = "priors/planes"
+PLANES_ARRAY = "priors/planes"
 
 
 @dataclass(frozen=True)
-class Bare:
+class PlaneIndexMap:
     """Number [h, w] of the plane each pixel shows where the photo's depth map is silent, -1: none; pyramid level."""
 
-    number: Int[Array, "h w"]
+    plane_index: Int[Array, "h w"]
     level: int
 
 
-def write_planes(run: Run, normals: Float[Array, "k 3"], offsets: Float[Array, "k"]) -> None:
+def write_scene_planes(run: Run, normals: Float[Array, "k 3"], offsets: Float[Array, "k"]) -> None:
     """Planes n · x = offset of the world, their unit normals towards the side they are seen from."""
-    arrays.write(run.scene, NAME, np.concatenate([normals, offsets[:, None]], axis=1).astype(np.float64))
+    arrays.write_array(run.scene, PLANES_ARRAY, np.concatenate([normals, offsets[:, None]], axis=1).astype(np.float64))
 
 
-def read_planes(run: Run) -> Float[Array, "k 4"]:
+def read_scene_planes(run: Run) -> Float[Array, "k 4"]:
     """Rows n, offset; none where priors did not look for them."""
-    return arrays.read(run.scene, NAME) if NAME in run.scene else np.zeros((0, 4))
+    return arrays.read_array(run.scene, PLANES_ARRAY) if PLANES_ARRAY in run.scene else np.zeros((0, 4))
 
 
-def write_bare(run: Run, index: int, bare: Bare) -> None:
+def write_plane_index(run: Run, index: int, bare: PlaneIndexMap) -> None:
     """What posed photo ``index`` shows of the planes, at a pyramid level."""
     attrs = {"level": bare.level}
-    arrays.write(run.scene, f"priors/{index:06d}/bare", bare.number.astype(np.int32), attrs=attrs)
+    arrays.write_array(run.scene, f"priors/{index:06d}/bare", bare.plane_index.astype(np.int32), attrs=attrs)
 
 
-def read_bare(run: Run, index: int) -> Bare | None:
+def read_plane_index(run: Run, index: int) -> PlaneIndexMap | None:
     """What a photo shows of the planes, or None where it was not asked."""
-    found = read_level(run, f"priors/{index:06d}/bare")
-    return None if found is None else Bare(*found)
+    stored = read_map_with_level(run, f"priors/{index:06d}/bare")
+    return None if stored is None else PlaneIndexMap(*stored)
 
 
-def depth_of(
-    number: Int[Array, "h w"],
+def depth_from_planes(
+    plane_index: Int[Array, "h w"],
     planes: Float[Array, "k 4"],
     cam_from_world: Float[Array, "3 4"],
     intrinsics: Float[Array, "4"],
 ) -> Float[Array, "h w"]:
-    """Depth along the camera's z, 0 where a pixel shows no plane; ``intrinsics`` at the level of ``number``.
+    """Depth along the camera's z, 0 where a pixel shows no plane; ``intrinsics`` at the level of ``plane_index``.
 
     Planes and pose in any one frame, as the world or a block's.
     """
-    flat = number.ravel()
-    rays = unproject(intrinsics, pixel_grid(*number.shape[::-1]), np.ones(flat.size))
-    mine = planes[np.maximum(flat, 0)] if len(planes) else np.zeros((flat.size, 4))
-    normal = mine[:, :3] @ cam_from_world[:, :3].T
-    ahead = (normal * rays).sum(axis=1)
-    offset = mine[:, 3] + normal @ cam_from_world[:, 3]  # of the plane in the camera's frame
-    depth = offset / np.where(np.abs(ahead) < 1e-12, 1.0, ahead)
-    shows = (flat >= 0) & (np.abs(ahead) >= 1e-12) & (depth > 0)
-    return np.where(shows, depth, 0.0).astype(np.float32).reshape(number.shape)
+    flat = plane_index.ravel()
+    rays = unproject(intrinsics, pixel_grid(*plane_index.shape[::-1]), np.ones(flat.size))
+    plane = planes[np.maximum(flat, 0)] if len(planes) else np.zeros((flat.size, 4))
+    normal = plane[:, :3] @ cam_from_world[:, :3].T
+    cos_angle = (normal * rays).sum(axis=1)
+    offset = plane[:, 3] + normal @ cam_from_world[:, 3]  # of the plane in the camera's frame
+    depth = offset / np.where(np.abs(cos_angle) < 1e-12, 1.0, cos_angle)
+    is_valid = (flat >= 0) & (np.abs(cos_angle) >= 1e-12) & (depth > 0)
+    return np.where(is_valid, depth, 0.0).astype(np.float32).reshape(plane_index.shape)

@@ -12,12 +12,12 @@ from jaxtyping import Float, Float32, Int32
 
 Array = np.ndarray
 
-TYPES = {"float": "<f4", "double": "<f8", "uchar": "u1", "int": "<i4"}
+PLY_DTYPES = {"float": "<f4", "double": "<f8", "uchar": "u1", "int": "<i4"}
 MAX_HEADER_LINES = 200
-DRAW_LIMIT_FACES = 6_000_000  # a larger mesh is not loaded for pictures (rays are cast at 150 bytes a face)
+MAX_DRAWN_FACES = 6_000_000  # a larger mesh is not loaded for pictures (rays are cast at 150 bytes a face)
 
 
-class Header(NamedTuple):
+class PlyHeader(NamedTuple):
     """What a PLY file announces: its elements in their order, and their properties, ``None`` for an unknown type."""
 
     binary: bool  # and little-endian
@@ -25,7 +25,7 @@ class Header(NamedTuple):
     fields: dict[str, list[tuple[str, str | None]]]
 
 
-def read_header(handle: IO[bytes]) -> Header | None:
+def read_ply_header(handle: IO[bytes]) -> PlyHeader | None:
     """The header; None of what is no PLY file, or has more than ``MAX_HEADER_LINES`` lines of it."""
     binary, element, counts, fields = False, "", dict[str, int](), dict[str, list[tuple[str, str | None]]]()
     for _ in range(MAX_HEADER_LINES):
@@ -35,37 +35,37 @@ def read_header(handle: IO[bytes]) -> Header | None:
             case ["element", element, count] if count.isdecimal():
                 counts[element], fields[element] = int(count), []
             case ["property", kind, *_, name] if element in fields:
-                fields[element].append((name, TYPES.get(kind)))
+                fields[element].append((name, PLY_DTYPES.get(kind)))
             case ["end_header"]:
-                return Header(binary, counts, fields)
+                return PlyHeader(binary, counts, fields)
     return None
 
 
-def announced_faces(path: Path) -> int:
+def count_faces(path: Path) -> int:
     """Number of faces by the header; 0 of what is no PLY file."""
     with open(path, "rb") as handle:
-        header = read_header(handle)
+        header = read_ply_header(handle)
     return header.counts.get("face", 0) if header else 0
 
 
-def vertex_values(path: Path, name: str) -> Float32[Array, "v"] | None:
+def read_vertex_property(path: Path, name: str) -> Float32[Array, "v"] | None:
     """Property ``name`` of the vertices, None where they have none.
 
     Read are binary little-endian files that begin with vertices, as those of fuse (``confidence``, ``views``,
     ``angle_deg``); of others: None.
     """
     with open(path, "rb") as handle:
-        header = read_header(handle)
+        header = read_ply_header(handle)
         if header is None or not header.binary or next(iter(header.counts), "") != "vertex":
             return None
         rows = _vertices(handle, header)
         return rows[name].astype(np.float32) if rows is not None and name in (rows.dtype.names or ()) else None
 
 
-def read_triangles(path: Path) -> tuple[Float[Array, "v 3"], Int32[Array, "f 3"]] | None:
+def read_ply_mesh(path: Path) -> tuple[Float[Array, "v 3"], Int32[Array, "f 3"]] | None:
     """Vertices and faces of a binary little-endian file of vertices and triangles, as fuse writes; of others: None."""
     with open(path, "rb") as handle:
-        header = read_header(handle)
+        header = read_ply_header(handle)
         if header is None or not header.binary or list(header.counts) != ["vertex", "face"]:
             return None
         begin, rows = handle.tell(), _vertices(handle, header)
@@ -84,7 +84,7 @@ def read_triangles(path: Path) -> tuple[Float[Array, "v 3"], Int32[Array, "f 3"]
         return (_xyz(rows), np.array(faces["corner"])) if (faces["count"] == 3).all() else None
 
 
-def _vertices(handle: IO[bytes], header: Header) -> Array | None:
+def _vertices(handle: IO[bytes], header: PlyHeader) -> Array | None:
     """The rows of the vertices, on the disk, where ``handle`` is at their beginning."""
     fields = [(field, kind) for field, kind in header.fields["vertex"] if kind is not None]
     count = header.counts["vertex"]

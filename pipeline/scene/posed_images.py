@@ -10,7 +10,7 @@ import zarr
 from jaxtyping import Float, Int, UInt8
 
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.pipeline.imaging.pyramid import pyramid
+from quoin.pipeline.imaging.pyramid import build_pyramid
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
@@ -53,7 +53,7 @@ class Posed:
         return np.diff(self.track_offsets)
 
 
-def hide(posed: Posed, photos: Int[Array, "h"]) -> Posed:
+def without_photos(posed: Posed, photos: Int[Array, "h"]) -> Posed:
     """``posed`` as if ``photos`` (indices) had seen nothing: without their tracks and points that under two others see.
 
     The photos keep their places and their poses.
@@ -61,18 +61,18 @@ def hide(posed: Posed, photos: Int[Array, "h"]) -> Posed:
     if len(photos) == 0:
         return posed
     point = posed.track_point
-    left = ~np.isin(posed.track_photo, photos)
-    length = np.bincount(point[left], minlength=len(posed.points_world))
+    is_kept = ~np.isin(posed.track_photo, photos)
+    length = np.bincount(point[is_kept], minlength=len(posed.points_world))
     kept = length >= 2
-    left &= kept[point]
+    is_kept &= kept[point]
     return replace(
         posed,
         points_world=posed.points_world[kept],
         point_errors_px=posed.point_errors_px[kept],
         point_colors=posed.point_colors[kept],
         track_offsets=np.concatenate([[0], np.cumsum(length[kept])]),
-        track_photo=posed.track_photo[left],
-        track_xy=posed.track_xy[left],
+        track_photo=posed.track_photo[is_kept],
+        track_xy=posed.track_xy[is_kept],
     )
 
 
@@ -92,32 +92,32 @@ _POSED_ARRAYS = [
 
 def write_posed(run: Run, posed: Posed) -> None:
     """Put posed photos, points and tracks into the store."""
-    arrays.delete(run.scene, "poses")
+    arrays.delete_node(run.scene, "poses")
     for name in _POSED_ARRAYS:
-        arrays.write(run.scene, f"poses/{name}", getattr(posed, name))
+        arrays.write_array(run.scene, f"poses/{name}", getattr(posed, name))
     run.scene["poses"].attrs["names"] = posed.names
 
 
 def read_posed(run: Run) -> Posed:
     """What pose committed."""
     run.require("pose")
-    values = {name: arrays.read(run.scene, f"poses/{name}") for name in _POSED_ARRAYS}
+    values = {name: arrays.read_array(run.scene, f"poses/{name}") for name in _POSED_ARRAYS}
     names = run.scene["poses"].attrs["names"]
     return Posed(names=list(names), **values)  # type: ignore[arg-type, call-overload]
 
 
-def write_frame(run: Run, name: str, transform: Similarity) -> None:
+def write_transform(run: Run, name: str, transform: Similarity) -> None:
     """Store a hop between frames, e.g. ``world_from_sfm``."""
     run.scene.require_group("frame").attrs[name] = transform.to_json()
 
 
-def read_frame(run: Run, name: str) -> Similarity | None:
+def read_transform(run: Run, name: str) -> Similarity | None:
     """A stored hop, or None."""
-    data = read_frame_facts(run, name)
+    data = read_frame_attribute(run, name)
     return None if data is None else Similarity.from_json(data)
 
 
-def read_frame_facts(run: Run, name: str) -> dict[str, Any] | None:
+def read_frame_attribute(run: Run, name: str) -> dict[str, Any] | None:
     """What is stored of ``name`` with the hops between frames, or None."""
     group = run.scene.get("frame")
     data = group.attrs.get(name) if isinstance(group, zarr.Group) else None
@@ -132,19 +132,19 @@ PYRAMID_LEVELS = 4  # level k is 2^k times smaller, rounded down
 def write_photo(run: Run, index: int, levels: list[UInt8[Array, "_ _ 3"]], mask: UInt8[Array, "h w"]) -> None:
     """Undistorted pyramid of one posed photo (level 0 first) and its level-0 mask: 255 use, 0 ignore."""
     for level, rgb in enumerate(levels):
-        arrays.write(run.scene, f"photos/{index:06d}/rgb{level}", rgb)
-    arrays.write(run.scene, f"photos/{index:06d}/mask", mask)
+        arrays.write_array(run.scene, f"photos/{index:06d}/rgb{level}", rgb)
+    arrays.write_array(run.scene, f"photos/{index:06d}/mask", mask)
 
 
 def read_photo(run: Run, index: int, level: int = 0) -> UInt8[Array, "h w 3"]:
     """Undistorted photo ``index`` at a pyramid level; what is smaller than the last in the store is made of that."""
     stored = min(level, PYRAMID_LEVELS - 1)
-    return pyramid(arrays.read(run.scene, f"photos/{index:06d}/rgb{stored}"), level - stored + 1)[-1]
+    return build_pyramid(arrays.read_array(run.scene, f"photos/{index:06d}/rgb{stored}"), level - stored + 1)[-1]
 
 
 def read_mask(run: Run, index: int) -> UInt8[Array, "h w"]:
     """Level-0 mask of posed photo ``index``: 255 use, 0 ignore (user masks and undistortion borders together)."""
-    return arrays.read(run.scene, f"photos/{index:06d}/mask")
+    return arrays.read_array(run.scene, f"photos/{index:06d}/mask")
 
 
 # -- what held-out photos should look like (scene.zarr/renderings, by render) -----------------------------------------
@@ -168,10 +168,10 @@ def write_rendering(run: Run, index: int, rendering: Rendering) -> None:
     """Put what posed photo ``index`` should look like into the store."""
     for name, values in vars(rendering).items():
         kind = np.float32 if name == "depth_m" else np.float16
-        arrays.write(run.scene, f"renderings/{index:06d}/{name}", values.astype(kind))
+        arrays.write_array(run.scene, f"renderings/{index:06d}/{name}", values.astype(kind))
 
 
 def read_rendering(run: Run, index: int) -> Rendering:
     """What posed photo ``index`` should look like."""
     names = ("colour", "normal", "depth_m", "opacity")
-    return Rendering(*(arrays.read(run.scene, f"renderings/{index:06d}/{n}").astype(np.float32) for n in names))
+    return Rendering(*(arrays.read_array(run.scene, f"renderings/{index:06d}/{n}").astype(np.float32) for n in names))

@@ -6,7 +6,7 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int, UInt8
 
-from quoin.pipeline.imaging.pyramid import at_level
+from quoin.pipeline.imaging.pyramid import resample_to_level
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
@@ -15,12 +15,12 @@ Array = np.ndarray
 
 def write_exposures(run: Run, gains: Float[Array, "n 3"]) -> None:
     """Exposure and tint of every posed photo: a factor per channel, about 1."""
-    arrays.write(run.scene, "priors/exposures", gains.astype(np.float64))
+    arrays.write_array(run.scene, "priors/exposures", gains.astype(np.float64))
 
 
 def read_exposures(run: Run) -> Float[Array, "n 3"] | None:
     """Exposures of the posed photos, or None where they are not known."""
-    return arrays.read(run.scene, "priors/exposures") if "priors/exposures" in run.scene else None
+    return arrays.read_array(run.scene, "priors/exposures") if "priors/exposures" in run.scene else None
 
 
 def write_depth(
@@ -31,10 +31,10 @@ def write_depth(
     ``sigma_per_unit``: a depth z is off by that times z², as a sensor's is; None: by a share of z, as stereo's is.
     """
     attrs = {"level": level, "sigma_per_unit": sigma_per_unit}
-    arrays.write(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs=attrs)
+    arrays.write_array(run.scene, f"priors/{index:06d}/depth", depth.astype(np.float32), attrs=attrs)
 
 
-def write_planes(
+def write_hypotheses(
     run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int, *, passes: int = 0
 ) -> None:
     """Stereo's work in progress on posed photo ``index``: planes of some kind.
@@ -44,70 +44,70 @@ def write_planes(
     ``passes`` is how many passes over the photos they have behind them.
     """
     attrs = {"level": level, "passes": passes}
-    arrays.write(run.scene, f"priors/{index:06d}/{kind}", planes.astype(np.float32), attrs=attrs)
+    arrays.write_array(run.scene, f"priors/{index:06d}/{kind}", planes.astype(np.float32), attrs=attrs)
 
 
-def read_planes(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h w"], int] | None:
+def read_hypotheses(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h w"], int] | None:
     """Planes of a photo and their pyramid level, or None where it has none yet."""
-    return read_level(run, f"priors/{index:06d}/{kind}")
+    return read_map_with_level(run, f"priors/{index:06d}/{kind}")
 
 
-def plane_passes(run: Run, index: int, kind: str) -> int:
+def count_hypothesis_passes(run: Run, index: int, kind: str) -> int:
     """How many passes a photo's planes have behind them; 0 where it has none."""
-    array = _whole(run, f"priors/{index:06d}/{kind}")
-    return 0 if array is None else _number(array, "passes")
+    array = _complete_map(run, f"priors/{index:06d}/{kind}")
+    return 0 if array is None else _int_attribute(array, "passes")
 
 
 def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     """A photo's depth map and its pyramid level, or None where it has none."""
-    return read_level(run, f"priors/{index:06d}/depth")
+    return read_map_with_level(run, f"priors/{index:06d}/depth")
 
 
 def has_depth(run: Run, index: int) -> bool:
     """Whether a photo has a depth map."""
-    return _whole(run, f"priors/{index:06d}/depth") is not None
+    return _complete_map(run, f"priors/{index:06d}/depth") is not None
 
 
 def read_depth_sigma(run: Run, index: int) -> float | None:
     """``sigma_per_unit`` of a photo's depth map; None where it is stereo's."""
-    value = arrays.get(run.scene, f"priors/{index:06d}/depth").attrs.get("sigma_per_unit")
+    value = arrays.open_array(run.scene, f"priors/{index:06d}/depth").attrs.get("sigma_per_unit")
     return value if isinstance(value, float) else None
 
 
 def write_labels(run: Run, index: int, labels: UInt8[Array, "h w"], level: int) -> None:
     """What the pixels of posed photo ``index`` at pyramid ``level`` show (values of ``pipeline.imaging.labels``)."""
-    arrays.write(run.scene, f"priors/{index:06d}/labels", labels.astype(np.uint8), attrs={"level": level})
+    arrays.write_array(run.scene, f"priors/{index:06d}/labels", labels.astype(np.uint8), attrs={"level": level})
 
 
 def read_labels(run: Run, index: int) -> tuple[UInt8[Array, "h w"], int] | None:
     """A photo's labels and their pyramid level, or None where it has none: nothing is known then."""
-    return read_level(run, f"priors/{index:06d}/labels")
+    return read_map_with_level(run, f"priors/{index:06d}/labels")
 
 
-def read_labels_whole(run: Run, index: int, size: Int[Array, "2"]) -> UInt8[Array, "h w"]:
+def read_full_size_labels(run: Run, index: int, size: Int[Array, "2"]) -> UInt8[Array, "h w"]:
     """A photo's labels at level 0, of ``size`` (width, height); UNKNOWN where it has none."""
-    return read_labels_at(run, index, 0, tuple(size[::-1].tolist()))
+    return read_labels_at_level(run, index, 0, tuple(size[::-1].tolist()))
 
 
-def read_labels_at(run: Run, index: int, level: int, shape: tuple[int, ...]) -> UInt8[Array, "r c"]:
+def read_labels_at_level(run: Run, index: int, level: int, shape: tuple[int, ...]) -> UInt8[Array, "r c"]:
     """A photo's labels at a pyramid level, of ``shape`` there; UNKNOWN where it has none."""
-    found = read_labels(run, index)
-    return np.zeros(shape, np.uint8) if found is None else at_level(*found, level, shape)
+    stored = read_labels(run, index)
+    return np.zeros(shape, np.uint8) if stored is None else resample_to_level(*stored, level, shape)
 
 
-def read_level(run: Run, name: str) -> tuple[Array, int] | None:
+def read_map_with_level(run: Run, name: str) -> tuple[Array, int] | None:
     """A map in the store and its pyramid level, or None where it is not there."""
-    array = _whole(run, name)
-    return None if array is None else (arrays.values(array), _number(array, "level"))
+    array = _complete_map(run, name)
+    return None if array is None else (arrays.read_values(array), _int_attribute(array, "level"))
 
 
-def _whole(run: Run, name: str) -> zarr.Array | None:
+def _complete_map(run: Run, name: str) -> zarr.Array | None:
     """A map in the store that has its level, as those have that were written to the end; or None."""
     array = run.scene.get(name)
     return array if isinstance(array, zarr.Array) and "level" in array.attrs else None
 
 
-def _number(array: zarr.Array, attribute: str) -> int:
+def _int_attribute(array: zarr.Array, attribute: str) -> int:
     value = array.attrs[attribute]
     assert isinstance(value, int)  # written above
     return value

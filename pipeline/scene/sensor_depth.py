@@ -15,16 +15,16 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.imaging.io import fits, open_image, orientation_of, turn_upright
-from quoin.pipeline.scene.posed_images import Posed, hide, read_frame_facts
-from quoin.pipeline.scene.priors import read_level
+from quoin.pipeline.imaging.io import apply_orientation, exif_orientation, has_same_aspect, open_image
+from quoin.pipeline.scene.posed_images import Posed, read_frame_attribute, without_photos
+from quoin.pipeline.scene.priors import read_map_with_level
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
 
 SIGMA_PER_M = 0.0015  # standard deviation of a depth of 1 m, in metres; it grows with the depth squared
-NO_VALUE = 65535  # in files of whole numbers, beside 0
+NO_DEPTH_VALUE = 65535  # in files of whole numbers, beside 0
 
 # -- files -----------------------------------------------------------------------------------------------------------
 
@@ -39,13 +39,13 @@ def load_depth(path: Path) -> tuple[Float[Array, "h w"], int, bool]:
         whole = image.mode.startswith("I")
         if not whole and image.mode != "F":
             raise QuoinError(f"a picture of depth, not depth: {8 * len(image.getbands())} bits of colour", where=path)
-        raw, orientation = np.asarray(image).astype(np.float64), orientation_of(image)
-    known = np.isfinite(raw) & (raw > 0) & ~(whole & (raw == NO_VALUE))
-    return np.where(known, raw, 0.0), orientation, whole
+        raw, orientation = np.asarray(image).astype(np.float64), exif_orientation(image)
+    is_valid = np.isfinite(raw) & (raw > 0) & ~(whole & (raw == NO_DEPTH_VALUE))
+    return np.where(is_valid, raw, 0.0), orientation, whole
 
 
 def load_upright_depth(
-    path: Path, size: tuple[int, int], orientation: int, unit_m: float, *, own_camera: bool = False
+    path: Path, size: tuple[int, int], orientation: int, unit_m: float, *, has_own_camera: bool = False
 ) -> Float[Array, "h w"]:
     """Depth in metres of a photo of upright ``size`` (width, height) and EXIF ``orientation``, at its own resolution.
 
@@ -53,12 +53,12 @@ def load_upright_depth(
     QuoinError where its shape is not the photo's; a map with a camera of its own may have any.
     """
     raw, turned, _ = load_depth(path)
-    depth = turn_upright(raw, turned) * unit_m
-    if own_camera:
+    depth = apply_orientation(raw, turned) * unit_m
+    if has_own_camera:
         return depth
-    if orientation >= 5 and not fits(depth.shape[::-1], size) and fits(depth.shape, size):
-        depth = turn_upright(depth, orientation)
-    if not fits(depth.shape[::-1], size):
+    if orientation >= 5 and not has_same_aspect(depth.shape[::-1], size) and has_same_aspect(depth.shape, size):
+        depth = apply_orientation(depth, orientation)
+    if not has_same_aspect(depth.shape[::-1], size):
         have, want = (f"{width} x {height}" for width, height in (depth.shape[::-1], size))
         raise QuoinError(f"does not fit: {have} pixels, its photo has {want}", where=path)
     return depth
@@ -89,14 +89,16 @@ def read_depth_camera(path: Path) -> DepthCamera:
         good = pose.shape in ((4, 4), (3, 4)) and np.isfinite(pose).all() and np.isfinite(numbers).all()
         good = good and min(fx, fy, w, h) > 0 and np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() < 1e-2
     except OSError as error:
-        raise QuoinError(f"Cannot read the depth camera: {error.strerror}", where=path, do="name a JSON file") from None
+        raise QuoinError(
+            f"Cannot read the depth camera: {error.strerror}", where=path, hint="name a JSON file"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         good = False
     if not good:
         raise QuoinError(
             "This is no depth camera",
             where=path,
-            do="give fl_x, fl_y, cx, cy, w, h, and photo_from_depth, a rotation and translation in metres",
+            hint="give fl_x, fl_y, cx, cy, w, h, and photo_from_depth, a rotation and translation in metres",
         )
     return DepthCamera(numbers[:4], (round(w), round(h)), pose[:3])
 
@@ -123,7 +125,7 @@ class SensorDepth:
 
 def write_sensor_depth(run: Run, index: int, depth_m: Float[Array, "h w"], level: int) -> None:
     """Sensor depth of posed photo ``index``, seen by its undistorted camera at pyramid ``level``."""
-    arrays.write(run.scene, f"photos/{index:06d}/depth", depth_m.astype(np.float32), attrs={"level": level})
+    arrays.write_array(run.scene, f"photos/{index:06d}/depth", depth_m.astype(np.float32), attrs={"level": level})
 
 
 def read_sensor_depth(run: Run, index: int) -> SensorDepth | None:
@@ -137,7 +139,7 @@ def read_sensor_depth(run: Run, index: int) -> SensorDepth | None:
 
 def read_sensor_depth_m(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
     """The same in metres of the sensor, whatever the world's unit."""
-    return read_level(run, f"photos/{index:06d}/depth")
+    return read_map_with_level(run, f"photos/{index:06d}/depth")
 
 
 def write_sensor_scale(run: Run, scale: SensorScale) -> None:
@@ -147,7 +149,7 @@ def write_sensor_scale(run: Run, scale: SensorScale) -> None:
 
 def read_sensor_scale(run: Run) -> SensorScale | None:
     """The scale of sensor depth, or None where there is none."""
-    data = read_frame_facts(run, "sensor")
+    data = read_frame_attribute(run, "sensor")
     return None if data is None else SensorScale(**data)
 
 
@@ -167,31 +169,33 @@ class SensorPoints:
 
 def write_sensor_points(run: Run, points: SensorPoints) -> None:
     """Put the points into the store."""
-    arrays.delete(run.scene, "sensor")
+    arrays.delete_node(run.scene, "sensor")
     for name, values in vars(points).items():
-        arrays.write(run.scene, f"sensor/{name}", values)
+        arrays.write_array(run.scene, f"sensor/{name}", values)
 
 
-def with_sensor(run: Run, posed: Posed, held_out: Int[Array, "h"]) -> Posed:
+def add_sensor_points(run: Run, posed: Posed, held_out: Int[Array, "h"]) -> Posed:
     """``posed`` with the sensor's points behind those of SfM: where surface is, and which photos show it.
 
     Photos held out have seen nothing (``scene.hide``), nor measured. The sensor's points are rougher than those of SfM,
     and no evidence of poses. Colours are unknown: gray.
     """
     if "sensor" not in run.scene:
-        return hide(posed, held_out)
-    known = SensorPoints(**{name: arrays.read(run.scene, f"sensor/{name}") for name in SensorPoints.__annotations__})
-    kept = ~np.isin(known.measured_in, held_out)
-    n, length = int(kept.sum()), np.diff(known.track_offsets)
+        return without_photos(posed, held_out)
+    sensor_points = SensorPoints(
+        **{name: arrays.read_array(run.scene, f"sensor/{name}") for name in SensorPoints.__annotations__}
+    )
+    kept = ~np.isin(sensor_points.measured_in, held_out)
+    n, length = int(kept.sum()), np.diff(sensor_points.track_offsets)
     observed = np.repeat(kept, length)
     colors: UInt8[Array, "n 3"] = np.full((n, 3), 128, np.uint8)
     both = replace(
         posed,
-        points_world=np.concatenate([posed.points_world, known.points_world[kept]]),
+        points_world=np.concatenate([posed.points_world, sensor_points.points_world[kept]]),
         point_errors_px=np.concatenate([posed.point_errors_px, np.ones(n)]),
         point_colors=np.concatenate([posed.point_colors, colors]),
         track_offsets=np.concatenate([posed.track_offsets, posed.track_offsets[-1] + np.cumsum(length[kept])]),
-        track_photo=np.concatenate([posed.track_photo, known.track_photo[observed]]),
-        track_xy=np.concatenate([posed.track_xy, known.track_xy[observed]]),
+        track_photo=np.concatenate([posed.track_photo, sensor_points.track_photo[observed]]),
+        track_xy=np.concatenate([posed.track_xy, sensor_points.track_xy[observed]]),
     )
-    return hide(both, held_out)
+    return without_photos(both, held_out)

@@ -19,7 +19,7 @@ from quoin.pipeline.core.errors import QuoinError
 MAX_CHUNK_BYTES = 32 << 20
 
 
-def open_store(path: Path) -> zarr.Group:
+def open_local_group(path: Path) -> zarr.Group:
     """The Zarr v3 group at ``path``, made where absent."""
     return zarr.open_group(str(path), mode="a", zarr_format=3)
 
@@ -38,7 +38,7 @@ def _chunks(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
     return (max(1, min(shape[0] or 1, MAX_CHUNK_BYTES // row)), *(max(1, s) for s in shape[1:]))
 
 
-def create(
+def create_array(
     group: zarr.Group,
     name: str,
     shape: tuple[int, ...],
@@ -61,7 +61,7 @@ def create(
     )
 
 
-def write(
+def write_array(
     group: zarr.Group,
     name: str,
     values: Any,
@@ -71,14 +71,14 @@ def write(
 ) -> None:
     """Write a whole array at ``name``, replacing what was there; it has its ``attrs`` once all of it is written."""
     data = np.asarray(values)
-    array = create(group, name, data.shape, data.dtype, chunks=chunks)
+    array = create_array(group, name, data.shape, data.dtype, chunks=chunks)
     if data.size:
         array[...] = data
     if attrs:
         array.update_attributes(dict(attrs))  # at once: attrs.update would put them one by one
 
 
-def write_region(array: zarr.Array, start: int, values: np.ndarray) -> None:
+def write_rows(array: zarr.Array, start: int, values: np.ndarray) -> None:
     """Write rows ``start : start + len(values)``; refuses a region not aligned to whole chunks of the first axis.
 
     The last chunk may be a part: a region that ends with the array is whole.
@@ -91,34 +91,34 @@ def write_region(array: zarr.Array, start: int, values: np.ndarray) -> None:
         raise QuoinError(
             f"Rows {start}:{stop} cut a chunk of {step} rows that another writer may own",
             where=array.name,
-            do="write whole chunks",
+            hint="write whole chunks",
         )
     array[start:stop] = values
 
 
-def read(group: zarr.Group, name: str, rows: Any = ...) -> np.ndarray:
+def read_array(group: zarr.Group, name: str, rows: Any = ...) -> np.ndarray:
     """A whole array, or ``rows`` of it; QuoinError where it does not exist, or is not what was written."""
-    return values(get(group, name), rows)
+    return read_values(open_array(group, name), rows)
 
 
-def values(array: zarr.Array, rows: Any = ...) -> np.ndarray:
+def read_values(array: zarr.Array, rows: Any = ...) -> np.ndarray:
     """The array's values, or those of ``rows``; QuoinError where they are not what was written."""
     try:
         return np.asarray(array[rows])
     except (ValueError, RuntimeError) as error:  # of the checksum, or of decompressing
-        do = "redo its stage with --force"
-        raise QuoinError(f"The run's store is damaged: {error}", where=array.store_path, do=do) from error
+        hint = "redo its stage with --force"
+        raise QuoinError(f"The run's store is damaged: {error}", where=array.store_path, hint=hint) from error
 
 
-def get(group: zarr.Group, name: str) -> zarr.Array:
+def open_array(group: zarr.Group, name: str) -> zarr.Array:
     """The array itself, for reading parts of it."""
-    found = group.get(name)
-    if not isinstance(found, zarr.Array):
-        raise QuoinError("The run's store lacks an array", where=name, do="redo its stage with --force")
-    return found
+    node = group.get(name)
+    if not isinstance(node, zarr.Array):
+        raise QuoinError("The run's store lacks an array", where=name, hint="redo its stage with --force")
+    return node
 
 
-def delete(group: zarr.Group, name: str) -> None:
+def delete_node(group: zarr.Group, name: str) -> None:
     """Remove an array or a group with all below it, where it exists."""
     if name in group:
         del group[name]

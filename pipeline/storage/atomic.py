@@ -12,11 +12,11 @@ from pathlib import Path
 from quoin.pipeline.core.errors import QuoinError
 
 # of an OSError, that a folder or a disk is the reason
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+UNWRITABLE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; what was written there takes its place in one move, if all went well."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
@@ -30,7 +30,7 @@ def aside(path: Path) -> Iterator[Path]:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old or the new content, never half of it."""
     try:
-        with aside(path) as part, open(part, "wb") as handle:
+        with atomic_path(path) as part, open(part, "wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
@@ -41,5 +41,5 @@ def write_atomic(path: Path, data: bytes) -> None:
 def disk_error(error: OSError, where: object) -> QuoinError:
     """An OSError of writing, as a sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return QuoinError("The disk is full", where=where, do="free some space, then run quoin resume")
-    return QuoinError(f"Cannot write: {error.strerror or error}", where=where, do="choose a folder you may write to")
+        return QuoinError("The disk is full", where=where, hint="free some space, then run quoin resume")
+    return QuoinError(f"Cannot write: {error.strerror or error}", where=where, hint="choose a folder you may write to")

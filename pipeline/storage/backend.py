@@ -19,24 +19,24 @@ import zarr
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage import arrays
-from quoin.pipeline.storage.atomic import aside, disk_error, write_atomic
-from quoin.pipeline.storage.cache import Cache, alone, cache_folder, scratch
-from quoin.pipeline.storage.layout import BESIDE, Leaf, matching, patterns, sha256_of
-from quoin.pipeline.storage.object_store import Bucket, url_of
+from quoin.pipeline.storage.atomic import atomic_path, disk_error, write_atomic
+from quoin.pipeline.storage.cache import DiskCache, file_lock, scratch_folder, storage_cache_folder
+from quoin.pipeline.storage.layout import SIDECARS, FileEntry, matching_files, output_patterns, sha256_of
+from quoin.pipeline.storage.object_store import Bucket, storage_url
 
 RUN_FILE = "run.json"
-SCENE = "scene.zarr"
-AT_ONCE = 8  # files on the way
+SCENE_STORE = "scene.zarr"
+MAX_UPLOADS = 8  # files on the way
 
 
-class Home:
+class LocalStorage:
     """The place where a run lives: here a folder, in which every process writes as well.
 
-    ``address`` is for people and for other processes; ``folder`` is where this process writes files.
+    ``location`` is for people and for other processes; ``folder`` is where this process writes files.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.address = folder, str(folder)
+        self.folder, self.location = folder, str(folder)
 
     def read_record(self) -> bytes | None:
         """run.json, or None where there is no run."""
@@ -46,68 +46,70 @@ class Home:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
                 return None
             raise QuoinError(
-                f"run.json cannot be read: {error}", where=self.folder, do="restore it or start anew"
+                f"run.json cannot be read: {error}", where=self.folder, hint="restore it or start anew"
             ) from None
 
     def write_record(self, data: bytes) -> None:
         """Put run.json: the commit."""
         write_atomic(self.folder / RUN_FILE, data)
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Make room for a new run; QuoinError where something else is there."""
         folder = self.folder
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise QuoinError("The output folder is not empty and holds no run", where=folder, do="choose another --out")
+            raise QuoinError(
+                "The output folder is not empty and holds no run", where=folder, hint="choose another --out"
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, folder) from error
 
-    def adopt(self, run_id: str) -> None:
+    def prepare_folder(self, run_id: str) -> None:
         """Have a working folder for this run, and nothing of another one in it."""
         del run_id
 
     def open_scene(self, commit: Callable[[], str | None]) -> zarr.Group:
         """scene.zarr; ``commit()`` names the commit that its photos are of."""
         del commit
-        return arrays.open_store(self.folder / SCENE)
+        return arrays.open_local_group(self.folder / SCENE_STORE)
 
-    def hand_in(self, stage: str) -> None:
+    def upload_outputs(self, stage: str) -> None:
         """Put what ``stage`` left in the working folder."""
         del stage
 
-    def receipt(self, stage: str) -> dict[str, Leaf]:
+    def upload_manifest(self, stage: str) -> dict[str, FileEntry]:
         """What was handed in of ``stage``."""
         del stage
         return {}
 
-    def file(self, name: str, leaf: Leaf | None, commit: str) -> Path:
+    def file(self, name: str, entry: FileEntry | None, commit: str) -> Path:
         """A file of the run to be read: as ``commit`` left it where that names it, else as it is here."""
-        del leaf, commit
+        del entry, commit
         return self.folder / name
 
-    def share(self, name: str, before: str | None) -> None:
+    def upload(self, name: str, backup_name: str | None) -> None:
         """Put a working file now, for another machine to go on with; what was there is kept as ``before``."""
-        del name, before
+        del name, backup_name
 
-    def bring(self, name: str) -> None:
+    def download(self, name: str) -> None:
         """Have a shared working file here as it is at home; where there is none, there is none here."""
         del name
 
-    def catch_up(self, name: str) -> None:
+    def download_if_stale(self, name: str) -> None:
         """Have a working file that only grows here as it is at home, unless more of it is here."""
         del name
 
     @contextlib.contextmanager
-    def deposit(self, name: str) -> Iterator[Path]:
+    def open_for_upload(self, name: str) -> Iterator[Path]:
         """A path to write to: what was written there is a working file at home, whole, and nowhere else."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside(path) as part:
+        with atomic_path(path) as part:
             yield part
 
     @contextlib.contextmanager
-    def borrowed(self, name: str) -> Iterator[Path]:
+    def open_downloaded(self, name: str) -> Iterator[Path]:
         """A working file as it is at home, to be read; it may not exist."""
         yield self.folder / name
 
@@ -116,158 +118,162 @@ class Home:
         path = self.folder / name
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def put_beside(self, since: float) -> None:
+    def upload_sidecars(self, since: float) -> None:
         """Put what commands beside the stages have written since then (seconds since the epoch)."""
         del since
 
 
-class Remote(Home):
+class ObjectStorage(LocalStorage):
     """A run in object storage. What is read of it is kept in the cache of this machine."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(cache_folder("runs", url))
-        self.address = url
+        super().__init__(storage_cache_folder("runs", url))
+        self.location = url
         self.bucket = Bucket(url)
-        self.cache = Cache(cache_folder("objects", url).parent)
-        self._cached = cache_folder("objects", url).name
-        self._stamp: str | None = None  # of run.json as this process last saw it
+        self.cache = DiskCache(storage_cache_folder("objects", url).parent)
+        self._cached = storage_cache_folder("objects", url).name
+        self._etag: str | None = None  # of run.json as this process last saw it
 
     def read_record(self) -> bytes | None:
-        found = self.bucket.look(RUN_FILE)
-        self._stamp = None if found is None else found.stamp
+        found = self.bucket.get(RUN_FILE)
+        self._etag = None if found is None else found.etag
         return None if found is None else found.data
 
     def write_record(self, data: bytes) -> None:
-        stamp = self.bucket.put_if(RUN_FILE, data, self._stamp)
-        if stamp is None:
+        etag = self.bucket.put_if_match(RUN_FILE, data, self._etag)
+        if etag is None:
             raise QuoinError(
                 "Another quoin has changed this run meanwhile, so this one stops",
-                where=self.address,
-                do="wait for it, or stop it and run quoin resume",
+                where=self.location,
+                hint="wait for it, or stop it and run quoin resume",
             )
-        self._stamp = stamp
+        self._etag = etag
 
-    def make(self) -> None:
+    def create(self) -> None:
         if not self.bucket.is_empty():
-            raise QuoinError("There is something here, and it is no run", where=self.address, do="choose another --out")
+            raise QuoinError(
+                "There is something here, and it is no run", where=self.location, hint="choose another --out"
+            )
 
-    def adopt(self, run_id: str) -> None:
-        note = self.folder / "run-id"
+    def prepare_folder(self, run_id: str) -> None:
+        run_id_file = self.folder / "run-id"
         try:
-            with alone(self.folder):  # workers of one machine come at the same time
-                if note.exists() and note.read_text(encoding="ascii") == run_id:
+            with file_lock(self.folder):  # workers of one machine come at the same time
+                if run_id_file.exists() and run_id_file.read_text(encoding="ascii") == run_id:
                     return
                 if self.folder.exists():
                     shutil.rmtree(self.folder)
                 self.folder.mkdir()
-                write_atomic(note, run_id.encode())
+                write_atomic(run_id_file, run_id.encode())
         except OSError as error:
             raise disk_error(error, self.folder) from error
 
     def open_scene(self, commit: Callable[[], str | None]) -> zarr.Group:
-        from quoin.pipeline.storage.remote_arrays import open_scene
+        from quoin.pipeline.storage.remote_arrays import open_remote_scene
 
         def named() -> str | None:
             return None if (name := commit()) is None else f"{self._cached}/{name}"
 
-        return open_scene(f"{self.address}/{SCENE}", self.cache, named)
+        return open_remote_scene(f"{self.location}/{SCENE_STORE}", self.cache, named)
 
-    def hand_in(self, stage: str) -> None:
-        wanted = patterns(stage)
-        if not wanted:
+    def upload_outputs(self, stage: str) -> None:
+        globs = output_patterns(stage)
+        if not globs:
             return
-        before, names = self.receipt(stage), list(matching(self.folder, wanted))
-        leaves = dict(zip(names, self._put(names), strict=True))
-        for gone in sorted(before.keys() - leaves.keys()):
-            self.bucket.remove(gone)
-        receipt = {name: leaf.model_dump() for name, leaf in leaves.items()}
-        self.bucket.put(_receipt_name(stage), json.dumps(receipt, indent=1).encode())
+        previous, names = self.upload_manifest(stage), list(matching_files(self.folder, globs))
+        entries = dict(zip(names, self._put(names), strict=True))
+        for removed in sorted(previous.keys() - entries.keys()):
+            self.bucket.remove(removed)
+        upload_manifest = {name: entry.model_dump() for name, entry in entries.items()}
+        self.bucket.put(_upload_manifest_name(stage), json.dumps(upload_manifest, indent=1).encode())
 
-    def receipt(self, stage: str) -> dict[str, Leaf]:
-        if not patterns(stage):
+    def upload_manifest(self, stage: str) -> dict[str, FileEntry]:
+        if not output_patterns(stage):
             return {}
-        data = self.bucket.read(_receipt_name(stage))
-        return {} if data is None else {name: Leaf.model_validate(leaf) for name, leaf in json.loads(data).items()}
+        data = self.bucket.read(_upload_manifest_name(stage))
+        return (
+            {} if data is None else {name: FileEntry.model_validate(entry) for name, entry in json.loads(data).items()}
+        )
 
-    def file(self, name: str, leaf: Leaf | None, commit: str) -> Path:
-        here = self.folder / name
-        if leaf is None or (here.is_file() and sha256_of(here) == leaf.sha256):
-            return here
+    def file(self, name: str, entry: FileEntry | None, commit: str) -> Path:
+        local_path = self.folder / name
+        if entry is None or (local_path.is_file() and sha256_of(local_path) == entry.sha256):
+            return local_path
 
         def fetch(path: Path) -> None:
-            found = self.bucket.fetch(name, path)
-            if found != leaf.sha256:
+            found = self.bucket.download(name, path)
+            if found != entry.sha256:
                 raise QuoinError(
                     f"This file is {'gone' if found is None else 'not the one that was committed'}",
-                    where=f"{self.address}/{name}",
-                    do="redo its stage with quoin resume --force",
+                    where=f"{self.location}/{name}",
+                    hint="redo its stage with quoin resume --force",
                 )
 
         return self.cache.file(f"{self._cached}/{commit}/{name}", fetch)
 
-    def share(self, name: str, before: str | None) -> None:
-        if before is not None:
-            self.bucket.copy(name, before)
-        self.bucket.put_file(name, self.folder / name)
+    def upload(self, name: str, backup_name: str | None) -> None:
+        if backup_name is not None:
+            self.bucket.copy(name, backup_name)
+        self.bucket.upload_file(name, self.folder / name)
 
-    def bring(self, name: str) -> None:
+    def download(self, name: str) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside(path) as part:
-            if self.bucket.fetch(name, part) is None:
+        with atomic_path(path) as part:
+            if self.bucket.download(name, part) is None:
                 path.unlink(missing_ok=True)
 
-    def catch_up(self, name: str) -> None:
-        here, there = self.folder / name, self.bucket.facts(name)
-        if there is not None and there[0] > (here.stat().st_size if here.exists() else 0):
-            self.bring(name)
+    def download_if_stale(self, name: str) -> None:
+        local_path, remote = self.folder / name, self.bucket.head(name)
+        if remote is not None and remote[0] > (local_path.stat().st_size if local_path.exists() else 0):
+            self.download(name)
 
     @contextlib.contextmanager
-    def deposit(self, name: str) -> Iterator[Path]:
-        with self._passing(name) as path:
+    def open_for_upload(self, name: str) -> Iterator[Path]:
+        with self._temporary_file(name) as path:
             yield path
-            self.bucket.put_file(name, path)
+            self.bucket.upload_file(name, path)
 
     @contextlib.contextmanager
-    def borrowed(self, name: str) -> Iterator[Path]:
-        with self._passing(name) as path:
-            self.bucket.fetch(name, path)
+    def open_downloaded(self, name: str) -> Iterator[Path]:
+        with self._temporary_file(name) as path:
+            self.bucket.download(name, path)
             yield path
 
     @contextlib.contextmanager
-    def _passing(self, name: str) -> Iterator[Path]:
+    def _temporary_file(self, name: str) -> Iterator[Path]:
         """A file here that nobody else has, for as long as it is on its way."""
-        with scratch(self.folder) as folder:
+        with scratch_folder(self.folder) as folder:
             yield folder / name.rpartition("/")[2]
 
     def remove(self, name: str) -> None:
         super().remove(name)
         self.bucket.remove(name)
 
-    def put_beside(self, since: float) -> None:
+    def upload_sidecars(self, since: float) -> None:
         names = []
-        for name in matching(self.folder, BESIDE):
+        for name in matching_files(self.folder, SIDECARS):
             with contextlib.suppress(FileNotFoundError):
                 if (self.folder / name).stat().st_mtime >= since:
                     names.append(name)
         self._put(names)
 
-    def _put(self, names: Iterable[str]) -> list[Leaf]:
-        def one(name: str) -> Leaf:
+    def _put(self, names: Iterable[str]) -> list[FileEntry]:
+        def one(name: str) -> FileEntry:
             path = self.folder / name
-            leaf = Leaf(sha256=sha256_of(path), n_bytes=path.stat().st_size)
-            self.bucket.put_file(name, path)
-            return leaf
+            entry = FileEntry(sha256=sha256_of(path), n_bytes=path.stat().st_size)
+            self.bucket.upload_file(name, path)
+            return entry
 
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="put") as pool:
+        with ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="put") as pool:
             return list(pool.map(one, names))
 
 
-def home_of(place: str | Path) -> Home:
+def open_storage(location: str | Path) -> LocalStorage:
     """The home at a path or a URL."""
-    url = url_of(place)
-    return Home(Path(place).absolute()) if url is None else Remote(url)
+    url = storage_url(location)
+    return LocalStorage(Path(location).absolute()) if url is None else ObjectStorage(url)
 
 
-def _receipt_name(stage: str) -> str:
+def _upload_manifest_name(stage: str) -> str:
     return f"work/handed_in/{stage}.json"

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.atomic import aside
+from quoin.pipeline.storage.atomic import atomic_path
 
-LIMIT_GIB = 20.0  # unless QUOIN_CACHE_GIB says otherwise
-KEEP = 0.9  # of the limit, once it is passed
+DEFAULT_LIMIT_GIB = 20.0  # unless QUOIN_CACHE_GIB says otherwise
+EVICTION_TARGET = 0.9  # of the limit, once it is passed
 
 
 def home_folder() -> Path:
@@ -30,14 +30,14 @@ def home_folder() -> Path:
     return Path(os.environ.get("QUOIN_HOME") or Path.home() / ".quoin")
 
 
-def cache_folder(kind: str, url: str) -> Path:
+def storage_cache_folder(kind: str, url: str) -> Path:
     """The folder of this machine for what is at ``url``: named like its end, and by a hash of it."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", url.rpartition("/")[2]) or "run"
     return home_folder() / "cache" / kind / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Inside, no other process of this machine is inside for the same path, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f"{path.name}.lock"), "w") as handle:
@@ -46,18 +46,18 @@ def alone(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scratch(parent: Path) -> Iterator[Path]:
+def scratch_folder(parent: Path) -> Iterator[Path]:
     """A new folder in ``parent`` for as long as this process works in it; first those go that killed processes left."""
-    ours = f"quoin-{socket.gethostname()}"
-    for left in parent.glob(f"{glob.escape(ours)}-*-*"):
-        whose, pid, _ = left.name.rsplit("-", 2)
-        if whose == ours and pid.isdigit() and not lives(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{ours}-{os.getpid()}-", dir=parent) as folder:
+    prefix = f"quoin-{socket.gethostname()}"
+    for stale in parent.glob(f"{glob.escape(prefix)}-*-*"):
+        owner, pid, _ = stale.name.rsplit("-", 2)
+        if owner == prefix and pid.isdigit() and not is_alive(int(pid)):
+            shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}-{os.getpid()}-", dir=parent) as folder:
         yield Path(folder)
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether there is such a process on this machine."""
     try:
         os.kill(pid, 0)
@@ -68,24 +68,26 @@ def lives(pid: int) -> bool:
     return True
 
 
-def limit_bytes() -> int:
+def cache_limit_bytes() -> int:
     """How much of objects this machine keeps (QUOIN_CACHE_GIB)."""
-    said = os.environ.get("QUOIN_CACHE_GIB", "")
+    value_text = os.environ.get("QUOIN_CACHE_GIB", "")
     try:
-        value = float(said) if said else LIMIT_GIB
+        value = float(value_text) if value_text else DEFAULT_LIMIT_GIB
     except ValueError:
-        raise QuoinError("This is no size in GiB", where=f"QUOIN_CACHE_GIB={said}", do="write a number") from None
+        raise QuoinError(
+            "This is no size in GiB", where=f"QUOIN_CACHE_GIB={value_text}", hint="write a number"
+        ) from None
     return int(value * 2**30)
 
 
-class Cache:
+class DiskCache:
     """Objects on this machine's disk, up to a size; what was not used for longest goes first.
 
     Processes share it: files appear whole, and one that is gone is fetched again.
     """
 
     def __init__(self, folder: Path, limit: int | None = None) -> None:
-        self.folder, self.limit = folder, limit_bytes() if limit is None else limit
+        self.folder, self.limit = folder, cache_limit_bytes() if limit is None else limit
         self._added = self.limit  # so that the first addition looks at what there is
         self._lock = threading.Lock()
 
@@ -118,7 +120,7 @@ class Cache:
     def _add(self, name: str, write: Callable[[Path], object]) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside(path) as part:
+        with atomic_path(path) as part:
             write(part)
             n_bytes = part.stat().st_size
         with self._lock:
@@ -127,20 +129,20 @@ class Cache:
                 self._added = 0
                 self._evict(path)
 
-    def _evict(self, fresh: Path) -> None:
-        found = []
+    def _evict(self, keep: Path) -> None:
+        cached_files = []
         for folder, _, files in os.walk(self.folder):
             for file in files:
                 with contextlib.suppress(OSError):
                     status = os.stat(os.path.join(folder, file))
-                    found.append((status.st_mtime, status.st_size, os.path.join(folder, file)))
-        total = sum(size for _, size, _ in found)
+                    cached_files.append((status.st_mtime, status.st_size, os.path.join(folder, file)))
+        total = sum(size for _, size, _ in cached_files)
         if total <= self.limit:
             return
-        for _, size, file in sorted(found):
-            if total <= KEEP * self.limit:
+        for _, size, file in sorted(cached_files):
+            if total <= EVICTION_TARGET * self.limit:
                 break
-            if file != str(fresh):
+            if file != str(keep):
                 with contextlib.suppress(OSError):
                     os.unlink(file)
                 total -= size

@@ -13,10 +13,10 @@ from pathlib import Path
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.atomic import write_atomic
 
-CLAIM = "attempt"
+FENCING_TOKEN_FILE = "attempt"  # noqa: S105  (a file name)
 
 
-class Superseded(QuoinError):
+class SupersededError(QuoinError):
     """A later attempt has taken this work over."""
 
 
@@ -24,20 +24,20 @@ class Superseded(QuoinError):
 class Attempt:
     """What a job's work is told of the try that it is.
 
-    ``smaller``: how many times over to take less memory than planned, for ``why_smaller``.
+    ``memory_level``: how many times over to take less memory than planned, for ``memory_reason``.
     """
 
     id: str = ""  # "": nobody else can be at it, as in a notebook
-    smaller: int = 0
-    why_smaller: str = ""
+    memory_level: int = 0
+    memory_reason: str = ""
 
     def check(self, folder: Path) -> None:
         """Superseded where another attempt has claimed ``folder`` since; to be asked right before writing."""
-        path = folder / CLAIM
+        path = folder / FENCING_TOKEN_FILE
         if self.id and path.read_text(encoding="ascii") != self.id:
-            raise Superseded("A later attempt has taken this block over", where=folder)
+            raise SupersededError("A later attempt has taken this block over", where=folder)
 
 
-def claim(folder: Path, attempt_id: str) -> None:
+def fence(folder: Path, attempt_id: str) -> None:
     """From here on only ``attempt_id`` may write what belongs to ``folder``. For the driver."""
-    write_atomic(folder / CLAIM, attempt_id.encode("ascii"))
+    write_atomic(folder / FENCING_TOKEN_FILE, attempt_id.encode("ascii"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pydantic
 
 # By stage, patterns relative to the run; {part} is what follows the slash of "train/b0". * matches slashes too.
-LEAVES: dict[str, tuple[str, ...]] = {
+OUTPUTS: dict[str, tuple[str, ...]] = {
     "ingest": ("tables/photos.parquet", "frames/*"),
     "pose": ("tables/poses.parquet", "tables/pairs.parquet", "sparse/*"),
     "train/": ("tables/train_{part}.parquet", "tables/cameras_{part}.parquet", "work/blocks/{part}/preview/*.jpg"),
@@ -18,8 +18,8 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "report": ("report.html", "report.json"),
 }
 # What commands beside the stages make, and what was said: put at the end of each command, and never read by a stage.
-BESIDE = ("evaluation.json", "tables/evaluation*.parquet", "views/*", "films/*", "exports/*", "logs/*", "report.*")
-UNFINISHED = "*.partial"
+SIDECARS = ("evaluation.json", "tables/evaluation*.parquet", "views/*", "films/*", "exports/*", "logs/*", "report.*")
+PARTIAL_PATTERN = "*.partial"
 
 
 def sha256_of(path: Path) -> str:
@@ -28,24 +28,24 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Leaf(pydantic.BaseModel):
+class FileEntry(pydantic.BaseModel):
     """A file that a committed stage left."""
 
     sha256: str
     n_bytes: int
 
 
-def patterns(stage: str) -> tuple[str, ...]:
+def output_patterns(stage: str) -> tuple[str, ...]:
     """Patterns of the files that ``stage`` leaves."""
     name, slash, part = stage.partition("/")
-    return tuple(pattern.format(part=part) for pattern in LEAVES.get(name + slash, ()))
+    return tuple(pattern.format(part=part) for pattern in OUTPUTS.get(name + slash, ()))
 
 
-def matching(folder: Path, wanted: tuple[str, ...]) -> Iterator[str]:
+def matching_files(folder: Path, globs: tuple[str, ...]) -> Iterator[str]:
     """Names, relative to ``folder``, of the files there that match one of the patterns, in order."""
-    tops = sorted({pattern.split("/")[0] for pattern in wanted})
+    tops = sorted({pattern.split("/")[0] for pattern in globs})
     for top in (path for part in tops for path in sorted(folder.glob(part))):
         for path in [top] if top.is_file() else sorted(top.rglob("*")):
             name = path.relative_to(folder).as_posix()
-            if path.is_file() and any(fnmatchcase(name, p) for p in wanted) and not fnmatchcase(name, UNFINISHED):
+            if path.is_file() and any(fnmatchcase(name, p) for p in globs) and not fnmatchcase(name, PARTIAL_PATTERN):
                 yield name

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.cache import lives
-from quoin.pipeline.storage.object_store import Bucket, Stored, is_away
+from quoin.pipeline.storage.cache import is_alive
+from quoin.pipeline.storage.object_store import Bucket, StoredObject, is_storage_unavailable
 
-NAME = "logs/lease.json"
+LEASE_NAME = "logs/lease.json"
 RENEW_SECONDS = 20.0
 STALE_SECONDS = 120.0  # more than a renewal and the minute for which a request is repeated
 
 
 @dataclass(frozen=True)
-class Holder:
+class LeaseHolder:
     """Who holds a lease."""
 
     id: str
@@ -36,18 +36,18 @@ class Holder:
     host: str
 
     @classmethod
-    def here(cls) -> Holder:
+    def of_this_process(cls) -> LeaseHolder:
         return cls(uuid.uuid4().hex, os.getpid(), socket.gethostname())
 
     @classmethod
-    def read(cls, data: bytes) -> Holder:
+    def from_bytes(cls, data: bytes) -> LeaseHolder:
         try:
-            said = json.loads(data)
-            return cls(said["id"], int(said["process"]), said["host"])
+            fields = json.loads(data)
+            return cls(fields["id"], int(fields["process"]), fields["host"])
         except (ValueError, TypeError, KeyError):
             return cls("", 0, "an unknown machine")
 
-    def told(self, beat: int = 0) -> bytes:
+    def to_bytes(self, beat: int = 0) -> bytes:
         """The lease; ``beat`` makes every renewal another object, with another stamp."""
         return json.dumps({**vars(self), "beat": beat}).encode()
 
@@ -55,80 +55,84 @@ class Holder:
         return f"process {self.process} on {self.host}"
 
     @property
-    def gone(self) -> bool:
+    def has_exited(self) -> bool:
         """Whether it was a process of this machine that has ended."""
-        return bool(self.process) and self.host == socket.gethostname() and not lives(self.process)
+        return bool(self.process) and self.host == socket.gethostname() and not is_alive(self.process)
 
 
 @contextmanager
-def leased(url: str) -> Iterator[None]:
+def hold_lease(url: str) -> Iterator[None]:
     """Hold the lease of the run at ``url``; QuoinError where another process holds it.
 
     One whose holder has ended, or has not renewed it for long, is taken over, and standard error says so.
     """
-    bucket, mine = Bucket(url), Holder.here()
-    stamp = bucket.put_if(NAME, mine.told(), None) or _take_over(bucket, mine)
+    bucket, holder = Bucket(url), LeaseHolder.of_this_process()
+    etag = bucket.put_if_match(LEASE_NAME, holder.to_bytes(), None) or _take_over(bucket, holder)
     ended = threading.Event()
-    heart = threading.Thread(target=_renew, args=(url, mine, stamp, ended), name="lease", daemon=True)
-    heart.start()
+    renewer = threading.Thread(target=_renew, args=(url, holder, etag, ended), name="lease", daemon=True)
+    renewer.start()
     away = False
     try:
         yield
     except BaseException as error:  # whatever ended the work, a SystemExit too, goes on from here
-        away = is_away(error)  # the lease will end by itself
+        away = is_storage_unavailable(error)  # the lease will end by itself
         raise
     finally:
         ended.set()
         if not away:
-            heart.join()
-            _give_up(bucket, mine)
+            renewer.join()
+            _release(bucket, holder)
 
 
-def _take_over(bucket: Bucket, mine: Holder) -> str:
-    found = bucket.look(NAME)
-    if found is None:
-        stamp = bucket.put_if(NAME, mine.told(), None)  # its holder has just ended
+def _take_over(bucket: Bucket, holder: LeaseHolder) -> str:
+    stored = bucket.get(LEASE_NAME)
+    if stored is None:
+        etag = bucket.put_if_match(LEASE_NAME, holder.to_bytes(), None)  # its holder has just ended
     else:
-        theirs = Holder.read(found.data)
-        silent_s = _age_seconds(bucket, found, mine)
-        if not theirs.gone and silent_s < STALE_SECONDS:
-            raise _refused(bucket.url, theirs)
-        why = "has ended" if theirs.gone else f"has not been heard of for {silent_s:.0f} s"
-        stamp = bucket.put_if(NAME, mine.told(), found.stamp)
-        if stamp is not None:
-            print(f"{theirs}, which worked on {bucket.url}, {why}: going on in its place", file=sys.stderr)
-    if stamp is None:
-        raise _refused(bucket.url, Holder.read(bucket.read(NAME) or b""))
-    return stamp
+        other_holder = LeaseHolder.from_bytes(stored.data)
+        age_s = _age_seconds(bucket, stored, holder)
+        if not other_holder.has_exited and age_s < STALE_SECONDS:
+            raise _held_error(bucket.url, other_holder)
+        why = "has ended" if other_holder.has_exited else f"has not been heard of for {age_s:.0f} s"
+        etag = bucket.put_if_match(LEASE_NAME, holder.to_bytes(), stored.etag)
+        if etag is not None:
+            print(f"{other_holder}, which worked on {bucket.url}, {why}: going on in its place", file=sys.stderr)
+    if etag is None:
+        raise _held_error(bucket.url, LeaseHolder.from_bytes(bucket.read(LEASE_NAME) or b""))
+    return etag
 
 
-def _age_seconds(bucket: Bucket, found: Stored, mine: Holder) -> float:
+def _age_seconds(bucket: Bucket, stored: StoredObject, holder: LeaseHolder) -> float:
     """How long ago an object was put, by the storage's clock."""
-    probe = f"logs/now-{mine.id}"
+    probe = f"logs/now-{holder.id}"
     bucket.put(probe, b"")
-    now = bucket.facts(probe)
+    now = bucket.head(probe)
     bucket.remove(probe)
-    there: datetime = found.modified
-    return (now[1] - there).total_seconds() if now is not None else 0.0
+    modified: datetime = stored.modified
+    return (now[1] - modified).total_seconds() if now is not None else 0.0
 
 
-def _refused(url: str, holder: Holder) -> QuoinError:
-    do = f"wait for it, or stop it; if it is gone, try again in {STALE_SECONDS / 60:.0f} minutes"
-    return QuoinError(f"Another quoin works on this run ({holder})", where=url, do=do)
+def _held_error(url: str, holder: LeaseHolder) -> QuoinError:
+    hint = f"wait for it, or stop it; if it is gone, try again in {STALE_SECONDS / 60:.0f} minutes"
+    return QuoinError(f"Another quoin works on this run ({holder})", where=url, hint=hint)
 
 
-def _renew(url: str, mine: Holder, stamp: str, ended: threading.Event) -> None:
+def _renew(url: str, holder: LeaseHolder, etag: str, ended: threading.Event) -> None:
     """Put the lease again and again; whoever finds it another's stops, as the next commit will.
 
     It may be ours although a put was refused: the answer to an earlier one was lost.
     """
-    bucket, held, beat = Bucket(url), stamp, 0
+    bucket, held, beat = Bucket(url), etag, 0
     while not ended.wait(RENEW_SECONDS):
         beat += 1
         try:
-            renewed = bucket.put_if(NAME, mine.told(beat), held)
-            if renewed is None and (found := bucket.look(NAME)) and Holder.read(found.data).id == mine.id:
-                renewed = found.stamp
+            renewed = bucket.put_if_match(LEASE_NAME, holder.to_bytes(beat), held)
+            if (
+                renewed is None
+                and (stored := bucket.get(LEASE_NAME))
+                and LeaseHolder.from_bytes(stored.data).id == holder.id
+            ):
+                renewed = stored.etag
         except QuoinError:  # the work itself meets the silent storage, and says so
             continue
         if renewed is None:
@@ -136,10 +140,10 @@ def _renew(url: str, mine: Holder, stamp: str, ended: threading.Event) -> None:
         held = renewed
 
 
-def _give_up(bucket: Bucket, mine: Holder) -> None:
+def _release(bucket: Bucket, holder: LeaseHolder) -> None:
     try:
-        found = bucket.read(NAME)
-        if found is not None and Holder.read(found).id == mine.id:
-            bucket.remove(NAME)
+        stored = bucket.read(LEASE_NAME)
+        if stored is not None and LeaseHolder.from_bytes(stored).id == holder.id:
+            bucket.remove(LEASE_NAME)
     except QuoinError:  # it ends by itself
         pass

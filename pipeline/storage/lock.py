@@ -11,20 +11,20 @@ from pathlib import Path
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.atomic import disk_error
-from quoin.pipeline.storage.lease import leased
-from quoin.pipeline.storage.object_store import url_of
+from quoin.pipeline.storage.lease import hold_lease
+from quoin.pipeline.storage.object_store import storage_url
 
 
 @contextmanager
-def locked(place: Path | str) -> Iterator[None]:
-    """Have the run at ``place`` to oneself; QuoinError where another process works on it, and names it."""
-    url = url_of(place)
-    with leased(url) if url else _locked(Path(place)):
+def lock_run(location: Path | str) -> Iterator[None]:
+    """Have the run at ``location`` to oneself; QuoinError where another process works on it, and names it."""
+    url = storage_url(location)
+    with hold_lease(url) if url else _lock_folder(Path(location)):
         yield
 
 
 @contextmanager
-def _locked(run_path: Path) -> Iterator[None]:
+def _lock_folder(run_path: Path) -> Iterator[None]:
     """Hold the run folder's lock; QuoinError where another process holds it.
 
     The lock is the kernel's (flock), so it goes with the process that held it, however that ended: none is ever stale.
@@ -42,7 +42,7 @@ def _locked(run_path: Path) -> Iterator[None]:
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
             raise QuoinError(
-                f"Another quoin works in this run folder ({holder})", where=run_path, do="wait for it, or stop it"
+                f"Another quoin works in this run folder ({holder})", where=run_path, hint="wait for it, or stop it"
             ) from None
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")

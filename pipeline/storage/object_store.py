@@ -1,7 +1,7 @@
 """Object storage at a URL: whole objects, put under a condition where asked; what goes wrong becomes a sentence.
 
 s3://bucket/path, gs://bucket/path and az://container/path by the same code (obstore, the extra ``quoin[cloud]``).
-Requests that fail for a passing reason are sent again for ``PATIENCE_SECONDS``, with growing pauses.
+Requests that fail for a passing reason are sent again for ``REQUEST_RETRY_SECONDS``, with growing pauses.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from quoin.pipeline.core.errors import QuoinError
 
-PATIENCE_SECONDS = 60.0
-SCHEMES = {
+REQUEST_RETRY_SECONDS = 60.0
+CREDENTIAL_HINTS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_REGION), or AWS_PROFILE",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS to the key file of an account",
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
@@ -27,25 +27,28 @@ SCHEMES = {
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)  # pathlib makes s3:/ of s3://
 
 
-def url_of(place: str | Path) -> str | None:
-    """``place`` as a URL without a slash at its end, or None where it is a path. QuoinError for a URL we cannot use."""
-    found = _URL.fullmatch(str(place))
+def storage_url(location: str | Path) -> str | None:
+    """``location`` as a URL without a slash at its end, or None where it is a path. QuoinError for a URL we cannot
+    use."""
+    found = _URL.fullmatch(str(location))
     if found is None:
         return None
     scheme, rest = found[1].lower(), found[2].strip("/")
-    if scheme not in SCHEMES:
-        known = " or ".join(f"{name}://" for name in SCHEMES)
-        raise QuoinError("quoin knows no storage of this kind", where=place, do=f"name a folder, or a URL with {known}")
+    if scheme not in CREDENTIAL_HINTS:
+        known = " or ".join(f"{name}://" for name in CREDENTIAL_HINTS)
+        raise QuoinError(
+            "quoin knows no storage of this kind", where=location, hint=f"name a folder, or a URL with {known}"
+        )
     if not rest:
-        raise QuoinError("This URL names no bucket", where=place, do=f"write {scheme}://bucket/folder")
+        raise QuoinError("This URL names no bucket", where=location, hint=f"write {scheme}://bucket/folder")
     return f"{scheme}://{rest}"
 
 
-class Stored(NamedTuple):
+class StoredObject(NamedTuple):
     """An object's content and its stamp, which a put of other content changes."""
 
     data: bytes
-    stamp: str
+    etag: str
     modified: datetime  # by the storage's own clock
 
 
@@ -54,19 +57,19 @@ class Bucket:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.store = open_store(url)
+        self.store = open_object_store(url)
 
     def read(self, name: str) -> bytes | None:
         """The content of an object; None where there is none."""
-        found = self.look(name)
+        found = self.get(name)
         return None if found is None else found.data
 
-    def look(self, name: str) -> Stored | None:
+    def get(self, name: str) -> StoredObject | None:
         """An object with its stamp; None where there is none."""
-        with told(self.url):
+        with translate_errors(self.url):
             try:
                 got = self.store.get(name)
-                return Stored(bytes(got.bytes()), str(got.meta["e_tag"]), got.meta["last_modified"])
+                return StoredObject(bytes(got.bytes()), str(got.meta["e_tag"]), got.meta["last_modified"])
             except FileNotFoundError as error:
                 if "NoSuchBucket" in str(error):
                     raise
@@ -74,57 +77,57 @@ class Bucket:
 
     def put(self, name: str, data: bytes) -> str:
         """Put an object, whole; returns its stamp."""
-        with told(self.url):
+        with translate_errors(self.url):
             return str(self.store.put(name, data)["e_tag"])
 
-    def put_file(self, name: str, path: Path) -> None:
+    def upload_file(self, name: str, path: Path) -> None:
         """Put a file of any size, in parts where it is large."""
-        with told(self.url):
+        with translate_errors(self.url):
             self.store.put(name, path)
 
-    def fetch(self, name: str, path: Path) -> str | None:
+    def download(self, name: str, path: Path) -> str | None:
         """Write an object of any size into ``path``; returns its SHA-256, or None where there is no such object."""
         digest = hashlib.sha256()
-        with told(self.url):
+        with translate_errors(self.url):
             try:
                 parts = iter(self.store.get(name).stream())
             except FileNotFoundError:
                 return None
         with open(path, "wb") as file:  # what goes wrong here is this machine's
             while True:
-                with told(self.url):
+                with translate_errors(self.url):
                     part = next(parts, None)
                 if part is None:
                     return digest.hexdigest()
                 digest.update(part)
                 file.write(part)
 
-    def put_if(self, name: str, data: bytes, stamp: str | None) -> str | None:
-        """Put an object if it still has ``stamp`` (None: if there is none), and return its new one; else None."""
+    def put_if_match(self, name: str, data: bytes, etag: str | None) -> str | None:
+        """Put an object if it still has ``etag`` (None: if there is none), and return its new one; else None."""
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        with told(self.url):
+        with translate_errors(self.url):
             try:
-                return str(self.store.put(name, data, mode={"e_tag": stamp} if stamp else "create")["e_tag"])
+                return str(self.store.put(name, data, mode={"e_tag": etag} if etag else "create")["e_tag"])
             except (AlreadyExistsError, PreconditionError):
                 pass
-        there = self.look(name)  # a put whose answer was lost is sent again, and then meets itself
-        return there.stamp if there is not None and there.data == data else None
+        current = self.get(name)  # a put whose answer was lost is sent again, and then meets itself
+        return current.etag if current is not None and current.data == data else None
 
     def copy(self, name: str, to: str) -> None:
         """Copy an object inside the storage, where it exists."""
-        with told(self.url), suppress(FileNotFoundError):
+        with translate_errors(self.url), suppress(FileNotFoundError):
             self.store.copy(name, to)
 
-    def names(self, prefix: str = "") -> list[tuple[str, int, datetime]]:
+    def list_objects(self, prefix: str = "") -> list[tuple[str, int, datetime]]:
         """Name, bytes and time of all objects in the folder ``prefix``, however deep."""
-        with told(self.url):
+        with translate_errors(self.url):
             found = self.store.list(prefix or None).collect()
         return [(str(one["path"]), int(one["size"]), one["last_modified"]) for one in found]
 
-    def facts(self, name: str) -> tuple[int, datetime] | None:
+    def head(self, name: str) -> tuple[int, datetime] | None:
         """Bytes and time of an object; None where there is none."""
-        with told(self.url):
+        with translate_errors(self.url):
             try:
                 found = self.store.head(name)
             except FileNotFoundError:
@@ -133,37 +136,37 @@ class Bucket:
 
     def is_empty(self) -> bool:
         """Whether no object lies here. QuoinError where the bucket itself is missing."""
-        with told(self.url):
+        with translate_errors(self.url):
             return not next(iter(self.store.list(chunk_size=1)), [])
 
     def remove(self, name: str) -> None:
         """Remove an object, or all objects in the folder of that name."""
-        names = [found for found, _, _ in self.names(name)]
-        with told(self.url), suppress(FileNotFoundError):
+        names = [found for found, _, _ in self.list_objects(name)]
+        with translate_errors(self.url), suppress(FileNotFoundError):
             self.store.delete(names or [name])
 
 
-def open_store(url: str) -> Any:
+def open_object_store(url: str) -> Any:
     """The obstore store at ``url``."""
     try:
         from obstore.store import from_url
     except ImportError:
-        raise QuoinError("Storage by URL needs obstore", where=url, do='run: pip install "obstore>=0.8"') from None
+        raise QuoinError("Storage by URL needs obstore", where=url, hint='run: pip install "obstore>=0.8"') from None
     options: dict[str, Any] = {}
     if url.startswith("s3:"):
         options = _profile() if "AWS_ACCESS_KEY_ID" not in os.environ else {}
         endpoint = _endpoint()
         options |= {"endpoint": endpoint} if endpoint else {}
         options["client_options"] = {"allow_http": endpoint.startswith("http:")}
-    with told(url):
+    with translate_errors(url):
         return from_url(
             url,
             retry_config={
                 "max_retries": 1000,
-                "retry_timeout": timedelta(seconds=PATIENCE_SECONDS),
+                "retry_timeout": timedelta(seconds=REQUEST_RETRY_SECONDS),
                 "backoff": {
                     "init_backoff": timedelta(seconds=0.2),
-                    "max_backoff": timedelta(seconds=min(10.0, PATIENCE_SECONDS / 4)),
+                    "max_backoff": timedelta(seconds=min(10.0, REQUEST_RETRY_SECONDS / 4)),
                     "base": 2,
                 },
             },
@@ -197,7 +200,7 @@ def _profile() -> dict[str, Any]:
 
 
 @contextmanager
-def told(url: str) -> Iterator[None]:
+def translate_errors(url: str) -> Iterator[None]:
     """Inside, what obstore raises becomes a QuoinError about ``url``; an object that is missing stays what it is."""
     from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
@@ -208,44 +211,48 @@ def told(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         if "NoSuchBucket" not in str(error):
             raise
-        raise sentence(error, url) from error
+        raise user_message(error, url) from error
     except (BaseError, OSError) as error:
-        raise sentence(error, url) from error
+        raise user_message(error, url) from error
 
 
-_MISSING = re.compile("NoSuchBucket|bucket does not exist|ContainerNotFound|container does not exist", re.I)
+_NO_BUCKET = re.compile("NoSuchBucket|bucket does not exist|ContainerNotFound|container does not exist", re.I)
 _NO_CREDENTIALS = re.compile(
     r"169\.254\.|latest/(api/token|meta-data)|computeMetadata|MissingAccount|Account must be|token request", re.I
 )
-_REFUSED = re.compile(r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|\b40[13] (Forbidden|Unauthorized)", re.I)
-_SILENT = re.compile(r"error sending request|timed? ?out|connect|retry_timeout|\b5\d\d ", re.I)
+_ACCESS_DENIED = re.compile(
+    r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|\b40[13] (Forbidden|Unauthorized)", re.I
+)
+_NO_RESPONSE = re.compile(r"error sending request|timed? ?out|connect|retry_timeout|\b5\d\d ", re.I)
 
 
-class StorageAway(QuoinError):
+class StorageUnavailable(QuoinError):
     """The storage does not answer: there is no use in asking it for anything else."""
 
 
-def is_away(error: BaseException | None) -> bool:
-    """Whether it is a StorageAway, or was raised while one was told."""
-    while error is not None and not isinstance(error, StorageAway):
+def is_storage_unavailable(error: BaseException | None) -> bool:
+    """Whether it is a StorageUnavailable, or was raised while one was told."""
+    while error is not None and not isinstance(error, StorageUnavailable):
         error = error.__context__
     return error is not None
 
 
-def sentence(error: Exception, url: str) -> QuoinError:
+def user_message(error: Exception, url: str) -> QuoinError:
     """What an error of the storage means to a person, and what to do about it."""
-    said, scheme = str(error), url.partition(":")[0]
+    text, scheme = str(error), url.partition(":")[0]
     bucket = "/".join(url.split("/")[:3])
-    first = re.sub(r"\s+", " ", said.partition("\n")[0])[:300]
-    if _MISSING.search(said):
-        return QuoinError("There is no such bucket", where=bucket, do="make it first, or correct the URL")
-    if _NO_CREDENTIALS.search(said):
-        return QuoinError("No credentials for this storage were found", where=bucket, do=SCHEMES[scheme])
-    if _REFUSED.search(said):
-        do = f"check that your account may read and write there; {SCHEMES[scheme]}"
-        return QuoinError("The storage refuses these credentials", where=bucket, do=do)
-    if _SILENT.search(said):
+    first = re.sub(r"\s+", " ", text.partition("\n")[0])[:300]
+    if _NO_BUCKET.search(text):
+        return QuoinError("There is no such bucket", where=bucket, hint="make it first, or correct the URL")
+    if _NO_CREDENTIALS.search(text):
+        return QuoinError("No credentials for this storage were found", where=bucket, hint=CREDENTIAL_HINTS[scheme])
+    if _ACCESS_DENIED.search(text):
+        hint = f"check that your account may read and write there; {CREDENTIAL_HINTS[scheme]}"
+        return QuoinError("The storage refuses these credentials", where=bucket, hint=hint)
+    if _NO_RESPONSE.search(text):
         at = f" at {_endpoint()}" if scheme == "s3" and _endpoint() else ""
-        do = f"check {'AWS_ENDPOINT_URL and ' * bool(at)}the network, then quoin resume"
-        return StorageAway(f"The storage has not answered for {PATIENCE_SECONDS:.0f} s", where=bucket + at, do=do)
-    return QuoinError(f"The storage failed: {first}", where=url, do="check the URL, then quoin resume")
+        hint = f"check {'AWS_ENDPOINT_URL and ' * bool(at)}the network, then quoin resume"
+        return StorageUnavailable(
+            f"The storage has not answered for {REQUEST_RETRY_SECONDS:.0f} s", where=bucket + at, hint=hint
+        )
+    return QuoinError(f"The storage failed: {first}", where=url, hint="check the URL, then quoin resume")

@@ -11,50 +11,52 @@ from typing import TypeVar
 
 from quoin.pipeline.core import cancellation
 
-PATIENCE_SECONDS = 120.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 15.0
+MAX_RETRY_SECONDS = 120.0
+INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 15.0
 _NAMES = (
     "EIO ESTALE EAGAIN EREMOTEIO ETIMEDOUT EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENOTCONN "
     "ECONNRESET ECONNREFUSED ECONNABORTED"
 )
-PASSING = {getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name)}  # not every system has them all
+TRANSIENT_ERRNOS = {
+    getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name)
+}  # not every system has them all
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
-def passing(error: BaseException | None, folder: Path) -> bool:
+def is_transient(error: BaseException | None, folder: Path) -> bool:
     """Whether ``error``, or what it came of, may pass: no answer of the storage, or all of ``folder`` gone."""
     while error is not None:
         if isinstance(error, OSError):
-            return isinstance(error, TimeoutError) or error.errno in PASSING or not os.path.exists(folder)
+            return isinstance(error, TimeoutError) or error.errno in TRANSIENT_ERRNOS or not os.path.exists(folder)
         error = error.__cause__
     return False
 
 
-def patiently(
-    work: Callable[[], Result],
+def retry(
+    function: Callable[[], Returned],
     folder: Path,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     *,
-    patience_s: float = PATIENCE_SECONDS,
-) -> Result:
-    """``work()``, which reads and writes in ``folder``, again and again while the storage does not answer.
+    timeout_s: float = MAX_RETRY_SECONDS,
+) -> Returned:
+    """``function()``, which reads and writes in ``folder``, again and again while the storage does not answer.
 
-    Pauses double, from one second to a quarter of a minute. After ``patience_s`` the last error is raised.
+    Pauses double, from one second to a quarter of a minute. After ``timeout_s`` the last error is raised.
     """
-    paused_s, pause_s = 0.0, FIRST_PAUSE_SECONDS
+    waited_s, pause_s = 0.0, INITIAL_BACKOFF_SECONDS
     while True:
         began = time.monotonic()
         try:
-            return work()
+            return function()
         except Exception as error:
-            if time.monotonic() - began > patience_s:  # it answered for long: this is another time
-                paused_s, pause_s = 0.0, FIRST_PAUSE_SECONDS
-            if not passing(error, folder) or paused_s + pause_s > patience_s:
+            if time.monotonic() - began > timeout_s:  # it answered for long: this is another time
+                waited_s, pause_s = 0.0, INITIAL_BACKOFF_SECONDS
+            if not is_transient(error, folder) or waited_s + pause_s > timeout_s:
                 raise
-            tell(f"the storage does not answer: trying again in {pause_s:.0f} s ({error})")
-        ends = time.monotonic() + pause_s
-        while time.monotonic() < ends:
+            log(f"the storage does not answer: trying again in {pause_s:.0f} s ({error})")
+        resume_at = time.monotonic() + pause_s
+        while time.monotonic() < resume_at:
             cancellation.check()
             time.sleep(0.05)
-        paused_s, pause_s = paused_s + pause_s, min(2 * pause_s, LONGEST_PAUSE_SECONDS)
+        waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, MAX_BACKOFF_SECONDS)

@@ -27,17 +27,17 @@ from quoin import __version__
 from quoin.pipeline.core.config import StageConfig, StageResult, digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.storage.atomic import UNWRITABLE, disk_error
-from quoin.pipeline.storage.backend import RUN_FILE, Home, home_of
-from quoin.pipeline.storage.layout import Leaf
-from quoin.pipeline.storage.object_store import url_of
-from quoin.pipeline.storage.photo_mirror import mirror, mirror_file
+from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error
+from quoin.pipeline.storage.backend import RUN_FILE, LocalStorage, open_storage
+from quoin.pipeline.storage.layout import FileEntry
+from quoin.pipeline.storage.object_store import storage_url
+from quoin.pipeline.storage.photo_mirror import mirror_file, mirror_photos
 
-__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "forget_peak_memory", "peak_memory_bytes", "stage"]
+__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory", "stage"]
 
-FORMAT = 1
+RUN_FORMAT = 1
 
-Result = TypeVar("Result", bound=StageResult)
+StageResultT = TypeVar("StageResultT", bound=StageResult)
 
 
 class Manifest(pydantic.BaseModel):
@@ -49,13 +49,13 @@ class Manifest(pydantic.BaseModel):
     committed_at: float
     needs: tuple[str, ...] = ()
     peak_memory_bytes: int = 0
-    files: dict[str, Leaf] = {}  # what it left beside scene.zarr, in object storage only
+    files: dict[str, FileEntry] = {}  # what it left beside scene.zarr, in object storage only
 
 
 class RunRecord(pydantic.BaseModel):
     """The content of run.json."""
 
-    format: int = FORMAT
+    format: int = RUN_FORMAT
     id: str
     quoin: str
     python: str
@@ -74,9 +74,9 @@ class Run:
     ``path`` is the folder where this process writes files: the run's own, or a working folder on this machine.
     """
 
-    def __init__(self, home: Home, record: RunRecord) -> None:
-        self._home, self.record = home, record
-        self.path = home.folder
+    def __init__(self, storage: LocalStorage, record: RunRecord) -> None:
+        self._storage, self.record = storage, record
+        self.path = storage.folder
 
     @classmethod
     def create(
@@ -92,62 +92,62 @@ class Run:
 
         An existing run of the same photos goes on with the new settings and clips.
         """
-        home, source = home_of(place), _source(photos)
+        storage, source = open_storage(place), _source_location(photos)
         now = {
             "photos": source,
-            "clips": tuple(_source(clip) for clip in clips),
+            "clips": tuple(_source_location(clip) for clip in clips),
             "settings": settings,
             "settings_hash": digest(settings),
             "seed": seed,
             "quoin": __version__,
         }
-        if (data := home.read_record()) is not None:
-            run = cls(home, _record(data, home.address))
-            others = _where(run.record.photos) != _where(source)
+        if (data := storage.read_record()) is not None:
+            run = cls(storage, _parse_record(data, storage.location))
+            others = _resolved_source(run.record.photos) != _resolved_source(source)
             if others and run.record.manifests:  # without a commit there is nothing to lose
                 raise QuoinError(
                     f"This folder holds another run, of the photos in {run.record.photos!r}",
-                    where=home.address,
-                    do="choose another --out, or delete the folder",
+                    where=storage.location,
+                    hint="choose another --out, or delete the folder",
                 )
             run.record = run.record.model_copy(update=now)
         else:
-            home.make()
+            storage.create()
             new = {"id": uuid.uuid4().hex[:12], "python": platform.python_version(), "created_at": time.time()}
-            run = cls(home, RunRecord.model_validate(new | now))
-        home.adopt(run.record.id)
+            run = cls(storage, RunRecord.model_validate(new | now))
+        storage.prepare_folder(run.record.id)
         run.save()
         return run
 
     @classmethod
     def open(cls, place: Path | str) -> Run:
         """The run at ``place``; QuoinError where there is none or another version made it."""
-        home = home_of(place)
-        data = home.read_record()
+        storage = open_storage(place)
+        data = storage.read_record()
         if data is None:
-            do = "name a run made by quoin reconstruct"
-            raise QuoinError("There is no run here", where=home.address, do=do)
-        run = cls(home, _record(data, home.address))
-        home.adopt(run.record.id)
+            hint = "name a run made by quoin reconstruct"
+            raise QuoinError("There is no run here", where=storage.location, hint=hint)
+        run = cls(storage, _parse_record(data, storage.location))
+        storage.prepare_folder(run.record.id)
         return run
 
     @staticmethod
     def exists(place: Path | str) -> bool:
         """Whether there is a run at ``place``."""
-        return home_of(place).read_record() is not None
+        return open_storage(place).read_record() is not None
 
     def save(self) -> None:
-        self._home.write_record(self.record.model_dump_json(indent=1).encode())
+        self._storage.write_record(self.record.model_dump_json(indent=1).encode())
 
     @property
-    def home(self) -> str:
+    def location(self) -> str:
         """The run's folder or URL: for people, and for other processes to open it."""
-        return self._home.address
+        return self._storage.location
 
     @property
     def name(self) -> str:
         """The last part of the run's folder or URL."""
-        return self.home.rpartition("/")[2]
+        return self.location.rpartition("/")[2]
 
     @property
     def seed(self) -> int:
@@ -156,16 +156,16 @@ class Run:
     @functools.cached_property
     def photos(self) -> Path:
         """The photos on this machine: their folder, or for a URL a copy that is brought up to date first."""
-        return mirror(self.record.photos)
+        return mirror_photos(self.record.photos)
 
     @functools.cached_property
     def clips(self) -> list[Path]:
-        return [mirror(clip) for clip in self.record.clips]
+        return [mirror_photos(clip) for clip in self.record.clips]
 
     @functools.cached_property
     def scene(self) -> zarr.Group:
         """scene.zarr, what stages exchange."""
-        return self._home.open_scene(lambda: self._commit_name("pose"))
+        return self._storage.open_scene(lambda: self._commit_name("pose"))
 
     def table(self, name: str) -> Path:
         """Path of tables/<name>.parquet to be written (its folder made)."""
@@ -183,8 +183,8 @@ class Run:
         """
         for stage, manifest in self.record.manifests.items():
             if name in manifest.files:
-                return self._home.file(name, manifest.files[name], self._commit_name(stage) or "")
-        return self._home.file(name, None, "")
+                return self._storage.file(name, manifest.files[name], self._commit_name(stage) or "")
+        return self._storage.file(name, None, "")
 
     def files(self, folder: str) -> list[Path]:
         """The committed files in ``folder`` of the run, or those that are there where no commit names any."""
@@ -193,63 +193,66 @@ class Run:
             return [self.file(name) for name in sorted(named)]
         return sorted(path for path in (self.path / folder).glob("*") if path.is_file())
 
-    def at_home(self, path: Path | str) -> str:
+    def public_path(self, path: Path | str) -> str:
         """Where a person finds a file of the working folder, or of this name."""
-        whole = self.path / path
+        full_path = self.path / path
         return (
-            f"{self.home}/{whole.relative_to(self.path).as_posix()}" if whole.is_relative_to(self.path) else str(path)
+            f"{self.location}/{full_path.relative_to(self.path).as_posix()}"
+            if full_path.is_relative_to(self.path)
+            else str(path)
         )
 
-    def hand_in(self, stage: str) -> None:
+    def upload_outputs(self, stage: str) -> None:
         """Bring home what ``stage`` left in the working folder: whoever did its work, before it is committed."""
-        self._home.hand_in(stage)
+        self._storage.upload_outputs(stage)
 
-    def share(self, name: str, *, before: str | None = None) -> None:
+    def upload(self, name: str, *, backup_name: str | None = None) -> None:
         """Bring a working file home at once, for another machine to go on with; ``before``: name for what was there."""
-        self._home.share(name, before)
+        self._storage.upload(name, backup_name)
 
-    def bring(self, name: str) -> Path:
+    def download(self, name: str) -> Path:
         """A shared working file as it is at home; it may not exist."""
-        self._home.bring(name)
+        self._storage.download(name)
         return self.path / name
 
-    def catch_up(self, name: str) -> None:
+    def download_if_stale(self, name: str) -> None:
         """Have a working file that only grows as it is at home, unless more of it is here."""
-        self._home.catch_up(name)
+        self._storage.download_if_stale(name)
 
-    def deposit(self, name: str) -> AbstractContextManager[Path]:
+    def open_for_upload(self, name: str) -> AbstractContextManager[Path]:
         """A path to write to: what was written there is a working file at home, whole, and nowhere else."""
-        return self._home.deposit(name)
+        return self._storage.open_for_upload(name)
 
-    def borrowed(self, name: str) -> AbstractContextManager[Path]:
+    def open_downloaded(self, name: str) -> AbstractContextManager[Path]:
         """A working file as it is at home, to be read inside; it may not exist."""
-        return self._home.borrowed(name)
+        return self._storage.open_downloaded(name)
 
     def remove(self, name: str) -> None:
         """Remove a working file or folder, here and at home."""
-        self._home.remove(name)
+        self._storage.remove(name)
 
-    def put_beside(self, since: float) -> None:
+    def upload_sidecars(self, since: float) -> None:
         """Bring home what commands beside the stages wrote since then (seconds since the epoch)."""
-        self._home.put_beside(since)
+        self._storage.upload_sidecars(since)
 
-    def portable(self, path: str) -> str:
+    def relative_path(self, path: str) -> str:
         """A path as a table keeps it: one in the run, or of this machine's copies, by where it lies in there."""
         copies = {"run": self.path}  # which may be moved, or a copy of what is at a URL
-        copies |= {"photos": self.photos} if url_of(self.record.photos) else {}
+        copies |= {"photos": self.photos} if storage_url(self.record.photos) else {}
         for kind, folder in copies.items():
             if path and Path(path).is_relative_to(folder):
                 return f"{kind}:{Path(path).relative_to(folder).as_posix()}"
         return path
 
-    def local(self, path: str, *, alone: bool = False) -> str:
-        """The path on this machine of what ``portable`` named; ``alone``: without bringing all other photos here."""
+    def local(self, path: str, *, single_file: bool = False) -> str:
+        """The path on this machine of what ``relative_path`` named; ``single_file``: without bringing all other photos
+        here."""
         kind, _, name = path.partition(":")
         match kind:
             case "run":
                 return str(self.file(name))
             case "photos":
-                return str(mirror_file(self.record.photos, name) if alone else self.photos / name)
+                return str(mirror_file(self.record.photos, name) if single_file else self.photos / name)
         return path
 
     # -- manifests ---------------------------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ class Run:
         found = self.manifest(stage)
         if found is None:
             raise QuoinError(
-                f"Stage {stage!r} has not been completed in this run", where=self.home, do="run quoin resume"
+                f"Stage {stage!r} has not been completed in this run", where=self.location, hint="run quoin resume"
             )
         return found
 
@@ -281,14 +284,14 @@ class Run:
             committed_at=time.time(),
             peak_memory_bytes=peak_memory_bytes(),
             needs=needs,
-            files=self._home.receipt(stage),
+            files=self._storage.upload_manifest(stage),
         )
-        before = self.record
-        self.record = before.model_copy(update={"manifests": {**before.manifests, stage: manifest}})
+        previous = self.record
+        self.record = previous.model_copy(update={"manifests": {**previous.manifests, stage: manifest}})
         try:
             self.save()
         except QuoinError:  # what is not on disk is not committed
-            self.record = before
+            self.record = previous
             raise
 
     def _commit_name(self, stage: str) -> str | None:
@@ -299,54 +302,56 @@ class Run:
 
     def invalidate(self, *stages: str, parts: bool = True) -> None:
         """Forget the commits of ``stages``, of their ``parts`` ("train/b0" of "train") and of what needed them."""
-        kept, gone = self.record.manifests, set(stages)
-        while lost := {k for k, m in kept.items() if gone & {k, *([k.split("/")[0]] if parts else []), *m.needs}}:
-            gone |= lost
-            kept = {k: m for k, m in kept.items() if k not in lost}
-        if len(kept) < len(self.record.manifests):
-            self.record.manifests = kept
+        remaining, invalid = self.record.manifests, set(stages)
+        while lost := {
+            k for k, m in remaining.items() if invalid & {k, *([k.split("/")[0]] if parts else []), *m.needs}
+        }:
+            invalid |= lost
+            remaining = {k: m for k, m in remaining.items() if k not in lost}
+        if len(remaining) < len(self.record.manifests):
+            self.record.manifests = remaining
             self.save()
 
 
-def _source(place: Path | str) -> str:
+def _source_location(place: Path | str) -> str:
     """Photos or a clip as run.json names them: an absolute path, or a URL."""
-    return url_of(place) or str(Path(place).absolute())
+    return storage_url(place) or str(Path(place).absolute())
 
 
-def _where(source: str) -> str:
+def _resolved_source(source: str) -> str:
     """Where such a path leads, however it is said."""
-    return url_of(source) or os.path.realpath(source)
+    return storage_url(source) or os.path.realpath(source)
 
 
-def _record(data: bytes, where: str) -> RunRecord:
+def _parse_record(data: bytes, where: str) -> RunRecord:
     """What run.json says; QuoinError where it is damaged, or of a format that is not ours."""
     try:
         raw = json.loads(data)
     except ValueError as error:
-        raise QuoinError(f"run.json cannot be read: {error}", where=where, do="restore it or start anew") from None
+        raise QuoinError(f"run.json cannot be read: {error}", where=where, hint="restore it or start anew") from None
     if not isinstance(raw, dict):
-        raise QuoinError("run.json is damaged: it is no mapping", where=where, do="restore it or start anew")
-    if raw.get("format") != FORMAT:
+        raise QuoinError("run.json is damaged: it is no mapping", where=where, hint="restore it or start anew")
+    if raw.get("format") != RUN_FORMAT:
         made_by, theirs = raw.get("quoin", "?"), raw.get("format")
         raise QuoinError(
-            f"This run was made by quoin {made_by} (run format {theirs}, ours is {FORMAT})",
+            f"This run was made by quoin {made_by} (run format {theirs}, ours is {RUN_FORMAT})",
             where=where,
-            do="use that version, or reconstruct into a new folder",
+            hint="use that version, or reconstruct into a new folder",
         )
     try:
         return RunRecord.model_validate(raw)
     except pydantic.ValidationError as error:
-        raise QuoinError(f"run.json is damaged: {error.errors()[0]['msg']}", where=where, do="start anew") from None
+        raise QuoinError(f"run.json is damaged: {error.errors()[0]['msg']}", where=where, hint="start anew") from None
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident size this process has had, since the last ``forget_peak_memory`` where it could forget."""
+    """Largest resident size this process has had, since the last ``reset_peak_memory`` where it could forget."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
-def forget_peak_memory() -> None:
+def reset_peak_memory() -> None:
     """From here on the largest resident size is what it will be; Linux only."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5)
@@ -357,40 +362,40 @@ def stage(
     *,
     needs: tuple[str, ...],
     version: int,
-    result: type[Result],
+    result: type[StageResultT],
     inputs: Callable[[Run, Any], str] | None = None,
-    after: Callable[[Run], None] = lambda run: None,
-) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    cleanup: Callable[[Run], None] = lambda run: None,
+) -> Callable[[Callable[..., StageResultT]], Callable[..., StageResultT]]:
     """Make ``run(run, config, report) -> result`` a stage: skip when committed under the same key, else do and commit.
 
     ``version`` is the stage's code version: raise it when the same input would give another output.
     ``inputs(run, config)`` is a hash of what the stage reads from outside the run (the photo folder), where it does.
-    ``after(run)`` clears away what the work needed: once it is committed, again where that was interrupted.
+    ``cleanup(run)`` clears away what the work needed: once it is committed, again where that was interrupted.
     What else ``run`` is given (a device) says how the result is made, not what it is, and is no part of the key.
     """
 
-    def wrap(work: Callable[..., Result]) -> Callable[..., Result]:
+    def wrap(work: Callable[..., StageResultT]) -> Callable[..., StageResultT]:
         @functools.wraps(work)
-        def run_stage(run: Run, config: StageConfig, report: Reporter, **how: Any) -> Result:
+        def run_stage(run: Run, config: StageConfig, report: Reporter, **options: Any) -> StageResultT:
             key = run.key(name, config, needs, version, inputs(run, config) if inputs else "")
             done = run.manifest(name)
             if done is not None and done.key == key:
                 report.log(name, "already done, kept")
-                after(run)
+                cleanup(run)
                 return result.model_validate(done.result)
             began = time.monotonic()
             if done is not None:
                 run.invalidate(name)
             try:
-                made = work(run, config, report, **how)
+                stage_result = work(run, config, report, **options)
             except OSError as error:
-                if error.errno in UNWRITABLE:
+                if error.errno in UNWRITABLE_ERRNOS:
                     raise disk_error(error, error.filename or run.path) from error
                 raise
-            run.hand_in(name)
-            run.commit(name, key, made, time.monotonic() - began, needs)
-            after(run)
-            return made
+            run.upload_outputs(name)
+            run.commit(name, key, stage_result, time.monotonic() - began, needs)
+            cleanup(run)
+            return stage_result
 
         return run_stage
 

@@ -21,13 +21,15 @@ from quoin.pipeline.geometry.lattice import BrickBox
 Array = np.ndarray
 Brick = tuple[int, int, int]
 
-OFFSETS = [(x, y, z) for x, y, z in product((-1, 0, 1), repeat=3)]  # in the order in which bricks override one another
-WEIGHT_FLOOR = 1e-6  # of an axis at the very edge of a halo, so that a block alone there still counts
-SURE_SHARE = 0.95  # a stretch of absent bricks has a sign if so many of the samples around it agree
+BRICK_OFFSETS = [
+    (x, y, z) for x, y, z in product((-1, 0, 1), repeat=3)
+]  # in the order in which bricks override one another
+MIN_AXIS_WEIGHT = 1e-6  # of an axis at the very edge of a halo, so that a block alone there still counts
+MIN_SIGN_SHARE = 0.95  # a stretch of absent bricks has a sign if so many of the samples around it agree
 
 
 @dataclass(frozen=True)
-class Source:
+class BlockSdf:
     """One block as fusion sees it: its boxes, which bricks it holds, how to read one, and the sign of the others.
 
     ``read(row)`` gives samples [B+1, B+1, B+1] in voxels; ``absent_sign`` [outer shape]: see ``absent_signs``.
@@ -64,62 +66,63 @@ def block_weight(core: BrickBox, halo_bricks: int, brick: Brick, size: int) -> F
         width = 2.0 * halo_bricks * size
         from_low = sample - (core.low[axis] - halo_bricks) * size
         from_high = (core.high[axis] + halo_bricks) * size - sample
-        ramps.append(np.maximum(smoothstep(from_low / width) * smoothstep(from_high / width), WEIGHT_FLOOR))
+        ramps.append(np.maximum(smoothstep(from_low / width) * smoothstep(from_high / width), MIN_AXIS_WEIGHT))
     return ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
 
 
-def _shared(offset: Brick, size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _shared_slices(offset: Brick, size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Where brick b and brick b + offset share samples: slices into b, slices into the neighbour."""
-    here = {-1: slice(0, 1), 0: slice(None), 1: slice(size, size + 1)}
-    there = {-1: slice(size, size + 1), 0: slice(None), 1: slice(0, 1)}
-    return tuple(here[o] for o in offset), tuple(there[o] for o in offset)
+    own_slices = {-1: slice(0, 1), 0: slice(None), 1: slice(size, size + 1)}
+    neighbor_slices = {-1: slice(size, size + 1), 0: slice(None), 1: slice(0, 1)}
+    return tuple(own_slices[o] for o in offset), tuple(neighbor_slices[o] for o in offset)
 
 
 def block_values(
-    source: Source, brick: Brick, size: int, clip_voxels: float
+    block_sdf: BlockSdf, brick: Brick, size: int, clip_voxels: float
 ) -> tuple[Float[Array, "s s s"], Bool[Array, "s s s"]] | None:
     """What a block says at the samples of ``brick``, and at which of them it says anything; None where it is silent."""
-    low, high = source.outer.low, source.outer.high
+    low, high = block_sdf.outer.low, block_sdf.outer.high
     values = np.zeros((size + 1,) * 3, np.float32)
-    known = np.zeros(values.shape, bool)
+    is_valid = np.zeros(values.shape, bool)
     held = []
-    for offset in OFFSETS:
-        near = (brick[0] + offset[0], brick[1] + offset[1], brick[2] + offset[2])
-        if not all(w <= n < h for n, w, h in zip(near, low, high, strict=True)):
+    for offset in BRICK_OFFSETS:
+        neighbor = (brick[0] + offset[0], brick[1] + offset[1], brick[2] + offset[2])
+        if not all(w <= n < h for n, w, h in zip(neighbor, low, high, strict=True)):
             continue
-        row = source.rows.get(near)
+        row = block_sdf.rows.get(neighbor)
         if row is not None:
             held.append((offset, row))
             continue
-        sign = source.absent_sign[near[0] - low[0], near[1] - low[1], near[2] - low[2]]
+        sign = block_sdf.absent_sign[neighbor[0] - low[0], neighbor[1] - low[1], neighbor[2] - low[2]]
         if sign:
-            here, _ = _shared(offset, size)
-            values[here], known[here] = sign * clip_voxels, True
+            own_slices, _ = _shared_slices(offset, size)
+            values[own_slices], is_valid[own_slices] = sign * clip_voxels, True
     for offset, row in held:
-        if offset < (0, 0, 0) and brick in source.rows:
+        if offset < (0, 0, 0) and brick in block_sdf.rows:
             continue  # the brick itself comes later and overrides all of it
-        here, there = _shared(offset, size)
-        values[here], known[here] = source.read(row)[there], True
-    return (values, known) if known.any() else None
+        own_slices, neighbor_slices = _shared_slices(offset, size)
+        values[own_slices], is_valid[own_slices] = block_sdf.read(row)[neighbor_slices], True
+    return (values, is_valid) if is_valid.any() else None
 
 
-def blend_brick(sources: list[Source], brick: Brick, size: int, clip_voxels: float) -> Float[Array, "s s s"]:
-    """Blended samples of ``brick`` in voxels; ``sources`` always in the same order. A sample of no block is outside."""
+def blend_brick(block_sdfs: list[BlockSdf], brick: Brick, size: int, clip_voxels: float) -> Float[Array, "s s s"]:
+    """Blended samples of ``brick`` in voxels; ``block_sdfs`` always in the same order. A sample of no block is
+    outside."""
     total = np.zeros((size + 1,) * 3)
     weight = np.zeros(total.shape)
-    for source in sources:
-        said = block_values(source, brick, size, clip_voxels)
-        if said is None:
+    for block_sdf in block_sdfs:
+        block_result = block_values(block_sdf, brick, size, clip_voxels)
+        if block_result is None:
             continue
-        values, known = said
-        share = np.where(known, block_weight(source.core, source.halo_bricks, brick, size), 0.0)
+        values, is_valid = block_result
+        share = np.where(is_valid, block_weight(block_sdf.core, block_sdf.halo_bricks, brick, size), 0.0)
         total += share * values
         weight += share
-    known = weight > 0
-    return np.where(known, total / np.where(known, weight, 1.0), clip_voxels).astype(np.float32)
+    is_valid = weight > 0
+    return np.where(is_valid, total / np.where(is_valid, weight, 1.0), clip_voxels).astype(np.float32)
 
 
-def touching(low: Int[Array, "n 3"], high: Int[Array, "n 3"], brick: Brick) -> Int[Array, "k"]:
+def touching_boxes(low: Int[Array, "n 3"], high: Int[Array, "n 3"], brick: Brick) -> Int[Array, "k"]:
     """Which outer boxes (``low`` inclusive, ``high`` exclusive, in bricks) share a sample with ``brick``."""
     return np.flatnonzero(np.all((low <= np.array(brick) + 1) & (high >= np.array(brick)), axis=1))
 
@@ -143,28 +146,28 @@ def absent_signs(
     for row in np.flatnonzero(inside):
         samples: Array | None = None
         for axis, side in product(range(3), (0, 1)):
-            near = at[row].copy()
-            near[axis] += 2 * side - 1
-            if not 0 <= near[axis] < outer.shape[axis] or held[tuple(near)]:
+            neighbor = at[row].copy()
+            neighbor[axis] += 2 * side - 1
+            if not 0 <= neighbor[axis] < outer.shape[axis] or held[tuple(neighbor)]:
                 continue
             samples = read(int(row)) if samples is None else samples
             face = np.take(samples, -side, axis=axis)
-            votes[labels[tuple(near)]] += (int((face < 0).sum()), face.size)
+            votes[labels[tuple(neighbor)]] += (int((face < 0).sum()), face.size)
     share = votes[:, 0] / np.maximum(votes[:, 1], 1)
-    sign = np.where(share <= 1 - SURE_SHARE, 1, np.where(share >= SURE_SHARE, -1, 0)) * (votes[:, 1] > 0)
+    sign = np.where(share <= 1 - MIN_SIGN_SHARE, 1, np.where(share >= MIN_SIGN_SHARE, -1, 0)) * (votes[:, 1] > 0)
     sign[0] = 0
     return sign[labels].astype(np.int8)
 
 
-def bricks_to_march(sources: list[Source]) -> Int[Array, "m 3"]:
+def bricks_to_march(block_sdfs: list[BlockSdf]) -> Int[Array, "m 3"]:
     """Bricks that can hold the blended surface: those any block holds, and those where blocks disagree on the sign."""
-    found = {brick for source in sources for brick in source.rows}
-    for i, a in enumerate(sources):
-        for b in sources[i + 1 :]:
-            both = a.outer.intersect(b.outer)
-            if both.count == 0:
+    found = {brick for block_sdf in block_sdfs for brick in block_sdf.rows}
+    for i, a in enumerate(block_sdfs):
+        for b in block_sdfs[i + 1 :]:
+            overlap = a.outer.intersect(b.outer)
+            if overlap.count == 0:
                 continue
-            bricks = both.bricks()
+            bricks = overlap.bricks()
             sign_a, sign_b = (s.absent_sign[tuple((bricks - np.array(s.outer.low)).T)] for s in (a, b))
             found.update((int(x), int(y), int(z)) for x, y, z in bricks[sign_a * sign_b < 0])
     return np.array(sorted(found), np.int64).reshape(-1, 3)

@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 Array = np.ndarray
 
-OUTLIER = 28.0  # a sample further from the median than this (of 255, any channel) does not count
+MAX_COLOR_DEVIATION = 28.0  # a sample further from the median than this (of 255, any channel) does not count
 
 
 @dataclass
-class Samples:
+class ColorSamples:
     """The best ``k`` colour samples of every vertex: colour, photo, weight (0: an empty place)."""
 
     rgb: UInt8[Array, "v k 3"]
@@ -21,7 +21,7 @@ class Samples:
     weight: Float[Array, "v k"]
 
     @classmethod
-    def empty(cls, n_vertices: int, k: int) -> Samples:
+    def empty(cls, n_vertices: int, k: int) -> ColorSamples:
         shape = (n_vertices, k)
         return cls(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.int32), np.zeros(shape, np.float32))
 
@@ -33,11 +33,11 @@ class Samples:
         self.rgb[v, slot], self.photo[v, slot], self.weight[v, slot] = rgb[better], photo, weight[better]
 
 
-def bilinear(image: UInt8[Array, "h w 3"], place: Float[Array, "n 2"]) -> UInt8[Array, "n 3"]:
+def sample_colors(image: UInt8[Array, "h w 3"], uv: Float[Array, "n 2"]) -> UInt8[Array, "n 3"]:
     """Colours at places given as shares of width and height, pixel centres at half-integers."""
     height, width = image.shape[:2]
-    x = np.clip(place[:, 0] * width - 0.5, 0, width - 1)
-    y = np.clip(place[:, 1] * height - 0.5, 0, height - 1)
+    x = np.clip(uv[:, 0] * width - 0.5, 0, width - 1)
+    y = np.clip(uv[:, 1] * height - 0.5, 0, height - 1)
     x0, y0 = np.minimum(x.astype(np.int32), max(width - 2, 0)), np.minimum(y.astype(np.int32), max(height - 2, 0))
     x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
     u, v = (x - x0)[:, None].astype(np.float32), (y - y0)[:, None].astype(np.float32)
@@ -47,29 +47,30 @@ def bilinear(image: UInt8[Array, "h w 3"], place: Float[Array, "n 2"]) -> UInt8[
 
 
 def vertex_colors(
-    samples: Samples, gains: Float[Array, "p 3"], *, chunk: int = 50_000
+    samples: ColorSamples, gains: Float[Array, "p 3"], *, chunk: int = 50_000
 ) -> tuple[UInt8[Array, "v 3"], Float[Array, "v"]]:
     """Robust weighted mean of each vertex's samples after dividing by the gains; and how far apart they lie.
 
-    The weighted median per channel first, then the weighted mean of the samples within OUTLIER of it. The disagreement
-    is the mean over samples of the largest difference of any channel from the median; NaN where there is no sample.
+    The weighted median per channel first, then the weighted mean of the samples within MAX_COLOR_DEVIATION of it. The
+    disagreement is the mean over samples of the largest difference of any channel from the median; NaN where there is
+    no sample.
     """
     n = len(samples.weight)
-    out, apart = np.zeros((n, 3), np.uint8), np.full(n, np.nan, np.float32)
+    out, color_disagreement = np.zeros((n, 3), np.uint8), np.full(n, np.nan, np.float32)
     for start in range(0, n, chunk):
         part = slice(start, start + chunk)
         weight = samples.weight[part]
         rgb = samples.rgb[part] / gains[samples.photo[part]].astype(np.float32)
         middle = np.stack([_weighted_median(rgb[:, :, c], weight) for c in range(3)], axis=1)
         off = np.abs(rgb - middle[:, None]).max(axis=2)
-        near = weight * (off <= OUTLIER)
-        total = near.sum(axis=1)
-        mean = (near[:, :, None] * rgb).sum(axis=1) / np.where(total > 0, total, 1)[:, None]
+        inlier_weight = weight * (off <= MAX_COLOR_DEVIATION)
+        total = inlier_weight.sum(axis=1)
+        mean = (inlier_weight[:, :, None] * rgb).sum(axis=1) / np.where(total > 0, total, 1)[:, None]
         out[part] = np.clip(np.rint(np.where(total[:, None] > 0, mean, middle)), 0, 255).astype(np.uint8)
-        there = weight > 0
-        number = there.sum(axis=1)
-        apart[part] = np.where(number > 0, (off * there).sum(axis=1) / np.maximum(number, 1), np.nan)
-    return out, apart
+        is_sample = weight > 0
+        number = is_sample.sum(axis=1)
+        color_disagreement[part] = np.where(number > 0, (off * is_sample).sum(axis=1) / np.maximum(number, 1), np.nan)
+    return out, color_disagreement
 
 
 def _weighted_median(values: Float[Array, "n k"], weight: Float[Array, "n k"]) -> Float[Array, "n"]:
@@ -80,16 +81,16 @@ def _weighted_median(values: Float[Array, "n k"], weight: Float[Array, "n k"]) -
     return values[np.arange(len(values)), at]
 
 
-def fill_unknown(
-    colors: UInt8[Array, "v 3"], known: Bool[Array, "v"], vertices: Float[Array, "v 3"]
+def fill_missing_colors(
+    colors: UInt8[Array, "v 3"], has_color: Bool[Array, "v"], vertices: Float[Array, "v 3"]
 ) -> UInt8[Array, "v 3"]:
     """Vertices without a colour take that of the nearest vertex that has one (mid grey where none has)."""
     from scipy.spatial import cKDTree
 
-    if known.all():
+    if has_color.all():
         return colors
-    if not known.any():
+    if not has_color.any():
         return np.full_like(colors, 128)
     out = colors.copy()
-    out[~known] = colors[known][cKDTree(vertices[known]).query(vertices[~known])[1]]
+    out[~has_color] = colors[has_color][cKDTree(vertices[has_color]).query(vertices[~has_color])[1]]
     return out

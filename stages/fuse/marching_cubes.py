@@ -16,13 +16,15 @@ from jaxtyping import Float, Int
 
 Array = np.ndarray
 
-CORNERS = np.array(list(product((0, 1), repeat=3)))  # corner 4x + 2y + z of a cell
-EDGES = [(axis, corner) for axis in range(3) for corner in range(8) if not CORNERS[corner][axis]]  # axis, low corner
-EDGE_AXIS = np.array([axis for axis, _ in EDGES])
-EDGE_LOW = CORNERS[[corner for _, corner in EDGES]]
+CUBE_CORNERS = np.array(list(product((0, 1), repeat=3)))  # corner 4x + 2y + z of a cell
+CUBE_EDGES = [
+    (axis, corner) for axis in range(3) for corner in range(8) if not CUBE_CORNERS[corner][axis]
+]  # axis, low corner
+EDGE_AXIS = np.array([axis for axis, _ in CUBE_EDGES])
+EDGE_LOW = CUBE_CORNERS[[corner for _, corner in CUBE_EDGES]]
 
 # Vertices keep this share of an edge clear of its ends: two vertices never coincide, no triangle is a needle.
-END_GAP = 0.01
+MIN_EDGE_FRACTION = 0.01
 
 
 def _corner(axis: int, side: int, u: int, v: int) -> int:
@@ -40,7 +42,7 @@ def _faces() -> list[list[int]]:
 
 def _edge_between(a: int, b: int) -> int:
     axis = {4: 0, 2: 1, 1: 2}[a ^ b]
-    return EDGES.index((axis, min(a, b)))
+    return CUBE_EDGES.index((axis, min(a, b)))
 
 
 def _loops(case: int) -> list[list[int]]:
@@ -65,7 +67,7 @@ def _loops(case: int) -> list[list[int]]:
 
 def _triangulate(loop: list[int]) -> list[tuple[int, int, int]]:
     """Triangles of a loop of edges with the fewest diagonals that lie in a face of the cell."""
-    ends = [{EDGES[e][1], EDGES[e][1] | (4 >> EDGES[e][0])} for e in loop]
+    ends = [{CUBE_EDGES[e][1], CUBE_EDGES[e][1] | (4 >> CUBE_EDGES[e][0])} for e in loop]
     on_faces = [{i for i, face in enumerate(_faces()) if pair <= set(face)} for pair in ends]
 
     @functools.cache
@@ -130,7 +132,7 @@ class Patch:
         return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, 3), np.int64))
 
 
-def march(sdf_voxels: Float[Array, "x y z"], low_sample: Int[Array, "3"], edge_keys: EdgeKeys) -> Patch:
+def marching_cubes(sdf_voxels: Float[Array, "x y z"], low_sample: Int[Array, "3"], edge_keys: EdgeKeys) -> Patch:
     """The zero surface of the cells between samples [x, y, z], the first of them at lattice index ``low_sample``.
 
     Negative is inside (zero is outside); triangles are counter-clockwise seen from outside. Vertices depend on the two
@@ -139,7 +141,7 @@ def march(sdf_voxels: Float[Array, "x y z"], low_sample: Int[Array, "3"], edge_k
     inside = sdf_voxels < 0
     cells = tuple(n - 1 for n in inside.shape)
     case = np.zeros(cells, np.uint8)
-    for bit, (dx, dy, dz) in enumerate(CORNERS):
+    for bit, (dx, dy, dz) in enumerate(CUBE_CORNERS):
         case |= inside[dx : dx + cells[0], dy : dy + cells[1], dz : dz + cells[2]].astype(np.uint8) << np.uint8(bit)
     table, count = triangle_table()
     at = np.argwhere(count[case] > 0)
@@ -154,7 +156,7 @@ def march(sdf_voxels: Float[Array, "x y z"], low_sample: Int[Array, "3"], edge_k
     end = start.copy()
     end[np.arange(len(end)), axis] += 1
     a, b = (sdf_voxels[tuple((s - low_sample).T)].astype(np.float64) for s in (start, end))
-    fractions = np.clip(a / (a - b), END_GAP, 1 - END_GAP).astype(np.float32)
+    fractions = np.clip(a / (a - b), MIN_EDGE_FRACTION, 1 - MIN_EDGE_FRACTION).astype(np.float32)
     return Patch(keys, fractions, corner.reshape(-1, 3))
 
 

@@ -23,7 +23,7 @@ class Mesh:
     colors: UInt8[Array, "v 3"] | None = None
     values: dict[str, Float[Array, "v"]] = field(default_factory=dict)
 
-    def part(self, keep: Bool[Array, "f"]) -> Mesh:
+    def submesh(self, keep: Bool[Array, "f"]) -> Mesh:
         """The faces where ``keep``, and the vertices they use."""
         faces = self.faces[keep]
         used = np.zeros(len(self.vertices_world), bool)
@@ -44,7 +44,7 @@ def used_vertices(faces: Int[Array, "f 3"], n_vertices: int) -> Int[Array, "k"]:
     return np.flatnonzero(used)
 
 
-def face_vectors(mesh: Mesh) -> Float[Array, "f 3"]:
+def face_area_vectors(mesh: Mesh) -> Float[Array, "f 3"]:
     """Normal of every face, as long as twice its area."""
     a, b, c = (mesh.vertices_world[mesh.faces[:, i]] for i in range(3))
     return np.cross(b - a, c - a)
@@ -52,12 +52,12 @@ def face_vectors(mesh: Mesh) -> Float[Array, "f 3"]:
 
 def face_areas(mesh: Mesh) -> Float[Array, "f"]:
     """Area of every face, square metres."""
-    return 0.5 * np.linalg.norm(face_vectors(mesh), axis=1)
+    return 0.5 * np.linalg.norm(face_area_vectors(mesh), axis=1)
 
 
 def vertex_normals(mesh: Mesh) -> Float[Array, "v 3"]:
     """Unit normals (float32), the mean of the faces around weighted by area; zero for a vertex without faces."""
-    across = face_vectors(mesh)
+    across = face_area_vectors(mesh)
     count = len(mesh.vertices_world)
     out = np.zeros((count, 3))
     for axis in range(3):
@@ -75,7 +75,7 @@ def edge_counts(faces: Int[Array, "f 3"]) -> tuple[Int[Array, "e 2"], Int[Array,
     return np.stack([key >> 32, key & 0xFFFFFFFF], axis=1), count
 
 
-def components(faces: Int[Array, "f 3"], n_vertices: int) -> tuple[int, Int[Array, "f"]]:
+def face_components(faces: Int[Array, "f 3"], n_vertices: int) -> tuple[int, Int[Array, "f"]]:
     """How many connected pieces the faces form, and the piece (0, 1, …) of every face."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -91,7 +91,7 @@ def components(faces: Int[Array, "f 3"], n_vertices: int) -> tuple[int, Int[Arra
 
 
 @dataclass
-class Clustered:
+class VertexClustering:
     """A coarse mesh of one that comes in pieces: vertices of one cell of a cubic grid become one (Rossignac 1993).
 
     ``add`` takes a piece; ``mesh`` is made of means. Pieces that share vertices fit, as cells are the same for all.

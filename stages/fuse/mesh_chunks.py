@@ -12,8 +12,8 @@ from quoin.stages.fuse.mesh import Mesh, used_vertices
 
 Array = np.ndarray
 
-AROUND = 1  # tiles beyond a part that it is read with
-REACH_VOXELS = 40.0  # of what lies around a part that it is worked on with: support spreads along the surface, less far
+HALO_TILES = 1  # tiles beyond a part that it is read with
+HALO_VOXELS = 40.0  # of what lies around a part that it is worked on with: support spreads along the surface, less far
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Tiles whose faces are this part's ``own``, and those ``around`` them."""
+class Chunk:
+    """Tiles whose faces are this part's ``own``, and those ``halo`` them."""
 
     own: list[Tile]
-    around: list[Tile]
+    halo: list[Tile]
 
 
 @dataclass(frozen=True)
-class Piece:
+class ChunkSurface:
     """The surface of a part and around it: ``keys`` name vertices the same in all parts, ``own`` faces are its own."""
 
     mesh: Mesh
@@ -43,7 +43,7 @@ class Piece:
     own: Bool[Array, "f"]
     cut: Bool[Array, "v"]  # where it goes on, out of reach
 
-    def within(self, reach_m: float) -> Piece:
+    def within(self, reach_m: float) -> ChunkSurface:
         """Without faces that lie farther than ``reach_m`` from the box of its own."""
         at = self.mesh.vertices_world
         box = at[self.own_vertices()]
@@ -52,22 +52,22 @@ class Piece:
         used = used_vertices(self.mesh.faces[keep], len(at))
         cut = self.cut.copy()
         cut[self.mesh.faces[~keep]] = True
-        return Piece(self.mesh.part(keep), self.keys[used], self.own[keep], cut[used])
+        return ChunkSurface(self.mesh.submesh(keep), self.keys[used], self.own[keep], cut[used])
 
     def own_vertices(self) -> Int[Array, "k"]:
         """Indices of the vertices of own faces."""
         return used_vertices(self.mesh.faces[self.own], len(self.keys))
 
 
-def parts_of(tiles: Sequence[Tile], max_faces: int) -> list[Part]:
+def make_chunks(tiles: Sequence[Tile], max_faces: int) -> list[Chunk]:
     """Tiles in parts of at most ``max_faces`` own faces (a tile that has more is a part), in lattice order."""
     parts = []
     for own in _halved(list(tiles), max_faces):
         places = np.array([tile.place for tile in own])
-        low, high = places.min(axis=0) - AROUND, places.max(axis=0) + AROUND
-        mine = {tile.place for tile in own}
-        near = [tile for tile in tiles if tile.place not in mine and _within(tile.place, low, high)]
-        parts.append(Part(own, near))
+        low, high = places.min(axis=0) - HALO_TILES, places.max(axis=0) + HALO_TILES
+        own_places = {tile.place for tile in own}
+        halo = [tile for tile in tiles if tile.place not in own_places and _within(tile.place, low, high)]
+        parts.append(Chunk(own, halo))
     return parts
 
 

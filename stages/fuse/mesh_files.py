@@ -11,20 +11,20 @@ from typing import IO
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from quoin.pipeline.scene.gltf import Glb, glb_bytes
-from quoin.pipeline.storage.atomic import aside
+from quoin.pipeline.scene.gltf import GltfMesh, encode_glb
+from quoin.pipeline.storage.atomic import atomic_path
 from quoin.stages.fuse.mesh import Mesh
 
 Array = np.ndarray
 
 # Beyond this many float32 steps per smallest edge, a world coordinate needs float64 in the PLY file.
-FLOAT32_STEPS = 64.0
+MIN_FLOAT32_STEPS = 64.0
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of ``path`` only when all of it is on the disk."""
-    with aside(path) as part, open(part, "wb") as handle:
+    with atomic_path(path) as part, open(part, "wb") as handle:
         yield handle
         handle.flush()
         os.fsync(handle.fileno())
@@ -38,8 +38,8 @@ class PlyWriter:
     """Binary little-endian PLY in world coordinates, of a mesh of known size that comes in pieces.
 
     Positions, normals, colours and ``values`` (``float``); ``comments`` are ASCII lines of the header. Coordinates are
-    ``float``, or ``double`` where float32 could not tell vertices apart that are ``edge_m`` apart, ``reach_m`` from the
-    origin.
+    ``float``, or ``double`` where float32 could not tell vertices apart that are ``edge_m`` apart, ``max_coordinate_m``
+    from the origin.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class PlyWriter:
         n_faces: int,
         values: Sequence[str],
         edge_m: float,
-        reach_m: float,
+        max_coordinate_m: float,
         comments: Sequence[str] = (),
     ) -> None:
-        step = float(np.spacing(np.float32(reach_m)))
-        fields = [(name, "<f4" if edge_m >= FLOAT32_STEPS * step else "<f8") for name in "xyz"]
+        step = float(np.spacing(np.float32(max_coordinate_m)))
+        fields = [(name, "<f4" if edge_m >= MIN_FLOAT32_STEPS * step else "<f8") for name in "xyz"]
         fields += [(name, "<f4") for name in ("nx", "ny", "nz")]
         fields += [(name, "u1") for name in ("red", "green", "blue")]
         fields += [(name, "<f4") for name in values]
@@ -87,6 +87,6 @@ class PlyWriter:
 
 def write_glb(path: Path, mesh: Mesh, normals: Float[Array, "v 3"]) -> None:
     """The mesh as binary glTF: see ``pipeline.scene.gltf``."""
-    whole = Glb(mesh.vertices_world, mesh.faces, normals, mesh.colors, mesh.values)
-    with replacing(path) as handle:
-        handle.write(glb_bytes(whole))
+    whole = GltfMesh(mesh.vertices_world, mesh.faces, normals, mesh.colors, mesh.values)
+    with open_atomic(path) as handle:
+        handle.write(encode_glb(whole))

@@ -12,152 +12,159 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from quoin.pipeline.geometry.frustum import in_view
+from quoin.pipeline.geometry.frustum import frustum_query
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_held_out
-from quoin.pipeline.scene.plane_maps import depth_of, read_bare, read_planes
+from quoin.pipeline.scene.plane_maps import depth_from_planes, read_plane_index, read_scene_planes
 from quoin.pipeline.storage.run import Run
-from quoin.stages.fuse.colors import Samples, bilinear
+from quoin.stages.fuse.colors import ColorSamples, sample_colors
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.plane_snapping import PlaneVotes
-from quoin.stages.fuse.vertex_confidence import Rays, depth_votes, nearest, toward
-from quoin.stages.fuse.visibility import Seen, View, apart_from_sky, make_view, seen
+from quoin.stages.fuse.vertex_confidence import ViewDirections, depth_votes, directions_to, sample_nearest
+from quoin.stages.fuse.visibility import LocalView, VisibleVertices, make_local_view, split_sky, visible_vertices
 
 Array = np.ndarray
-Result = TypeVar("Result")
+MappedT = TypeVar("MappedT")
 
 
 @dataclass(frozen=True)
-class Looked:
+class Observations:
     """What photos say of the vertices of a mesh."""
 
-    rays: Rays  # of those that see a vertex
+    rays: ViewDirections  # of those that see a vertex
     sky: Int[Array, "v"]  # photos that show sky in its place
     votes: Int[Array, "v"]  # photos whose stereo confirms it, without those that see through it
-    silent: Int[Array, "v"]  # photos that see it, and whose stereo says nothing of it
-    samples: Samples  # the best colours
-    flat: PlaneVotes
+    no_depth: Int[Array, "v"]  # photos that see it, and whose stereo says nothing of it
+    samples: ColorSamples  # the best colours
+    plane_votes: PlaneVotes
 
     @classmethod
-    def nothing(cls, n_vertices: int, n_samples: int) -> Looked:
-        sky, votes, silent = np.zeros((3, n_vertices), np.int32)
-        samples = Samples.empty(n_vertices, n_samples)
-        return cls(Rays.none(n_vertices), sky, votes, silent, samples, PlaneVotes.none(n_vertices))
+    def empty(cls, n_vertices: int, n_samples: int) -> Observations:
+        sky, votes, no_depth = np.zeros((3, n_vertices), np.int32)
+        samples = ColorSamples.empty(n_vertices, n_samples)
+        return cls(ViewDirections.empty(n_vertices), sky, votes, no_depth, samples, PlaneVotes.empty(n_vertices))
 
 
-class Watch:
+class PhotoObserver:
     """The photos that look, all in one local frame about ``middle_world``; those held out do not look."""
 
     def __init__(self, run: Run, config: FuseConfig, middle_world: Float[Array, "3"], voxel_size_m: float) -> None:
-        self.run, self.config, self.middle, self.voxel = run, config, middle_world, voxel_size_m
-        self.posed, self.planes = posed_images.read_posed(run), read_planes(run)
+        self.run, self.config, self.middle_world, self.voxel_size_m = run, config, middle_world, voxel_size_m
+        self.posed, self.planes = posed_images.read_posed(run), read_scene_planes(run)
         self.photos = np.setdiff1d(np.arange(len(self.posed)), read_held_out(run)).tolist()
         self.views = [self._view(i) for i in self.photos]
         self.has_stereo = any(priors.has_depth(run, i) for i in self.photos)
 
-    def _view(self, i: int) -> View:
+    def _view(self, i: int) -> LocalView:
         posed = self.posed
         size, edge_px = posed.sizes[i], self.config.depth_edge_px
-        return make_view(posed.cam_from_world[i], posed.intrinsics[i], size, edge_px, self.middle)
+        return make_local_view(posed.cam_from_world[i], posed.intrinsics[i], size, edge_px, self.middle_world)
 
     def local(self, vertices_world: Float[Array, "v 3"]) -> Float[Array, "v 3"]:
         """Vertices in the frame of the views, float32."""
-        return (vertices_world - self.middle).astype(np.float32)
+        return (vertices_world - self.middle_world).astype(np.float32)
 
-    def look(
+    def observe(
         self,
         vertices_world: Float[Array, "v 3"],
         normals: Float[Array, "v 3"],
-        depth_seen: Callable[[int], Float[Array, "h w"]],
-        near_m: float,
+        read_occlusion: Callable[[int], Float[Array, "h w"]],
+        tolerance_m: float,
         advance: Callable[[], object],
-    ) -> Looked:
-        """Let every photo look that may see something; what ``depth_seen(view)`` has nearer hides what is behind.
+    ) -> Observations:
+        """Let every photo look that may see something; what ``read_occlusion(view)`` has nearer hides what is behind.
 
         A sample counts by how straight on and from how near it was taken; ``advance`` is called after every photo.
         """
         local = self.local(vertices_world)
-        out, may_see = Looked.nothing(len(local), self.config.color_samples), in_view(local)
+        out, may_see = Observations.empty(len(local), self.config.color_samples), frustum_query(local)
 
-        def one(number: int) -> _Look | None:
+        def observe_photo(number: int) -> _PhotoObservation | None:
             view = self.views[number]
-            near = may_see(view.cam_from_local, view.intrinsics, (view.width, view.height))
-            return self._look(number, depth_seen(number), local, normals, near_m, near) if len(near) else None
+            candidates = may_see(view.cam_from_local, view.intrinsics, (view.width, view.height))
+            return (
+                self._look(number, read_occlusion(number), local, normals, tolerance_m, candidates)
+                if len(candidates)
+                else None
+            )
 
-        for number, found in enumerate(in_order(one, range(len(self.views)))):
+        for number, found in enumerate(map_ordered(observe_photo, range(len(self.views)))):
             if found is not None:
-                out.rays.add(found.seen.vertex, toward(self.views[number].center, local[found.seen.vertex]))
-                out.sky[found.against] += 1
-                out.votes[found.against] -= 1
-                out.votes[found.seen.vertex] += found.told
-                out.silent[found.seen.vertex] += found.silent
-                out.flat.add(found.flat, found.plane)
-                out.samples.add(self.photos[number], found.seen.vertex, found.rgb, found.weight)
+                out.rays.add(
+                    found.visible_vertices.vertex,
+                    directions_to(self.views[number].center, local[found.visible_vertices.vertex]),
+                )
+                out.sky[found.sky_vertices] += 1
+                out.votes[found.sky_vertices] -= 1
+                out.votes[found.visible_vertices.vertex] += found.depth_vote
+                out.no_depth[found.visible_vertices.vertex] += found.no_depth
+                out.plane_votes.add(found.plane_vertices, found.plane)
+                out.samples.add(self.photos[number], found.visible_vertices.vertex, found.rgb, found.weight)
             advance()
         return out
 
     def _look(
         self,
         number: int,
-        depth_there: Float[Array, "h w"],
+        occlusion: Float[Array, "h w"],
         local: Float[Array, "v 3"],
         normals: Float[Array, "v 3"],
-        near_m: float,
-        near: Int[Array, "n"],
-    ) -> _Look:
+        tolerance_m: float,
+        candidates: Int[Array, "n"],
+    ) -> _PhotoObservation:
         i, run, posed = self.photos[number], self.run, self.posed
-        shown = priors.read_labels_whole(run, i, posed.sizes[i])
-        mask = np.where(shown == labels.PASSING, 0, posed_images.read_mask(run, i))
-        found = seen(
+        pixel_labels = priors.read_full_size_labels(run, i, posed.sizes[i])
+        mask = np.where(pixel_labels == labels.TRANSIENT, 0, posed_images.read_mask(run, i))
+        found = visible_vertices(
             self.views[number],
-            depth_there,
+            occlusion,
             None if (mask > 127).all() else mask,
             local,
             normals,
-            tolerance=near_m,
+            tolerance=tolerance_m,
             min_cosine=self.config.min_cosine,
-            near=near,
+            candidates=candidates,
         )
-        found, against = apart_from_sky(found, shown)
-        told, silent = np.zeros((2, len(found.vertex)), np.int32)
-        flat = plane = found.vertex[:0]
+        found, sky_vertices = split_sky(found, pixel_labels)
+        depth_vote, no_depth = np.zeros((2, len(found.vertex)), np.int32)
+        plane_vertices = plane = found.vertex[:0]
         if (known := priors.read_depth(run, i)) is not None:
-            told = depth_votes(found, known[0], near_m, priors.read_depth_sigma(run, i))
-            if (bare := read_bare(run, i)) is not None:  # planes confirm, and see through nothing
+            depth_vote = depth_votes(found, known[0], tolerance_m, priors.read_depth_sigma(run, i))
+            if (bare := read_plane_index(run, i)) is not None:  # planes confirm, and see through nothing
                 intrinsics = posed.intrinsics[i] / 2**bare.level
-                depth = depth_of(bare.number, self.planes, posed.cam_from_world[i], intrinsics)
-                there = (told == 0) & (depth_votes(found, depth, near_m) > 0)
-                told[there] = 1
-                flat, plane = found.vertex[there], nearest(bare.number, found.place[there])
-            silent = (told == 0).astype(np.int32)
-        footprint = found.depth / posed.intrinsics[i, :2].mean() / self.voxel  # voxels in a level-0 pixel
+                depth = depth_from_planes(bare.plane_index, self.planes, posed.cam_from_world[i], intrinsics)
+                there = (depth_vote == 0) & (depth_votes(found, depth, tolerance_m) > 0)
+                depth_vote[there] = 1
+                plane_vertices, plane = found.vertex[there], sample_nearest(bare.plane_index, found.uv[there])
+            no_depth = (depth_vote == 0).astype(np.int32)
+        footprint = found.depth / posed.intrinsics[i, :2].mean() / self.voxel_size_m  # voxels in a level-0 pixel
         finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
         level = int(np.clip(np.floor(finer + 0.25), 0, posed_images.PYRAMID_LEVELS - 1))
-        rgb = bilinear(posed_images.read_photo(run, i, level), found.place)
+        rgb = sample_colors(posed_images.read_photo(run, i, level), found.uv)
         weight = (found.cosine / np.sqrt(footprint)).astype(np.float32)
-        return _Look(found, against, told, silent, flat, plane, rgb, weight)
+        return _PhotoObservation(found, sky_vertices, depth_vote, no_depth, plane_vertices, plane, rgb, weight)
 
 
 @dataclass(frozen=True)
-class _Look:
+class _PhotoObservation:
     """One photo's look: what it sees, what it shows as sky; of what it sees stereo's vote, planes, colours, weights."""
 
-    seen: Seen
-    against: Array
-    told: Array
-    silent: Array
-    flat: Array
+    visible_vertices: VisibleVertices
+    sky_vertices: Array
+    depth_vote: Array
+    no_depth: Array
+    plane_vertices: Array
     plane: Array
     rgb: Array
     weight: Array
 
 
-def in_order(work: Callable[[int], Result], items: Iterable[int]) -> Iterator[Result]:
+def map_ordered(work: Callable[[int], MappedT], items: Iterable[int]) -> Iterator[MappedT]:
     """Results of ``work`` in the order of ``items``, computed by a few threads that run only a little ahead."""
     workers = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Result]] = deque()
+        ahead: deque[Future[MappedT]] = deque()
         for item in items:
             ahead.append(pool.submit(work, item))
             if len(ahead) > workers:

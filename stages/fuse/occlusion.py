@@ -8,48 +8,48 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int
 
-from quoin.pipeline.geometry.frustum import in_view
+from quoin.pipeline.geometry.frustum import frustum_query
 from quoin.pipeline.storage import arrays
-from quoin.stages.fuse.visibility import View, cast_scene, depth_map
+from quoin.stages.fuse.visibility import LocalView, make_raycasting_scene, render_depth
 
 Array = np.ndarray
-Local = tuple[Float[Array, "v 3"], Int[Array, "f 3"]]  # vertices in the frame of the views, faces
-NAME = "surface/hidden"
+LocalMesh = tuple[Float[Array, "v 3"], Int[Array, "f 3"]]  # vertices in the frame of the views, faces
+OCCLUSION_GROUP = "surface/hidden"
 
 
-def hidden_by_one(mesh: Local, views: list[View]) -> Callable[[int], Float[Array, "h w"]]:
-    """The depth map of view i on request, of one mesh: see ``depth_map``."""
-    whole = cast_scene(*mesh)
-    return lambda i: depth_map(whole, views[i])
+def occlusion_of_mesh(mesh: LocalMesh, views: list[LocalView]) -> Callable[[int], Float[Array, "h w"]]:
+    """The depth map of view i on request, of one mesh: see ``render_depth``."""
+    whole = make_raycasting_scene(*mesh)
+    return lambda i: render_depth(whole, views[i])
 
 
-def hide(mesh: Local, views: list[View], group: zarr.Group, part: int) -> list[int]:
+def write_occlusion_maps(mesh: LocalMesh, views: list[LocalView], group: zarr.Group, chunk: int) -> list[int]:
     """Leave the depth maps of one part of many in ``group``, for all views that show it; which those are."""
-    whole, may_see = cast_scene(*mesh), in_view(mesh[0])
-    shown = [
+    whole, may_see = make_raycasting_scene(*mesh), frustum_query(mesh[0])
+    visible_views = [
         i
         for i, view in enumerate(views)
         if len(may_see(view.cam_from_local, view.intrinsics, (view.width, view.height)))
     ]
-    for i in shown:
-        arrays.write(group, _name(i, part), depth_map(whole, views[i]).astype(np.float32))
-    return shown
+    for i in visible_views:
+        arrays.write_array(group, _name(i, chunk), render_depth(whole, views[i]).astype(np.float32))
+    return visible_views
 
 
-def hidden_by_many(
-    views: list[View], group: zarr.Group, shown_in: Sequence[Sequence[int]]
+def occlusion_of_chunks(
+    views: list[LocalView], group: zarr.Group, chunks_in_view: Sequence[Sequence[int]]
 ) -> Callable[[int], Float[Array, "h w"]]:
-    """The depth map of view i on request, of the parts ``shown_in[i]``, which ``hide`` has left."""
+    """The depth map of view i on request, of the parts ``chunks_in_view[i]``, which ``hide`` has left."""
 
     def read(i: int) -> Float[Array, "h w"]:
         nearest = np.full((views[i].height, views[i].width), np.inf, np.float32)
-        for part in shown_in[i]:
-            depth = arrays.read(group, _name(i, part))
+        for chunk in chunks_in_view[i]:
+            depth = arrays.read_array(group, _name(i, chunk))
             nearest = np.where(np.abs(depth) < np.abs(nearest), depth, nearest)
         return nearest
 
     return read
 
 
-def _name(view: int, part: int) -> str:
-    return f"{NAME}/{view:06d}_{part:05d}"
+def _name(view: int, chunk: int) -> str:
+    return f"{OCCLUSION_GROUP}/{view:06d}_{chunk:05d}"

@@ -11,8 +11,8 @@ from quoin.stages.fuse.mesh import Mesh
 
 Array = np.ndarray
 
-MIN_PHOTOS = 2  # more that show this plane than any other
-FACING_DEG = 45.0  # between the plane's normal and the vertex's: training ripples what is flat
+MIN_VOTE_LEAD = 2  # more that show this plane than any other
+MAX_SNAP_ANGLE_DEG = 45.0  # between the plane's normal and the vertex's: training ripples what is flat
 
 
 @dataclass
@@ -22,33 +22,34 @@ class PlaneVotes:
     Photos come one at a time (majority vote of Boyer and Moore, 1981): what more than half of them show is found.
     """
 
-    number: Int[Array, "v"]
-    ahead: Int[Array, "v"]
+    plane_index: Int[Array, "v"]
+    lead: Int[Array, "v"]
 
     @classmethod
-    def none(cls, n_vertices: int) -> PlaneVotes:
+    def empty(cls, n_vertices: int) -> PlaneVotes:
         return cls(np.full(n_vertices, -1, np.int32), np.zeros(n_vertices, np.int32))
 
-    def add(self, vertex: Int[Array, "n"], number: Int[Array, "n"]) -> None:
+    def add(self, vertex: Int[Array, "n"], plane_index: Int[Array, "n"]) -> None:
         """One photo more: vertices and the number of the plane it shows in the place of each."""
-        same = self.number[vertex] == number
-        ahead = self.ahead[vertex] + np.where(same, 1, -1)
-        self.number[vertex] = np.where(ahead < 0, number, self.number[vertex])
-        self.ahead[vertex] = np.abs(ahead)
+        same = self.plane_index[vertex] == plane_index
+        lead = self.lead[vertex] + np.where(same, 1, -1)
+        self.plane_index[vertex] = np.where(lead < 0, plane_index, self.plane_index[vertex])
+        self.lead[vertex] = np.abs(lead)
 
 
-def flattened(
-    mesh: Mesh, votes: PlaneVotes, planes_world: Float[Array, "k 4"], normals: Float[Array, "v 3"], near_m: float
+def snap_to_planes(
+    mesh: Mesh, votes: PlaneVotes, planes_world: Float[Array, "k 4"], normals: Float[Array, "v 3"], tolerance_m: float
 ) -> Mesh:
-    """Vertices within ``near_m`` of the plane that their photos show, and facing it, moved onto it along its normal.
+    """Vertices within ``tolerance_m`` of the plane that their photos show, and facing it, moved onto it along its
+    normal.
 
-    ``planes_world``: rows n, offset (n · x = offset). No vertex moves farther than ``near_m``.
+    ``planes_world``: rows n, offset (n · x = offset). No vertex moves farther than ``tolerance_m``.
     """
-    shown = np.flatnonzero(votes.ahead >= MIN_PHOTOS)
-    plane = planes_world[votes.number[shown]]
-    off = np.einsum("ij,ij->i", mesh.vertices_world[shown], plane[:, :3]) - plane[:, 3]
-    facing = np.einsum("ij,ij->i", normals[shown], plane[:, :3]) > np.cos(np.radians(FACING_DEG))
-    near = facing & (np.abs(off) < near_m)
+    voted = np.flatnonzero(votes.lead >= MIN_VOTE_LEAD)
+    plane = planes_world[votes.plane_index[voted]]
+    signed_distance = np.einsum("ij,ij->i", mesh.vertices_world[voted], plane[:, :3]) - plane[:, 3]
+    facing = np.einsum("ij,ij->i", normals[voted], plane[:, :3]) > np.cos(np.radians(MAX_SNAP_ANGLE_DEG))
+    near = facing & (np.abs(signed_distance) < tolerance_m)
     vertices = mesh.vertices_world.copy()
-    vertices[shown[near]] -= off[near, None] * plane[near, :3]
+    vertices[voted[near]] -= signed_distance[near, None] * plane[near, :3]
     return replace(mesh, vertices_world=vertices)

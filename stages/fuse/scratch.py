@@ -10,53 +10,53 @@ import numpy as np
 
 Array = np.ndarray
 
-FOLDER = "work/fuse"
+SCRATCH_FOLDER = "work/fuse"
 
 
 @runtime_checkable
-class Place(Protocol):
+class ScratchFiles(Protocol):
     """Keeps files: a run, for all that work on it, or a ``pipeline.storage.backend.Home``, for this process."""
 
-    def deposit(self, name: str) -> AbstractContextManager[Path]: ...
+    def open_for_upload(self, name: str) -> AbstractContextManager[Path]: ...
 
-    def borrowed(self, name: str) -> AbstractContextManager[Path]: ...
+    def open_downloaded(self, name: str) -> AbstractContextManager[Path]: ...
 
     def remove(self, name: str) -> None: ...
 
 
-class Shelf:
-    """Named arrays by part; kept in files at ``place`` unless that is None. ``clear`` leaves nothing."""
+class ScratchStore:
+    """Named arrays by part; kept in files at ``files`` unless that is None. ``clear`` leaves nothing."""
 
-    def __init__(self, place: Place | None) -> None:
-        self._place, self._here = place, dict[str, dict[str, Array]]()
+    def __init__(self, files: ScratchFiles | None) -> None:
+        self._files, self._in_memory = files, dict[str, dict[str, Array]]()
 
-    def put(self, part: int, what: str, **arrays: Array) -> None:
+    def put(self, chunk: int, name: str, **arrays: Array) -> None:
         """Keep arrays of a part under a word; what was there gives way."""
-        if self._place is None:
-            self._here[_name(part, what)] = arrays
+        if self._files is None:
+            self._in_memory[_name(chunk, name)] = arrays
         else:
-            with self._place.deposit(_name(part, what)) as path, open(path, "wb") as file:
+            with self._files.open_for_upload(_name(chunk, name)) as path, open(path, "wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
 
-    def get(self, part: int, what: str) -> dict[str, Array]:
+    def get(self, chunk: int, name: str) -> dict[str, Array]:
         """The arrays again."""
-        if self._place is None:
-            return self._here[_name(part, what)]
-        with self._place.borrowed(_name(part, what)) as path, np.load(path) as kept:
-            return dict(kept)
+        if self._files is None:
+            return self._in_memory[_name(chunk, name)]
+        with self._files.open_downloaded(_name(chunk, name)) as path, np.load(path) as arrays:
+            return dict(arrays)
 
-    def drop(self, part: int, what: str) -> None:
+    def drop(self, chunk: int, name: str) -> None:
         """Forget what is not needed any more."""
-        if self._place is None:
-            self._here.pop(_name(part, what), None)
+        if self._files is None:
+            self._in_memory.pop(_name(chunk, name), None)
         else:
-            self._place.remove(_name(part, what))
+            self._files.remove(_name(chunk, name))
 
     def clear(self) -> None:
-        self._here.clear()
-        if self._place is not None:
-            self._place.remove(FOLDER)
+        self._in_memory.clear()
+        if self._files is not None:
+            self._files.remove(SCRATCH_FOLDER)
 
 
-def _name(part: int, what: str) -> str:
-    return f"{FOLDER}/{part:05d}-{what}.npz"
+def _name(chunk: int, name: str) -> str:
+    return f"{SCRATCH_FOLDER}/{chunk:05d}-{name}.npz"

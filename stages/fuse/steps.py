@@ -12,23 +12,23 @@ from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.lattice import Lattice
-from quoin.pipeline.imaging.exposure import MAX_PLACES
+from quoin.pipeline.imaging.exposure import MAX_SHARED_POINTS
 from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse import tile_surface
-from quoin.stages.fuse.blend import Source
-from quoin.stages.fuse.clean import colour_agreement, confirmed, mostly_sky, support, supported_faces
-from quoin.stages.fuse.colors import Samples, fill_unknown, vertex_colors
-from quoin.stages.fuse.components import Found, find_pieces
+from quoin.stages.fuse.blend import BlockSdf
+from quoin.stages.fuse.clean import color_agreement, color_support, mostly_sky, stereo_support, supported_faces
+from quoin.stages.fuse.colors import ColorSamples, fill_missing_colors, vertex_colors
+from quoin.stages.fuse.components import ChunkComponents, find_chunk_components
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.marching_cubes import EdgeKeys
 from quoin.stages.fuse.mesh import Mesh, used_vertices, vertex_normals
-from quoin.stages.fuse.mesh_chunks import REACH_VOXELS, Part, Piece, Tile
-from quoin.stages.fuse.observations import Watch
-from quoin.stages.fuse.occlusion import hidden_by_many, hidden_by_one, hide
-from quoin.stages.fuse.plane_snapping import flattened
-from quoin.stages.fuse.scratch import Shelf
-from quoin.stages.fuse.tiles import extract_tiles, read_patch, read_sources
-from quoin.stages.fuse.vertex_confidence import confidence
+from quoin.stages.fuse.mesh_chunks import HALO_VOXELS, Chunk, ChunkSurface, Tile
+from quoin.stages.fuse.observations import PhotoObserver
+from quoin.stages.fuse.occlusion import occlusion_of_chunks, occlusion_of_mesh, write_occlusion_maps
+from quoin.stages.fuse.plane_snapping import snap_to_planes
+from quoin.stages.fuse.scratch import ScratchStore
+from quoin.stages.fuse.tiles import extract_tiles, read_block_sdfs, read_patch
+from quoin.stages.fuse.vertex_confidence import vertex_confidence
 
 Array = np.ndarray
 
@@ -36,39 +36,39 @@ TOLERANCE_VOXELS = 1.5  # a vertex so little behind what a photo sees counts as 
 
 
 @dataclass(frozen=True)
-class Known:
+class FuseState:
     """What the work on a part needs to know of the whole: the driver learns more of it from step to step."""
 
     lattice: Lattice
     edge_keys: EdgeKeys | None = None
-    n_parts: int = 0
+    n_chunks: int = 0
     part_faces: int = 0  # of the largest, without what lies around it
     middle_world: Float[Array, "3"] | None = None  # of the raw surface
-    shown_in: list[list[int]] | None = None  # of every view, the parts it shows
+    chunks_in_view: list[list[int]] | None = None  # of every view, the parts it shows
     gains: Float[Array, "p 3"] | None = None  # exposure of every photo
-    usual: float = 1.0  # difference between the colours that photos give a vertex, of 255
-    by_stereo: bool = False  # whether stereo tells what is kept
-    least: float = 0.0  # support that keeps a face
-    hole_m: float = 0.0  # gaps below this stay closed
+    typical: float = 1.0  # difference between the colours that photos give a vertex, of 255
+    uses_stereo: bool = False  # whether stereo tells what is kept
+    min_support: float = 0.0  # support that keeps a face
+    max_hole_m: float = 0.0  # gaps below this stay closed
 
     @property
-    def near_m(self) -> float:
+    def tolerance_m(self) -> float:
         return TOLERANCE_VOXELS * self.lattice.voxel_size_m
 
-    def told(self, step: str, n: int) -> str:
+    def task_name(self, step: str, n: int) -> str:
         """What progress calls a step on a part."""
-        return f"fuse/{step} {n + 1}/{self.n_parts}" if self.n_parts > 1 else f"fuse/{step}"
+        return f"fuse/{step} {n + 1}/{self.n_chunks}" if self.n_chunks > 1 else f"fuse/{step}"
 
 
-class Raw(NamedTuple):
+class ChunkExtent(NamedTuple):
     """Extent of a part's raw surface in the world, and edges that tear it."""
 
     low_world: Float[Array, "3"]
     high_world: Float[Array, "3"]
-    torn: int
+    n_torn_edges: int
 
 
-class Cleaned(NamedTuple):
+class FaceCounts(NamedTuple):
     """A part's own faces: all, those seen as sky, those that too little confirms."""
 
     raw: int
@@ -76,160 +76,168 @@ class Cleaned(NamedTuple):
     unsupported: int
 
 
-class Work:
+class FuseSteps:
     """The steps, each of one part. Steps build on those before them, done by this or another worker."""
 
-    def __init__(self, run: Run, config: FuseConfig, report: Reporter, known: Known, shelf: Shelf) -> None:
-        self.run, self.config, self.report, self.known, self.shelf = run, config, report, known, shelf
-        self._sources: dict[str, Source] = {}
+    def __init__(self, run: Run, config: FuseConfig, report: Reporter, state: FuseState, scratch: ScratchStore) -> None:
+        self.run, self.config, self.report, self.state, self.scratch = run, config, report, state, scratch
+        self._block_sdfs: dict[str, BlockSdf] = {}
 
     @functools.cached_property
-    def watch(self) -> Watch:
-        assert self.known.middle_world is not None  # the raw surface is there
-        return Watch(self.run, self.config, self.known.middle_world, self.known.lattice.voxel_size_m)
+    def observer(self) -> PhotoObserver:
+        assert self.state.middle_world is not None  # the raw surface is there
+        return PhotoObserver(self.run, self.config, self.state.middle_world, self.state.lattice.voxel_size_m)
 
-    def sources(self, bricks: Int[Array, "m 3"] | None = None) -> list[Source]:
+    def block_sdfs(self, bricks: Int[Array, "m 3"] | None = None) -> list[BlockSdf]:
         """The blocks that are there, ready to be blended; only those that reach one of the ``bricks``, where given."""
-        return read_sources(self.run, self.config.cache_bricks, bricks, self._sources)
+        return read_block_sdfs(self.run, self.config.cache_bricks, bricks, self._block_sdfs)
 
     def march(self, _: int, bricks: Int[Array, "m 3"]) -> list[Tile]:
         """The raw surface in some bricks, whole tiles of them, into the store."""
-        near, known = self.sources(bricks), self.known
-        assert known.edge_keys is not None
-        return extract_tiles(self.run, near, bricks, known.edge_keys, known.lattice.brick_size, self.report)
+        near, state = self.block_sdfs(bricks), self.state
+        assert state.edge_keys is not None
+        return extract_tiles(self.run, near, bricks, state.edge_keys, state.lattice.brick_size, self.report)
 
-    def gather(self, n: int, part: Part) -> Raw:
+    def gather(self, n: int, chunk: Chunk) -> ChunkExtent:
         """A part's raw surface with what lies around it, from the tiles."""
-        known = self.known
-        assert known.edge_keys is not None
-        patch = read_patch(self.run, [*part.own, *part.around])
-        bricks = np.concatenate([tile.bricks for tile in (*part.own, *part.around)])
-        torn = tile_surface.torn_edges(patch, known.edge_keys, bricks, known.lattice.brick_size)
-        n_own = sum(tile.n_faces for tile in part.own)
-        mesh = tile_surface.to_mesh(patch, known.edge_keys, known.lattice)
-        piece = Piece(mesh, patch.keys, np.arange(len(patch.faces)) < n_own, np.zeros(len(patch.keys), bool))
-        if part.around:
-            piece = piece.within(REACH_VOXELS * known.lattice.voxel_size_m)
-        at = piece.mesh.vertices_world
-        rest = {"keys": piece.keys, "own": piece.own, "cut": piece.cut}
-        self.shelf.put(n, "raw", vertices=at, faces=piece.mesh.faces, **rest)
-        return Raw(at.min(axis=0), at.max(axis=0), torn)
+        state = self.state
+        assert state.edge_keys is not None
+        patch = read_patch(self.run, [*chunk.own, *chunk.halo])
+        bricks = np.concatenate([tile.bricks for tile in (*chunk.own, *chunk.halo)])
+        n_torn_edges = tile_surface.count_torn_edges(patch, state.edge_keys, bricks, state.lattice.brick_size)
+        n_own = sum(tile.n_faces for tile in chunk.own)
+        mesh = tile_surface.to_mesh(patch, state.edge_keys, state.lattice)
+        chunk_surface = ChunkSurface(
+            mesh, patch.keys, np.arange(len(patch.faces)) < n_own, np.zeros(len(patch.keys), bool)
+        )
+        if chunk.halo:
+            chunk_surface = chunk_surface.within(HALO_VOXELS * state.lattice.voxel_size_m)
+        at = chunk_surface.mesh.vertices_world
+        rest = {"keys": chunk_surface.keys, "own": chunk_surface.own, "cut": chunk_surface.cut}
+        self.scratch.put(n, "raw", vertices=at, faces=chunk_surface.mesh.faces, **rest)
+        return ChunkExtent(at.min(axis=0), at.max(axis=0), n_torn_edges)
 
     def hide(self, n: int) -> list[int]:
         """What the part hides, where there are several, for every view that shows it; those views."""
-        if self.known.n_parts == 1:
+        if self.state.n_chunks == 1:
             return []
-        return hide(self._own(n), self.watch.views, self.run.scene, n)
+        return write_occlusion_maps(self._own_mesh(n), self.observer.views, self.run.scene, n)
 
-    def look(self, n: int) -> None:
+    def observe(self, n: int) -> None:
         """Let all photos look at the part: who sees a vertex, confirms it, and in which colours."""
-        piece, watch, known = self._raw(n), self.watch, self.known
-        normals = vertex_normals(piece.mesh)
-        with self.report.task(known.told("look", n), len(watch.views), "photos") as advance:
-            done = iter(range(1, len(watch.views) + 1))
-            at = piece.mesh.vertices_world
-            seen = watch.look(at, normals, self._hidden(n), known.near_m, lambda: advance(next(done)))
-        mesh = flattened(piece.mesh, seen.flat, watch.planes, normals, known.near_m)
-        self.shelf.put(n, "flat", vertices=mesh.vertices_world)
-        views, votes = seen.rays.views, {"votes": seen.votes, "silent": seen.silent}
+        chunk_surface, observer, state = self._raw_surface(n), self.observer, self.state
+        normals = vertex_normals(chunk_surface.mesh)
+        with self.report.task(state.task_name("look", n), len(observer.views), "photos") as advance:
+            done = iter(range(1, len(observer.views) + 1))
+            at = chunk_surface.mesh.vertices_world
+            seen = observer.observe(at, normals, self._occlusion(n), state.tolerance_m, lambda: advance(next(done)))
+        mesh = snap_to_planes(chunk_surface.mesh, seen.plane_votes, observer.planes, normals, state.tolerance_m)
+        self.scratch.put(n, "flat", vertices=mesh.vertices_world)
+        views, votes = seen.rays.views, {"votes": seen.votes, "silent": seen.no_depth}
         counted = {"views": views, "sky": seen.sky, "sure": np.maximum(views - seen.sky, 0)}
-        self.shelf.put(n, "seen", angle=seen.rays.angles(), **counted, **votes)
+        self.scratch.put(n, "seen", angle=seen.rays.angles(), **counted, **votes)
         samples = seen.samples
-        self.shelf.put(n, "samples", rgb=samples.rgb, photo=samples.photo, weight=samples.weight)
+        self.scratch.put(n, "samples", rgb=samples.rgb, photo=samples.photo, weight=samples.weight)
 
     def sample(self, n: int) -> tuple[Array, Array, Array]:
         """Colours of places that photos share, some where there are several parts; the photos; where there are any."""
         samples = self._samples(n)
         some = np.arange(len(samples.weight))
-        if self.known.n_parts > 1:
+        if self.state.n_chunks > 1:
             shared = np.flatnonzero((samples.weight > 0).sum(axis=1) >= 2)
-            some = self._some(n, shared)
+            some = self._random_subset(n, shared)
         return samples.rgb[some], samples.photo[some], samples.weight[some] > 0
 
-    def colour(self, n: int) -> tuple[Int[Array, "k"], Float[Array, "k"]]:
+    def color(self, n: int) -> tuple[Int[Array, "k"], Float[Array, "k"]]:
         """Colours of the vertices; photos that see own ones (some, of several parts), and how far colours differ."""
-        assert self.known.gains is not None  # sample comes first
-        colors, apart = vertex_colors(self._samples(n), self.known.gains)
-        self.shelf.put(n, "colour", colors=colors, apart=apart)
-        own = self._raw(n).own_vertices()
-        if self.known.n_parts > 1:
-            own = self._some(n, own)
-        return self.shelf.get(n, "seen")["sure"][own], np.nan_to_num(apart)[own]
+        assert self.state.gains is not None  # sample comes first
+        colors, color_disagreement = vertex_colors(self._samples(n), self.state.gains)
+        self.scratch.put(n, "colour", colors=colors, color_disagreement=color_disagreement)
+        own = self._raw_surface(n).own_vertices()
+        if self.state.n_chunks > 1:
+            own = self._random_subset(n, own)
+        return self.scratch.get(n, "seen")["sure"][own], np.nan_to_num(color_disagreement)[own]
 
-    def clean(self, n: int) -> Cleaned:
+    def clean(self, n: int) -> FaceCounts:
         """What photos confirm and do not see as sky; a photo that sees sky takes one away that sees the surface."""
-        piece, seen, known = self.piece(n), self.shelf.get(n, "seen"), self.known
-        faces, own, apart = piece.mesh.faces, piece.own, self.shelf.get(n, "colour")["apart"]
-        agreed = colour_agreement(seen["sure"], np.nan_to_num(apart), known.usual)
-        if known.by_stereo:
-            found = confirmed(seen["votes"], seen["silent"], seen["views"], agreed, faces)
+        chunk_surface, seen, state = self.chunk_surface(n), self.scratch.get(n, "seen"), self.state
+        faces, own, color_disagreement = (
+            chunk_surface.mesh.faces,
+            chunk_surface.own,
+            self.scratch.get(n, "colour")["color_disagreement"],
+        )
+        agreed = color_agreement(seen["sure"], np.nan_to_num(color_disagreement), state.typical)
+        if state.uses_stereo:
+            found = stereo_support(seen["votes"], seen["silent"], seen["views"], agreed, faces)
         else:
-            found = support(seen["sure"], agreed, faces)
-        keep = supported_faces(piece.mesh, found, known.least, known.hole_m, piece.cut)
+            found = color_support(seen["sure"], agreed, faces)
+        keep = supported_faces(chunk_surface.mesh, found, state.min_support, state.max_hole_m, chunk_surface.cut)
         in_sky = mostly_sky(seen["views"], seen["sky"], faces)
-        self.shelf.put(n, "kept", keep=keep & ~in_sky)
-        return Cleaned(int(own.sum()), int((in_sky & own).sum()), int((~keep & ~in_sky & own).sum()))
+        self.scratch.put(n, "kept", keep=keep & ~in_sky)
+        return FaceCounts(int(own.sum()), int((in_sky & own).sum()), int((~keep & ~in_sky & own).sum()))
 
-    def connect(self, n: int) -> Found:
+    def connect(self, n: int) -> ChunkComponents:
         """Connected pieces of what is kept."""
-        piece = self.piece(n)
-        of_face, found = find_pieces(piece, self.shelf.get(n, "kept")["keep"] & piece.own)
-        self.shelf.put(n, "connected", of_face=of_face)
+        chunk_surface = self.chunk_surface(n)
+        of_face, found = find_chunk_components(chunk_surface, self.scratch.get(n, "kept")["keep"] & chunk_surface.own)
+        self.scratch.put(n, "connected", of_face=of_face)
         return found
 
     def finish(self, n: int, large: Bool[Array, "p"]) -> tuple[int, int]:
         """The own faces in ``large`` pieces, in colours, with values and normals; how many, and how many are not."""
-        piece, keep = self.piece(n), self.shelf.get(n, "kept")["keep"]
-        seen, colour = self.shelf.get(n, "seen"), self.shelf.get(n, "colour")
-        final = keep & piece.own
-        stays = large[self.shelf.get(n, "connected")["of_face"]] if len(large) else np.zeros(0, bool)
+        chunk_surface, keep = self.chunk_surface(n), self.scratch.get(n, "kept")["keep"]
+        seen, color = self.scratch.get(n, "seen"), self.scratch.get(n, "colour")
+        final = keep & chunk_surface.own
+        stays = large[self.scratch.get(n, "connected")["of_face"]] if len(large) else np.zeros(0, bool)
         final[final] = stays
-        apart = colour["apart"]
+        color_disagreement = color["color_disagreement"]
         values = {
-            "confidence": confidence(seen["sure"], seen["angle"], np.nan_to_num(apart), self.known.usual),
+            "confidence": vertex_confidence(
+                seen["sure"], seen["angle"], np.nan_to_num(color_disagreement), self.state.typical
+            ),
             "views": seen["views"].astype(np.float32),
             "angle_deg": np.rad2deg(seen["angle"]),
         }
-        whole = Mesh(piece.mesh.vertices_world, piece.mesh.faces, colour["colors"], values)
+        whole = Mesh(chunk_surface.mesh.vertices_world, chunk_surface.mesh.faces, color["colors"], values)
         used = used_vertices(whole.faces[final], len(whole.vertices_world))
-        around = final | (keep & ~piece.own)  # normals at the border are those of all that stays
+        around = final | (keep & ~chunk_surface.own)  # normals at the border are those of all that stays
         normals = vertex_normals(Mesh(whole.vertices_world, whole.faces[around]))[used]
-        known = np.isfinite(apart)
+        has_color = np.isfinite(color_disagreement)
         assert whole.colors is not None
-        colors = fill_unknown(whole.colors[used], known[used], whole.vertices_world[used])
-        mesh = whole.part(final)
-        shared = np.zeros(len(piece.keys), bool)
-        shared[piece.mesh.faces[~piece.own]] = True
-        ends = {"keys": piece.keys[used], "shared": shared[used]}
+        colors = fill_missing_colors(whole.colors[used], has_color[used], whole.vertices_world[used])
+        mesh = whole.submesh(final)
+        shared = np.zeros(len(chunk_surface.keys), bool)
+        shared[chunk_surface.mesh.faces[~chunk_surface.own]] = True
+        ends = {"keys": chunk_surface.keys[used], "shared": shared[used]}
         rest = {"faces": mesh.faces, "colors": colors, "normals": normals, **ends, **mesh.values}
-        self.shelf.put(n, "done", vertices=mesh.vertices_world, **rest)
+        self.scratch.put(n, "done", vertices=mesh.vertices_world, **rest)
         return int(final.sum()), int((~stays).sum())
 
-    def piece(self, n: int) -> Piece:
+    def chunk_surface(self, n: int) -> ChunkSurface:
         """The part, with vertices on their planes."""
-        raw = self._raw(n)
-        return replace(raw, mesh=replace(raw.mesh, vertices_world=self.shelf.get(n, "flat")["vertices"]))
+        raw = self._raw_surface(n)
+        return replace(raw, mesh=replace(raw.mesh, vertices_world=self.scratch.get(n, "flat")["vertices"]))
 
-    def _raw(self, n: int) -> Piece:
-        kept = self.shelf.get(n, "raw")
-        return Piece(Mesh(kept["vertices"], kept["faces"]), kept["keys"], kept["own"], kept["cut"])
+    def _raw_surface(self, n: int) -> ChunkSurface:
+        kept = self.scratch.get(n, "raw")
+        return ChunkSurface(Mesh(kept["vertices"], kept["faces"]), kept["keys"], kept["own"], kept["cut"])
 
-    def _own(self, n: int) -> tuple[Array, Array]:
+    def _own_mesh(self, n: int) -> tuple[Array, Array]:
         """The part's own raw faces, in the frame of the views."""
-        piece = self._raw(n)
-        return self.watch.local(piece.mesh.vertices_world), piece.mesh.faces[piece.own]
+        chunk_surface = self._raw_surface(n)
+        return self.observer.local(chunk_surface.mesh.vertices_world), chunk_surface.mesh.faces[chunk_surface.own]
 
-    def _hidden(self, n: int) -> Callable[[int], Float[Array, "h w"]]:
-        if self.known.n_parts == 1:
-            return hidden_by_one(self._own(n), self.watch.views)
-        assert self.known.shown_in is not None  # hide comes first
-        return hidden_by_many(self.watch.views, self.run.scene, self.known.shown_in)
+    def _occlusion(self, n: int) -> Callable[[int], Float[Array, "h w"]]:
+        if self.state.n_chunks == 1:
+            return occlusion_of_mesh(self._own_mesh(n), self.observer.views)
+        assert self.state.chunks_in_view is not None  # hide comes first
+        return occlusion_of_chunks(self.observer.views, self.run.scene, self.state.chunks_in_view)
 
-    def _samples(self, n: int) -> Samples:
-        kept = self.shelf.get(n, "samples")
-        return Samples(kept["rgb"], kept["photo"], kept["weight"])
+    def _samples(self, n: int) -> ColorSamples:
+        kept = self.scratch.get(n, "samples")
+        return ColorSamples(kept["rgb"], kept["photo"], kept["weight"])
 
-    def _some(self, n: int, among: Int[Array, "k"]) -> Int[Array, "s"]:
-        """A part's fair share of MAX_PLACES, drawn from ``among``."""
+    def _random_subset(self, n: int, among: Int[Array, "k"]) -> Int[Array, "s"]:
+        """A part's fair share of MAX_SHARED_POINTS, drawn from ``among``."""
         rng = np.random.default_rng([self.run.seed, n])
-        return rng.choice(among, min(len(among), MAX_PLACES // self.known.n_parts + 1), replace=False)
+        return rng.choice(among, min(len(among), MAX_SHARED_POINTS // self.state.n_chunks + 1), replace=False)

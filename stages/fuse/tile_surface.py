@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
-from quoin.stages.fuse.blend import Source, absent_signs, blend_brick, touching
-from quoin.stages.fuse.marching_cubes import EdgeKeys, Patch, march, positions_voxels, weld
+from quoin.stages.fuse.blend import BlockSdf, absent_signs, blend_brick, touching_boxes
+from quoin.stages.fuse.marching_cubes import EdgeKeys, Patch, marching_cubes, positions_voxels, weld
 from quoin.stages.fuse.mesh import Mesh, edge_counts
 
 Array = np.ndarray
@@ -17,29 +17,30 @@ Array = np.ndarray
 TILE_BRICKS = 4  # bricks of one tile side; a tile is extracted, stored and forgotten
 
 
-def make_source(
+def make_block_sdf(
     core: BrickBox,
     halo_bricks: int,
     bricks: Int[Array, "m 3"],
     read: Callable[[int], Array],
     *,
-    alone: bool,
-) -> Source:
-    """A block ready to be blended; one that is ``alone`` has nobody to outvote, so its absent bricks need no sign."""
+    is_single_block: bool,
+) -> BlockSdf:
+    """A block ready to be blended; one that is ``is_single_block`` has nobody to outvote, so its absent bricks need no
+    sign."""
     outer = core.grow(halo_bricks)
-    sign = np.zeros(outer.shape, np.int8) if alone else absent_signs(outer, bricks, read)
+    sign = np.zeros(outer.shape, np.int8) if is_single_block else absent_signs(outer, bricks, read)
     rows = {(int(a), int(b), int(c)): row for row, (a, b, c) in enumerate(bricks)}
-    return Source(core, halo_bricks, rows, read, sign)
+    return BlockSdf(core, halo_bricks, rows, read, sign)
 
 
-def edge_keys_of(sources: list[Source], size: int) -> EdgeKeys:
+def make_edge_keys(block_sdfs: list[BlockSdf], size: int) -> EdgeKeys:
     """Numbers for every lattice edge that the blocks can hold."""
-    lows = np.array([s.outer.low for s in sources]).min(axis=0) * size
-    highs = np.array([s.outer.high for s in sources]).max(axis=0) * size
+    lows = np.array([s.outer.low for s in block_sdfs]).min(axis=0) * size
+    highs = np.array([s.outer.high for s in block_sdfs]).max(axis=0) * size
     return EdgeKeys(tuple(lows.tolist()), tuple((highs - lows + 1).tolist()))
 
 
-def tiles(bricks: Int[Array, "m 3"]) -> list[Int[Array, "k 3"]]:
+def group_into_tiles(bricks: Int[Array, "m 3"]) -> list[Int[Array, "k 3"]]:
     """Bricks grouped by the tile they lie in, tiles and bricks in lattice order."""
     tile = bricks // TILE_BRICKS
     order = np.lexsort((*bricks.T[::-1], *tile.T[::-1]))
@@ -49,16 +50,16 @@ def tiles(bricks: Int[Array, "m 3"]) -> list[Int[Array, "k 3"]]:
 
 
 def march_tile(
-    sources: list[Source], bricks: Int[Array, "m 3"], edge_keys: EdgeKeys, size: int, clip_voxels: float
+    block_sdfs: list[BlockSdf], bricks: Int[Array, "m 3"], edge_keys: EdgeKeys, size: int, clip_voxels: float
 ) -> Patch:
     """The blended surface in some bricks, welded among themselves."""
-    lows = np.array([s.outer.low for s in sources])
-    highs = np.array([s.outer.high for s in sources])
+    lows = np.array([s.outer.low for s in block_sdfs])
+    highs = np.array([s.outer.high for s in block_sdfs])
     patches = []
     for row in bricks:
         brick = (int(row[0]), int(row[1]), int(row[2]))
-        near = [sources[i] for i in touching(lows, highs, brick)]
-        patches.append(march(blend_brick(near, brick, size, clip_voxels), row * size, edge_keys))
+        near = [block_sdfs[i] for i in touching_boxes(lows, highs, brick)]
+        patches.append(marching_cubes(blend_brick(near, brick, size, clip_voxels), row * size, edge_keys))
     return weld(patches)
 
 
@@ -69,7 +70,7 @@ def to_mesh(patch: Patch, edge_keys: EdgeKeys, lattice: Lattice) -> Mesh:
     return Mesh(np.array(lattice.origin_world) + lattice.voxel_size_m * at, patch.faces.astype(index))
 
 
-def torn_edges(patch: Patch, edge_keys: EdgeKeys, bricks: Int[Array, "m 3"], size: int) -> int:
+def count_torn_edges(patch: Patch, edge_keys: EdgeKeys, bricks: Int[Array, "m 3"], size: int) -> int:
     """Boundary edges that do not lie on the rim of the known ``bricks``: 0 unless something is wrong with the welding.
 
     Only a rim can end a surface honestly: a face of a known brick beyond which no brick is known.
@@ -87,11 +88,11 @@ def torn_edges(patch: Patch, edge_keys: EdgeKeys, bricks: Int[Array, "m 3"], siz
         above, below = brick.copy(), brick.copy()
         above[:, d] = start[:, 0, d] // size
         below[:, d] = above[:, d] - 1
-        on_rim |= in_plane & (_member(above, bricks) != _member(below, bricks))
+        on_rim |= in_plane & (_contains(above, bricks) != _contains(below, bricks))
     return int((~on_rim).sum())
 
 
-def _member(bricks: Int[Array, "n 3"], among: Int[Array, "m 3"]) -> Bool[Array, "n"]:
+def _contains(bricks: Int[Array, "n 3"], among: Int[Array, "m 3"]) -> Bool[Array, "n"]:
     low = among.min(axis=0) - 1
     shape = tuple((among.max(axis=0) - low + 2).tolist())
     codes = [np.ravel_multi_index(tuple((b - low).T), shape, mode="clip") for b in (bricks, among)]

@@ -11,25 +11,25 @@ from quoin.pipeline.scene.blocks import SDF_CLIP_VOXELS, read_brick_index, read_
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse import tile_surface
-from quoin.stages.fuse.blend import Source
+from quoin.stages.fuse.blend import BlockSdf
 from quoin.stages.fuse.marching_cubes import EdgeKeys, Patch, weld
 from quoin.stages.fuse.mesh_chunks import Tile
 
 Array = np.ndarray
-PARTS = ("keys", "fractions", "faces")  # of a patch
+PATCH_ARRAYS = ("keys", "fractions", "faces")  # of a patch
 
 
-def read_sources(
-    run: Run, cache_bricks: int, near: Array | None = None, made: dict[str, Source] | None = None
-) -> list[Source]:
+def read_block_sdfs(
+    run: Run, cache_bricks: int, near_bricks: Array | None = None, cache: dict[str, BlockSdf] | None = None
+) -> list[BlockSdf]:
     """All blocks that were trained, ready to be blended; ``cache_bricks`` of their bricks are kept in memory.
 
-    ``near`` [m, 3]: only those that reach one of these bricks. ``made`` holds those that are ready already, by name.
+    ``near`` [m, 3]: only those that reach one of these bricks. ``cache`` holds those that are ready already, by name.
     """
     partition = read_partition(run)
     missing = run.require("train").result.get("missing", {})
     blocks = [block for block in partition.blocks if block.id not in missing]
-    alone, made = len(blocks) == 1, {} if made is None else made
+    is_single_block, cache = len(blocks) == 1, {} if cache is None else cache
 
     @functools.lru_cache(maxsize=cache_bricks)
     def read(block_id: str, row: int) -> Array:
@@ -38,32 +38,37 @@ def read_sources(
     found = []
     for block in blocks:
         outer = block.core.grow(block.halo_bricks)
-        if near is not None and not np.all((near + 1 >= outer.low) & (near <= outer.high), axis=1).any():
+        if (
+            near_bricks is not None
+            and not np.all((near_bricks + 1 >= outer.low) & (near_bricks <= outer.high), axis=1).any()
+        ):
             continue
-        if block.id not in made:
+        if block.id not in cache:
             index, bricks = read_brick_index(run, block.id), functools.partial(read, block.id)
-            made[block.id] = tile_surface.make_source(block.core, block.halo_bricks, index, bricks, alone=alone)
-        found.append(made[block.id])
+            cache[block.id] = tile_surface.make_block_sdf(
+                block.core, block.halo_bricks, index, bricks, is_single_block=is_single_block
+            )
+        found.append(cache[block.id])
     return found
 
 
 def extract_tiles(
-    run: Run, sources: list[Source], bricks: Array, edge_keys: EdgeKeys, size: int, report: Reporter
+    run: Run, block_sdfs: list[BlockSdf], bricks: Array, edge_keys: EdgeKeys, size: int, report: Reporter
 ) -> list[Tile]:
     """The raw surface: every tile is extracted and stored under surface/. Tiles without any are left out."""
     tiles = []
     with report.task("fuse/surface", len(bricks), "bricks") as advance:
         done = 0
-        for tile in tile_surface.tiles(bricks):
-            patch = tile_surface.march_tile(sources, tile, edge_keys, size, SDF_CLIP_VOXELS)
+        for tile in tile_surface.group_into_tiles(bricks):
+            patch = tile_surface.march_tile(block_sdfs, tile, edge_keys, size, SDF_CLIP_VOXELS)
             done += len(tile)
             advance(done)
             if len(patch.faces) == 0:
                 continue
             place = tuple((tile[0] // tile_surface.TILE_BRICKS).tolist())
             name = "surface/" + "_".join(map(str, place))
-            for part in PARTS:
-                arrays.write(run.scene, f"{name}/{part}", getattr(patch, part))
+            for part in PATCH_ARRAYS:
+                arrays.write_array(run.scene, f"{name}/{part}", getattr(patch, part))
             tiles.append(Tile(name, place, tile, len(patch.faces)))
     return tiles
 
@@ -71,5 +76,5 @@ def extract_tiles(
 def read_patch(run: Run, tiles: list[Tile]) -> Patch:
     """The welded surface of some tiles; its faces are in the order of the tiles."""
     return weld(
-        [Patch(*(arrays.read(run.scene, f"{t.name}/{p}") for p in ("keys", "fractions", "faces"))) for t in tiles]
+        [Patch(*(arrays.read_array(run.scene, f"{t.name}/{p}") for p in ("keys", "fractions", "faces"))) for t in tiles]
     )

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from quoin.stages.fuse.visibility import Seen
+from quoin.stages.fuse.visibility import VisibleVertices
 
 Array = np.ndarray
 
-STEREO_ERROR = 0.006  # of the depth
+STEREO_ERROR_SHARE = 0.006  # of the depth
 SENSOR_SIGMAS = 2.0  # by which a sensor's depth may be off
-SURE = 0.5  # sin(angle / 2) · √views at which geometry gives half of the confidence: two photos 41 degrees apart
+HALF_CONFIDENCE_SINE = (
+    0.5  # sin(angle / 2) · √views at which geometry gives half of the confidence: two photos 41 degrees apart
+)
 
 
 @dataclass
-class Rays:
+class ViewDirections:
     """For every vertex how many photos see it, and of their directions the two (unit vectors) that lie widest apart.
 
     Photos come one at a time. A new direction takes the place of the nearer of the two where it widens the angle: what
@@ -29,7 +31,7 @@ class Rays:
     second: Float[Array, "v 3"]
 
     @classmethod
-    def none(cls, n_vertices: int) -> Rays:
+    def empty(cls, n_vertices: int) -> ViewDirections:
         empty = np.zeros((n_vertices, 3), np.float32)
         return cls(np.zeros(n_vertices, np.int32), empty, empty.copy())
 
@@ -53,49 +55,49 @@ class Rays:
 
 
 def depth_votes(
-    found: Seen, known: Float[Array, "h w"], tolerance: float, sigma_per_unit: float | None = None
+    visible: VisibleVertices, depth_map: Float[Array, "h w"], tolerance: float, sigma_per_unit: float | None = None
 ) -> Int[Array, "n"]:
     """What a photo's own depth map (0 = not known) says of vertices that it sees: 1 yes, -1 no, 0 nothing.
 
     Yes where it has the surface within its error of the vertex's depth, or ``tolerance``; no where it sees through, to
     what lies farther. Nearer depths say nothing: something stands before the vertex. Stereo's error at depth z is
-    STEREO_ERROR · z, that of a sensor SENSOR_SIGMAS · ``sigma_per_unit`` · z².
+    STEREO_ERROR_SHARE · z, that of a sensor SENSOR_SIGMAS · ``sigma_per_unit`` · z².
     """
-    there = nearest(known, found.place)
-    beyond = there - found.depth
-    share = STEREO_ERROR if sigma_per_unit is None else SENSOR_SIGMAS * sigma_per_unit * found.depth
-    allowed = np.maximum(share * found.depth, tolerance)
-    return np.where(there == 0, 0, (np.abs(beyond) <= allowed).astype(np.int32) - (beyond > allowed))
+    photo_depth = sample_nearest(depth_map, visible.uv)
+    beyond = photo_depth - visible.depth
+    share = STEREO_ERROR_SHARE if sigma_per_unit is None else SENSOR_SIGMAS * sigma_per_unit * visible.depth
+    allowed = np.maximum(share * visible.depth, tolerance)
+    return np.where(photo_depth == 0, 0, (np.abs(beyond) <= allowed).astype(np.int32) - (beyond > allowed))
 
 
-def nearest(picture: Shaped[Array, "h w"], place: Float[Array, "n 2"]) -> Shaped[Array, "n"]:
+def sample_nearest(picture: Shaped[Array, "h w"], uv: Float[Array, "n 2"]) -> Shaped[Array, "n"]:
     """Values of the pixels in which places lie; places in [0, 1] from the top left corner, x and y."""
     size = np.array(picture.shape[::-1])
-    column, row = np.minimum((place * size).astype(np.int64), size - 1).T
+    column, row = np.minimum((uv * size).astype(np.int64), size - 1).T
     return picture[row, column]
 
 
-def toward(center: Float[Array, "3"], vertices: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+def directions_to(center: Float[Array, "3"], vertices: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
     """Unit vectors from ``vertices`` to a camera's ``center``, float32, both in one frame."""
     away = (center - vertices).astype(np.float32)
     return away / np.linalg.norm(away, axis=1, keepdims=True)
 
 
-def agreement(disagreement: Float[Array, "v"], usual: float) -> Float[Array, "v"]:
+def color_agreement_weight(disagreement: Float[Array, "v"], typical: float) -> Float[Array, "v"]:
     """1 where the photos' colours differ no more than is usual (u), e^(1/2) less for every u more."""
-    return np.exp(-np.maximum(disagreement - usual, 0) / (2 * usual))
+    return np.exp(-np.maximum(disagreement - typical, 0) / (2 * typical))
 
 
-def confidence(
-    views: Int[Array, "v"], angles: Float[Array, "v"], disagreement: Float[Array, "v"], usual: float
+def vertex_confidence(
+    views: Int[Array, "v"], angles: Float[Array, "v"], disagreement: Float[Array, "v"], typical: float
 ) -> Float[Array, "v"]:
     """How far a vertex may be believed, 0..1: t² / (t² + SURE²) · agreement, t = sin(angle / 2) · √views.
 
     A point seen by two rays at an angle θ is known along their bisector to σ / (√2 sin(θ / 2)), σ across the rays (the
     least-squares intersection), and n photos in such a fan are √(n / 2) times better: t² is the inverse of the depth's
-    variance. ``angles`` in radians, ``disagreement`` and ``usual`` (u) of colours, of 255: see ``colors.vertex_colors``
-    and ``clean.colour_agreement``. One photo gives 0.
+    variance. ``angles`` in radians, ``disagreement`` and ``typical`` (u) of colours, of 255: see
+    ``colors.vertex_colors`` and ``clean.colour_agreement``. One photo gives 0.
     """
     information = np.sin(angles / 2) ** 2 * views
-    known = information / (information + SURE**2)
-    return (known * agreement(disagreement, usual)).astype(np.float32)
+    geometric = information / (information + HALF_CONFIDENCE_SINE**2)
+    return (geometric * color_agreement_weight(disagreement, typical)).astype(np.float32)

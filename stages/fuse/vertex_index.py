@@ -8,24 +8,24 @@ from jaxtyping import Bool, Int
 Array = np.ndarray
 
 
-class Numbers:
+class VertexIndex:
     """Numbers for the vertices of all parts: those of one part follow one another, shared ones belong to the first."""
 
     def __init__(self) -> None:
         self.count = 0
         self._keys, self._index = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
-    def take(self, keys: Int[Array, "k"], shared: Bool[Array, "k"]) -> tuple[Int[Array, "k"], Bool[Array, "k"]]:
+    def assign(self, keys: Int[Array, "k"], shared: Bool[Array, "k"]) -> tuple[Int[Array, "k"], Bool[Array, "k"]]:
         """The numbers of a part's vertices by their keys, and which are new; ``shared``: other parts may have them."""
         at = np.searchsorted(self._keys, keys).clip(max=max(len(self._keys) - 1, 0))
-        known = self._keys[at] == keys if len(self._keys) else np.zeros(len(keys), bool)
+        is_known = self._keys[at] == keys if len(self._keys) else np.zeros(len(keys), bool)
         index = np.empty(len(keys), np.int64)
         if len(self._keys):
-            index[known] = self._index[at[known]]
-        index[~known] = self.count + np.arange(int((~known).sum()))
-        self.count += int((~known).sum())
-        fresh = shared & ~known
+            index[is_known] = self._index[at[is_known]]
+        index[~is_known] = self.count + np.arange(int((~is_known).sum()))
+        self.count += int((~is_known).sum())
+        fresh = shared & ~is_known
         keys, where = np.concatenate([self._keys, keys[fresh]]), np.concatenate([self._index, index[fresh]])
         order = np.argsort(keys)
         self._keys, self._index = keys[order], where[order]
-        return index, ~known
+        return index, ~is_known

@@ -13,13 +13,13 @@ from quoin.pipeline.imaging import labels
 
 Array = np.ndarray
 
-CHUNK = 1 << 15  # vertices looked at together: what they need stays in the processor's cache
-SKY_MARGIN = 0.003  # of the longer edge of a photo
-STEEPEST = 6.0  # tan of the angle up to which a slanted surface widens the depth tolerance
+CHUNK_VERTICES = 1 << 15  # vertices looked at together: what they need stays in the processor's cache
+SKY_MARGIN_SHARE = 0.003  # of the longer edge of a photo
+MAX_SLOPE_TAN = 6.0  # tan of the angle up to which a slanted surface widens the depth tolerance
 
 
 @dataclass(frozen=True)
-class View:
+class LocalView:
     """One camera at the size of its depth map, in the mesh's local frame (float32 suffices there)."""
 
     cam_from_local: Float[Array, "3 4"]
@@ -32,13 +32,13 @@ class View:
         return -self.cam_from_local[:, :3].T @ self.cam_from_local[:, 3]
 
 
-def make_view(
+def make_local_view(
     cam_from_world: Float[Array, "3 4"],
     intrinsics: Float[Array, "4"],
     size: Int[Array, "2"],
     edge_px: int,
     middle_world: Float[Array, "3"],
-) -> View:
+) -> LocalView:
     """A posed photo scaled so that its long edge is at most ``edge_px``, its frame moved by ``middle_world``."""
     width, height = int(size[0]), int(size[1])
     scale = min(1.0, edge_px / max(width, height))
@@ -46,10 +46,10 @@ def make_view(
     ratio = np.array([small[0] / width, small[1] / height])
     moved = cam_from_world.copy()
     moved[:, 3] += cam_from_world[:, :3] @ middle_world
-    return View(moved, intrinsics * np.concatenate([ratio, ratio]), *small)
+    return LocalView(moved, intrinsics * np.concatenate([ratio, ratio]), *small)
 
 
-def cast_scene(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Any:
+def make_raycasting_scene(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Any:
     """An Open3D ray-casting scene (Embree) of a mesh in its local frame."""
     import open3d as o3d
 
@@ -61,7 +61,7 @@ def cast_scene(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Any:
     return scene
 
 
-def depth_map(scene: Any, view: View) -> Float[Array, "h w"]:
+def render_depth(scene: Any, view: LocalView) -> Float[Array, "h w"]:
     """Depth along the camera's axis of the nearest surface at every pixel centre; inf where there is none.
 
     Negative where that surface is met from behind: who looks out of a solid sees nothing.
@@ -81,17 +81,17 @@ def depth_map(scene: Any, view: View) -> Float[Array, "h w"]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class VisibleVertices:
     """Vertices that one photo sees, and how: depth, cosine between normal and view, place in the photo (shares)."""
 
     vertex: Int[Array, "k"]
     depth: Float[Array, "k"]
     cosine: Float[Array, "k"]
-    place: Float[Array, "k 2"]
+    uv: Float[Array, "k 2"]
 
 
-def seen(
-    view: View,
+def visible_vertices(
+    view: LocalView,
     depth: Float[Array, "h w"],
     mask: UInt8[Array, "mh mw"] | None,
     vertices: Float[Array, "v 3"],
@@ -99,32 +99,32 @@ def seen(
     *,
     tolerance: float,
     min_cosine: float,
-    near: Int[Array, "n"] | None = None,
-) -> Seen:
+    candidates: Int[Array, "n"] | None = None,
+) -> VisibleVertices:
     """Vertices in front of the camera, inside picture and mask, facing it, and not behind the surface.
 
-    ``near`` (sorted) are those that may be in the picture (``pipeline.geometry.frustum``), all where not given. A
+    ``candidates`` (sorted) are those that may be in the picture (``pipeline.geometry.frustum``), all where not given. A
     vertex may lie ``tolerance`` behind the depth map, and further by what a surface of its slant falls away within the
     half-diagonal of a pixel.
     """
     parts = []
-    near = np.arange(len(vertices)) if near is None else near
-    for start in range(0, max(len(near), 1), CHUNK):
-        some = near[start : start + CHUNK]
-        part = _seen(view, depth, mask, vertices[some], normals[some], tolerance, min_cosine)
-        parts.append((some[part.vertex], part.depth, part.cosine, part.place))
-    return Seen(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    candidates = np.arange(len(vertices)) if candidates is None else candidates
+    for start in range(0, max(len(candidates), 1), CHUNK_VERTICES):
+        some = candidates[start : start + CHUNK_VERTICES]
+        part = _visible_vertices(view, depth, mask, vertices[some], normals[some], tolerance, min_cosine)
+        parts.append((some[part.vertex], part.depth, part.cosine, part.uv))
+    return VisibleVertices(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
-def _seen(
-    view: View,
+def _visible_vertices(
+    view: LocalView,
     depth: Float[Array, "h w"],
     mask: UInt8[Array, "mh mw"] | None,
     vertices: Float[Array, "v 3"],
     normals: Float[Array, "v 3"],
     tolerance: float,
     min_cosine: float,
-) -> Seen:
+) -> VisibleVertices:
     cam = vertices @ view.cam_from_local[:, :3].T.astype(np.float32) + view.cam_from_local[:, 3].astype(np.float32)
     vertex = np.flatnonzero(cam[:, 2] > 1e-6)
     z = cam[vertex, 2]
@@ -137,7 +137,7 @@ def _seen(
     to_camera = view.center.astype(np.float32) - vertices[vertex]
     distance = np.linalg.norm(to_camera, axis=1)
     cosine = np.einsum("ij,ij->i", normals[vertex], to_camera) / distance
-    slope = np.minimum(np.sqrt(np.maximum(1 - cosine**2, 0)) / np.maximum(cosine, 1e-3), STEEPEST)
+    slope = np.minimum(np.sqrt(np.maximum(1 - cosine**2, 0)) / np.maximum(cosine, 1e-3), MAX_SLOPE_TAN)
     allowed = tolerance + 0.71 * slope * z / focal.min()
     column, row = pixel.astype(np.int32).T
     nearest = depth[row, column]
@@ -145,23 +145,24 @@ def _seen(
     if mask is not None:
         ratio = np.array([mask.shape[1], mask.shape[0]]) / size
         good &= _mask_at(mask, pixel * ratio)
-    return Seen(vertex[good], z[good], cosine[good], pixel[good] / size)
+    return VisibleVertices(vertex[good], z[good], cosine[good], pixel[good] / size)
 
 
-def apart_from_sky(found: Seen, shown: UInt8[Array, "h w"]) -> tuple[Seen, Int[Array, "s"]]:
+def split_sky(visible: VisibleVertices, pixel_labels: UInt8[Array, "h w"]) -> tuple[VisibleVertices, Int[Array, "s"]]:
     """What a photo sees without vertices in whose place it shows sky, and those.
 
-    Sky counts from SKY_MARGIN inside its outline in the labels ``shown``: an edge that is a little off keeps its views.
+    Sky counts from SKY_MARGIN_SHARE inside its outline in the labels ``pixel_labels``: an edge that is a little off
+    keeps its views.
     """
-    sky = shown == labels.SKY
+    sky = pixel_labels == labels.SKY
     if not sky.any():
-        return found, found.vertex[:0]
-    sky = binary_erosion(sky, iterations=max(1, round(SKY_MARGIN * max(sky.shape))), border_value=1)
-    against = _mask_at(np.where(sky, 255, 0).astype(np.uint8), found.place * np.array(sky.shape[::-1]))
-    rest = ~against
+        return visible, visible.vertex[:0]
+    sky = binary_erosion(sky, iterations=max(1, round(SKY_MARGIN_SHARE * max(sky.shape))), border_value=1)
+    sky_vertices = _mask_at(np.where(sky, 255, 0).astype(np.uint8), visible.uv * np.array(sky.shape[::-1]))
+    rest = ~sky_vertices
     return (
-        Seen(found.vertex[rest], found.depth[rest], found.cosine[rest], found.place[rest]),
-        found.vertex[against],
+        VisibleVertices(visible.vertex[rest], visible.depth[rest], visible.cosine[rest], visible.uv[rest]),
+        visible.vertex[sky_vertices],
     )
 
 

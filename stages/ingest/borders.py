@@ -10,48 +10,50 @@ from jaxtyping import UInt8
 Array = np.ndarray
 
 NO_BORDER = (0, 0, 0, 0)
-TOLERANCE = 8  # grey levels within which JPEG keeps one colour
-CONSTANT = 0.99  # share of a row in its colour
-CHANGED = 0.6  # share of a row that has left the colour where the picture begins
+COLOR_TOLERANCE = 8  # grey levels within which JPEG keeps one colour
+MIN_UNIFORM_SHARE = 0.99  # share of a row in its colour
+MIN_CHANGED_SHARE = 0.6  # share of a row that has left the colour where the picture begins
 EDGE_ROWS = 8  # in which that happens: one block of JPEG
-MAX_PAIRED = 0.35  # of the side, where the opposite side has a bar of the same colour
-MAX_ALONE = 0.1
-MARGIN = 0.003  # of the long edge: what is cut beyond the bar, where the picture is blurred into it
+MAX_PAIRED_BAR_SHARE = 0.35  # of the side, where the opposite side has a bar of the same colour
+MAX_SINGLE_BAR_SHARE = 0.1
+CUT_MARGIN_SHARE = 0.003  # of the long edge: what is cut beyond the bar, where the picture is blurred into it
 
 
-def borders(rgb: UInt8[Array, "h w 3"]) -> tuple[int, int, int, int]:
+def find_borders(rgb: UInt8[Array, "h w 3"]) -> tuple[int, int, int, int]:
     """Pixels at the left, top, right and bottom that are a bar of one colour; 0 where a side has none.
 
     A bar ends in a straight edge across the whole photo, as no sky and no wall does; it is short, unless there is
     another one like it at the opposite side.
     """
     height, width = rgb.shape[:2]
-    margin = max(2, math.ceil(MARGIN * max(height, width)))
-    top, bottom = _bars(rgb)
+    margin = max(2, math.ceil(CUT_MARGIN_SHARE * max(height, width)))
+    top, bottom = _bar_heights(rgb)
     inner = rgb[top : height - bottom].swapaxes(0, 1)
-    left, right = _bars(inner)
+    left, right = _bar_heights(inner)
 
-    def cut(bar: int) -> int:
+    def add_margin(bar: int) -> int:
         return bar + margin if bar else 0
 
-    return cut(left), cut(top), cut(right), cut(bottom)
+    return add_margin(left), add_margin(top), add_margin(right), add_margin(bottom)
 
 
-def _bars(rgb: UInt8[Array, "h w 3"]) -> tuple[int, int]:
+def _bar_heights(rgb: UInt8[Array, "h w 3"]) -> tuple[int, int]:
     """Rows of the bars at the top and at the bottom."""
-    first, last = _bar(rgb), _bar(rgb[::-1])
-    alike = np.abs(rgb[0].astype(int).mean(axis=0) - rgb[-1].astype(int).mean(axis=0)).max() <= TOLERANCE
-    limit = (MAX_PAIRED if first and last and alike else MAX_ALONE) * len(rgb)
+    first, last = _bar_height(rgb), _bar_height(rgb[::-1])
+    is_same_color = np.abs(rgb[0].astype(int).mean(axis=0) - rgb[-1].astype(int).mean(axis=0)).max() <= COLOR_TOLERANCE
+    limit = (MAX_PAIRED_BAR_SHARE if first and last and is_same_color else MAX_SINGLE_BAR_SHARE) * len(rgb)
     return (first if first <= limit else 0), (last if last <= limit else 0)
 
 
-def _bar(rgb: UInt8[Array, "h w 3"]) -> int:
+def _bar_height(rgb: UInt8[Array, "h w 3"]) -> int:
     """Rows from the top in one colour, if there the picture begins all at once; else 0."""
     colour = np.median(rgb[0], axis=0).astype(np.int16)
     count = 0
-    for row in rgb[: math.ceil(MAX_PAIRED * len(rgb)) + 1]:
-        if (np.abs(row - colour).max(axis=1) <= TOLERANCE).mean() < CONSTANT:
+    for row in rgb[: math.ceil(MAX_PAIRED_BAR_SHARE * len(rgb)) + 1]:
+        if (np.abs(row - colour).max(axis=1) <= COLOR_TOLERANCE).mean() < MIN_UNIFORM_SHARE:
             break
         count += 1
-    changed = (np.abs(rgb[count : count + EDGE_ROWS] - colour).max(axis=2) > 2 * TOLERANCE).mean(axis=1) >= CHANGED
+    changed = (np.abs(rgb[count : count + EDGE_ROWS] - colour).max(axis=2) > 2 * COLOR_TOLERANCE).mean(
+        axis=1
+    ) >= MIN_CHANGED_SHARE
     return count + int(np.argmax(changed)) if count > 1 and changed.any() else 0

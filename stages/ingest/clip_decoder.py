@@ -15,23 +15,23 @@ import numpy as np
 from jaxtyping import UInt8
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.imaging.io import turn_upright
-from quoin.stages.ingest.keyframes import Seen
-from quoin.stages.ingest.motion import PLACES, evened, motion, sharpness
+from quoin.pipeline.imaging.io import apply_orientation
+from quoin.stages.ingest.keyframes import FrameSamples
+from quoin.stages.ingest.motion import MOTION_GRID_SIZE, estimate_motion, frame_sharpness, normalized_texture
 
 if TYPE_CHECKING:
     import av
 
 Array = np.ndarray
 
-CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,dv,nut,h264,hevc"
-LOOKED_AT_PER_S = 15.0  # frames a second that are looked at; more of them tell nothing new
-LOOK_EDGE_PX = 512  # long edge of the grey copy that sharpness is told by
-WHOLE = 0.9  # of the length its header tells; less was cut off
-JPEG_QUALITY = 95
-FIXED_POINT = 1 << 16  # stands for 1 in a display matrix
+CONTAINER_FORMATS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,dv,nut,h264,hevc"
+MAX_SAMPLES_PER_S = 15.0  # frames a second that are looked at; more of them tell nothing new
+SAMPLE_EDGE_PX = 512  # long edge of the grey copy that sharpness is told by
+MIN_DECODED_SHARE = 0.9  # of the length its header tells; less was cut off
+FRAME_JPEG_QUALITY = 95
+FIXED_POINT_ONE = 1 << 16  # stands for 1 in a display matrix
 # rows of a display matrix (a b; c d), x right and y down, as EXIF orientations
-ORIENTATIONS = {
+ORIENTATION_BY_MATRIX = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
     (-1, 0, 0, -1): 3,
@@ -44,7 +44,7 @@ ORIENTATIONS = {
 
 
 @dataclass(frozen=True)
-class Header:
+class ClipHeader:
     """What a clip says of itself; 0 where it does not. ``length_s`` in seconds."""
 
     length_s: float
@@ -53,7 +53,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedFrame:
     """One frame, its place in the clip, and its time in seconds from the first.
 
     ``aspect`` is the width of a pixel over its height.
@@ -65,77 +65,77 @@ class Decoded:
     aspect: float
 
 
-def read_header(path: Path) -> Header:
+def read_clip_header(path: Path) -> ClipHeader:
     """What the clip says of itself; QuoinError, its ``what`` fit for a table, where it is none that can be decoded."""
-    with _opened(path) as (container, stream):
+    with _open_video(path) as (container, stream):
         length_s = float(container.duration or 0) / 1e6
         if stream.duration and stream.time_base:
             length_s = float(stream.duration * stream.time_base)
         rate = float(stream.average_rate or 0)
-        return Header(length_s, rate, stream.frames or round(length_s * rate))
+        return ClipHeader(length_s, rate, stream.frames or round(length_s * rate))
 
 
-def frames(path: Path) -> Iterator[Decoded]:
+def decode_frames(path: Path) -> Iterator[DecodedFrame]:
     """All frames that can be decoded, in the order they are shown; those that arrive damaged are not counted.
 
     A clip that breaks off ends there. QuoinError where it is none that can be decoded.
     """
     import av
 
-    with _opened(path) as (container, stream):
+    with _open_video(path) as (container, stream):
         stream.thread_type = "AUTO"
         aspect = float(stream.sample_aspect_ratio or 1)
-        number, began, last = 0, None, 0.0
-        for frame in _all_frames(container, stream, av.error.FFmpegError):
+        number, first_s, last = 0, None, 0.0
+        for frame in _decode_packets(container, stream, av.error.FFmpegError):
             if frame.is_corrupt:
                 continue
             time_s = frame.time if frame.time is not None else last
-            began = time_s if began is None else began
+            first_s = time_s if first_s is None else first_s
             last = time_s
-            yield Decoded(frame, number, time_s - began, aspect)
+            yield DecodedFrame(frame, number, time_s - first_s, aspect)
             number += 1
 
 
-def _all_frames(container: Any, stream: Any, broken: type[Exception]) -> Iterator[Any]:
+def _decode_packets(container: Any, stream: Any, decode_error: type[Exception]) -> Iterator[Any]:
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-        except broken:  # the file ends within a packet
+        except decode_error:  # the file ends within a packet
             packet = None
-        with contextlib.suppress(broken, EOFError):  # a damaged packet: the next may be whole
+        with contextlib.suppress(decode_error, EOFError):  # a damaged packet: the next may be whole
             yield from (packet.decode() if packet is not None else stream.decode(None))
         if packet is None:
             return
 
 
-def look_through(path: Path, advance: Callable[[float], None] = lambda done: None) -> tuple[Seen, int, float]:
+def scan_clip(path: Path, advance: Callable[[float], None] = lambda done: None) -> tuple[FrameSamples, int, float]:
     """What there is to see in a clip, how many frames can be decoded, and the time of the last, in seconds.
 
     ``advance`` is called with the number of frames decoded so far.
     """
-    looks: list[tuple[int, float, Array, float]] = []
-    before: Array | None = None
+    samples: list[tuple[int, float, Array, float]] = []
+    previous: Array | None = None
     n_frames, last_s = 0, 0.0
-    for shown in frames(path):
-        n_frames, last_s = shown.number + 1, shown.time_s
+    for decoded in decode_frames(path):
+        n_frames, last_s = decoded.number + 1, decoded.time_s
         advance(n_frames)
-        if looks and last_s < looks[-1][1] + 0.99 / LOOKED_AT_PER_S:
+        if samples and last_s < samples[-1][1] + 0.99 / MAX_SAMPLES_PER_S:
             continue
-        grey = _grey(shown.frame)
-        now = evened(grey)
-        if before is None:
-            moved = np.zeros((PLACES**2, 2), np.float32)
-        elif before.shape != now.shape:
-            moved = np.full((PLACES**2, 2), np.nan, np.float32)
+        gray = _gray_frame(decoded.frame)
+        current = normalized_texture(gray)
+        if previous is None:
+            moved = np.zeros((MOTION_GRID_SIZE**2, 2), np.float32)
+        elif previous.shape != current.shape:
+            moved = np.full((MOTION_GRID_SIZE**2, 2), np.nan, np.float32)
         else:
-            moved = motion(before, now)
-        before = now
-        looks.append((shown.number, last_s, moved, sharpness(grey)))
-    if not looks:
+            moved = estimate_motion(previous, current)
+        previous = current
+        samples.append((decoded.number, last_s, moved, frame_sharpness(gray)))
+    if not samples:
         raise QuoinError("unreadable: none of its frames can be decoded", where=path)
-    number, times_s, motions, sharp = (np.array(part) for part in zip(*looks, strict=True))
-    return Seen(number, times_s, motions, sharp), n_frames, last_s
+    number, times_s, motions, sharp = (np.array(part) for part in zip(*samples, strict=True))
+    return FrameSamples(number, times_s, motions, sharp), n_frames, last_s
 
 
 def write_frames(path: Path, targets: dict[int, Path], advance: Callable[[float], None] = lambda done: None) -> None:
@@ -145,57 +145,59 @@ def write_frames(path: Path, targets: dict[int, Path], advance: Callable[[float]
     """
     from PIL import Image
 
-    left = dict(targets)
-    for shown in frames(path):
-        target = left.pop(shown.number, None)
+    remaining = dict(targets)
+    for decoded in decode_frames(path):
+        target = remaining.pop(decoded.number, None)
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_suffix(".partial")
-            Image.fromarray(upright(shown)).save(part, "JPEG", quality=JPEG_QUALITY)
+            Image.fromarray(upright_frame(decoded)).save(part, "JPEG", quality=FRAME_JPEG_QUALITY)
             part.replace(target)
-            advance(len(targets) - len(left))
-        if not left:
+            advance(len(targets) - len(remaining))
+        if not remaining:
             return
 
 
-def upright(shown: Decoded) -> UInt8[Array, "h w 3"]:
+def upright_frame(decoded: DecodedFrame) -> UInt8[Array, "h w 3"]:
     """The frame in RGB as it is to be seen: its pixels square, turned by its display matrix."""
-    frame = shown.frame
-    width = round(frame.width * shown.aspect)
-    return turn_upright(frame.to_ndarray(format="rgb24", width=width, height=frame.height), orientation_of(frame))
+    frame = decoded.frame
+    width = round(frame.width * decoded.aspect)
+    return apply_orientation(
+        frame.to_ndarray(format="rgb24", width=width, height=frame.height), frame_orientation(frame)
+    )
 
 
-def orientation_of(frame: av.VideoFrame) -> int:
+def frame_orientation(frame: av.VideoFrame) -> int:
     """The frame's display matrix as an EXIF orientation 1..8; 1 where there is none, or none of quarter turns."""
     data: Any
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = (round(v / FIXED_POINT) for v in np.frombuffer(bytes(data), np.int32)[:5].tolist())
-            return ORIENTATIONS.get((a, b, c, d), 1)
+            a, b, _, c, d = (round(v / FIXED_POINT_ONE) for v in np.frombuffer(bytes(data), np.int32)[:5].tolist())
+            return ORIENTATION_BY_MATRIX.get((a, b, c, d), 1)
     return 1
 
 
-def cut_off(n_frames: int, last_s: float, header: Header) -> str:
+def describe_truncation(n_frames: int, last_s: float, header: ClipHeader) -> str:
     """That a clip broke off, and how much of it there is; "" where it is whole."""
-    if last_s >= WHOLE * header.length_s - 1.0 / max(header.frames_per_s, 1.0):
+    if last_s >= MIN_DECODED_SHARE * header.length_s - 1.0 / max(header.frames_per_s, 1.0):
         return ""
-    told = f" of about {header.n_frames}" if header.n_frames else ""
-    return f"cut off: {n_frames} frames{told} can be decoded"
+    expected = f" of about {header.n_frames}" if header.n_frames else ""
+    return f"cut off: {n_frames} frames{expected} can be decoded"
 
 
-def _grey(frame: av.VideoFrame) -> UInt8[Array, "h w"]:
-    scale = min(1.0, LOOK_EDGE_PX / max(frame.width, frame.height))
+def _gray_frame(frame: av.VideoFrame) -> UInt8[Array, "h w"]:
+    scale = min(1.0, SAMPLE_EDGE_PX / max(frame.width, frame.height))
     width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
     return frame.to_ndarray(format="gray", interpolation="AREA", width=width, height=height)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its film stream, closed afterwards; what cannot be decoded becomes a QuoinError."""
     import av
 
     try:
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+        options = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "file"}
         container = av.open(f"file:{path}", options=options, metadata_errors="ignore")
     except av.error.FFmpegError as error:
         if isinstance(error, OSError) and not isinstance(error, ValueError):

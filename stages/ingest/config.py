@@ -27,7 +27,7 @@ class IngestConfig(StageConfig):
     depth_camera: str | None = None  # JSON of the camera they were taken with, where that is not the photos' own
 
 
-class ClipFacts(StageResult):
+class ClipResult(StageResult):
     """What a clip gave. Times are in seconds from its first frame."""
 
     name: str
@@ -58,6 +58,6 @@ class IngestResult(StageResult):
     n_groups: int  # of cameras: photos of one group may share intrinsics
     megapixels: float  # of all used photos together
     max_side_px: int  # longest side of any used photo
-    clips: list[ClipFacts]  # that gave frames
+    clips: list[ClipResult]  # that gave frames
     reasons: dict[str, int]  # kind of reason -> files and frames not used for it
     contents: str  # hash of names and sizes of all files found, masks included

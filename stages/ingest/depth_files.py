@@ -19,56 +19,56 @@ from quoin.pipeline.scene.sensor_depth import load_depth, load_upright_depth
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
 
 DEPTH_SUFFIXES = {".png", ".tif", ".tiff", ".pgm"}
-MILLIMETRE, TUM_UNIT = 0.001, 0.0002  # metres; the latter of the TUM RGB-D benchmark: 5000 to a metre
-FARTHEST_M = 15.0  # sensors of millimetres see less far: what lies beyond is another unit
-SAID_METRES = 100.0  # floating-point depths with a median below are metres, above millimetres
+MILLIMETER_M, TUM_UNIT_M = 0.001, 0.0002  # metres; the latter of the TUM RGB-D benchmark: 5000 to a metre
+MAX_MILLIMETER_DEPTH_M = 15.0  # sensors of millimetres see less far: what lies beyond is another unit
+MAX_METER_MEDIAN = 100.0  # floating-point depths with a median below are metres, above millimetres
 
-_DEPTH = re.compile(r"(?:depths?[._ -](?P<after>.+)|(?P<before>.+?)[._ -]depths?)", re.DOTALL)
-_PHOTO = re.compile(
+_DEPTH_NAME = re.compile(r"(?:depths?[._ -](?P<after>.+)|(?P<before>.+?)[._ -]depths?)", re.DOTALL)
+_PHOTO_NAME = re.compile(
     r"(?:(?:rgb|colou?r|image)[._ -](?P<after>.+)|(?P<before>.+?)[._ -](?:rgb|colou?r|image))", re.DOTALL
 )
-Key = Callable[[str, re.Pattern[str]], tuple[str, ...]]  # of a name; empty where it has none
-_FOLDERS = {"rgb", "color", "colour", "colors", "image", "images", "photos", "depth", "depths"}
+MatchKey = Callable[[str, re.Pattern[str]], tuple[str, ...]]  # of a name; empty where it has none
+_KIND_FOLDERS = {"rgb", "color", "colour", "colors", "image", "images", "photos", "depth", "depths"}
 
 
-def says_depth(name: str) -> bool:
+def is_depth_name(name: str) -> bool:
     """Whether a file's name says that it holds depth."""
-    return suffix_of(name) in DEPTH_SUFFIXES and _DEPTH.fullmatch(_stem(name)) is not None
+    return suffix_of(name) in DEPTH_SUFFIXES and _DEPTH_NAME.fullmatch(_stem(name)) is not None
 
 
 def match_depths(photos: Iterable[str], depths: Iterable[str]) -> dict[str, str]:
     """Photo name -> depth name, both relative to their own folders. A name that fits two photos or maps fits none."""
     photos, depths = list(photos), [name for name in depths if suffix_of(name) in DEPTH_SUFFIXES]
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     for key in (_path_key, _name_key, _number_key):
-        left = _only(key, (p for p in photos if p not in found), _PHOTO)
-        offered = _only(key, (d for d in depths if d not in set(found.values())), _DEPTH)
-        found |= {left[k]: offered[k] for k in left.keys() & offered.keys()}
-    return {photo: found[photo] for photo in photos if photo in found}
+        photo_by_key = _unique_by_key(key, (p for p in photos if p not in matches), _PHOTO_NAME)
+        depth_by_key = _unique_by_key(key, (d for d in depths if d not in set(matches.values())), _DEPTH_NAME)
+        matches |= {photo_by_key[k]: depth_by_key[k] for k in photo_by_key.keys() & depth_by_key.keys()}
+    return {photo: matches[photo] for photo in photos if photo in matches}
 
 
-def _only(key: Key, names: Iterable[str], says: re.Pattern[str]) -> dict[tuple[str, ...], str]:
+def _unique_by_key(key: MatchKey, names: Iterable[str], pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
     """Names by their key, those without one or with that of another left out."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        if k := key(name, says):
+        if k := key(name, pattern):
             groups.setdefault(k, []).append(name)
     return {k: group[0] for k, group in groups.items() if len(group) == 1}
 
 
-def _path_key(name: str, says: re.Pattern[str]) -> tuple[str, ...]:
+def _path_key(name: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
     folders = unicodedata.normalize("NFC", name).casefold().split("/")[:-1]
-    return (*(part for part in folders if part not in _FOLDERS), "/", *_name_key(name, says))
+    return (*(part for part in folders if part not in _KIND_FOLDERS), "/", *_name_key(name, pattern))
 
 
-def _name_key(name: str, says: re.Pattern[str]) -> tuple[str, ...]:
+def _name_key(name: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
     stem = _stem(name)
-    match = says.fullmatch(stem)
+    match = pattern.fullmatch(stem)
     return ((match["after"] or match["before"]) if match else stem,)
 
 
-def _number_key(name: str, says: re.Pattern[str]) -> tuple[str, ...]:
-    stem = _name_key(name, says)[0]
+def _number_key(name: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
+    stem = _name_key(name, pattern)[0]
     return (str(int(stem)),) if stem.isdecimal() else ()
 
 
@@ -80,36 +80,39 @@ def _stem(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class DepthFacts:
+class DepthFileFacts:
     """What a depth file turned out to be; ``reason`` is "" where it can be used. Depths in the unit of the file."""
 
-    whole: bool = True  # whole numbers
+    is_integer: bool = True  # whole numbers
     median: float = 0.0
-    far: float = 0.0  # 99th percentile
+    far_depth: float = 0.0  # 99th percentile
     reason: str = ""
 
 
-def examine_depth(path: Path, size: tuple[int, int], orientation: int, *, own_camera: bool) -> DepthFacts:
+def inspect_depth(path: Path, size: tuple[int, int], orientation: int, *, has_own_camera: bool) -> DepthFileFacts:
     """Read the depth map of a photo of upright ``size`` once. Never raises for what the file holds."""
     try:
-        raw, _, whole = load_depth(path)
-        load_upright_depth(path, size, orientation, 1.0, own_camera=own_camera)
+        raw, _, is_integer = load_depth(path)
+        load_upright_depth(path, size, orientation, 1.0, has_own_camera=has_own_camera)
     except QuoinError as error:
-        return DepthFacts(reason=error.what)
-    known = raw[raw > 0]
-    if len(known) == 0:
-        return DepthFacts(reason="no values: all of it is 0, or 65535")
-    median, far = np.percentile(known, [50, 99])
-    return DepthFacts(whole, float(median), float(far))
+        return DepthFileFacts(reason=error.what)
+    valid = raw[raw > 0]
+    if len(valid) == 0:
+        return DepthFileFacts(reason="no values: all of it is 0, or 65535")
+    median, far_depth = np.percentile(valid, [50, 99])
+    return DepthFileFacts(is_integer, float(median), float(far_depth))
 
 
-def unit_of(facts: list[DepthFacts]) -> tuple[float, str]:
+def estimate_depth_unit(facts: list[DepthFileFacts]) -> tuple[float, str]:
     """Metres per unit of the files, and why: by whether they hold whole numbers, and how large."""
-    far, median = (float(np.median([getattr(fact, name) for fact in facts])) for name in ("far", "median"))
-    if sum(fact.whole for fact in facts) * 2 < len(facts):
-        if median < SAID_METRES:
+    far_depth, median = (float(np.median([getattr(fact, name) for fact in facts])) for name in ("far_depth", "median"))
+    if sum(fact.is_integer for fact in facts) * 2 < len(facts):
+        if median < MAX_METER_MEDIAN:
             return 1.0, f"metres: floating-point numbers about {median:.3g}"
-        return MILLIMETRE, f"millimetres: floating-point numbers about {median:.0f}"
-    if far * MILLIMETRE > FARTHEST_M:
-        return TUM_UNIT, f"1/5000 m: whole numbers up to {far:.0f}, which would be {far / 1000:.0f} m in millimetres"
-    return MILLIMETRE, f"millimetres: whole numbers about {median:.0f}"
+        return MILLIMETER_M, f"millimetres: floating-point numbers about {median:.0f}"
+    if far_depth * MILLIMETER_M > MAX_MILLIMETER_DEPTH_M:
+        return (
+            TUM_UNIT_M,
+            f"1/5000 m: whole numbers up to {far_depth:.0f}, which would be {far_depth / 1000:.0f} m in millimetres",
+        )
+    return MILLIMETER_M, f"millimetres: whole numbers about {median:.0f}"

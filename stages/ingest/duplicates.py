@@ -12,69 +12,73 @@ from PIL import Image
 
 Array = np.ndarray
 
-LEVELS_PX = (64, 128, 256, 512)  # long edges
-MAX_CROP = 0.15  # of the size, cut from either photo
-OVERHANG = 0.006  # of the size, by which a crop may stick out of what it was cut from; a moved camera shows more
-EARLY_OVERHANG = 0.015  # the same while the crop is known coarsely
-TILE_PX = 32
-MIN_CORRELATION = 0.45  # of the fine structure at every size
-MIN_TILES = 8  # with texture; fewer prove nothing
-MATCHED, DOUBTFUL, LOST = 0.7, 0.5, 0.3  # correlation of a tile that shows the same, perhaps the same, something else
-MIN_MATCHED, MAX_LOST = 0.75, 0.12  # shares of the tiles; what is written over a photo may cover some
+TEXTURE_EDGES_PX = (64, 128, 256, 512)  # long edges
+MAX_CROP_SHARE = 0.15  # of the size, cut from either photo
+MAX_OVERHANG = 0.006  # of the size, by which a crop may stick out of what it was cut from; a moved camera shows more
+MAX_COARSE_OVERHANG = 0.015  # the same while the crop is known coarsely
+MATCH_TILE_PX = 32
+MIN_TEXTURE_CORRELATION = 0.45  # of the fine structure at every size
+MIN_TEXTURED_TILES = 8  # with texture; fewer prove nothing
+MATCHED_CORRELATION, DOUBTFUL_CORRELATION, LOST_CORRELATION = (
+    0.7,
+    0.5,
+    0.3,
+)  # correlation of a tile that shows the same, perhaps the same, something else
+MIN_MATCHED_SHARE, MAX_LOST_TILE_SHARE = 0.75, 0.12  # shares of the tiles; what is written over a photo may cover some
 MAX_SHIFT_PX = (
     0.15,
     0.3,
 )  # median and 90th percentile over tiles that are not doubtful, after the best crop, at 512 px
-REACH_PX = 16  # around a doubtful tile, where what it shows is looked for: if it is there, it moved
-MAX_MOVED = 1  # tiles
+TILE_SEARCH_PX = 16  # around a doubtful tile, where what it shows is looked for: if it is there, it moved
+MAX_MOVED_TILES = 1  # tiles
 
 
 @dataclass(frozen=True)
-class Crop:
+class CropTransform:
     """The second photo's place in the first, both in units of their size: first = scale * second + offset (x, y)."""
 
     scale: Float64[Array, "2"]
     offset: Float64[Array, "2"]
 
 
-def details(grey: Float32[Array, "h w"]) -> list[Float32[Array, "_ _"]]:
+def texture_pyramid(gray: Float32[Array, "h w"]) -> list[Float32[Array, "_ _"]]:
     """Fine structure of a photo, coarse to fine, evened out so that neither exposure nor gamma matters much."""
     out = []
-    for edge in LEVELS_PX:
-        scale = min(1.0, edge / max(grey.shape))
-        size = tuple(max(8, round(side * scale)) for side in grey.shape[::-1])
-        out.append(_structure(np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.float32)))
+    for edge in TEXTURE_EDGES_PX:
+        scale = min(1.0, edge / max(gray.shape))
+        size = tuple(max(8, round(side * scale)) for side in gray.shape[::-1])
+        out.append(_normalize_texture(np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BOX), np.float32)))
         if scale == 1.0:
             break
     return out
 
 
-def _structure(grey: Float32[Array, "h w"]) -> Float32[Array, "h w"]:
+def _normalize_texture(gray: Float32[Array, "h w"]) -> Float32[Array, "h w"]:
     from scipy.ndimage import gaussian_filter
 
-    smooth = gaussian_filter(grey, 0.7)
+    smooth = gaussian_filter(gray, 0.7)
     band = smooth - gaussian_filter(smooth, 3.0)
     return band / (np.sqrt(gaussian_filter(band * band, 6.0)) + 3.0)
 
 
-def same_picture(first: list[Float32[Array, "_ _"]], second: list[Float32[Array, "_ _"]]) -> bool:
-    """Whether one of two photos (their ``details``) is a crop of the other, up to how it was saved.
+def is_same_picture(first: list[Float32[Array, "_ _"]], second: list[Float32[Array, "_ _"]]) -> bool:
+    """Whether one of two photos (their ``texture_pyramid``) is a crop of the other, up to how it was saved.
 
     The best crop is found by Gauss-Newton from coarse to fine. What it leaves must not move anywhere: parallax does.
     """
-    crop = Crop(np.ones(2), np.zeros(2))
-    at_rest = False
+    crop = CropTransform(np.ones(2), np.zeros(2))
+    is_aligned = False
     for level, (source, target) in enumerate(zip(first, second, strict=False)):
         crop = _align(source, target, crop)
-        aligned, inside = _seen_through(source, crop, target.shape)
+        aligned, inside = _warp(source, crop, target.shape)
         if (
-            np.abs(np.concatenate([crop.scale - 1.0, crop.offset])).max() > MAX_CROP
-            or (level > 0 and not _contained(crop, EARLY_OVERHANG))
-            or _correlation(aligned[inside], target[inside]) < MIN_CORRELATION
+            np.abs(np.concatenate([crop.scale - 1.0, crop.offset])).max() > MAX_CROP_SHARE
+            or (level > 0 and not _is_contained(crop, MAX_COARSE_OVERHANG))
+            or _correlation(aligned[inside], target[inside]) < MIN_TEXTURE_CORRELATION
         ):
             return False
-        at_rest = level + 1 == min(len(first), len(second)) and _at_rest(aligned, target, inside)
-    return at_rest and _contained(crop, OVERHANG)
+        is_aligned = level + 1 == min(len(first), len(second)) and _is_aligned(aligned, target, inside)
+    return is_aligned and _is_contained(crop, MAX_OVERHANG)
 
 
 def _correlation(first: Float32[Array, "n"], second: Float32[Array, "n"]) -> float:
@@ -84,30 +88,30 @@ def _correlation(first: Float32[Array, "n"], second: Float32[Array, "n"]) -> flo
     return float(first @ second / max(1e-12, np.sqrt((first @ first) * (second @ second))))
 
 
-def _align(source: Float32[Array, "h w"], target: Float32[Array, "h2 w2"], crop: Crop) -> Crop:
+def _align(source: Float32[Array, "h w"], target: Float32[Array, "h2 w2"], crop: CropTransform) -> CropTransform:
     """The crop of ``source`` most like ``target``: Gauss-Newton on 4 numbers, outliers held down (Huber)."""
     height, width = target.shape
     down, across = np.mgrid[:height, :width]
-    place = np.stack([(across + 0.5) / width, (down + 0.5) / height])
+    position = np.stack([(across + 0.5) / width, (down + 0.5) / height])
     for _ in range(8):
-        aligned, inside = _seen_through(source, crop, target.shape)
+        aligned, inside = _warp(source, crop, target.shape)
         slope_y, slope_x = np.gradient(aligned)
         slopes = np.stack([slope_x * width, slope_y * height]) * inside
         residual = (aligned - target) * inside
         weight = inside / np.maximum(1.0, np.abs(residual) / 0.5)
-        jacobian = np.concatenate([slopes * place, slopes]).reshape(4, -1)
+        jacobian = np.concatenate([slopes * position, slopes]).reshape(4, -1)
         normal = (jacobian * weight.ravel()) @ jacobian.T
         step = np.linalg.solve(
             normal + (1e-6 * np.trace(normal) + 1e-12) * np.eye(4), jacobian @ (weight * residual).ravel()
         )
-        crop = Crop(crop.scale * (1.0 - step[:2]), crop.offset - step[2:] * crop.scale)
-        if np.abs(step).max() < 1e-4 or np.abs(crop.offset).max() > 2 * MAX_CROP:
+        crop = CropTransform(crop.scale * (1.0 - step[:2]), crop.offset - step[2:] * crop.scale)
+        if np.abs(step).max() < 1e-4 or np.abs(crop.offset).max() > 2 * MAX_CROP_SHARE:
             break
     return crop
 
 
-def _seen_through(
-    source: Float32[Array, "h w"], crop: Crop, shape: tuple[int, ...]
+def _warp(
+    source: Float32[Array, "h w"], crop: CropTransform, shape: tuple[int, ...]
 ) -> tuple[Float32[Array, "h2 w2"], Bool[Array, "h2 w2"]]:
     """``source`` resampled to a picture of ``shape`` by the crop, and where it reaches."""
     from scipy.ndimage import affine_transform
@@ -115,16 +119,16 @@ def _seen_through(
     sizes = np.array(source.shape, float)
     pitch = crop.scale[::-1] * sizes / np.array(shape)  # rows first
     start = crop.offset[::-1] * sizes + 0.5 * pitch - 0.5
-    seen = affine_transform(source, pitch, start, output_shape=shape, order=1, mode="nearest")
+    warped = affine_transform(source, pitch, start, output_shape=shape, order=1, mode="nearest")
     inside = [
         (start[a] + pitch[a] * np.arange(shape[a]) >= 0.5)
         & (start[a] + pitch[a] * np.arange(shape[a]) <= sizes[a] - 1.5)
         for a in (0, 1)
     ]
-    return seen, inside[0][:, None] & inside[1][None]
+    return warped, inside[0][:, None] & inside[1][None]
 
 
-def _contained(crop: Crop, overhang: float) -> bool:
+def _is_contained(crop: CropTransform, overhang: float) -> bool:
     """Whether one photo lies in the other. A camera that turned or moved shows something new at one side."""
     low, high = crop.offset, crop.offset + crop.scale
     second_in_first = bool((low >= -overhang).all() and (high <= 1.0 + overhang).all())
@@ -132,51 +136,58 @@ def _contained(crop: Crop, overhang: float) -> bool:
     return second_in_first or first_in_second
 
 
-def _at_rest(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], inside: Bool[Array, "h w"]) -> bool:
+def _is_aligned(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], inside: Bool[Array, "h w"]) -> bool:
     """Whether nearly all tiles show the same, and none of them in another place (one step of Lucas-Kanade each)."""
     slope_y, slope_x = np.gradient(aligned)
     residual = (aligned - target) * inside
 
     def sums(values: Array) -> Array:
-        height, width = (size // TILE_PX * TILE_PX for size in values.shape)
+        height, width = (size // MATCH_TILE_PX * MATCH_TILE_PX for size in values.shape)
         tiles = (values * inside)[:height, :width].astype(np.float64)
-        return tiles.reshape(height // TILE_PX, TILE_PX, width // TILE_PX, TILE_PX).sum(axis=(1, 3))
+        return tiles.reshape(height // MATCH_TILE_PX, MATCH_TILE_PX, width // MATCH_TILE_PX, MATCH_TILE_PX).sum(
+            axis=(1, 3)
+        )
 
     xx, xy, yy = sums(slope_x * slope_x), sums(slope_x * slope_y), sums(slope_y * slope_y)
     x, y = sums(slope_x * residual), sums(slope_y * residual)
     determinant, trace = xx * yy - xy * xy, xx + yy
-    least = 0.5 * (trace - np.sqrt(np.maximum(trace * trace - 4.0 * determinant, 0.0)))
+    min_eigenvalue = 0.5 * (trace - np.sqrt(np.maximum(trace * trace - 4.0 * determinant, 0.0)))
     count = np.maximum(1.0, sums(np.ones_like(aligned)))
-    textured = (least > 0.01 * TILE_PX**2) & (count > 0.9 * TILE_PX**2)
-    if textured.sum() < MIN_TILES:
+    textured = (min_eigenvalue > 0.01 * MATCH_TILE_PX**2) & (count > 0.9 * MATCH_TILE_PX**2)
+    if textured.sum() < MIN_TEXTURED_TILES:
         return False
     shift = np.hypot(yy * x - xy * y, xx * y - xy * x) / np.maximum(determinant, 1e-12)
-    own = sums(aligned * aligned) - sums(aligned) ** 2 / count
-    other = sums(target * target) - sums(target) ** 2 / count
-    both = sums(aligned * target) - sums(aligned) * sums(target) / count
-    alike = both / np.sqrt(np.maximum(own * other, 1e-12))
-    if (alike > MATCHED)[textured].mean() < MIN_MATCHED or (alike < LOST)[textured].mean() > MAX_LOST:
+    variance_aligned = sums(aligned * aligned) - sums(aligned) ** 2 / count
+    variance_target = sums(target * target) - sums(target) ** 2 / count
+    covariance = sums(aligned * target) - sums(aligned) * sums(target) / count
+    correlation = covariance / np.sqrt(np.maximum(variance_aligned * variance_target, 1e-12))
+    if (correlation > MATCHED_CORRELATION)[textured].mean() < MIN_MATCHED_SHARE or (correlation < LOST_CORRELATION)[
+        textured
+    ].mean() > MAX_LOST_TILE_SHARE:
         return False
-    median, most = np.percentile(shift[textured & (alike > DOUBTFUL)], (50, 90))
-    if median > MAX_SHIFT_PX[0] or most > MAX_SHIFT_PX[1]:
+    median, shift_p90 = np.percentile(shift[textured & (correlation > DOUBTFUL_CORRELATION)], (50, 90))
+    if median > MAX_SHIFT_PX[0] or shift_p90 > MAX_SHIFT_PX[1]:
         return False
-    return _moved(aligned, target, np.argwhere(textured & (alike <= DOUBTFUL))) <= MAX_MOVED
+    return (
+        _count_moved_tiles(aligned, target, np.argwhere(textured & (correlation <= DOUBTFUL_CORRELATION)))
+        <= MAX_MOVED_TILES
+    )
 
 
-def _moved(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], tiles: Int[Array, "n 2"]) -> int:
+def _count_moved_tiles(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], tiles: Int[Array, "n 2"]) -> int:
     """How many tiles (row, column) of ``target`` lie in ``aligned`` beside their place: things before a far wall."""
-    found = 0
-    for top, left in tiles * TILE_PX:
-        rows = slice(max(0, top - REACH_PX), top + TILE_PX + REACH_PX)
-        columns = slice(max(0, left - REACH_PX), left + TILE_PX + REACH_PX)
-        tile = target[top : top + TILE_PX, left : left + TILE_PX]
-        found += _best_ncc(aligned[rows, columns], tile) > MATCHED
-    return found
+    n_moved = 0
+    for top, left in tiles * MATCH_TILE_PX:
+        rows = slice(max(0, top - TILE_SEARCH_PX), top + MATCH_TILE_PX + TILE_SEARCH_PX)
+        columns = slice(max(0, left - TILE_SEARCH_PX), left + MATCH_TILE_PX + TILE_SEARCH_PX)
+        tile = target[top : top + MATCH_TILE_PX, left : left + MATCH_TILE_PX]
+        n_moved += _best_ncc(aligned[rows, columns], tile) > MATCHED_CORRELATION
+    return n_moved
 
 
 def _best_ncc(area: Float32[Array, "h w"], tile: Float32[Array, "t t"]) -> float:
     """The largest normalised cross-correlation of ``tile`` with a piece of ``area`` of its size."""
     pieces = np.lib.stride_tricks.sliding_window_view(area, tile.shape).reshape(-1, tile.size)
     pieces = pieces - pieces.mean(axis=1, keepdims=True)
-    centred = (tile - tile.mean()).ravel()
-    return float((pieces @ centred / np.sqrt((pieces**2).sum(axis=1) * (centred @ centred) + 1e-12)).max())
+    centered = (tile - tile.mean()).ravel()
+    return float((pieces @ centered / np.sqrt((pieces**2).sum(axis=1) * (centered @ centered) + 1e-12)).max())

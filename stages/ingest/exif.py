@@ -30,19 +30,24 @@ class Exif:
 
 def read_exif(image: Image.Image) -> Exif:
     """EXIF of an opened image, its focal length in pixels of the file as it is."""
-    tags, details, gps = _tags(image)
-    latitude_deg, longitude_deg = _position(gps)
-    focal_mm = _number(details.get(Base.FocalLength))
+    tags, exif_tags, gps = _read_tags(image)
+    latitude_deg, longitude_deg = _gps_position(gps)
+    focal_mm = _float_or_nan(exif_tags.get(Base.FocalLength))
     return Exif(
-        camera=_camera(tags, details),
-        taken_at=_taken_at(tags, details),
-        focal_px=focal_px(
+        camera=_camera_name(tags, exif_tags),
+        taken_at=_taken_at(tags, exif_tags),
+        focal_px=exif_focal_px(
             image.size,
-            equivalent_mm=_number(details.get(Base.FocalLengthIn35mmFilm)),
+            equivalent_mm=_float_or_nan(exif_tags.get(Base.FocalLengthIn35mmFilm)),
             focal_mm=focal_mm,
-            pixels_per_mm=_number(details.get(Base.FocalPlaneXResolution))
-            / RESOLUTION_UNIT_MM.get(_whole(details.get(Base.FocalPlaneResolutionUnit), default=2), math.nan),
-            recorded_size=(_whole(details.get(Base.ExifImageWidth)), _whole(details.get(Base.ExifImageHeight))),
+            pixels_per_mm=_float_or_nan(exif_tags.get(Base.FocalPlaneXResolution))
+            / RESOLUTION_UNIT_MM.get(
+                _int_or_default(exif_tags.get(Base.FocalPlaneResolutionUnit), default=2), math.nan
+            ),
+            recorded_size=(
+                _int_or_default(exif_tags.get(Base.ExifImageWidth)),
+                _int_or_default(exif_tags.get(Base.ExifImageHeight)),
+            ),
         ),
         focal_mm=focal_mm,
         latitude_deg=latitude_deg,
@@ -51,7 +56,7 @@ def read_exif(image: Image.Image) -> Exif:
     )
 
 
-def focal_px(
+def exif_focal_px(
     size: tuple[int, int],
     *,
     equivalent_mm: float = math.nan,
@@ -89,21 +94,21 @@ def _sensor_is_plausible(width_mm: float, focal_mm: float) -> bool:
     return compact or 20.0 <= width_mm <= 60.0
 
 
-def _tags(image: Image.Image) -> tuple[dict[int, Any], dict[int, Any], dict[int, Any]]:
+def _read_tags(image: Image.Image) -> tuple[dict[int, Any], dict[int, Any], dict[int, Any]]:
     tags: dict[int, Any] = {}
-    details: dict[int, Any] = {}
+    exif_tags: dict[int, Any] = {}
     gps: dict[int, Any] = {}
     with contextlib.suppress(Exception):  # each part may be corrupt in its own way
         exif = image.getexif()
         tags = dict(exif)
         with contextlib.suppress(Exception):
-            details = dict(exif.get_ifd(IFD.Exif))
+            exif_tags = dict(exif.get_ifd(IFD.Exif))
         with contextlib.suppress(Exception):
             gps = dict(exif.get_ifd(IFD.GPSInfo))
-    return tags, details, gps
+    return tags, exif_tags, gps
 
 
-def _number(value: Any) -> float:
+def _float_or_nan(value: Any) -> float:
     """A finite float, or NaN: EXIF holds rationals (some with a zero denominator), tuples of one, or text."""
     with contextlib.suppress(Exception):
         number = float(value[0] if isinstance(value, tuple | list) else value)
@@ -111,8 +116,8 @@ def _number(value: Any) -> float:
     return math.nan
 
 
-def _whole(value: Any, default: int = 0) -> int:
-    number = _number(value)
+def _int_or_default(value: Any, default: int = 0) -> int:
+    number = _float_or_nan(value)
     return default if math.isnan(number) else int(number)
 
 
@@ -125,23 +130,23 @@ def _text(value: Any) -> str:
     return " ".join(readable.split())[:100]
 
 
-def _camera(tags: dict[int, Any], details: dict[int, Any]) -> str:
+def _camera_name(tags: dict[int, Any], exif_tags: dict[int, Any]) -> str:
     make, model, lens = (
         _text(tags.get(Base.Make)),
         _text(tags.get(Base.Model)),
-        _text(details.get(Base.LensModel)),
+        _text(exif_tags.get(Base.LensModel)),
     )
     if model.lower().startswith(make.lower()):  # "Canon" and "Canon EOS 40D"
         make = ""
     return " ".join(part for part in (make, model, f"({lens})" if lens else "") if part)
 
 
-def _taken_at(tags: dict[int, Any], details: dict[int, Any]) -> str:
+def _taken_at(tags: dict[int, Any], exif_tags: dict[int, Any]) -> str:
     """ISO time without zone, fractions of a second where the camera gives them."""
     for text, fraction in (
-        (details.get(Base.DateTimeOriginal), details.get(Base.SubsecTimeOriginal)),
-        (details.get(Base.DateTimeDigitized), details.get(Base.SubsecTimeDigitized)),
-        (tags.get(Base.DateTime), details.get(Base.SubsecTime)),
+        (exif_tags.get(Base.DateTimeOriginal), exif_tags.get(Base.SubsecTimeOriginal)),
+        (exif_tags.get(Base.DateTimeDigitized), exif_tags.get(Base.SubsecTimeDigitized)),
+        (tags.get(Base.DateTime), exif_tags.get(Base.SubsecTime)),
     ):
         with contextlib.suppress(ValueError):
             time = datetime.strptime(_text(text), "%Y:%m:%d %H:%M:%S").isoformat()
@@ -150,17 +155,17 @@ def _taken_at(tags: dict[int, Any], details: dict[int, Any]) -> str:
     return ""
 
 
-def _position(gps: dict[int, Any]) -> tuple[float, float]:
+def _gps_position(gps: dict[int, Any]) -> tuple[float, float]:
     """Latitude and longitude in degrees, both or neither; (0, 0) is what receivers write before they know."""
     latitude_deg = _degrees(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), "S")
     longitude_deg = _degrees(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), "W")
-    known = abs(latitude_deg) <= 90.0 and abs(longitude_deg) <= 180.0 and (latitude_deg, longitude_deg) != (0.0, 0.0)
-    return (latitude_deg, longitude_deg) if known else (math.nan, math.nan)
+    is_valid = abs(latitude_deg) <= 90.0 and abs(longitude_deg) <= 180.0 and (latitude_deg, longitude_deg) != (0.0, 0.0)
+    return (latitude_deg, longitude_deg) if is_valid else (math.nan, math.nan)
 
 
 def _degrees(value: Any, reference: Any, negative: str) -> float:
     """Degrees from (degrees, minutes, seconds), of which the last may be absent, or from one number."""
-    parts = [_number(v) for v in value] if isinstance(value, tuple | list) else [_number(value)]
+    parts = [_float_or_nan(v) for v in value] if isinstance(value, tuple | list) else [_float_or_nan(value)]
     if not 1 <= len(parts) <= 3:
         return math.nan
     degrees = sum(part / 60.0**power for power, part in enumerate(parts))
@@ -169,5 +174,5 @@ def _degrees(value: Any, reference: Any, negative: str) -> float:
 
 def _altitude_m(gps: dict[int, Any]) -> float:
     below = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01", (1,))
-    altitude_m = _number(gps.get(GPS.GPSAltitude))
+    altitude_m = _float_or_nan(gps.get(GPS.GPSAltitude))
     return -altitude_m if below else altitude_m

@@ -16,31 +16,31 @@ from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
 
 MASK_FOLDERS = ("masks", "mask")
 
-_DECORATED = re.compile(r"(?:masks?[._ -](?P<after>.+)|(?P<before>.+?)[._ -]masks?)", re.DOTALL)
+_MASK_NAME = re.compile(r"(?:masks?[._ -](?P<after>.+)|(?P<before>.+?)[._ -]masks?)", re.DOTALL)
 
 
-def in_mask_folder(name: str) -> bool:
+def is_in_mask_folder(name: str) -> bool:
     """Whether a file lies below a folder of masks."""
     return any(part.casefold() in MASK_FOLDERS for part in PurePosixPath(name).parts[:-1])
 
 
-def masks_beside(names: Iterable[str]) -> dict[str, str]:
+def match_sidecar_masks(names: Iterable[str]) -> dict[str, str]:
     """Masks that lie next to their photos: mask name -> photo name. ``img.png`` beside ``img.jpg`` is a photo."""
     names = [name for name in names if suffix_of(name) in PHOTO_SUFFIXES]
     photos: dict[tuple[str, str], str] = {}
     for name in names:
-        folder, file = _split(name)
+        folder, file = _normalized_parts(name)
         photos.setdefault((folder, file), name)
         photos.setdefault((folder, _stem(file)), name)
-    found = {}
+    matches = {}
     for name in names:
-        folder, file = _split(name)
+        folder, file = _normalized_parts(name)
         stem = _stem(file)
-        says = _undecorated(stem) or (stem if suffix_of(stem) in PHOTO_SUFFIXES else "")
-        photo = photos.get((folder, says))
-        if says and photo and photo != name:
-            found[name] = photo
-    return {mask: photo for mask, photo in found.items() if photo not in found}
+        photo_key = _strip_mask_word(stem) or (stem if suffix_of(stem) in PHOTO_SUFFIXES else "")
+        photo = photos.get((folder, photo_key))
+        if photo_key and photo and photo != name:
+            matches[name] = photo
+    return {mask: photo for mask, photo in matches.items() if photo not in matches}
 
 
 def match_masks(photos: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
@@ -52,38 +52,38 @@ def match_masks(photos: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
     plain: dict[tuple[str, str], str] = {}
     decorated: dict[tuple[str, str], str] = {}
     for name in masks:
-        folder, file = _split(name)
+        folder, file = _normalized_parts(name)
         stem = _stem(file)
         plain.setdefault((folder, stem), name)
-        decorated.setdefault((folder, _undecorated(stem)), name)
-    found = {}
+        decorated.setdefault((folder, _strip_mask_word(stem)), name)
+    matches = {}
     for photo in photos:
-        folder, file = _split(photo)
-        keys = [(place, key) for place in _places(folder) for key in (file, _stem(file))]
+        folder, file = _normalized_parts(photo)
+        keys = [(place, key) for place in _candidate_folders(folder) for key in (file, _stem(file))]
         hits = (table[key] for key in keys for table in (plain, decorated) if key in table)
         if mask := next(hits, None):
-            found[photo] = mask
-    return found | _match_numbers(set(photos) - found.keys(), set(masks) - set(found.values()))
+            matches[photo] = mask
+    return matches | _match_numbers(set(photos) - matches.keys(), set(masks) - set(matches.values()))
 
 
 def _match_numbers(photos: set[str], masks: set[str]) -> dict[str, str]:
     """Pairs by number alone, as in ``image/000012.png`` and ``mask/012.png`` of the DTU sets; each number once only."""
     by_number: dict[tuple[str, int], list[str]] = {}
     for mask in masks:
-        folder, file = _split(mask)
+        folder, file = _normalized_parts(mask)
         if _stem(file).isdecimal():
             by_number.setdefault((folder, int(_stem(file))), []).append(mask)
-    found: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
     for photo in photos:
-        folder, file = _split(photo)
+        folder, file = _normalized_parts(photo)
         if _stem(file).isdecimal():
-            hits = [by_number.get((place, int(_stem(file))), []) for place in _places(folder)]
+            hits = [by_number.get((place, int(_stem(file))), []) for place in _candidate_folders(folder)]
             if only := next((hit for hit in hits if len(hit) == 1), None):
-                found.setdefault(only[0], []).append(photo)
-    return {claims[0]: mask for mask, claims in found.items() if len(claims) == 1}
+                matches.setdefault(only[0], []).append(photo)
+    return {photos_of_mask[0]: mask for mask, photos_of_mask in matches.items() if len(photos_of_mask) == 1}
 
 
-def _places(folder: str) -> list[str]:
+def _candidate_folders(folder: str) -> list[str]:
     """Where masks of a photo in ``folder`` may lie, nearest first: inside or beside each folder above it."""
     parts = PurePosixPath(folder).parts
     places = []
@@ -94,7 +94,7 @@ def _places(folder: str) -> list[str]:
     return places
 
 
-def _split(name: str) -> tuple[str, str]:
+def _normalized_parts(name: str) -> tuple[str, str]:
     """Folder and file, comparable: one spelling of the mask folder, one case and one form of accents."""
     path = PurePosixPath(unicodedata.normalize("NFC", name))
     parts = [MASK_FOLDERS[0] if part.casefold() in MASK_FOLDERS else part for part in path.parts[:-1]]
@@ -106,6 +106,6 @@ def _stem(file: str) -> str:
     return file[: -len(suffix)] if suffix in PHOTO_SUFFIXES else file
 
 
-def _undecorated(stem: str) -> str:
-    match = _DECORATED.fullmatch(stem)
+def _strip_mask_word(stem: str) -> str:
+    match = _MASK_NAME.fullmatch(stem)
     return (match["after"] or match["before"]) if match else ""

@@ -14,46 +14,49 @@ from PIL import Image
 Array = np.ndarray
 
 MOTION_EDGE_PX = 160  # long edge of the copies that motion is measured on
-FLAT = 1.0  # grey levels (standard deviation) of the fine structure; below it nothing tells how a picture moves
-SAME = 0.35  # correlation of two frames, one laid over the other; below it they show different things
-LEVELS = ((4, 3), (2, 2), (1, 1))  # how often smaller the copies are, and steps taken there
-WINDOW = 0.2  # of the long edge
-BARE = 0.05  # of the mean slopes: windows with much less keep what the whole picture does
-PLACES = 5  # across and down, where the motion is kept
-COARSER = 4  # the copy that slopes are compared with
-FLOOR = 2.0  # grey levels a pixel, added to its slopes: where there are none, nothing is sharp
-WIDE = 1.0 / COARSER  # ratio of slopes at edges wider than the coarse pixels
+MIN_TEXTURE_STD = (
+    1.0  # grey levels (standard deviation) of the fine structure; below it nothing tells how a picture moves
+)
+MIN_FRAME_CORRELATION = 0.35  # correlation of two frames, one laid over the other; below it they show different things
+FLOW_LEVELS = ((4, 3), (2, 2), (1, 1))  # how often smaller the copies are, and steps taken there
+FLOW_WINDOW_SHARE = 0.2  # of the long edge
+FLOW_REGULARIZATION = 0.05  # of the mean slopes: windows with much less keep what the whole picture does
+MOTION_GRID_SIZE = 5  # across and down, where the motion is kept
+COARSE_FACTOR = 4  # the copy that slopes are compared with
+SLOPE_FLOOR = 2.0  # grey levels a pixel, added to its slopes: where there are none, nothing is sharp
+WIDE_EDGE_RATIO = 1.0 / COARSE_FACTOR  # ratio of slopes at edges wider than the coarse pixels
 
 
-def evened(grey: UInt8[Array, "h w"]) -> Float32[Array, "h2 w2"]:
+def normalized_texture(gray: UInt8[Array, "h w"]) -> Float32[Array, "h2 w2"]:
     """The fine structure of a frame at 160 px with standard deviation 1, whatever its exposure; zeros where flat."""
     from scipy.ndimage import gaussian_filter, uniform_filter
 
-    scale = min(1.0, MOTION_EDGE_PX / max(grey.shape))
-    size = tuple(max(32, round(side * scale)) for side in grey.shape[::-1])
-    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.float32)
+    scale = min(1.0, MOTION_EDGE_PX / max(gray.shape))
+    size = tuple(max(32, round(side * scale)) for side in gray.shape[::-1])
+    small = np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BOX), np.float32)
     smooth = gaussian_filter(small, 1.0)
     band = smooth - uniform_filter(smooth, 27)
-    return np.zeros_like(band) if band.std() < FLAT else band / band.std()
+    return np.zeros_like(band) if band.std() < MIN_TEXTURE_STD else band / band.std()
 
 
-def motion(before: Float32[Array, "h w"], after: Float32[Array, "h w"]) -> Float32[Array, "m 2"]:
-    """How far (x, y) each of 25 places goes from ``before`` to ``after`` (both ``evened``), in long edges.
+def estimate_motion(previous: Float32[Array, "h w"], current: Float32[Array, "h w"]) -> Float32[Array, "m 2"]:
+    """How far (x, y) each of 25 places goes from ``previous`` to ``current`` (both ``normalized_texture``), in long
+    edges.
 
     NaN where the frames show different things; zeros where either is flat: nothing tells that anything moved.
     """
-    if not before.any() or not after.any():
-        return np.zeros((PLACES**2, 2), np.float32)
-    flow = np.zeros((2, 1, 1), np.float32) + _shift(before, after)[:, None, None]
-    for shrink, steps in LEVELS:
-        first, second = _shrunk(before, shrink), _shrunk(after, shrink)
-        flow = _resized(flow, first.shape)
+    if not previous.any() or not current.any():
+        return np.zeros((MOTION_GRID_SIZE**2, 2), np.float32)
+    flow = np.zeros((2, 1, 1), np.float32) + _phase_correlation(previous, current)[:, None, None]
+    for shrink, steps in FLOW_LEVELS:
+        first, second = _downsample(previous, shrink), _downsample(current, shrink)
+        flow = _resize_flow(flow, first.shape)
         for _ in range(steps):
-            flow = _smoothed(flow + _windows(first, *_seen_through(second, flow)))
-    aligned, inside = _seen_through(after, flow)
-    if _correlation(aligned[inside], before[inside]) < SAME:
-        return np.full((PLACES**2, 2), np.nan, np.float32)
-    down, across = (np.linspace(0.1, 0.9, PLACES) * side for side in before.shape)
+            flow = _smooth_flow(flow + _lucas_kanade_step(first, *_warp(second, flow)))
+    aligned, inside = _warp(current, flow)
+    if _correlation(aligned[inside], previous[inside]) < MIN_FRAME_CORRELATION:
+        return np.full((MOTION_GRID_SIZE**2, 2), np.nan, np.float32)
+    down, across = (np.linspace(0.1, 0.9, MOTION_GRID_SIZE) * side for side in previous.shape)
     return flow[:, down.astype(int)][:, :, across.astype(int)].reshape(2, -1).T
 
 
@@ -65,83 +68,85 @@ def displacement(moved: Float[Array, "m 2"]) -> float:
     return float(np.percentile(np.hypot(moved[:, 0], moved[:, 1]), 75))
 
 
-def sharpness(grey: UInt8[Array, "h w"]) -> float:
+def frame_sharpness(gray: UInt8[Array, "h w"]) -> float:
     """How much finer the frame's edges are than a copy of a quarter of its size can tell; 0 where it is blurred.
 
     Root mean square slope a pixel over that of the copy, in the direction where that is less: a camera that moves blurs
     along its way only.
     """
-    height, width = (side // COARSER * COARSER for side in grey.shape)
-    fine = grey[:height, :width].astype(np.float32)
-    coarse = fine.reshape(height // COARSER, COARSER, width // COARSER, COARSER).mean(axis=(1, 3))
+    height, width = (side // COARSE_FACTOR * COARSE_FACTOR for side in gray.shape)
+    fine = gray[:height, :width].astype(np.float32)
+    coarse = fine.reshape(height // COARSE_FACTOR, COARSE_FACTOR, width // COARSE_FACTOR, COARSE_FACTOR).mean(
+        axis=(1, 3)
+    )
     ratios = [
-        np.sqrt((np.diff(fine, axis=axis) ** 2).mean() / ((np.diff(coarse, axis=axis) ** 2).mean() + FLOOR**2))
+        np.sqrt((np.diff(fine, axis=axis) ** 2).mean() / ((np.diff(coarse, axis=axis) ** 2).mean() + SLOPE_FLOOR**2))
         for axis in (0, 1)
     ]
-    return max(0.0, float(min(ratios)) - WIDE)
+    return max(0.0, float(min(ratios)) - WIDE_EDGE_RATIO)
 
 
-def _shift(before: Float32[Array, "h w"], after: Float32[Array, "h w"]) -> Float32[Array, "2"]:
+def _phase_correlation(previous: Float32[Array, "h w"], current: Float32[Array, "h w"]) -> Float32[Array, "2"]:
     """(x, y) in long edges, to the pixel, by phase correlation."""
     from scipy.fft import irfft2, rfft2
 
-    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in before.shape))
-    cross = np.conj(rfft2(before * window)) * rfft2(after * window)
-    peak = irfft2(cross / np.maximum(np.abs(cross), 1e-9), before.shape)
+    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in previous.shape))
+    cross = np.conj(rfft2(previous * window)) * rfft2(current * window)
+    peak = irfft2(cross / np.maximum(np.abs(cross), 1e-9), previous.shape)
     place = np.array(np.unravel_index(int(peak.argmax()), peak.shape))
-    sides = np.array(before.shape)
+    sides = np.array(previous.shape)
     place = np.where(place > sides / 2, place - sides, place)
-    return (place[::-1] / max(before.shape)).astype(np.float32)
+    return (place[::-1] / max(previous.shape)).astype(np.float32)
 
 
-def _shrunk(picture: Float32[Array, "h w"], by: int) -> Float32[Array, "h2 w2"]:
+def _downsample(picture: Float32[Array, "h w"], by: int) -> Float32[Array, "h2 w2"]:
     height, width = (side // by * by for side in picture.shape)
     return picture[:height, :width].reshape(height // by, by, width // by, by).mean(axis=(1, 3))
 
 
-def _resized(flow: Float32[Array, "2 h w"], shape: tuple[int, ...]) -> Float32[Array, "2 h2 w2"]:
+def _resize_flow(flow: Float32[Array, "2 h w"], shape: tuple[int, ...]) -> Float32[Array, "2 h2 w2"]:
     rows, columns = (np.arange(side) * flow.shape[axis] // side for axis, side in enumerate(shape, 1))
     return flow[:, rows][:, :, columns]
 
 
-def _smoothed(flow: Float32[Array, "2 h w"]) -> Float32[Array, "2 h w"]:
+def _smooth_flow(flow: Float32[Array, "2 h w"]) -> Float32[Array, "2 h w"]:
     """Without ripples finer than a window, which windows would only make larger."""
     from scipy.ndimage import gaussian_filter
 
-    sigma = WINDOW / 4 * max(flow.shape)
+    sigma = FLOW_WINDOW_SHARE / 4 * max(flow.shape)
     return gaussian_filter(flow, (0.0, sigma, sigma), mode="nearest", truncate=2.0)
 
 
-def _windows(
-    before: Float32[Array, "h w"], aligned: Float32[Array, "h w"], inside: Bool[Array, "h w"]
+def _lucas_kanade_step(
+    previous: Float32[Array, "h w"], aligned: Float32[Array, "h w"], inside: Bool[Array, "h w"]
 ) -> Float32[Array, "2 h w"]:
     """What is left to move around each pixel, (x, y) in long edges: one step of Lucas and Kanade."""
     from scipy.ndimage import uniform_filter
 
-    edge = max(before.shape)
+    edge = max(previous.shape)
     slope_y, slope_x = np.gradient(aligned)
-    left = (before - aligned) * inside
+    residual = (previous - aligned) * inside
 
     def sums(values: Array) -> Array:
-        return uniform_filter(values, round(WINDOW * edge), mode="constant")
+        return uniform_filter(values, round(FLOW_WINDOW_SHARE * edge), mode="constant")
 
     xx, xy, yy = sums(slope_x * slope_x * inside), sums(slope_x * slope_y * inside), sums(slope_y * slope_y * inside)
-    x, y = sums(slope_x * left), sums(slope_y * left)
-    bare = BARE * float((xx + yy).mean()) + 1e-9
-    xx, yy = xx + bare, yy + bare
+    x, y = sums(slope_x * residual), sums(slope_y * residual)
+    regularization = FLOW_REGULARIZATION * float((xx + yy).mean()) + 1e-9
+    xx, yy = xx + regularization, yy + regularization
     step = np.stack([yy * x - xy * y, xx * y - xy * x]) / (xx * yy - xy * xy) / edge
     return step.astype(np.float32)
 
 
-def _seen_through(after: Float32[Array, "h w"], flow: Float32[Array, "2 h w"]) -> tuple[Array, Array]:
-    """``after`` laid over the picture before it, and where it reaches."""
+def _warp(current: Float32[Array, "h w"], flow: Float32[Array, "2 h w"]) -> tuple[Array, Array]:
+    """``current`` laid over the picture before it, and where it reaches."""
     from scipy.ndimage import map_coordinates
 
-    height, width = after.shape
-    at_x = np.arange(width, dtype=np.float32) + flow[0] * max(after.shape)
-    at_y = np.arange(height, dtype=np.float32)[:, None] + flow[1] * max(after.shape)
-    seen = map_coordinates(after, [at_y, at_x], order=1, mode="nearest")
-    return seen, (at_x >= 0) & (at_x <= width - 1) & (at_y >= 0) & (at_y <= height - 1)
+    height, width = current.shape
+    at_x = np.arange(width, dtype=np.float32) + flow[0] * max(current.shape)
+    at_y = np.arange(height, dtype=np.float32)[:, None] + flow[1] * max(current.shape)
+    warped = map_coordinates(current, [at_y, at_x], order=1, mode="nearest")
+    return warped, (at_x >= 0) & (at_x <= width - 1) & (at_y >= 0) & (at_y <= height - 1)
 
 
 def _correlation(first: Float32[Array, "n"], second: Float32[Array, "n"]) -> float:

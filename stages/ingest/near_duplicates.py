@@ -7,44 +7,46 @@ from collections.abc import Callable, Mapping, Sequence
 
 from quoin.stages.ingest.perceptual_hash import HASH_BITS
 
-RADIUS = 14  # bits of 64 that two hashes of one picture may differ in; pictures of different things differ in more
-BANDS = 4
-BAND_BITS = HASH_BITS // BANDS
-MAX_COMPARED = 6  # nearest hashes that are looked at closely
+MAX_HASH_DISTANCE = (
+    14  # bits of 64 that two hashes of one picture may differ in; pictures of different things differ in more
+)
+N_HASH_BANDS = 4
+BAND_BITS = HASH_BITS // N_HASH_BANDS
+MAX_CANDIDATES = 6  # nearest hashes that are looked at closely
 
 _FLIPS = [sum(1 << bit for bit in bits) for n in range(3) for bits in itertools.combinations(range(BAND_BITS), n)]
 
 
-def near_duplicates(
+def find_near_duplicates(
     bits: Mapping[int, int],
     best_first: Sequence[int],
-    same: Callable[[int, int], bool],
+    is_same: Callable[[int, int], bool],
     advance: Callable[[float], None] = lambda done: None,
 ) -> dict[int, int]:
     """Photo -> the better photo that shows the same picture, which is kept.
 
-    ``bits`` are hashes by photo, ``best_first`` orders the photos. Each is compared by ``same`` with the nearest few of
-    those kept so far: of a slow film, each frame that is kept has moved against all before it. Hashes are found by
+    ``bits`` are hashes by photo, ``best_first`` orders the photos. Each is compared by ``is_same`` with the nearest few
+    of those kept so far: of a slow film, each frame that is kept has moved against all before it. Hashes are found by
     bands of 16 bits with at most 2 flipped (multi-index hashing, Norouzi et al. 2012): all within 11 bits, most within
     14.
     """
-    index: list[dict[int, list[int]]] = [{} for _ in range(BANDS)]
+    index: list[dict[int, list[int]]] = [{} for _ in range(N_HASH_BANDS)]
     dropped: dict[int, int] = {}
     for done, photo in enumerate(best_first, 1):
-        keys = [(bits[photo] >> (band * BAND_BITS)) & ((1 << BAND_BITS) - 1) for band in range(BANDS)]
-        near = {
+        keys = [(bits[photo] >> (band * BAND_BITS)) & ((1 << BAND_BITS) - 1) for band in range(N_HASH_BANDS)]
+        candidates = {
             other
-            for held, key in zip(index, keys, strict=True)
+            for table, key in zip(index, keys, strict=True)
             for flip in _FLIPS
-            for other in held.get(key ^ flip, ())
+            for other in table.get(key ^ flip, ())
         }
-        distances = sorted(((bits[photo] ^ bits[other]).bit_count(), other) for other in near)
-        close = [other for distance, other in distances if distance <= RADIUS][:MAX_COMPARED]
-        twin = next((other for other in close if same(other, photo)), None)
+        distances = sorted(((bits[photo] ^ bits[other]).bit_count(), other) for other in candidates)
+        nearest = [other for distance, other in distances if distance <= MAX_HASH_DISTANCE][:MAX_CANDIDATES]
+        original = next((other for other in nearest if is_same(other, photo)), None)
         advance(done)
-        if twin is not None:
-            dropped[photo] = twin
+        if original is not None:
+            dropped[photo] = original
             continue
-        for held, key in zip(index, keys, strict=True):
-            held.setdefault(key, []).append(photo)
+        for table, key in zip(index, keys, strict=True):
+            table.setdefault(key, []).append(photo)
     return dropped

@@ -14,13 +14,13 @@ _PROJECTION = re.compile(rb"GPano:ProjectionType\s*(?:=\s*[\"']|>)\s*(\w+)")
 _APPLE_PANORAMA = 6  # CustomRendered of iPhones
 
 
-def panorama_tag(image: Image.Image) -> str:
+def read_panorama_tag(image: Image.Image) -> str:
     """What the file says of being a panorama (GPano in XMP, or EXIF of iPhones); "" where it does not."""
     with contextlib.suppress(Exception):  # metadata is never worth a photo
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-        found = _PROJECTION.search(xmp.encode() if isinstance(xmp, str) else xmp)
-        if found and found[1].lower() != b"perspective":
-            return found[1].decode("ascii", "ignore").lower()
+        match = _PROJECTION.search(xmp.encode() if isinstance(xmp, str) else xmp)
+        if match and match[1].lower() != b"perspective":
+            return match[1].decode("ascii", "ignore").lower()
     with contextlib.suppress(Exception):
         exif = image.getexif()
         if exif.get(Base.Make) == "Apple" and exif.get_ifd(IFD.Exif).get(Base.CustomRendered) == _APPLE_PANORAMA:
@@ -28,7 +28,7 @@ def panorama_tag(image: Image.Image) -> str:
     return ""
 
 
-def too_wide(sizes: Sequence[tuple[int, int]], max_aspect: float) -> list[bool]:
+def find_too_wide(sizes: Sequence[tuple[int, int]], max_aspect: float) -> list[bool]:
     """Which photos are longer than ``max_aspect`` times their short side; none where most are, as some cameras' are."""
     wide = [max(size) > max_aspect * min(size) for size in sizes]
     return wide if 2 * int(np.sum(wide)) <= len(wide) else [False] * len(wide)

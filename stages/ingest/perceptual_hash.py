@@ -11,29 +11,29 @@ from PIL import Image
 
 Array = np.ndarray
 
-EDGE_PX = 512  # long edge of the grey copy
-HASH_SIDE = 64  # the hash sees the photo squeezed into this square
+GRAY_EDGE_PX = 512  # long edge of the grey copy
+HASH_SIDE_PX = 64  # the hash sees the photo squeezed into this square
 HASH_BITS = 64
-TILE_PX = 64
-MIN_SLOPE = 3.0  # grey levels a coarse pixel; tiles with less have no edge to be sharp
-MIN_TILES = 3
+SHARPNESS_TILE_PX = 64
+MIN_TILE_SLOPE = 3.0  # grey levels a coarse pixel; tiles with less have no edge to be sharp
+MIN_EDGE_TILES = 3
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageSignature:
     """``bits``: perceptual hash; ``sharpness``: 0 (blurred) to about 1, NaN where there is no edge to tell by."""
 
     bits: int
     sharpness: float
 
 
-def look_of(rgb: UInt8[Array, "h w 3"]) -> Look:
+def image_signature(rgb: UInt8[Array, "h w 3"]) -> ImageSignature:
     """The look of an upright photo."""
-    grey = grey_copy(rgb)
-    return Look(perceptual_hash(grey), sharpness(grey))
+    gray = gray_thumbnail(rgb)
+    return ImageSignature(perceptual_hash(gray), photo_sharpness(gray))
 
 
-def grey_copy(rgb: UInt8[Array, "h w 3"], edge_px: int = EDGE_PX) -> Float32[Array, "h2 w2"]:
+def gray_thumbnail(rgb: UInt8[Array, "h w 3"], edge_px: int = GRAY_EDGE_PX) -> Float32[Array, "h2 w2"]:
     """The photo in grey levels, shrunk by averaging until its long edge is at most ``edge_px``."""
     image = Image.fromarray(rgb)
     scale = edge_px / max(image.size)
@@ -43,22 +43,22 @@ def grey_copy(rgb: UInt8[Array, "h w 3"], edge_px: int = EDGE_PX) -> Float32[Arr
     return np.asarray(image.convert("L"), np.float32)
 
 
-def perceptual_hash(grey: Float32[Array, "h w"]) -> int:
+def perceptual_hash(gray: Float32[Array, "h w"]) -> int:
     """64 bits: which of the 64 lowest frequencies (cosine transform, without the mean) lie above their median.
 
     Compression, size and exposure change few of them, another picture half.
     """
     from scipy.fft import dctn
 
-    square = np.asarray(Image.fromarray(grey).resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX), np.float64)
-    waves = dctn(square, norm="ortho")[:16, :16]
-    down, across = np.indices(waves.shape)
+    square = np.asarray(Image.fromarray(gray).resize((HASH_SIDE_PX, HASH_SIDE_PX), Image.Resampling.BOX), np.float64)
+    coefficients = dctn(square, norm="ortho")[:16, :16]
+    down, across = np.indices(coefficients.shape)
     order = np.lexsort((down.ravel(), (down**2 + across**2).ravel()))[1 : HASH_BITS + 1]
-    low = waves.ravel()[order]
+    low = coefficients.ravel()[order]
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def sharpness(grey: Float32[Array, "h w"]) -> float:
+def photo_sharpness(gray: Float32[Array, "h w"]) -> float:
     """How much finer the photo's edges are than its small copy can tell, in the direction where that is least.
 
     In each tile of 64 px: root mean square slope per pixel over the same in the copy of a quarter of the size. An edge
@@ -66,21 +66,21 @@ def sharpness(grey: Float32[Array, "h w"]) -> float:
     quartile of the sharpest stands for the photo, so that a blurred background does not count against it; the lesser
     of both directions, so that motion blur does.
     """
-    height, width = (size // 4 * 4 for size in grey.shape)
-    fine = grey[:height, :width].astype(np.float64)
-    if min(height, width) < TILE_PX + 4:
+    height, width = (size // 4 * 4 for size in gray.shape)
+    fine = gray[:height, :width].astype(np.float64)
+    if min(height, width) < SHARPNESS_TILE_PX + 4:
         return math.nan
     coarse = fine.reshape(height // 4, 4, width // 4, 4).mean(axis=(1, 3))
-    found = []
+    ratios = []
     for axis in (0, 1):
-        fine_slopes = _tile_means(np.diff(fine, axis=axis) ** 2, TILE_PX)
-        coarse_slopes = _tile_means(np.diff(coarse, axis=axis) ** 2, TILE_PX // 4)
+        fine_slopes = _tile_means(np.diff(fine, axis=axis) ** 2, SHARPNESS_TILE_PX)
+        coarse_slopes = _tile_means(np.diff(coarse, axis=axis) ** 2, SHARPNESS_TILE_PX // 4)
         rows, columns = np.minimum(fine_slopes.shape, coarse_slopes.shape)
         fine_slopes, coarse_slopes = fine_slopes[:rows, :columns], coarse_slopes[:rows, :columns]
-        edged = coarse_slopes > MIN_SLOPE**2
-        if edged.sum() >= MIN_TILES:
-            found.append(float(np.percentile(np.sqrt(fine_slopes[edged] / coarse_slopes[edged]), 75)))
-    return max(0.0, min(found) - 0.25) if found else math.nan
+        edged = coarse_slopes > MIN_TILE_SLOPE**2
+        if edged.sum() >= MIN_EDGE_TILES:
+            ratios.append(float(np.percentile(np.sqrt(fine_slopes[edged] / coarse_slopes[edged]), 75)))
+    return max(0.0, min(ratios) - 0.25) if ratios else math.nan
 
 
 def _tile_means(values: Array, tile: int) -> Array:

@@ -13,19 +13,23 @@ from PIL import Image
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.imaging.io import NOT_AN_IMAGE, load_mask, open_image, stored_orientation, upright_rgb
 from quoin.pipeline.imaging.memory_budget import PixelBudget
-from quoin.stages.ingest.borders import NO_BORDER, borders
+from quoin.stages.ingest.borders import NO_BORDER, find_borders
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
-from quoin.stages.ingest.panorama import panorama_tag
-from quoin.stages.ingest.perceptual_hash import Look, look_of
+from quoin.stages.ingest.panorama import read_panorama_tag
+from quoin.stages.ingest.perceptual_hash import ImageSignature, image_signature
 
 Array = np.ndarray
 
-ANIMATED = {"PNG", "WEBP", "AVIF"}  # where further frames make a film; elsewhere they are previews, pages, second eyes
+ANIMATED_FORMATS = {
+    "PNG",
+    "WEBP",
+    "AVIF",
+}  # where further frames make a film; elsewhere they are previews, pages, second eyes
 
 
 @dataclass(frozen=True)
-class Examined:
+class PhotoInspection:
     """What a file turned out to be. ``reason`` is "" for a photo to use; ``mask_error`` is "" for a mask that fits."""
 
     width: int = 0  # upright
@@ -33,33 +37,33 @@ class Examined:
     orientation: int = 1
     exif: Exif = field(default_factory=Exif)
     content_hash: str = ""
-    look: Look | None = None  # of a photo to use
+    signature: ImageSignature | None = None  # of a photo to use
     border: tuple[int, int, int, int] = NO_BORDER  # pixels at the left, top, right, bottom
     reason: str = ""
     mask_error: str = ""
 
 
-def examine(
+def inspect_photo(
     path: Path, mask: Path | None, budget: PixelBudget, *, max_pixels: int, min_side_px: int, min_contrast: float
-) -> Examined:
+) -> PhotoInspection:
     """Read a photo once, and its mask. Never raises for what a file holds."""
     try:
-        with open_image(path, max_pixels) as image, budget.hold(image.width * image.height):
-            if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
+        with open_image(path, max_pixels) as image, budget.reserve(image.width * image.height):
+            if image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1:
                 raise QuoinError("animated image: not a photo")
             orientation, exif = stored_orientation(image), read_exif(image)
-            stitched = panorama_tag(image)
+            panorama_kind = read_panorama_tag(image)
             rgb = upright_rgb(image)
             image.close()  # its pixels are not needed twice
             height, width = rgb.shape[:2]
-            reason = _useless(rgb, min_side_px, min_contrast)
-            if stitched and not reason:
-                reason = f"panorama: the file says that it is {stitched}"
-            hashed = content_hash(rgb)
-            look = None if reason else look_of(rgb)
-            border = NO_BORDER if reason else borders(rgb)
+            reason = _reject_reason(rgb, min_side_px, min_contrast)
+            if panorama_kind and not reason:
+                reason = f"panorama: the file says that it is {panorama_kind}"
+            pixel_hash = content_hash(rgb)
+            signature = None if reason else image_signature(rgb)
+            border = NO_BORDER if reason else find_borders(rgb)
     except QuoinError as error:
-        return Examined(reason=_reason(path, error.what))
+        return PhotoInspection(reason=_error_reason(path, error.what))
     mask_error = ""
     if mask is not None and not reason:
         try:
@@ -67,7 +71,7 @@ def examine(
                 reason = "masked: its mask ignores all of it"
         except QuoinError as error:
             mask_error = error.what
-    return Examined(width, height, orientation, exif, hashed, look, border, reason, mask_error)
+    return PhotoInspection(width, height, orientation, exif, pixel_hash, signature, border, reason, mask_error)
 
 
 def content_hash(rgb: UInt8[Array, "h w 3"]) -> str:
@@ -75,20 +79,20 @@ def content_hash(rgb: UInt8[Array, "h w 3"]) -> str:
     return hashlib.blake2b(rgb.data, digest_size=16, key=str(rgb.shape).encode()).hexdigest()
 
 
-def contrast(rgb: UInt8[Array, "h w 3"]) -> float:
+def photo_contrast(rgb: UInt8[Array, "h w 3"]) -> float:
     """Standard deviation in grey levels of the photo at thumbnail size, where sensor noise has averaged out."""
     factor = max(1, min(rgb.shape[:2]) // 64)
     return float(np.asarray(Image.fromarray(rgb).reduce(factor).convert("L")).std())
 
 
-def _useless(rgb: UInt8[Array, "h w 3"], min_side_px: int, min_contrast: float) -> str:
+def _reject_reason(rgb: UInt8[Array, "h w 3"], min_side_px: int, min_contrast: float) -> str:
     height, width = rgb.shape[:2]
     if min(width, height) < min_side_px:
         return f"too small: {width} x {height} pixels"
-    return "blank: it shows nothing" if contrast(rgb) < min_contrast else ""
+    return "blank: it shows nothing" if photo_contrast(rgb) < min_contrast else ""
 
 
-def _reason(path: Path, what: str) -> str:
+def _error_reason(path: Path, what: str) -> str:
     if suffix_of(path.name) not in PHOTO_SUFFIXES:
         return "not a photo"
     return "unreadable: it holds no image of a known format" if what == NOT_AN_IMAGE else what

@@ -16,17 +16,17 @@ from jaxtyping import Float32
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.imaging.io import load_upright
-from quoin.stages.ingest.duplicates import details, same_picture
-from quoin.stages.ingest.near_duplicates import near_duplicates
-from quoin.stages.ingest.panorama import too_wide
-from quoin.stages.ingest.perceptual_hash import Look, grey_copy
+from quoin.stages.ingest.duplicates import is_same_picture, texture_pyramid
+from quoin.stages.ingest.near_duplicates import find_near_duplicates
+from quoin.stages.ingest.panorama import find_too_wide
+from quoin.stages.ingest.perceptual_hash import ImageSignature, gray_thumbnail
 
 Array = np.ndarray
 Row = dict[str, Any]
 
-SHARP_ENOUGH = 0.07  # sharpness at which edges still tell where they are, whatever the other photos can
-MIN_COMPARED = 5  # photos; among fewer it cannot be told what is usual
-HELD = 64  # photos whose details are kept while others are compared with them: a megabyte each
+SUFFICIENT_PHOTO_SHARPNESS = 0.07  # sharpness at which edges still tell where they are, whatever the other photos can
+MIN_PHOTOS_FOR_MEDIAN = 5  # photos; among fewer it cannot be told what is usual
+TEXTURE_CACHE_PHOTOS = 64  # photos whose details are kept while others are compared with them: a megabyte each
 
 
 def drop_duplicates(rows: list[Row]) -> None:
@@ -40,50 +40,57 @@ def drop_duplicates(rows: list[Row]) -> None:
 def drop_panoramas(rows: list[Row], max_aspect: float) -> None:
     """Photos longer than ``max_aspect`` times their short side go, unless most are."""
     used = [row for row in rows if row["used"]]
-    for row, wide in zip(used, too_wide([(r["width"], r["height"]) for r in used], max_aspect), strict=True):
+    for row, wide in zip(used, find_too_wide([(r["width"], r["height"]) for r in used], max_aspect), strict=True):
         if wide:
             _drop(row, f"panorama: {row['width']} x {row['height']} pixels are more than one lens takes in")
 
 
-def drop_blurred(rows: list[Row], looks: Sequence[Look | None], min_sharpness: float) -> None:
+def drop_blurred(rows: list[Row], signatures: Sequence[ImageSignature | None], min_sharpness: float) -> None:
     """Photos go that are blurred by themselves, and less sharp than ``min_sharpness`` times the median photo."""
-    told = [(r, look.sharpness) for r, look in zip(rows, looks, strict=True) if r["used"] and look is not None]
-    told = [(row, value) for row, value in told if not math.isnan(value)]
-    if len(told) < MIN_COMPARED:
+    measured = [
+        (r, signature.sharpness)
+        for r, signature in zip(rows, signatures, strict=True)
+        if r["used"] and signature is not None
+    ]
+    measured = [(row, value) for row, value in measured if not math.isnan(value)]
+    if len(measured) < MIN_PHOTOS_FOR_MEDIAN:
         return
-    limit = min(SHARP_ENOUGH, min_sharpness * float(np.median([value for _, value in told])))
-    for row, value in told:
+    limit = min(SUFFICIENT_PHOTO_SHARPNESS, min_sharpness * float(np.median([value for _, value in measured])))
+    for row, value in measured:
         if value < limit:
             _drop(row, "blurred: far less sharp than the other photos")
 
 
 def drop_near_duplicates(
-    rows: list[Row], looks: Sequence[Look | None], n_bytes: Sequence[int], advance: Callable[[float], None]
+    rows: list[Row],
+    signatures: Sequence[ImageSignature | None],
+    n_bytes: Sequence[int],
+    advance: Callable[[float], None],
 ) -> None:
     """Of photos that are one picture saved in several ways the best stays: one with a mask, then the largest, then one
     that knows its focal length, then the least compressed.
     """
-    used = [i for i, row in enumerate(rows) if row["used"] and looks[i] is not None]
+    used = [i for i, row in enumerate(rows) if row["used"] and signatures[i] is not None]
 
-    def worth(i: int) -> tuple[bool, int, bool, int, int]:
+    def quality(i: int) -> tuple[bool, int, bool, int, int]:
         row = rows[i]
-        known = not math.isnan(row["focal_px"])
-        return (bool(row["mask_path"]), row["width"] * row["height"], known, n_bytes[i], -i)
+        has_focal = not math.isnan(row["focal_px"])
+        return (bool(row["mask_path"]), row["width"] * row["height"], has_focal, n_bytes[i], -i)
 
-    @lru_cache(HELD)
-    def seen(i: int) -> list[Float32[Array, "_ _"]]:
-        return details(grey_copy(load_upright(Path(rows[i]["path"]))))
+    @lru_cache(TEXTURE_CACHE_PHOTOS)
+    def textures(i: int) -> list[Float32[Array, "_ _"]]:
+        return texture_pyramid(gray_thumbnail(load_upright(Path(rows[i]["path"]))))
 
-    def same(one: int, other: int) -> bool:
+    def is_same(first_photo: int, second_photo: int) -> bool:
         try:
-            return same_picture(seen(one), seen(other))
+            return is_same_picture(textures(first_photo), textures(second_photo))
         except QuoinError:  # it was readable a moment ago: whoever reads it next will say so
             return False
 
-    bits = {i: look.bits for i in used if (look := looks[i]) is not None}
-    best_first = sorted(used, key=worth, reverse=True)
-    for i, twin in near_duplicates(bits, best_first, same, advance).items():
-        _drop(rows[i], f"near duplicate: the same picture as {rows[twin]['name']}")
+    bits = {i: signature.bits for i in used if (signature := signatures[i]) is not None}
+    best_first = sorted(used, key=quality, reverse=True)
+    for i, original in find_near_duplicates(bits, best_first, is_same, advance).items():
+        _drop(rows[i], f"near duplicate: the same picture as {rows[original]['name']}")
 
 
 def _drop(row: Row, reason: str) -> None:

@@ -19,21 +19,21 @@ from quoin.pipeline.scene.photo_table import write_photo_table
 from quoin.pipeline.scene.sensor_depth import read_depth_camera
 from quoin.pipeline.storage.run import Run, stage
 from quoin.stages.ingest.camera_groups import camera_groups
-from quoin.stages.ingest.clip_frames import take_frames, told
-from quoin.stages.ingest.config import ClipFacts, IngestConfig, IngestResult
-from quoin.stages.ingest.depth_files import DepthFacts, examine_depth, unit_of
-from quoin.stages.ingest.file_search import Found
+from quoin.stages.ingest.clip_frames import describe_clip, extract_frames
+from quoin.stages.ingest.config import ClipResult, IngestConfig, IngestResult
+from quoin.stages.ingest.depth_files import DepthFileFacts, estimate_depth_unit, inspect_depth
+from quoin.stages.ingest.file_search import SourceFile
 from quoin.stages.ingest.listing import Listing, list_sources
-from quoin.stages.ingest.photo_file import Examined, examine
+from quoin.stages.ingest.photo_file import PhotoInspection, inspect_photo
 from quoin.stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
 
 MAX_THREADS = 16
-UNREADABLE = {"unreadable", "unreadable folder", "truncated", "too large"}
-EXPECTED = {"mask", "depth", "not a photo"}  # nothing to warn of
+UNREADABLE_REASONS = {"unreadable", "unreadable folder", "truncated", "too large"}
+EXPECTED_REASONS = {"mask", "depth", "not a photo"}  # nothing to warn of
 
-MAX_TABLE_ROWS = 200  # of the live table; the report has all
+MAX_UNUSED_ROWS = 200  # of the live table; the report has all
 
-FILM = "walk slowly around the thing while you film, or take photos from several places"
+FILMING_ADVICE = "walk slowly around the thing while you film, or take photos from several places"
 
 Row = dict[str, Any]
 
@@ -43,17 +43,17 @@ def contents(run: Run, config: IngestConfig) -> str:
     done = run.manifest("ingest")
     if done is not None and not all(path.exists() for path in (run.photos, *run.clips)):
         return str(done.result["contents"])
-    return _contents(_listing(run, config), config)
+    return _contents_hash(_list_files(run, config), config)
 
 
-def _contents(listing: Listing, config: IngestConfig) -> str:
+def _contents_hash(listing: Listing, config: IngestConfig) -> str:
     if not (config.depth and config.depth_camera):
         return listing.contents
     camera = read_depth_camera(Path(config.depth_camera))
     return digest([listing.contents, *(np.asarray(part).tolist() for part in vars(camera).values())])
 
 
-def _listing(run: Run, config: IngestConfig) -> Listing:
+def _list_files(run: Run, config: IngestConfig) -> Listing:
     return list_sources(run.photos, run.clips, config.masks, run.path, config.depth)
 
 
@@ -64,38 +64,40 @@ def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
     Raises QuoinError where the folder gives fewer than two different photos, or where masks do not fit their photos;
     the table is written all the same.
     """
-    listing = _listing(run, config)
+    listing = _list_files(run, config)
     if config.depth_camera and not config.depth:
-        raise QuoinError("A depth camera is given, and no depth maps", where="ingest.depth_camera", do="give --depth")
+        raise QuoinError("A depth camera is given, and no depth maps", where="ingest.depth_camera", hint="give --depth")
     if not listing.files:
-        raise QuoinError("The photo folder is empty", where=run.photos, do="put photos into it")
-    files, clips = take_frames(listing.files, run.path, config, report)
-    examined = _examine_all(files, listing, config, report)
-    rows = [_row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(files, examined, strict=True)]
-    _select(rows, examined, files, config, report)
-    n_depths, unit_m = _measure(rows, listing, config, report)
-    _number(rows, examined)
+        raise QuoinError("The photo folder is empty", where=run.photos, hint="put photos into it")
+    files, clips = extract_frames(listing.files, run.path, config, report)
+    inspections = _inspect_all(files, listing, config, report)
+    rows = [_row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(files, inspections, strict=True)]
+    _drop_unusable(rows, inspections, files, config, report)
+    n_depths, unit_m = _assign_depth_maps(rows, listing, config, report)
+    _assign_ids(rows, inspections)
     write_photo_table(run, rows)
 
-    _refuse_misfits(files, listing, examined)
-    result = _result(rows, listing, _contents(listing, config), clips, n_depths, unit_m)
+    _check_masks(files, listing, inspections)
+    result = _result(rows, listing, _contents_hash(listing, config), clips, n_depths, unit_m)
     for clip in clips:
-        report.log("ingest", told(clip), level="warning" if clip.cut_off else "info")
+        report.log("ingest", describe_clip(clip), level="warning" if clip.cut_off else "info")
     if result.n_used < 2:
-        raise _too_few(rows, result, run.photos)
-    _tell(rows, result, listing, report)
+        raise _too_few_photos(rows, result, run.photos)
+    _log_summary(rows, result, listing, report)
     return result
 
 
-def _examine_all(files: list[Found], listing: Listing, config: IngestConfig, report: Reporter) -> list[Examined]:
+def _inspect_all(
+    files: list[SourceFile], listing: Listing, config: IngestConfig, report: Reporter
+) -> list[PhotoInspection]:
     """Every file decoded once, several at a time (the decoders let go of the interpreter)."""
 
     budget = PixelBudget()
 
-    def work(file: Found) -> Examined:
+    def work(file: SourceFile) -> PhotoInspection:
         if file.reason:
-            return Examined(reason=file.reason)
-        return examine(
+            return PhotoInspection(reason=file.reason)
+        return inspect_photo(
             file.path,
             listing.mask_of.get(file.name),
             budget,
@@ -108,15 +110,15 @@ def _examine_all(files: list[Found], listing: Listing, config: IngestConfig, rep
     out = []
     try:
         with report.task("ingest", total=len(files), unit="files") as advance:
-            for examined in pool.map(work, files):
-                out.append(examined)
+            for inspections in pool.map(work, files):
+                out.append(inspections)
                 advance(len(out))
     finally:
         pool.shutdown(cancel_futures=True)  # on Ctrl-C: end with the files in hand
     return out
 
 
-def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
+def _row(file: SourceFile, facts: PhotoInspection, mask: Path | None) -> Row:
     return {
         "photo_id": -1,
         "name": file.name,
@@ -144,49 +146,51 @@ def _row(file: Found, facts: Examined, mask: Path | None) -> Row:
     }
 
 
-def _select(
-    rows: list[Row], examined: list[Examined], files: list[Found], config: IngestConfig, report: Reporter
+def _drop_unusable(
+    rows: list[Row], inspections: list[PhotoInspection], files: list[SourceFile], config: IngestConfig, report: Reporter
 ) -> None:
     """Leave out what is there twice and what is no photo of one view."""
-    looks = [facts.look for facts in examined]
+    signatures = [facts.signature for facts in inspections]
     drop_duplicates(rows)
     drop_panoramas(rows, config.max_aspect)
-    drop_blurred(rows, looks, config.min_sharpness)
+    drop_blurred(rows, signatures, config.min_sharpness)
     if config.near_duplicates == "drop":
         n_bytes = [file.n_bytes for file in files]
         with report.task("ingest/compare", total=sum(row["used"] for row in rows), unit="photos") as advance:
-            drop_near_duplicates(rows, looks, n_bytes, advance)
+            drop_near_duplicates(rows, signatures, n_bytes, advance)
 
 
-def _measure(rows: list[Row], listing: Listing, config: IngestConfig, report: Reporter) -> tuple[int, float | None]:
+def _assign_depth_maps(
+    rows: list[Row], listing: Listing, config: IngestConfig, report: Reporter
+) -> tuple[int, float | None]:
     """Give the used photos their depth maps; how many have one, and metres per unit of the files."""
     with_map = [row for row in rows if row["used"] and row["name"] in listing.depth_of]
     if not with_map:
         return 0, None
 
-    def work(row: Row) -> DepthFacts:
+    def work(row: Row) -> DepthFileFacts:
         size, path = (row["width"], row["height"]), listing.depth_of[row["name"]]
         if config.depth_camera and row["orientation"] != 1:
-            return DepthFacts(reason="of a turned photo, whose depth camera looks another way")
-        return examine_depth(path, size, row["orientation"], own_camera=config.depth_camera is not None)
+            return DepthFileFacts(reason="of a turned photo, whose depth camera looks another way")
+        return inspect_depth(path, size, row["orientation"], has_own_camera=config.depth_camera is not None)
 
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest") as pool:
         facts = list(pool.map(work, with_map))
-    bad = [(row, fact.reason) for row, fact in zip(with_map, facts, strict=True) if fact.reason]
+    failed = [(row, fact.reason) for row, fact in zip(with_map, facts, strict=True) if fact.reason]
     good = [fact for fact in facts if not fact.reason]
-    for row, reason in bad[:1]:
+    for row, reason in failed[:1]:
         if not good:
             raise QuoinError(
-                f"None of the {len(bad)} depth maps can be used; that of {row['name']!r} is {reason}",
+                f"None of the {len(failed)} depth maps can be used; that of {row['name']!r} is {reason}",
                 where=listing.depth_of[row["name"]],
-                do="give 16-bit PNG in millimetres or floating-point TIFF in metres, of the photos' shape",
+                hint="give 16-bit PNG in millimetres or floating-point TIFF in metres, of the photos' shape",
             )
         report.log(
             "ingest",
-            f"{len(bad)} of {len(facts)} depth maps are left out; that of {row['name']!r} is {reason}",
+            f"{len(failed)} of {len(facts)} depth maps are left out; that of {row['name']!r} is {reason}",
             level="warning",
         )
-    unit_m, why = (config.depth_unit_m, "as set") if config.depth_unit_m else unit_of(good)
+    unit_m, why = (config.depth_unit_m, "as set") if config.depth_unit_m else estimate_depth_unit(good)
     for row, fact in zip(with_map, facts, strict=True):
         if not fact.reason:
             row["depth_path"], row["depth_unit_m"] = str(listing.depth_of[row["name"]]), unit_m
@@ -196,9 +200,9 @@ def _measure(rows: list[Row], listing: Listing, config: IngestConfig, report: Re
     return len(good), unit_m
 
 
-def _number(rows: list[Row], examined: list[Examined]) -> None:
+def _assign_ids(rows: list[Row], inspections: list[PhotoInspection]) -> None:
     """Give the used photos their ids and camera groups."""
-    used = [(row, facts.exif) for row, facts in zip(rows, examined, strict=True) if row["used"]]
+    used = [(row, facts.exif) for row, facts in zip(rows, inspections, strict=True) if row["used"]]
     kinds, focals = [], []
     for row, exif in used:
         by_lens = isnan(exif.focal_px)  # in millimetres then: still tells the ends of a zoom apart
@@ -208,31 +212,31 @@ def _number(rows: list[Row], examined: list[Examined]) -> None:
         row.update(photo_id=photo_id, group=group)
 
 
-def _refuse_misfits(files: list[Found], listing: Listing, examined: list[Examined]) -> None:
+def _check_masks(files: list[SourceFile], listing: Listing, inspections: list[PhotoInspection]) -> None:
     """A mask that cannot be followed stops the run: reconstructing what was to be left out helps nobody."""
-    bad = [(file, facts) for file, facts in zip(files, examined, strict=True) if facts.mask_error]
-    if bad:
-        file, facts = bad[0]
-        more = f", and so with {len(bad) - 1} more of {len(listing.mask_of)} masks" if len(bad) > 1 else ""
+    failed = [(file, facts) for file, facts in zip(files, inspections, strict=True) if facts.mask_error]
+    if failed:
+        file, facts = failed[0]
+        more = f", and so with {len(failed) - 1} more of {len(listing.mask_of)} masks" if len(failed) > 1 else ""
         raise QuoinError(
             f"The mask of {file.name!r} cannot be used: {facts.mask_error}{more}",
             where=listing.mask_of[file.name],
-            do="replace or remove such masks, or set ingest.masks=none",
+            hint="replace or remove such masks, or set ingest.masks=none",
         )
 
 
 def _result(
-    rows: list[Row], listing: Listing, contents: str, clips: list[ClipFacts], n_depths: int, unit_m: float | None
+    rows: list[Row], listing: Listing, contents: str, clips: list[ClipResult], n_depths: int, unit_m: float | None
 ) -> IngestResult:
     used = [row for row in rows if row["used"]]
-    reasons = Counter(kind_of(row["reason"]) for row in rows if not row["used"])
+    reasons = Counter(reason_kind(row["reason"]) for row in rows if not row["used"])
     return IngestResult(
         n_files=len(listing.files),
         n_used=len(used),
         n_frames=sum(bool(row["clip"]) for row in used),
         n_duplicates=reasons["duplicate"],
         n_near_duplicates=reasons["near duplicate"],
-        n_unreadable=sum(reasons[kind] for kind in UNREADABLE),
+        n_unreadable=sum(reasons[kind] for kind in UNREADABLE_REASONS),
         n_masks=sum(bool(row["mask_path"]) for row in used),
         n_depths=n_depths,
         depth_unit_m=unit_m,
@@ -248,34 +252,34 @@ def _result(
     )
 
 
-def kind_of(reason: str) -> str:
+def reason_kind(reason: str) -> str:
     """The part of a reason that many files share: "too small" of "too small: 100 x 68 pixels"."""
     return reason.partition(":")[0]
 
 
-def _listed(reasons: dict[str, int]) -> str:
+def _format_reasons(reasons: dict[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in reasons.items())
 
 
-def _too_few(rows: list[Row], result: IngestResult, where: Path) -> QuoinError:
+def _too_few_photos(rows: list[Row], result: IngestResult, where: Path) -> QuoinError:
     files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
     if where.is_file() and not result.clips:
-        return QuoinError(f"This video gives no frame ({rows[0]['reason']})", where=where, do=FILM)
+        return QuoinError(f"This video gives no frame ({rows[0]['reason']})", where=where, hint=FILMING_ADVICE)
     if result.clips and result.n_frames == result.n_used:
-        gave = " and ".join(told(clip) for clip in result.clips[:3])
-        return QuoinError(f"The videos give too few different frames: {gave}", where=where, do=FILM)
+        gave = " and ".join(describe_clip(clip) for clip in result.clips[:3])
+        return QuoinError(f"The videos give too few different frames: {gave}", where=where, hint=FILMING_ADVICE)
     if result.n_used == 1 and result.reasons and result.reasons.keys() <= {"duplicate", "near duplicate"}:
-        return QuoinError(f"All {files} show the same picture", where=where, do="take photos from several places")
+        return QuoinError(f"All {files} show the same picture", where=where, hint="take photos from several places")
     have = "is no photo" if result.n_used == 0 else "is 1 photo"
-    why = f" ({_listed(result.reasons)})" if result.reasons else ""
+    why = f" ({_format_reasons(result.reasons)})" if result.reasons else ""
     return QuoinError(
         f"Among {files} there {have} to use{why}, and a surface needs at least 2",
         where=where,
-        do="give a folder of photos that show one scene from several places",
+        hint="give a folder of photos that show one scene from several places",
     )
 
 
-def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Reporter) -> None:
+def _log_summary(rows: list[Row], result: IngestResult, listing: Listing, report: Reporter) -> None:
     files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
     frames = f" ({result.n_frames} are frames of videos)" if result.n_frames else ""
     report.log(
@@ -284,11 +288,13 @@ def _tell(rows: list[Row], result: IngestResult, listing: Listing, report: Repor
         f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
         f"with mask {result.n_masks}, with depth {result.n_depths}, with a frame that is ignored {result.n_borders}",
     )
-    worth = {kind: count for kind, count in result.reasons.items() if kind not in EXPECTED}
-    if worth:
-        report.log("ingest", f"files not used: {_listed(worth)}; the report says which", level="warning")
-        unused = [{"file": row["name"], "reason": row["reason"]} for row in rows if kind_of(row["reason"]) in worth]
-        report.table("ingest", unused[:MAX_TABLE_ROWS])
+    unexpected = {kind: count for kind, count in result.reasons.items() if kind not in EXPECTED_REASONS}
+    if unexpected:
+        report.log("ingest", f"files not used: {_format_reasons(unexpected)}; the report says which", level="warning")
+        unused = [
+            {"file": row["name"], "reason": row["reason"]} for row in rows if reason_kind(row["reason"]) in unexpected
+        ]
+        report.table("ingest", unused[:MAX_UNUSED_ROWS])
     if listing.unused_masks:
         first = listing.unused_masks[0]
         report.log(

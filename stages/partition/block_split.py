@@ -14,13 +14,13 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Load:
+class BrickCosts:
     """What there is to do: bricks that hold points, and the cost of each (shares of the whole, sum 1)."""
 
     bricks: Int[Array, "m 3"]
     cost: Float[Array, "m"]
 
-    def of(self, box: BrickBox) -> float:
+    def cost_in(self, box: BrickBox) -> float:
         """Cost inside a box."""
         return float(self.cost[box.contains(self.bricks)].sum())
 
@@ -34,7 +34,7 @@ class PointsByBrick:
     points: Int[Array, "p"]
 
     @classmethod
-    def of(cls, point_bricks: Int[Array, "p 3"]) -> PointsByBrick:
+    def from_point_bricks(cls, point_bricks: Int[Array, "p 3"]) -> PointsByBrick:
         order = np.lexsort(point_bricks.T[::-1])
         sorted_bricks = point_bricks[order]
         new = np.ones(len(order), bool)
@@ -45,37 +45,39 @@ class PointsByBrick:
     def within(self, box: BrickBox) -> Int[Array, "k"]:
         """Points in the box, sorted."""
         first, last = np.searchsorted(self.bricks[:, 0], [box.low[0], box.high[0]])
-        here = first + np.flatnonzero(box.contains(self.bricks[first:last]))
-        parts = [self.points[self.offsets[row] : self.offsets[row + 1]] for row in here.tolist()]
+        is_inside = first + np.flatnonzero(box.contains(self.bricks[first:last]))
+        parts = [self.points[self.offsets[row] : self.offsets[row + 1]] for row in is_inside.tolist()]
         return np.sort(np.concatenate(parts)) if parts else self.points[:0]
 
 
-def point_load(point_bricks: Int[Array, "p 3"], observations: Int[Array, "p"]) -> Load:
+def estimate_brick_costs(point_bricks: Int[Array, "p 3"], observations: Int[Array, "p"]) -> BrickCosts:
     """Half of the cost goes with the observations in a brick, half with the brick itself."""
     bricks, which = np.unique(point_bricks, axis=0, return_inverse=True)
-    seen = np.bincount(which.ravel(), observations, len(bricks))
-    return Load(bricks, 0.5 * seen / max(seen.sum(), 1) + 0.5 / len(bricks))
+    observed = np.bincount(which.ravel(), observations, len(bricks))
+    return BrickCosts(bricks, 0.5 * observed / max(observed.sum(), 1) + 0.5 / len(bricks))
 
 
-def split(box: BrickBox, load: Load, sides: tuple[int, int]) -> tuple[BrickBox, BrickBox] | None:
+def split_balanced(
+    box: BrickBox, brick_costs: BrickCosts, side_limits: tuple[int, int]
+) -> tuple[BrickBox, BrickBox] | None:
     """Two boxes of about equal cost, cut across the longest side that allows it; None where none does.
 
-    ``sides`` are the least and the greatest number of bricks a side should have: no half falls below the first, and a
-    side above the second is cut so that no more pieces come of it in the end than must.
+    ``side_limits`` are the least and the greatest number of bricks a side should have: no half falls below the first,
+    and a side above the second is cut so that no more pieces come of it in the end than must.
     """
-    least, greatest = sides
+    min_side, max_side = side_limits
     for axis in np.argsort([-s for s in box.shape], kind="stable"):
         low, high = box.low[axis], box.high[axis]
-        planes = np.arange(low + least, high - least + 1)
-        pieces = -(-(planes - low) // greatest) - (-(high - planes) // greatest)
-        planes = planes[pieces <= max(2, -(-(high - low) // greatest))]
+        planes = np.arange(low + min_side, high - min_side + 1)
+        pieces = -(-(planes - low) // max_side) - (-(high - planes) // max_side)
+        planes = planes[pieces <= max(2, -(-(high - low) // max_side))]
         if len(planes) == 0:
             continue
-        here = box.contains(load.bricks)
-        at, cost = load.bricks[here, axis], load.cost[here]
+        is_inside = box.contains(brick_costs.bricks)
+        at, cost = brick_costs.bricks[is_inside, axis], brick_costs.cost[is_inside]
         below = np.array([cost[at < plane].sum() for plane in planes])
-        uneven, off_middle = np.abs(2 * below - cost.sum()), np.abs(2 * planes - low - high)
-        plane = int(planes[np.lexsort((off_middle, uneven))[0]])
+        imbalance, off_middle = np.abs(2 * below - cost.sum()), np.abs(2 * planes - low - high)
+        plane = int(planes[np.lexsort((off_middle, imbalance))[0]])
         first_high, second_low = list(box.high), list(box.low)
         first_high[axis] = second_low[axis] = plane
         return _box(box.low, first_high), _box(second_low, box.high)
@@ -86,25 +88,32 @@ def _box(low: Sequence[int], high: Sequence[int]) -> BrickBox:
     return BrickBox((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
 
-def partition(
-    box: BrickBox, load: Load, fits: Callable[[BrickBox], bool], *, min_blocks: int, sides: tuple[int, int]
+def split_into_cores(
+    box: BrickBox,
+    brick_costs: BrickCosts,
+    fits: Callable[[BrickBox], bool],
+    *,
+    min_blocks: int,
+    side_limits: tuple[int, int],
 ) -> list[BrickBox]:
     """Cores that tile ``box``: split while a side is too long or one does not fit, then until there are ``min_blocks``.
 
     The costliest is split first; one that cannot be split any more stays as it is. Cores come in lattice order.
     """
     done: list[BrickBox] = []
-    waiting = [box]
-    while waiting:
-        core = waiting.pop()
-        halves = None if max(core.shape) <= sides[1] and fits(core) else split(core, load, sides)
+    pending = [box]
+    while pending:
+        core = pending.pop()
+        halves = (
+            None if max(core.shape) <= side_limits[1] and fits(core) else split_balanced(core, brick_costs, side_limits)
+        )
         if halves is None:
             done.append(core)
         else:
-            waiting.extend(halves)
+            pending.extend(halves)
     while len(done) < min_blocks:
-        for core in sorted(done, key=lambda c: (-load.of(c), c.low)):
-            halves = split(core, load, sides)
+        for core in sorted(done, key=lambda c: (-brick_costs.cost_in(c), c.low)):
+            halves = split_balanced(core, brick_costs, side_limits)
             if halves is not None:
                 done.remove(core)
                 done.extend(halves)

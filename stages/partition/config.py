@@ -48,7 +48,7 @@ class PartitionConfig(StageConfig):
         return every
 
 
-class BlockFacts(StageResult):
+class BlockPlan(StageResult):
     """One block as planned."""
 
     id: str
@@ -77,4 +77,4 @@ class PartitionResult(StageResult):
     n_photos: int  # posed
     megapixels: float  # of all of them, undistorted
     long_edge_px: float  # of the median photo
-    blocks: list[BlockFacts]
+    blocks: list[BlockPlan]

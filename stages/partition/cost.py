@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quoin.pipeline.scene.ply import DRAW_LIMIT_FACES
-from quoin.stages.partition.config import BlockFacts
+from quoin.pipeline.scene.ply import MAX_DRAWN_FACES
+from quoin.stages.partition.config import BlockPlan
 
 GIB = 1 << 30
 
@@ -23,19 +23,19 @@ BRICK_COPIES = 2  # SDF bricks in a list, then in one array
 STEREO_SECONDS_PER_MPX = 8.8  # dense stereo, with 8 photos beside each
 SKY_SECONDS_PER_MPX = 0.6
 COMPILE_SECONDS = 10.0  # once a process
-BLOCK_SECONDS = 24.0  # of a block beside its steps: reading, the seed, the bricks
+SECONDS_PER_BLOCK = 24.0  # of a block beside its steps: reading, the seed, the bricks
 RAYS_PER_S = 9500.0  # of the default method
 BRICKS_PER_S = 140.0  # of fusing: read, blend, extract
-LOOK_SECONDS = 0.075  # of one photo looking at a million faces
-CLEAN_SECONDS = 2.2  # of cleaning and writing a million faces
-ALONE = 0.1  # of fusing, that the driver does whatever the workers: joining and writing
+OBSERVE_SECONDS_PER_PHOTO_MFACE = 0.075  # of one photo looking at a million faces
+CLEAN_SECONDS_PER_MFACE = 2.2  # of cleaning and writing a million faces
+SERIAL_SHARE = 0.1  # of fusing, that the driver does whatever the workers: joining and writing
 REPORT_SECONDS, REPORT_SECONDS_PER_PHOTO = 5.0, 0.05
 
 # Surface bricks hold about so many faces for each voxel of a brick's face, those of halos not counted twice.
 FACES_PER_BRICK = 3.4
 MESH_BYTES_PER_FACE = 27  # in mesh.ply: half a vertex and a face
 CAST_BYTES_PER_FACE = 420  # working arrays and ray-casting scene while fusing
-PART_BYTES_PER_FACE = 110  # on disk while it is fused in parts
+CHUNK_BYTES_PER_FACE = 110  # on disk while it is fused in parts
 STEREO_BYTES_PER_MPX = 22 << 20  # on disk
 CHECKPOINT_BYTES = 120 << 20  # and model, of a block
 
@@ -66,7 +66,7 @@ def block_vram_bytes(pixels: int) -> int:
     return NETWORK_BYTES + PIXEL_BYTES * pixels
 
 
-def least_memory_bytes(photo_pixels: float, brick_size: int) -> int:
+def min_memory_bytes(photo_pixels: float, brick_size: int) -> int:
     """Memory without which no block can be trained: that of a surface of one brick, seen by two photos of half size."""
     return block_memory_bytes(int(2 * photo_pixels / 4), surface_bricks(1), brick_size)
 
@@ -81,12 +81,12 @@ def surface_faces(n_bricks: int, brick_size: int) -> int:
     return int(FACES_PER_BRICK * n_bricks * brick_size**2)
 
 
-def plan_rows(
+def estimate_stage_costs(
     *,
     n_photos: int,
     stereo_mpx: float,
     brick_size: int,
-    blocks: Sequence[BlockFacts],
+    blocks: Sequence[BlockPlan],
     rays: int,
     part_faces: int,
     sky: bool = True,
@@ -106,25 +106,31 @@ def plan_rows(
     rounds = -(-n_blocks // workers)
     steps_s = min(rays / RAYS_PER_S, budget_s / max(n_blocks, 1))  # of a block
     # a photo looks at the faces of the blocks that it shows, not at all there are
-    looks = min(sum(surface_faces(block.n_bricks, brick_size) * block.n_photos for block in blocks), faces * n_photos)
+    observations = min(
+        sum(surface_faces(block.n_bricks, brick_size) * block.n_photos for block in blocks), faces * n_photos
+    )
     largest = max((block.pixels for block in blocks), default=0)
-    fuse = n_bricks / BRICKS_PER_S + LOOK_SECONDS * looks / 1e6 + CLEAN_SECONDS * faces / 1e6
+    fuse = (
+        n_bricks / BRICKS_PER_S
+        + OBSERVE_SECONDS_PER_PHOTO_MFACE * observations / 1e6
+        + CLEAN_SECONDS_PER_MFACE * faces / 1e6
+    )
     seconds = {
         "priors": stereo_mpx * (STEREO_SECONDS_PER_MPX / workers + (SKY_SECONDS_PER_MPX if sky else 0.0)),
-        "train": COMPILE_SECONDS + rounds * (BLOCK_SECONDS + steps_s),
-        "fuse": fuse * (ALONE + (1 - ALONE) / workers),
+        "train": COMPILE_SECONDS + rounds * (SECONDS_PER_BLOCK + steps_s),
+        "fuse": fuse * (SERIAL_SHARE + (1 - SERIAL_SHARE) / workers),
         "report": REPORT_SECONDS + REPORT_SECONDS_PER_PHOTO * n_photos,
     }
     memory = {
         "priors": PROCESS_BYTES,
         "train": sum(sorted(block.memory_bytes for block in blocks)[-workers:]),
         "fuse": PROCESS_BYTES // 2 + min(faces, part_faces) * CAST_BYTES_PER_FACE,
-        "report": PROCESS_BYTES // 2 + min(faces, DRAW_LIMIT_FACES) * 150,
+        "report": PROCESS_BYTES // 2 + min(faces, MAX_DRAWN_FACES) * 150,
     }
     disk = {
         "priors": int(stereo_mpx * STEREO_BYTES_PER_MPX),
         "train": n_bricks * brick_bytes(brick_size) + n_blocks * CHECKPOINT_BYTES,
-        "fuse": faces * (MESH_BYTES_PER_FACE + 18 + (PART_BYTES_PER_FACE if faces > part_faces else 0)) + (12 << 20),
+        "fuse": faces * (MESH_BYTES_PER_FACE + 18 + (CHUNK_BYTES_PER_FACE if faces > part_faces else 0)) + (12 << 20),
         "report": 20 << 20,
     }
     note = {

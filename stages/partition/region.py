@@ -12,15 +12,27 @@ from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 
 Array = np.ndarray
 
-ERROR_PX = 4.0  # a point with a larger mean reprojection error supports nothing
-NEIGHBOURS = 8
-ISOLATION = 12.0  # a point this many times further from its neighbours than usual, for its distance, is a stray
-FAR, BLURRED = 3.0, 30.0  # background is so many times further than the median point, and so many times less certain
-TRIMS = (0.0008, 0.002, 0.004, 0.008, 0.015, 0.03)  # shares of the points a side may cut off; the first: 0.5 % in all
-PICTURE_PRICE = 10.0  # one per cent of all pictures is worth a region smaller by a tenth
-MOST_LOST = 0.03  # share of all picture cells that may be left without a point inside
-MOST_LOST_OF_PHOTO = 0.2  # and of those of any one photo
-FEW = 60  # with fewer supported points than this, all points are taken
+MAX_POINT_ERROR_PX = 4.0  # a point with a larger mean reprojection error supports nothing
+ISOLATION_NEIGHBORS = 8
+MAX_ISOLATION_RATIO = (
+    12.0  # a point this many times further from its neighbours than usual, for its distance, is a stray
+)
+BACKGROUND_DEPTH_RATIO, BACKGROUND_UNCERTAINTY_RATIO = (
+    3.0,
+    30.0,
+)  # background is so many times further than the median point, and so many times less certain
+TRIM_SHARES = (
+    0.0008,
+    0.002,
+    0.004,
+    0.008,
+    0.015,
+    0.03,
+)  # shares of the points a side may cut off; the first: 0.5 % in all
+LOST_CELL_COST = 10.0  # one per cent of all pictures is worth a region smaller by a tenth
+MAX_LOST_SHARE = 0.03  # share of all picture cells that may be left without a point inside
+MAX_LOST_PHOTO_SHARE = 0.2  # and of those of any one photo
+MIN_SUPPORTED_POINTS = 60  # with fewer supported points than this, all points are taken
 
 
 def observation_depths(
@@ -66,28 +78,36 @@ def supported_points(
     """Points that say something about the surface.
 
     Seen often enough (``lengths`` photos), sharply enough (``errors_px``), under a wide enough angle (radians), from
-    near enough (``depths``: that of the nearest camera), no ``background``, and not alone: the distance to the
-    NEIGHBOURS-th next point, divided by the depth, is not ISOLATION times the median. Where too few points would stay,
-    conditions are dropped, the last one first.
+    near enough (``depths``: that of the nearest camera), no ``is_background``, and not alone: the distance to the
+    ISOLATION_NEIGHBORS-th next point, divided by the depth, is not MAX_ISOLATION_RATIO times the median. Where too few
+    points would stay, conditions are dropped, the last one first.
     """
     finite = np.isfinite(points_world).all(axis=1) & (depths > 0)
-    near, wide, sharp, often = depths <= max_depth, angles >= min_angle, errors_px <= ERROR_PX, lengths >= min_track
-    here = ~background(depths, angles, finite & near & wide & sharp & often)
+    near, wide, sharp, often = (
+        depths <= max_depth,
+        angles >= min_angle,
+        errors_px <= MAX_POINT_ERROR_PX,
+        lengths >= min_track,
+    )
+    here = ~is_background(depths, angles, finite & near & wide & sharp & often)
     checks = [finite, near, here, wide, sharp, often]
     for last in range(len(checks), 0, -1):
         good = np.all(checks[:last], axis=0)
-        if good.sum() >= FEW:
+        if good.sum() >= MIN_SUPPORTED_POINTS:
             break
-    if good.sum() <= NEIGHBOURS:
+    if good.sum() <= ISOLATION_NEIGHBORS:
         return good if good.any() else finite
-    alone = isolation(points_world[good]) / depths[good]
+    isolation_ratio = neighbor_distances(points_world[good]) / depths[good]
     out = good.copy()
-    out[good] = alone <= ISOLATION * np.median(alone)
+    out[good] = isolation_ratio <= MAX_ISOLATION_RATIO * np.median(isolation_ratio)
     return out
 
 
-def background(depths: Float[Array, "p"], angles: Float[Array, "p"], well_seen: Bool[Array, "p"]) -> Bool[Array, "p"]:
-    """Points beyond the scene: FAR times further than the median of the ``well_seen``, and BLURRED times less certain.
+def is_background(
+    depths: Float[Array, "p"], angles: Float[Array, "p"], well_seen: Bool[Array, "p"]
+) -> Bool[Array, "p"]:
+    """Points beyond the scene: BACKGROUND_DEPTH_RATIO times further than the median of the ``well_seen``, and
+    BACKGROUND_UNCERTAINTY_RATIO times less certain.
 
     A point at depth d that is seen under the angle a is known along its rays to d / a times the angle of a pixel. A
     wing of the building that some photos come near to, or see from all around, is no background; the hill behind it
@@ -96,54 +116,57 @@ def background(depths: Float[Array, "p"], angles: Float[Array, "p"], well_seen: 
     if not well_seen.any():
         return np.zeros(len(depths), bool)
     uncertain = depths / np.maximum(angles, 1e-6)
-    return (depths > FAR * np.median(depths[well_seen])) & (uncertain > BLURRED * np.median(uncertain[well_seen]))
+    return (depths > BACKGROUND_DEPTH_RATIO * np.median(depths[well_seen])) & (
+        uncertain > BACKGROUND_UNCERTAINTY_RATIO * np.median(uncertain[well_seen])
+    )
 
 
-def isolation(points: Float[Array, "n 3"]) -> Float[Array, "n"]:
-    """Distance of each point to its NEIGHBOURS-th nearest other point."""
+def neighbor_distances(points: Float[Array, "n 3"]) -> Float[Array, "n"]:
+    """Distance of each point to its ISOLATION_NEIGHBORS-th nearest other point."""
     from scipy.spatial import cKDTree
 
-    k = min(NEIGHBOURS, len(points) - 1)
+    k = min(ISOLATION_NEIGHBORS, len(points) - 1)
     return cKDTree(points).query(points, k=k + 1)[0][:, -1]
 
 
 def region_box(
     points_world: Float[Array, "p 3"],
-    seen_point: Int[Array, "t"],
-    seen_cell: Int[Array, "t"],
+    observed_point: Int[Array, "t"],
+    observed_cell: Int[Array, "t"],
     cell_photo: Int[Array, "c"],
     margin: float,
 ) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
     """Low and high corner of the region, with ``margin`` (share of its longest side) to spare.
 
-    ``seen_point``, ``seen_cell``: the point and the picture cell (0..c-1, of photo ``cell_photo``) of observations.
-    The box holds 99.5 % of the points, unless a thin tail of them stretches it: content outside the region costs the
-    photos that show it, so a side moves inwards only where log(diagonal) + PICTURE_PRICE * (share of picture cells left
-    without a point inside) falls, and within the limits below. A flat or single-point cloud gets a thickness.
+    ``observed_point``, ``observed_cell``: the point and the picture cell (0..c-1, of photo ``cell_photo``) of
+    observations. The box holds 99.5 % of the points, unless a thin tail of them stretches it: content outside the
+    region costs the photos that show it, so a side moves inwards only where log(diagonal) + LOST_CELL_COST * (share of
+    picture cells left without a point inside) falls, and within the limits below. A flat or single-point cloud gets a
+    thickness.
     """
-    cuts = np.quantile(points_world, TRIMS, axis=0, method="closest_observation")
-    ends = np.quantile(points_world, [1 - t for t in TRIMS], axis=0, method="closest_observation")
-    sides = np.stack([cuts, ends], axis=1).reshape(len(TRIMS), 6)  # trim, (low xyz, high xyz)
-    at = points_world[seen_point]
+    cuts = np.quantile(points_world, TRIM_SHARES, axis=0, method="closest_observation")
+    ends = np.quantile(points_world, [1 - t for t in TRIM_SHARES], axis=0, method="closest_observation")
+    sides = np.stack([cuts, ends], axis=1).reshape(len(TRIM_SHARES), 6)  # trim, (low xyz, high xyz)
+    at = points_world[observed_point]
     n_cells, of_photo = len(cell_photo), np.bincount(cell_photo)
 
-    def price(choice: Array) -> float:
+    def cost(choice: Array) -> float:
         box = sides[choice, np.arange(6)]
         inside = np.all((at >= box[:3]) & (at <= box[3:]), axis=1)
-        lost = np.bincount(seen_cell[inside], minlength=n_cells) == 0
+        lost = np.bincount(observed_cell[inside], minlength=n_cells) == 0
         of_each = np.bincount(cell_photo[lost], minlength=len(of_photo))
-        if choice.any() and (lost.mean() > MOST_LOST or (of_each > MOST_LOST_OF_PHOTO * of_photo).any()):
+        if choice.any() and (lost.mean() > MAX_LOST_SHARE or (of_each > MAX_LOST_PHOTO_SHARE * of_photo).any()):
             return np.inf
-        return float(np.log(np.linalg.norm(box[3:] - box[:3]) + 1e-12) + PICTURE_PRICE * lost.mean())
+        return float(np.log(np.linalg.norm(box[3:] - box[:3]) + 1e-12) + LOST_CELL_COST * lost.mean())
 
     choice = np.zeros(6, int)
-    best, before = price(choice), np.inf
+    best, before = cost(choice), np.inf
     while best < before:
         before = best
-        for side, trim in product(range(6), range(len(TRIMS))):
+        for side, trim in product(range(6), range(len(TRIM_SHARES))):
             trial = choice.copy()
             trial[side] = trim
-            if (found := price(trial)) < best:
+            if (found := cost(trial)) < best:
                 choice, best = trial, found
     box = sides[choice, np.arange(6)]
     low, high = box[:3], box[3:]

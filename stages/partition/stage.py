@@ -13,10 +13,10 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
-from quoin.pipeline.scene.sensor_depth import with_sensor
+from quoin.pipeline.scene.sensor_depth import add_sensor_points
 from quoin.pipeline.storage.run import Run, stage
 from quoin.stages.partition import block_photos, block_split, cost, region
-from quoin.stages.partition.config import BlockFacts, PartitionConfig, PartitionResult
+from quoin.stages.partition.config import BlockPlan, PartitionConfig, PartitionResult
 
 Array = np.ndarray
 
@@ -30,10 +30,10 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
     with report.task("partition", 1):
         posed = posed_images.read_posed(run)
-        held_out = block_photos.held_out(posed.names, config.hold_out_every)
-        evidence = Evidence.of(with_sensor(run, posed, held_out))
-        supported, low, high = find_region(evidence, config, run.seed)
-        gsd_m = evidence.gsd_m(supported)
+        held_out = block_photos.select_held_out(posed.names, config.hold_out_every)
+        observation_table = ObservationTable.from_posed(add_sensor_points(run, posed, held_out))
+        supported, low, high = find_region(observation_table, config, run.seed)
+        gsd_m = observation_table.gsd_m(supported)
         size = config.voxel_size_m or region.voxel_size(
             low, high, gsd_m, resolution=config.resolution, gsd_factor=config.gsd_factor
         )
@@ -41,16 +41,16 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
             raise QuoinError(
                 f"Voxels of {size:.3g} m are too small for a region of {float((high - low).max()):.4g} m",
                 where="partition.voxel_size_m",
-                do=f"choose at least {float((high - low).max()) / MAX_SAMPLES:.3g}",
+                hint=f"choose at least {float((high - low).max()) / MAX_SAMPLES:.3g}",
             )
         lattice, box = region.lattice_around(low, high, size, config.brick_size)
-        cap = memory_cap_bytes(config, posed)
-        planned = plan_blocks(evidence, lattice, box, config, cap, run.seed, report)
+        max_memory_bytes = memory_cap_bytes(config, posed)
+        planned = plan_blocks(observation_table, lattice, box, config, max_memory_bytes, run.seed, report)
         if not planned:
-            raise QuoinError("No photo sees any block", where=run.home, do="look at the poses in the report")
+            raise QuoinError("No photo sees any block", where=run.location, hint="look at the poses in the report")
         partition = Partition(lattice, planned, *lattice.box_world(box), held_out)
         write_partition(run, partition)
-        result = facts(partition, evidence, gsd_m, int(supported.sum()))
+        result = partition_result(partition, observation_table, gsd_m, int(supported.sum()))
     if result.held_out:
         report.log("partition", f"{len(result.held_out)} of {len(posed)} photos are held out")
     report.table("partition", [b.model_dump() for b in result.blocks])
@@ -65,7 +65,7 @@ def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
 
 def memory_cap_bytes(config: PartitionConfig, posed: posed_images.Posed) -> int:
     """What a block may take; QuoinError where none can do with that."""
-    least = cost.least_memory_bytes(float(np.median(posed.sizes.prod(axis=1))), config.brick_size)
+    least = cost.min_memory_bytes(float(np.median(posed.sizes.prod(axis=1))), config.brick_size)
     if config.memory_gib is None:
         return max(int(0.6 * cost.machine_memory_bytes()), least)
     cap = int(config.memory_gib * cost.GIB)
@@ -73,13 +73,13 @@ def memory_cap_bytes(config: PartitionConfig, posed: posed_images.Posed) -> int:
         raise QuoinError(
             f"Training a block takes {least / cost.GIB:.2f} GiB however small it is; {config.memory_gib:g} are allowed",
             where="partition.memory_gib",
-            do=f"allow {math.ceil(10 * least / cost.GIB) / 10:.1f} or more with --memory",
+            hint=f"allow {math.ceil(10 * least / cost.GIB) / 10:.1f} or more with --memory",
         )
     return cap
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ObservationTable:
     """Posed photos with what partitioning derives from every observation."""
 
     posed: posed_images.Posed
@@ -91,13 +91,13 @@ class Evidence:
     n_cells: Array  # [n] such parts of every photo
 
     @classmethod
-    def of(cls, posed: posed_images.Posed) -> Evidence:
+    def from_posed(cls, posed: posed_images.Posed) -> ObservationTable:
         if len(posed.points_world) == 0 or len(posed.track_photo) == 0:
-            raise QuoinError("The poses came without points", do="give more overlapping photos, or poses with points")
+            raise QuoinError("The poses came without points", hint="give more overlapping photos, or poses with points")
         point = posed.track_point
         depth = region.observation_depths(posed.cam_from_world, posed.points_world, posed.track_photo, point)
         focal = posed.intrinsics[posed.track_photo, :2].mean(axis=1)
-        cell, cell_photo = block_photos.picture_cells(posed.track_xy, posed.track_photo, posed.sizes)
+        cell, cell_photo = block_photos.photo_cells(posed.track_xy, posed.track_photo, posed.sizes)
         n_cells = np.bincount(cell_photo, minlength=len(posed))
         return cls(posed, point, np.maximum(depth, 0) / focal, depth, cell, cell_photo, n_cells)
 
@@ -121,37 +121,44 @@ class Evidence:
         return float(np.median(self.footprint_m[good] if good.any() else self.footprint_m))
 
 
-def find_region(evidence: Evidence, config: PartitionConfig, seed: int) -> tuple[Array, Array, Array]:
+def find_region(observation_table: ObservationTable, config: PartitionConfig, seed: int) -> tuple[Array, Array, Array]:
     """Which points are supported [p], and the corners of the region."""
-    posed = evidence.posed
-    depths = evidence.nearest_depths()
+    posed = observation_table.posed
+    depths = observation_table.nearest_depths()
     supported = region.supported_points(
         posed.track_lengths,
         posed.point_errors_px,
-        region.triangulation_angles(posed.cam_from_world, posed.points_world, posed.track_photo, evidence.point),
+        region.triangulation_angles(
+            posed.cam_from_world, posed.points_world, posed.track_photo, observation_table.point
+        ),
         depths,
         posed.points_world,
         min_track=config.min_track,
         min_angle=np.deg2rad(config.min_angle_deg),
-        max_depth=config.max_depth_factor * float(np.median(evidence.depth[evidence.depth > 0], axis=None))
-        if (evidence.depth > 0).any()
+        max_depth=config.max_depth_factor
+        * float(np.median(observation_table.depth[observation_table.depth > 0], axis=None))
+        if (observation_table.depth > 0).any()
         else 0.0,
     )
     if not supported.any():
-        raise QuoinError("No point lies in front of the cameras that see it", do="check the poses")
-    good = np.flatnonzero(supported[evidence.point])
+        raise QuoinError("No point lies in front of the cameras that see it", hint="check the poses")
+    good = np.flatnonzero(supported[observation_table.point])
     if len(good) > MAX_OBSERVATIONS:
         good = np.random.default_rng(seed).choice(good, MAX_OBSERVATIONS, replace=False)
-    cells, cell = np.unique(evidence.cell[good], return_inverse=True)
+    cells, cell = np.unique(observation_table.cell[good], return_inverse=True)
     number = np.cumsum(supported) - 1
     low, high = region.region_box(
-        posed.points_world[supported], number[evidence.point[good]], cell, evidence.cell_photo[cells], config.margin
+        posed.points_world[supported],
+        number[observation_table.point[good]],
+        cell,
+        observation_table.cell_photo[cells],
+        config.margin,
     )
     return supported, low, high
 
 
 def plan_blocks(
-    evidence: Evidence,
+    observation_table: ObservationTable,
     lattice: Lattice,
     box: BrickBox,
     config: PartitionConfig,
@@ -160,27 +167,32 @@ def plan_blocks(
     report: Reporter,
 ) -> list[Block]:
     """Blocks within the memory cap, those that no photo sees left out."""
-    posed = evidence.posed
+    posed = observation_table.posed
     brick = lattice.brick_of(posed.points_world)
     inside = box.contains(brick)
-    load = block_split.point_load(brick[inside], posed.track_lengths[inside])
-    points = block_split.PointsByBrick.of(brick)
+    brick_costs = block_split.estimate_brick_costs(brick[inside], posed.track_lengths[inside])
+    points = block_split.PointsByBrick.from_point_bricks(brick)
 
     @functools.cache  # a core is made to see whether it fits, and again where it does
-    def make(core: BrickBox) -> Block:
+    def make_block(core: BrickBox) -> Block:
         outer = core.grow(config.halo_bricks)
-        mine = evidence.observations(points.within(outer))
-        near, photo = np.unique(posed.track_photo[mine], return_inverse=True)  # photos numbered among those near
-        share = block_photos.shares(evidence.cell[mine], evidence.cell_photo, evidence.n_cells[near], near)
-        footprint_m = evidence.footprint_m[mine]
-        best = block_photos.choose(
-            photo, evidence.point[mine], footprint_m, share, max_photos=config.max_photos, seed=seed
+        rows = observation_table.observations(points.within(outer))
+        photo_index, photo = np.unique(posed.track_photo[rows], return_inverse=True)  # photos numbered among those near
+        share = block_photos.visible_shares(
+            observation_table.cell[rows],
+            observation_table.cell_photo,
+            observation_table.n_cells[photo_index],
+            photo_index,
         )
-        n_bricks = cost.surface_bricks(int(outer.contains(load.bricks).sum()))
-        level = block_photos.levels(
-            photo, footprint_m, lattice.voxel_size_m, posed_images.PYRAMID_LEVELS - 1, len(near)
+        footprint_m = observation_table.footprint_m[rows]
+        best = block_photos.select_photos(
+            photo, observation_table.point[rows], footprint_m, share, max_photos=config.max_photos, seed=seed
+        )
+        n_bricks = cost.surface_bricks(int(outer.contains(brick_costs.bricks).sum()))
+        level = block_photos.pyramid_levels(
+            photo, footprint_m, lattice.voxel_size_m, posed_images.PYRAMID_LEVELS - 1, len(photo_index)
         )[best]
-        order = near[best]
+        order = photo_index[best]
         pixels = int(n_pixels(posed, order, level).sum())
         return Block(
             "",
@@ -188,22 +200,22 @@ def plan_blocks(
             config.halo_bricks,
             order,
             share[best],
-            cost=load.of(core),
+            cost=brick_costs.cost_in(core),
             memory_bytes=cost.block_memory_bytes(pixels, n_bricks, config.brick_size),
             notes={"n_points": len(points.within(core)), "n_bricks": n_bricks},
             photo_level=level,
         )
 
-    cores = block_split.partition(
+    cores = block_split.split_into_cores(
         box,
-        load,
-        lambda core: make(core).memory_bytes <= cap_bytes,
+        brick_costs,
+        lambda core: make_block(core).memory_bytes <= cap_bytes,
         min_blocks=config.min_blocks,
-        sides=(MIN_CORE_BRICKS, max(2 * MIN_CORE_BRICKS, config.max_block_samples // config.brick_size)),
+        side_limits=(MIN_CORE_BRICKS, max(2 * MIN_CORE_BRICKS, config.max_block_samples // config.brick_size)),
     )
     kept: list[Block] = []
     for core in cores:
-        block = within(make(core), posed, cap_bytes, config.brick_size, report)
+        block = drop_photos_over_cap(make_block(core), posed, cap_bytes, config.brick_size, report)
         if len(block.photo_index) == 0:
             report.log("partition", f"no photo sees the block at bricks {core.low}..{core.high}: left out")
             continue
@@ -213,7 +225,9 @@ def plan_blocks(
     return kept
 
 
-def within(block: Block, posed: posed_images.Posed, cap_bytes: int, brick_size: int, report: Reporter) -> Block:
+def drop_photos_over_cap(
+    block: Block, posed: posed_images.Posed, cap_bytes: int, brick_size: int, report: Reporter
+) -> Block:
     """The block with its least useful photos left out until it keeps the memory cap (it keeps two at least)."""
     bricks = block.notes["n_bricks"]
     pixels = np.cumsum(n_pixels(posed, block.photo_index, block.photo_level))
@@ -235,16 +249,18 @@ def n_pixels(posed: posed_images.Posed, photo: Array, level: Array) -> Array:
     return posed.sizes[photo].prod(axis=1) // 4**level
 
 
-def facts(partition: Partition, evidence: Evidence, gsd_m: float, n_supported: int) -> PartitionResult:
+def partition_result(
+    partition: Partition, observation_table: ObservationTable, gsd_m: float, n_supported: int
+) -> PartitionResult:
     """The partition in numbers."""
     lattice, low, high = partition.lattice, partition.region_low_world, partition.region_high_world
-    points = evidence.posed.points_world
+    points = observation_table.posed.points_world
     inside = np.all((points >= low) & (points <= high), axis=1)
     listed = []
     for b in partition.blocks:
         core_low, core_high = lattice.box_world(b.core)
         listed.append(
-            BlockFacts(
+            BlockPlan(
                 id=b.id,
                 core_low_world=tuple(core_low.tolist()),
                 core_high_world=tuple(core_high.tolist()),
@@ -253,7 +269,7 @@ def facts(partition: Partition, evidence: Evidence, gsd_m: float, n_supported: i
                 cost=b.cost,
                 memory_bytes=b.memory_bytes,
                 n_bricks=b.notes["n_bricks"],
-                pixels=int(n_pixels(evidence.posed, b.photo_index, b.photo_level).sum()),
+                pixels=int(n_pixels(observation_table.posed, b.photo_index, b.photo_level).sum()),
             )
         )
     return PartitionResult(
@@ -265,9 +281,9 @@ def facts(partition: Partition, evidence: Evidence, gsd_m: float, n_supported: i
         region_high_world=tuple(high.tolist()),
         n_points_supported=n_supported,
         covered_share=float(inside.mean()),
-        held_out=tuple(evidence.posed.names[i] for i in partition.held_out),
-        n_photos=len(evidence.posed),
-        megapixels=float(evidence.posed.sizes.prod(axis=1).sum()) / 1e6,
-        long_edge_px=float(np.median(evidence.posed.sizes.max(axis=1))),
+        held_out=tuple(observation_table.posed.names[i] for i in partition.held_out),
+        n_photos=len(observation_table.posed),
+        megapixels=float(observation_table.posed.sizes.prod(axis=1).sum()) / 1e6,
+        long_edge_px=float(np.median(observation_table.posed.sizes.max(axis=1))),
         blocks=listed,
     )

@@ -37,7 +37,7 @@ class PoseConfig(StageConfig):
     threads: int = Field(0, ge=0, le=1024)
 
 
-class ComponentFacts(StageResult):
+class ComponentSummary(StageResult):
     """One connected part of the collection: how much of it was registered."""
 
     n_photos: int
@@ -50,7 +50,7 @@ class PoseResult(StageResult):
     n_photos: int  # photos given to the stage
     n_registered: int  # photos of the component in use
     n_components: int
-    components: list[ComponentFacts]  # the largest, which is the one in use, first
+    components: list[ComponentSummary]  # the largest, which is the one in use, first
     n_points: int
     mean_reprojection_px: float
     median_reprojection_px: float

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.stages.pose.cache_key import ENDINGS, MODEL_FOLDERS
+from quoin.stages.pose.cache_key import MODEL_FILE_SUFFIXES, MODEL_SUBFOLDERS
 from quoin.stages.pose.colmap.sparse_model import Camera
 
 Array = np.ndarray
@@ -29,93 +29,104 @@ class GivenPhoto:
     camera: Camera
 
 
-def find_model(path: Path) -> Path:
+def find_colmap_model(path: Path) -> Path:
     """The folder of the COLMAP model at ``path``: itself, or its sparse/0, sparse or 0; QuoinError where none is."""
-    for folder in (path / inside for inside in MODEL_FOLDERS):
-        if any((folder / f"cameras{ending}").is_file() for ending in ENDINGS):
+    for folder in (path / subfolder for subfolder in MODEL_SUBFOLDERS):
+        if any((folder / f"cameras{extension}").is_file() for extension in MODEL_FILE_SUFFIXES):
             missing = [
                 kind
                 for kind in ("images", "points3D")
-                if not any((folder / f"{kind}{ending}").is_file() for ending in ENDINGS)
+                if not any((folder / f"{kind}{extension}").is_file() for extension in MODEL_FILE_SUFFIXES)
             ]
             if missing:
                 raise QuoinError(
                     f"The COLMAP model lacks {' and '.join(missing)}",
                     where=folder,
-                    do="give the folder of a whole model",
+                    hint="give the folder of a whole model",
                 )
             return folder
     raise QuoinError(
         "There are no cameras here: neither a COLMAP model nor a transforms.json",
         where=path,
-        do="give a folder with cameras.bin, images.bin and points3D.bin (or .txt), or a transforms.json",
+        hint="give a folder with cameras.bin, images.bin and points3D.bin (or .txt), or a transforms.json",
     )
 
 
-def match_names(given: list[str], photos: list[str], others: Sequence[str] = ()) -> dict[int, int]:
+def match_given_names(given_names: list[str], photos: list[str], unused_names: Sequence[str] = ()) -> dict[int, int]:
     """Index of the photo for each given name that has one: the same path from its end on, with or without an extension.
 
-    A name that fits one of ``others``, photos that are left out, better than any of ``photos`` has none.
+    A name that fits one of ``unused_names``, photos that are left out, better than any of ``photos`` has none.
     Raises QuoinError where a name fits several photos, or two names the same photo.
     """
-    ends: dict[str, list[int]] = defaultdict(list)
+    photos_by_suffix: dict[str, list[int]] = defaultdict(list)
     for index, photo in enumerate(photos):
-        for end in _ends(photo):
-            ends[end].append(index)
-    left_out = {end for other in others for end in _ends(other)}
+        for suffix in _path_suffixes(photo):
+            photos_by_suffix[suffix].append(index)
+    unused_suffixes = {suffix for other in unused_names for suffix in _path_suffixes(other)}
     matched: dict[int, int] = {}
-    taken: dict[int, str] = {}
-    for row, name in enumerate(given):
-        best = next((end for end in _ends(name) if end in ends or end in left_out), "")
-        fits = ends.get(best, [])
-        if len(fits) > 1:
+    name_of_photo: dict[int, str] = {}
+    for row, name in enumerate(given_names):
+        best = next(
+            (suffix for suffix in _path_suffixes(name) if suffix in photos_by_suffix or suffix in unused_suffixes), ""
+        )
+        candidates = photos_by_suffix.get(best, [])
+        if len(candidates) > 1:
             raise QuoinError(
-                f"A given name fits {len(fits)} photos, {photos[fits[0]]!r} and {photos[fits[1]]!r} among them",
+                f"A given name fits {len(candidates)} photos, {photos[candidates[0]]!r} and "
+                f"{photos[candidates[1]]!r} among them",
                 where=name,
-                do="give names with their folders",
+                hint="give names with their folders",
             )
-        if fits:
-            if fits[0] in taken:
+        if candidates:
+            if candidates[0] in name_of_photo:
                 raise QuoinError(
-                    f"Two given names, {taken[fits[0]]!r} and {name!r}, fit the same photo",
-                    where=photos[fits[0]],
-                    do="give each photo once",
+                    f"Two given names, {name_of_photo[candidates[0]]!r} and {name!r}, fit the same photo",
+                    where=photos[candidates[0]],
+                    hint="give each photo once",
                 )
-            taken[fits[0]] = name
-            matched[row] = fits[0]
+            name_of_photo[candidates[0]] = name
+            matched[row] = candidates[0]
     return matched
 
 
-def _ends(name: str) -> list[str]:
+def _path_suffixes(name: str) -> list[str]:
     """All ways to say the path from its end on, the longest first: a/b/c.jpg, a/b/c, b/c.jpg, b/c, c.jpg, c."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in (".", "..", "/")]
-    out = []
+    given_photos = []
     for start in range(len(parts)):
         tail = "/".join(parts[start:])
-        out += [tail, str(PurePosixPath(tail).with_suffix(""))] if PurePosixPath(tail).suffix else [tail]
-    return out
+        given_photos += [tail, str(PurePosixPath(tail).with_suffix(""))] if PurePosixPath(tail).suffix else [tail]
+    return given_photos
 
 
-def fit_to_photo(camera: Camera, name: str, width: int, height: int) -> Camera:
+def scale_to_photo(camera: Camera, name: str, width: int, height: int) -> Camera:
     """The camera in pixels of the photo at hand, which may be a resized copy; QuoinError where its shape differs."""
     if (camera.width, camera.height) == (width, height):
         return camera
     sx, sy = width / camera.width, height / camera.height
     if abs(sx / sy - 1) > 0.01:
-        turned = abs(width / camera.height / (height / camera.width) - 1) <= 0.01
+        is_turned = abs(width / camera.height / (height / camera.width) - 1) <= 0.01
         raise QuoinError(
             f"The given camera is for {camera.width} x {camera.height} pixels, the photo has {width} x {height}"
-            + (" (turned upright by its EXIF)" if turned else ""),
+            + (" (turned upright by its EXIF)" if is_turned else ""),
             where=name,
-            do="give cameras of the upright photos" if turned else "give cameras of these photos",
+            hint="give cameras of the upright photos" if is_turned else "give cameras of these photos",
         )
-    one_focal = camera.model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
-    scales = [(sx + sy) / 2, sx, sy] if one_focal else [sx, sy, sx, sy]
+    has_one_focal = camera.model in (
+        "SIMPLE_PINHOLE",
+        "SIMPLE_RADIAL",
+        "RADIAL",
+        "SIMPLE_RADIAL_FISHEYE",
+        "RADIAL_FISHEYE",
+    )
+    scales = [(sx + sy) / 2, sx, sy] if has_one_focal else [sx, sy, sx, sy]
     params = [p * s for p, s in zip(camera.params, scales, strict=False)] + list(camera.params[len(scales) :])
     return Camera(camera.model, width, height, tuple(params), True)
 
 
-def read_transforms(path: Path, sizes: dict[str, tuple[int, int]], others: Sequence[str] = ()) -> list[GivenPhoto]:
+def read_transforms(
+    path: Path, sizes: dict[str, tuple[int, int]], unused_names: Sequence[str] = ()
+) -> list[GivenPhoto]:
     """Cameras of a transforms.json; camera axes there are OpenGL's (y up, looking along -z), the world is kept.
 
     ``sizes`` (width, height) by photo name stand in where the file does not say them. Raises QuoinError with the place.
@@ -123,28 +134,28 @@ def read_transforms(path: Path, sizes: dict[str, tuple[int, int]], others: Seque
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise QuoinError(f"Cannot read the given cameras: {error}", where=path, do="name a readable file") from None
+        raise QuoinError(f"Cannot read the given cameras: {error}", where=path, hint="name a readable file") from None
     except ValueError as error:
-        raise QuoinError(f"The given cameras are not valid JSON: {error}", where=path, do="repair the file") from None
+        raise QuoinError(f"The given cameras are not valid JSON: {error}", where=path, hint="repair the file") from None
     frames = data.get("frames") if isinstance(data, dict) else None
     if not isinstance(frames, list) or not frames:
-        raise QuoinError("The given file has no list of frames", where=path, do="give a transforms.json with frames")
+        raise QuoinError("The given file has no list of frames", where=path, hint="give a transforms.json with frames")
     names: list[str] = []
     for index, frame in enumerate(frames):
         name = frame.get("file_path") if isinstance(frame, dict) else None
         if not isinstance(name, str) or not name:
-            raise QuoinError(f"Frame {index} has no file_path", where=path, do="repair the file")
+            raise QuoinError(f"Frame {index} has no file_path", where=path, hint="repair the file")
         names.append(name)
     photos = list(sizes)
-    size_of = {row: sizes[photos[photo]] for row, photo in match_names(names, photos, others).items()}
-    out = []
+    size_of = {row: sizes[photos[photo]] for row, photo in match_given_names(names, photos, unused_names).items()}
+    given_photos = []
     for row, frame in enumerate(frames):
         if row in size_of:
             where = f"{path}, frame {names[row]}"
-            facts = {**{k: v for k, v in data.items() if k != "frames"}, **frame}
+            fields = {**{k: v for k, v in data.items() if k != "frames"}, **frame}
             pose = _pose(frame.get("transform_matrix"), where)
-            out.append(GivenPhoto(names[row], pose, _camera(facts, size_of[row], where)))
-    return out
+            given_photos.append(GivenPhoto(names[row], pose, _camera(fields, size_of[row], where)))
+    return given_photos
 
 
 def _pose(matrix: Any, where: str) -> Float[Array, "3 4"]:
@@ -153,39 +164,39 @@ def _pose(matrix: Any, where: str) -> Float[Array, "3 4"]:
     except (TypeError, ValueError):
         world_from_gl = np.zeros(0)
     if world_from_gl.shape not in ((4, 4), (3, 4)) or not np.isfinite(world_from_gl).all():
-        raise QuoinError("transform_matrix is not a 4 x 4 matrix of numbers", where=where, do="repair the file")
+        raise QuoinError("transform_matrix is not a 4 x 4 matrix of numbers", where=where, hint="repair the file")
     axes = world_from_gl[:3, :3] / max(float(np.cbrt(abs(np.linalg.det(world_from_gl[:3, :3])))), 1e-12)
     if np.abs(axes @ axes.T - np.eye(3)).max() > 1e-2 or np.linalg.det(axes) < 0:
-        raise QuoinError("transform_matrix is no rotation and translation", where=where, do="repair the file")
+        raise QuoinError("transform_matrix is no rotation and translation", where=where, hint="repair the file")
     u, _, vt = np.linalg.svd(axes)
     rotation = ((u @ vt) * [1.0, -1.0, -1.0]).T  # y down, looking along z
     return np.concatenate([rotation, -(rotation @ world_from_gl[:3, 3])[:, None]], axis=1)
 
 
-def _camera(facts: dict[str, Any], size: tuple[int, int], where: str) -> Camera:
+def _camera(fields: dict[str, Any], size: tuple[int, int], where: str) -> Camera:
     def number(key: str, default: float | None = None) -> float:
-        value = facts.get(key, default)
+        value = fields.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise QuoinError(f"{key} is not a number", where=where, do="repair the file")
+            raise QuoinError(f"{key} is not a number", where=where, hint="repair the file")
         return float(value)
 
     width, height = number("w", size[0]), number("h", size[1])
     if width < 1 or height < 1:
-        raise QuoinError("w and h must be positive", where=where, do="repair the file")
-    if "fl_x" in facts:
+        raise QuoinError("w and h must be positive", where=where, hint="repair the file")
+    if "fl_x" in fields:
         fx = number("fl_x")
-    elif "camera_angle_x" in facts:
+    elif "camera_angle_x" in fields:
         fx = width / 2 / math.tan(number("camera_angle_x") / 2)
     else:
-        raise QuoinError("There is neither fl_x nor camera_angle_x", where=where, do="add the focal length")
+        raise QuoinError("There is neither fl_x nor camera_angle_x", where=where, hint="add the focal length")
     fy = number("fl_y", fx)
     if fx <= 0 or fy <= 0:
-        raise QuoinError("The focal length must be positive", where=where, do="repair the file")
+        raise QuoinError("The focal length must be positive", where=where, hint="repair the file")
     cx, cy = number("cx", width / 2), number("cy", height / 2)
     k1, k2, k3, k4, p1, p2 = (number(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
     extra: tuple[float, ...]
-    kind = str(facts.get("camera_model", "OPENCV"))
-    if kind == "OPENCV_FISHEYE" or facts.get("is_fisheye") is True:
+    kind = str(fields.get("camera_model", "OPENCV"))
+    if kind == "OPENCV_FISHEYE" or fields.get("is_fisheye") is True:
         model, extra = "OPENCV_FISHEYE", (k1, k2, k3, k4)
     elif kind in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE", "FULL_OPENCV"):
         model, extra = ("FULL_OPENCV", (k1, k2, p1, p2, k3, 0.0, 0.0, 0.0)) if k3 else ("OPENCV", (k1, k2, p1, p2))
@@ -193,6 +204,6 @@ def _camera(facts: dict[str, Any], size: tuple[int, int], where: str) -> Camera:
             model, extra = "PINHOLE", ()
     else:
         raise QuoinError(
-            f"camera_model {kind!r} is not supported", where=where, do="use OPENCV, PINHOLE or OPENCV_FISHEYE"
+            f"camera_model {kind!r} is not supported", where=where, hint="use OPENCV, PINHOLE or OPENCV_FISHEYE"
         )
     return Camera(model, round(width), round(height), (fx, fy, cx, cy, *extra), True)

@@ -10,112 +10,135 @@ import numpy as np
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene.photo_table import read_photo_table
-from quoin.stages.pose.cache_key import TRANSFORMS
-from quoin.stages.pose.checks.registration import Gated, residuals_px
-from quoin.stages.pose.colmap.camera_models import pinhole_part
-from quoin.stages.pose.colmap.sparse_model import Camera, read_model
+from quoin.stages.pose.cache_key import TRANSFORMS_JSON
+from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
+from quoin.stages.pose.colmap.camera_models import pinhole_params
+from quoin.stages.pose.colmap.sparse_model import Camera, read_sparse_model
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.given_cameras import GivenPhoto, find_model, fit_to_photo, match_names, read_transforms
+from quoin.stages.pose.given_cameras import (
+    GivenPhoto,
+    find_colmap_model,
+    match_given_names,
+    read_transforms,
+    scale_to_photo,
+)
 from quoin.stages.pose.pairing.matching import find_features, find_pairs
-from quoin.stages.pose.sfm import inputs_of, no_overlap
-from quoin.stages.pose.workspace import Component, Found, Photo, Workshop
+from quoin.stages.pose.sfm import feature_inputs, no_overlap_error
+from quoin.stages.pose.workspace import Component, PhotoRow, SfmResult, Workspace
 
 Array = np.ndarray
 
 
-def place(shop: Workshop, config: PoseConfig, photos: list[Photo]) -> Found:
+def triangulate_given_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow]) -> SfmResult:
     """Points of the photos whose cameras are given in ``config.given``; their poses are kept to the last digit."""
-    others = left_out(shop)
-    given = read_given(shop, Path(str(config.given)), photos, others)
+    unused_names = unused_photo_names(workspace)
+    given = read_given_cameras(workspace, Path(str(config.given)), photos, unused_names)
     names = [photo["name"] for photo in photos]
-    matched = match_names([g.name for g in given], names, others)
+    matched = match_given_names([g.name for g in given], names, unused_names)
     if len(matched) < 2:
         example = f", for example {given[0].name!r}" if given else ""
         raise QuoinError(
             f"{len(matched)} of the {len(photos)} photos have a given camera; the names do not match{example}",
             where=config.given,
-            do=f"call the photos as they are called in their folder, for example {names[0]!r}",
+            hint=f"call the photos as they are called in their folder, for example {names[0]!r}",
         )
-    known = {photo: given[row] for row, photo in matched.items()}
-    kept = [photo for photo in photos if photo["photo_id"] in known]
-    cameras, camera_of = _cameras(known, kept)
-    shop.keep_only(
-        [inputs_of(kept), config.max_edge_px, config.max_features, [c.as_json() for c in cameras], shop.seed]
+    given_by_photo = {photo: given[row] for row, photo in matched.items()}
+    kept_photos = [photo for photo in photos if photo["photo_id"] in given_by_photo]
+    cameras, camera_of = _cameras(given_by_photo, kept_photos)
+    workspace.clear_if_changed(
+        [
+            feature_inputs(kept_photos),
+            config.max_edge_px,
+            config.max_features,
+            [c.as_json() for c in cameras],
+            workspace.seed,
+        ]
     )
-    features, n_masks = find_features(shop, config, kept, cameras, camera_of)
-    poses = np.array([known[photo["photo_id"]].cam_from_world for photo in kept])
-    pairs = find_pairs(shop, config, kept, centers_world(poses))
+    features, n_masks = find_features(workspace, config, kept_photos, cameras, camera_of)
+    poses = np.array([given_by_photo[photo["photo_id"]].cam_from_world for photo in kept_photos])
+    pairs = find_pairs(workspace, config, kept_photos, centers_world(poses))
     if not (pairs[:, 3] > 0).any():
-        raise no_overlap(shop.run, features)
-    ids = np.array([photo["photo_id"] for photo in kept])
-    component = _triangulate(shop, dict(zip(ids.tolist(), poses, strict=True)), config)
-    warnings = _doubts(component, len(photos) - len(kept))
+        raise no_overlap_error(workspace.run, features)
+    ids = np.array([photo["photo_id"] for photo in kept_photos])
+    component = _triangulate(workspace, dict(zip(ids.tolist(), poses, strict=True)), config)
+    warnings = _pose_warnings(component, len(photos) - len(kept_photos))
     n_features = np.zeros(len(photos), int)
     n_features[ids] = features
-    return Found([component], "given", n_features.tolist(), pairs, n_masks, 0, warnings)
+    return SfmResult([component], "given", n_features.tolist(), pairs, n_masks, 0, warnings)
 
 
-def left_out(shop: Workshop) -> list[str]:
+def unused_photo_names(workspace: Workspace) -> list[str]:
     """Names of photos that are not used; masks and depth maps are none."""
-    rows = read_photo_table(shop.run)
+    rows = read_photo_table(workspace.run)
     return [row["name"] for row in rows if not row["used"] and not row["reason"].startswith(("mask", "depth"))]
 
 
-def read_given(shop: Workshop, path: Path, photos: list[Photo], others: list[str]) -> list[GivenPhoto]:
-    """All cameras in a transforms.json or a COLMAP model; ``others``: names of photos that are left out."""
+def read_given_cameras(
+    workspace: Workspace, path: Path, photos: list[PhotoRow], unused_names: list[str]
+) -> list[GivenPhoto]:
+    """All cameras in a transforms.json or a COLMAP model; ``unused_names``: names of photos that are left out."""
     if not path.exists():
         raise QuoinError(
-            "The given cameras do not exist", where=path, do="name a COLMAP model folder or a transforms.json"
+            "The given cameras do not exist", where=path, hint="name a COLMAP model folder or a transforms.json"
         )
-    if path.is_dir() and (path / TRANSFORMS).is_file():
-        path = path / TRANSFORMS
+    if path.is_dir() and (path / TRANSFORMS_JSON).is_file():
+        path = path / TRANSFORMS_JSON
     if path.is_file():
-        return read_transforms(path, {photo["name"]: (photo["width"], photo["height"]) for photo in photos}, others)
-    folder = find_model(path)
-    result = shop.colmap("reading", {"path": str(folder), "output": str(shop.folder / "given")})
-    model = read_model(Path(result["component"]) / "model.npz")
+        return read_transforms(
+            path, {photo["name"]: (photo["width"], photo["height"]) for photo in photos}, unused_names
+        )
+    folder = find_colmap_model(path)
+    result = workspace.run_colmap("import_model", {"path": str(folder), "output": str(workspace.folder / "given")})
+    model = read_sparse_model(Path(result["component"]) / "model.npz")
     return [
         GivenPhoto(name, pose, model.cameras[camera])
         for name, pose, camera in zip(result["names"], model.cam_from_sfm, model.camera_index, strict=True)
     ]
 
 
-def _cameras(known: dict[int, GivenPhoto], kept: list[Photo]) -> tuple[list[Camera], list[int]]:
+def _cameras(given_by_photo: dict[int, GivenPhoto], kept_photos: list[PhotoRow]) -> tuple[list[Camera], list[int]]:
     """Each different camera once."""
     cameras: list[Camera] = []
     camera_of = []
-    for photo in kept:
-        camera = fit_to_photo(known[photo["photo_id"]].camera, photo["name"], photo["width"], photo["height"])
-        pinhole_part(camera)  # refuses a model that we cannot undistort
+    for photo in kept_photos:
+        camera = scale_to_photo(
+            given_by_photo[photo["photo_id"]].camera, photo["name"], photo["width"], photo["height"]
+        )
+        pinhole_params(camera)  # refuses a model that we cannot undistort
         if camera not in cameras:
             cameras.append(camera)
         camera_of.append(cameras.index(camera))
     return cameras, camera_of
 
 
-def _triangulate(shop: Workshop, poses: dict[int, Array], config: PoseConfig) -> Component:
-    with shop.report.task("pose/triangulating", 1):
-        job = {"poses": {i: pose.tolist() for i, pose in poses.items()}, "output": str(shop.folder / "triangulated")}
-        path = shop.colmap("triangulating", job)["component"]
-    model = read_model(Path(path) / "model.npz")
+def _triangulate(workspace: Workspace, poses: dict[int, Array], config: PoseConfig) -> Component:
+    with workspace.report.task("pose/triangulating", 1):
+        job = {
+            "poses": {i: pose.tolist() for i, pose in poses.items()},
+            "output": str(workspace.folder / "triangulated"),
+        }
+        path = workspace.run_colmap("triangulate", job)["component"]
+    model = read_sparse_model(Path(path) / "model.npz")
     if len(model.points_sfm) < config.min_points:
         raise QuoinError(
             f"The given cameras do not explain the photos: they agree on {len(model.points_sfm)} points only",
             where=config.given,
-            do="check that they belong to these photos, and which way their axes point",
+            hint="check that they belong to these photos, and which way their axes point",
         )
     # exactly as given, where COLMAP went through quaternions
-    return Component(path, Gated(replace(model, cam_from_sfm=np.array([poses[i] for i in model.photo_ids])), {}))
+    return Component(
+        path, FilteredModel(replace(model, cam_from_sfm=np.array([poses[i] for i in model.photo_ids])), {})
+    )
 
 
-def _doubts(component: Component, n_without: int) -> list[str]:
-    model = component.gated.model
+def _pose_warnings(component: Component, n_without_camera: int) -> list[str]:
+    model = component.filtered.model
     out = []
-    if n_without:
-        out.append(f"{n_without} photos have no given camera and are not used")
-    bare = int((model.n_observations == 0).sum())
-    if bare:
-        out.append(f"{bare} given poses see no point: their photos may not fit them")
+    if n_without_camera:
+        out.append(f"{n_without_camera} photos have no given camera and are not used")
+    n_without_points = int((model.n_observations == 0).sum())
+    if n_without_points:
+        out.append(f"{n_without_points} given poses see no point: their photos may not fit them")
     error = float(np.median(residuals_px(model)))
     if error > 2.0:
         out.append(f"Given poses fit the photos badly: points are off by {error:.1f} pixels (median)")

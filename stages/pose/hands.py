@@ -7,34 +7,34 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from quoin.pipeline.core.errors import QuoinError
 
-PHOTOS = 16  # of a portion
+PHOTOS_PER_TASK = 16  # of a portion
 
 
-class Alone(QuoinError):
+class NoWorkersError(QuoinError):
     """Nobody else can do it: this process must."""
 
 
-class PhotosUnseen(Alone):
+class PhotosNotVisibleError(NoWorkersError):
     """A worker cannot read photos that the driver can."""
 
 
-class Portion(NamedTuple):
+class Task(NamedTuple):
     """What a method of ``stages.pose.matching_jobs.Work`` is given, and its expected cost."""
 
-    given: tuple
+    args: tuple
     cost: float
 
 
 @runtime_checkable
-class Hands(Protocol):
+class Workers(Protocol):
     """Several workers, each of which reads the run, perhaps the photos, and has cores for itself."""
 
-    n: int  # portions that are worked on at the same time
+    n_workers: int  # portions that are worked on at the same time
 
-    def each(self, step: str, portions: Sequence[Portion]) -> Iterator[tuple[int, Any]]:
+    def map(self, step: str, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
         """The number of every portion, and what ``step`` of ``Work`` returns for it, as they end; raises what fails."""
         ...
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Be told that nothing will be asked of them for long."""
         ...

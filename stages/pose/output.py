@@ -12,129 +12,153 @@ from jaxtyping import Float
 
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.pipeline.scene.manhattan import WallFrame, write_walls
-from quoin.pipeline.scene.posed_images import Posed, write_frame, write_posed
+from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
+from quoin.pipeline.scene.posed_images import Posed, write_posed, write_transform
 from quoin.pipeline.scene.sensor_depth import SensorScale, write_sensor_points, write_sensor_scale
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
-from quoin.stages.pose.checks.registration import FEW_INLIERS, camera_trouble, photo_medians, residuals_px, why_missing
-from quoin.stages.pose.colmap.camera_models import focal_px
+from quoin.stages.pose.checks.registration import (
+    MIN_USEFUL_INLIERS,
+    describe_bad_intrinsics,
+    photo_median_errors,
+    residuals_px,
+    unregistered_reason,
+)
+from quoin.stages.pose.colmap.camera_models import mean_focal_px
 from quoin.stages.pose.colmap.sparse_model import SparseModel
-from quoin.stages.pose.config import ComponentFacts, PoseConfig, PoseResult
+from quoin.stages.pose.config import ComponentSummary, PoseConfig, PoseResult
 from quoin.stages.pose.frame.lines import Lines
-from quoin.stages.pose.frame.sensor_scale import WRONG_SCALE, Measured, find_points, scale_doubts, write_depths
-from quoin.stages.pose.frame.wall_directions import find_walls, gravity_with, refine_up
-from quoin.stages.pose.frame.world_frame import Georeference, Gravity, georeference, gravity_from_cameras, level_frame
-from quoin.stages.pose.initial_cameras import known_focal
-from quoin.stages.pose.undistorted_images import write_photos
-from quoin.stages.pose.undistortion import Pinhole, pinhole_of
-from quoin.stages.pose.workspace import Component, Found, Photo, Workshop
+from quoin.stages.pose.frame.sensor_scale import (
+    SCALE_TOLERANCE,
+    ScaleEstimate,
+    find_sensor_points,
+    scale_warnings,
+    write_sensor_depths,
+)
+from quoin.stages.pose.frame.wall_directions import find_walls, gravity_from_walls, refine_gravity
+from quoin.stages.pose.frame.world_frame import (
+    Georeference,
+    Gravity,
+    georeference,
+    gravity_aligned_frame,
+    gravity_from_cameras,
+)
+from quoin.stages.pose.initial_cameras import has_focal
+from quoin.stages.pose.undistorted_images import write_undistorted_photos
+from quoin.stages.pose.undistortion import PinholeCamera, fit_pinhole
+from quoin.stages.pose.workspace import Component, PhotoRow, SfmResult, Workspace
 
 Array = np.ndarray
 
-WRONG_FOCAL = 1.3  # ratio of the focal length found to that in EXIF, or its inverse, from which on EXIF is wrong
+MAX_EXIF_FOCAL_RATIO = (
+    1.3  # ratio of the focal length found to that in EXIF, or its inverse, from which on EXIF is wrong
+)
 
 
-def write_outputs(shop: Workshop, config: PoseConfig, photos: list[Photo], found: Found) -> PoseResult:
+def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], result: SfmResult) -> PoseResult:
     """Write everything of the component in use; returns the stage's result."""
-    run, report = shop.run, shop.report
-    used = found.components[0]
-    model = used.gated.model
-    warnings = list(found.warnings)
-    pinholes = [pinhole_of(camera, config.photo_max_edge_px) for camera in model.cameras]
-    lines = write_photos(run, shop, photos, model, pinholes)
-    measured = write_depths(run, shop, photos, model, pinholes)
-    frame = choose_frame(run, photos, model, lines, found.mapper == "given", warnings, measured)
+    run, report = workspace.run, workspace.report
+    used = result.components[0]
+    model = used.filtered.model
+    warnings = list(result.warnings)
+    pinholes = [fit_pinhole(camera, config.photo_max_edge_px) for camera in model.cameras]
+    lines = write_undistorted_photos(run, workspace, photos, model, pinholes)
+    scale_estimate = write_sensor_depths(run, workspace, photos, model, pinholes)
+    frame = choose_frame(run, photos, model, lines, result.mapper == "given", warnings, scale_estimate)
     world_from_sfm, gravity, geo, walls = frame
-    report.log("pose", walls.told())
-    write_sparse(run, shop, photos, found, world_from_sfm)
-    posed, errors = as_posed(photos, model, pinholes, world_from_sfm)
+    report.log("pose", walls.summary())
+    write_sparse(run, workspace, photos, result, world_from_sfm)
+    posed, errors = to_posed(photos, model, pinholes, world_from_sfm)
     write_posed(run, posed)
     n_depths = sum(bool(photos[i].get("depth_path")) for i in model.photo_ids)
     warnings += write_sensor(
-        run, posed, n_depths, measured, world_from_sfm, "given cameras" if found.mapper == "given" else "GPS"
+        run, posed, n_depths, scale_estimate, world_from_sfm, "given cameras" if result.mapper == "given" else "GPS"
     )
-    write_tables(run, photos, found, errors)
-    warnings += camera_doubts(model) + exif_doubts(photos, model)
+    write_tables(run, photos, result, errors)
+    warnings += camera_warnings(model) + exif_warnings(photos, model)
     missing = len(photos) - used.n_photos
     if missing:
         warnings.append(f"{missing} of {len(photos)} photos are not registered; tables/poses.parquet says why")
-    if len(found.components) > 1:
+    if len(result.components) > 1:
         warnings.append(
-            f"The photos fall into {len(found.components)} parts that do not connect "
-            f"({', '.join(str(c.n_photos) for c in found.components)} photos); the largest is used"
+            f"The photos fall into {len(result.components)} parts that do not connect "
+            f"({', '.join(str(c.n_photos) for c in result.components)} photos); the largest is used"
         )
     for text in warnings:
         report.log("pose", text, "warning")
     return PoseResult(
         n_photos=len(photos),
         n_registered=used.n_photos,
-        n_components=len(found.components),
+        n_components=len(result.components),
         components=[
-            ComponentFacts(n_photos=c.n_photos, n_points=len(c.gated.model.points_sfm)) for c in found.components
+            ComponentSummary(n_photos=c.n_photos, n_points=len(c.filtered.model.points_sfm)) for c in result.components
         ],
         n_points=len(posed.points_world),
         mean_reprojection_px=float(errors.mean()),
         median_reprojection_px=float(np.median(errors)),
         median_track_length=float(np.median(np.diff(model.track_offsets))),
-        n_pairs=int((found.pairs[:, 3] > 0).sum()),
-        n_masks=found.n_masks,
-        mapper=found.mapper,
-        refined_cameras=found.refined_cameras,
+        n_pairs=int((result.pairs[:, 3] > 0).sum()),
+        n_masks=result.n_masks,
+        mapper=result.mapper,
+        refined_cameras=result.refined_cameras,
         georeferenced=geo is not None,
         gravity_confidence=gravity.confidence,
-        n_depths=n_depths if measured else 0,
-        metric=geo is not None or (measured is not None and found.mapper != "given"),
+        n_depths=n_depths if scale_estimate else 0,
+        metric=geo is not None or (scale_estimate is not None and result.mapper != "given"),
         wall_directions=len(walls.normals_world),
         wall_confidence=walls.confidence,
         warnings=warnings,
     )
 
 
-def camera_doubts(model: SparseModel) -> list[str]:
+def camera_warnings(model: SparseModel) -> list[str]:
     """What is implausible about the cameras in use, with how many photos it concerns."""
     uses = np.bincount(model.camera_index, minlength=len(model.cameras))
-    troubles = [(camera_trouble(camera), count) for camera, count in zip(model.cameras, uses, strict=True)]
-    strange = [(trouble, int(count)) for trouble, count in troubles if trouble]
-    if not strange:
+    problems = [(describe_bad_intrinsics(camera), count) for camera, count in zip(model.cameras, uses, strict=True)]
+    implausible = [(problem, int(count)) for problem, count in problems if problem]
+    if not implausible:
         return []
-    return [f"The cameras of {sum(n for _, n in strange)} photos came out strange, for example: {strange[0][0]}"]
-
-
-def exif_doubts(photos: list[Photo], model: SparseModel) -> list[str]:
-    """How many focal lengths in EXIF are far from what the photos bear out, with an example."""
-    rows = [(photos[i], focal_px(model.cameras[c])) for i, c in zip(model.photo_ids, model.camera_index, strict=True)]
-    wrong = [
-        (photo, found)
-        for photo, found in rows
-        if known_focal(photo) and not 1 / WRONG_FOCAL < found / photo["focal_px"] < WRONG_FOCAL
-    ]
-    if not wrong:
-        return []
-    photo, found = wrong[0]
     return [
-        f"The focal length in EXIF is wrong for {len(wrong)} photos (for example {photo['name']}: "
-        f"{photo['focal_px']:.0f} px, found {found:.0f} px); the one found is used"
+        f"The cameras of {sum(n for _, n in implausible)} photos came out strange, for example: {implausible[0][0]}"
+    ]
+
+
+def exif_warnings(photos: list[PhotoRow], model: SparseModel) -> list[str]:
+    """How many focal lengths in EXIF are far from what the photos bear out, with an example."""
+    rows = [
+        (photos[i], mean_focal_px(model.cameras[c])) for i, c in zip(model.photo_ids, model.camera_index, strict=True)
+    ]
+    mismatched = [
+        (photo, estimated_px)
+        for photo, estimated_px in rows
+        if has_focal(photo) and not 1 / MAX_EXIF_FOCAL_RATIO < estimated_px / photo["focal_px"] < MAX_EXIF_FOCAL_RATIO
+    ]
+    if not mismatched:
+        return []
+    photo, estimated_px = mismatched[0]
+    return [
+        f"The focal length in EXIF is wrong for {len(mismatched)} photos (for example {photo['name']}: "
+        f"{photo['focal_px']:.0f} px, found {estimated_px:.0f} px); the one found is used"
     ]
 
 
 def choose_frame(
     run: Run,
-    photos: list[Photo],
+    photos: list[PhotoRow],
     model: SparseModel,
     lines: Lines,
-    given: bool,
+    is_given: bool,
     warnings: list[str],
-    measured: Measured | None,
-) -> tuple[Similarity, Gravity, Georeference | None, WallFrame]:
+    scale_estimate: ScaleEstimate | None,
+) -> tuple[Similarity, Gravity, Georeference | None, ManhattanFrame]:
     """Find and store world_from_sfm and how walls stand in that world: as given, by GPS where it carries it, else by
     gravity. A world of given cameras or of GPS is not turned to the walls.
     """
-    upright = refine_up(lines, gravity_from_cameras(model.cam_from_sfm))
-    walls = find_walls(lines, upright)
-    gravity = gravity_with(upright, walls)
-    found = None
-    if given:
+    refined = refine_gravity(lines, gravity_from_cameras(model.cam_from_sfm))
+    walls = find_walls(lines, refined)
+    gravity = gravity_from_walls(refined, walls)
+    georeference_found = None
+    if is_given:
         world_from_sfm = Similarity.identity("world of the given cameras")
     else:
         places = np.array(
@@ -144,70 +168,76 @@ def choose_frame(
         if isinstance(geo, str):
             if np.isfinite(places[:, 0]).any():
                 warnings.append(f"No georeference: {geo}")
-            scale = (measured.m_per_sfm, f"metres by {measured}") if measured else (1.0, "scale of SfM")
-            world_from_sfm = level_frame(gravity, model.cam_from_sfm, model.points_sfm, walls.normals_world, *scale)
+            scale = (
+                (scale_estimate.m_per_sfm, f"metres by {scale_estimate}") if scale_estimate else (1.0, "scale of SfM")
+            )
+            world_from_sfm = gravity_aligned_frame(
+                gravity, model.cam_from_sfm, model.points_sfm, walls.normals_world, *scale
+            )
         else:
-            world_from_sfm, found = geo.world_from_sfm, geo
-    walls = walls.turned(world_from_sfm.rotation)
-    store_frame(run, world_from_sfm, gravity, found)
-    write_walls(run, walls)
-    return world_from_sfm, gravity, found, walls
+            world_from_sfm, georeference_found = geo.world_from_sfm, geo
+    walls = walls.rotated(world_from_sfm.rotation)
+    store_frame(run, world_from_sfm, gravity, georeference_found)
+    write_manhattan_frame(run, walls)
+    return world_from_sfm, gravity, georeference_found, walls
 
 
-def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, found: Georeference | None) -> None:
+def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, geo: Georeference | None) -> None:
     """frame/ of the store: the hop, gravity with its confidence, and the ENU origin where GPS gave one."""
-    arrays.delete(run.scene, "frame")
-    write_frame(run, "world_from_sfm", world_from_sfm)
+    arrays.delete_node(run.scene, "frame")
+    write_transform(run, "world_from_sfm", world_from_sfm)
     attrs = run.scene["frame"].attrs
     attrs["gravity"] = {
         "up_world": (world_from_sfm.rotation @ gravity.up).tolist(),
         "confidence": gravity.confidence,
         "provenance": gravity.provenance,
     }
-    if found:
-        latitude, longitude, altitude = found.origin.tolist()
+    if geo:
+        latitude, longitude, altitude = geo.origin.tolist()
         attrs["enu_origin"] = {
             "latitude_deg": latitude,
             "longitude_deg": longitude,
             "altitude_m": altitude,
-            "residual_m": found.residual_m,
-            "n_photos": found.n_inliers,
+            "residual_m": geo.residual_m,
+            "n_photos": geo.n_inliers,
             "provenance": "EXIF GPS",
         }
 
 
 def write_sensor(
-    run: Run, posed: Posed, n_depths: int, measured: Measured | None, world_from_sfm: Similarity, source: str
+    run: Run, posed: Posed, n_depths: int, scale_estimate: ScaleEstimate | None, world_from_sfm: Similarity, source: str
 ) -> list[str]:
     """Keep what a metre of the sensor is in the world, and points of its depth; what is doubtful about both.
 
     ``source`` is where the scale of the world is from where it is not from the sensor itself. Where that is metres too,
     as near as points tell (they owe it errors of focal lengths), a metre is a metre.
     """
-    arrays.delete(run.scene, "sensor")
-    m_per_world = measured.m_per_sfm / world_from_sfm.scale if measured else 1.0
-    if measured:
-        same = abs(m_per_world - 1) <= WRONG_SCALE
-        write_sensor_scale(run, SensorScale(1.0 if same else 1.0 / m_per_world, str(measured)))
-        points = find_points(run, posed)
+    arrays.delete_node(run.scene, "sensor")
+    m_per_world = scale_estimate.m_per_sfm / world_from_sfm.scale if scale_estimate else 1.0
+    if scale_estimate:
+        is_same_scale = abs(m_per_world - 1) <= SCALE_TOLERANCE
+        write_sensor_scale(run, SensorScale(1.0 if is_same_scale else 1.0 / m_per_world, str(scale_estimate)))
+        points = find_sensor_points(run, posed)
         if points is not None:
             write_sensor_points(run, points)
-    return scale_doubts(measured, n_depths, m_per_world, source)
+    return scale_warnings(scale_estimate, n_depths, m_per_world, source)
 
 
-def as_posed(
-    photos: list[Photo], model: SparseModel, pinholes: list[Pinhole], world_from_sfm: Similarity
+def to_posed(
+    photos: list[PhotoRow], model: SparseModel, pinholes: list[PinholeCamera], world_from_sfm: Similarity
 ) -> tuple[Posed, Float[Array, "t"]]:
     """Posed photos in the world frame, tracks in undistorted pixels; and reprojection errors before undistortion."""
     xy = np.zeros_like(model.track_xy)
     inside = np.zeros(len(xy), bool)
-    for camera, pinhole, mine in zip(model.cameras, pinholes, model.observations_by_camera(), strict=True):
-        xy[mine] = pinhole.pixels(camera, model.track_xy[mine])
-        inside[mine] = ((xy[mine] > 0) & (xy[mine] < [pinhole.width, pinhole.height])).all(axis=1)
+    for camera, pinhole, rows_of_camera in zip(model.cameras, pinholes, model.observations_by_camera(), strict=True):
+        xy[rows_of_camera] = pinhole.pixels(camera, model.track_xy[rows_of_camera])
+        inside[rows_of_camera] = (
+            (xy[rows_of_camera] > 0) & (xy[rows_of_camera] < [pinhole.width, pinhole.height])
+        ).all(axis=1)
     errors = residuals_px(model)
     kept = model.survivors(inside)[1]
-    seen, errors_seen = model.keep_observations(inside), errors[kept]
-    counts = np.diff(seen.track_offsets)
+    kept_model, kept_errors = model.keep_observations(inside), errors[kept]
+    counts = np.diff(kept_model.track_offsets)
     return (
         Posed(
             names=[photos[i]["name"] for i in model.photo_ids],
@@ -215,46 +245,46 @@ def as_posed(
             cam_from_world=world_from_sfm.apply_to_poses(model.cam_from_sfm),
             intrinsics=np.array([pinholes[c].intrinsics for c in model.camera_index]),
             sizes=np.array([[pinholes[c].width, pinholes[c].height] for c in model.camera_index], np.int64),
-            points_world=world_from_sfm.apply(seen.points_sfm),
-            point_errors_px=np.add.reduceat(errors_seen, seen.track_offsets[:-1]) / counts,
-            point_colors=seen.point_colors,
-            track_offsets=seen.track_offsets,
-            track_photo=seen.track_photo,
+            points_world=world_from_sfm.apply(kept_model.points_sfm),
+            point_errors_px=np.add.reduceat(kept_errors, kept_model.track_offsets[:-1]) / counts,
+            point_colors=kept_model.point_colors,
+            track_offsets=kept_model.track_offsets,
+            track_photo=kept_model.track_photo,
             track_xy=xy[kept],
         ),
         errors,
     )
 
 
-def write_tables(run: Run, photos: list[Photo], found: Found, errors: Float[Array, "t"]) -> None:
+def write_tables(run: Run, photos: list[PhotoRow], result: SfmResult, errors: Float[Array, "t"]) -> None:
     """tables/poses.parquet and tables/pairs.parquet."""
-    pairs = found.pairs
+    pairs = result.pairs
     columns = {name: pairs[:, i] for i, name in enumerate(("photo_a", "photo_b", "n_matches", "n_inliers"))}
     pq.write_table(pa.table(columns), run.table("pairs"))
-    used = found.components[0]
-    placed = _placed(found.components)
-    row = {int(i): k for k, i in enumerate(used.gated.model.photo_ids)}
-    medians, counts = photo_medians(used.gated.model, errors), used.gated.model.n_observations
+    used = result.components[0]
+    component_of = _component_of_photos(result.components)
+    row = {int(i): k for k, i in enumerate(used.filtered.model.photo_ids)}
+    medians, counts = photo_median_errors(used.filtered.model, errors), used.filtered.model.n_observations
     best, partners = _best_pairs(len(photos), pairs)
     rows = []
     for photo in photos:
         i = photo["photo_id"]
-        component, k = placed.get(i, -1), row.get(i)
+        component, k = component_of.get(i, -1), row.get(i)
         registered = k is not None
         if registered:
             reason = ""
         elif component > 0:
-            reason = another_group(found.components, component)
-        elif i in used.gated.dropped:
-            reason = f"dropped by the gate: {used.gated.dropped[i]}"
-        elif found.mapper == "given":
+            reason = other_component_reason(result.components, component)
+        elif i in used.filtered.drop_reasons:
+            reason = f"dropped by the gate: {used.filtered.drop_reasons[i]}"
+        elif result.mapper == "given":
             reason = "it has no given camera"
         else:
-            of_partners = {placed[p] for p in partners[i] if p in placed}
-            reason = why_missing(found.n_features[i], best[i], bool(of_partners))
-            if best[i] >= FEW_INLIERS and of_partners and 0 not in of_partners:
-                reason = another_group(found.components, min(of_partners))
-        camera = used.gated.model.cameras[used.gated.model.camera_index[k]] if k is not None else None
+            of_partners = {component_of[p] for p in partners[i] if p in component_of}
+            reason = unregistered_reason(result.n_features[i], best[i], bool(of_partners))
+            if best[i] >= MIN_USEFUL_INLIERS and of_partners and 0 not in of_partners:
+                reason = other_component_reason(result.components, min(of_partners))
+        camera = used.filtered.model.cameras[used.filtered.model.camera_index[k]] if k is not None else None
         rows.append(
             {
                 "photo_id": i,
@@ -263,7 +293,7 @@ def write_tables(run: Run, photos: list[Photo], found: Found, errors: Float[Arra
                 "component": component,
                 "n_points": int(counts[k]) if k is not None else 0,
                 "reprojection_px": float(medians[k]) if k is not None else math.nan,
-                "focal_px": focal_px(camera) if camera else math.nan,
+                "focal_px": mean_focal_px(camera) if camera else math.nan,
                 "reason": reason,
             }
         )
@@ -284,18 +314,18 @@ POSE_SCHEMA = pa.schema(
 )
 
 
-def another_group(components: list[Component], number: int) -> str:
+def other_component_reason(components: list[Component], number: int) -> str:
     """Why a photo that goes with a component that is not in use is missing."""
     return f"it belongs to another group of {components[number].n_photos} photos (component {number})"
 
 
-def _placed(components: list[Component]) -> dict[int, int]:
+def _component_of_photos(components: list[Component]) -> dict[int, int]:
     """Component of every registered photo; a photo in two belongs to the larger."""
-    placed: dict[int, int] = {}
+    component_of: dict[int, int] = {}
     for number, component in enumerate(components):
-        for i in component.gated.model.photo_ids:
-            placed.setdefault(int(i), number)
-    return placed
+        for i in component.filtered.model.photo_ids:
+            component_of.setdefault(int(i), number)
+    return component_of
 
 
 def _best_pairs(n: int, pairs: Array) -> tuple[list[int], list[list[int]]]:
@@ -309,16 +339,18 @@ def _best_pairs(n: int, pairs: Array) -> tuple[list[int], list[list[int]]]:
     return best, partners
 
 
-def write_sparse(run: Run, shop: Workshop, photos: list[Photo], found: Found, world_from_sfm: Similarity) -> None:
+def write_sparse(
+    run: Run, workspace: Workspace, photos: list[PhotoRow], result: SfmResult, world_from_sfm: Similarity
+) -> None:
     """sparse/0 (in use, world frame), sparse/1 ... (other components, each in its own frame)."""
     shutil.rmtree(run.path / "sparse", ignore_errors=True)
     models = [
         {
             "path": component.path,
-            "photo_ids": component.gated.model.photo_ids.tolist(),
+            "photo_ids": component.filtered.model.photo_ids.tolist(),
             "world_from_sfm": (world_from_sfm if number == 0 else Similarity.identity()).to_json(),
             "output": str(run.path / "sparse" / str(number)),
         }
-        for number, component in enumerate(found.components)
+        for number, component in enumerate(result.components)
     ]
-    shop.colmap("finish", {"models": models, "names": [photo["name"] for photo in photos]})
+    workspace.run_colmap("export_models", {"models": models, "names": [photo["name"] for photo in photos]})

@@ -12,21 +12,21 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run, stage
-from quoin.stages.pose.cache_key import inputs
+from quoin.stages.pose.cache_key import pose_cache_inputs
 from quoin.stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
-from quoin.stages.pose.hands import Hands
+from quoin.stages.pose.hands import Workers
 
 
-def find_poses(run: Run, config: PoseConfig, report: Reporter, hands: Hands | None = None) -> PoseResult:
+def find_poses(run: Run, config: PoseConfig, report: Reporter, workers: Workers | None = None) -> PoseResult:
     """Pose the photos that ingest left; QuoinError where no two of them overlap.
 
     ``hands``: who shares in features, matches and undistortion; None does all here.
     """
-    from quoin.stages.pose.given_poses import place
+    from quoin.stages.pose.given_poses import triangulate_given_poses
     from quoin.stages.pose.output import write_outputs
-    from quoin.stages.pose.pairing.shared_matching import forget_shared
-    from quoin.stages.pose.sfm import estimate
-    from quoin.stages.pose.workspace import Workshop
+    from quoin.stages.pose.pairing.shared_matching import remove_exported_features
+    from quoin.stages.pose.sfm import estimate_poses
+    from quoin.stages.pose.workspace import Workspace
 
     photos = read_photo_table(run, used_only=True)
     if len(photos) < (2 if config.given else 3):  # the focal length cannot be told from two
@@ -34,12 +34,12 @@ def find_poses(run: Run, config: PoseConfig, report: Reporter, hands: Hands | No
         raise QuoinError(
             f"{count}; poses need three that overlap, a good surface many more",
             where=run.photos,
-            do="take photos from many sides that overlap by half or more",
+            hint="take photos from many sides that overlap by half or more",
         )
-    shop = Workshop(run, config, report, hands)
-    found = (place if config.given else estimate)(shop, config, photos)
-    forget_shared(shop)
-    return write_outputs(shop, config, photos, found)
+    workspace = Workspace(run, config, report, workers)
+    result = (triangulate_given_poses if config.given else estimate_poses)(workspace, config, photos)
+    remove_exported_features(workspace)
+    return write_outputs(workspace, config, photos, result)
 
 
-run = stage("pose", needs=NEEDS, version=VERSION, result=PoseResult, inputs=inputs)(find_poses)
+run = stage("pose", needs=NEEDS, version=VERSION, result=PoseResult, inputs=pose_cache_inputs)(find_poses)

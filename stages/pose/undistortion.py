@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from quoin.stages.pose.colmap.camera_models import distort, pinhole_part, undistort, unfolded
+from quoin.stages.pose.colmap.camera_models import distort, is_within_valid_radius, pinhole_params, undistort
 from quoin.stages.pose.colmap.sparse_model import Camera
 
 Array = np.ndarray
 
-MAX_CHANGE = 0.1  # of the size, by which a side of the canvas may move out or in
+MAX_CANVAS_CHANGE = 0.1  # of the size, by which a side of the canvas may move out or in
 QUAD_PX = 16
-OVERSAMPLE = 2.0
+MAX_OVERSAMPLING = 2.0
 
 
 @dataclass(frozen=True)
-class Pinhole:
+class PinholeCamera:
     """The undistorted camera: ``intrinsics`` fx, fy, cx, cy for ``width`` x ``height`` pixels."""
 
     intrinsics: Float[Array, "4"]
@@ -34,12 +34,13 @@ class Pinhole:
         return undistort(camera, xy) * self.intrinsics[:2] + self.intrinsics[2:]
 
 
-def pinhole_of(camera: Camera, max_edge_px: int) -> Pinhole:
-    """The canvas that holds the photo without blank borders, each side moved by at most ``MAX_CHANGE`` of the size.
+def fit_pinhole(camera: Camera, max_edge_px: int) -> PinholeCamera:
+    """The canvas that holds the photo without blank borders, each side moved by at most ``MAX_CANVAS_CHANGE`` of the
+    size.
 
     Same focal length as the photo at its own resolution, then shrunk to ``max_edge_px`` where it is larger.
     """
-    fx, fy, cx, cy = pinhole_part(camera)
+    fx, fy, cx, cy = pinhole_params(camera)
     width, height = camera.width, camera.height
     across, down = np.linspace(0, width, 65), np.linspace(0, height, 65)
 
@@ -48,7 +49,7 @@ def pinhole_of(camera: Camera, max_edge_px: int) -> Pinhole:
         return undistort(camera, pixels) * [fx, fy] + [cx, cy]
 
     def bounded(value: float, side: float, size: int) -> int:
-        return round(float(np.clip(value, side - MAX_CHANGE * size, side + MAX_CHANGE * size)))
+        return round(float(np.clip(value, side - MAX_CANVAS_CHANGE * size, side + MAX_CANVAS_CHANGE * size)))
 
     left = bounded(edge(0.0, down)[:, 0].max(), 0, width)
     right = bounded(edge(width, down)[:, 0].min(), width, width)
@@ -58,11 +59,11 @@ def pinhole_of(camera: Camera, max_edge_px: int) -> Pinhole:
     scale = min(1.0, max_edge_px / max(full_width, full_height))
     out_width, out_height = max(1, round(full_width * scale)), max(1, round(full_height * scale))
     sx, sy = out_width / full_width, out_height / full_height
-    return Pinhole(np.array([fx * sx, fy * sy, (cx - left) * sx, (cy - top) * sy]), out_width, out_height)
+    return PinholeCamera(np.array([fx * sx, fy * sy, (cx - left) * sx, (cy - top) * sy]), out_width, out_height)
 
 
 def undistort_photo(
-    rgb: UInt8[Array, "h w 3"], mask: UInt8[Array, "h w"] | None, camera: Camera, pinhole: Pinhole
+    rgb: UInt8[Array, "h w 3"], mask: UInt8[Array, "h w"] | None, camera: Camera, pinhole: PinholeCamera
 ) -> tuple[UInt8[Array, "h2 w2 3"], UInt8[Array, "h2 w2"]]:
     """The photo and its mask (255 use, 0 ignore) as the pinhole camera would have taken them.
 
@@ -70,11 +71,13 @@ def undistort_photo(
     """
     from PIL import Image
 
-    shrink = min(1.0, pinhole.intrinsics[0] / pinhole_part(camera)[0])
-    finer = min(OVERSAMPLE, 1.0 / shrink)  # bent at a finer resolution, then averaged: bending alone would blur
-    size = _scaled((camera.width, camera.height), shrink * finer)
-    shape = _scaled((pinhole.width, pinhole.height), finer)
-    canvas = Pinhole(pinhole.intrinsics * np.tile(np.divide(shape, (pinhole.width, pinhole.height)), 2), *shape)
+    shrink = min(1.0, pinhole.intrinsics[0] / pinhole_params(camera)[0])
+    oversampling = min(
+        MAX_OVERSAMPLING, 1.0 / shrink
+    )  # bent at a finer resolution, then averaged: bending alone would blur
+    size = _scaled((camera.width, camera.height), shrink * oversampling)
+    shape = _scaled((pinhole.width, pinhole.height), oversampling)
+    canvas = PinholeCamera(pinhole.intrinsics * np.tile(np.divide(shape, (pinhole.width, pinhole.height)), 2), *shape)
     quads, inside = _quads(camera, canvas, np.divide(size, (camera.width, camera.height)))
 
     def bend(pixels: Array, shrinking: Image.Resampling, bending: Image.Resampling) -> Image.Image:
@@ -83,8 +86,8 @@ def undistort_photo(
         return small.transform(shape, Image.Transform.MESH, quads, bending)
 
     def average(image: Image.Image) -> Array:
-        final = (pinhole.width, pinhole.height)
-        return np.asarray(image if image.size == final else image.resize(final, Image.Resampling.HAMMING))
+        final_size = (pinhole.width, pinhole.height)
+        return np.asarray(image if image.size == final_size else image.resize(final_size, Image.Resampling.HAMMING))
 
     photo = average(bend(rgb, Image.Resampling.HAMMING, Image.Resampling.BICUBIC))
     valid = np.full((camera.height, camera.width), 255, np.uint8) if mask is None else mask
@@ -97,20 +100,20 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _quads(camera: Camera, pinhole: Pinhole, ratio: Float[Array, "2"]) -> tuple[list, Array]:
+def _quads(camera: Camera, pinhole: PinholeCamera, ratio: Float[Array, "2"]) -> tuple[list, Array]:
     """Pillow's mesh (output box, corners NW SW SE NE in the shrunk photo), and which output pixels the photo shows."""
     xs = np.unique(np.append(np.arange(0, pinhole.width, QUAD_PX), pinhole.width))
     ys = np.unique(np.append(np.arange(0, pinhole.height, QUAD_PX), pinhole.height))
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     ideal = (grid - pinhole.intrinsics[2:]) / pinhole.intrinsics[:2]
     source = (distort(camera, ideal) * ratio).reshape(len(ys), len(xs), 2)
-    good = unfolded(camera, ideal).reshape(len(ys), len(xs))
+    is_valid = is_within_valid_radius(camera, ideal).reshape(len(ys), len(xs))
     quads, inside = [], np.zeros((pinhole.height, pinhole.width), bool)
     for row in range(len(ys) - 1):
         for column in range(len(xs) - 1):
             corners = source[[row, row + 1, row + 1, row], [column, column, column + 1, column + 1]]
             box = (int(xs[column]), int(ys[row]), int(xs[column + 1]), int(ys[row + 1]))
-            if good[row : row + 2, column : column + 2].all():
+            if is_valid[row : row + 2, column : column + 2].all():
                 quads.append((box, tuple(corners.ravel())))
                 inside[box[1] : box[3], box[0] : box[2]] = True
     return quads, inside

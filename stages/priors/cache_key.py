@@ -12,7 +12,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.config import PriorsConfig
 
 
-def inputs(run: Run, config: PriorsConfig) -> str:
+def priors_key_inputs(run: Run, config: PriorsConfig) -> str:
     """What priors read beside poses and settings: which photos are held out, and the semantic model's contents."""
     held_out = held_out_key(run)
     if config.semantic_model is None:
@@ -21,5 +21,5 @@ def inputs(run: Run, config: PriorsConfig) -> str:
         return digest([held_out, sha256_of(Path(config.semantic_model))])
     except OSError as error:
         raise QuoinError(
-            "The semantic model cannot be read", where=config.semantic_model, do="name an ONNX or TorchScript file"
+            "The semantic model cannot be read", where=config.semantic_model, hint="name an ONNX or TorchScript file"
         ) from error

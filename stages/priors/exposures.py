@@ -12,10 +12,12 @@ from quoin.pipeline.imaging.exposure import photo_gains
 Array = np.ndarray
 
 VIEWS_PER_POINT = 6
-EDGE_PX = 400  # of the photos that colours are read from: a pixel there is the mean of the feature's surroundings
+EXPOSURE_EDGE_PX = (
+    400  # of the photos that colours are read from: a pixel there is the mean of the feature's surroundings
+)
 
 
-def some_views(track_point: Int[Array, "t"], seed: int) -> Int[Array, "s 2"]:
+def sample_views(track_point: Int[Array, "t"], seed: int) -> Int[Array, "s 2"]:
     """Rows (observation, place 0..VIEWS_PER_POINT-1 among those of its point) of a few random views of every point."""
     shuffled = np.random.default_rng(seed).permutation(len(track_point))
     order = shuffled[np.argsort(track_point[shuffled], kind="stable")]
@@ -26,7 +28,7 @@ def some_views(track_point: Int[Array, "t"], seed: int) -> Int[Array, "s 2"]:
     return np.stack([order[few], place[few]], axis=1)
 
 
-def exposures(
+def estimate_exposures(
     read: Callable[[int], UInt8[Array, "h w 3"]],
     sizes: Int[Array, "n 2"],
     track_photo: Int[Array, "t"],
@@ -39,16 +41,16 @@ def exposures(
 
     ``read(photo)`` gives its pixels at any size, ``sizes`` (width, height) are those that ``track_xy`` is in.
     """
-    observation, place = some_views(track_point, seed).T
+    observation, place = sample_views(track_point, seed).T
     points, row = np.unique(track_point[observation], return_inverse=True)
     shape = len(points), VIEWS_PER_POINT
-    rgb, photo, there = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.int64), np.zeros(shape, bool)
-    photo[row, place], there[row, place] = track_photo[observation], True
+    rgb, photo, is_observed = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.int64), np.zeros(shape, bool)
+    photo[row, place], is_observed[row, place] = track_photo[observation], True
     for index in np.unique(track_photo[observation]):
-        mine = track_photo[observation] == index
-        picture = read(int(index))
-        ratio = np.array(picture.shape[1::-1]) / sizes[index]
-        column, line = (track_xy[observation[mine]] * ratio).astype(np.int64).clip(0).T
-        column, line = column.clip(max=picture.shape[1] - 1), line.clip(max=picture.shape[0] - 1)
-        rgb[row[mine], place[mine]] = picture[line, column]
-    return photo_gains(rgb, photo, there, len(sizes), seed=seed)
+        of_photo = track_photo[observation] == index
+        image = read(int(index))
+        ratio = np.array(image.shape[1::-1]) / sizes[index]
+        column, line = (track_xy[observation[of_photo]] * ratio).astype(np.int64).clip(0).T
+        column, line = column.clip(max=image.shape[1] - 1), line.clip(max=image.shape[0] - 1)
+        rgb[row[of_photo], place[of_photo]] = image[line, column]
+    return photo_gains(rgb, photo, is_observed, len(sizes), seed=seed)

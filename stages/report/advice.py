@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from quoin.pipeline.core.formatting import spans
-from quoin.stages.report.facts import Advice, BlockFacts, ClipFacts, Headline, Level, MeshFacts, PhotoFacts, PoseFacts
-from quoin.stages.report.quantities import count, number, percent
+from quoin.pipeline.core.formatting import timespans
+from quoin.stages.report.facts import (
+    Advice,
+    AdviceLevel,
+    BlockFacts,
+    ClipFacts,
+    Headline,
+    MeshFacts,
+    PhotoFacts,
+    PoseFacts,
+)
+from quoin.stages.report.quantities import format_count, format_number, format_percent
 
 # what a stage warns of and this page tells with more detail
-_TOLD_HERE = {"are not registered": "could not be placed", "do not connect": "do not connect"}
-_RANK = {"problem": 0, "warning": 1, "note": 2}
+_REPLACED_WARNINGS = {"are not registered": "could not be placed", "do not connect": "do not connect"}
+_LEVEL_ORDER = {"problem": 0, "warning": 1, "note": 2}
 
 
 def advise(
@@ -21,32 +30,37 @@ def advise(
     pose: PoseFacts | None,
     blocks: Sequence[BlockFacts],
     mesh: MeshFacts,
-    said: Sequence[str],
+    stage_warnings: Sequence[str],
 ) -> list[Advice]:
-    """Sentences about what went wrong or may mislead; ``said``: warnings that stages put into their results."""
+    """Sentences about what went wrong or may mislead; ``stage_warnings``: warnings that stages put into their
+    results."""
     of_input = [*_photos(headline, files), *(advice for clip in clips for advice in _clip(clip))]
-    found = [*_mesh(headline, mesh), *of_input, *_pose(pose), *_training(headline, blocks)]
-    told = " ".join(a.text for a in found)
-    for text in dict.fromkeys(said):
-        if not any(theirs in text and ours in told for theirs, ours in _TOLD_HERE.items()):
-            found.append(Advice(level="warning", text=text))
-    return sorted(found, key=lambda a: _RANK[a.level])
+    entries = [*_mesh(headline, mesh), *of_input, *_pose(pose), *_training(headline, blocks)]
+    advice_text = " ".join(a.text for a in entries)
+    for text in dict.fromkeys(stage_warnings):
+        if not any(
+            warning_text in text and own_text in advice_text for warning_text, own_text in _REPLACED_WARNINGS.items()
+        ):
+            entries.append(Advice(level="warning", text=text))
+    return sorted(entries, key=lambda a: _LEVEL_ORDER[a.level])
 
 
 def _mesh(headline: Headline, mesh: MeshFacts) -> list[Advice]:
     if headline.n_faces is None:
         return [Advice(level="problem", text="There is no mesh yet: fusion has not been completed. Run quoin resume.")]
     if headline.n_faces < 1000:
-        text = f"The mesh has only {count(headline.n_faces)} triangles: training found hardly any surface."
+        text = f"The mesh has only {format_count(headline.n_faces)} triangles: training found hardly any surface."
         return [Advice(level="problem", text=text)]
     out = []
     if mesh.n_torn_edges:
-        text = f"The surface is torn at {count(mesh.n_torn_edges)} edges between bricks: please report this fault."
+        text = (
+            f"The surface is torn at {format_count(mesh.n_torn_edges)} edges between bricks: please report this fault."
+        )
         out.append(Advice(level="problem", text=text))
     if mesh.largest_component_share is not None and mesh.largest_component_share < 0.7:
         text = (
-            f"The surface is in {count(mesh.n_components)} pieces; the largest holds only "
-            f"{percent(mesh.largest_component_share)} of its area."
+            f"The surface is in {format_count(mesh.n_components)} pieces; the largest holds only "
+            f"{format_percent(mesh.largest_component_share)} of its area."
         )
         out.append(Advice(level="warning", text=text))
     return out
@@ -57,14 +71,14 @@ def _photos(headline: Headline, files: Sequence[PhotoFacts]) -> list[Advice]:
     used, placed = headline.n_photos_used, headline.n_photos_posed
     if used and placed is not None and placed < used:
         why = _reasons([p.reason for p in files if p.state == "not placed"])
-        level: Level = "problem" if placed < 0.5 * used else "warning" if placed < 0.9 * used else "note"
-        text = f"{count(used - placed)} of {count(used)} usable photos could not be placed{why}."
+        level: AdviceLevel = "problem" if placed < 0.5 * used else "warning" if placed < 0.9 * used else "note"
+        text = f"{format_count(used - placed)} of {format_count(used)} usable photos could not be placed{why}."
         if level != "note":
             text += " More overlap between neighbouring photos helps most."
         out.append(Advice(level=level, text=text))
     left = [p.reason for p in files if p.state == "not used"]
     if left:
-        files_were = "1 file was" if len(left) == 1 else f"{count(len(left))} files were"
+        files_were = "1 file was" if len(left) == 1 else f"{format_count(len(left))} files were"
         out.append(Advice(level="note", text=f"{files_were} not used{_reasons(left)}."))
     return out
 
@@ -73,18 +87,19 @@ def _clip(clip: ClipFacts) -> list[Advice]:
     out = []
     if clip.n_placed == 0:
         text = (
-            f"None of the {count(clip.n_taken)} frames of {clip.name} could be placed: film again, slowly, "
+            f"None of the {format_count(clip.n_taken)} frames of {clip.name} could be placed: film again, slowly, "
             "and begin with something in view that other photos show."
         )
         out.append(Advice(level="warning", text=text))
     elif clip.n_unplaced:
         text = (
-            f"{spans(clip.unplaced_s)} of {clip.name} could not be placed ({count(clip.n_unplaced)} of "
-            f"{count(clip.n_taken)} frames): film that part again, slower, with something placed already in view."
+            f"{timespans(clip.unplaced_s)} of {clip.name} could not be placed "
+            f"({format_count(clip.n_unplaced)} of "
+            f"{format_count(clip.n_taken)} frames): film that part again, slower, with something placed already in view."
         )
         out.append(Advice(level="warning" if clip.n_unplaced > 0.1 * clip.n_taken else "note", text=text))
     if clip.blurred_s:
-        text = f"{spans(clip.blurred_s)} of {clip.name} is blurred and gave no frame: film that part again, slower."
+        text = f"{timespans(clip.blurred_s)} of {clip.name} is blurred and gave no frame: film that part again, slower."
         out.append(Advice(level="note", text=text))
     if clip.cut_off:
         out.append(Advice(level="warning", text=f"{clip.name} is {clip.cut_off}."))
@@ -103,18 +118,20 @@ def _pose(pose: PoseFacts | None) -> list[Advice]:
     if len(pose.components) > 1:
         text = (
             f"The photos fall apart into {len(pose.components)} groups that do not connect "
-            f"({', '.join(count(n) for n in pose.components[:6])} photos); only the first was reconstructed. "
+            f"({', '.join(format_count(n) for n in pose.components[:6])} photos); only the first was reconstructed. "
             "If they show one place, add photos that bridge the gaps."
         )
         out.append(Advice(level="warning", text=text))
     if pose.reprojection_px and pose.reprojection_px.median > 1.5:
         text = (
-            f"The median reprojection error is {number(pose.reprojection_px.median)} px; below 1 px is usual. "
+            f"The median reprojection error is {format_number(pose.reprojection_px.median)} px; below 1 px is usual. "
             "Poses may be imprecise."
         )
         out.append(Advice(level="warning", text=text))
     if pose.track_length and pose.track_length.mean < 3:
-        text = f"A point is seen by {number(pose.track_length.mean)} photos on average: the photos overlap little."
+        text = (
+            f"A point is seen by {format_number(pose.track_length.mean)} photos on average: the photos overlap little."
+        )
         out.append(Advice(level="warning", text=text))
     if pose.unit != "m":
         text = "Nothing in the photos tells the true scale, so lengths are in arbitrary units."
@@ -139,7 +156,7 @@ def _training(headline: Headline, blocks: Sequence[BlockFacts]) -> list[Advice]:
     if poor:
         text = (
             f"{len(poor)} of {len(blocks)} blocks explain held-out pixels poorly "
-            f"({', '.join(f'{b.id}: {number(b.heldout_psnr_db)} dB' for b in poor[:5])}). "
+            f"({', '.join(f'{b.id}: {format_number(b.heldout_psnr_db)} dB' for b in poor[:5])}). "
             "Longer training, or photos with fewer moving things and steadier light, would help."
         )
         out.append(Advice(level="warning", text=text))

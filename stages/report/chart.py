@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from quoin.stages.report.quantities import number
-from quoin.stages.report.svg import path, tag
+from quoin.stages.report.quantities import format_number
+from quoin.stages.report.svg import format_points, svg_tag
 
 Array = np.ndarray
 
-WIDTH, HEIGHT = 480, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 34
+CHART_WIDTH_PX, CHART_HEIGHT_PX = 480, 240
+MARGIN_LEFT_PX, MARGIN_RIGHT_PX, MARGIN_TOP_PX, MARGIN_BOTTOM_PX = 52, 12, 10, 34
 N_COLORS = 8
 
 
@@ -31,7 +31,7 @@ class Curve:
     high: list[float]
 
 
-def thin(label: str, step: Float[Array, "n"], value: Float[Array, "n"], buckets: int = 160) -> Curve:
+def thin_curve(label: str, step: Float[Array, "n"], value: Float[Array, "n"], buckets: int = 160) -> Curve:
     """At most ``buckets`` points [n'] that keep the mean and the extremes of every stretch of steps.
 
     Values that are not finite are left out. A series no longer than ``buckets`` comes back as it is, in order of steps.
@@ -52,7 +52,7 @@ def thin(label: str, step: Float[Array, "n"], value: Float[Array, "n"], buckets:
     )
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+def axis_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]."""
     span = high - low
     if not span > 0:
@@ -79,33 +79,35 @@ class _Axis:
         share = (v - low) / (high - low) if high > low else 0.5
         return round(self.start + min(max(share, 0.0), 1.0) * (self.stop - self.start), 2)
 
-    def ticks(self) -> list[float]:
+    def axis_ticks(self) -> list[float]:
         if not self.log:
-            return ticks(self.low, self.high)
+            return axis_ticks(self.low, self.high)
         low, high = math.log10(self.low), math.log10(self.high)
         if high - low < 1.0:
-            return ticks(self.low, self.high, 4)
+            return axis_ticks(self.low, self.high, 4)
         decades = range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
         factors = (1,) if len(decades) > 3 else (1, 2, 5)
         marks = [f * 10.0**d for d in range(math.floor(low), math.floor(high) + 1) for f in factors]
         return [m for m in marks if self.low * 0.999 <= m <= self.high * 1.001]
 
 
-def _frame(x: _Axis, y: _Axis, x_label: str, y_label: str, body: list[Markup], title: str) -> Markup:
-    floor, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+def _chart_svg(x: _Axis, y: _Axis, x_label: str, y_label: str, body: list[Markup], title: str) -> Markup:
+    floor, right = CHART_HEIGHT_PX - MARGIN_BOTTOM_PX, CHART_WIDTH_PX - MARGIN_RIGHT_PX
     out = []
-    for v in y.ticks():
-        out.append(tag("line", class_="grid", x1=LEFT, x2=right, y1=y(v), y2=y(v)))
-        out.append(tag("text", number(v, 4), class_="tick", x=LEFT - 6, y=y(v) + 4, text_anchor="end"))
-    for v in x.ticks():
-        out.append(tag("text", number(v, 4), class_="tick", x=x(v), y=floor + 16, text_anchor="middle"))
-    out.append(tag("text", x_label, class_="axis", x=right, y=HEIGHT - 3, text_anchor="end"))
-    out.append(tag("text", y_label, class_="axis", x=4, y=HEIGHT - 3))
-    view = f"0 0 {WIDTH} {HEIGHT}"
-    return tag("svg", *out, *body, class_="chart", viewBox=view, role="img", aria_label=title)
+    for v in y.axis_ticks():
+        out.append(svg_tag("line", class_="grid", x1=MARGIN_LEFT_PX, x2=right, y1=y(v), y2=y(v)))
+        out.append(
+            svg_tag("text", format_number(v, 4), class_="tick", x=MARGIN_LEFT_PX - 6, y=y(v) + 4, text_anchor="end")
+        )
+    for v in x.axis_ticks():
+        out.append(svg_tag("text", format_number(v, 4), class_="tick", x=x(v), y=floor + 16, text_anchor="middle"))
+    out.append(svg_tag("text", x_label, class_="axis", x=right, y=CHART_HEIGHT_PX - 3, text_anchor="end"))
+    out.append(svg_tag("text", y_label, class_="axis", x=4, y=CHART_HEIGHT_PX - 3))
+    view = f"0 0 {CHART_WIDTH_PX} {CHART_HEIGHT_PX}"
+    return svg_tag("svg", *out, *body, class_="chart", viewBox=view, role="img", aria_label=title)
 
 
-def lines(curves: Sequence[Curve], *, x_label: str, y_label: str, title: str, log: bool = False) -> Markup:
+def line_chart(curves: Sequence[Curve], *, x_label: str, y_label: str, title: str, log: bool = False) -> Markup:
     """A chart of all ``curves`` with their spread as a faint band; '' where none holds a point."""
     curves = [c for c in curves if c.step]
     if not curves:
@@ -118,31 +120,31 @@ def lines(curves: Sequence[Curve], *, x_label: str, y_label: str, title: str, lo
         margin = 0.05 * (high - low) or abs(high) * 0.05 or 1.0
         low, high = low - margin, high + margin
     steps = [s for c in curves for s in c.step]
-    x = _Axis(min(0.0, *steps), max(*steps, 1.0), LEFT, WIDTH - RIGHT)
-    y = _Axis(low, high, HEIGHT - BOTTOM, TOP, log)
+    x = _Axis(min(0.0, *steps), max(*steps, 1.0), MARGIN_LEFT_PX, CHART_WIDTH_PX - MARGIN_RIGHT_PX)
+    y = _Axis(low, high, CHART_HEIGHT_PX - MARGIN_BOTTOM_PX, MARGIN_TOP_PX, log)
     body = []
     for i, c in enumerate(curves):
-        there = [(x(s), y(v)) for s, v in zip(c.step, c.high, strict=True)]
-        back = [(x(s), y(v)) for s, v in zip(reversed(c.step), reversed(c.low), strict=True)]
-        body.append(tag("polygon", class_=f"band c{i % N_COLORS}", points=path(*there, *back)))
+        upper = [(x(s), y(v)) for s, v in zip(c.step, c.high, strict=True)]
+        lower = [(x(s), y(v)) for s, v in zip(reversed(c.step), reversed(c.low), strict=True)]
+        body.append(svg_tag("polygon", class_=f"band c{i % N_COLORS}", points=format_points(*upper, *lower)))
     for i, c in enumerate(curves):
         corners = [(x(s), y(v)) for s, v in zip(c.step, c.mean, strict=True)]
-        name = tag("title", f"{c.label}: last {number(c.mean[-1], 4)}")
-        body.append(tag("polyline", name, class_=f"line c{i % N_COLORS}", points=path(*corners)))
+        name = svg_tag("title", f"{c.label}: last {format_number(c.mean[-1], 4)}")
+        body.append(svg_tag("polyline", name, class_=f"line c{i % N_COLORS}", points=format_points(*corners)))
         if len(corners) == 1:
-            body.append(tag("circle", name, class_=f"dot c{i % N_COLORS}", cx=corners[0][0], cy=corners[0][1], r=3))
-    return _frame(x, y, x_label, y_label, body, title)
+            body.append(svg_tag("circle", name, class_=f"dot c{i % N_COLORS}", cx=corners[0][0], cy=corners[0][1], r=3))
+    return _chart_svg(x, y, x_label, y_label, body, title)
 
 
-def bars(edges: Sequence[float], counts: Sequence[int], *, x_label: str, y_label: str, title: str) -> Markup:
+def histogram_chart(edges: Sequence[float], counts: Sequence[int], *, x_label: str, y_label: str, title: str) -> Markup:
     """A histogram: ``counts`` [n] between ``edges`` [n + 1]; '' where it counts nothing."""
     if not sum(counts):
         return Markup("")
-    x = _Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
-    y = _Axis(0.0, max(counts) * 1.05, HEIGHT - BOTTOM, TOP)
+    x = _Axis(edges[0], edges[-1], MARGIN_LEFT_PX, CHART_WIDTH_PX - MARGIN_RIGHT_PX)
+    y = _Axis(0.0, max(counts) * 1.05, CHART_HEIGHT_PX - MARGIN_BOTTOM_PX, MARGIN_TOP_PX)
     body = []
     for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True):
         width, top = max(x(high) - x(low) - 1, 0.5), y(n)
-        name = tag("title", f"{number(low)} to {number(high)}: {n:,}")
-        body.append(tag("rect", name, class_="bar", x=x(low), y=top, width=width, height=y(0) - top))
-    return _frame(x, y, x_label, y_label, body, title)
+        name = svg_tag("title", f"{format_number(low)} to {format_number(high)}: {n:,}")
+        body.append(svg_tag("rect", name, class_="bar", x=x(low), y=top, width=width, height=y(0) - top))
+    return _chart_svg(x, y, x_label, y_label, body, title)

@@ -14,71 +14,71 @@ import pyarrow.parquet as pq
 from jaxtyping import Num
 
 from quoin.pipeline.scene.blocks import Partition
-from quoin.pipeline.scene.manhattan import read_walls
-from quoin.pipeline.scene.posed_images import Posed, read_frame
+from quoin.pipeline.scene.manhattan import read_manhattan_frame
+from quoin.pipeline.scene.posed_images import Posed, read_transform
 from quoin.pipeline.storage.run import Manifest, Run
-from quoin.stages.report.chart import Curve, thin
+from quoin.stages.report.chart import Curve, thin_curve
 from quoin.stages.report.facts import BlockFacts, ClipFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
 
 Array = np.ndarray
 
 
-def rows_of(run: Run, table: str) -> list[dict[str, Any]]:
+def read_rows(run: Run, table: str) -> list[dict[str, Any]]:
     """Rows of a table; none where it does not exist."""
     path = run.file(f"tables/{table}.parquet")
     return pq.read_table(path).to_pylist() if path.exists() else []
 
 
-def finite(value: Any) -> float | None:
+def finite_or_none(value: Any) -> float | None:
     """``value`` where it is a finite number."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def whole(value: Any) -> int | None:
+def int_or_none(value: Any) -> int | None:
     """``value`` as an integer where it is a finite number."""
-    number = finite(value)
+    number = finite_or_none(value)
     return None if number is None else int(number)
 
 
-def photos(run: Run) -> list[PhotoFacts]:
+def collect_photos(run: Run) -> list[PhotoFacts]:
     """One entry per file found, with what pose made of it."""
     if run.manifest("ingest") is None:
         return []
-    posed = {r["photo_id"]: r for r in rows_of(run, "poses")} if run.manifest("pose") else None
+    posed = {r["photo_id"]: r for r in read_rows(run, "poses")} if run.manifest("pose") else None
     out = []
-    for row in rows_of(run, "photos"):
+    for row in read_rows(run, "photos"):
         pose = (posed or {}).get(row["photo_id"]) if row["used"] else None
         state = "not used" if not row["used"] else "used" if posed is None else "not placed"
         if pose and pose["registered"]:
             state = "placed"
-        focal = finite(pose["focal_px"]) if pose else finite(row["focal_px"])
+        focal = finite_or_none(pose["focal_px"]) if pose else finite_or_none(row["focal_px"])
         out.append(
             PhotoFacts(
                 name=row["name"],
                 state=state,  # type: ignore[arg-type]
                 component=pose["component"] if pose and pose["component"] >= 0 else None,
-                n_points=whole(pose["n_points"]) if pose else None,
-                reprojection_px=finite(pose["reprojection_px"]) if pose and pose["registered"] else None,
+                n_points=int_or_none(pose["n_points"]) if pose else None,
+                reprojection_px=finite_or_none(pose["reprojection_px"]) if pose and pose["registered"] else None,
                 focal_px=focal if focal else None,
                 width=row["width"] or None,
                 height=row["height"] or None,
                 has_mask=bool(row["mask_path"]),
                 reason=row["reason"] or (pose["reason"] if pose else "") or "",
                 clip=row.get("clip") or "",
-                time_s=finite(row.get("time_s")),
+                time_s=finite_or_none(row.get("time_s")),
             )
         )
     return out
 
 
-def clips(run: Run, files: Sequence[PhotoFacts]) -> list[ClipFacts]:
+def collect_clips(run: Run, files: Sequence[PhotoFacts]) -> list[ClipFacts]:
     """What became of every video that gave frames."""
-    known = run.manifest("pose") is not None
+    is_posed = run.manifest("pose") is not None
     out = []
     for clip in getattr(run.manifest("ingest"), "result", {}).get("clips", []):
         frames = sorted((p for p in files if p.clip == clip["name"] and p.state != "not used"), key=_time)
         placed, unplaced = (
-            sum(p.state == state for p in frames) if known else None for state in ("placed", "not placed")
+            sum(p.state == state for p in frames) if is_posed else None for state in ("placed", "not placed")
         )
         out.append(ClipFacts(**clip, n_placed=placed, n_unplaced=unplaced, unplaced_s=_unplaced(frames)))
     return out
@@ -87,7 +87,7 @@ def clips(run: Run, files: Sequence[PhotoFacts]) -> list[ClipFacts]:
 def _unplaced(frames: Sequence[PhotoFacts]) -> list[tuple[float, float]]:
     """From the first to the last of frames in a row that could not be placed."""
     runs = itertools.groupby(frames, key=lambda p: p.state == "not placed")
-    lost = [[_time(p) for p in together] for missing, together in runs if missing]
+    lost = [[_time(p) for p in frames_in_row] for missing, frames_in_row in runs if missing]
     return [(times[0], times[-1]) for times in lost]
 
 
@@ -95,7 +95,7 @@ def _time(frame: PhotoFacts) -> float:
     return frame.time_s or 0.0
 
 
-def histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers: bool = False) -> Histogram | None:
+def build_histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers: bool = False) -> Histogram | None:
     """Counts up to the 99th percentile; what lies beyond is counted apart. None where nothing is finite."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
@@ -121,28 +121,28 @@ def histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers: bool 
     )
 
 
-def pose(run: Run, posed: Posed) -> PoseFacts:
+def collect_pose(run: Run, posed: Posed) -> PoseFacts:
     """Residuals, tracks and the world frame of the posed photos."""
     result = run.require("pose").result
-    world = read_frame(run, "world_from_sfm")
-    walls = read_walls(run)
-    table = rows_of(run, "poses")
+    world = read_transform(run, "world_from_sfm")
+    walls = read_manhattan_frame(run)
+    table = read_rows(run, "poses")
     groups = Counter(r["component"] for r in table if r["component"] >= 0)
     bulk = np.percentile(posed.points_world, [1, 99], axis=0) if len(posed.points_world) else np.zeros((2, 3))
     return PoseFacts(
-        reprojection_px=histogram(posed.point_errors_px),
-        track_length=histogram(posed.track_lengths, whole_numbers=True),
-        focal_px=histogram(posed.intrinsics[:, 0]),
+        reprojection_px=build_histogram(posed.point_errors_px),
+        track_length=build_histogram(posed.track_lengths, whole_numbers=True),
+        focal_px=build_histogram(posed.intrinsics[:, 0]),
         n_observations=len(posed.track_photo),
         components=[c["n_photos"] for c in result.get("components", [])] or [n for _, n in sorted(groups.items())],
         world_frame=world.provenance if world else "as structure from motion left it",
-        walls=walls.told() if walls else "walls were not looked for",
+        walls=walls.summary() if walls else "walls were not looked for",
         unit="m" if result.get("metric") or result.get("georeferenced") else "units",
         extent=(bulk[1] - bulk[0]).tolist(),
     )
 
 
-def blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
+def collect_blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
     """Plan and measurements of every block."""
     out = []
     train = run.manifest("train")
@@ -159,12 +159,12 @@ def blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
                 halo_m=block.halo_bricks * partition.lattice.brick_size_m,  # type: ignore[union-attr]
                 n_photos=len(block.photo_index),
                 planned_memory_bytes=block.memory_bytes or None,
-                steps=whole(got.get("steps")),
-                seconds=finite(got.get("seconds", done.seconds if done else None)),
-                rays_per_s=finite(got.get("rays_per_s")),
-                heldout_psnr_db=finite(got.get("heldout_psnr_db")),
-                peak_memory_bytes=whole(got.get("peak_memory_bytes")) or None,
-                n_bricks=whole(got.get("n_bricks")),
+                steps=int_or_none(got.get("steps")),
+                seconds=finite_or_none(got.get("seconds", done.seconds if done else None)),
+                rays_per_s=finite_or_none(got.get("rays_per_s")),
+                heldout_psnr_db=finite_or_none(got.get("heldout_psnr_db")),
+                peak_memory_bytes=int_or_none(got.get("peak_memory_bytes")) or None,
+                n_bricks=int_or_none(got.get("n_bricks")),
                 device=got.get("device"),
                 failed=missing.get(block.id, ""),
                 why_smaller=got.get("why_smaller", ""),
@@ -173,14 +173,14 @@ def blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
     return out
 
 
-def telling(blocks: Sequence[BlockFacts], most: int) -> list[BlockFacts]:
+def select_blocks(blocks: Sequence[BlockFacts], most: int) -> list[BlockFacts]:
     """At most so many of the blocks, in their order: those that failed, then those of the lowest held-out PSNR."""
     lowest = sorted(blocks, key=lambda b: (not b.failed, np.inf if b.heldout_psnr_db is None else b.heldout_psnr_db))
     chosen = {b.id for b in lowest[:most]}
     return [b for b in blocks if b.id in chosen]
 
 
-def curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]:
+def collect_curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]:
     """What training measured along the steps, by name; one thinned curve per block."""
     out: dict[str, list[Curve]] = {}
     for block_id in block_ids:
@@ -191,13 +191,13 @@ def curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]:
         names = np.array(table["name"].to_pylist())
         step, value = table["step"].to_numpy().astype(float), table["value"].to_numpy().astype(float)
         for name in sorted(set(names.tolist())):
-            curve = thin(block_id, step[names == name], value[names == name])
+            curve = thin_curve(block_id, step[names == name], value[names == name])
             if curve.step:
                 out.setdefault(name, []).append(curve)
     return out
 
 
-def stages(run: Run) -> list[StageFacts]:
+def collect_stages(run: Run) -> list[StageFacts]:
     """All committed stages in the order they ended; blocks of training are listed with the blocks."""
     order: list[tuple[str, Manifest]] = sorted(run.record.manifests.items(), key=lambda item: item[1].committed_at)
     return [
@@ -234,7 +234,7 @@ def _is_number_like(value: Any) -> bool:
     return isinstance(value, (bool, int, float))
 
 
-def headline(run: Run, files: list[PhotoFacts], block_facts: list[BlockFacts]) -> Headline:
+def collect_headline(run: Run, files: list[PhotoFacts], block_facts: list[BlockFacts]) -> Headline:
     """The first numbers, from manifests and tables."""
     states = Counter(p.state for p in files)
     pose_result = getattr(run.manifest("pose"), "result", {})
@@ -244,14 +244,16 @@ def headline(run: Run, files: list[PhotoFacts], block_facts: list[BlockFacts]) -
     for name, m in run.record.manifests.items():
         stage = name.split("/")[0]
         longest[stage] = max(longest.get(stage, 0.0), m.seconds if stage != "report" else 0.0)
-    memory = [s.peak_memory_bytes or 0 for s in stages(run)] + [b.peak_memory_bytes or 0 for b in block_facts]
+    memory = [s.peak_memory_bytes or 0 for s in collect_stages(run)] + [b.peak_memory_bytes or 0 for b in block_facts]
     return Headline(
         n_photos_found=len(files) or None,
         n_photos_used=len(files) - states["not used"] if files else None,
-        n_photos_posed=states["placed"] if files and run.manifest("pose") else whole(pose_result.get("n_registered")),
-        n_points=whole(pose_result.get("n_points")),
-        n_vertices=whole(fuse_result.get("n_vertices")),
-        n_faces=whole(fuse_result.get("n_faces")),
+        n_photos_posed=states["placed"]
+        if files and run.manifest("pose")
+        else int_or_none(pose_result.get("n_registered")),
+        n_points=int_or_none(pose_result.get("n_points")),
+        n_vertices=int_or_none(fuse_result.get("n_vertices")),
+        n_faces=int_or_none(fuse_result.get("n_faces")),
         heldout_psnr_db=float(np.mean(scores)) if scores else None,
         heldout_psnr_lowest_db=min(scores) if scores else None,
         total_seconds=sum(longest.values()),

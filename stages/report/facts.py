@@ -8,8 +8,8 @@ import pydantic
 
 from quoin.stages.report.chart import Curve
 
-FORMAT = 1
-Level = Literal["problem", "warning", "note"]
+REPORT_FORMAT = 1
+AdviceLevel = Literal["problem", "warning", "note"]
 
 
 class Facts(pydantic.BaseModel):
@@ -36,7 +36,7 @@ class Headline(Facts):
 class Advice(Facts):
     """One thing a person should know, worst first."""
 
-    level: Level
+    level: AdviceLevel
     text: str
 
 
@@ -183,7 +183,7 @@ class IndoorFacts(Facts):
 class Report(Facts):
     """The content of report.json."""
 
-    format: int = FORMAT
+    format: int = REPORT_FORMAT
     run_id: str
     quoin: str
     photos_folder: str

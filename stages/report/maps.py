@@ -10,16 +10,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
-from quoin.stages.report.quantities import number, visible
-from quoin.stages.report.svg import path, tag
+from quoin.stages.report.quantities import escape_invisible, format_number
+from quoin.stages.report.svg import format_points, svg_tag
 
 Array = np.ndarray
 
-MAP_PX = 1000  # width of a map
+MAP_WIDTH_PX = 1000  # width of a map
 
 
 @dataclass(frozen=True)
-class Window:
+class MapWindow:
     """The part of a plane that a map shows: two world axes and the bounds along them; y points up on the page."""
 
     right_world: Float[Array, "3"]
@@ -29,7 +29,7 @@ class Window:
 
     @property
     def px_per_m(self) -> float:
-        return MAP_PX / float(self.high[0] - self.low[0])
+        return MAP_WIDTH_PX / float(self.high[0] - self.low[0])
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -52,36 +52,38 @@ def side_axis(points_world: Float[Array, "n 3"]) -> Float[Array, "3"]:
     return axis if axis[np.argmax(np.abs(axis))] > 0 else -axis
 
 
-def frame(
+def fit_window(
     right_world: Float[Array, "3"],
     up_world: Float[Array, "3"],
     points_world: Float[Array, "n 3"],
     centers_world: Float[Array, "k 3"],
     corners_world: Float[Array, "c 3"],
     aspect: float,
-) -> Window:
+) -> MapWindow:
     """The window, ``aspect`` times as wide as high, that shows the bulk of the points, the cameras, and all corners.
 
     A few wild points or cameras do not blow it up: points count from the 1st to the 99th percentile, cameras within
     five times the median distance of cameras from their median.
     """
     axes = np.stack([right_world, up_world], axis=1)
-    shown = [corners_world @ axes]
+    content = [corners_world @ axes]
     if len(points_world):
-        shown.append(np.percentile(points_world @ axes, [1, 99], axis=0))
+        content.append(np.percentile(points_world @ axes, [1, 99], axis=0))
     if len(centers_world):
         away = np.linalg.norm(centers_world - np.median(centers_world, axis=0), axis=1)
-        shown.append(centers_world[away <= 5 * np.median(away) + 1e-9] @ axes)
-    every = np.concatenate(shown)
-    low, high = every.min(0), every.max(0)
+        content.append(centers_world[away <= 5 * np.median(away) + 1e-9] @ axes)
+    all_points = np.concatenate(content)
+    low, high = all_points.min(0), all_points.max(0)
     margin = 0.06 * float(max(high - low)) or 1.0
     low, high = low - margin, high + margin
     width, height = high - low
-    lack = np.array([max(aspect * height - width, 0), max(width / aspect - height, 0)]) / 2
-    return Window(right_world, up_world, low - lack, high + lack)
+    padding = np.array([max(aspect * height - width, 0), max(width / aspect - height, 0)]) / 2
+    return MapWindow(right_world, up_world, low - padding, high + padding)
 
 
-def paint(window: Window, points_world: Float[Array, "n 3"], colors: UInt8[Array, "n 3"]) -> UInt8[Array, "h w 4"]:
+def rasterize_points(
+    window: MapWindow, points_world: Float[Array, "n 3"], colors: UInt8[Array, "n 3"]
+) -> UInt8[Array, "h w 4"]:
     """The points as an RGBA picture: mean colour per pixel, more opaque where more points fall."""
     width, height = window.size_px
     weight, total = np.zeros(height * width), np.zeros((height * width, 3))
@@ -103,21 +105,21 @@ def paint(window: Window, points_world: Float[Array, "n 3"], colors: UInt8[Array
     return rgba.reshape(height, width, 4)
 
 
-def cameras(
-    window: Window,
+def camera_markers(
+    window: MapWindow,
     centers_world: Float[Array, "n 3"],
     rotations_world_from_cam: Float[Array, "n 3 3"],
     half_fov_tan: Float[Array, "n"],
     names: Sequence[str],
-    numbered: dict[int, int],
+    number_by_photo: dict[int, int],
 ) -> tuple[Markup, int]:
     """Every camera as a wedge that opens along its gaze, hovering tells its name; also how many lie off the map.
 
-    ``numbered``: cameras to mark, index → number shown.
+    ``number_by_photo``: cameras to mark, index → number shown.
     """
     centers = window.pixels(centers_world)
     width, height = window.size_px
-    reach = float(np.clip(0.35 * MAP_PX / math.sqrt(max(len(names), 1)), 9, 30))
+    reach = float(np.clip(0.35 * MAP_WIDTH_PX / math.sqrt(max(len(names), 1)), 9, 30))
     gaze = rotations_world_from_cam[:, :, 2] @ np.stack([window.right_world, -window.up_world], axis=1)
     length = np.linalg.norm(gaze, axis=1)
     out, marks, off = [], [], 0
@@ -130,48 +132,48 @@ def cameras(
             along = gaze[i] * reach
             across = np.array([-gaze[i, 1], gaze[i, 0]]) / length[i] * reach * float(np.clip(half_fov_tan[i], 0.2, 1.2))
             corners = np.stack([centers[i], centers[i] + along + across, centers[i] + along - across])
-            shape = tag("polygon", points=path(*corners.tolist()))
+            shape = svg_tag("polygon", points=format_points(*corners.tolist()))
         else:  # looks straight along the map's depth
-            shape = tag("circle", cx=x, cy=y, r=reach / 2)
-        kind = "camera chosen" if i in numbered else "camera"
-        out.append(tag("g", tag("title", visible(name)), shape, class_=kind, data_photo=name))
-        if i in numbered:
-            disc, text = tag("circle", cx=x, cy=y, r=14), tag("text", str(numbered[i]), x=x, y=y + 6)
-            marks.append(tag("g", disc, text, class_="mark"))
+            shape = svg_tag("circle", cx=x, cy=y, r=reach / 2)
+        kind = "camera chosen" if i in number_by_photo else "camera"
+        out.append(svg_tag("g", svg_tag("title", escape_invisible(name)), shape, class_=kind, data_photo=name))
+        if i in number_by_photo:
+            disc, text = svg_tag("circle", cx=x, cy=y, r=14), svg_tag("text", str(number_by_photo[i]), x=x, y=y + 6)
+            marks.append(svg_tag("g", disc, text, class_="mark"))
     return Markup("").join(out + marks), off
 
 
-def rectangle(
-    window: Window, low_world: Float[Array, "3"], high_world: Float[Array, "3"], kind: str, title: str
+def box_rectangle(
+    window: MapWindow, low_world: Float[Array, "3"], high_world: Float[Array, "3"], kind: str, title: str
 ) -> Markup:
     """A world box as a rectangle on a map from above."""
     (x0, y1), (x1, y0) = window.pixels(np.stack([low_world, high_world])).tolist()
-    return tag("rect", tag("title", title), class_=kind, x=x0, y=y0, width=x1 - x0, height=y1 - y0)
+    return svg_tag("rect", svg_tag("title", title), class_=kind, x=x0, y=y0, width=x1 - x0, height=y1 - y0)
 
 
-def label(window: Window, at_world: Float[Array, "3"], rows: Sequence[str]) -> Markup:
+def text_label(window: MapWindow, at_world: Float[Array, "3"], rows: Sequence[str]) -> Markup:
     """Lines of text around a world position, the first in bold."""
     x, y = window.pixels(at_world[None])[0].tolist()
     top = y - 12 * (len(rows) - 1) + 6
     return Markup("").join(
-        tag("text", row, class_="fact" if k else "name", x=x, y=top + 24 * k) for k, row in enumerate(rows)
+        svg_tag("text", row, class_="fact" if k else "name", x=x, y=top + 24 * k) for k, row in enumerate(rows)
     )
 
 
-def scale_bar(window: Window, unit: str) -> Markup:
+def scale_bar(window: MapWindow, unit: str) -> Markup:
     """A bar of a round length, bottom left; ``unit`` is a symbol or a plural."""
-    aim = 0.2 * MAP_PX / window.px_per_m
-    power = 10.0 ** math.floor(math.log10(aim))
-    length = max(f * power for f in (1, 2, 5) if f * power <= aim)
+    max_length = 0.2 * MAP_WIDTH_PX / window.px_per_m
+    power = 10.0 ** math.floor(math.log10(max_length))
+    length = max(f * power for f in (1, 2, 5) if f * power <= max_length)
     end, y = 18 + length * window.px_per_m, window.size_px[1] - 18
-    words = f"{number(length)} {unit.removesuffix('s') if length == 1 else unit}"
-    bar = tag("polyline", points=path((18, y - 7), (18, y), (end, y), (end, y - 7)))
-    return tag("g", bar, tag("text", words, x=end + 8, y=y + 2), class_="scale")
+    caption = f"{format_number(length)} {unit.removesuffix('s') if length == 1 else unit}"
+    bar = svg_tag("polyline", points=format_points((18, y - 7), (18, y), (end, y), (end, y - 7)))
+    return svg_tag("g", bar, svg_tag("text", caption, x=end + 8, y=y + 2), class_="scale")
 
 
-def sheet(window: Window, points_href: str, layers: Sequence[Markup], title: str) -> Markup:
+def map_svg(window: MapWindow, points_href: str, layers: Sequence[Markup], title: str) -> Markup:
     """The whole map: the picture of the points below the ``layers``."""
     width, height = window.size_px
     kind = "map wide" if width > 1.5 * height else "map"
-    points = tag("image", href=points_href, width=width, height=height)
-    return tag("svg", points, *layers, class_=kind, viewBox=f"0 0 {width} {height}", role="img", aria_label=title)
+    points = svg_tag("image", href=points_href, width=width, height=height)
+    return svg_tag("svg", points, *layers, class_=kind, viewBox=f"0 0 {width} {height}", role="img", aria_label=title)

@@ -13,12 +13,12 @@ from quoin.pipeline.scene.confidence import confidence_colors
 
 Array = np.ndarray
 
-GREY = 0.78  # albedo of the plain picture
-BACKGROUND = (236, 237, 239)
+MESH_ALBEDO = 0.78  # albedo of the plain picture
+BACKGROUND_RGB = (236, 237, 239)
 
 
 @dataclass(frozen=True)
-class View:
+class RayHits:
     """What the rays of one camera hit: ``face`` [H, W] (-1 nothing), barycentrics [H, W, 2], ``toward`` the camera."""
 
     hit: Bool[Array, "h w"]
@@ -28,7 +28,7 @@ class View:
     depth_m: Float[Array, "h w"]  # along the ray; inf where nothing is hit
 
 
-class Caster:
+class MeshRaycaster:
     """Casts camera rays at one mesh. Vertices are kept relative to their mean: Embree works in float32."""
 
     def __init__(self, vertices_world: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> None:
@@ -42,29 +42,31 @@ class Caster:
             o3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
         )
 
-    def cast(self, cam_from_world: Float[Array, "3 4"], intrinsics: Float[Array, "4"], width: int, height: int) -> View:
+    def cast(
+        self, cam_from_world: Float[Array, "3 4"], intrinsics: Float[Array, "4"], width: int, height: int
+    ) -> RayHits:
         """Rays through all pixel centres of a ``width`` × ``height`` picture with these ``intrinsics``."""
         import open3d as o3d
 
         xs, ys = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
         origin, directions = rays_world(cam_from_world, intrinsics, np.stack([xs.ravel(), ys.ravel()], axis=1))
         rays = np.concatenate([np.broadcast_to(origin - self._offset, directions.shape), directions], axis=1)
-        found: dict[str, Any] = self._scene.cast_rays(o3d.core.Tensor(rays.astype(np.float32)))
-        depth = found["t_hit"].numpy().reshape(height, width)
+        hits: dict[str, Any] = self._scene.cast_rays(o3d.core.Tensor(rays.astype(np.float32)))
+        depth = hits["t_hit"].numpy().reshape(height, width)
         hit = np.isfinite(depth)
-        face = np.where(hit, found["primitive_ids"].numpy().reshape(height, width).astype(np.int64), -1)
-        uv = found["primitive_uvs"].numpy().reshape(height, width, 2)
-        return View(hit, face, uv, directions.reshape(height, width, 3), depth)
+        face = np.where(hit, hits["primitive_ids"].numpy().reshape(height, width).astype(np.int64), -1)
+        uv = hits["primitive_uvs"].numpy().reshape(height, width, 2)
+        return RayHits(hit, face, uv, directions.reshape(height, width, 3), depth)
 
 
-def interpolate(view: View, faces: Int[Array, "f 3"], values: Float[Array, "v c"]) -> Float[Array, "n c"]:
+def interpolate_vertices(view: RayHits, faces: Int[Array, "f 3"], values: Float[Array, "v c"]) -> Float[Array, "n c"]:
     """Vertex ``values`` at the n hit pixels, barycentric."""
     corner = values[faces[view.face[view.hit]]]
     u, v = view.barycentric[view.hit].T
     return (1 - u - v)[:, None] * corner[:, 0] + u[:, None] * corner[:, 1] + v[:, None] * corner[:, 2]
 
 
-def vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "v 3"]:
+def mesh_vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "v 3"]:
     """Unit normals, each face weighted by its area; zero where a vertex has none."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     face_normals = np.cross(b - a, c - a)
@@ -76,44 +78,46 @@ def vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> F
     return normals / np.where(length > 0, length, 1.0)
 
 
-def draw_colors(view: View, faces: Int[Array, "f 3"], colors: UInt8[Array, "v 3"]) -> UInt8[Array, "h w 3"]:
+def draw_colors(view: RayHits, faces: Int[Array, "f 3"], colors: UInt8[Array, "v 3"]) -> UInt8[Array, "h w 3"]:
     """The mesh in its vertex colours, unlit: the photos' own light is in them."""
-    return _fill(view, interpolate(view, faces, colors.astype(np.float32)))
+    return _paint_hits(view, interpolate_vertices(view, faces, colors.astype(np.float32)))
 
 
 def draw_confidence(
-    view: View, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"], confidence: Float[Array, "v"]
+    view: RayHits, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"], confidence: Float[Array, "v"]
 ) -> UInt8[Array, "h w 3"]:
     """The mesh in the colours of its confidence, lit from the camera."""
-    rgb = confidence_colors(interpolate(view, faces, confidence[:, None])[:, 0])
-    return _fill(view, rgb * _light(view, faces, normals)[:, None])
+    rgb = confidence_colors(interpolate_vertices(view, faces, confidence[:, None])[:, 0])
+    return _paint_hits(view, rgb * _headlight_shading(view, faces, normals)[:, None])
 
 
-def draw_shape(view: View, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"]) -> UInt8[Array, "h w 3"]:
+def draw_shape(view: RayHits, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"]) -> UInt8[Array, "h w 3"]:
     """The mesh in plain grey, lit from the camera (two-sided Lambert): shows the shape that colours hide."""
-    return _fill(view, np.repeat(255 * GREY * _light(view, faces, normals)[:, None], 3, axis=1))
+    return _paint_hits(
+        view, np.repeat(255 * MESH_ALBEDO * _headlight_shading(view, faces, normals)[:, None], 3, axis=1)
+    )
 
 
-def _light(view: View, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"]) -> Float[Array, "n"]:
-    normal = interpolate(view, faces, normals)
+def _headlight_shading(view: RayHits, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"]) -> Float[Array, "n"]:
+    normal = interpolate_vertices(view, faces, normals)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
     return 0.18 + 0.82 * np.abs(np.einsum("nc,nc->n", normal, view.directions_world[view.hit]))
 
 
-def _fill(view: View, rgb: Float[Array, "n 3"]) -> UInt8[Array, "h w 3"]:
+def _paint_hits(view: RayHits, rgb: Float[Array, "n 3"]) -> UInt8[Array, "h w 3"]:
     out = np.empty((*view.hit.shape, 3), np.uint8)
-    out[:] = BACKGROUND
+    out[:] = BACKGROUND_RGB
     out[view.hit] = np.clip(np.round(rgb), 0, 255).astype(np.uint8)
     return out
 
 
-def halve(rgb: UInt8[Array, "h w 3"]) -> UInt8[Array, "h2 w2 3"]:
+def downsample_half(rgb: UInt8[Array, "h w 3"]) -> UInt8[Array, "h2 w2 3"]:
     """Mean of every 2 × 2 pixels: pictures are cast at twice their size against jagged edges."""
     height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
     return rgb[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).mean((1, 3)).round().astype(np.uint8)
 
 
-def spread(
+def select_spread_cameras(
     centers_world: Float[Array, "n 3"],
     directions_world: Float[Array, "n 3"],
     n_points: Int[Array, "n"],
@@ -123,15 +127,15 @@ def spread(
 
     The first is the one with most points; cameras with under a quarter of the median point count are not taken.
     """
-    able = np.flatnonzero(n_points >= 0.25 * np.median(n_points)) if len(n_points) else np.array([], int)
-    if not len(able) or n_views < 1:
+    candidates = np.flatnonzero(n_points >= 0.25 * np.median(n_points)) if len(n_points) else np.array([], int)
+    if not len(candidates) or n_views < 1:
         return []
-    offsets = centers_world[able] - np.median(centers_world[able], axis=0)
+    offsets = centers_world[candidates] - np.median(centers_world[candidates], axis=0)
     scale = float(np.median(np.linalg.norm(offsets, axis=1))) or 1.0
-    features = np.concatenate([offsets / scale, directions_world[able]], axis=1)
-    chosen = [int(np.argmax(n_points[able]))]
+    features = np.concatenate([offsets / scale, directions_world[candidates]], axis=1)
+    chosen = [int(np.argmax(n_points[candidates]))]
     distance = np.linalg.norm(features - features[chosen[0]], axis=1)
-    while len(chosen) < min(n_views, len(able)):
+    while len(chosen) < min(n_views, len(candidates)):
         chosen.append(int(np.argmax(distance)))
         distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
-    return sorted(int(able[i]) for i in chosen)
+    return sorted(int(candidates[i]) for i in chosen)

@@ -12,19 +12,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from quoin.pipeline.core.formatting import spans
+from quoin.pipeline.core.formatting import timespans
 from quoin.pipeline.scene import confidence as shown
 from quoin.stages.report import chart, quantities
-from quoin.stages.report.atlas import Atlas
+from quoin.stages.report.atlas import SceneMaps
 from quoin.stages.report.facts import BlockFacts, Report
-from quoin.stages.report.photo_views import Start
+from quoin.stages.report.photo_views import ViewerCamera
 from quoin.stages.report.previews import Preview
-from quoin.stages.report.svg import tag
+from quoin.stages.report.svg import svg_tag
 
-HERE = Path(__file__).parent
+TEMPLATE_FOLDER = Path(__file__).parent
 
 
-def policy(scripts: Sequence[str], style: str) -> str:
+def content_security_policy(scripts: Sequence[str], style: str) -> str:
     """A Content-Security-Policy under which only these scripts and this style sheet run, and nothing is fetched.
 
     ``blob:`` stays open for textures inside the glb, which a browser hands to the page under such addresses.
@@ -44,8 +44,8 @@ def training_charts(facts: Report) -> dict[str, Any]:
     """Charts of what training measured: ``loss``, ``heldout_psnr_db`` and ``others`` by name."""
 
     def draw(name: str, log: bool) -> Markup:
-        return chart.lines(
-            facts.curves.get(name, []), x_label="step", y_label="", title=quantities.label(name), log=log
+        return chart.line_chart(
+            facts.curves.get(name, []), x_label="step", y_label="", title=quantities.key_label(name), log=log
         )
 
     rest = {name: draw(name, not name.endswith("_db")) for name in sorted(facts.curves)}
@@ -65,57 +65,63 @@ def pose_charts(facts: Report) -> dict[str, Markup]:
         found = getattr(facts.pose, name, None)
         out[name] = Markup("")
         if found:
-            title = quantities.label(name)
-            out[name] = chart.bars(found.edges, found.counts, x_label=x_label, y_label=y_label, title=title)
+            title = quantities.key_label(name)
+            out[name] = chart.histogram_chart(found.edges, found.counts, x_label=x_label, y_label=y_label, title=title)
     return out
 
 
-def confidence_key() -> Markup:
+def confidence_legend() -> Markup:
     """The colours of confidence from 0 to 1 as a bar with its numbers."""
-    colors = ["#" + bytes(c).hex() for c in shown.COLORS]
-    stops = [tag("stop", offset=k / (len(colors) - 1), stop_color=c) for k, c in enumerate(colors)]
-    bar = tag("rect", x=4, y=2, width=312, height=12, rx=3, fill="url(#confidence-colors)")
+    colors = ["#" + bytes(c).hex() for c in shown.CONFIDENCE_COLORS]
+    stops = [svg_tag("stop", offset=k / (len(colors) - 1), stop_color=c) for k, c in enumerate(colors)]
+    bar = svg_tag("rect", x=4, y=2, width=312, height=12, rx=3, fill="url(#confidence-colors)")
     words = [
-        tag("text", text, x=x, y=30, text_anchor=anchor, class_="tick")
+        svg_tag("text", text, x=x, y=30, text_anchor=anchor, class_="tick")
         for text, x, anchor in (("0", 4, "start"), ("confidence 0.5", 160, "middle"), ("1", 316, "end"))
     ]
-    gradient = tag("defs", tag("linearGradient", *stops, id="confidence-colors"))
-    return tag("svg", gradient, bar, *words, class_="chart legend", viewBox="0 0 320 36", role="img",
+    gradient = svg_tag("defs", svg_tag("linearGradient", *stops, id="confidence-colors"))
+    return svg_tag("svg", gradient, bar, *words, class_="chart legend", viewBox="0 0 320 36", role="img",
                aria_label="Colours of confidence from 0 to 1")  # fmt: skip
 
 
-def lead(facts: Report) -> str:
+def summary_sentence(facts: Report) -> str:
     """The run in one or two sentences."""
     h = facts.headline
     if h.n_faces is None:
-        return f"A run over {quantities.count(h.n_photos_used)} photos that has no surface yet."
-    text = f"A surface of {quantities.count(h.n_faces)} triangles from {quantities.count(h.n_photos_posed)} photos"
+        return f"A run over {quantities.format_count(h.n_photos_used)} photos that has no surface yet."
+    n_faces, n_photos = quantities.format_count(h.n_faces), quantities.format_count(h.n_photos_posed)
+    text = f"A surface of {n_faces} triangles from {n_photos} photos"
     text += f" in {len(facts.blocks)} blocks" if len(facts.blocks) > 1 else ""
-    text += f", made in {quantities.duration(h.total_seconds)}."
+    text += f", made in {quantities.format_duration(h.total_seconds)}."
     if h.heldout_psnr_db is not None:
-        text += f" It reproduces pixels that it was not trained to match to {quantities.number(h.heldout_psnr_db)} dB."
+        psnr_db = quantities.format_number(h.heldout_psnr_db)
+        text += f" It reproduces pixels that it was not trained to match to {psnr_db} dB."
     return text
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as ``section.key`` and text, in order."""
     out: list[tuple[str, str]] = []
     for key, value in settings.items():
-        out += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", str(value))]
+        out += (
+            flatten_settings(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else [(f"{prefix}{key}", str(value))]
+        )
     return out
 
 
-def render(
+def render_page(
     facts: Report,
     *,
     title: str,
-    maps: Atlas | None,
+    maps: SceneMaps | None,
     listed: Sequence[BlockFacts],
     floor_plan: Markup,
     pictures: Mapping[int, Mapping[str, str]],
     previews: Mapping[str, Sequence[Preview]],
     glb: bytes | None,
-    start: Start | None,
+    start: ViewerCamera | None,
     confidence: str | None,
 ) -> str:
     """The page. ``pictures``: view number → data URIs of ``photo``, ``colors`` and ``shape``.
@@ -125,22 +131,32 @@ def render(
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATE_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
-    for name in ("count", "duration", "label", "number", "percent", "size", "visible"):
-        environment.filters[name] = getattr(quantities, name)
-    environment.filters["spans"] = spans
-    environment.filters["quantity"] = lambda value, key, length="m": quantities.visible(
-        quantities.quantity(key, value, length)
+    environment.filters |= {
+        "count": quantities.format_count,
+        "duration": quantities.format_duration,
+        "label": quantities.key_label,
+        "number": quantities.format_number,
+        "percent": quantities.format_percent,
+        "size": quantities.format_bytes,
+        "visible": quantities.escape_invisible,
+    }
+    environment.filters["spans"] = timespans
+    environment.filters["quantity"] = lambda value, key, length="m": quantities.escape_invisible(
+        quantities.format_quantity(key, value, length)
     )
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    three = (HERE / "vendor" / "three.min.js").read_text(encoding="utf-8")
+    style, script = ((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    three = (TEMPLATE_FOLDER / "vendor" / "three.min.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         facts=facts,
         lacking=quantities.NOT_MEASURED,
         title=title,
-        lead=lead(facts),
-        policy=policy([three, script] if glb else [script], style),
+        lead=summary_sentence(facts),
+        policy=content_security_policy([three, script] if glb else [script], style),
         style=style,
         script=script,
         three=three,
@@ -152,10 +168,10 @@ def render(
         charts={**training_charts(facts), **pose_charts(facts)},
         curve_blocks=list(dict.fromkeys(c.label for name in sorted(facts.curves) for c in facts.curves[name])),
         states=sorted(Counter(p.state for p in facts.photos).items()),
-        settings=flat(facts.settings),
+        settings=flatten_settings(facts.settings),
         glb=base64.b64encode(glb).decode("ascii") if glb else "",
         start=start,
         confidence=confidence,
-        confidence_key=confidence_key() if confidence else "",
+        confidence_key=confidence_legend() if confidence else "",
         made=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.created_at)),
     )

@@ -14,23 +14,23 @@ from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed, read_photo
 from quoin.pipeline.storage.run import Run
 from quoin.stages.report.data_urls import jpeg_uri
 from quoin.stages.report.facts import ViewFacts
-from quoin.stages.report.mesh_preview import Surface
+from quoin.stages.report.mesh_preview import PreviewMesh
 from quoin.stages.report.mesh_rendering import (
-    Caster,
-    View,
+    MeshRaycaster,
+    RayHits,
+    downsample_half,
     draw_colors,
     draw_confidence,
     draw_shape,
-    halve,
-    spread,
-    vertex_normals,
+    mesh_vertex_normals,
+    select_spread_cameras,
 )
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Start:
+class ViewerCamera:
     """Where the viewer's camera begins: ``eye`` and ``target`` in the world, vertical angle in degrees."""
 
     number: int
@@ -40,23 +40,27 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Shot:
+class ViewComparison:
     """One photo and the mesh from the same camera, as data URIs, and where a viewer stands to see the same."""
 
     photo: int  # index into Posed
     facts: ViewFacts
     pictures: dict[str, str]  # "photo", "colors", "shape"; "confidence" where the mesh tells
-    start: Start
+    start: ViewerCamera
     framed_share: float  # of the mesh's vertices that lie inside the picture, hidden or not
 
 
-def photograph(run: Run, posed: Posed, mesh: Surface, n_views: int, edge_px: int, report: Reporter) -> list[Shot]:
+def render_comparisons(
+    run: Run, posed: Posed, mesh: PreviewMesh, n_views: int, edge_px: int, report: Reporter
+) -> list[ViewComparison]:
     """``n_views`` spread-out photos beside the mesh, which is cast at twice the size of the picture."""
-    seen = np.bincount(posed.track_photo, minlength=len(posed))
-    chosen = spread(centers_world(posed.cam_from_world), posed.cam_from_world[:, 2, :3], seen, n_views)
-    caster = Caster(mesh.vertices_world, mesh.faces)
-    normals = vertex_normals(mesh.vertices_world, mesh.faces)
-    shots = []
+    n_points = np.bincount(posed.track_photo, minlength=len(posed))
+    chosen = select_spread_cameras(
+        centers_world(posed.cam_from_world), posed.cam_from_world[:, 2, :3], n_points, n_views
+    )
+    caster = MeshRaycaster(mesh.vertices_world, mesh.faces)
+    normals = mesh_vertex_normals(mesh.vertices_world, mesh.faces)
+    comparisons = []
     with report.task("report", len(chosen), "views") as advance:
         for number, photo in enumerate(chosen, 1):
             width, height = (int(v) for v in posed.sizes[photo])
@@ -65,37 +69,45 @@ def photograph(run: Run, posed: Posed, mesh: Surface, n_views: int, edge_px: int
             scale = np.tile([2 * w / width, 2 * h / height], 2)
             view = caster.cast(posed.cam_from_world[photo], posed.intrinsics[photo] * scale, 2 * w, 2 * h)
             rgb = {
-                "photo": read_picture(run, photo, w, h),
-                "colors": halve(draw_colors(view, mesh.faces, mesh.colors)),
-                "shape": halve(draw_shape(view, mesh.faces, normals)),
+                "photo": read_resized_photo(run, photo, w, h),
+                "colors": downsample_half(draw_colors(view, mesh.faces, mesh.colors)),
+                "shape": downsample_half(draw_shape(view, mesh.faces, normals)),
             }
             if mesh.confidence is not None:
-                rgb["confidence"] = halve(draw_confidence(view, mesh.faces, normals, mesh.confidence))
+                rgb["confidence"] = downsample_half(draw_confidence(view, mesh.faces, normals, mesh.confidence))
             report.picture(f"report/{number}", np.concatenate(list(rgb.values()), axis=1), caption=posed.names[photo])
             facts = ViewFacts(number=number, name=posed.names[photo], covered_share=float(view.hit.mean()))
             pictures = {kind: jpeg_uri(picture) for kind, picture in rgb.items()}
-            shots.append(Shot(photo, facts, pictures, _stand(posed, photo, number, view), _framed(posed, photo, mesh)))
+            comparisons.append(
+                ViewComparison(
+                    photo,
+                    facts,
+                    pictures,
+                    _viewer_camera(posed, photo, number, view),
+                    _framed_share(posed, photo, mesh),
+                )
+            )
             advance(number)
-    return shots
+    return comparisons
 
 
-def _stand(posed: Posed, photo: int, number: int, view: View) -> Start:
+def _viewer_camera(posed: Posed, photo: int, number: int, view: RayHits) -> ViewerCamera:
     """The camera of ``photo`` for the viewer, turning about what lies in the middle of its view."""
     eye = centers_world(posed.cam_from_world[photo : photo + 1])[0]
     depth = float(np.median(view.depth_m[view.hit])) if view.hit.any() else 1.0
     height, fy = float(posed.sizes[photo, 1]), float(posed.intrinsics[photo, 1])
     target = eye + depth * posed.cam_from_world[photo, 2, :3]
-    return Start(number, eye.tolist(), target.tolist(), math.degrees(2 * math.atan(0.5 * height / fy)))
+    return ViewerCamera(number, eye.tolist(), target.tolist(), math.degrees(2 * math.atan(0.5 * height / fy)))
 
 
-def _framed(posed: Posed, photo: int, mesh: Surface) -> float:
+def _framed_share(posed: Posed, photo: int, mesh: PreviewMesh) -> float:
     """Share of the mesh's vertices that fall into the picture of ``photo``; the largest makes the best overview."""
     vertices = mesh.vertices_world[:: max(1, len(mesh.vertices_world) // 20_000)]
     xy, depth = project(posed.cam_from_world[photo], posed.intrinsics[photo], vertices)
     return float(((depth > 0) & (xy > 0).all(1) & (xy < posed.sizes[photo]).all(1)).mean())
 
 
-def read_picture(run: Run, photo: int, width: int, height: int) -> UInt8[Array, "h w 3"]:
+def read_resized_photo(run: Run, photo: int, width: int, height: int) -> UInt8[Array, "h w 3"]:
     """The undistorted photo at exactly this size, from the smallest pyramid level that is not smaller."""
     from PIL import Image
 

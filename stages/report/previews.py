@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from quoin.pipeline.storage.run import Run
 
-MOST, MOST_OF_BLOCK = 40, 4  # pictures in the page, and of one block
+MAX_PREVIEWS, MAX_PREVIEWS_PER_BLOCK = 40, 4  # pictures in the page, and of one block
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,15 @@ class Preview:
     uri: str
 
 
-def read(run: Run, block_ids: Sequence[str]) -> dict[str, list[Preview]]:
+def read_previews(run: Run, block_ids: Sequence[str]) -> dict[str, list[Preview]]:
     """By block, of those that left any; the last is always among them. Where there are many blocks, of the first."""
-    room = min(MOST_OF_BLOCK, max(1, MOST // max(len(block_ids), 1)))
+    n_per_block = min(MAX_PREVIEWS_PER_BLOCK, max(1, MAX_PREVIEWS // max(len(block_ids), 1)))
     out = {}
-    for block_id in block_ids[:MOST]:
+    for block_id in block_ids[:MAX_PREVIEWS]:
         files = run.files(f"work/blocks/{block_id}/preview")
-        found = sorted((int(path.stem), path) for path in files if path.suffix == ".jpg" and path.stem.isdigit())
-        n = min(room, len(found))
-        chosen = [found[len(found) - 1 - len(found) * k // n] for k in range(n)][::-1]
+        previews = sorted((int(path.stem), path) for path in files if path.suffix == ".jpg" and path.stem.isdigit())
+        n = min(n_per_block, len(previews))
+        chosen = [previews[len(previews) - 1 - len(previews) * k // n] for k in range(n)][::-1]
         if chosen:
             out[block_id] = [Preview(step, _uri(path.read_bytes())) for step, path in chosen]
     return out

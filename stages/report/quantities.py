@@ -10,7 +10,7 @@ NOT_MEASURED = "not measured"
 _UNITS = {"px": "px", "db": "dB", "deg": "°", "m": "m", "m2": "m²", "mb": "MB", "hours": "h", "percent": "%"}
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | None, digits: int = 3) -> str:
     """``digits`` significant figures, thousands grouped, no exponent between 1e-4 and 1e9."""
     if value is None or not math.isfinite(value):
         return NOT_MEASURED
@@ -24,12 +24,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def count(value: float | None) -> str:
+def format_count(value: float | None) -> str:
     """A whole number, thousands grouped."""
     return NOT_MEASURED if value is None else f"{int(value):,}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """``0.4 s``, ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds is None or not math.isfinite(seconds):
         return NOT_MEASURED
@@ -44,7 +44,7 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def size(n_bytes: float | None) -> str:
+def format_bytes(n_bytes: float | None) -> str:
     """Bytes in the binary unit that fits: ``1.4 GiB``."""
     if n_bytes is None or not math.isfinite(n_bytes):
         return NOT_MEASURED
@@ -53,15 +53,15 @@ def size(n_bytes: float | None) -> str:
         if abs(value) < 1000 or unit == "GiB":
             break
         value /= 1024
-    return f"{number(value, 3)} {unit}"
+    return f"{format_number(value, 3)} {unit}"
 
 
-def percent(share: float | None) -> str:
+def format_percent(share: float | None) -> str:
     """A share in [0, 1] as per cent."""
-    return NOT_MEASURED if share is None or not math.isfinite(share) else f"{number(100 * share, 3)} %"
+    return NOT_MEASURED if share is None or not math.isfinite(share) else f"{format_number(100 * share, 3)} %"
 
 
-def label(key: str) -> str:
+def key_label(key: str) -> str:
     """``n_points`` → ``points``, ``median_reprojection_px`` → ``median reprojection``."""
     words = key.removeprefix("n_").split("_")
     if len(words) > 1 and words[-1] in (*_UNITS, "bytes", "share", "fraction", "seconds", "s"):
@@ -71,35 +71,35 @@ def label(key: str) -> str:
     return " ".join(words)
 
 
-def quantity(key: str, value: Any, length: str = "m") -> str:
+def format_quantity(key: str, value: Any, length: str = "m") -> str:
     """``value`` written with the unit that its ``key`` names; ``length``: what a world length is measured in."""
     if value is None:
         return NOT_MEASURED
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        return visible(value)
+        return escape_invisible(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(quantity(key, v, length) for v in value)
-    last = key.rsplit("_", 1)[-1]
-    if last == "bytes":
-        return size(value)
-    if last in ("share", "fraction"):
-        return percent(value)
-    if last in ("seconds", "s") and "_per_" not in key:
-        return duration(value)
-    text = count(value) if isinstance(value, int) else number(value)
-    unit = _UNITS.get(last, "")
-    unit = unit.replace("m", length) if last in ("m", "m2") else unit
+        return ", ".join(format_quantity(key, v, length) for v in value)
+    unit_suffix = key.rsplit("_", 1)[-1]
+    if unit_suffix == "bytes":
+        return format_bytes(value)
+    if unit_suffix in ("share", "fraction"):
+        return format_percent(value)
+    if unit_suffix in ("seconds", "s") and "_per_" not in key:
+        return format_duration(value)
+    text = format_count(value) if isinstance(value, int) else format_number(value)
+    unit = _UNITS.get(unit_suffix, "")
+    unit = unit.replace("m", length) if unit_suffix in ("m", "m2") else unit
     return f"{text} {unit}" if unit and text != NOT_MEASURED else text
 
 
-def visible(text: str) -> str:
+def escape_invisible(text: str) -> str:
     r"""``text`` with control and direction-changing characters as ``\n`` or ``\u202e``: no name disguises itself."""
 
-    def show(char: str) -> str:
+    def escape(char: str) -> str:
         hidden = unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
         joiner = char in "\u200c\u200d"  # scripts need these within words
         return char.encode("unicode_escape").decode("ascii") if hidden and not joiner else char
 
-    return "".join(map(show, text))
+    return "".join(map(escape, text))

@@ -13,27 +13,27 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from quoin.pipeline.geometry.planes import planes_along
+from quoin.pipeline.geometry.planes import detect_planes
 from quoin.stages.report.facts import IndoorFacts, PlaneFacts, RoomFacts
 
 Array = np.ndarray
 UP = np.array([0.0, 0.0, 1.0])
-CELL_SHARE = 0.02  # of the height: 5 cm in a room of 2.5 m
-PER_CELL = 8  # points drawn on a square cell of surface
-MAX_POINTS = 3_000_000
-WITHIN = 0.8  # of the cameras stand between floor and ceiling
-CEILING_SHARE = 0.25  # of the floor's area that a ceiling has at least
-DOORS_END = 0.85  # of the height: above it walls have no openings, so that rooms part there
-AT_CEILING = 0.97
-MIN_ROOM_SIDE = 0.4  # of the height: less is a niche
-MIN_FLOOR = 0.3  # of a room in which no camera stands
-MIN_WALL = 0.15  # of the square of the height
-CORNER_CELLS = 4.0  # within which two walls meet
-FACING = np.cos(np.radians(20.0))  # least cosine with a direction of what faces it
+CELL_HEIGHT_SHARE = 0.02  # of the height: 5 cm in a room of 2.5 m
+SAMPLES_PER_CELL = 8  # points drawn on a square cell of surface
+MAX_SURFACE_SAMPLES = 3_000_000
+MIN_CAMERA_SHARE = 0.8  # of the cameras stand between floor and ceiling
+MIN_CEILING_SHARE = 0.25  # of the floor's area that a ceiling has at least
+DOOR_TOP_SHARE = 0.85  # of the height: above it walls have no openings, so that rooms part there
+MAX_WALL_SHARE = 0.97
+MIN_ROOM_SIDE_SHARE = 0.4  # of the height: less is a niche
+MIN_FLOOR_SHARE = 0.3  # of a room in which no camera stands
+MIN_WALL_AREA_SHARE = 0.15  # of the square of the height
+MAX_CORNER_GAP_CELLS = 4.0  # within which two walls meet
+MIN_FACING_COSINE = np.cos(np.radians(20.0))  # least cosine with a direction of what faces it
 
 
 @dataclass(frozen=True)
-class Sample:
+class SurfaceSamples:
     """Points drawn evenly over a surface in the world frame, z up, and the unit normals there; the area of each."""
 
     points: Float[Array, "n 3"]
@@ -42,7 +42,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Wall:
+class WallSegment:
     """A wall from above: where it begins and ends, the fitted normal, and what is told of it."""
 
     ends_world: Float[Array, "2 2"]
@@ -51,39 +51,39 @@ class Wall:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FloorPlan:
     """A storey measured: facts for the page, walls and what stands in the rooms for the drawing."""
 
     facts: IndoorFacts
-    walls: list[Wall]
+    walls: list[WallSegment]
     axes: Float[Array, "2 3"]  # level and at right angles: the page's right and up
     furniture_world: Float[Array, "m 3"]  # points between knee and head
 
 
-def survey(
+def measure_storey(
     vertices_world: Float[Array, "v 3"],
     faces: Int[Array, "f 3"],
     centers_world: Float[Array, "k 3"],
     wall_normals_world: Float[Array, "d 3"],
-) -> Plan | None:
+) -> FloorPlan | None:
     """Measure the storey that the cameras stand in; None where no floor and ceiling enclose them.
 
     ``wall_normals_world``: level unit vectors that walls face, either way, the strongest first.
     """
     eye = float(np.median(centers_world[:, 2]))
-    levels = _levels(vertices_world, faces, centers_world)
+    levels = _floor_and_ceiling(vertices_world, faces, centers_world)
     if levels is None or not levels[0] < eye < levels[1]:
         return None
     floor, ceiling = levels
     height = ceiling - floor
-    cell = CELL_SHARE * height
-    sample = draw(vertices_world, faces, cell)
+    cell = CELL_HEIGHT_SHARE * height
+    sample = sample_surface(vertices_world, faces, cell)
     walls = _walls(sample, wall_normals_world, floor, ceiling, cell)
     right = wall_normals_world[0] * (np.sign(wall_normals_world[0] @ [1.0, 0.7, 0.0]) or 1.0)
     axes = np.stack([right, np.cross(UP, right)])
     rooms = _rooms(sample, axes, centers_world, walls, floor, ceiling, cell)
-    planes = [_level(sample, name, z, cell) for name, z in (("floor", floor), ("ceiling", ceiling))]
-    angles = _corners(walls, cell)
+    planes = [_level_plane(sample, name, z, cell) for name, z in (("floor", floor), ("ceiling", ceiling))]
+    angles = _corner_angles_deg(walls, cell)
     above_floor = (sample.points[:, 2] - floor) / height
     facts = IndoorFacts(
         height_m=height,
@@ -94,25 +94,25 @@ def survey(
         corner_off_deg=float(np.median(np.abs(angles - 90.0))) if len(angles) else None,
         corner_off_most_deg=float(np.abs(angles - 90.0).max()) if len(angles) else None,
     )
-    return Plan(facts, walls, axes, sample.points[(above_floor > 0.15) & (above_floor < 0.6)])
+    return FloorPlan(facts, walls, axes, sample.points[(above_floor > 0.15) & (above_floor < 0.6)])
 
 
-def draw(vertices_world: Float[Array, "v 3"], faces: Int[Array, "f 3"], cell: float) -> Sample:
-    """PER_CELL points for every square cell of surface, by area; always the same ones."""
+def sample_surface(vertices_world: Float[Array, "v 3"], faces: Int[Array, "f 3"], cell: float) -> SurfaceSamples:
+    """SAMPLES_PER_CELL points for every square cell of surface, by area; always the same ones."""
     a, b, c = (vertices_world[faces[:, k]] for k in range(3))
     cross = np.cross(b - a, c - a)
     twice = np.linalg.norm(cross, axis=1)
     ends = np.cumsum(twice / 2)
-    n = int(np.clip(PER_CELL * ends[-1] / cell**2, 1, MAX_POINTS))
+    n = int(np.clip(SAMPLES_PER_CELL * ends[-1] / cell**2, 1, MAX_SURFACE_SAMPLES))
     rng = np.random.default_rng(0)
     face = np.searchsorted(ends, (np.arange(n) + rng.random(n)) * (ends[-1] / n)).clip(max=len(faces) - 1)
     u, v = rng.random((2, n, 1))
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
     points = a[face] + u * (b - a)[face] + v * (c - a)[face]
-    return Sample(points, cross[face] / np.maximum(twice[face], 1e-30)[:, None], float(ends[-1] / n))
+    return SurfaceSamples(points, cross[face] / np.maximum(twice[face], 1e-30)[:, None], float(ends[-1] / n))
 
 
-def _levels(
+def _floor_and_ceiling(
     vertices_world: Float[Array, "v 3"], faces: Int[Array, "f 3"], centers_world: Float[Array, "k 3"]
 ) -> tuple[float, float] | None:
     """Heights of floor and ceiling: the largest level area below most cameras that faces up, above that faces down."""
@@ -121,42 +121,51 @@ def _levels(
     low, high = np.percentile(vertices_world[:, 2], [0.5, 99.5])
     if high <= low:
         return None
-    cell = CELL_SHARE * float(high - low)
-    sample = draw(vertices_world, faces, 2 * cell)
+    cell = CELL_HEIGHT_SHARE * float(high - low)
+    sample = sample_surface(vertices_world, faces, 2 * cell)
     weight = np.full(len(sample.points), sample.area_m2)
-    found = planes_along(np.stack([UP, -UP]), sample.points, sample.normals, weight, cell, 1e-9)
-    z = found.offset * found.normal[:, 2]
-    faces_up = found.normal[:, 2] > 0
+    planes_found = detect_planes(np.stack([UP, -UP]), sample.points, sample.normals, weight, cell, 1e-9)
+    z = planes_found.offset * planes_found.normal[:, 2]
+    faces_up = planes_found.normal[:, 2] > 0
     below = (centers_world[:, 2, None] > z).mean(axis=0)
-    floors, ceilings = np.flatnonzero(faces_up & (below >= WITHIN)), np.flatnonzero(~faces_up & (below <= 1 - WITHIN))
+    floors, ceilings = (
+        np.flatnonzero(faces_up & (below >= MIN_CAMERA_SHARE)),
+        np.flatnonzero(~faces_up & (below <= 1 - MIN_CAMERA_SHARE)),
+    )
     if not len(floors) or not len(ceilings):
         return None
-    floor, ceiling = (on[np.argmax(found.support[on])] for on in (floors, ceilings))
-    if found.support[ceiling] < CEILING_SHARE * found.support[floor]:
+    floor, ceiling = (is_inlier[np.argmax(planes_found.support[is_inlier])] for is_inlier in (floors, ceilings))
+    if planes_found.support[ceiling] < MIN_CEILING_SHARE * planes_found.support[floor]:
         return None
     return float(z[floor]), float(z[ceiling])
 
 
-def _level(sample: Sample, name: str, z: float, cell: float) -> PlaneFacts:
-    facing = sample.normals[:, 2] * (1 if name == "floor" else -1) > FACING
-    on = facing & (np.abs(sample.points[:, 2] - z) < cell)
-    normal, off = fit(sample.points[on])
+def _level_plane(sample: SurfaceSamples, name: str, z: float, cell: float) -> PlaneFacts:
+    facing = sample.normals[:, 2] * (1 if name == "floor" else -1) > MIN_FACING_COSINE
+    is_inlier = facing & (np.abs(sample.points[:, 2] - z) < cell)
+    normal, residual_m = fit_plane(sample.points[is_inlier])
     tilt = np.degrees(np.arccos(min(1.0, abs(float(normal[2])))))
     return PlaneFacts(
-        what=name, area_m2=float(on.sum() * sample.area_m2), off_m=off, tilt_deg=float(tilt), length_m=None
+        what=name,
+        area_m2=float(is_inlier.sum() * sample.area_m2),
+        off_m=residual_m,
+        tilt_deg=float(tilt),
+        length_m=None,
     )
 
 
-def fit(points: Float[Array, "n 3"]) -> tuple[Float[Array, "3"], float]:
+def fit_plane(points: Float[Array, "n 3"]) -> tuple[Float[Array, "3"], float]:
     """The normal of the plane through points by least squares, and the median distance of the points from it."""
     if len(points) < 3:
         return UP, 0.0
-    centre = points.mean(axis=0)
-    normal = np.linalg.eigh((points - centre).T @ (points - centre))[1][:, 0]
-    return normal, float(np.median(np.abs((points - centre) @ normal)))
+    center = points.mean(axis=0)
+    normal = np.linalg.eigh((points - center).T @ (points - center))[1][:, 0]
+    return normal, float(np.median(np.abs((points - center) @ normal)))
 
 
-def _walls(sample: Sample, normals_world: Float[Array, "d 3"], floor: float, ceiling: float, cell: float) -> list[Wall]:
+def _walls(
+    sample: SurfaceSamples, normals_world: Float[Array, "d 3"], floor: float, ceiling: float, cell: float
+) -> list[WallSegment]:
     """Upright planes that face one of the directions, either way, and reach the ceiling."""
     height = ceiling - floor
     share = (sample.points[:, 2] - floor) / height
@@ -165,43 +174,48 @@ def _walls(sample: Sample, normals_world: Float[Array, "d 3"], floor: float, cei
     high = share > 0.7
     weight = np.full(high.sum(), sample.area_m2)
     directions = np.concatenate([normals_world, -normals_world])
-    found = planes_along(directions, points[high], normals[high], weight, cell, 0.3 * MIN_WALL * height**2)
+    planes_found = detect_planes(
+        directions, points[high], normals[high], weight, cell, 0.3 * MIN_WALL_AREA_SHARE * height**2
+    )
     walls = []
-    for direction, offset in zip(found.normal, found.offset, strict=True):
-        on = (np.abs(points @ direction - offset) < cell) & (normals @ direction > FACING)
-        area = float(on.sum() * sample.area_m2)
-        if area < MIN_WALL * height**2:
+    for direction, offset in zip(planes_found.normal, planes_found.offset, strict=True):
+        is_inlier = (np.abs(points @ direction - offset) < cell) & (normals @ direction > MIN_FACING_COSINE)
+        area = float(is_inlier.sum() * sample.area_m2)
+        if area < MIN_WALL_AREA_SHARE * height**2:
             continue
-        normal, off = fit(points[on])
+        normal, residual_m = fit_plane(points[is_inlier])
         along = np.cross(UP, direction)
-        reach = points[on & high] @ along
+        reach = points[is_inlier & high] @ along
         ends = np.percentile(reach, [0.5, 99.5])
         facts = PlaneFacts(
             what="wall",
             area_m2=area,
-            off_m=off,
+            off_m=residual_m,
             tilt_deg=float(np.degrees(np.arcsin(min(1.0, abs(float(normal[2])))))),
             length_m=float(ends[1] - ends[0]),
         )
         ends_world = offset * direction[:2] + ends[:, None] * along[:2]
-        walls.append(Wall(ends_world, normal * np.sign(normal @ direction), facts))
+        walls.append(WallSegment(ends_world, normal * np.sign(normal @ direction), facts))
     return sorted(walls, key=lambda wall: -wall.facts.area_m2)
 
 
-def _corners(walls: list[Wall], cell: float) -> Float[Array, "c"]:
+def _corner_angles_deg(walls: list[WallSegment], cell: float) -> Float[Array, "c"]:
     """Angles in degrees between the fitted walls, of all pairs that meet at nearly a right angle."""
     angles = []
-    for i, one in enumerate(walls):
-        for other in walls[:i]:
-            apart = min(_off(one.ends_world, other.ends_world), _off(other.ends_world, one.ends_world))
-            level = [wall.normal[:2] / np.linalg.norm(wall.normal[:2]) for wall in (one, other)]
+    for i, first_wall in enumerate(walls):
+        for second_wall in walls[:i]:
+            gap = min(
+                _segment_distance(first_wall.ends_world, second_wall.ends_world),
+                _segment_distance(second_wall.ends_world, first_wall.ends_world),
+            )
+            level = [wall.normal[:2] / np.linalg.norm(wall.normal[:2]) for wall in (first_wall, second_wall)]
             angle = float(np.degrees(np.arccos(np.clip(level[0] @ level[1], -1, 1))))
-            if apart < CORNER_CELLS * cell and abs(angle - 90) < 20:
+            if gap < MAX_CORNER_GAP_CELLS * cell and abs(angle - 90) < 20:
                 angles.append(angle)
     return np.array(angles)
 
 
-def _off(points: Float[Array, "n 2"], ends: Float[Array, "2 2"]) -> float:
+def _segment_distance(points: Float[Array, "n 2"], ends: Float[Array, "2 2"]) -> float:
     """The least distance of points from the stretch between two ends."""
     along = ends[1] - ends[0]
     share = ((points - ends[0]) @ along / max(along @ along, 1e-12)).clip(0, 1)
@@ -209,10 +223,10 @@ def _off(points: Float[Array, "n 2"], ends: Float[Array, "2 2"]) -> float:
 
 
 def _rooms(
-    sample: Sample,
+    sample: SurfaceSamples,
     axes: Float[Array, "2 3"],
     centers_world: Float[Array, "k 3"],
-    walls: list[Wall],
+    walls: list[WallSegment],
     floor: float,
     ceiling: float,
     cell: float,
@@ -220,32 +234,34 @@ def _rooms(
     """Places that walls above the doors part from one another and that have a floor or a camera, the largest first."""
     z, level = sample.points[:, 2], sample.points @ axes.T
     share = (z - floor) / (ceiling - floor)
-    flat = np.abs(sample.normals[:, 2]) > FACING
-    upright = np.abs(sample.normals[:, 2]) < np.sqrt(1 - FACING**2)
+    flat = np.abs(sample.normals[:, 2]) > MIN_FACING_COSINE
+    upright = np.abs(sample.normals[:, 2]) < np.sqrt(1 - MIN_FACING_COSINE**2)
     low = level.min(axis=0) - 2 * cell
     size = np.ceil((level.max(axis=0) + 2 * cell - low) / cell).astype(int)
-    below, above, walled = (
-        _raster(level[on], low, size, cell)
-        for on in (
+    below, above, is_wall = (
+        _occupied_cells(level[is_inlier], low, size, cell)
+        for is_inlier in (
             flat & (np.abs(z - floor) < cell),
             flat & (np.abs(z - ceiling) < cell),
-            upright & (share > DOORS_END) & (share < AT_CEILING),
+            upright & (share > DOOR_TOP_SHARE) & (share < MAX_WALL_SHARE),
         )
     )
-    within = ndimage.binary_closing(np.pad(below | above | walled, 3), iterations=3)[3:-3, 3:-3]
-    within = ndimage.binary_fill_holes(within)  # of what no photo saw, between walls
-    places, _ = ndimage.label(within & ~walled)
-    stood = np.floor((centers_world @ axes.T - low) / cell).astype(int).clip(0, size - 1)
-    below[stood[:, 0], stood[:, 1]] = True
+    interior = ndimage.binary_closing(np.pad(below | above | is_wall, 3), iterations=3)[3:-3, 3:-3]
+    interior = ndimage.binary_fill_holes(interior)  # of what no photo saw, between walls
+    places, _ = ndimage.label(interior & ~is_wall)
+    camera_cells = np.floor((centers_world @ axes.T - low) / cell).astype(int).clip(0, size - 1)
+    below[camera_cells[:, 0], camera_cells[:, 1]] = True
     rooms = []
-    for number in 1 + np.flatnonzero(np.bincount(places.ravel())[1:] >= (MIN_ROOM_SIDE / CELL_SHARE) ** 2):
+    for number in 1 + np.flatnonzero(np.bincount(places.ravel())[1:] >= (MIN_ROOM_SIDE_SHARE / CELL_HEIGHT_SHARE) ** 2):
         place = places == number
-        if not below[place].any() or (below[place].mean() < MIN_FLOOR and not place[stood[:, 0], stood[:, 1]].any()):
+        if not below[place].any() or (
+            below[place].mean() < MIN_FLOOR_SHARE and not place[camera_cells[:, 0], camera_cells[:, 1]].any()
+        ):
             continue
-        place = ndimage.binary_dilation(place, iterations=2, mask=within)  # takes back what the walls covered
+        place = ndimage.binary_dilation(place, iterations=2, mask=interior)  # takes back what the walls covered
         spans = [_span(place.sum(axis=1 - k)) for k in range(2)]
         box = low + cell * np.array(spans).T
-        length, width = np.sort(np.ptp(_at_walls(box, axes, walls, 4 * cell), axis=0))[::-1]
+        length, width = np.sort(np.ptp(_snap_to_walls(box, axes, walls, 4 * cell), axis=0))[::-1]
         filled = place[slice(*spans[0]), slice(*spans[1])].mean()
         middle = low + cell * (np.argwhere(place).mean(axis=0) + 0.5)
         room = RoomFacts(
@@ -264,25 +280,26 @@ def _span(profile: Int[Array, "n"]) -> tuple[int, int]:
     return int(wide[0]), int(wide[-1]) + 1
 
 
-def _raster(
+def _occupied_cells(
     level: Float[Array, "n 2"], low: Float[Array, "2"], size: Int[Array, "2"], cell: float
 ) -> Bool[Array, "x y"]:
     """Cells that hold at least a quarter of the points that a level cell of surface has."""
     index = np.floor((level - low) / cell).astype(int)
     index = index[((index >= 0) & (index < size)).all(axis=1)]
     count = np.bincount(index[:, 0] * size[1] + index[:, 1], minlength=size[0] * size[1])
-    return count.reshape(size) >= PER_CELL / 4
+    return count.reshape(size) >= SAMPLES_PER_CELL / 4
 
 
-def _at_walls(
-    box: Float[Array, "2 2"], axes: Float[Array, "2 3"], walls: list[Wall], near: float
+def _snap_to_walls(
+    box: Float[Array, "2 2"], axes: Float[Array, "2 3"], walls: list[WallSegment], max_distance: float
 ) -> Float[Array, "2 2"]:
-    """The box [low and high, axis], its sides at walls that face into it within ``near``, where there are such."""
+    """The box [low and high, axis], its sides at walls that face into it within ``max_distance``, where there are
+    such."""
     out = box.copy()
     for k, axis in enumerate(axes):
         for side, inwards in enumerate((axis, -axis)):
             facing = [wall for wall in walls if wall.normal @ inwards > np.cos(np.radians(10.0))]
             at = np.array([float(wall.ends_world.mean(axis=0) @ axis[:2]) for wall in facing])
-            if len(at) and np.abs(at - box[side, k]).min() < near:
+            if len(at) and np.abs(at - box[side, k]).min() < max_distance:
                 out[side, k] = at[np.abs(at - box[side, k]).argmin()]
     return out

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene.blocks import Partition, read_partition
-from quoin.pipeline.scene.manhattan import trusted_walls
+from quoin.pipeline.scene.manhattan import read_trusted_frame
 from quoin.pipeline.scene.posed_images import Posed, read_posed
 from quoin.pipeline.storage.atomic import write_atomic
 from quoin.pipeline.storage.run import Run, stage
@@ -17,58 +17,58 @@ from quoin.stages.report import atlas, collect, floor_plan, mesh_preview, previe
 from quoin.stages.report.advice import advise
 from quoin.stages.report.config import ReportConfig, ReportResult
 from quoin.stages.report.facts import MeshFacts, Report
-from quoin.stages.report.page import render
-from quoin.stages.report.photo_views import Shot, photograph
-from quoin.stages.report.quantities import label, quantity
+from quoin.stages.report.page import render_page
+from quoin.stages.report.photo_views import ViewComparison, render_comparisons
+from quoin.stages.report.quantities import format_quantity, key_label
 
-MOST_ROWS, MOST_CURVES = 200, 12  # blocks in the table, and in the charts of training
+MAX_TABLE_BLOCKS, MAX_CURVE_BLOCKS = 200, 12  # blocks in the table, and in the charts of training
 
 
-def write(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
+def write_html_report(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
     """Write report.html and report.json from whatever ``run`` has committed so far; parts that are missing say so."""
     fused = run.manifest("fuse") is not None
     posed = read_posed(run) if run.manifest("pose") else None
     partition = read_partition(run) if run.manifest("partition") else None
-    mesh = mesh_preview.load(run.file("mesh.ply"), run.file("mesh.glb")) if fused else None
-    inside = mesh_preview.embed(run.file("mesh.glb"), int(config.embed_limit_mb * 1e6)) if fused else None
+    mesh = mesh_preview.load_preview_mesh(run.file("mesh.ply"), run.file("mesh.glb")) if fused else None
+    embedded = mesh_preview.embed_glb(run.file("mesh.glb"), int(config.embed_limit_mb * 1e6)) if fused else None
 
-    shots: list[Shot] = []
+    comparisons: list[ViewComparison] = []
     if posed is not None and mesh is not None and config.n_views:
-        shots = photograph(run, posed, mesh, config.n_views, config.view_edge_px, report)
-    storey = survey(run, posed, mesh)
-    facts = collect_facts(run, posed, partition, mesh_facts(run, mesh, inside), shots, storey)
-    numbered = {shot.photo: shot.facts.number for shot in shots}
+        comparisons = render_comparisons(run, posed, mesh, config.n_views, config.view_edge_px, report)
+    storey = measure_rooms(run, posed, mesh)
+    facts = collect_facts(run, posed, partition, mesh_facts(run, mesh, embedded), comparisons, storey)
+    numbered = {comparison.photo: comparison.facts.number for comparison in comparisons}
     maps = None
     if posed is not None and facts.pose is not None:
-        maps = atlas.draw(posed, partition, facts.blocks, numbered, facts.pose.unit)
-    overview = max(shots, key=lambda s: s.framed_share) if shots else None
-    page = render(
+        maps = atlas.draw_maps(posed, partition, facts.blocks, numbered, facts.pose.unit)
+    overview = max(comparisons, key=lambda s: s.framed_share) if comparisons else None
+    page = render_page(
         facts,
         title=title(run),
         maps=maps,
-        listed=collect.telling(facts.blocks, MOST_ROWS),
-        floor_plan=floor_plan.draw(storey, facts.pose.unit) if storey and facts.pose else Markup(),
-        pictures={shot.facts.number: shot.pictures for shot in shots},
-        previews=previews.read(run, [block.id for block in facts.blocks]),
-        glb=inside[0] if inside else None,
+        listed=collect.select_blocks(facts.blocks, MAX_TABLE_BLOCKS),
+        floor_plan=floor_plan.draw_floor_plan(storey, facts.pose.unit) if storey and facts.pose else Markup(),
+        pictures={comparison.facts.number: comparison.pictures for comparison in comparisons},
+        previews=previews.read_previews(run, [block.id for block in facts.blocks]),
+        glb=embedded[0] if embedded else None,
         start=overview.start if overview else None,
         confidence=overview.pictures.get("confidence") if overview else None,
     ).encode("utf-8", "replace")
     write_atomic(run.path / "report.html", page)
     write_atomic(run.path / "report.json", facts.model_dump_json(indent=1).encode())
 
-    rows = [{"what": label(k), "value": quantity(k, v)} for k, v in facts.headline.model_dump().items()]
+    rows = [{"what": key_label(k), "value": format_quantity(k, v)} for k, v in facts.headline.model_dump().items()]
     report.table("report", rows)
-    shown = set(ReportResult.model_fields) & set(type(facts.headline).model_fields)
+    shared_fields = set(ReportResult.model_fields) & set(type(facts.headline).model_fields)
     return ReportResult(
-        path=run.at_home("report.html"),
+        path=run.public_path("report.html"),
         size_bytes=len(page),
         n_warnings=sum(a.level != "note" for a in facts.advice),
-        **{name: getattr(facts.headline, name) for name in shown},
+        **{name: getattr(facts.headline, name) for name in shared_fields},
     )
 
 
-run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write)
+run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write_html_report)
 
 
 def title(run: Run) -> str:
@@ -77,7 +77,7 @@ def title(run: Run) -> str:
     return next((n for n in names if n and n.lower() not in {"run", "runs", "photos", "images", "input"}), run.name)
 
 
-def mesh_facts(run: Run, mesh: mesh_preview.Surface | None, inside: tuple[bytes, int] | None) -> MeshFacts:
+def mesh_facts(run: Run, mesh: mesh_preview.PreviewMesh | None, embedded: tuple[bytes, int] | None) -> MeshFacts:
     """The mesh files, what is drawn of them, and how whole fusion found the surface."""
     files = {kind: run.file(f"mesh.{kind}") for kind in ("ply", "glb")}
     sizes = {kind: path.stat().st_size for kind, path in files.items() if path.exists()}
@@ -86,23 +86,25 @@ def mesh_facts(run: Run, mesh: mesh_preview.Surface | None, inside: tuple[bytes,
         ply_bytes=sizes.get("ply"),
         glb_bytes=sizes.get("glb"),
         drawn_file=mesh.file if mesh else None,
-        embedded_bytes=len(inside[0]) if inside else None,
-        embedded_faces=inside[1] if inside else None,
-        n_components=collect.whole(fused.get("n_components")),
-        n_boundary_edges=collect.whole(fused.get("n_boundary_edges")),
-        n_torn_edges=collect.whole(fused.get("n_torn_edges")),
-        largest_component_share=collect.finite(fused.get("largest_component_share")),
-        confident_share=collect.finite(fused.get("confident_share")),
+        embedded_bytes=len(embedded[0]) if embedded else None,
+        embedded_faces=embedded[1] if embedded else None,
+        n_components=collect.int_or_none(fused.get("n_components")),
+        n_boundary_edges=collect.int_or_none(fused.get("n_boundary_edges")),
+        n_torn_edges=collect.int_or_none(fused.get("n_torn_edges")),
+        largest_component_share=collect.finite_or_none(fused.get("largest_component_share")),
+        confident_share=collect.finite_or_none(fused.get("confident_share")),
     )
 
 
-def survey(run: Run, posed: Posed | None, mesh: mesh_preview.Surface | None) -> room_measures.Plan | None:
+def measure_rooms(
+    run: Run, posed: Posed | None, mesh: mesh_preview.PreviewMesh | None
+) -> room_measures.FloorPlan | None:
     """Rooms, where pose trusts its frame of walls and a floor and a ceiling enclose the cameras."""
-    walls = trusted_walls(run)
+    walls = read_trusted_frame(run)
     if posed is None or mesh is None or walls is None:
         return None
     centers = centers_world(posed.cam_from_world)
-    return room_measures.survey(mesh.vertices_world, mesh.faces, centers, walls.normals_world)
+    return room_measures.measure_storey(mesh.vertices_world, mesh.faces, centers, walls.normals_world)
 
 
 def collect_facts(
@@ -110,16 +112,16 @@ def collect_facts(
     posed: Posed | None,
     partition: Partition | None,
     mesh: MeshFacts,
-    shots: Sequence[Shot],
-    storey: room_measures.Plan | None,
+    comparisons: Sequence[ViewComparison],
+    storey: room_measures.FloorPlan | None,
 ) -> Report:
     """Every number of the report."""
-    files = collect.photos(run)
-    blocks = collect.blocks(run, partition)
-    pose = collect.pose(run, posed) if posed is not None else None
-    clips = collect.clips(run, files)
-    headline = collect.headline(run, files, blocks)
-    said = [str(text) for m in run.record.manifests.values() for text in m.result.get("warnings") or []]
+    files = collect.collect_photos(run)
+    blocks = collect.collect_blocks(run, partition)
+    pose = collect.collect_pose(run, posed) if posed is not None else None
+    clips = collect.collect_clips(run, files)
+    headline = collect.collect_headline(run, files, blocks)
+    stage_warnings = [str(text) for m in run.record.manifests.values() for text in m.result.get("warnings") or []]
     return Report(
         run_id=run.record.id,
         quoin=run.record.quoin,
@@ -127,15 +129,15 @@ def collect_facts(
         seed=run.seed,
         created_at=run.record.created_at,
         headline=headline,
-        advice=advise(headline, files, clips, pose, blocks, mesh, said),
+        advice=advise(headline, files, clips, pose, blocks, mesh, stage_warnings),
         mesh=mesh,
-        views=[shot.facts for shot in shots],
+        views=[comparison.facts for comparison in comparisons],
         pose=pose,
         blocks=blocks,
-        curves=collect.curves(run, [b.id for b in collect.telling(blocks, MOST_CURVES)]),
+        curves=collect.collect_curves(run, [b.id for b in collect.select_blocks(blocks, MAX_CURVE_BLOCKS)]),
         photos=files,
         clips=clips,
         indoors=storey.facts if storey else None,
-        stages=collect.stages(run),
+        stages=collect.collect_stages(run),
         settings=run.record.settings,
     )

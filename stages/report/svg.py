@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 
-def tag(name: str, *children: str, **attributes: object) -> Markup:
+def svg_tag(name: str, *children: str, **attributes: object) -> Markup:
     """``<name key="value">children</name>``; a child that is no Markup is escaped text.
 
     Attributes: ``class_`` is written ``class``, other underscores become hyphens, floats get two decimals.
@@ -21,6 +21,6 @@ def _text(value: object) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def path(*points: Sequence[float]) -> str:
+def format_points(*points: Sequence[float]) -> str:
     """Corner points as the ``points`` of a polyline or polygon."""
     return " ".join(",".join(_text(float(v)) for v in point) for point in points)

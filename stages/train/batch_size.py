@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import torch
 
-WORDS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+OUT_OF_MEMORY_PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
-class StepSize(NamedTuple):
+class BatchSize(NamedTuple):
     """What one step takes on: rays, points of each kind (known, free, uniform), and rays with a patch."""
 
     rays: int
@@ -17,27 +17,27 @@ class StepSize(NamedTuple):
     patches: int
 
 
-SMALLEST = StepSize(64, 16, 16)
+MIN_BATCH_SIZE = BatchSize(64, 16, 16)
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory does not suffice, of a GPU or of the machine.
 
     CUDA has a type for it; the CPU's allocator, cuBLAS and some CUDA calls raise a RuntimeError, told by its words.
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS)
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY_PHRASES)
 
 
-def halved(size: StepSize) -> StepSize | None:
-    """Half of everything, at least SMALLEST; None where that is no less."""
-    half = StepSize(*(max(n // 2, min(n, least)) for n, least in zip(size, SMALLEST, strict=True)))
+def halve_batch_size(size: BatchSize) -> BatchSize | None:
+    """Half of everything, at least MIN_BATCH_SIZE; None where that is no less."""
+    half = BatchSize(*(max(n // 2, min(n, minimum)) for n, minimum in zip(size, MIN_BATCH_SIZE, strict=True)))
     return half if half.rays < size.rays else None
 
 
-def smaller(size: StepSize, times: int) -> StepSize:
+def reduce_batch_size(size: BatchSize, times: int) -> BatchSize:
     """``size`` halved so many times, as far as that goes."""
     for _ in range(times):
-        size = halved(size) or size
+        size = halve_batch_size(size) or size
     return size

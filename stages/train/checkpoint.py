@@ -16,48 +16,50 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.atomic import write_atomic
 from quoin.pipeline.storage.run import Run
 
-NAME = "checkpoint.safetensors"
-BEFORE = "checkpoint-before.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"
+PREVIOUS_CHECKPOINT_FILE = "checkpoint-before.safetensors"
 
 
-def save(folder: Path, state: dict[str, Tensor], key: str) -> None:
+def save_checkpoint(folder: Path, state: dict[str, Tensor], key: str) -> None:
     """Replace the block's checkpoint. ``key`` names configuration and inputs: only the same key goes on from it."""
     from safetensors.torch import save as pack
 
-    if (folder / NAME).exists():
-        (folder / NAME).replace(folder / BEFORE)
-    write_atomic(folder / NAME, pack(state, metadata={"key": key, "sha256": checksum(state)}))
+    if (folder / CHECKPOINT_FILE).exists():
+        (folder / CHECKPOINT_FILE).replace(folder / PREVIOUS_CHECKPOINT_FILE)
+    write_atomic(folder / CHECKPOINT_FILE, pack(state, metadata={"key": key, "sha256": checksum(state)}))
 
 
-def load(folder: Path, key: str, warn: Callable[[str], None] = lambda sentence: None) -> dict[str, Tensor] | None:
+def load_checkpoint(
+    folder: Path, key: str, warn: Callable[[str], None] = lambda sentence: None
+) -> dict[str, Tensor] | None:
     """The block's checkpoint of this ``key``, or the one before where it is damaged, or None: then it starts anew.
 
     ``warn`` is told of damage. A file that is not quoin's is a QuoinError.
     """
-    for name in (NAME, BEFORE):
+    for name in (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
         path = folder / name
         if not path.exists():
             continue
-        found = _read(path)
-        if isinstance(found, str):
-            warn(f"the checkpoint is damaged ({found}): going on from the one before it, or from the beginning")
+        content = _read(path)
+        if isinstance(content, str):
+            warn(f"the checkpoint is damaged ({content}): going on from the one before it, or from the beginning")
             path.unlink()
             continue
-        made_for, state = found
-        return state if made_for == key else None
+        saved_key, state = content
+        return state if saved_key == key else None
     return None
 
 
-def share(run: Run, folder: Path) -> None:
+def upload_checkpoint(run: Run, folder: Path) -> None:
     """Bring the checkpoint home, for another machine to go on from."""
     within = folder.relative_to(run.path)
-    run.share((within / NAME).as_posix(), before=(within / BEFORE).as_posix())
+    run.upload((within / CHECKPOINT_FILE).as_posix(), backup_name=(within / PREVIOUS_CHECKPOINT_FILE).as_posix())
 
 
-def bring(run: Run, folder: Path) -> None:
+def download_checkpoint(run: Run, folder: Path) -> None:
     """Have the checkpoint here that another machine left."""
-    for name in (NAME, BEFORE):
-        run.bring((folder.relative_to(run.path) / name).as_posix())
+    for name in (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
+        run.download((folder.relative_to(run.path) / name).as_posix())
 
 
 def checksum(state: Mapping[str, Tensor]) -> str:
@@ -76,25 +78,25 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]] | str:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            said = file.metadata() or {}
+            metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         return str(error)
-    if "key" not in said:
-        raise QuoinError("This is no checkpoint of quoin", where=path, do="delete it, then quoin resume")
-    if "sha256" in said and said["sha256"] != checksum(state):
+    if "key" not in metadata:
+        raise QuoinError("This is no checkpoint of quoin", where=path, hint="delete it, then quoin resume")
+    if "sha256" in metadata and metadata["sha256"] != checksum(state):
         return "its checksum does not fit"
-    return said["key"], state
+    return metadata["key"], state
 
 
-def misfit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
-    """What keeps a state from being taken over where ``wanted`` is, in half a sentence; None where nothing does."""
-    for name, tensor in wanted.items():
-        if name not in found:
+def find_mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """What keeps a state from being taken over where ``expected`` is, in half a sentence; None where nothing does."""
+    for name, tensor in expected.items():
+        if name not in state:
             return f"it is of another method, without {name}"
-        if found[name].shape != tensor.shape:
-            return f"it is of another size: {name} is {list(found[name].shape)}, here {list(tensor.shape)}"
-        if found[name].dtype != tensor.dtype:
-            return f"it is of another kind: {name} is {found[name].dtype}, here {tensor.dtype}"
-    strange = [name for name in found if name not in wanted]
-    return f"it is of another method, with {strange[0]}" if strange else None
+        if state[name].shape != tensor.shape:
+            return f"it is of another size: {name} is {list(state[name].shape)}, here {list(tensor.shape)}"
+        if state[name].dtype != tensor.dtype:
+            return f"it is of another kind: {name} is {state[name].dtype}, here {tensor.dtype}"
+    unexpected = [name for name in state if name not in expected]
+    return f"it is of another method, with {unexpected[0]}" if unexpected else None

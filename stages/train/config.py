@@ -16,7 +16,7 @@ from quoin.pipeline.core.errors import QuoinError
 VERSION = 4
 
 
-class HashEncoding(StageConfig):
+class HashEncodingConfig(StageConfig):
     """Multi-resolution hash grid (instant-ngp), coarse to fine (Neuralangelo)."""
 
     kind: Literal["hash"] = "hash"
@@ -29,14 +29,14 @@ class HashEncoding(StageConfig):
     coarse_to_fine: float = Field(0.35, gt=0, le=1)  # share of the steps until all levels are
 
 
-class FrequencyEncoding(StageConfig):
+class FrequencyEncodingConfig(StageConfig):
     """Sines and cosines of doubling frequency (NeRF)."""
 
     kind: Literal["frequency"] = "frequency"
     frequencies: int = Field(6, ge=0, le=16)
 
 
-class FourierEncoding(StageConfig):
+class FourierEncodingConfig(StageConfig):
     """Sines and cosines of random directions (Tancik et al.)."""
 
     kind: Literal["fourier"] = "fourier"
@@ -44,7 +44,7 @@ class FourierEncoding(StageConfig):
     scale: float = Field(4.0, gt=0)  # standard deviation of the frequencies, cycles per unit
 
 
-class GridEncoding(StageConfig):
+class GridEncodingConfig(StageConfig):
     """A dense trainable grid."""
 
     kind: Literal["grid"] = "grid"
@@ -52,7 +52,10 @@ class GridEncoding(StageConfig):
     features: int = Field(4, ge=1)
 
 
-Encoding = Annotated[HashEncoding | FrequencyEncoding | FourierEncoding | GridEncoding, Field(discriminator="kind")]
+EncodingConfig = Annotated[
+    HashEncodingConfig | FrequencyEncodingConfig | FourierEncodingConfig | GridEncodingConfig,
+    Field(discriminator="kind"),
+]
 
 
 class SurfaceConfig(StageConfig):
@@ -70,7 +73,7 @@ class SurfaceConfig(StageConfig):
     distance: bool = True  # whether the value is one; if not (density, occupancy), it is meshed by its sign alone
 
 
-class ColourConfig(StageConfig):
+class ColorConfig(StageConfig):
     """The colour network, and what differs from photo to photo."""
 
     layers: int = Field(2, ge=1, le=8)
@@ -80,13 +83,13 @@ class ColourConfig(StageConfig):
     code: int = Field(8, ge=0)  # numbers per photo that the network sees
 
 
-class OutsideConfig(StageConfig):
+class BackgroundConfig(StageConfig):
     """The density of all that lies outside the block, in contracted space."""
 
     samples: int = Field(6, ge=2)  # per ray
 
 
-class NeusRenderer(StageConfig):
+class NeusRendererConfig(StageConfig):
     """Opacity by the logistic of NeuS."""
 
     kind: Literal["neus"] = "neus"
@@ -94,37 +97,40 @@ class NeusRenderer(StageConfig):
     anneal: float = Field(0.25, gt=0, le=1)  # share of the steps over which the true slope takes over
 
 
-class LaplaceRenderer(StageConfig):
+class LaplaceRendererConfig(StageConfig):
     """Density by the Laplace distribution of VolSDF."""
 
     kind: Literal["laplace"] = "laplace"
     beta: float = Field(0.1, gt=0)  # at the start
 
 
-class DensityRenderer(StageConfig):
+class DensityRendererConfig(StageConfig):
     """A density of its own, which knows no distance (NeRF)."""
 
     kind: Literal["density"] = "density"
     scale: float = Field(30.0, gt=0)  # per unit of length; the surface is where density is 0.69 of it
 
 
-class SurfaceRenderer(StageConfig):
+class SurfaceRendererConfig(StageConfig):
     """The colour of the first surface, and nothing else (DVR, IDR)."""
 
     kind: Literal["surface"] = "surface"
 
 
-Renderer = Annotated[NeusRenderer | LaplaceRenderer | DensityRenderer | SurfaceRenderer, Field(discriminator="kind")]
+RendererConfig = Annotated[
+    NeusRendererConfig | LaplaceRendererConfig | DensityRendererConfig | SurfaceRendererConfig,
+    Field(discriminator="kind"),
+]
 
 
-class GuidedSampler(StageConfig):
+class GuidedSamplerConfig(StageConfig):
     """Samples where a cached volume shows the surface; the network is not asked."""
 
     kind: Literal["guided"] = "guided"
     samples: int = Field(16, ge=4)  # per ray
 
 
-class ImportanceSampler(StageConfig):
+class ImportanceSamplerConfig(StageConfig):
     """Even samples, then rounds of more where the field shows the surface (NeuS)."""
 
     kind: Literal["importance"] = "importance"
@@ -133,7 +139,7 @@ class ImportanceSampler(StageConfig):
     per_round: int = Field(16, ge=1)
 
 
-class HierarchicalSampler(StageConfig):
+class HierarchicalSamplerConfig(StageConfig):
     """Even samples, then more by their weights (NeRF)."""
 
     kind: Literal["hierarchical"] = "hierarchical"
@@ -141,7 +147,7 @@ class HierarchicalSampler(StageConfig):
     fine: int = Field(128, ge=4)
 
 
-class BoundedSampler(StageConfig):
+class BoundedSamplerConfig(StageConfig):
     """Samples whose opacity is right to a bound (VolSDF)."""
 
     kind: Literal["bounded"] = "bounded"
@@ -151,7 +157,7 @@ class BoundedSampler(StageConfig):
     error: float = Field(0.1, gt=0, lt=1)
 
 
-class WindowSampler(StageConfig):
+class WindowSamplerConfig(StageConfig):
     """Samples in a window around the cached surface, on both sides of it, and rounds of more (NeuralRecon-W)."""
 
     kind: Literal["window"] = "window"
@@ -162,7 +168,7 @@ class WindowSampler(StageConfig):
     half_width: float = Field(16.0, gt=0)  # cells of the cached volume
 
 
-class TraceSampler(StageConfig):
+class TraceSamplerConfig(StageConfig):
     """The first surface, by sphere tracing, and by marching where that does not arrive (IDR)."""
 
     kind: Literal["trace"] = "trace"
@@ -171,7 +177,7 @@ class TraceSampler(StageConfig):
     secants: int = Field(8, ge=0)
 
 
-class MarchSampler(StageConfig):
+class MarchSamplerConfig(StageConfig):
     """The first surface, by the first change of sign among even samples (DVR)."""
 
     kind: Literal["march"] = "march"
@@ -179,26 +185,26 @@ class MarchSampler(StageConfig):
     secants: int = Field(8, ge=0)
 
 
-Sampler = Annotated[
-    GuidedSampler
-    | ImportanceSampler
-    | HierarchicalSampler
-    | BoundedSampler
-    | WindowSampler
-    | TraceSampler
-    | MarchSampler,
+SamplerConfig = Annotated[
+    GuidedSamplerConfig
+    | ImportanceSamplerConfig
+    | HierarchicalSamplerConfig
+    | BoundedSamplerConfig
+    | WindowSamplerConfig
+    | TraceSamplerConfig
+    | MarchSamplerConfig,
     Field(discriminator="kind"),
 ]
 
 
-class CacheConfig(StageConfig):
+class SdfCacheConfig(StageConfig):
     """The cached SDF volume: where training starts, and what guides its samples."""
 
     resolution: int = Field(256, ge=32, le=512)  # cells along the longest side
     refresh_every: int = Field(1000, ge=10)  # steps between refreshes near the surface
 
 
-class LossConfig(StageConfig):
+class LossWeightsConfig(StageConfig):
     """Weights of the loss terms."""
 
     colour: float = Field(2.0, ge=0)  # absolute differences
@@ -217,12 +223,12 @@ class LossConfig(StageConfig):
     layout: float = Field(0.05, ge=0)  # floors and ceilings are level, walls upright and along the frame
 
     @property
-    def sees_colour(self) -> bool:
+    def has_color_loss(self) -> bool:
         """Whether photos teach colours at all."""
         return self.colour > 0 or self.colour_squared > 0
 
 
-class RateConfig(StageConfig):
+class LearningRateConfig(StageConfig):
     """Learning rates of Adam."""
 
     grid: float = Field(2e-3, gt=0)  # of grids
@@ -241,15 +247,15 @@ class TrainConfig(StageConfig):
     rays: int = Field(1024, ge=64)  # per step
     points: int = Field(2048, ge=16)  # known points, free-space points and uniform points per step (each)
     patches: int = Field(512, ge=16)  # rays of a step whose patches are compared between photos
-    encoding: Encoding = HashEncoding()
+    encoding: EncodingConfig = HashEncodingConfig()
     surface: SurfaceConfig = SurfaceConfig()
-    colour: ColourConfig = ColourConfig()
-    outside: OutsideConfig = OutsideConfig()
-    renderer: Renderer = NeusRenderer()
-    sampler: Sampler = GuidedSampler()
-    cache: CacheConfig = CacheConfig()
-    losses: LossConfig = LossConfig()
-    rates: RateConfig = RateConfig()
+    colour: ColorConfig = ColorConfig()
+    outside: BackgroundConfig = BackgroundConfig()
+    renderer: RendererConfig = NeusRendererConfig()
+    sampler: SamplerConfig = GuidedSamplerConfig()
+    cache: SdfCacheConfig = SdfCacheConfig()
+    losses: LossWeightsConfig = LossWeightsConfig()
+    rates: LearningRateConfig = LearningRateConfig()
     held_out_share: float = Field(0.02, ge=0, le=0.5)  # share of the photos' tiles that is never trained on
     measure_every: int = Field(250, ge=1)  # steps between held-out measurements
     checkpoint_minutes: float = Field(2.0, gt=0)  # between checkpoints
@@ -258,12 +264,12 @@ class TrainConfig(StageConfig):
     settle: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
-    def parts_fit(self) -> TrainConfig:
+    def check_compatibility(self) -> TrainConfig:
         """QuoinError where two parts are chosen that do not go together."""
         on_surface, grid = self.renderer.kind == "surface", self.encoding.kind in ("hash", "grid")
         by_differences = self.surface.gradient == "differences"
         kinds = f"renderer {self.renderer.kind}, sampler {self.sampler.kind}, encoding {self.encoding.kind}"
-        for wrong, what, do in (
+        for wrong, what, hint in (
             (
                 on_surface != (self.sampler.kind in ("trace", "march")),
                 "Samples on the surface and the renderer surface go together",
@@ -301,7 +307,7 @@ class TrainConfig(StageConfig):
             ),
         ):
             if wrong:
-                raise QuoinError(what, where=f"train: {kinds}", do=do)
+                raise QuoinError(what, where=f"train: {kinds}", hint=hint)
         return self
 
 

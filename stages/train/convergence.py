@@ -8,42 +8,44 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.grids.dense_sdf import DenseSdf
 
-LOOK = 0.025  # share of the training between two looks
-IN_A_ROW = 3  # looks that must find it still
-LAST_STRETCH = 0.9  # share of the schedules to go on from then: what is left of them evens out the noise of the steps
-DRAWN, LOOKED_AT = 1 << 20, 1 << 13
+CHECK_INTERVAL_SHARE = 0.025  # share of the training between two looks
+MIN_STABLE_CHECKS = 3  # looks that must find it still
+FINAL_PHASE_START = (
+    0.9  # share of the schedules to go on from then: what is left of them evens out the noise of the steps
+)
+N_CANDIDATES, MAX_CHECK_POINTS = 1 << 20, 1 << 13
 
-Sdf = Callable[[Tensor], Tensor]
+SdfFunction = Callable[[Tensor], Tensor]
 
 
-def near_surface(volume: Volume, generator: torch.Generator) -> Float[Tensor, "n 3"]:
-    """Positions of up to LOOKED_AT random samples of the volume that lie within one spacing of the surface."""
+def sample_near_surface(volume: DenseSdf, generator: torch.Generator) -> Float[Tensor, "n 3"]:
+    """Positions of up to MAX_CHECK_POINTS random samples of the volume that lie within one spacing of the surface."""
     values = volume.values.view(-1)
-    drawn = torch.randint(len(values), (DRAWN,), generator=generator).to(values.device)
-    near = drawn[values[drawn].abs() < volume.spacing][:LOOKED_AT]
+    candidates = torch.randint(len(values), (N_CANDIDATES,), generator=generator).to(values.device)
+    near = candidates[values[candidates].abs() < volume.spacing][:MAX_CHECK_POINTS]
     _, ny, nz = volume.values.shape
     cell = torch.stack([near // (ny * nz), near // nz % ny, near % nz], dim=1)
     return cell * volume.spacing + volume.low
 
 
-class Movement:
-    """Compares the SDF with what it was a look ago; ``voxel`` is the lattice's, in the volume's unit."""
+class SurfaceDrift:
+    """Compares the SDF with what it was a look ago; ``voxel_size`` is the lattice's, in the volume's unit."""
 
-    def __init__(self, voxel: float) -> None:
-        self.voxel, self.still = voxel, 0
+    def __init__(self, voxel_size: float) -> None:
+        self.voxel_size, self.n_stable = voxel_size, 0
         self._generator = torch.Generator().manual_seed(0)  # of its own: looking changes nothing
         self._points: Tensor | None = None
-        self._before: Tensor | None = None
+        self._previous_sdf: Tensor | None = None
 
-    def look(self, volume: Volume, sdf: Sdf, threshold: float) -> float | None:
+    def update(self, volume: DenseSdf, sdf: SdfFunction, threshold: float) -> float | None:
         """95th percentile of |Δf| in voxels since the last look, or None at the first; counts looks below threshold."""
-        moved = None
-        if self._points is not None and self._before is not None and len(self._points):
-            change = (sdf(self._points) - self._before).abs()
-            moved = float(torch.quantile(change, 0.95)) / self.voxel
-            self.still = self.still + 1 if moved < threshold else 0
-        self._points = near_surface(volume, self._generator)
-        self._before = sdf(self._points)
-        return moved
+        drift = None
+        if self._points is not None and self._previous_sdf is not None and len(self._points):
+            change = (sdf(self._points) - self._previous_sdf).abs()
+            drift = float(torch.quantile(change, 0.95)) / self.voxel_size
+            self.n_stable = self.n_stable + 1 if drift < threshold else 0
+        self._points = sample_near_surface(volume, self._generator)
+        self._previous_sdf = sdf(self._points)
+        return drift

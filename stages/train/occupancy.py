@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.stages.train.data.initial_sdf import DepthMap, fuse_depths
+from quoin.stages.train.data.initial_sdf import DepthMap, fuse_tsdf
 
 Array = np.ndarray
-VOTES = 3  # rays per inside test, of which one may graze an edge
-THICKNESS = 0.03  # of what is seen, in the block's unit: so far behind a known point all is occupied
+N_INSIDE_TEST_RAYS = 3  # rays per inside test, of which one may graze an edge
+MAX_INTERIOR_DEPTH = 0.03  # of what is seen, in the block's unit: so far behind a known point all is occupied
 
 
 def occupancy_loss(
@@ -26,23 +26,24 @@ def occupancy_loss(
     return (cost * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def points_behind(
+def interior_points_behind(
     origins: Float[Tensor, "n 3"],
     directions: Float[Tensor, "n 3"],
     reach: Float[Tensor, "n"],
     draw: Float[Tensor, "n"],
-    half: Float[Tensor, "3"],
+    half_extent: Float[Tensor, "3"],
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
     """Points just behind the ends of lines of sight, which hit something there; and 1 where they are in the block.
 
-    Up to THICKNESS behind, as many in each factor of distance: ``draw`` in [0, 1) is log₁₀ of the share, over -3.
+    Up to MAX_INTERIOR_DEPTH behind, as many in each factor of distance: ``draw`` in [0, 1) is log₁₀ of the share, over
+    -3.
     """
-    at = reach + THICKNESS * 10.0 ** (-3.0 * draw)
+    at = reach + MAX_INTERIOR_DEPTH * 10.0 ** (-3.0 * draw)
     points = origins + directions * at[:, None]
-    return points, (points.abs() <= half).all(dim=1).to(points.dtype)
+    return points, (points.abs() <= half_extent).all(dim=1).to(points.dtype)
 
 
-def labels_from_mesh(
+def occupancy_from_mesh(
     vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], points: Float[Array, "n 3"]
 ) -> Bool[Array, "n"]:
     """Which points lie inside a closed mesh: those whose rays leave it an odd number of times. Eager.
@@ -62,10 +63,10 @@ def labels_from_mesh(
     scene.add_triangles(
         o3d.core.Tensor((vertices - middle).astype(np.float32)), o3d.core.Tensor(faces.astype(np.uint32))
     )
-    return scene.compute_occupancy((points - middle).astype(np.float32), nsamples=VOTES).numpy() > 0
+    return scene.compute_occupancy((points - middle).astype(np.float32), nsamples=N_INSIDE_TEST_RAYS).numpy() > 0
 
 
-def labels_from_depth(
+def occupancy_from_depth(
     points: Float[Array, "n 3"], depth_maps: list[DepthMap], thickness: float
 ) -> tuple[Bool[Array, "n"], Bool[Array, "n"]]:
     """Which points are occupied, and of which that is known. Eager.
@@ -75,7 +76,7 @@ def labels_from_depth(
     """
     free, behind = np.zeros(len(points), bool), np.zeros(len(points), bool)
     for depth_map in depth_maps:
-        ahead, told = (t.numpy() for t in fuse_depths(torch.from_numpy(points), [depth_map], [], thickness))
+        ahead, count = (t.numpy() for t in fuse_tsdf(torch.from_numpy(points), [depth_map], [], thickness))
         free |= ahead > 0
-        behind |= (told > 0) & (ahead <= 0)
+        behind |= (count > 0) & (ahead <= 0)
     return behind & ~free, behind | free

@@ -12,25 +12,25 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from quoin.fields.sampler.sections import first_entry
-from quoin.stages.train.data.photo_set import PhotoSet, bilinear
+from quoin.fields.sampler.sections import find_first_crossing
+from quoin.stages.train.data.photo_set import PhotoSet, sample_bilinear
 
-PATCH_RADIUS = 5
-MIN_CONTRAST = 0.012  # standard deviation of a patch below which it is flat
+PATCH_RADIUS_PX = 5
+MIN_PATCH_STD = 0.012  # standard deviation of a patch below which it is flat
 
 
 def first_crossing(
     sdf: Float[Tensor, "rays samples"],
-    distance: Float[Tensor, "rays samples"],
+    t: Float[Tensor, "rays samples"],
     gradient: Float[Tensor, "rays samples 3"],
 ) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays 3"], Bool[Tensor, "rays"]]:
     """Distance and unit normal where a ray first goes from outside in, by linear interpolation; and whether it does.
 
     Differentiable through the SDF values and gradients at the two samples around the crossing.
     """
-    at, found = first_entry(sdf)
+    at, found = find_first_crossing(sdf)
     f0, f1 = sdf.gather(1, at)[:, 0], sdf.gather(1, at + 1)[:, 0]
-    t0, t1 = distance.gather(1, at)[:, 0], distance.gather(1, at + 1)[:, 0]
+    t0, t1 = t.gather(1, at)[:, 0], t.gather(1, at + 1)[:, 0]
     drop = torch.where(found, f0 - f1, torch.ones_like(f0)).clamp(min=1e-7)
     share = (f0 / drop).clamp(0.0, 1.0)
     index = at[:, :, None].expand(-1, -1, 3)
@@ -55,39 +55,39 @@ class Patches(NamedTuple):
     source: Int[Tensor, "n s"]  # which photo the other one is; 0 where it is not valid
 
 
-def place_patches(
+def extract_patches(
     photos: PhotoSet, pixels: Int[Tensor, "n 3"], draw: Float[Tensor, "n m"], level: Int[Tensor, ""], n_sources: int
 ) -> Patches:
     """Patches around pixels (photo, x, y) at a pyramid level, and ``n_sources`` of their sources by ``draw``."""
     photo = pixels[:, 0]
     step = torch.exp2(level.to(draw.dtype))
-    side = torch.arange(-PATCH_RADIUS, PATCH_RADIUS + 1, device=pixels.device)
+    side = torch.arange(-PATCH_RADIUS_PX, PATCH_RADIUS_PX + 1, device=pixels.device)
     offset = torch.stack(torch.meshgrid(side, side, indexing="xy")).reshape(2, -1).to(draw.dtype) * step
     middle = pixels[:, 1:].to(draw.dtype) + 0.5
     levels = level.expand(photo.shape)  # an index of its own: a scalar one would break the graph
     xy = (middle[:, None] + offset.T) / step
-    reference, inside = bilinear(photos.gray, photos.gray_offset[photo, levels], photos.sizes[photo, levels], xy)
+    reference, inside = sample_bilinear(photos.gray, photos.gray_offset[photo, levels], photos.sizes[photo, levels], xy)
     order = torch.where(photos.sources[photo] >= 0, draw, -1.0).topk(n_sources, dim=1).indices
     source = photos.sources[photo].gather(1, order)
-    other, others = source.clamp(min=0), level.expand(source.shape)
-    ray_from_pixel, look = photos.local_from_pixel[photo], photos.pixel_from_local[other]
+    source_index, source_levels = source.clamp(min=0), level.expand(source.shape)
+    ray_from_pixel, projection = photos.local_from_pixel[photo], photos.pixel_from_local[source_index]
     return Patches(
         reference,
-        inside.all(dim=1) & (reference.std(dim=1) > MIN_CONTRAST),
+        inside.all(dim=1) & (reference.std(dim=1) > MIN_PATCH_STD),
         torch.cat([middle, torch.ones_like(middle[:, :1])], dim=1),
         offset,
         ray_from_pixel,
-        look[..., :3] @ ray_from_pixel[:, None],
-        torch.einsum("nsij,nj->nsi", look[..., :3], photos.centres[photo]) + look[..., 3],
-        photos.gray_offset[other, others],
-        photos.sizes[other, others],
+        projection[..., :3] @ ray_from_pixel[:, None],
+        torch.einsum("nsij,nj->nsi", projection[..., :3], photos.centers[photo]) + projection[..., 3],
+        photos.gray_offset[source_index, source_levels],
+        photos.sizes[source_index, source_levels],
         source >= 0,
         1.0 / step,
-        other,
+        source_index,
     )
 
 
-def seen_by_others(
+def warp_patches(
     patches: Patches, gray: UInt8[Tensor, "_"], height: Float[Tensor, "n"], normal: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, "n s p"], Bool[Tensor, "n s"]]:
     """The patches as the other photos show them, if they lie on planes; and where that is wholly inside those photos.
@@ -100,23 +100,23 @@ def seen_by_others(
     facing = torch.einsum("ni,nij->nj", normal, patches.ray_from_pixel)  # n·d is its product with the pixel
     warp = -(patches.shift[..., None] * facing[:, None, None] + height[:, None, None, None] * patches.turn)
     middle = (warp * patches.pixel[:, None, None]).sum(dim=3, keepdim=True)
-    seen = warp[..., :2].reshape(-1, 2) @ patches.offset
-    seen = seen.view(n, s, 3, -1) + middle
+    warped_px = warp[..., :2].reshape(-1, 2) @ patches.offset
+    warped_px = warped_px.view(n, s, 3, -1) + middle
     towards = -(facing * patches.pixel).sum(dim=1, keepdim=True) - facing[:, :2] @ patches.offset
-    ahead = (seen[:, :, 2] > 1e-4) & (towards > 1e-3)[:, None]
-    xy = seen[:, :, :2] / torch.where(ahead, seen[:, :, 2], 1.0)[:, :, None] * patches.scale
+    ahead = (warped_px[:, :, 2] > 1e-4) & (towards > 1e-3)[:, None]
+    xy = warped_px[:, :, :2] / torch.where(ahead, warped_px[:, :, 2], 1.0)[:, :, None] * patches.scale
     flat = xy.view(n * s, 2, -1).transpose(1, 2)
-    values, inside = bilinear(gray, patches.start.reshape(-1), patches.size.reshape(-1, 2), flat)
+    values, inside = sample_bilinear(gray, patches.start.reshape(-1), patches.size.reshape(-1, 2), flat)
     return values.view(n, s, -1), (inside.view(n, s, -1) & ahead).all(dim=2) & patches.valid
 
 
-def ncc(reference: Float[Tensor, "*#n pixels"], other: Float[Tensor, "*#n pixels"]) -> Float[Tensor, "..."]:
+def ncc(reference: Float[Tensor, "*#n pixels"], warped: Float[Tensor, "*#n pixels"]) -> Float[Tensor, "..."]:
     """Normalised cross-correlation over the last axis, in [-1, 1]; 0 where either is flat.
 
     By moments about the reference's mean, in one pass over ``other``.
     """
     mean = reference.mean(dim=-1, keepdim=True)
-    a, b = reference - mean, other - mean
+    a, b = reference - mean, warped - mean
     total = b.sum(dim=-1)
     spread = (b * b).sum(dim=-1) - total * total / b.shape[-1]
     return (a * b).sum(dim=-1) / torch.sqrt((a * a).sum(dim=-1) * spread.clamp(min=0.0) + 1e-6)

@@ -14,14 +14,14 @@ from quoin.pipeline.storage.atomic import write_atomic
 from quoin.stages.train.data.photo_set import PhotoSet
 from quoin.stages.train.trainer import Trainer
 
-PREVIEWS = "preview"  # folder of a block's previews, beside its checkpoint: <step>.jpg
-WIDEST, NARROWEST = 160, 40  # pixels
-NOTHING = 1.0  # grey of normals where a ray meets no surface
+PREVIEW_FOLDER = "preview"  # folder of a block's previews, beside its checkpoint: <step>.jpg
+MAX_WIDTH_PX, MIN_WIDTH_PX = 160, 40  # pixels
+BACKGROUND_GRAY = 1.0  # grey of normals where a ray meets no surface
 
 
-def width_for(n_rays: float, aspect: float) -> int:
+def preview_width_px(n_rays: float, aspect: float) -> int:
     """Width in pixels of a picture of about ``n_rays``, within bounds; ``aspect`` is height over width."""
-    return int(min(WIDEST, max(NARROWEST, (n_rays / max(aspect, 1e-3)) ** 0.5)))
+    return int(min(MAX_WIDTH_PX, max(MIN_WIDTH_PX, (n_rays / max(aspect, 1e-3)) ** 0.5)))
 
 
 def best_photo(photos: PhotoSet) -> int:
@@ -31,7 +31,7 @@ def best_photo(photos: PhotoSet) -> int:
     return int(total.index_add(0, photos.tiles[:, 0], weight).argmax())
 
 
-def pixels_of(photos: PhotoSet, photo: int, width: int) -> tuple[Int[Tensor, "n 3"], int]:
+def preview_pixels(photos: PhotoSet, photo: int, width: int) -> tuple[Int[Tensor, "n 3"], int]:
     """Pixels (photo, x, y) of an even grid over a photo, ``width`` of them across, row by row; and how many rows."""
     full_width, full_height = (int(n) for n in photos.sizes[photo, 0])
     width = min(width, full_width)
@@ -43,8 +43,8 @@ def pixels_of(photos: PhotoSet, photo: int, width: int) -> tuple[Int[Tensor, "n 
     return pixels.to(photos.sizes.device), height
 
 
-def normal_colours(
-    normal: Float[Tensor, "n 3"], found: Bool[Tensor, "n"], local_from_pixel: Float[Tensor, "3 3"]
+def normal_colors(
+    normal: Float[Tensor, "n 3"], has_surface: Bool[Tensor, "n"], local_from_pixel: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "n 3"]:
     """Normals as colours: right, up and towards the camera as red, green and blue, 0.5 + 0.5·n.
 
@@ -52,28 +52,28 @@ def normal_colours(
     """
     right, down = torch.nn.functional.normalize(local_from_pixel[:, :2], dim=0).unbind(1)
     axes = torch.stack([right, -down, -torch.linalg.cross(right, down)], dim=1)
-    return torch.where(found[:, None], 0.5 + 0.5 * (normal @ axes), NOTHING)
+    return torch.where(has_surface[:, None], 0.5 + 0.5 * (normal @ axes), BACKGROUND_GRAY)
 
 
 @torch.no_grad()
-def preview(trainer: Trainer, n_rays: float) -> UInt8[np.ndarray, "h w 3"]:
+def render_preview(trainer: Trainer, n_rays: float) -> UInt8[np.ndarray, "h w 3"]:
     """Photo, rendering and normals of ``best_photo`` side by side, each of about ``n_rays`` pixels within bounds."""
     photos = trainer.photos
     photo = best_photo(photos)
     width, height = photos.sizes[photo, 0].tolist()
-    pixels, rows = pixels_of(photos, photo, width_for(n_rays, height / width))
+    pixels, rows = preview_pixels(photos, photo, preview_width_px(n_rays, height / width))
     parts = []
-    for part in pixels.split(trainer.size.rays):
+    for part in pixels.split(trainer.batch_size.rays):
         out = trainer.render(part)
         normal = torch.nn.functional.normalize(out["normal"], dim=1, eps=1e-6)
-        found = (out["opacity"] > 0.5) & out["hits"]
-        normals = normal_colours(normal, found, photos.local_from_pixel[photo])
-        parts.append(torch.cat([photos.colours(part)[0], out["colour"].clamp(0.0, 1.0), normals], dim=1))
-    picture = torch.cat(parts).view(rows, -1, 3, 3).permute(0, 2, 1, 3).reshape(rows, -1, 3)
-    return (picture * 255.0).round().to(torch.uint8).cpu().numpy()
+        has_surface = (out["opacity"] > 0.5) & out["hits"]
+        normals = normal_colors(normal, has_surface, photos.local_from_pixel[photo])
+        parts.append(torch.cat([photos.colors(part)[0], out["color"].clamp(0.0, 1.0), normals], dim=1))
+    image = torch.cat(parts).view(rows, -1, 3, 3).permute(0, 2, 1, 3).reshape(rows, -1, 3)
+    return (image * 255.0).round().to(torch.uint8).cpu().numpy()
 
 
-def keep(folder: Path, step: int, rgb: UInt8[np.ndarray, "h w 3"]) -> Path:
+def save_preview_image(folder: Path, step: int, rgb: UInt8[np.ndarray, "h w 3"]) -> Path:
     """Write a preview; where it lies."""
     from PIL import Image
 
@@ -85,7 +85,7 @@ def keep(folder: Path, step: int, rgb: UInt8[np.ndarray, "h w 3"]) -> Path:
     return path
 
 
-def forget_after(folder: Path, step: int) -> None:
+def delete_previews_after(folder: Path, step: int) -> None:
     """Delete previews of later steps, which an attempt left that is not gone on from."""
     for path in folder.glob("*.jpg"):
         if path.stem.isdigit() and int(path.stem) > step:

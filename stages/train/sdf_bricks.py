@@ -13,8 +13,8 @@ from quoin.fields.mise import mise
 from quoin.pipeline.geometry.lattice import BrickBox
 
 Array = np.ndarray
-STRIDE = 4  # coarse samples of a brick lie this many voxels apart
-NEAR = 1.5  # a coarse cell is near the surface when |sdf| <= NEAR half-diagonals of it
+COARSE_STRIDE_VOXELS = 4  # coarse samples of a brick lie this many voxels apart
+NEAR_HALF_DIAGONALS = 1.5  # a coarse cell is near the surface when |sdf| <= NEAR_HALF_DIAGONALS half-diagonals of it
 
 
 def sample_bricks(
@@ -29,12 +29,12 @@ def sample_bricks(
     ``sdf_voxels`` takes continuous sample indices of the lattice. A brick is judged by every fourth sample; in the ones
     kept, the cells near the surface are evaluated in full, the rest is interpolated (it is only asked for its sign).
     """
-    coarse_axis = np.arange(0, brick_size + 1, STRIDE)
+    coarse_axis = np.arange(0, brick_size + 1, COARSE_STRIDE_VOXELS)
     n_coarse = len(coarse_axis)
     coarse_grid = np.stack(np.meshgrid(coarse_axis, coarse_axis, coarse_axis, indexing="ij"), -1).reshape(-1, 3)
     fine_axis = np.arange(brick_size + 1)
     fine_grid = np.stack(np.meshgrid(fine_axis, fine_axis, fine_axis, indexing="ij"), -1)
-    limit = NEAR * STRIDE * np.sqrt(3.0) / 2.0
+    limit = NEAR_HALF_DIAGONALS * COARSE_STRIDE_VOXELS * np.sqrt(3.0) / 2.0
     kept, values = [], []
     for done, chunk in enumerate(np.array_split(bricks, max(1, len(bricks) // 64))):
         base = chunk * brick_size
@@ -57,7 +57,7 @@ def sample_bricks(
     return np.array(kept), np.stack(values)
 
 
-def sample_level(
+def sample_level_set(
     value: Callable[[Int[Array, "n 3"]], Float[Array, "n"]], box: BrickBox, brick_size: int, clip: float
 ) -> tuple[Int[Array, "k 3"], Float[Array, "k s s s"]]:
     """As ``sample_bricks``, of all bricks of ``box``, for a field of which only the sign tells: density, occupancy.
@@ -68,17 +68,17 @@ def sample_level(
     low = np.array(box.low) * brick_size
     x, y, z = box.shape
     cells = (x * brick_size, y * brick_size, z * brick_size)
-    values, _ = mise(lambda index: value(index + low), cells, math.gcd(STRIDE, brick_size))
+    values, _ = mise(lambda index: value(index + low), cells, math.gcd(COARSE_STRIDE_VOXELS, brick_size))
     side = brick_size + 1
     kept, out = [np.zeros((0, 3), np.int64)], [np.zeros((0, side, side, side), np.float16)]
     for brick in box.bricks():
         first = (brick - np.array(box.low)) * brick_size
         before = np.minimum(first, 1)  # with neighbours on all sides, so that bricks agree on the samples they share
         around = values[tuple(slice(f - b, f + side + 1) for f, b in zip(first, before, strict=True))]
-        mine = tuple(slice(b, b + side) for b in before)
-        if around[mine].min() <= 0 <= around[mine].max():
+        inner = tuple(slice(b, b + side) for b in before)
+        if around[inner].min() <= 0 <= around[inner].max():
             kept.append(brick[None])
-            out.append(np.clip(_in_voxels(around)[mine], -clip, clip).astype(np.float16)[None])
+            out.append(np.clip(_in_voxels(around)[inner], -clip, clip).astype(np.float16)[None])
     return np.concatenate(kept), np.concatenate(out)
 
 
@@ -103,7 +103,7 @@ def _cells_near(coarse: Float[Array, "m c c c"], limit: float) -> Array:
 def _samples_of(cells: Array, brick_size: int) -> Array:
     """Bool [B+1, B+1, B+1]: samples that belong to an active coarse cell, its border included."""
     out = np.zeros((brick_size + 1,) * 3, bool)
-    inner = cells.repeat(STRIDE, 0).repeat(STRIDE, 1).repeat(STRIDE, 2)
+    inner = cells.repeat(COARSE_STRIDE_VOXELS, 0).repeat(COARSE_STRIDE_VOXELS, 1).repeat(COARSE_STRIDE_VOXELS, 2)
     for dx in (0, 1):
         for dy in (0, 1):
             for dz in (0, 1):

@@ -14,21 +14,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from quoin.fields import losses
-from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.model import BlockModel
-from quoin.fields.sampler.background_samples import outside_samples
-from quoin.fields.sampler.base import Stretch
-from quoin.fields.sampler.box import box_interval
-from quoin.stages.train.camera_refinement import Cameras, follow
+from quoin.fields.sampler.background_samples import background_samples
+from quoin.fields.sampler.base import RaySegments
+from quoin.fields.sampler.box import intersect_ray_box
+from quoin.stages.train.camera_refinement import CameraRefinement, refine_patches
 from quoin.stages.train.data.photo_set import PhotoSet
 from quoin.stages.train.occupancy import occupancy_loss
-from quoin.stages.train.photoconsistency import Patches, best_views_loss, first_crossing, ncc, seen_by_others
+from quoin.stages.train.photoconsistency import Patches, best_views_loss, first_crossing, ncc, warp_patches
 
-PATCH_SOURCES = 4
-PATCH_BEST = 2
-PATCH_REJECT = 0.7
-MIN_COSINE = 0.15  # between a patch's normal and its ray: grazing ones say little
-TERMS = (
+N_PATCH_SOURCES = 4
+N_BEST_SOURCES = 2
+MAX_DISSIMILARITY = 0.7
+MIN_PATCH_COSINE = 0.15  # between a patch's normal and its ray: grazing ones say little
+LOSS_TERMS = (
     "colour",
     "colour_squared",
     "eikonal",
@@ -43,141 +43,163 @@ TERMS = (
     "layout",
     "normals",
 )
-STATS = (*TERMS, "patch_used")
+LOSS_STATS = (*LOSS_TERMS, "patch_used")
 
 
-class Batch(NamedTuple):
+class TrainBatch(NamedTuple):
     """Inputs of a step, all tensors of fixed shape."""
 
     pixels: Int[Tensor, "rays 3"]
     jitter: Float[Tensor, "rays samples"]
-    outside_jitter: Float[Tensor, "rays outside"]
+    background_jitter: Float[Tensor, "rays outside"]
     points: Float[Tensor, "points 3"]  # SfM points
     point_weight: Float[Tensor, "points"]
     point_normal: Float[Tensor, "points 3"]  # 0 where not known
-    free: Float[Tensor, "points 3"]  # points seen through
+    free_points: Float[Tensor, "points 3"]  # points seen through
     free_margin: Float[Tensor, "points"]
     uniform: Float[Tensor, "points 3"]  # anywhere in the block
-    source_draw: Float[Tensor, "patches s"]  # random order of source photos
-    behind: Float[Tensor, "behind 3"] | None  # points just behind known ones
-    behind_weight: Float[Tensor, "behind"] | None
+    source_priority: Float[Tensor, "patches s"]  # random order of source photos
+    interior_points: Float[Tensor, "behind 3"] | None  # points just behind known ones
+    interior_weight: Float[Tensor, "behind"] | None
     sky: Float[Tensor, "rays"] | None = None  # 1 where a pixel shows sky
-    kind: Float[Tensor, "rays kinds"] | None = None  # 1 of the kind of surface that a pixel shows, where that is known
+    semantic: Float[Tensor, "rays kinds"] | None = (
+        None  # 1 of the kind of surface that a pixel shows, where that is known
+    )
 
 
-class Schedule(NamedTuple):
+class LossSchedule(NamedTuple):
     """What changes over training, as tensors so that nothing recompiles."""
 
     anneal: Tensor  # [] NeuS cosine anneal 0..1
     patch_level: Tensor  # [] int64 pyramid level of the patches
-    term_weights: Tensor  # [len(TERMS)]
+    term_weights: Tensor  # [len(LOSS_TERMS)]
 
 
-class Rays(NamedTuple):
+class RaySamples(NamedTuple):
     """Rays of a batch with their samples."""
 
     origins: Tensor
     directions: Tensor
     hits: Tensor
-    distance: Tensor
-    length: Tensor
-    outside: Tensor
+    t: Tensor
+    deltas: Tensor
+    background_t: Tensor
 
 
-def place_samples(
+def sample_rays(
     model: BlockModel,
     photos: PhotoSet,
-    cache: Volume,
-    half: Tensor,
+    cache: DenseSdf,
+    half_extent: Tensor,
     pixels: Tensor,
     jitter: Tensor,
-    outside_jitter: Tensor,
-) -> Rays:
+    background_jitter: Tensor,
+) -> RaySamples:
     """Rays through pixels and where to sample them, without gradient."""
     origins, directions = photos.rays(pixels[:, 0], pixels[:, 1:].float() + 0.5)
     directions = nn.functional.normalize(directions, dim=1)
-    enter, leave, hits = box_interval(origins, directions, -half, half)
-    rays = Stretch(origins, directions, enter, leave, model.surface.sdf, model.renderer, cache)
-    distance, length = model.sampler(rays, jitter)
-    return Rays(origins, directions, hits, distance, length, outside_samples(leave, outside_jitter))
+    near, far, hits = intersect_ray_box(origins, directions, -half_extent, half_extent)
+    rays = RaySegments(origins, directions, near, far, model.surface.sdf, model.renderer, cache)
+    t, deltas = model.sampler(rays, jitter)
+    return RaySamples(origins, directions, hits, t, deltas, background_samples(far, background_jitter))
 
 
-def loss_of(
+def compute_loss(
     model: BlockModel,
     photos: PhotoSet,
-    rays: Rays,
+    rays: RaySamples,
     patches: Patches | None,
-    batch: Batch,
-    schedule: Schedule,
-    colour: Tensor,
+    batch: TrainBatch,
+    schedule: LossSchedule,
+    color: Tensor,
     weight: Tensor,
-    cameras: Cameras | None = None,
+    cameras: CameraRefinement | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "stats"], dict[str, Tensor]]:
-    """Total loss, its terms (STATS, for the log), and what was rendered. ``cameras``: where they are trained too."""
+    """Total loss, its terms (LOSS_STATS, for the log), and what was rendered. ``cameras``: where they are trained
+    too."""
     n_points = len(batch.points)
-    more = torch.cat([batch.points, batch.free, batch.uniform] + ([] if batch.behind is None else [batch.behind]))
+    extra_points = torch.cat(
+        [batch.points, batch.free_points, batch.uniform]
+        + ([] if batch.interior_points is None else [batch.interior_points])
+    )
     photo = batch.pixels[:, 0]
     out = model.render(
-        rays.origins, rays.directions, photo, rays.distance, rays.length, rays.hits, rays.outside, schedule.anneal, more
+        rays.origins,
+        rays.directions,
+        photo,
+        rays.t,
+        rays.deltas,
+        rays.hits,
+        rays.background_t,
+        schedule.anneal,
+        extra_points,
     )
     terms = {}
     if patches is not None:
-        centre = None
+        center = None
         if cameras is not None:
-            patches, centre = follow(cameras, patches, photo[: len(patches.usable)])
-        terms["patch"], terms["patch_used"] = patch_loss(photos, rays, patches, out, centre)
+            patches, center = refine_patches(cameras, patches, photo[: len(patches.usable)])
+        terms["patch"], terms["patch_used"] = photoconsistency_loss(photos, rays, patches, out, center)
         if cameras is not None:
-            terms["patch"] = terms["patch"] + cameras.prior()
+            terms["patch"] = terms["patch"] + cameras.prior_loss()
     opacity = out["opacity"].clamp(1e-3, 1.0 - 1e-3)
-    free = out["more_sdf"][n_points : 2 * n_points]
+    free_points = out["extra_sdf"][n_points : 2 * n_points]
     terms |= {
-        "colour": losses.colour_loss(out["colour"], colour, weight),
-        "colour_squared": losses.colour_squared_loss(out["colour"], colour, weight),
-        "eikonal": losses.eikonal_loss(torch.cat([out["gradient"].reshape(-1, 3), out["more_gradient"]])),
-        "points": losses.surface_points_loss(out["more_sdf"][:n_points], batch.point_weight),
-        "normals": losses.normals_loss(out["more_gradient"][:n_points], batch.point_normal, batch.point_weight),
-        "free": losses.free_space_loss(free, batch.free_margin),
+        "colour": losses.color_loss(out["color"], color, weight),
+        "colour_squared": losses.color_squared_loss(out["color"], color, weight),
+        "eikonal": losses.eikonal_loss(torch.cat([out["gradient"].reshape(-1, 3), out["extra_gradient"]])),
+        "points": losses.surface_points_loss(out["extra_sdf"][:n_points], batch.point_weight),
+        "normals": losses.normals_loss(out["extra_gradient"][:n_points], batch.point_normal, batch.point_weight),
+        "free": losses.free_space_loss(free_points, batch.free_margin),
         "opacity": -(opacity * opacity.log() + (1.0 - opacity) * (1.0 - opacity).log()).mean(),
     }
     if batch.sky is not None:
         terms["sky"] = losses.sky_loss(out["opacity"], batch.sky, weight)
-    if batch.kind is not None and model.layout is not None:
-        _, normal, found = first_crossing(out["sdf"], rays.distance, out["gradient"])
-        counts = weight * (found & rays.hits)
-        terms["kind"] = losses.kind_loss(out["kinds"], batch.kind, weight)
-        terms["layout"] = losses.layout_loss(out["kinds"], model.layout.tilt(normal), counts)
+    if batch.semantic is not None and model.layout is not None:
+        _, normal, found = first_crossing(out["sdf"], rays.t, out["gradient"])
+        counted = weight * (found & rays.hits)
+        terms["kind"] = losses.semantic_loss(out["semantic_logits"], batch.semantic, weight)
+        terms["layout"] = losses.manhattan_loss(out["semantic_logits"], model.layout.manhattan_error(normal), counted)
     if "curvature" in out:
         terms["curvature"] = losses.curvature_loss(out["curvature"])
-    if batch.behind is not None:
-        behind = out["more_sdf"][-len(batch.behind) :]
-        terms["occupancy"] = labels_loss(free, behind, batch.behind_weight)
-    stats = torch.stack([terms.get(name, colour.new_zeros(())) for name in STATS])
-    return (stats[: len(TERMS)] * schedule.term_weights).sum(), stats.detach(), out
+    if batch.interior_points is not None:
+        interior_points = out["extra_sdf"][-len(batch.interior_points) :]
+        terms["occupancy"] = free_space_occupancy_loss(free_points, interior_points, batch.interior_weight)
+    stats = torch.stack([terms.get(name, color.new_zeros(())) for name in LOSS_STATS])
+    return (stats[: len(LOSS_TERMS)] * schedule.term_weights).sum(), stats.detach(), out
 
 
-def labels_loss(
-    free: Float[Tensor, "free"], behind: Float[Tensor, "behind"], behind_weight: Float[Tensor, "behind"]
+def free_space_occupancy_loss(
+    free_points: Float[Tensor, "free"],
+    interior_points: Float[Tensor, "behind"],
+    interior_weight: Float[Tensor, "behind"],
 ) -> Float[Tensor, ""]:
     """The field as the logit of being empty: what was seen through is, what lies behind known points is not."""
-    occupied = torch.arange(len(free) + len(behind), device=free.device) >= len(free)
-    return occupancy_loss(-torch.cat([free, behind]), occupied, torch.cat([torch.ones_like(free), behind_weight]))
+    occupied = torch.arange(len(free_points) + len(interior_points), device=free_points.device) >= len(free_points)
+    return occupancy_loss(
+        -torch.cat([free_points, interior_points]), occupied, torch.cat([torch.ones_like(free_points), interior_weight])
+    )
 
 
-def patch_loss(
-    photos: PhotoSet, rays: Rays, patches: Patches, out: dict[str, Tensor], centre: Float[Tensor, "n 3"] | None = None
+def photoconsistency_loss(
+    photos: PhotoSet,
+    rays: RaySamples,
+    patches: Patches,
+    out: dict[str, Tensor],
+    center: Float[Tensor, "n 3"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """1 − NCC between the patch around each ray's pixel and its image in other photos, warped by the tangent plane.
 
-    ``centre`` of the photos, where it is trained: the plane stays when it moves away from the rays' origins.
+    ``center`` of the photos, where it is trained: the plane stays when it moves away from the rays' origins.
     """
     n = len(patches.usable)
-    distance, normal, found = first_crossing(out["sdf"][:n], rays.distance[:n], out["gradient"][:n])
+    t, normal, found = first_crossing(out["sdf"][:n], rays.t[:n], out["gradient"][:n])
     cosine = -(normal * rays.directions[:n]).sum(dim=1)
-    height = -cosine * distance
-    if centre is not None:
-        height = height - (normal * (centre - rays.origins[:n])).sum(dim=1)
-    seen, inside = seen_by_others(patches, photos.gray, height, normal)
-    good = patches.usable & found & (cosine > MIN_COSINE) & rays.hits[:n]
+    height = -cosine * t
+    if center is not None:
+        height = height - (normal * (center - rays.origins[:n])).sum(dim=1)
+    warped, inside = warp_patches(patches, photos.gray, height, normal)
+    good = patches.usable & found & (cosine > MIN_PATCH_COSINE) & rays.hits[:n]
     return best_views_loss(
-        1.0 - ncc(patches.reference[:, None], seen), good[:, None] & inside, PATCH_BEST, PATCH_REJECT
+        1.0 - ncc(patches.reference[:, None], warped), good[:, None] & inside, N_BEST_SOURCES, MAX_DISSIMILARITY
     )

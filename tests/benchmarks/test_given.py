@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from benchmarks.given import split_projection, strecha, write_transforms
+from benchmarks.given import split_projection, strecha_transforms, write_pose_transforms
 from quoin.stages.pose.given_cameras import read_transforms
 from quoin.tools.evaluate.reference_cameras import read_cameras
 
@@ -26,7 +26,7 @@ def test_a_projection_falls_apart_into_what_it_was_made_of(factor):
 
 
 def test_what_is_written_is_what_the_pose_stage_reads(tmp_path):
-    path = write_transforms(tmp_path / "new" / "transforms.json", list(SIZES), np.stack([CAMERA] * 3), poses())
+    path = write_pose_transforms(tmp_path / "new" / "transforms.json", list(SIZES), np.stack([CAMERA] * 3), poses())
     for given, name, pose in zip(read_transforms(path, SIZES), SIZES, poses(), strict=True):
         assert given.name == name
         np.testing.assert_allclose(given.cam_from_world, pose, atol=1e-9)
@@ -40,7 +40,7 @@ def test_camera_files_become_the_cameras_that_evaluation_reads_from_them(tmp_pat
         rows = [*CAMERA, np.zeros(3), *pose[:, :3].T, -pose[:, :3].T @ pose[:, 3]]
         text = "\n".join(" ".join(f"{value:.15g}" for value in row) for row in rows)
         (folder / f"{name}.camera").write_text(f"{text}\n800 600\n")
-    found, direct = read_cameras(strecha(tmp_path, tmp_path / "transforms.json")), read_cameras(folder)
+    found, direct = read_cameras(strecha_transforms(tmp_path, tmp_path / "transforms.json")), read_cameras(folder)
     order = [found.names.index(name) for name in direct.names]
     assert found.rotations is not None
     assert direct.rotations is not None

@@ -8,15 +8,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from quoin.cluster.blocks import check_whole, train_blocks
+from quoin.cluster.blocks import check_all_trained, train_blocks
 from quoin.cluster.executor import InlineExecutor
-from quoin.cluster.failures import MOST_SMALLER
-from quoin.pipeline.core.config import StageConfig, StageResult, build
+from quoin.cluster.failures import MAX_MEMORY_LEVEL
+from quoin.pipeline.core.config import StageConfig, StageResult, validate_config
 from quoin.pipeline.core.errors import OutOfMemory, PartialResult, QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
-from quoin.pipeline.storage.fencing import Attempt, Superseded
+from quoin.pipeline.storage.fencing import Attempt, SupersededError
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import BlockResult, TrainConfig
 
@@ -51,7 +51,7 @@ def trained(monkeypatch):
         calls.append(block_id)
         calls.attempts.append(attempt)
         error = calls.broken.get(block_id)
-        if error is not None and attempt.smaller < calls.fits_at:
+        if error is not None and attempt.memory_level < calls.fits_at:
             raise error
         return BlockResult(
             block=block_id,
@@ -62,8 +62,8 @@ def trained(monkeypatch):
             n_bricks=1,
             peak_memory_bytes=1,
             device=device,
-            smaller=attempt.smaller,
-            why_smaller=attempt.why_smaller,
+            smaller=attempt.memory_level,
+            why_smaller=attempt.memory_reason,
         )
 
     fake = ModuleType("quoin.stages.train.stage")
@@ -73,7 +73,7 @@ def trained(monkeypatch):
     return calls
 
 
-CONFIG = build(TrainConfig, {"steps": 7})
+CONFIG = validate_config(TrainConfig, {"steps": 7})
 HERE = InlineExecutor("cpu")
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_trained_twice(run, trained):
 
 def test_other_settings_train_all_again(run, trained):
     train_blocks(run, CONFIG, HERE, Reporter())
-    train_blocks(run, build(TrainConfig, {"steps": 8}), HERE, Reporter())
+    train_blocks(run, validate_config(TrainConfig, {"steps": 8}), HERE, Reporter())
     assert len(trained) == 6
 
 
@@ -106,7 +106,7 @@ def test_a_failed_block_is_missing_the_others_are_kept_and_called_again_trains_o
     error = run.path / "work" / "blocks" / "b0" / "error.txt"
     assert "out of luck" in error.read_text()
     with pytest.raises(PartialResult, match="2 of 3 blocks could not be trained, the mesh has a hole"):
-        check_whole(run)
+        check_all_trained(run)
     run.commit("fuse", "key", StageResult(), 0.0, ("train",))
 
     trained.broken = {}
@@ -115,7 +115,7 @@ def test_a_failed_block_is_missing_the_others_are_kept_and_called_again_trains_o
     assert trained[3:] == ["b1", "b0"]
     assert again.manifest("fuse") is None, "made of what was there, it is made anew"
     assert not error.exists()
-    check_whole(again)
+    check_all_trained(again)
 
 
 def test_without_any_block_there_is_nothing_to_go_on_with(run, trained):
@@ -139,8 +139,10 @@ def test_what_lacks_memory_is_tried_again_with_less_and_the_result_says_so(run, 
     assert len(told) == 2
 
     trained.broken, trained.fits_at = {"b2": MemoryError()}, 99
-    assert train_blocks(run, build(TrainConfig, {"steps": 8}), HERE, Reporter()).missing == {"b2": "MemoryError: "}
-    assert len(trained) == 5 + 2 + 1 + MOST_SMALLER
+    assert train_blocks(run, validate_config(TrainConfig, {"steps": 8}), HERE, Reporter()).missing == {
+        "b2": "MemoryError: "
+    }
+    assert len(trained) == 5 + 2 + 1 + MAX_MEMORY_LEVEL
 
 
 def test_every_attempt_claims_its_block(run, trained):
@@ -149,7 +151,7 @@ def test_every_attempt_claims_its_block(run, trained):
     first, second, *others = trained.attempts
     folder = run.path / "work" / "blocks" / "b1"
     second.check(folder)
-    with pytest.raises(Superseded, match="later attempt"):
+    with pytest.raises(SupersededError, match="later attempt"):
         first.check(folder)
     assert len({a.id for a in (first, second, *others)}) == 4
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from quoin.cluster.connection import GREETING, check_address
-from quoin.flows.cli.options import How
+from quoin.cluster.connection import CLUSTER_ID_METHOD, check_address
+from quoin.flows.cli.options import RunOptions
 from quoin.pipeline.core.errors import QuoinError
 
 grpc = pytest.importorskip("grpc")
@@ -28,7 +28,7 @@ def locked() -> Iterator[str]:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
         return b""
 
-    service, method = GREETING.strip("/").split("/")
+    service, method = CLUSTER_ID_METHOD.strip("/").split("/")
     handlers = grpc.method_handlers_generic_handler(service, {method: grpc.unary_unary_rpc_method_handler(greet)})
     with ThreadPoolExecutor(2) as threads:
         server = grpc.server(threads, handlers=[handlers])
@@ -101,11 +101,11 @@ def test_what_is_no_address(address: str) -> None:
 
 def test_a_command_looks_before_it_begins() -> None:
     with pytest.raises(QuoinError, match="No Ray cluster was started"):
-        How(executor="ray", address="auto").check()
+        RunOptions(executor="ray", address="auto").check()
     with pytest.raises(QuoinError, match="cannot be reached"):
-        How(executor="ray", address="127.0.0.1:1").check()
+        RunOptions(executor="ray", address="127.0.0.1:1").check()
     with pytest.raises(QuoinError, match="Add --executor ray"):
-        How(address="127.0.0.1:1").check()
+        RunOptions(address="127.0.0.1:1").check()
 
 
 def test_auto_is_the_ray_that_this_user_started_last(

@@ -50,8 +50,8 @@ def wavy_ball(folder: Path, url: str | None = None, heights: tuple[float, ...] =
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Are worth a worker."""
     monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
-    monkeypatch.setattr("quoin.stages.fuse.mesh_chunks.AROUND", 4)
-    monkeypatch.setattr("quoin.stages.fuse.stage.WORTH_FACES", 500)
+    monkeypatch.setattr("quoin.stages.fuse.mesh_chunks.HALO_TILES", 4)
+    monkeypatch.setattr("quoin.stages.fuse.stage.MIN_CHUNK_FACES", 500)
 
 
 @pytest.fixture
@@ -77,9 +77,10 @@ def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
     shared = fuse_blocks(made, CONFIG, workers, Reporter())
     many = read_ply(made.path / "mesh.ply")
     assert {name.split()[0] for name in workers.names} == {
-        f"fuse/{step}" for step in ("march", "gather", "hide", "look", "sample", "colour", "clean", "connect", "finish")
+        f"fuse/{step}"
+        for step in ("march", "gather", "hide", "observe", "sample", "color", "clean", "connect", "finish")
     }
-    assert sum(name.startswith("fuse/look") for name in workers.names) >= 6
+    assert sum(name.startswith("fuse/observe") for name in workers.names) >= 6
     assert {**facts(shared), "disagreement": 0, "glb_faces": 0} == {**facts(alone), "disagreement": 0, "glb_faces": 0}
     assert shared.area_m2 == pytest.approx(alone.area_m2, rel=1e-6)
     order, sorted_ = (np.lexsort(mesh.vertices_world.T) for mesh in (one, many))
@@ -93,10 +94,10 @@ def test_a_run_at_a_url_is_fused_by_workers_that_share_nothing_else(bucket: str,
     in_folder = fuse_blocks(wavy_ball(tmp_path, heights=(0.0,)), CONFIG, Three(), Reporter())
     run, workers = wavy_ball(tmp_path / "other", f"{bucket}/run", (0.0,)), Three(homes=tmp_path)
     at_url = fuse_blocks(run, CONFIG, workers, Reporter())
-    assert sum(name.startswith("fuse/look") for name in workers.names) >= 6
+    assert sum(name.startswith("fuse/observe") for name in workers.names) >= 6
     assert at_url.model_dump(exclude={"seconds"}) == in_folder.model_dump(exclude={"seconds"})
     assert len(read_ply(run.file("mesh.ply")).faces) == in_folder.n_faces
-    assert not [name for name, _, _ in Bucket(f"{bucket}/run").names() if name.startswith("work/fuse")]
+    assert not [name for name, _, _ in Bucket(f"{bucket}/run").list_objects() if name.startswith("work/fuse")]
     assert not list(tmp_path.glob("machine*/cache/runs/*/work/fuse"))
 
 

@@ -23,7 +23,7 @@ from quoin.pipeline.core.errors import OutOfMemory, PartialResult
 from quoin.pipeline.core.events import Event, Reporter
 from quoin.pipeline.scene.blocks import Block, block_folder, read_partition
 from quoin.pipeline.storage import retry
-from quoin.pipeline.storage.fencing import Attempt, Superseded, claim
+from quoin.pipeline.storage.fencing import Attempt, SupersededError, fence
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train import stage as train_run
 from quoin.stages.train import trainer
@@ -36,8 +36,8 @@ BLOCK = "b000"
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
-    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
+    monkeypatch.setattr(retry, "INITIAL_BACKOFF_SECONDS", 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +61,11 @@ OFTEN = TINY.model_copy(update={"checkpoint_minutes": 1e-6})
 def train(
     run: Run,
     at_step: int = -1,
-    do: Callable[[], object] = lambda: None,
+    hint: Callable[[], object] = lambda: None,
     config: TrainConfig = TINY,
-    attempt: Attempt = train_run.ALONE,
+    attempt: Attempt = train_run.SINGLE_ATTEMPT,
 ) -> list[Event]:
-    """Train the block, ``do`` something once ``at_step`` is reached; the events."""
+    """Train the block, ``hint`` something once ``at_step`` is reached; the events."""
     events: list[Event] = []
     done: list[object] = []
 
@@ -73,7 +73,7 @@ def train(
         events.append(event)
         if at_step >= 0 and event["kind"] == "advance" and event["done"] >= at_step and not done:
             done.append(1)
-            done.append(do())
+            done.append(hint())
 
     train_run.train_block(run, config, Reporter(hear), BLOCK, "cpu", attempt)
     return events
@@ -141,7 +141,7 @@ def test_a_smaller_attempt_takes_less_goes_on_where_the_larger_was_and_says_so(
     assert (result.rays, result.smaller) == (TINY.rays // 2, 1)
     assert "can't allocate memory" in result.why_smaller
     assert result.steps == TINY.steps
-    again = dataclasses.replace(Attempt(), smaller=2, why_smaller="x")
+    again = dataclasses.replace(Attempt(), memory_level=2, memory_reason="x")
     assert train_run.train_block(run, TINY, Reporter(), BLOCK, "cpu", again).rays == TINY.rays // 4
 
 
@@ -158,9 +158,9 @@ def test_memory_that_never_suffices_is_told(run: Run, monkeypatch: pytest.Monkey
 
 def test_an_attempt_that_was_superseded_writes_nothing_more(run: Run) -> None:
     folder = block_folder(run, BLOCK)
-    claim(folder, "orphan")
-    with pytest.raises(Superseded):
-        train(run, 30, lambda: claim(folder, "successor"), OFTEN, Attempt("orphan"))
+    fence(folder, "orphan")
+    with pytest.raises(SupersededError):
+        train(run, 30, lambda: fence(folder, "successor"), OFTEN, Attempt("orphan"))
     assert saved_step(run) < 35
     assert not has_bricks(run)
 

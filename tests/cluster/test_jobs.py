@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from quoin.cluster import jobs
-from quoin.cluster.jobs import dashboard, submit_job
+from quoin.cluster.jobs import dashboard_url, submit_job
 from quoin.pipeline.core.errors import QuoinError
 
 quiet = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
 def test_addresses() -> None:
-    assert dashboard("http://head:8265") == "http://head:8265"
-    assert dashboard("https://head") == "https://head:8265"
-    assert dashboard("ray://head:10001") == "http://head:8265"
+    assert dashboard_url("http://head:8265") == "http://head:8265"
+    assert dashboard_url("https://head") == "https://head:8265"
+    assert dashboard_url("ray://head:10001") == "http://head:8265"
     for wrong in ("head:6379", "ftp://head", "http://", "http://head:port"):
         with pytest.raises(QuoinError, match="http://host:8265"):
-            dashboard(wrong)
+            dashboard_url(wrong)
 
 
 def free_port() -> int:
@@ -48,7 +48,7 @@ def test_another_version_of_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         def __init__(self, url: str) -> None:
             self._server_ray_version = "1.0.0"
 
-    monkeypatch.setattr(jobs, "knock", lambda address: None)
+    monkeypatch.setattr(jobs, "check_reachable", lambda address: None)
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
     with pytest.raises(QuoinError, match=r"The cluster has Ray 1.0.0, here is Ray"):
         submit_job("http://127.0.0.1:1", ["true"])
@@ -65,7 +65,7 @@ def test_a_token_that_is_missing_or_wrong_is_a_sentence(mode: str, monkeypatch: 
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    monkeypatch.setattr(jobs, "knock", lambda address: None)
+    monkeypatch.setattr(jobs, "check_reachable", lambda address: None)
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refuse)
     with pytest.raises(QuoinError, match="does not take the token" if mode else "asks for a token"):
         submit_job("http://127.0.0.1:1", ["true"])
@@ -81,8 +81,8 @@ def test_a_head_that_takes_no_job_is_told_with_what_to_look_at(monkeypatch: pyte
         def submit_job(self, **job: object) -> str:
             raise RuntimeError("Request failed with status code 500: No available agent to submit job")
 
-    monkeypatch.setattr(jobs, "knock", lambda address: None)
-    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "check_reachable", lambda address: None)
+    monkeypatch.setattr(jobs, "SUBMIT_TIMEOUT_SECONDS", 0.0)
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
     with pytest.raises(QuoinError, match="dashboard-agent-listen-port"):
         submit_job("http://127.0.0.1:1", ["true"])

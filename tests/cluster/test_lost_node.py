@@ -16,7 +16,7 @@ import pytest
 from quoin.cluster.blocks import train_blocks
 from quoin.cluster.executor import InlineExecutor
 from quoin.cluster.ray_executor import RayExecutor
-from quoin.cluster.resources import Share, share_of
+from quoin.cluster.resources import ResourceRequest, plan_resources
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.events import Event, Reporter
 from quoin.pipeline.storage.run import Run
@@ -53,10 +53,12 @@ def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface
                 os.kill(process.process.pid, signal.SIGKILL)
             ray.kill(room)
 
-    def one_thread(*given: Any) -> Share:  # two that wait for each other are slow where others work beside them
-        return dataclasses.replace(share_of(*given), n_threads=1)
+    def single_threaded(
+        *given: Any,
+    ) -> ResourceRequest:  # two that wait for each other are slow where others work beside them
+        return dataclasses.replace(plan_resources(*given), n_threads=1)
 
-    monkeypatch.setattr("quoin.cluster.ray_executor.share_of", one_thread)
+    monkeypatch.setattr("quoin.cluster.ray_executor.plan_resources", single_threaded)
     executor = RayExecutor("cpu", nodes.address, workers=1)
     [result] = train_blocks(made, LONGER, executor, Reporter(hear)).blocks
     assert fallen and result.steps == LONGER.steps

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from quoin.cluster.executor import InlineExecutor, Job, Outcome
-from quoin.cluster.poses import find_poses
+from quoin.cluster.poses import estimate_poses
 from quoin.cluster.ray_executor import RayExecutor
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError
@@ -24,8 +24,8 @@ from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.stage import run as ingest
 from quoin.stages.pose import undistorted_images
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.hands import Hands, PhotosUnseen
-from quoin.stages.pose.matching_jobs import Work
+from quoin.stages.pose.hands import PhotosNotVisibleError, Workers
+from quoin.stages.pose.matching_jobs import PoseSteps
 from quoin.stages.pose.pairing import shared_matching
 from tests.several import Several
 from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
@@ -37,21 +37,22 @@ N = 8
 class Three(Several):
     """Jobs end in another order.
 
-    With ``again`` every job is done twice, with ``last`` only so many are done before there is an error; with ``homes``
-    each on a machine of its own, whose files are in a folder there; after ``gone_after`` sessions the cluster is gone.
+    With ``again`` every job is done twice, with ``last_stage`` only so many are done before there is an error; with
+    ``homes`` each on a machine of its own, whose files are in a folder there; after ``gone_after`` sessions the cluster
+    is gone.
     """
 
     def __init__(
-        self, *, again: bool = False, last: int = 1000, homes: Path | None = None, gone_after: int | None = None
+        self, *, again: bool = False, last_stage: int = 1000, homes: Path | None = None, gone_after: int | None = None
     ) -> None:
         super().__init__()
         self.gone_after = gone_after
         self.sessions: list[set[str]] = []  # steps done in each
-        self.again, self.last, self.homes = again, last, homes
+        self.again, self.last_stage, self.homes = again, last_stage, homes
 
     def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
         for job in reversed(jobs):
-            if len(self.names) == self.last:
+            if len(self.names) == self.last_stage:
                 yield Outcome(job, error=QuoinError("There is no disk"))
                 return
             self.names.append(job.name)
@@ -64,7 +65,7 @@ class Three(Several):
     @contextmanager
     def session(self) -> Iterator[int]:
         if self.gone_after is not None and len(self.sessions) >= self.gone_after:
-            raise QuoinError("Ray cannot be reached", where="head:6379", do="see quoin doctor")
+            raise QuoinError("Ray cannot be reached", where="head:6379", hint="see quoin doctor")
         self.sessions.append(set())
         with super().session() as n:
             yield n
@@ -77,9 +78,9 @@ class Three(Several):
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (shared_matching, undistorted_images):
-        monkeypatch.setattr(module, "PHOTOS", 3)
-    monkeypatch.setattr("quoin.stages.pose.pairing.shared_matching.PAIRS", (2, 6))
-    monkeypatch.setattr("quoin.cluster.poses.FEW_PHOTOS", 2)
+        monkeypatch.setattr(module, "PHOTOS_PER_TASK", 3)
+    monkeypatch.setattr("quoin.stages.pose.pairing.shared_matching.PAIRS_PER_TASK_RANGE", (2, 6))
+    monkeypatch.setattr("quoin.cluster.poses.MAX_LOCAL_PHOTOS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 def alone(photos: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Posed by one process."""
     run = ingested(tmp_path_factory.mktemp("alone") / "run", photos)
-    find_poses(run, CONFIG, InlineExecutor("cpu"), Reporter())
+    estimate_poses(run, CONFIG, InlineExecutor("cpu"), Reporter())
     return run
 
 
@@ -131,10 +132,13 @@ def assert_same(one: Run, other: Run) -> None:
 @pytest.mark.parametrize("again", [False, True])
 def test_the_same_as_in_one_process(alone: Run, photos: list[dict], tmp_path: Path, again: bool) -> None:
     run, workers = ingested(tmp_path / "run", photos), Three(again=again)
-    find_poses(run, CONFIG, workers, Reporter())
-    assert (workers.did("features"), workers.did("pictures")) == (3, 3)
-    assert workers.did("matches") >= 5
-    assert workers.sessions == [{"pose/features", "pose/matches", "over"}, {"pose/pictures", "over"}]
+    estimate_poses(run, CONFIG, workers, Reporter())
+    assert (workers.did("extract_features"), workers.did("undistort_photos")) == (3, 3)
+    assert workers.did("match_pairs") >= 5
+    assert workers.sessions == [
+        {"pose/extract_features", "pose/match_pairs", "over"},
+        {"pose/undistort_photos", "over"},
+    ]
     assert_same(alone, run)
     assert not (run.path / "work" / "pose" / "shared").exists()
 
@@ -144,17 +148,17 @@ def test_it_goes_on_where_it_was_stopped_whoever_did_the_first_part(
 ) -> None:
     run = ingested(tmp_path / "run", photos)
     with pytest.raises(QuoinError, match="no disk"):
-        find_poses(run, CONFIG, Three(last=5), Reporter())  # features, and two portions of the pairs
+        estimate_poses(run, CONFIG, Three(last_stage=5), Reporter())  # features, and two portions of the pairs
     assert run.manifest("pose") is None
     workers = Three()
-    find_poses(run, CONFIG, workers, Reporter())
-    assert workers.did("features") == 0
+    estimate_poses(run, CONFIG, workers, Reporter())
+    assert workers.did("extract_features") == 0
     assert_same(alone, run)
 
 
 def test_photos_of_one_process_are_matched_by_many(alone: Run, photos: list[dict], tmp_path: Path) -> None:
     run = ingested(tmp_path / "run", photos)
-    find_poses(run, CONFIG, InlineExecutor("cpu"), Reporter())
+    estimate_poses(run, CONFIG, InlineExecutor("cpu"), Reporter())
     database = sqlite3.connect(run.path / "work" / "pose" / "database.db")
     with database:
         for table in ("matches", "two_view_geometries"):
@@ -162,8 +166,8 @@ def test_photos_of_one_process_are_matched_by_many(alone: Run, photos: list[dict
     database.close()
     run.invalidate("pose")
     workers = Three()
-    find_poses(run, CONFIG, workers, Reporter())
-    assert (workers.did("features"), workers.did("matches") > 4) == (0, True)
+    estimate_poses(run, CONFIG, workers, Reporter())
+    assert (workers.did("extract_features"), workers.did("match_pairs") > 4) == (0, True)
     assert_same(alone, run)
 
 
@@ -171,62 +175,66 @@ def test_a_cluster_that_ended_while_the_driver_mapped_is_not_needed(
     alone: Run, photos: list[dict], tmp_path: Path
 ) -> None:
     run, workers, said = ingested(tmp_path / "run", photos), Three(gone_after=1), list[str]()
-    find_poses(run, CONFIG, workers, Reporter(lambda event: said.append(str(event.get("message")))))
-    assert (workers.did("features"), workers.did("pictures")) == (3, 0)
+    estimate_poses(run, CONFIG, workers, Reporter(lambda event: said.append(str(event.get("message")))))
+    assert (workers.did("extract_features"), workers.did("undistort_photos")) == (3, 0)
     assert any(text.startswith("Ray cannot be reached ('head:6379')") for text in said)
     assert_same(alone, run)
 
 
 def test_few_photos_are_not_handed_out(photos: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: Run, config: PoseConfig, report: Reporter, hands: Hands | None) -> None:
-        assert hands is None
+    def refuse(run: Run, config: PoseConfig, report: Reporter, workers: Workers | None) -> None:
+        assert workers is None
         raise QuoinError("Enough")
 
-    monkeypatch.setattr("quoin.cluster.poses.FEW_PHOTOS", N)
+    monkeypatch.setattr("quoin.cluster.poses.MAX_LOCAL_PHOTOS", N)
     monkeypatch.setattr("quoin.stages.pose.stage.find_poses", refuse)
     with pytest.raises(QuoinError, match="Enough"):
-        find_poses(ingested(tmp_path / "run", photos), CONFIG, Three(), Reporter())
+        estimate_poses(ingested(tmp_path / "run", photos), CONFIG, Three(), Reporter())
 
 
 def test_photos_and_run_at_a_url(
     alone: Run, photos: list[dict], bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in alone.photos.iterdir():
-        Bucket(f"{bucket}/photos").put_file(path.name, path)
+        Bucket(f"{bucket}/photos").upload_file(path.name, path)
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "driver"))
     run = Run.create(f"{bucket}/run", photos=f"{bucket}/photos", settings={}, seed=alone.seed)
     table = read_photo_table(alone)
     for row in table:
         row |= {key: str(run.photos / Path(row[key]).name) for key in ("path", "mask_path") if row[key]}
     write_photo_table(run, table)
-    run.hand_in("ingest")
+    run.upload_outputs("ingest")
     run.commit("ingest", "k", StageResult(), 0.0)
     workers = Three(homes=tmp_path)
-    find_poses(run, CONFIG, workers, Reporter())
+    estimate_poses(run, CONFIG, workers, Reporter())
     assert_same(alone, run)
-    first = {path.name for path in tmp_path.glob("pose features 1 3/cache/photos/*/*")}
+    first = {path.name for path in tmp_path.glob("pose extract_features 1 3/cache/photos/*/*")}
     assert first == {"corner 0.jpg", "corner 1.jpg", "corner 2.jpg"}
-    assert not [name for name, _, _ in Bucket(f"{bucket}/run").names() if "shared" in name]
+    assert not [name for name, _, _ in Bucket(f"{bucket}/run").list_objects() if "shared" in name]
 
 
 def test_workers_that_do_not_see_the_photos_still_match(alone: Run, photos: list[dict], tmp_path: Path) -> None:
-    def unseen(self: Work, photo_ids: list[int]) -> None:
-        raise PhotosUnseen("Workers do not see the photos", where="a.jpg", do="put them at a URL")
+    def unseen(self: PoseSteps, photo_ids: list[int]) -> None:
+        raise PhotosNotVisibleError("Workers do not see the photos", where="a.jpg", hint="put them at a URL")
 
     run, workers, said = ingested(tmp_path / "run", photos), Three(), list[str]()
     with pytest.MonkeyPatch.context() as there:
-        there.setattr(Work, "_photos", unseen)
-        find_poses(run, CONFIG, workers, Reporter(lambda event: said.append(str(event.get("message")))))
-    assert (workers.did("features"), workers.did("pictures"), workers.did("matches") > 4) == (1, 1, True)
+        there.setattr(PoseSteps, "_photos", unseen)
+        estimate_poses(run, CONFIG, workers, Reporter(lambda event: said.append(str(event.get("message")))))
+    assert (workers.did("extract_features"), workers.did("undistort_photos"), workers.did("match_pairs") > 4) == (
+        1,
+        1,
+        True,
+    )
     assert sum("Workers do not see the photos ('a.jpg'). Put them at a URL." in text for text in said) == 2
     assert_same(alone, run)
 
 
 def test_a_mask_that_a_worker_does_not_see_is_as_a_photo(photos: list[dict], tmp_path: Path) -> None:
     rows = [{**photo, "mask_path": str(tmp_path / "gone.png")} for photo in photos[:2]]
-    work = Work(ingested(tmp_path / "run", rows), CONFIG, Reporter(), 1)
-    with pytest.raises(PhotosUnseen, match=r"gone\.png"):
-        work.features([0, 1], [], [])
+    work = PoseSteps(ingested(tmp_path / "run", rows), CONFIG, Reporter(), 1)
+    with pytest.raises(PhotosNotVisibleError, match=r"gone\.png"):
+        work.extract_features([0, 1], [], [])
 
 
 @pytest.mark.slow
@@ -234,13 +242,13 @@ def test_on_ray(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = Path(__file__).parents[3] / "shared" / "data" / "strecha_castle_p30" / "images"
     if not folder.is_dir():
         pytest.skip("the photo set strecha_castle_p30 is not on this machine")
-    monkeypatch.setattr(shared_matching, "PHOTOS", 8)
-    monkeypatch.setattr(shared_matching, "PAIRS", (50, 500))
+    monkeypatch.setattr(shared_matching, "PHOTOS_PER_TASK", 8)
+    monkeypatch.setattr(shared_matching, "PAIRS_PER_TASK_RANGE", (50, 500))
     config, said, results = PoseConfig(max_edge_px=800, max_features=1500, threads=1), list[str](), []
     report = Reporter(lambda event: said.append(str(event)))
     for executor in (InlineExecutor("cpu"), RayExecutor("cpu", nodes.address, workers=2)):
         run = Run.create(tmp_path / str(len(results)), photos=folder, settings={}, seed=0)
         ingest(run, IngestConfig(), Reporter())
-        results.append(find_poses(run, config, executor, report))
+        results.append(estimate_poses(run, config, executor, report))
     assert results[1] == results[0]
     assert sum("jobs on 2 workers" in text for text in said) == 3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quoin.cluster.executor import InlineExecutor, Job, Outcome
-from quoin.cluster.priors import find_priors
+from quoin.cluster.priors import estimate_priors
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import priors
@@ -42,15 +42,15 @@ def run(tmp_path: Path) -> Run:
 
 def test_done_by_the_executor_and_committed_once(run: Run) -> None:
     executor = Elsewhere()
-    assert find_priors(run, NONE, executor, Reporter()).n_depth_maps == 0
-    assert find_priors(run, NONE, executor, Reporter()).n_depth_maps == 0
+    assert estimate_priors(run, NONE, executor, Reporter()).n_depth_maps == 0
+    assert estimate_priors(run, NONE, executor, Reporter()).n_depth_maps == 0
     assert executor.n_jobs == 1
     assert run.manifest("priors") is not None
 
 
 def test_what_stops_it_is_raised(run: Run) -> None:
     with pytest.raises(QuoinError, match="no GPU"):
-        find_priors(run, NONE, Elsewhere(QuoinError("The Ray cluster has no GPU")), Reporter())
+        estimate_priors(run, NONE, Elsewhere(QuoinError("The Ray cluster has no GPU")), Reporter())
     assert run.manifest("priors") is None
 
 
@@ -63,18 +63,18 @@ class Two(Elsewhere):
 
 
 def test_photos_shared_among_workers_have_the_same_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.SWEEP", 8)
-    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.CHUNK", 1 << 10)
-    monkeypatch.setattr("quoin.cluster.priors.PHOTOS_PER_JOB", 2)
+    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.N_SWEEP_PLANES", 8)
+    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.CHUNK_PIXELS", 1 << 10)
+    monkeypatch.setattr("quoin.cluster.priors.MIN_PHOTOS_PER_JOB", 2)
     config = PriorsConfig(stereo_edge_px=64, sources=2)
     run = ball_scene.make_run(tmp_path, n_photos=7, width=64, height=48)
-    alone = find_priors(run, config, Elsewhere(), Reporter())
+    alone = estimate_priors(run, config, Elsewhere(), Reporter())
     depths = [priors.read_depth(run, i) for i in range(7)]
     run.invalidate("priors")
-    arrays.delete(run.scene, "priors")
+    arrays.delete_node(run.scene, "priors")
     said: list[str] = []
     together = Two()
-    shared = find_priors(run, config, together, Reporter(lambda event: said.append(event["name"])))
+    shared = estimate_priors(run, config, together, Reporter(lambda event: said.append(event["name"])))
     assert together.n_jobs == 2 + 8 * 3
     assert "priors/search 4 3/3" in said
     assert shared.model_dump(exclude={"seconds"}) == alone.model_dump(exclude={"seconds"})

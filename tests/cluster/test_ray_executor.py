@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from quoin.cluster.connection import cluster
+from quoin.cluster.connection import connect_ray
 from quoin.cluster.executor import Job, Outcome
 from quoin.cluster.ray_executor import RayExecutor
-from quoin.cluster.resources import share_of
+from quoin.cluster.resources import plan_resources
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Event, Reporter
-from quoin.pipeline.storage.fencing import claim
+from quoin.pipeline.storage.fencing import fence
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,17 +51,17 @@ def test_what_jobs_return_tell_and_refuse(here: RayExecutor) -> None:
         with report.task("well", 2) as advance:
             time.sleep(0.3)
             advance(2)
-        return [device, os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], attempt.smaller]
+        return [device, os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], attempt.memory_level]
 
     def refuses(report, device, attempt):
-        raise QuoinError("Too dark", where="b3", do="take other photos")
+        raise QuoinError("Too dark", where="b3", hint="take other photos")
 
     outcomes, events = finish(here, [Job("well", well), Job("refuses", refuses)])
     assert outcomes["well"].result == ["cpu", "1", "", 0]
     assert [e["kind"] for e in events if e["name"] == "well"] == ["start", "advance", "end"]
     refusal = outcomes["refuses"].error
     assert isinstance(refusal, QuoinError)
-    assert refusal.do == "take other photos"
+    assert refusal.hint == "take other photos"
     assert any("Traceback" in note or "Too dark" in note for note in refusal.__notes__), "the remote traceback is kept"
 
 
@@ -118,8 +118,8 @@ def test_a_job_goes_where_its_memory_is_reserved(nodes: Any, node: Callable[...,
 def test_workers_share_a_gpu_by_parts(nodes: Any, node: Callable[..., Any]) -> None:
     node(num_cpus=1, num_gpus=1)
 
-    with cluster(nodes.address) as ray:  # a pretended GPU, so no job is run: it would look for CUDA
-        share = share_of(ray, "auto", 5, None, 0.5, None)
+    with connect_ray(nodes.address) as ray:  # a pretended GPU, so no job is run: it would look for CUDA
+        share = plan_resources(ray, "auto", 5, None, 0.5, None)
     assert (share.device, share.n_workers, share.gpu_share) == ("cuda", 2, 0.5)
 
 
@@ -138,7 +138,7 @@ def test_a_worker_that_is_killed_is_replaced_and_given_up_in_the_end(here: RayEx
         os._exit(1)
 
     claimed: list[str] = []
-    jobs = [Job("dies_once", dies_once, claim=claimed.append), Job("dies_always", dies_always)]
+    jobs = [Job("dies_once", dies_once, fence=claimed.append), Job("dies_always", dies_always)]
     outcomes, events = finish(here, jobs)
     assert outcomes["dies_once"].result == ("second life", claimed[1])
     assert len(set(claimed)) == 2
@@ -151,21 +151,21 @@ def test_a_worker_that_is_killed_is_replaced_and_given_up_in_the_end(here: RayEx
 
 def test_what_lacks_memory_is_tried_again_with_less(nodes: Any) -> None:
     def host(report, device, attempt):
-        return (attempt.smaller, attempt.why_smaller) if attempt.smaller else bytearray(1 << 62)
+        return (attempt.memory_level, attempt.memory_reason) if attempt.memory_level else bytearray(1 << 62)
 
     def gpu(report, device, attempt):
-        if attempt.smaller < 1:
+        if attempt.memory_level < 1:
             import torch
 
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB")
-        return attempt.smaller, attempt.why_smaller
+        return attempt.memory_level, attempt.memory_reason
 
     def silent(report, device, attempt):
-        if not attempt.smaller:
+        if not attempt.memory_level:
             os.kill(os.getpid(), signal.SIGKILL)
-        return attempt.smaller, attempt.why_smaller
+        return attempt.memory_level, attempt.memory_reason
 
-    jobs = [Job(work.__name__, work, shrinks=True) for work in (host, gpu, silent)]
+    jobs = [Job(work.__name__, work, can_reduce_memory=True) for work in (host, gpu, silent)]
     outcomes, events = finish(RayExecutor("cpu", nodes.address, workers=2, retries=3), jobs)
     assert outcomes["host"].result == (1, "MemoryError")
     assert outcomes["gpu"].result == (1, "CUDA out of memory. Tried to allocate 90 GiB")
@@ -185,7 +185,7 @@ def test_a_worker_that_gets_sigterm_saves_and_the_job_goes_on_elsewhere(here: Ra
         for step in range(at, 40):
             if step == 20 and not at:
                 os.kill(os.getpid(), signal.SIGTERM)
-            if cancellation.asked():
+            if cancellation.requested():
                 (tmp_path / "saved").write_text(str(step))
                 cancellation.check()
             time.sleep(0.1)
@@ -228,7 +228,7 @@ def test_a_lost_node_its_job_goes_on_elsewhere_and_its_orphan_is_fenced(
         return attempt.id
 
     events: list[Event] = []
-    job = Job("work", work, claim=lambda attempt_id: claim(tmp_path, attempt_id))
+    job = Job("work", work, fence=lambda attempt_id: fence(tmp_path, attempt_id))
 
     def fate() -> None:
         """Once the job runs: the raylet is killed, its worker left, and there is room elsewhere."""
@@ -262,7 +262,7 @@ def _alive(pid: int) -> bool:
 def test_versions_that_differ_are_refused_before_any_work(here: RayExecutor, monkeypatch: Any) -> None:
     from quoin.cluster import actor_pool
 
-    monkeypatch.setattr(actor_pool, "versions", lambda: {"quoin": "0.0.0", "Python": "3.11", "torch": "2.13"})
+    monkeypatch.setattr(actor_pool, "package_versions", lambda: {"quoin": "0.0.0", "Python": "3.11", "torch": "2.13"})
     with pytest.raises(QuoinError, match=r"A worker has quoin .*, this process has 0.0.0.*same quoin"):
         list(here.run([Job("never", lambda report, device, attempt: None)], Reporter()))
 
@@ -274,10 +274,10 @@ def test_a_gpu_is_asked_for_where_there_is_none(here: RayExecutor) -> None:
 
 
 def test_a_worker_that_cannot_start_is_told_by_its_last_line() -> None:
-    from quoin.cluster.actor_pool import cannot_start
+    from quoin.cluster.actor_pool import actor_start_error
 
     error = RuntimeError("in its creation task\n\x1b[36mray::Worker\x1b[39m\nModuleNotFoundError: No module y\n")
-    assert str(cannot_start(error)).startswith("No Ray worker can start: ModuleNotFoundError: No module y.")
+    assert str(actor_start_error(error)).startswith("No Ray worker can start: ModuleNotFoundError: No module y.")
 
 
 def test_an_unknown_cluster_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,18 +15,18 @@ import pytest
 
 from quoin.cluster.blocks import train_blocks
 from quoin.cluster.executor import InlineExecutor, Job, Outcome
-from quoin.pipeline.core.config import StageResult, build
+from quoin.pipeline.core.config import StageResult, validate_config
 from quoin.pipeline.core.errors import PartialResult
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.blocks import read_brick_index, read_sdf_brick
-from quoin.pipeline.storage.fencing import Attempt, Superseded
+from quoin.pipeline.storage.fencing import Attempt, SupersededError
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import TrainConfig
 from tests import ball_scene
 
 ROOT = Path(__file__).parents[2]
-SMALL = build(
+SMALL = validate_config(
     TrainConfig,
     {
         "steps": 12,
@@ -61,7 +61,7 @@ class Elsewhere:
             self.home.mkdir()
             answer = self.home / "answer"
             env = os.environ | {"QUOIN_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src")}
-            told = pickle.dumps((job.work, job.begin(Attempt())))
+            told = pickle.dumps((job.work, job.start_attempt(Attempt())))
             subprocess.run([sys.executable, "-c", WORK, answer], input=told, env=env, check=True)
             yield Outcome(job, pickle.loads(answer.read_bytes()))
 
@@ -94,7 +94,7 @@ def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Pat
         assert np.abs(one - other).max() < 0.05
 
     # and this machine goes on from the checkpoint that the other left
-    assert "work/blocks/b000/checkpoint.safetensors" in {name for name, _, _ in Bucket(url).names()}
+    assert "work/blocks/b000/checkpoint.safetensors" in {name for name, _, _ in Bucket(url).list_objects()}
     events: list = []
     seen.invalidate("train")
     train_blocks(seen, SMALL, InlineExecutor("cpu"), Reporter(events.append))
@@ -113,9 +113,9 @@ def test_a_worker_that_was_given_up_writes_nothing_more(bucket: str, tmp_path: P
 
     with pytest.raises(PartialResult):
         train_blocks(run, SMALL, Nobody("cpu"), Reporter())
-    first = jobs[0].begin(Attempt())
-    jobs[0].begin(Attempt())
+    first = jobs[0].start_attempt(Attempt())
+    jobs[0].start_attempt(Attempt())
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
-    with pytest.raises(Superseded):
+    with pytest.raises(SupersededError):
         jobs[0].work(Reporter(), "cpu", first)
-    assert Bucket(url).facts("work/blocks/b000/checkpoint.safetensors") is None
+    assert Bucket(url).head("work/blocks/b000/checkpoint.safetensors") is None

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from quoin.cluster.executor import Job
-from quoin.cluster.failures import Fault
-from quoin.cluster.ray_executor import Try, _Drive
-from quoin.cluster.resources import most_threads, share_of
+from quoin.cluster.failures import Failure
+from quoin.cluster.ray_executor import JobAttempt, _Scheduler
+from quoin.cluster.resources import max_threads_per_worker, plan_resources
 from quoin.pipeline.core.errors import OutOfMemory
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.fencing import Attempt
@@ -28,29 +28,31 @@ from quoin.pipeline.storage.fencing import Attempt
     ],
 )
 def test_as_many_cores_for_each_as_leave_all_a_place(n: int, cores: list, rooms: list, threads: int) -> None:
-    assert most_threads(n, cores, rooms) == threads
+    assert max_threads_per_worker(n, cores, rooms) == threads
 
 
 def test_every_block_has_its_gpu() -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0, "memory": 32e9}} for _ in range(2)]
-    share = share_of(SimpleNamespace(nodes=lambda: nodes), "auto", 3, None, 1.0, None)
-    assert (share.device, share.n_workers, share.n_threads) == ("cuda", 3, 4)
+    resources = plan_resources(SimpleNamespace(nodes=lambda: nodes), "auto", 3, None, 1.0, None)
+    assert (resources.device, resources.n_workers, resources.n_threads) == ("cuda", 3, 4)
 
 
-def again(fault: Fault, *, shrinks: bool, number: int = 1) -> Try | None:
-    drive = object.__new__(_Drive)
+def again(fault: Failure, *, can_reduce_memory: bool, number: int = 1) -> JobAttempt | None:
+    drive = object.__new__(_Scheduler)
     drive.retries, drive.report = 3, Reporter()
-    return drive._again(Try(Job("fuse/look 1/2", print, shrinks=shrinks), Attempt(), number), fault)
+    return drive._next_attempt(
+        JobAttempt(Job("fuse/observe 1/2", print, can_reduce_memory=can_reduce_memory), Attempt(), number), fault
+    )
 
 
 def test_what_ray_kills_for_memory_is_tried_again_also_where_it_cannot_take_less() -> None:
     from ray.exceptions import OutOfMemoryError
 
-    killed = Fault("memory", "Ray's memory monitor killed its worker", OutOfMemoryError("killed"))
-    block, part = again(killed, shrinks=True), again(killed, shrinks=False)
+    killed = Failure("memory", "Ray's memory monitor killed its worker", OutOfMemoryError("killed"))
+    block, part = again(killed, can_reduce_memory=True), again(killed, can_reduce_memory=False)
     assert block is not None
     assert part is not None
-    assert (block.attempt.smaller, part.attempt.smaller, part.number) == (1, 0, 2)
-    assert again(killed, shrinks=False, number=4) is None
-    own = Fault("memory", "Memory does not suffice", OutOfMemory("Memory does not suffice"))
-    assert again(own, shrinks=False) is None, "the same again would end the same way"
+    assert (block.attempt.memory_level, part.attempt.memory_level, part.number) == (1, 0, 2)
+    assert again(killed, can_reduce_memory=False, number=4) is None
+    own = Failure("memory", "Memory does not suffice", OutOfMemory("Memory does not suffice"))
+    assert again(own, can_reduce_memory=False) is None, "the same again would end the same way"

@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from quoin.fields.mise import mise
-from quoin.stages.fuse.marching_cubes import EdgeKeys, march
+from quoin.stages.fuse.marching_cubes import EdgeKeys, marching_cubes
 
 WAVES = np.random.default_rng(0).normal(size=(6, 3)) * 3.0
 PHASES = np.random.default_rng(1).uniform(0.0, 6.0, 6)
@@ -24,8 +24,8 @@ def torus(points):
 
 
 def two_blobs(points):
-    centres = np.array([[0.45, 0.0, 0.0], [-0.45, 0.1, 0.0]])
-    return 0.6 - np.exp(-12.0 * np.square(points[:, None] - centres).sum(axis=2)).sum(axis=1)
+    centers = np.array([[0.45, 0.0, 0.0], [-0.45, 0.1, 0.0]])
+    return 0.6 - np.exp(-12.0 * np.square(points[:, None] - centers).sum(axis=2)).sum(axis=1)
 
 
 def waves(points):
@@ -59,7 +59,7 @@ def test_the_mesh_is_that_of_the_whole_lattice(function, level):
     assert n_asked < 0.4 * whole.size
     assert ((values > level) == (whole > level)).all()
     keys = EdgeKeys((0, 0, 0), values.shape)
-    ours, theirs = (march(samples - level, np.zeros(3, int), keys) for samples in (values, whole))
+    ours, theirs = (marching_cubes(samples - level, np.zeros(3, int), keys) for samples in (values, whole))
     assert len(theirs.faces) > 500
     assert np.array_equal(ours.keys, theirs.keys)
     assert np.array_equal(ours.fractions, theirs.fractions)
@@ -80,7 +80,7 @@ def test_a_bumpy_ball_at_256_is_the_same_mesh_for_less_than_15_percent_of_the_ev
     values, n_asked = mise(value, (256, 256, 256), 8)
     assert sum(asked) == n_asked < 0.15 * whole.size
     keys = EdgeKeys((0, 0, 0), values.shape)
-    ours, theirs = (march(samples, np.zeros(3, int), keys) for samples in (values, whole))
+    ours, theirs = (marching_cubes(samples, np.zeros(3, int), keys) for samples in (values, whole))
     assert len(theirs.faces) > 100_000
     assert np.array_equal(ours.keys, theirs.keys)
     assert np.array_equal(ours.fractions, theirs.fractions)

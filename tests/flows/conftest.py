@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from quoin.flows.prefect.server import answers
+from quoin.flows.prefect.server import is_responding
 
 FAKES = Path(__file__).parent / "fakes"
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
     url = f"http://127.0.0.1:{port}/api"
     try:
         deadline = time.monotonic() + 300
-        while not answers(url):
+        while not is_responding(url):
             assert process.poll() is None, (folder / "ui.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.5)

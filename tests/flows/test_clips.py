@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quoin.flows.cli.app import run
+from quoin.flows.cli.app import run_command
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.scene.photo_table import read_photo_table
@@ -30,13 +30,13 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def ingest_only(monkeypatch):
     def refuse(*_):
-        raise QuoinError("Enough", where="pose", do="stop here")
+        raise QuoinError("Enough", where="pose", hint="stop here")
 
     monkeypatch.setattr("quoin.stages.pose.stage.find_poses", refuse)
 
 
 def test_a_video_beside_photos_in_any_order(folder, ingest_only, capsys):
-    assert run(["reconstruct", "walk.mp4", "photos", "--engine", "direct"]) == 2
+    assert run_command(["reconstruct", "walk.mp4", "photos", "--engine", "direct"]) == 2
     made = Run.open(folder / "runs" / "photos")
     assert (made.photos, made.clips) == (folder / "photos", [folder / "walk.mp4"])
     rows = [row for row in read_photo_table(made) if row["used"]]
@@ -47,12 +47,12 @@ def test_a_video_beside_photos_in_any_order(folder, ingest_only, capsys):
     (clip,) = json.loads((made.path / "report.json").read_text())["clips"]
     assert (clip["n_taken"], clip["n_placed"]) == (len(rows) - 1, None)
     before = made.require("ingest").key
-    assert run(["resume", "runs/photos", "--engine", "direct"]) == 2
+    assert run_command(["resume", "runs/photos", "--engine", "direct"]) == 2
     assert Run.open(made.path).require("ingest").key == before
 
 
 def test_a_video_by_itself(folder, ingest_only):
-    assert run(["plan", "walk.mp4", "--engine", "direct"]) == 2
+    assert run_command(["plan", "walk.mp4", "--engine", "direct"]) == 2
     made = Run.open(folder / "runs" / "walk")
     assert (made.photos, made.clips) == (folder / "walk.mp4", [])
     assert {row["clip"] for row in read_photo_table(made)} == {"walk.mp4"}
@@ -69,7 +69,7 @@ def test_a_video_by_itself(folder, ingest_only):
 def test_what_is_refused(folder, arguments, sentence, capsys):
     (folder / "more").mkdir()
     (folder / "text.mp4").write_text("hello")
-    assert run(["reconstruct", *arguments, "--out", "run", "--engine", "direct"]) == 2
+    assert run_command(["reconstruct", *arguments, "--out", "run", "--engine", "direct"]) == 2
     assert sentence in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -81,7 +81,9 @@ def test_a_walk_on_film_is_planned(tmp_path, monkeypatch, capsys):
     target = np.array([0.9, 0.9, 0.8])
     write_clip(tmp_path / "corner.mp4", [render(look_at(c, target), factor=1) for c in centers])
     monkeypatch.chdir(tmp_path)
-    assert run(["plan", "corner.mp4", "--out", "run", "--engine", "direct", "--set", "pose.max_edge_px=400"]) == 0
+    assert (
+        run_command(["plan", "corner.mp4", "--out", "run", "--engine", "direct", "--set", "pose.max_edge_px=400"]) == 0
+    )
     made = Run.open(tmp_path / "run")
     used, posed = made.require("ingest").result["n_used"], made.require("pose").result["n_registered"]
     assert used >= 6

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 
 from quoin.flows import calibration
-from quoin.flows.capacity import ensure_fits, half_done, learn, stage_rows
+from quoin.flows.capacity import check_resources, estimate_stages, record_durations, stages_in_progress
 from quoin.flows.cli import app, doctor
-from quoin.flows.cli.demo import collect
+from quoin.flows.cli.demo import generate_collection
 from quoin.flows.cli.evaluate import print_scores
-from quoin.flows.cli.options import How, What, quoted
+from quoin.flows.cli.options import ResultOptions, RunOptions, quote_path
 from quoin.flows.cli.plan import print_plan
-from quoin.flows.settings import STAGES, Settings, load_settings, minutes, preset_names
-from quoin.pipeline.core.config import StageResult, build, parse_overrides
+from quoin.flows.settings import STAGES, Settings, load_settings, parse_minutes, preset_names
+from quoin.pipeline.core.config import StageResult, parse_overrides, validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.lattice import Lattice
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, block_folder, write_partition
 from quoin.pipeline.storage.run import Run
 from quoin.stages.partition import cost
-from quoin.stages.partition.config import BlockFacts, PartitionResult
+from quoin.stages.partition.config import BlockPlan, PartitionResult
 from quoin.tools.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
 from quoin.tools.synthetic.config import DemoConfig, DemoTruth
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
@@ -38,7 +38,7 @@ def test_every_preset_is_valid(name):
 
 def test_presets_of_the_first_issue_are_there():
     assert {"default", "preview", "demo"} <= set(preset_names())
-    assert load_settings("auto") == load_settings("default") == build(Settings, {})
+    assert load_settings("auto") == load_settings("default") == validate_config(Settings, {})
     assert load_settings("demo").partition.min_blocks == 2
     assert load_settings("preview").train.steps < load_settings("default").train.steps
 
@@ -55,19 +55,19 @@ def test_overrides_lie_on_top_of_a_file_and_of_a_run(tmp_path):
 def test_settings_survive_the_run_folder():
     settings = load_settings("demo", ["pose.given='a path: with signs # and more'", "train.rates.grid=1e-3"])
     assert settings.train.rates.grid == 1e-3
-    assert build(Settings, settings.model_dump(mode="json")) == settings
+    assert validate_config(Settings, settings.model_dump(mode="json")) == settings
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90s", 1.5), ("5m", 5.0), (" 7 ", 7.0), ("1.5 H", 90.0)])
 def test_a_budget_is_a_time(text, expected):
-    assert minutes(text) == expected
-    assert What(budget=text).settings().train.budget_minutes == pytest.approx(expected)
+    assert parse_minutes(text) == expected
+    assert ResultOptions(budget=text).settings().train.budget_minutes == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["", "5 days", "-3m", "0s", "m"])
 def test_a_budget_that_is_none_is_told(text):
     with pytest.raises(QuoinError, match="A budget is a time"):
-        minutes(text)
+        parse_minutes(text)
 
 
 def test_paths_are_whole_wherever_a_run_is_gone_on_with(tmp_path, monkeypatch):
@@ -98,9 +98,9 @@ def test_any_path_can_be_given_for_masks_and_poses(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / name
     path.mkdir()
-    assert parse_overrides([f"ingest.masks={quoted(path)}"]) == {"ingest": {"masks": str(path)}}
-    assert What(masks=path, poses=path).settings().pose.given == str(path)
-    assert What(semantic_model=path).settings().priors.semantic_model == str(path)
+    assert parse_overrides([f"ingest.masks={quote_path(path)}"]) == {"ingest": {"masks": str(path)}}
+    assert ResultOptions(masks=path, poses=path).settings().pose.given == str(path)
+    assert ResultOptions(semantic_model=path).settings().priors.semantic_model == str(path)
 
 
 # -- plan ------------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def planned(tmp_path) -> Run:
     write_partition(run, Partition(lattice, blocks, np.full(3, -1.1), np.full(3, 1.1)))
     corner = (0.0, 0.0, 0.0)
     listed = [
-        BlockFacts(
+        BlockPlan(
             id=b.id,
             core_low_world=corner,
             core_high_world=corner,
@@ -167,7 +167,7 @@ def test_plan_tells_blocks_memory_disk_and_time(planned, capsys):
 
 
 def seconds(run: Run, *overrides: str, factors=None) -> dict[str, float]:
-    return {row["stage"]: row["seconds"] for row in stage_rows(run, load_settings(overrides=overrides), factors)}
+    return {row["stage"]: row["seconds"] for row in estimate_stages(run, load_settings(overrides=overrides), factors)}
 
 
 def test_more_steps_take_longer_and_stereo_goes_with_the_pixels_it_compares(planned):
@@ -187,76 +187,76 @@ def test_a_finished_run_corrects_the_next_plan(planned, monkeypatch, tmp_path, c
     assert "have not been run yet" in capsys.readouterr().out
     for stage, factor in (("priors", 3.0), ("train", 0.5), ("fuse", 2.0), ("report", 1.0)):
         planned.commit(stage, "key", StageResult(), factor * before[stage])
-    learn(planned, settings, "cpu", time.time() + 60)  # of another day
-    assert calibration.factors("cpu") == {}
-    learn(planned, settings, "cpu", began)
-    known = calibration.factors("cpu")
+    record_durations(planned, settings, "cpu", time.time() + 60)  # of another day
+    assert calibration.time_factors("cpu") == {}
+    record_durations(planned, settings, "cpu", began)
+    known = calibration.time_factors("cpu")
     assert known["train"] == pytest.approx(0.5, rel=1e-3)
     for other in ("train.method=neus", "train.budget_minutes=5"):
-        learn(planned, load_settings(overrides=["train.steps=2000", other]), "cpu", began)
-    learn(planned, settings, "cpu", began, {"priors", "train", "fuse"})  # which an earlier session had begun
-    assert {stage: known[stage] for stage in ("train",)} == {"train": calibration.factors("cpu")["train"]}
+        record_durations(planned, load_settings(overrides=["train.steps=2000", other]), "cpu", began)
+    record_durations(planned, settings, "cpu", began, {"priors", "train", "fuse"})  # which an earlier session had begun
+    assert {stage: known[stage] for stage in ("train",)} == {"train": calibration.time_factors("cpu")["train"]}
     assert seconds(planned, "train.steps=2000", "train.budget_minutes=0.1")["train"] < 0.5 * before["train"]
     after = seconds(planned, "train.steps=2000", factors=known)
     assert after["train"] == pytest.approx(0.5 * before["train"], rel=1e-3)
     assert after["priors"] == pytest.approx(3 * before["priors"], rel=1e-3)
     print_plan(planned)
     assert "times of fuse are those of two CPU cores" in capsys.readouterr().out  # too short a stage to learn from
-    calibration.learn("cpu", {"train": 100.0}, {"train": 150.0})
-    calibration.learn("cpu", {"train": 100.0}, {"train": 9000.0})  # a busy machine
-    assert calibration.factors("cpu")["train"] == pytest.approx(1.5)
+    calibration.record_ratios("cpu", {"train": 100.0}, {"train": 150.0})
+    calibration.record_ratios("cpu", {"train": 100.0}, {"train": 9000.0})  # a busy machine
+    assert calibration.time_factors("cpu")["train"] == pytest.approx(1.5)
 
 
 def test_what_an_earlier_session_has_begun_is_known(planned, monkeypatch):
-    assert half_done(planned) == set()
+    assert stages_in_progress(planned) == set()
     folder = block_folder(planned, "b000")
     (folder / "checkpoint.safetensors").touch()
     planned.scene.require_group("priors")
-    assert half_done(planned) == {"priors", "train"}
+    assert stages_in_progress(planned) == {"priors", "train"}
     planned.commit("priors", "key", StageResult(), 1.0)
-    assert half_done(planned) == {"train"}
+    assert stages_in_progress(planned) == {"train"}
     (folder / "checkpoint.safetensors").unlink()
-    assert half_done(planned) == set()
+    assert stages_in_progress(planned) == set()
     monkeypatch.setattr(
-        "quoin.flows.capacity.url_of", lambda home: "s3://bucket/run"
+        "quoin.flows.capacity.storage_url", lambda home: "s3://bucket/run"
     )  # where it may have been begun elsewhere
-    assert half_done(planned) == {"train"}
+    assert stages_in_progress(planned) == {"train"}
 
 
 def test_a_damaged_calibration_is_as_none(monkeypatch, tmp_path):
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
     for text in ("", "[]", '{"cpu": 3}', '{"cpu": {"train": ["fast"]}}', "{"):
         (tmp_path / "calibration.json").write_text(text)
-        assert calibration.factors("cpu") == {}
-    calibration.learn("cpu", {"train": 10.0}, {"train": 20.0})
-    assert calibration.factors("cpu") == {"train": 2.0}
+        assert calibration.time_factors("cpu") == {}
+    calibration.record_ratios("cpu", {"train": 10.0}, {"train": 20.0})
+    assert calibration.time_factors("cpu") == {"train": 2.0}
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatch):
     settings = load_settings()
-    ensure_fits(planned, settings, "cpu")
+    check_resources(planned, settings, "cpu")
     monkeypatch.setattr("quoin.flows.capacity.shutil.disk_usage", lambda path: SimpleNamespace(free=10 << 20))
     with pytest.raises(QuoinError, match=r"more disk, and 10\.0 MiB are free"):
-        ensure_fits(planned, settings, "cpu")
+        check_resources(planned, settings, "cpu")
     with monkeypatch.context() as there:
-        there.setattr("quoin.flows.capacity.url_of", lambda home: "s3://bucket/run")
-        ensure_fits(planned, settings, "cpu")
+        there.setattr("quoin.flows.capacity.storage_url", lambda home: "s3://bucket/run")
+        check_resources(planned, settings, "cpu")
     monkeypatch.undo()
     monkeypatch.setattr("quoin.stages.partition.cost.machine_memory_bytes", lambda: 1 << 30)
     with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:
-        ensure_fits(planned, settings, "cpu")
+        check_resources(planned, settings, "cpu")
     assert "Use one that has more" in str(refused.value), "no block is so small"
     manifest = planned.require("partition")
     manifest.result["blocks"] = [{**block, "memory_bytes": 8 << 30} for block in manifest.result["blocks"]]
     monkeypatch.setattr("quoin.stages.partition.cost.machine_memory_bytes", lambda: 6 << 30)
     with pytest.raises(QuoinError, match=r"Give --memory 3\.6 for smaller blocks"):
-        ensure_fits(planned, settings, "cpu")
-    ensure_fits(planned, settings, None)  # blocks are trained elsewhere
+        check_resources(planned, settings, "cpu")
+    check_resources(planned, settings, None)  # blocks are trained elsewhere
 
 
 def test_memory_of_fusing_is_that_of_a_part_however_large_the_surface(planned):
     def memory() -> int:
-        return {row["stage"]: row["memory_bytes"] for row in stage_rows(planned, load_settings())}["fuse"]
+        return {row["stage"]: row["memory_bytes"] for row in estimate_stages(planned, load_settings())}["fuse"]
 
     small, manifest = memory(), planned.require("partition")
     manifest.result["blocks"] = [{**block, "n_bricks": 50_000} for block in manifest.result["blocks"]]
@@ -287,38 +287,38 @@ def test_doctor_turns_a_check_that_breaks_into_a_finding():
         raise RuntimeError("no such library")
         yield
 
-    (finding,) = doctor._safely(broken)
-    assert (finding.well, finding.text) == (False, "RuntimeError: no such library")
+    (finding,) = doctor._run_check(broken)
+    assert (finding.is_ok, finding.text) == (False, "RuntimeError: no such library")
 
 
 def test_doctor_names_what_is_missing(monkeypatch):
     monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-package"))
-    missing, versions = doctor.packages()
-    assert (missing.topic, missing.well) == ("no-such-package", False)
+    missing, versions = doctor.check_packages()
+    assert (missing.topic, missing.is_ok) == ("no-such-package", False)
     assert versions.text.startswith("numpy ")
 
 
 def test_doctor_knows_the_machine_and_the_server(monkeypatch):
-    assert any("cores" in finding.text for finding in doctor.machine())
+    assert any("cores" in finding.text for finding in doctor.check_machine())
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    (finding,) = doctor.monitoring()
-    assert finding.well is False
-    assert "quoin ui" in finding.do
+    (finding,) = doctor.check_prefect()
+    assert finding.is_ok is False
+    assert "quoin ui" in finding.hint
 
 
 def test_doctor_tells_what_training_runs_on_and_what_is_kept_compiled(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setenv("CXX", "sh")  # any program that is there
-    steps, kept = doctor.training()
-    assert steps.well
+    steps, kept = doctor.check_training()
+    assert steps.is_ok
     assert "cpu: compiled by" in steps.text
     assert kept.text.startswith("none yet")
     (tmp_path / "cache" / "deep").mkdir(parents=True)
     (tmp_path / "cache" / "deep" / "kernel.so").write_bytes(bytes(2048))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    steps, kept = doctor.training()
-    assert steps.well is False
+    steps, kept = doctor.check_training()
+    assert steps.is_ok is False
     assert "no C++ compiler" in steps.text
     assert kept.text == f"2.0 KiB kept in {tmp_path / 'cache'}"
 
@@ -334,10 +334,10 @@ def test_doctor_tells_what_training_runs_on_and_what_is_kept_compiled(monkeypatc
 def test_doctor_says_what_reads_the_hash_grids(monkeypatch, cuda, has_triton, well, says):
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr("quoin.fields.encoding.hash_grid.HAS_TRITON", has_triton)
-    (finding,) = doctor.grids()
-    assert finding.well is well
+    (finding,) = doctor.check_hash_grids()
+    assert finding.is_ok is well
     assert says in finding.text
-    assert bool(finding.do) == (well is False)
+    assert bool(finding.hint) == (well is False)
 
 
 # -- evaluate, export, view ------------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ def test_scores_are_told_in_a_table(planned, capsys):
 def test_what_cannot_be_done_yet_is_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
     make_run(tmp_path, "ingest")
     monkeypatch.chdir(tmp_path)
-    assert app.run(arguments) == 2
+    assert app.run_command(arguments) == 2
     assert sentence in capsys.readouterr().err
 
 
@@ -437,12 +437,14 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
         (folder / "truth" / "demo.json").write_text(truth.model_dump_json())
         return truth
 
-    monkeypatch.setattr("quoin.tools.synthetic.generate.generate", generate)
-    folder, how = tmp_path / "collection", How(quiet=True)
-    five, six = build(DemoConfig, {"n_photos": 5}), build(DemoConfig, {"n_photos": 6})
-    assert collect(run, folder, five, 0, how) == collect(run, folder, five, 0, how)
+    monkeypatch.setattr("quoin.tools.synthetic.generate.generate_demo", generate)
+    folder, run_options = tmp_path / "collection", RunOptions(quiet=True)
+    five, six = validate_config(DemoConfig, {"n_photos": 5}), validate_config(DemoConfig, {"n_photos": 6})
+    assert generate_collection(run, folder, five, 0, run_options) == generate_collection(
+        run, folder, five, 0, run_options
+    )
     assert made == [5]
-    collect(run, folder, six, 0, how)
+    generate_collection(run, folder, six, 0, run_options)
     assert made == [5, 6]
     assert [path.name for path in (folder / "photos").iterdir()] == ["2.jpg"], "photos of the other demo are gone"
 
@@ -450,16 +452,16 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as there:
-        there.setattr("quoin.tools.synthetic.generate.generate", stopped)
+        there.setattr("quoin.tools.synthetic.generate.generate_demo", stopped)
         with pytest.raises(SystemExit):
-            collect(run, folder, five, 0, how)
-    collect(run, folder, six, 0, how)
+            generate_collection(run, folder, five, 0, run_options)
+    generate_collection(run, folder, six, 0, run_options)
     assert made == [5, 6, 6], "what was interrupted is not taken for the one before"
 
 
 def test_a_demo_of_impossible_size_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert app.run(["demo", "--photos", "1"]) == 2
+    assert app.run_command(["demo", "--photos", "1"]) == 2
     assert "n_photos" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -467,7 +469,7 @@ def test_a_demo_of_impossible_size_is_a_sentence(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("option", ["--plain", "--wild"])
 def test_the_room_has_no_crowd_and_is_bare_as_it_is(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert app.run(["demo", "--scene", "room", option]) == 2
+    assert app.run_command(["demo", "--scene", "room", option]) == 2
     assert "The room is bare as it is" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

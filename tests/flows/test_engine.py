@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from quoin.flows.engine import use_prefect
+from quoin.flows.engine import should_use_prefect
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 
@@ -44,28 +44,28 @@ def report(warnings):
 
 def test_auto_takes_prefect_where_its_server_answers(server, report, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", server)
-    assert use_prefect("auto", report)
-    assert use_prefect("prefect", report)
-    assert not use_prefect("direct", report)
+    assert should_use_prefect("auto", report)
+    assert should_use_prefect("prefect", report)
+    assert not should_use_prefect("direct", report)
 
 
 def test_auto_goes_on_without_a_server(report, warnings, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert not use_prefect("auto", report)
+    assert not should_use_prefect("auto", report)
     assert warnings == []
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/api", "nonsense", "file:///etc/passwd", "http://[::1"])
 def test_auto_says_that_the_server_named_does_not_answer(address, report, warnings, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", address)
-    assert not use_prefect("auto", report)
+    assert not should_use_prefect("auto", report)
     assert address in warnings[0]
 
 
 def test_demanding_prefect_without_a_server_is_refused(report, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     with pytest.raises(QuoinError, match="No Prefect server answers"):
-        use_prefect("prefect", report)
+        should_use_prefect("prefect", report)
 
 
 def test_deployments_find_the_flow_beside_the_composition():

@@ -36,7 +36,7 @@ def console():
 
 
 def test_a_console_that_nobody_reads_does_not_end_the_run(console):
-    flow.go_on_unheard()
+    flow.ignore_broken_pipe()
     console.warning("half of it is done")
     console.warning("all of it is done")
 
@@ -51,21 +51,21 @@ def sent(monkeypatch):
         state = SimpleNamespace(is_cancelling=lambda: True)
         yield SimpleNamespace(read_flow_run=lambda _: SimpleNamespace(state=state))
 
-    monkeypatch.setattr(flow, "CANCEL_SECONDS", 0.01)
+    monkeypatch.setattr(flow, "CANCEL_POLL_SECONDS", 0.01)
     monkeypatch.setattr(flow, "get_client", client)
     monkeypatch.setattr(flow.os, "kill", lambda _, number: signals.append(number))
     return signals
 
 
 def test_a_cancelled_run_stops_itself_once_when_no_worker_did(sent):
-    with flow.cancelled_in_ui(uuid4(), patience_s=0.05) as without_worker:
+    with flow.watch_cancellation(uuid4(), timeout_s=0.05) as without_worker:
         assert without_worker.wait(30.0)
         time.sleep(0.05)
     assert sent == [signal.SIGTERM]
 
 
 def test_a_worker_has_time_to_stop_it(sent):
-    with flow.cancelled_in_ui(uuid4(), patience_s=60.0) as without_worker:
+    with flow.watch_cancellation(uuid4(), timeout_s=60.0) as without_worker:
         time.sleep(0.1)
     assert not without_worker.is_set()
     assert sent == []

@@ -31,7 +31,7 @@ def test_committed_stages_are_kept_and_a_change_redoes_only_what_stands_on_it(qu
 def test_what_is_kept_keeps_what_it_left_in_the_store(quoin, reconstruct):
     assert reconstruct(FAKE_PACE="0.1").returncode == 0
     run = Run.open(quoin.run)
-    arrays.write(run.scene, "priors/000000/depth", np.ones(2))
+    arrays.write_array(run.scene, "priors/000000/depth", np.ones(2))
     quoin.began()
     assert quoin("resume", "run", "--force", "partition").returncode == 0
     assert "priors" not in quoin.began()

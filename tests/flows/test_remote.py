@@ -12,12 +12,12 @@ import pytest
 import trimesh
 
 from quoin.flows.cli import app
-from quoin.flows.cli.options import Shown
-from quoin.flows.session import resumed
+from quoin.flows.cli.options import DisplayOptions
+from quoin.flows.session import resume_run
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
-from quoin.tools.view import serve
+from quoin.tools.view import serve_viewer
 from tests import ball_scene
 from tests.cloud import Door
 from tests.flows.conftest import Quoin
@@ -38,7 +38,7 @@ def test_a_run_at_a_url_from_start_to_end(quoin: Quoin, bucket: str):
     made = quoin("reconstruct", "photos", "--out", url)
     assert made.returncode == 0, made.stderr
     assert f"  {url}/report.html" in made.stdout
-    names = {name for name, _, _ in Bucket(url).names()}
+    names = {name for name, _, _ in Bucket(url).list_objects()}
     assert {"run.json", "report.html", "logs/events.jsonl"} <= names
     assert "logs/lease.json" not in names
     assert not (quoin.folder / "s3:").exists()
@@ -79,7 +79,7 @@ def test_a_second_driver_is_refused_and_goes_on_once_the_first_was_killed(quoin:
 def test_what_cannot_be_a_home_is_refused_in_a_sentence(bucket: str, tmp_path, capsys, monkeypatch, out, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    assert app.run(["reconstruct", "photos", "--out", out, "--device", "cpu"]) == 2
+    assert app.run_command(["reconstruct", "photos", "--out", out, "--device", "cpu"]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
@@ -87,29 +87,31 @@ def test_what_cannot_be_a_home_is_refused_in_a_sentence(bucket: str, tmp_path, c
 
 
 def test_storage_that_is_away_is_refused_in_a_sentence(bucket: str, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("quoin.pipeline.storage.object_store.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("quoin.pipeline.storage.object_store.REQUEST_RETRY_SECONDS", 1.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert app.run(["resume", f"{bucket}/run", "--device", "cpu"]) == 2
+    assert app.run_command(["resume", f"{bucket}/run", "--device", "cpu"]) == 2
     assert "The storage has not answered for 1 s" in capsys.readouterr().err
 
 
 def test_once_the_storage_is_away_it_is_asked_for_nothing_more(bucket: str, s3: str, tmp_path, monkeypatch):
-    monkeypatch.setattr("quoin.pipeline.storage.object_store.PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr("quoin.pipeline.storage.object_store.REQUEST_RETRY_SECONDS", 2.0)
     door = Door(s3)
     monkeypatch.setenv("AWS_ENDPOINT_URL", door.address)
     door.open()
     Run.create(f"{bucket}/run", photos=tmp_path, settings={}, seed=0)
 
     def work() -> None:
-        with resumed(f"{bucket}/run") as run, Shown(quiet=True).reporter(run) as report:
+        with resume_run(f"{bucket}/run") as run, DisplayOptions(quiet=True).reporter(run) as report:
             report.log("run", "a line that belongs home")
             door.shut()
             run.save()
 
     asked: list[str] = []
-    look, put_file = Bucket.look, Bucket.put_file
-    monkeypatch.setattr(Bucket, "look", lambda self, name: asked.append(name) or look(self, name))
-    monkeypatch.setattr(Bucket, "put_file", lambda self, name, path: asked.append(name) or put_file(self, name, path))
+    get, upload_file = Bucket.get, Bucket.upload_file
+    monkeypatch.setattr(Bucket, "get", lambda self, name: asked.append(name) or get(self, name))
+    monkeypatch.setattr(
+        Bucket, "upload_file", lambda self, name, path: asked.append(name) or upload_file(self, name, path)
+    )
     with pytest.raises(SystemExit) as ended:
         work()
     assert ended.value.code == 2
@@ -122,7 +124,7 @@ def test_what_another_machine_did_meanwhile_is_gone_on_with(bucket: str, tmp_pat
         monkeypatch.setenv("QUOIN_HOME", str(tmp_path / machine))
         if not Run.exists(url):
             Run.create(url, photos=tmp_path, settings={}, seed=0)
-        with resumed(url) as run, Shown(quiet=True).reporter(run) as report:
+        with resume_run(url) as run, DisplayOptions(quiet=True).reporter(run) as report:
             report.log("run", machine)
     told = [json.loads(line)["message"] for line in (Bucket(url).read("logs/events.jsonl") or b"").splitlines()]
     assert told == ["one", "other", "one"]
@@ -135,8 +137,8 @@ def test_photos_may_lie_at_a_url(quoin: Quoin, bucket: str):
     assert json.loads((quoin.run / "run.json").read_text())["photos"] == f"{bucket}/photos"
     run = Run.open(quoin.run)
     assert [path.name for path in run.photos.iterdir()] == ["a.jpg"]
-    assert run.local(run.portable(str(run.photos / "a.jpg"))) == str(run.photos / "a.jpg")
-    assert run.portable(str(run.photos / "a.jpg")) == "photos:a.jpg"
+    assert run.local(run.relative_path(str(run.photos / "a.jpg"))) == str(run.photos / "a.jpg")
+    assert run.relative_path(str(run.photos / "a.jpg")) == "photos:a.jpg"
     nothing = quoin("reconstruct", f"{bucket}/none", "--out", "other")
     assert nothing.returncode == 2
     assert "There are no photos here" in nothing.stderr
@@ -144,7 +146,7 @@ def test_photos_may_lie_at_a_url(quoin: Quoin, bucket: str):
 
 def test_demo_and_masks_want_folders(bucket: str, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert app.run(["demo", "--out", f"{bucket}/demo"]) == 2
+    assert app.run_command(["demo", "--out", f"{bucket}/demo"]) == 2
     assert "folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -164,7 +166,7 @@ def fused(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("mesh.ply", "mesh.glb"):
         ball.export(run.path / name)
     ball.export(tmp_path / "truth.ply")
-    run.hand_in("fuse")
+    run.upload_outputs("fuse")
     run.commit("fuse", "fuse-key", Fused(n_faces=len(ball.faces), glb_faces=len(ball.faces)), 0.0)
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
     return url
@@ -173,18 +175,18 @@ def fused(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_from_another_machine_a_run_is_exported_evaluated_and_viewed(
     fused: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert app.run(["export", fused, "--format", "ply", "--out", str(tmp_path / "out.ply"), "-q"]) == 0
+    assert app.run_command(["export", fused, "--format", "ply", "--out", str(tmp_path / "out.ply"), "-q"]) == 0
     assert (tmp_path / "out.ply").read_bytes() == (tmp_path / "truth.ply").read_bytes()
-    assert app.run(["export", fused, "--format", "nerfstudio", "-q"]) == 0
+    assert app.run_command(["export", fused, "--format", "nerfstudio", "-q"]) == 0
     assert f"{fused}/exports/nerfstudio" in capsys.readouterr().out
     here = Bucket(fused)
     (tmp_path / "cameras.json").write_bytes(here.read("exports/nerfstudio/transforms.json") or b"")
     truth, cameras = str(tmp_path / "truth.ply"), str(tmp_path / "cameras.json")
-    assert app.run(["evaluate", fused, "--truth", truth, "--cameras", cameras, "-q"]) == 0
+    assert app.run_command(["evaluate", fused, "--truth", truth, "--cameras", cameras, "-q"]) == 0
     assert f"{fused}/evaluation.json" in capsys.readouterr().out
     scores = json.loads(here.read("evaluation.json") or b"")["surface"]["scores"]
     assert min(score["f"] for score in scores) > 0.9
     pytest.importorskip("viser", reason="viser is not installed")
-    server = serve(Run.open(fused))
+    server = serve_viewer(Run.open(fused))
     assert server.get_port() > 0
     server.stop()

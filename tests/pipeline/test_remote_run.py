@@ -33,7 +33,7 @@ def first(run: Run, config: Size, report: Reporter) -> Sum:
     """Arrays, photos, and files in folders."""
     CALLS.append("pose")
     values = np.arange(6.0) * config.size
-    arrays.write(run.scene, "poses/points", values)
+    arrays.write_array(run.scene, "poses/points", values)
     posed_images.write_photo(run, 0, [np.full((4, 6, 3), config.size, np.uint8)], np.full((4, 6), 255, np.uint8))
     write_atomic(run.table("poses"), b"poses %d" % config.size)
     for number in range(config.size):
@@ -48,7 +48,7 @@ def second(run: Run, config: Size, report: Reporter) -> Sum:
     """Reads what the first one left."""
     CALLS.append("fuse")
     run.require("pose")
-    total = arrays.read(run.scene, "poses/points").sum() + posed_images.read_photo(run, 0).sum()
+    total = arrays.read_array(run.scene, "poses/points").sum() + posed_images.read_photo(run, 0).sum()
     table = run.file("tables/poses.parquet").read_bytes()
     write_atomic(run.path / "mesh.ply", b"mesh of " + table)
     return Sum(total=float(total) + config.size)
@@ -71,10 +71,10 @@ def test_a_run_at_a_url_is_what_it_is_in_a_folder(bucket: str, tmp_path: Path):
     url = f"{bucket}/runs/castle"
     there, here = make(url), Run.create(tmp_path / "run", photos="/photos", settings={}, seed=0)
     assert go(there) == go(here) == EXPECTED
-    assert there.home == url
+    assert there.location == url
     assert there.name == "castle"
     files = {path.relative_to(here.path).as_posix() for path in here.path.rglob("*") if path.is_file()}
-    kept = {name for name, _, _ in Bucket(url).names()}
+    kept = {name for name, _, _ in Bucket(url).list_objects()}
     assert kept - files == {"work/handed_in/pose.json", "work/handed_in/fuse.json"}
     assert files <= kept
     assert go(Run.open(url)) == EXPECTED
@@ -91,10 +91,10 @@ def test_another_machine_reads_what_was_committed(bucket: str, tmp_path: Path, m
     assert run.file("mesh.ply").is_relative_to(tmp_path / "elsewhere")
     assert [path.read_bytes() for path in run.files("sparse/1")] == [b"points 2"]
     assert (posed_images.read_photo(run, 0) == 2).all()
-    assert run.at_home("mesh.ply") == f"{url}/mesh.ply"
+    assert run.public_path("mesh.ply") == f"{url}/mesh.ply"
     # it goes on there, and what is left of a larger earlier result goes
     assert go(run, size=1) == 15.0 + 72 + 1
-    assert not [name for name, _, _ in Bucket(url).names("sparse/1")]
+    assert not [name for name, _, _ in Bucket(url).list_objects("sparse/1")]
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "home"))
     first_machine = Run.open(url)
     assert first_machine.file("mesh.ply").read_bytes() == b"mesh of poses 1", "its own working file is out of date"
@@ -138,7 +138,7 @@ class Faults:
         monkeypatch.setattr(obstore, "put_async", fail_put_async)
         for module in ("object_store", "remote_arrays"):
             monkeypatch.setattr(
-                f"quoin.pipeline.storage.{module}.open_store", lambda url: stores.setdefault(url, MemoryStore())
+                f"quoin.pipeline.storage.{module}.open_object_store", lambda url: stores.setdefault(url, MemoryStore())
             )
 
     def fail(self, now: bool) -> None:
@@ -168,7 +168,7 @@ def test_whichever_put_fails_the_run_is_whole_and_goes_on(monkeypatch: pytest.Mo
                 for name, leaf in manifest.files.items():
                     assert seen.file(name).stat().st_size == leaf.n_bytes
             if seen.manifest("pose"):
-                assert arrays.read(seen.scene, "poses/points").sum() == 30.0
+                assert arrays.read_array(seen.scene, "poses/points").sum() == 30.0
         assert go(make(url)) == EXPECTED
         assert Run.open(url).file("mesh.ply").read_bytes() == b"mesh of poses 2"
 
@@ -199,7 +199,7 @@ def test_a_bucket_with_other_things_in_it_is_no_place_for_a_run(bucket: str):
     Bucket(f"{bucket}/full").put("holiday.jpg", b"sun")
     with pytest.raises(QuoinError, match="it is no run"):
         make(f"{bucket}/full")
-    assert make(f"{bucket}/full/deeper").home == f"{bucket}/full/deeper"
+    assert make(f"{bucket}/full/deeper").location == f"{bucket}/full/deeper"
 
 
 def test_working_files_of_another_run_at_the_same_url_are_cleared_away(bucket: str):
@@ -228,12 +228,12 @@ def test_photos_are_read_from_the_storage_once(bucket: str, monkeypatch: pytest.
     monkeypatch.setattr(obstore, "get_async", noted)
     posed_images.read_photo(Run.open(url), 0)
     assert not [key for key in asked if key.startswith("photos/0")]
-    arrays.read(Run.open(url).scene, "poses/points")
+    arrays.read_array(Run.open(url).scene, "poses/points")
     assert any(key.startswith("poses/") for key in asked)
 
 
 def half(run: Run, name: str) -> None:
-    with run.deposit(name) as path:
+    with run.open_for_upload(name) as path:
         path.write_bytes(b"half")
         raise OSError("full")
 
@@ -244,20 +244,20 @@ def test_what_is_deposited_lies_at_home_only_and_whole(
 ):
     place = f"{bucket}/run" if at_a_url else str(tmp_path / "run")
     run = Run.create(place, photos=tmp_path, settings={}, seed=0)
-    with run.deposit("work/a/state") as path:
+    with run.open_for_upload("work/a/state") as path:
         path.write_bytes(b"1")
     with pytest.raises(OSError, match="full"):
         half(run, "work/a/state")
     assert (run.path / "work").exists() != at_a_url
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
     other = Run.open(place)
-    with other.borrowed("work/a/state") as path:
+    with other.open_downloaded("work/a/state") as path:
         assert path.read_bytes() == b"1"
     assert path.exists() != at_a_url
-    with other.borrowed("work/a/none") as path:
+    with other.open_downloaded("work/a/none") as path:
         assert not path.exists()
     other.remove("work/a")
-    with run.borrowed("work/a/state") as path:
+    with run.open_downloaded("work/a/state") as path:
         assert not path.exists()
 
 
@@ -269,10 +269,10 @@ def test_what_is_shared_goes_to_another_machine_and_the_one_before_is_kept(
     for step in (b"1", b"2"):
         (run.path / "work").mkdir(exist_ok=True)
         (run.path / "work" / "state").write_bytes(step)
-        run.share("work/state", before="work/earlier")
+        run.upload("work/state", backup_name="work/earlier")
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
     other = Run.open(url)
-    assert other.bring("work/state").read_bytes() == b"2"
-    assert other.bring("work/earlier").read_bytes() == b"1"
+    assert other.download("work/state").read_bytes() == b"2"
+    assert other.download("work/earlier").read_bytes() == b"1"
     run.remove("work")
-    assert not other.bring("work/state").exists()
+    assert not other.download("work/state").exists()

@@ -9,20 +9,20 @@ import pytest
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images, priors
-from quoin.pipeline.scene.blocks import held_out_key, read_brick_index, read_held_out, read_model, read_partition
+from quoin.pipeline.scene.blocks import held_out_key, read_block_model, read_brick_index, read_held_out, read_partition
 from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse import stage as fuse
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.partition import stage as partition
-from quoin.stages.partition.block_photos import held_out
+from quoin.stages.partition.block_photos import select_held_out
 from quoin.stages.partition.config import PartitionConfig
 from quoin.stages.priors import stage as stereo
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stereo import depth_maps, patchmatch
 from quoin.stages.train import trainer
-from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.stage import train_block
-from quoin.stages.train.trained_block import open_block
+from quoin.stages.train.trained_block import load_ray_renderer
 from quoin.tools.evaluate.evaluation import evaluate_views
 from quoin.tools.render.films import render_held_out
 from tests import ball_scene
@@ -34,9 +34,9 @@ TRAIN = TrainConfig(
     rays=128,
     points=128,
     patches=48,
-    sampler=GuidedSampler(samples=12),
-    cache=CacheConfig(resolution=48),
-    encoding=HashEncoding(levels=4, finest=64, log2_table=12),
+    sampler=GuidedSamplerConfig(samples=12),
+    cache=SdfCacheConfig(resolution=48),
+    encoding=HashEncodingConfig(levels=4, finest=64, log2_table=12),
 )
 
 
@@ -57,11 +57,15 @@ def runs(tmp_path_factory):
     """A run, and the same with noise in place of the photos it holds out, and with tracks of theirs all over."""
     folder = tmp_path_factory.mktemp("held out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "compiled", lambda function, device: function)
-        patch.setattr(depth_maps, "PASSES", (depth_maps.Pass(0, 1, 1.0), depth_maps.Pass(0, 1, 0.5)))
-        patch.setattr(stereo, "STEPS", depth_maps.STEPS[:4])
-        patch.setattr(patchmatch, "SWEEP", 8)
-        patch.setattr(patchmatch, "CHUNK", 1 << 10)
+        patch.setattr(trainer, "compile_function", lambda function, device: function)
+        patch.setattr(
+            depth_maps,
+            "PATCHMATCH_PASSES",
+            (depth_maps.PatchMatchPass(0, 1, 1.0), depth_maps.PatchMatchPass(0, 1, 0.5)),
+        )
+        patch.setattr(stereo, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
+        patch.setattr(patchmatch, "N_SWEEP_PLANES", 8)
+        patch.setattr(patchmatch, "CHUNK_PIXELS", 1 << 10)
         made = ball_scene.make_run(folder, n_photos=12, width=WIDTH, height=HEIGHT, n_points=150)
         made.invalidate("partition")
         shutil.copytree(made.path, folder / "other")
@@ -78,8 +82,8 @@ def runs(tmp_path_factory):
 
 
 def test_photos_are_held_out_in_the_order_of_names():
-    assert held_out(["c", "a", "e", "b", "d"], 2).tolist() == [0, 1, 2]  # a, c, e
-    assert held_out(["c", "a", "b"], 0).tolist() == []
+    assert select_held_out(["c", "a", "e", "b", "d"], 2).tolist() == [0, 1, 2]  # a, c, e
+    assert select_held_out(["c", "a", "b"], 0).tolist() == []
 
 
 def test_garbage_in_a_held_out_photo_changes_nothing(runs):
@@ -95,7 +99,7 @@ def test_garbage_in_a_held_out_photo_changes_nothing(runs):
         assert (mine is None) == (theirs is None)
         if mine is not None and theirs is not None:
             np.testing.assert_array_equal(mine[0], theirs[0])
-    model, changed = (read_model(r, block.id)[0] for r in (run, other))
+    model, changed = (read_block_model(r, block.id)[0] for r in (run, other))
     for name, values in model.items():
         np.testing.assert_array_equal(values, changed[name], err_msg=name)
     np.testing.assert_array_equal(read_brick_index(run, block.id), read_brick_index(other, same.id))
@@ -104,7 +108,7 @@ def test_garbage_in_a_held_out_photo_changes_nothing(runs):
 
 def test_the_photos_held_out_are_scored(runs):
     (run, _), _ = runs
-    render_held_out(run, lambda block_id: open_block(run, block_id, "cpu", fast=False), Reporter())
+    render_held_out(run, lambda block_id: load_ray_renderer(run, block_id, "cpu", fast=False), Reporter())
     result = evaluate_views(run, Reporter())
     names = posed_images.read_posed(run).names
     assert [score.photo for score in result.photos] == [names[i] for i in HELD_OUT]

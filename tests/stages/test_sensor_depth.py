@@ -16,11 +16,11 @@ from quoin.stages.fuse import stage as fuse
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.partition import stage as partition
 from quoin.stages.partition.config import PartitionConfig
-from quoin.stages.pose.frame.sensor_scale import find_points
+from quoin.stages.pose.frame.sensor_scale import find_sensor_points
 from quoin.stages.priors import stage as stereo
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.train import trainer
-from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.stage import train_block
 from tests.synthetic import commit, posed_points, pyramid
 
@@ -31,9 +31,9 @@ TRAIN = TrainConfig(
     rays=128,
     points=128,
     patches=48,
-    sampler=GuidedSampler(samples=12),
-    cache=CacheConfig(resolution=48),
-    encoding=HashEncoding(levels=4, finest=64, log2_table=12),
+    sampler=GuidedSamplerConfig(samples=12),
+    cache=SdfCacheConfig(resolution=48),
+    encoding=HashEncodingConfig(levels=4, finest=64, log2_table=12),
 )
 
 
@@ -85,7 +85,7 @@ def room(tmp_path_factory) -> Run:
             sensor_depth.write_sensor_depth(run, k, noisy, 0)
     posed_images.write_posed(run, posed)
     sensor_depth.write_sensor_scale(run, sensor_depth.SensorScale(WORLD_PER_M, "test"))
-    points = find_points(run, posed)
+    points = find_sensor_points(run, posed)
     assert points is not None
     sensor_depth.write_sensor_points(run, points)
     commit(run, "pose")
@@ -110,20 +110,20 @@ def seen_walls(run: Run) -> np.ndarray:
 
 def test_points_of_the_sensor_follow_those_of_sfm_and_held_out_photos_measured_none(room):
     posed = posed_images.read_posed(room)
-    both = sensor_depth.with_sensor(room, posed, np.zeros(0, int))
+    both = sensor_depth.add_sensor_points(room, posed, np.zeros(0, int))
     assert len(both.points_world) > 3 * len(posed.points_world)
     np.testing.assert_array_equal(both.points_world[: len(posed.points_world)], posed.points_world)
     off = np.abs(both.points_world[len(posed.points_world) :]).min(axis=1)
     assert np.median(off) < 0.02
     assert both.track_lengths.min() >= 2
     assert len(both.track_photo) == both.track_offsets[-1]
-    fewer = sensor_depth.with_sensor(room, posed, np.array([2, 4]))
+    fewer = sensor_depth.add_sensor_points(room, posed, np.array([2, 4]))
     assert len(fewer.points_world) < len(both.points_world)
     assert not np.isin(fewer.track_photo, [2, 4]).any()
 
 
 def test_bare_walls_get_a_surface(room, monkeypatch):
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     quiet = Reporter()
     partition.run(room, PartitionConfig(resolution=56, brick_size=16), quiet)
     walls = seen_walls(room)
@@ -132,7 +132,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
     assert inside.mean() > 0.9
 
     monkeypatch.setattr(
-        stereo, "label_skies", lambda run, report: priors.write_labels(run, 0, np.full((9, 12), 1, np.uint8), 3)
+        stereo, "label_sky", lambda run, report: priors.write_labels(run, 0, np.full((9, 12), 1, np.uint8), 3)
     )
     result = stereo.run(room, PriorsConfig(stereo_edge_px=0), quiet)
     assert (result.n_depth_maps, result.n_sensor_maps) == (N - 1, N - 1)
@@ -161,7 +161,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
 
 def test_photos_alone_know_the_patch_only(room):
     posed = posed_images.read_posed(room)
-    evidence = partition.Evidence.of(posed)
-    _, low, high = partition.find_region(evidence, PartitionConfig(), 0)
+    observation_table = partition.ObservationTable.from_posed(posed)
+    _, low, high = partition.find_region(observation_table, PartitionConfig(), 0)
     walls = seen_walls(room)
     assert np.all((walls > low) & (walls < high), axis=1).mean() < 0.3

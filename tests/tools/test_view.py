@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_it_serves_the_scene_on_loopback_and_keeps_it_there(made: Run):
     pytest.importorskip("viser")
-    server = view.serve(made)
+    server = view.serve_viewer(made)
     try:
         assert server.get_host() == "127.0.0.1"
         assert server.get_port() > 0
@@ -38,17 +38,17 @@ def test_it_serves_the_scene_on_loopback_and_keeps_it_there(made: Run):
 def test_without_viser_it_says_what_to_install(made: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(QuoinError, match=r"pip install \"viser>=1"):
-        view.serve(made)
+        view.serve_viewer(made)
 
 
 def test_without_poses_there_is_nothing_to_look_at(tmp_path: Path):
     pytest.importorskip("viser")
     with pytest.raises(QuoinError, match="nothing to look at"):
-        view.serve(make_run(tmp_path, names=["a.jpg"], upto="ingest"))
+        view.serve_viewer(make_run(tmp_path, names=["a.jpg"], upto="ingest"))
 
 
 def test_frusta_are_sized_by_the_distance_between_cameras():
     centers = np.array([[0.0, 0, 0], [2.0, 0, 0], [4.0, 0, 0], [100.0, 0, 0]])
-    assert view.spacing(centers) == pytest.approx(2.0)
-    assert view.spacing(centers[:1]) == 1.0
-    assert view.spacing(np.zeros((3, 3))) == 1.0
+    assert view.camera_spacing(centers) == pytest.approx(2.0)
+    assert view.camera_spacing(centers[:1]) == 1.0
+    assert view.camera_spacing(np.zeros((3, 3))) == 1.0

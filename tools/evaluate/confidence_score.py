@@ -14,54 +14,58 @@ import numpy as np
 from jaxtyping import Float
 
 from quoin.pipeline.scene.confidence import confident_faces
-from quoin.tools.evaluate.config import ConfidencePart, ConfidenceScore, SurfaceScore
-from quoin.tools.evaluate.reference_surface import Surface, inside, nearest
-from quoin.tools.evaluate.score import score
+from quoin.tools.evaluate.config import ConfidenceBin, ConfidenceScore, SurfaceScore
+from quoin.tools.evaluate.reference_surface import SurfaceGeometry, in_box, nearest_on_surface
+from quoin.tools.evaluate.score import score_surface
 
 Array = np.ndarray
-PARTS = 4
+N_CONFIDENCE_BINS = 4
 
 
 def score_confidence(
-    mesh: Surface,
+    mesh: SurfaceGeometry,
     confidence: Float[Array, "v"],
-    reference: Surface,
-    scored: SurfaceScore,
+    reference: SurfaceGeometry,
+    surface_score: SurfaceScore,
     *,
     n_samples: int = 400_000,
     seed: int = 0,
 ) -> ConfidenceScore | None:
-    """``mesh`` with its ``confidence``, in the frame of ``reference``, at the distances it was ``scored`` at.
+    """``mesh`` with its ``confidence``, in the frame of ``reference``, at the distances it was ``surface_score`` at.
 
-    None where fewer than PARTS vertices lie in the reference's box.
+    None where fewer than N_CONFIDENCE_BINS vertices lie in the reference's box.
     """
-    distances = [s.distance_m for s in scored.scores]
+    distances = [s.distance_m for s in surface_score.scores]
     low, high = reference.bounds()
     low, high = low - distances[0], high + distances[0]
-    judged = np.flatnonzero(inside(mesh.vertices, low, high))
-    if len(judged) < PARTS:
+    judged = np.flatnonzero(in_box(mesh.vertices, low, high))
+    if len(judged) < N_CONFIDENCE_BINS:
         return None
     judged = judged[np.argsort(confidence[judged], kind="stable")]
-    ends = np.linspace(0, len(judged), PARTS + 1).astype(int)
+    ends = np.linspace(0, len(judged), N_CONFIDENCE_BINS + 1).astype(int)
     quarters = [judged[a:b] for a, b in pairwise(ends)]
-    asked = [rows[:: -(-len(rows) // n_samples)] for rows in quarters]  # of many vertices every k-th is compared
-    off = nearest(reference, mesh.vertices[np.concatenate(asked)])[0]
-    apart = np.split(off, np.cumsum([len(rows) for rows in asked])[:-1])
-    parts = [_part(confidence[rows], errors, distances) for rows, errors in zip(quarters, apart, strict=True)]
-    sure = confident_faces(confidence, mesh.faces)
+    sampled = [rows[:: -(-len(rows) // n_samples)] for rows in quarters]  # of many vertices every k-th is compared
+    errors_m = nearest_on_surface(reference, mesh.vertices[np.concatenate(sampled)])[0]
+    errors_by_bin = np.split(errors_m, np.cumsum([len(rows) for rows in sampled])[:-1])
+    parts = [
+        _score_bin(confidence[rows], errors, distances) for rows, errors in zip(quarters, errors_by_bin, strict=True)
+    ]
+    is_confident = confident_faces(confidence, mesh.faces)
     areas = mesh.face_areas()
-    part = Surface(mesh.vertices if sure.any() else mesh.vertices[:0], mesh.faces[sure])
-    found = score(part, reference, distances, n_samples=n_samples, seed=seed)
-    return ConfidenceScore(parts=parts, confident_share=float(areas[sure].sum() / areas.sum()), confident=found.scores)
+    part = SurfaceGeometry(mesh.vertices if is_confident.any() else mesh.vertices[:0], mesh.faces[is_confident])
+    confident_score = score_surface(part, reference, distances, n_samples=n_samples, seed=seed)
+    return ConfidenceScore(
+        parts=parts, confident_share=float(areas[is_confident].sum() / areas.sum()), confident=confident_score.scores
+    )
 
 
-def _part(confidence: Float[Array, "n"], off: Float[Array, "m"], distances: list[float]) -> ConfidencePart:
+def _score_bin(confidence: Float[Array, "n"], errors_m: Float[Array, "m"], distances: list[float]) -> ConfidenceBin:
     """Vertices of about one confidence, in the order of it, and how far those are off that were compared."""
-    return ConfidencePart(
+    return ConfidenceBin(
         low=float(confidence[0]),
         high=float(confidence[-1]),
         n_vertices=len(confidence),
-        mean_m=float(off.mean()),
-        median_m=float(np.median(off)),
-        precision=[float((off < distance).mean()) for distance in distances],
+        mean_m=float(errors_m.mean()),
+        median_m=float(np.median(errors_m)),
+        precision=[float((errors_m < distance).mean()) for distance in distances],
     )

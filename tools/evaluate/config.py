@@ -60,7 +60,7 @@ class SurfaceScore(StageResult):
     reference_spacing_m: float  # median distance of neighbouring reference points; 0 where the reference is a mesh
 
 
-class ConfidencePart(StageResult):
+class ConfidenceBin(StageResult):
     """Vertices of one range of confidence, a quarter of all that are judged: how far they are from the reference."""
 
     low: float  # least and greatest confidence among them
@@ -74,7 +74,7 @@ class ConfidencePart(StageResult):
 class ConfidenceScore(StageResult):
     """Whether confidence tells right from wrong: ``confidence.py`` states the measures."""
 
-    parts: list[ConfidencePart]  # least confident first
+    parts: list[ConfidenceBin]  # least confident first
     confident_share: float  # of the area: faces whose corners are above 0.5 in the mean
     confident: list[DistanceScore]  # of that part of the surface alone
 

@@ -9,18 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from quoin.pipeline.core.config import build
+from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_held_out
-from quoin.pipeline.scene.ply import vertex_values
+from quoin.pipeline.scene.ply import read_vertex_property
 from quoin.pipeline.storage.atomic import write_atomic
 from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
 
 
-def evaluate(
+def evaluate_surface(
     run: Run,
     truth: Path,
     cameras: Path | None,
@@ -34,33 +34,37 @@ def evaluate(
     Without them, the cameras that the run was given (pose.given) serve. Writes evaluation.json with ``views`` in it,
     tables/evaluation.parquet (a row per distance) and tables/evaluation_poses.parquet (a row per matched photo).
     """
-    from quoin.tools.evaluate.alignment import align
+    from quoin.tools.evaluate.alignment import align_to_reference
     from quoin.tools.evaluate.confidence_score import score_confidence
     from quoin.tools.evaluate.label_scores import score_labels
     from quoin.tools.evaluate.reference_cameras import read_cameras
-    from quoin.tools.evaluate.reference_surface import read_labels, read_surface
-    from quoin.tools.evaluate.score import score
+    from quoin.tools.evaluate.reference_surface import read_face_labels, read_surface
+    from quoin.tools.evaluate.score import score_surface
 
-    config = config or build(EvaluateConfig, {})
+    config = config or validate_config(EvaluateConfig, {})
     run.require("fuse")
-    cameras = cameras or _given(run)
+    cameras = cameras or _given_cameras(run)
     with report.task("evaluate", 5, "steps") as advance:
         posed = posed_images.read_posed(run)
         reference = read_cameras(cameras)
-        truth_from_world, poses, rows = align(posed.names, posed.cam_from_world, reference, seed=run.seed)
+        truth_from_world, poses, rows = align_to_reference(posed.names, posed.cam_from_world, reference, seed=run.seed)
         advance(1)
         true_surface = read_surface(truth)
         advance(2)
-        mesh = read_surface(run.file("mesh.ply")).moved(truth_from_world)
+        mesh = read_surface(run.file("mesh.ply")).transformed(truth_from_world)
         advance(3)
-        how = {"n_samples": config.n_samples, "seed": run.seed}
-        surface = score(mesh, true_surface, config.distances_m, **how)
+        sampling = {"n_samples": config.n_samples, "seed": run.seed}
+        surface = score_surface(mesh, true_surface, config.distances_m, **sampling)
         advance(4)
-        known = read_labels(truth, len(true_surface.faces))
+        face_labels = read_face_labels(truth, len(true_surface.faces))
         distances = [s.distance_m for s in surface.scores]
-        labels = () if known is None else score_labels(mesh, true_surface, known, distances, **how)
-        told = vertex_values(run.file("mesh.ply"), "confidence")
-        confidence = None if told is None else score_confidence(mesh, told, true_surface, surface, **how)
+        labels = () if face_labels is None else score_labels(mesh, true_surface, face_labels, distances, **sampling)
+        vertex_confidence = read_vertex_property(run.file("mesh.ply"), "confidence")
+        confidence = (
+            None
+            if vertex_confidence is None
+            else score_confidence(mesh, vertex_confidence, true_surface, surface, **sampling)
+        )
     result = EvaluateResult(
         truth=str(truth),
         cameras=str(cameras),
@@ -98,11 +102,11 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
     posed, scores = posed_images.read_posed(run), []
     for index in read_held_out(run).tolist():
         colour, mask = posed_images.read_rendering(run, index).colour, posed_images.read_mask(run, index) > 127
-        measured = score_view(colour, posed_images.read_photo(run, index).astype(np.float32) / 255.0, mask)
-        if measured is None:
+        view_score = score_view(colour, posed_images.read_photo(run, index).astype(np.float32) / 255.0, mask)
+        if view_score is None:
             report.log("evaluate", f"{posed.names[index]}: its mask leaves nothing to compare", "warning")
             continue
-        psnr, corrected, ssim = measured
+        psnr, corrected, ssim = view_score
         scores.append(
             ViewScore(
                 photo=posed.names[index],
@@ -113,7 +117,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
             )
         )
     if not scores:
-        raise QuoinError("The masks leave nothing of the held-out photos", where=run.home, do="check the masks")
+        raise QuoinError("The masks leave nothing of the held-out photos", where=run.location, hint="check the masks")
     rows = [score.model_dump() for score in scores]
     mean = {name: float(np.mean([row[name] for row in rows])) for name in ("psnr_db", "psnr_corrected_db", "ssim")}
     result = ViewsResult(**mean, photos=scores)
@@ -123,14 +127,14 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
     return result
 
 
-def _given(run: Run) -> Path:
+def _given_cameras(run: Run) -> Path:
     """The cameras that the run was given."""
     section = run.record.settings.get("pose")
     given = section.get("given") if isinstance(section, dict) else None
     if not given:
         raise QuoinError(
             "Without reference cameras the run cannot be laid over the truth",
-            where=run.home,
-            do="name them with --cameras (transforms.json, a COLMAP model, .camera files, or a CSV of name,x,y,z)",
+            where=run.location,
+            hint="name them with --cameras (transforms.json, a COLMAP model, .camera files, or a CSV of name,x,y,z)",
         )
     return Path(given)

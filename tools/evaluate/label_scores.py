@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from quoin.pipeline.imaging.labels import KIND_NAMES
+from quoin.pipeline.imaging.labels import SURFACE_LABEL_NAMES
 from quoin.tools.evaluate.config import LabelScore
-from quoin.tools.evaluate.reference_surface import Surface, nearest
+from quoin.tools.evaluate.reference_surface import SurfaceGeometry, nearest_on_surface
 
 Array = np.ndarray
 
@@ -27,39 +27,40 @@ def normal_errors_deg(normals: Float[Array, "n 3"], truth: Float[Array, "n 3"]) 
 
 
 def score_labels(
-    reconstruction: Surface,
-    reference: Surface,
+    reconstruction: SurfaceGeometry,
+    reference: SurfaceGeometry,
     labels: Int[Array, "f"],
     distances_m: Sequence[float],
     *,
     n_samples: int = 400_000,
     seed: int = 0,
 ) -> tuple[LabelScore, ...]:
-    """A score for each label (KIND_NAMES) among ``labels`` of the reference's faces; both surfaces in one frame.
+    """A score for each label (SURFACE_LABEL_NAMES) among ``labels`` of the reference's faces; both surfaces in one
+    frame.
 
     Faces without area, and a reconstruction of bare points, tell no normals.
     """
     points, face = reference.sample(n_samples, np.random.default_rng(seed))
     normals, areas = reference.face_normals(face), reference.face_areas()
-    off = np.full(len(points), np.inf)
+    distances = np.full(len(points), np.inf)
     errors = np.full(len(points), np.nan)
     if len(reconstruction.vertices):
-        off, near = nearest(reconstruction, points)
-        if near is not None:
-            known = np.linalg.norm(near, axis=1) > 0.5
-            errors = np.where(known, normal_errors_deg(near, normals), np.nan)
+        distances, nearest_normals = nearest_on_surface(reconstruction, points)
+        if nearest_normals is not None:
+            has_normal = np.linalg.norm(nearest_normals, axis=1) > 0.5
+            errors = np.where(has_normal, normal_errors_deg(nearest_normals, normals), np.nan)
     scores = []
-    for label, name in KIND_NAMES.items():
-        mine = labels[face] == label
-        if not mine.any():
+    for label, name in SURFACE_LABEL_NAMES.items():
+        is_label = labels[face] == label
+        if not is_label.any():
             continue
-        judged = errors[mine & (off < max(distances_m))]
+        judged = errors[is_label & (distances < max(distances_m))]
         judged = judged[np.isfinite(judged)]
         scores.append(
             LabelScore(
                 label=name,
                 share=float(areas[labels == label].sum() / areas.sum()),
-                recall=[float((off[mine] < distance).mean()) for distance in distances_m],
+                recall=[float((distances[is_label] < distance).mean()) for distance in distances_m],
                 normal_median_deg=float(np.median(judged)) if len(judged) else None,
             )
         )

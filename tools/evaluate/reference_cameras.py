@@ -15,11 +15,13 @@ from jaxtyping import Float, Int
 from quoin.pipeline.core.errors import QuoinError
 
 Array = np.ndarray
-KINDS = "a transforms.json, a COLMAP model folder, a folder of .camera files, or a CSV with columns name,x,y,z"
+REFERENCE_CAMERA_FORMATS = (
+    "a transforms.json, a COLMAP model folder, a folder of .camera files, or a CSV with columns name,x,y,z"
+)
 
 
 @dataclass(frozen=True)
-class Cameras:
+class ReferenceCameras:
     """Camera centres by photo name, and cam_from_world rotations (x right, y down, z forward) where they are known."""
 
     names: list[str]
@@ -27,65 +29,70 @@ class Cameras:
     rotations: Float[Array, "n 3 3"] | None
 
 
-def read_cameras(path: Path) -> Cameras:
-    """Reference cameras of a file or folder (KINDS); QuoinError where it is none of them, or damaged."""
+def read_cameras(path: Path) -> ReferenceCameras:
+    """Reference cameras of a file or folder (REFERENCE_CAMERA_FORMATS); QuoinError where it is none of them, or
+    damaged."""
     if not path.exists():
-        raise QuoinError("There are no reference cameras here", where=path, do=f"name {KINDS}")
-    reader = _reader(path)
+        raise QuoinError("There are no reference cameras here", where=path, hint=f"name {REFERENCE_CAMERA_FORMATS}")
+    reader = _select_reader(path)
     if reader is None:
-        raise QuoinError("These are no reference cameras we read", where=path, do=f"name {KINDS}")
+        raise QuoinError("These are no reference cameras we read", where=path, hint=f"name {REFERENCE_CAMERA_FORMATS}")
     try:
         cameras = reader(path)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
-        raise QuoinError(f"The reference cameras cannot be read: {error}", where=path, do=f"name {KINDS}") from error
+        raise QuoinError(
+            f"The reference cameras cannot be read: {error}", where=path, hint=f"name {REFERENCE_CAMERA_FORMATS}"
+        ) from error
     if not cameras.names or not np.isfinite(cameras.centers).all():
-        raise QuoinError("The reference cameras are empty or not finite", where=path, do=f"name {KINDS}")
+        raise QuoinError(
+            "The reference cameras are empty or not finite", where=path, hint=f"name {REFERENCE_CAMERA_FORMATS}"
+        )
     return cameras
 
 
-def _reader(path: Path) -> Callable[[Path], Cameras] | None:
+def _select_reader(path: Path) -> Callable[[Path], ReferenceCameras] | None:
     if path.is_dir():
         if any((path / f"images{end}").exists() for end in (".bin", ".txt")):
-            return _colmap
-        return _strecha if any(path.glob("*.camera")) else None
-    return {".json": _transforms, ".csv": _table}.get(path.suffix.lower())
+            return _read_colmap
+        return _read_strecha if any(path.glob("*.camera")) else None
+    return {".json": _read_transforms, ".csv": _read_table}.get(path.suffix.lower())
 
 
-def _transforms(path: Path) -> Cameras:
+def _read_transforms(path: Path) -> ReferenceCameras:
     """nerfstudio and instant-ngp: camera-to-world with camera axes x right, y up, z backwards (OpenGL)."""
     frames = json.loads(path.read_text(encoding="utf-8"))["frames"]
     world_from_cam = np.array([np.asarray(frame["transform_matrix"], np.float64)[:3, :4] for frame in frames])
     flip = np.diag([1.0, -1.0, -1.0])
     rotations = flip @ world_from_cam[:, :, :3].transpose(0, 2, 1)
-    return Cameras([frame["file_path"] for frame in frames], world_from_cam[:, :, 3], rotations)
+    return ReferenceCameras([frame["file_path"] for frame in frames], world_from_cam[:, :, 3], rotations)
 
 
-def _colmap(path: Path) -> Cameras:
+def _read_colmap(path: Path) -> ReferenceCameras:
     import pycolmap
 
     images = [image for image in pycolmap.Reconstruction(path).images.values() if image.has_pose]
     matrices = np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4)
     centers = -np.einsum("nji,nj->ni", matrices[:, :, :3], matrices[:, :, 3])
-    return Cameras([image.name for image in images], centers, matrices[:, :, :3])
+    return ReferenceCameras([image.name for image in images], centers, matrices[:, :, :3])
 
 
-def _strecha(path: Path) -> Cameras:
+def _read_strecha(path: Path) -> ReferenceCameras:
     """Strecha et al. 2008: K (3 rows), distortion (1), R camera-to-world (3), centre, image size."""
     files = sorted(path.glob("*.camera"))
     numbers = [np.array(file.read_text().split(), np.float64) for file in files]
     rotations = np.array([n[12:21].reshape(3, 3).T for n in numbers])
     names = [file.name.removesuffix(".camera") for file in files]
-    return Cameras(names, np.array([n[21:24] for n in numbers]), rotations)
+    return ReferenceCameras(names, np.array([n[21:24] for n in numbers]), rotations)
 
 
-def _table(path: Path) -> Cameras:
+def _read_table(path: Path) -> ReferenceCameras:
     with path.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     centers = np.array([[float(row[axis]) for axis in "xyz"] for row in rows]).reshape(-1, 3)
-    return Cameras([row["name"] for row in rows], centers, None)
+    return ReferenceCameras([row["name"] for row in rows], centers, None)
 
 
-def match_names(names: list[str], reference: list[str]) -> tuple[Int[Array, "m"], Int[Array, "m"]]:
+def match_camera_names(names: list[str], reference: list[str]) -> tuple[Int[Array, "m"], Int[Array, "m"]]:
     """Indices into both of the photos with one name: by the last k parts of their paths, with and without the ending.
 
     Whatever matches the most wins (long tails and endings first, where it is the same); a name that is not unique on
@@ -95,16 +102,18 @@ def match_names(names: list[str], reference: list[str]) -> tuple[Int[Array, "m"]
     best: list[tuple[int, int]] = []
     for depth in range(max((len(path.parts) for path in ours), default=0), 0, -1):
         for strip in (False, True):
-            found = _match([_tail(p, depth, strip) for p in ours], [_tail(p, depth, strip) for p in theirs])
-            best = found if len(found) > len(best) else best
+            matches = _match_unique(
+                [_path_tail(p, depth, strip) for p in ours], [_path_tail(p, depth, strip) for p in theirs]
+            )
+            best = matches if len(matches) > len(best) else best
     return np.array([i for i, _ in best], np.int64), np.array([j for _, j in best], np.int64)
 
 
-def _tail(path: PurePosixPath, depth: int, strip: bool) -> tuple[str, ...]:
+def _path_tail(path: PurePosixPath, depth: int, strip: bool) -> tuple[str, ...]:
     return (path.with_suffix("") if strip else path).parts[-depth:]
 
 
-def _match(ours: list[tuple[str, ...]], theirs: list[tuple[str, ...]]) -> list[tuple[int, int]]:
-    once = {k for k, n in Counter(ours).items() if n == 1} & {k for k, n in Counter(theirs).items() if n == 1}
+def _match_unique(ours: list[tuple[str, ...]], theirs: list[tuple[str, ...]]) -> list[tuple[int, int]]:
+    unique = {k for k, n in Counter(ours).items() if n == 1} & {k for k, n in Counter(theirs).items() if n == 1}
     where = {key: j for j, key in enumerate(theirs)}
-    return [(i, where[key]) for i, key in enumerate(ours) if key in once]
+    return [(i, where[key]) for i, key in enumerate(ours) if key in unique]

@@ -11,17 +11,17 @@ from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.pipeline.scene.ply import read_triangles
+from quoin.pipeline.scene.ply import read_ply_mesh
 
 Array = np.ndarray
-FORMATS = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".xyz")
-AT_ONCE = 1 << 20  # faces of which corners are in memory together
-MOST_FACES = 6_000_000  # that rays are cast at together, at 150 bytes each
-SOME = 200_000  # faces whose corners bound distances from above
+SURFACE_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".xyz")
+FACES_PER_BATCH = 1 << 20  # faces of which corners are in memory together
+MAX_SCENE_FACES = 6_000_000  # that rays are cast at together, at 150 bytes each
+MAX_BOUND_CORNERS = 200_000  # faces whose corners bound distances from above
 
 
 @dataclass(frozen=True)
-class Surface:
+class SurfaceGeometry:
     """Triangles, or bare points where there are no ``faces``. Float64, in whatever frame its user names."""
 
     vertices: Float[Array, "v 3"]
@@ -31,13 +31,13 @@ class Surface:
     def is_points(self) -> bool:
         return len(self.faces) == 0
 
-    def moved(self, target_from_source: Similarity) -> Surface:
-        return Surface(target_from_source.apply(self.vertices), self.faces)
+    def transformed(self, target_from_source: Similarity) -> SurfaceGeometry:
+        return SurfaceGeometry(target_from_source.apply(self.vertices), self.faces)
 
     def face_areas(self) -> Float[Array, "f"]:
         areas = np.empty(len(self.faces))
-        for start in range(0, len(areas), AT_ONCE):
-            rows = slice(start, start + AT_ONCE)
+        for start in range(0, len(areas), FACES_PER_BATCH):
+            rows = slice(start, start + FACES_PER_BATCH)
             areas[rows] = np.linalg.norm(self._crosses(rows), axis=1) / 2
         return areas
 
@@ -52,45 +52,47 @@ class Surface:
 
     def bounds(self) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
         """Corners of the box around it."""
-        vertices = self.vertices if self.is_points else self.vertices[self._used()]
+        vertices = self.vertices if self.is_points else self.vertices[self._used_vertices()]
         return vertices.min(axis=0), vertices.max(axis=0)
 
-    def only(self, faces: Int[Array, "n 3"]) -> Surface:
+    def submesh(self, faces: Int[Array, "n 3"]) -> SurfaceGeometry:
         """Some of the triangles, with the vertices they use."""
-        part = Surface(self.vertices, faces)
-        used = part._used()
-        return Surface(self.vertices[used], (np.cumsum(used, dtype=np.int32) - 1)[faces])
+        part = SurfaceGeometry(self.vertices, faces)
+        used = part._used_vertices()
+        return SurfaceGeometry(self.vertices[used], (np.cumsum(used, dtype=np.int32) - 1)[faces])
 
-    def _used(self) -> Bool[Array, "v"]:
+    def _used_vertices(self) -> Bool[Array, "v"]:
         used = np.zeros(len(self.vertices), bool)
         for k in range(3):
             used[self.faces[:, k]] = True
         return used
 
-    def clipped(self, low: Float[Array, "3"], high: Float[Array, "3"]) -> Surface:
+    def clipped(self, low: Float[Array, "3"], high: Float[Array, "3"]) -> SurfaceGeometry:
         """What lies in the box; triangles are cut at its sides."""
         if self.is_points:
-            return Surface(self.vertices[inside(self.vertices, low, high)], self.faces)
+            return SurfaceGeometry(self.vertices[in_box(self.vertices, low, high)], self.faces)
         from trimesh.intersections import slice_faces_plane
 
         within = np.stack([self.vertices >= low, self.vertices <= high])  # side, vertex, axis
-        whole = np.asarray(within.all(axis=(0, 2)))[self.faces].all(axis=1)
-        cut = ~whole
+        is_fully_inside = np.asarray(within.all(axis=(0, 2)))[self.faces].all(axis=1)
+        is_cut = ~is_fully_inside
         for axis in range(3):
             for side in range(2):
-                cut &= within[side, :, axis][self.faces].any(axis=1)  # no triangle lies beyond one side
-        vertices, faces = self.vertices, self.faces[cut]
+                is_cut &= within[side, :, axis][self.faces].any(axis=1)  # no triangle lies beyond one side
+        vertices, faces = self.vertices, self.faces[is_cut]
         if len(faces):
-            part = self.only(faces)
+            part = self.submesh(faces)
             vertices, faces = part.vertices, part.faces
         for axis in range(3):
             for corner, sign in ((low, 1.0), (high, -1.0)):
                 if len(faces):
                     vertices, faces, _ = slice_faces_plane(vertices, faces, sign * np.eye(3)[axis], corner)
-        kept = self.only(self.faces[whole])
+        kept = self.submesh(self.faces[is_fully_inside])
         parts = np.asarray(faces, np.int32).reshape(-1, 3) + len(kept.vertices)
-        joined = Surface(np.concatenate([kept.vertices, np.asarray(vertices)]), np.concatenate([kept.faces, parts]))
-        return joined.only(joined.faces)
+        joined = SurfaceGeometry(
+            np.concatenate([kept.vertices, np.asarray(vertices)]), np.concatenate([kept.faces, parts])
+        )
+        return joined.submesh(joined.faces)
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Float[Array, "n 3"], Int[Array, "n"]]:
         """``n`` points spread over the area at random, and the face of each. Bare points: at most ``n`` of them."""
@@ -106,52 +108,54 @@ class Surface:
         return (1 - root) * a + root * (1 - along) * b + root * along * c, face
 
 
-def nearest(surface: Surface, points: Float[Array, "n 3"]) -> tuple[Float[Array, "n"], Float[Array, "n 3"] | None]:
+def nearest_on_surface(
+    surface: SurfaceGeometry, points: Float[Array, "n 3"]
+) -> tuple[Float[Array, "n"], Float[Array, "n 3"] | None]:
     """Distances from points to the surface, and its normals there (None on bare points).
 
-    Exact on triangles (Embree through Open3D, float32 about their middle), of which MOST_FACES are in its tree at once:
-    a part of the surface after the other is asked by the points that it may be nearest to.
+    Exact on triangles (Embree through Open3D, float32 about their middle), of which MAX_SCENE_FACES are in its tree at
+    once: a part of the surface after the other is asked by the points that it may be nearest to.
     """
     from scipy.spatial import cKDTree
 
     if surface.is_points:
         return cKDTree(surface.vertices).query(points, workers=-1)[0], None
-    parts = list(_in_parts(surface))
+    parts = list(_face_chunks(surface))
     distances, faces = np.full(len(points), np.inf), np.zeros(len(points), np.int64)
-    most = distances
+    upper_bounds = distances
     if len(parts) > 1:  # no nearest point is farther than the nearest of some vertices
-        corners = surface.vertices[surface.faces[:: max(1, len(surface.faces) // SOME), 0]]
-        most = cKDTree(corners).query(points, workers=-1)[0] * (1 + 1e-6)
+        corners = surface.vertices[surface.faces[:: max(1, len(surface.faces) // MAX_BOUND_CORNERS), 0]]
+        upper_bounds = cKDTree(corners).query(points, workers=-1)[0] * (1 + 1e-6)
     for rows in parts:
-        part = surface if rows is None else surface.only(surface.faces[rows])
+        part = surface if rows is None else surface.submesh(surface.faces[rows])
         low, high = part.bounds()
-        away = np.linalg.norm(np.maximum(np.maximum(low - points, points - high), 0.0), axis=1)
-        asked = np.flatnonzero(away <= np.minimum(distances, most))
-        found, face = _nearest(part, points[asked])
-        better = found < distances[asked]
-        distances[asked[better]] = found[better]
-        faces[asked[better]] = face[better] if rows is None else rows[face[better]]
+        box_distances = np.linalg.norm(np.maximum(np.maximum(low - points, points - high), 0.0), axis=1)
+        candidates = np.flatnonzero(box_distances <= np.minimum(distances, upper_bounds))
+        closest, face = _closest_faces(part, points[candidates])
+        better = closest < distances[candidates]
+        distances[candidates[better]] = closest[better]
+        faces[candidates[better]] = face[better] if rows is None else rows[face[better]]
     return distances, surface.face_normals(faces)
 
 
-def _in_parts(surface: Surface) -> Iterator[Int[Array, "m"] | None]:
-    """Rows of the faces of compact parts with at most MOST_FACES each; None, where that is all of them."""
-    if len(surface.faces) <= MOST_FACES:
+def _face_chunks(surface: SurfaceGeometry) -> Iterator[Int[Array, "m"] | None]:
+    """Rows of the faces of compact parts with at most MAX_SCENE_FACES each; None, where that is all of them."""
+    if len(surface.faces) <= MAX_SCENE_FACES:
         yield None
         return
     corners = surface.vertices[surface.faces[:, 0]].astype(np.float32)
-    waiting = [np.arange(len(corners))]
-    while waiting:
-        rows = waiting.pop()
-        if len(rows) <= MOST_FACES:
+    pending = [np.arange(len(corners))]
+    while pending:
+        rows = pending.pop()
+        if len(rows) <= MAX_SCENE_FACES:
             yield rows
             continue
         extent = np.ptp(corners[rows], axis=0)
         order = np.argpartition(corners[rows, extent.argmax()], len(rows) // 2)
-        waiting += [rows[order[len(rows) // 2 :]], rows[order[: len(rows) // 2]]]
+        pending += [rows[order[len(rows) // 2 :]], rows[order[: len(rows) // 2]]]
 
 
-def _nearest(surface: Surface, points: Float[Array, "n 3"]) -> tuple[Float[Array, "n"], Int[Array, "n"]]:
+def _closest_faces(surface: SurfaceGeometry, points: Float[Array, "n 3"]) -> tuple[Float[Array, "n"], Int[Array, "n"]]:
     """Distances, and the faces there."""
     import open3d as o3d
 
@@ -164,33 +168,33 @@ def _nearest(surface: Surface, points: Float[Array, "n 3"]) -> tuple[Float[Array
     local = (points - middle).astype(np.float32)
     if not len(local):
         return np.zeros(0), np.zeros(0, np.int64)
-    found = scene.compute_closest_points(local)
-    distance = np.linalg.norm(found["points"].numpy().astype(np.float64) - local, axis=1)
-    return distance, found["primitive_ids"].numpy().astype(np.int64)
+    closest = scene.compute_closest_points(local)
+    distance = np.linalg.norm(closest["points"].numpy().astype(np.float64) - local, axis=1)
+    return distance, closest["primitive_ids"].numpy().astype(np.int64)
 
 
-def inside(points: Float[Array, "n 3"], low: Float[Array, "3"], high: Float[Array, "3"]) -> Bool[Array, "n"]:
+def in_box(points: Float[Array, "n 3"], low: Float[Array, "3"], high: Float[Array, "3"]) -> Bool[Array, "n"]:
     """Which points lie in the box."""
     return np.all((points >= low) & (points <= high), axis=1)
 
 
-def thinned(points: Float[Array, "n 3"], cell: float) -> Float[Array, "m 3"]:
+def voxel_downsample(points: Float[Array, "n 3"], cell: float) -> Float[Array, "m 3"]:
     """One of the points per cubic ``cell``: so that a scanner's near side counts no more than its far side."""
     keys = np.floor((points - points.min(axis=0)) / cell).astype(np.int64)
     return points[np.unique(keys, axis=0, return_index=True)[1]]
 
 
-def spacing(points: Float[Array, "n 3"], rng: np.random.Generator) -> float:
+def point_spacing(points: Float[Array, "n 3"], rng: np.random.Generator) -> float:
     """Median distance from a point to its nearest neighbour."""
     from scipy.spatial import cKDTree
 
     if len(points) < 2:
         return float("inf")
-    some = points[rng.choice(len(points), min(len(points), 10_000), replace=False)]
-    return float(np.median(cKDTree(points).query(some, k=2, workers=-1)[0][:, 1]))
+    subset = points[rng.choice(len(points), min(len(points), 10_000), replace=False)]
+    return float(np.median(cKDTree(points).query(subset, k=2, workers=-1)[0][:, 1]))
 
 
-def read_labels(path: Path, n_faces: int) -> Int[Array, "f"] | None:
+def read_face_labels(path: Path, n_faces: int) -> Int[Array, "f"] | None:
     """Property ``label`` of the faces of a PLY (pipeline/labels.py), None where the file has none for each face."""
     import trimesh
 
@@ -203,7 +207,7 @@ def read_labels(path: Path, n_faces: int) -> Int[Array, "f"] | None:
     return data["label"].astype(np.int64)
 
 
-def _loaded(path: Path) -> tuple[Float[Array, "v 3"], Int[Array, "f 3"]]:
+def _load_with_trimesh(path: Path) -> tuple[Float[Array, "v 3"], Int[Array, "f 3"]]:
     import trimesh
 
     if path.suffix.lower() == ".xyz":
@@ -215,26 +219,30 @@ def _loaded(path: Path) -> tuple[Float[Array, "v 3"], Int[Array, "f 3"]]:
     return np.asarray(loaded.vertices, np.float64).reshape(-1, 3), faces
 
 
-def read_surface(path: Path) -> Surface:
-    """Triangles or points of a file (FORMATS); QuoinError where it cannot be read or is empty."""
+def read_surface(path: Path) -> SurfaceGeometry:
+    """Triangles or points of a file (SURFACE_SUFFIXES); QuoinError where it cannot be read or is empty."""
     if not path.is_file():
-        raise QuoinError("There is no such file", where=path, do=f"name a mesh or points: {', '.join(FORMATS)}")
-    if path.suffix.lower() not in FORMATS:
-        raise QuoinError("This kind of file is not a surface we read", where=path, do=f"use {', '.join(FORMATS)}")
+        raise QuoinError(
+            "There is no such file", where=path, hint=f"name a mesh or points: {', '.join(SURFACE_SUFFIXES)}"
+        )
+    if path.suffix.lower() not in SURFACE_SUFFIXES:
+        raise QuoinError(
+            "This kind of file is not a surface we read", where=path, hint=f"use {', '.join(SURFACE_SUFFIXES)}"
+        )
     try:
-        if (ours := read_triangles(path)) is not None:
-            vertices, faces = ours
+        if (triangles := read_ply_mesh(path)) is not None:
+            vertices, faces = triangles
         else:
-            vertices, faces = _loaded(path)
+            vertices, faces = _load_with_trimesh(path)
     except Exception as error:  # every reader fails in its own way
-        raise QuoinError(f"The surface cannot be read: {error}", where=path, do="export it again as PLY") from error
+        raise QuoinError(f"The surface cannot be read: {error}", where=path, hint="export it again as PLY") from error
     finite = np.asarray(np.isfinite(vertices).all(axis=1))
     if len(faces):
-        surface = Surface(np.where(finite[:, None], vertices, 0.0), faces[finite[faces].all(axis=1)])
+        surface = SurfaceGeometry(np.where(finite[:, None], vertices, 0.0), faces[finite[faces].all(axis=1)])
         empty = len(surface.faces) == 0
     else:
-        surface = Surface(vertices[finite], faces)
+        surface = SurfaceGeometry(vertices[finite], faces)
         empty = not finite.any()
     if empty:
-        raise QuoinError("The file holds no surface", where=path, do="name a mesh or points")
+        raise QuoinError("The file holds no surface", where=path, hint="name a mesh or points")
     return surface

@@ -20,72 +20,83 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from quoin.tools.evaluate.config import DistanceScore, SurfaceScore
-from quoin.tools.evaluate.reference_surface import Surface, inside, nearest, spacing, thinned
+from quoin.tools.evaluate.reference_surface import (
+    SurfaceGeometry,
+    in_box,
+    nearest_on_surface,
+    point_spacing,
+    voxel_downsample,
+)
 
 Array = np.ndarray
-SHARES = (0.0025, 0.005, 0.01)  # of the diagonal, where no distances are asked for
+DEFAULT_DISTANCE_SHARES = (0.0025, 0.005, 0.01)  # of the diagonal, where no distances are asked for
 
 
-def score(
-    reconstruction: Surface,
-    reference: Surface,
+def score_surface(
+    reconstruction: SurfaceGeometry,
+    reference: SurfaceGeometry,
     distances_m: Sequence[float] = (),
     *,
     n_samples: int = 400_000,
     seed: int = 0,
 ) -> SurfaceScore:
-    """Compare two surfaces in one frame; ``distances_m`` defaults to SHARES of the reference's diagonal.
+    """Compare two surfaces in one frame; ``distances_m`` defaults to DEFAULT_DISTANCE_SHARES of the reference's
+    diagonal.
 
     The same seed gives the same numbers. A reconstruction with nothing in the reference's box scores 0.
     """
     rng = np.random.default_rng(seed)
     low, high = reference.bounds()
     diagonal = float(np.linalg.norm(high - low))
-    distances = sorted(distances_m) or [share * diagonal for share in SHARES]
+    distances = sorted(distances_m) or [share * diagonal for share in DEFAULT_DISTANCE_SHARES]
 
-    gap = 0.0
+    reference_spacing = 0.0
     if reference.is_points:
-        reference = Surface(thinned(reference.vertices, distances[0] / 2), reference.faces)
-        gap = spacing(reference.vertices, rng)
-    asked, asked_face = reference.sample(n_samples, rng)
-    near = reconstruction.clipped(low - distances[-1], high + distances[-1])
-    points, face = near.sample(n_samples, rng)
+        reference = SurfaceGeometry(voxel_downsample(reference.vertices, distances[0] / 2), reference.faces)
+        reference_spacing = point_spacing(reference.vertices, rng)
+    reference_points, reference_faces = reference.sample(n_samples, rng)
+    cropped = reconstruction.clipped(low - distances[-1], high + distances[-1])
+    points, face = cropped.sample(n_samples, rng)
 
     accuracy = completeness = consistency = chamfer = None
     precisions = [0.0] * len(distances)
     if len(points):
-        off, reference_normals = nearest(reference, points)
-        judged = [inside(points, low - distance, high + distance) for distance in distances]
-        precisions = [_share(off[kept] < distance) for kept, distance in zip(judged, distances, strict=True)]
-        completeness, near_normals = nearest(near, asked)
+        distances_to_reference, reference_normals = nearest_on_surface(reference, points)
+        judged = [in_box(points, low - distance, high + distance) for distance in distances]
+        precisions = [
+            _share(distances_to_reference[kept] < distance) for kept, distance in zip(judged, distances, strict=True)
+        ]
+        completeness, reconstruction_normals = nearest_on_surface(cropped, reference_points)
         if judged[0].any():
-            accuracy = off[judged[0]]
+            accuracy = distances_to_reference[judged[0]]
             chamfer = float(accuracy.mean() + completeness.mean()) / 2
-            if reference_normals is not None and near_normals is not None:
-                there = (near.face_normals(face) * reference_normals)[judged[0]]
-                back = reference.face_normals(asked_face) * near_normals
-                consistency = float(np.mean([np.abs(part.sum(axis=1)).mean() for part in (there, back)]))
+            if reference_normals is not None and reconstruction_normals is not None:
+                forward_dots = (cropped.face_normals(face) * reference_normals)[judged[0]]
+                backward_dots = reference.face_normals(reference_faces) * reconstruction_normals
+                consistency = float(
+                    np.mean([np.abs(part.sum(axis=1)).mean() for part in (forward_dots, backward_dots)])
+                )
     recalls = [0.0 if completeness is None else _share(completeness < distance) for distance in distances]
-    whole = _extent(reconstruction)
-    hair = 1e-6 * diagonal  # what lies on a side of the box is in it
-    left = _extent(reconstruction.clipped(low - hair, high + hair))
+    total_area = _area_or_count(reconstruction)
+    margin = 1e-6 * diagonal  # what lies on a side of the box is in it
+    area_in_box = _area_or_count(reconstruction.clipped(low - margin, high + margin))
     return SurfaceScore(
         diagonal_m=diagonal,
-        scores=[_at(*numbers, diagonal) for numbers in zip(distances, precisions, recalls, strict=True)],
-        accuracy_mean_m=_of(np.mean, accuracy),
-        accuracy_median_m=_of(np.median, accuracy),
-        completeness_mean_m=_of(np.mean, completeness),
-        completeness_median_m=_of(np.median, completeness),
+        scores=[_distance_score(*numbers, diagonal) for numbers in zip(distances, precisions, recalls, strict=True)],
+        accuracy_mean_m=_statistic(np.mean, accuracy),
+        accuracy_median_m=_statistic(np.median, accuracy),
+        completeness_mean_m=_statistic(np.mean, completeness),
+        completeness_median_m=_statistic(np.median, completeness),
         chamfer_m=chamfer,
         normal_consistency=consistency,
-        cropped_share=1.0 - left / whole if whole else 0.0,
+        cropped_share=1.0 - area_in_box / total_area if total_area else 0.0,
         n_reconstruction=len(points),
-        n_reference=len(asked),
-        reference_spacing_m=gap,
+        n_reference=len(reference_points),
+        reference_spacing_m=reference_spacing,
     )
 
 
-def _extent(surface: Surface) -> float:
+def _area_or_count(surface: SurfaceGeometry) -> float:
     return float(len(surface.vertices)) if surface.is_points else float(surface.face_areas().sum())
 
 
@@ -93,16 +104,16 @@ def _share(hits: Bool[Array, "n"]) -> float:
     return float(hits.mean()) if len(hits) else 0.0
 
 
-def _of(statistic: Callable[[Array], Array], distances: Float[Array, "n"] | None) -> float | None:
+def _statistic(statistic: Callable[[Array], Array], distances: Float[Array, "n"] | None) -> float | None:
     return None if distances is None else float(statistic(distances))
 
 
-def _at(distance: float, precision: float, recall: float, diagonal: float) -> DistanceScore:
-    both = precision + recall
+def _distance_score(distance: float, precision: float, recall: float, diagonal: float) -> DistanceScore:
+    total = precision + recall
     return DistanceScore(
         distance_m=distance,
         distance_percent=100 * distance / diagonal,
         precision=precision,
         recall=recall,
-        f=2 * precision * recall / both if both else 0.0,
+        f=2 * precision * recall / total if total else 0.0,
     )

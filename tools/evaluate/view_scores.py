@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float
 
 Array = np.ndarray
 
-SIGMA_PX, RADIUS_PX = 1.5, 5  # of the Gaussian window, 11 × 11 pixels
-C1, C2 = 0.01**2, 0.03**2  # (K1 L)² and (K2 L)², with L = 1 the range of values
-BEST_DB = 100.0  # what no error at all counts as
+SSIM_SIGMA_PX, SSIM_RADIUS_PX = 1.5, 5  # of the Gaussian window, 11 × 11 pixels
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K1 L)² and (K2 L)², with L = 1 the range of values
+MAX_PSNR_DB = 100.0  # what no error at all counts as
 
 
 def score_view(
@@ -21,28 +21,28 @@ def score_view(
     """PSNR in dB, colour-corrected PSNR in dB, and SSIM over the ``used`` pixels; None where there is none."""
     if not used.any():
         return None
-    seen, truth = rendering[used], photo[used]
-    similar = ssim_map(np.clip(rendering, 0.0, 1.0), photo)[used].mean()
-    corrected = colour_corrected(seen, truth)
-    return psnr_db(np.clip(seen, 0.0, 1.0), truth), psnr_db(np.clip(corrected, 0.0, 1.0), truth), float(similar)
+    rendered, truth = rendering[used], photo[used]
+    ssim = ssim_map(np.clip(rendering, 0.0, 1.0), photo)[used].mean()
+    corrected = color_correct(rendered, truth)
+    return psnr_db(np.clip(rendered, 0.0, 1.0), truth), psnr_db(np.clip(corrected, 0.0, 1.0), truth), float(ssim)
 
 
-def psnr_db(seen: Float[Array, "n 3"], truth: Float[Array, "n 3"]) -> float:
-    """−10 log₁₀ of the mean squared difference over pixels and channels, at most BEST_DB."""
-    return float(min(BEST_DB, -10.0 * np.log10(max(float(np.mean((seen - truth) ** 2)), 1e-12))))
+def psnr_db(rendered: Float[Array, "n 3"], truth: Float[Array, "n 3"]) -> float:
+    """−10 log₁₀ of the mean squared difference over pixels and channels, at most MAX_PSNR_DB."""
+    return float(min(MAX_PSNR_DB, -10.0 * np.log10(max(float(np.mean((rendered - truth) ** 2)), 1e-12))))
 
 
-def colour_corrected(seen: Float[Array, "n 3"], truth: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
-    """``seen`` after the affine change of colours c' = A c + b that brings it nearest to ``truth`` (least squares).
+def color_correct(rendered: Float[Array, "n 3"], truth: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+    """``rendered`` after the affine change of colours c' = A c + b that brings it nearest to ``truth`` (least squares).
 
     Twelve numbers for a photo, fitted to that photo: they stand for its exposure, white balance and haze, which nobody
     can know of a photo that was not looked at (RawNeRF, Mildenhall et al. 2022, evaluates with such a fit).
     """
-    ones = np.concatenate([seen, np.ones_like(seen[:, :1])], axis=1).astype(np.float64)
+    ones = np.concatenate([rendered, np.ones_like(rendered[:, :1])], axis=1).astype(np.float64)
     return ones @ np.linalg.lstsq(ones, truth.astype(np.float64), rcond=None)[0]
 
 
-def ssim_map(seen: Float[Array, "h w 3"], truth: Float[Array, "h w 3"]) -> Float[Array, "h w"]:
+def ssim_map(rendered: Float[Array, "h w 3"], truth: Float[Array, "h w 3"]) -> Float[Array, "h w"]:
     """Structural similarity at every pixel, the mean of the channels (Wang et al. 2004, eq. 13).
 
     (2 μₓμᵧ + C₁)(2 σₓᵧ + C₂) / ((μₓ² + μᵧ² + C₁)(σₓ² + σᵧ² + C₂)), moments weighted by a Gaussian of 1.5 pixels in a
@@ -51,11 +51,11 @@ def ssim_map(seen: Float[Array, "h w 3"], truth: Float[Array, "h w 3"]) -> Float
     from scipy.ndimage import gaussian_filter
 
     def mean(values: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
-        return gaussian_filter(values, (SIGMA_PX, SIGMA_PX, 0.0), truncate=RADIUS_PX / SIGMA_PX)
+        return gaussian_filter(values, (SSIM_SIGMA_PX, SSIM_SIGMA_PX, 0.0), truncate=SSIM_RADIUS_PX / SSIM_SIGMA_PX)
 
-    x, y = seen.astype(np.float64), truth.astype(np.float64)
+    x, y = rendered.astype(np.float64), truth.astype(np.float64)
     mean_x, mean_y = mean(x), mean(y)
-    varies_x, varies_y, together = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2, mean(x * y) - mean_x * mean_y
-    above = (2.0 * mean_x * mean_y + C1) * (2.0 * together + C2)
-    below = (mean_x**2 + mean_y**2 + C1) * (varies_x + varies_y + C2)
-    return (above / below).mean(axis=2)
+    variance_x, variance_y, covariance = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2, mean(x * y) - mean_x * mean_y
+    numerator = (2.0 * mean_x * mean_y + SSIM_C1) * (2.0 * covariance + SSIM_C2)
+    denominator = (mean_x**2 + mean_y**2 + SSIM_C1) * (variance_x + variance_y + SSIM_C2)
+    return (numerator / denominator).mean(axis=2)

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from quoin.pipeline.core.config import StageResult
 
-Format = Literal["ply", "glb", "obj", "colmap", "nerfstudio"]
-FORMATS: tuple[str, ...] = get_args(Format)
+ExportFormat = Literal["ply", "glb", "obj", "colmap", "nerfstudio"]
+EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 MESH_FORMATS = ("ply", "glb", "obj")  # one file; the others are folders
 
 

@@ -14,7 +14,7 @@ from quoin.pipeline.scene.posed_images import Posed
 Array = np.ndarray
 
 
-def write_transforms(path: Path, posed: Posed, names: list[str], masked: list[bool]) -> None:
+def write_nerfstudio_transforms(path: Path, posed: Posed, names: list[str], has_mask: list[bool]) -> None:
     """Camera-to-world, camera axes x right, y up, z backwards (OpenGL); pinhole, intrinsics per photo."""
     frames = []
     for index, center in enumerate(centers_world(posed.cam_from_world)):
@@ -25,14 +25,14 @@ def write_transforms(path: Path, posed: Posed, names: list[str], masked: list[bo
         width, height = posed.sizes[index].tolist()
         frame = {"file_path": f"images/{names[index]}", "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
         frame |= {"w": width, "h": height, "transform_matrix": world_from_cam.tolist()}
-        if masked[index]:
+        if has_mask[index]:
             frame["mask_path"] = f"masks/{names[index]}.png"
         frames.append(frame)
     head = {"camera_model": "OPENCV", "k1": 0.0, "k2": 0.0, "p1": 0.0, "p2": 0.0, "ply_file_path": "sparse_pc.ply"}
     path.write_text(json.dumps({**head, "frames": frames}, indent=1), encoding="utf-8")
 
 
-def write_points(path: Path, points_world: Float[Array, "p 3"], colors: UInt8[Array, "p 3"]) -> None:
+def write_point_cloud(path: Path, points_world: Float[Array, "p 3"], colors: UInt8[Array, "p 3"]) -> None:
     """A binary PLY of coloured points."""
     import trimesh
 

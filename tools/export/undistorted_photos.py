@@ -11,7 +11,7 @@ from PIL import Image
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.storage.run import Run
 
-JPEG_QUALITY = 95
+EXPORT_JPEG_QUALITY = 95
 
 
 def jpeg_names(names: list[str]) -> list[str]:
@@ -21,22 +21,22 @@ def jpeg_names(names: list[str]) -> list[str]:
     return [s if count[s.lower()] == 1 else f"{name}.jpg" for s, name in zip(short, names, strict=True)]
 
 
-def write_photos(run: Run, folder: Path, names: list[str], advance: Callable[[float], None]) -> list[bool]:
+def export_photos(run: Run, folder: Path, names: list[str], advance: Callable[[float], None]) -> list[bool]:
     """``images``/<name> and, of photos with pixels to ignore, ``masks``/<name>.png; returns which have a mask.
 
     Masks are 255 use, 0 ignore, named as COLMAP wants them.
     """
-    masked = []
+    has_mask = []
     for index, name in enumerate(names):
         picture = folder / "images" / name
         picture.parent.mkdir(parents=True, exist_ok=True)
         rgb = posed_images.read_photo(run, index)
-        Image.fromarray(rgb).save(picture, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        Image.fromarray(rgb).save(picture, "JPEG", quality=EXPORT_JPEG_QUALITY, subsampling=0)
         mask = posed_images.read_mask(run, index)
-        masked.append(bool((mask == 0).any()))
-        if masked[-1]:
+        has_mask.append(bool((mask == 0).any()))
+        if has_mask[-1]:
             path = folder / "masks" / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(mask).save(path, "PNG")
         advance(index + 1)
-    return masked
+    return has_mask

@@ -9,29 +9,29 @@ from quoin.pipeline.geometry.cameras import centers_world, look_at
 
 Array = np.ndarray
 
-OPEN_GAP = np.pi / 2  # a wider gap between the photos' directions is not crossed: nobody looked from there
-TURNS = 30  # improvements of a way past the photos, each over all pairs
-PHOTOS_AT_MOST = 400  # passed; of more, every n-th on the way
+MAX_ORBIT_GAP_RAD = np.pi / 2  # a wider gap between the photos' directions is not crossed: nobody looked from there
+MAX_TWO_OPT_ROUNDS = 30  # improvements of a way past the photos, each over all pairs
+MAX_WAYPOINTS = 400  # passed; of more, every n-th on the way
 
 
-def orbit(
+def orbit_path(
     cam_from_world: Float[Array, "n 3 4"], region: Float[Array, "2 3"], n_frames: int
 ) -> Float[Array, "n_frames 3 4"]:
     """A circle around what the photos look at, at their median distance and height, from the first photo's direction.
 
     Where the photos leave a gap of more than 90° the way goes over the arc that they cover, there and back.
     """
-    centres = centers_world(cam_from_world)
-    target = np.clip(focus(centres, cam_from_world[:, 2, :3]), region[0], region[1])
-    offset = centres - target
+    centers = centers_world(cam_from_world)
+    target = np.clip(focus_point(centers, cam_from_world[:, 2, :3]), region[0], region[1])
+    offset = centers - target
     radius, height = float(np.median(np.linalg.norm(offset[:, :2], axis=1))), float(np.median(offset[:, 2]))
     azimuth = np.arctan2(offset[:, 1], offset[:, 0])
-    around = np.sort(azimuth)
-    gaps = np.diff(around, append=around[0] + 2 * np.pi)
+    sorted_azimuth = np.sort(azimuth)
+    gaps = np.diff(sorted_azimuth, append=sorted_azimuth[0] + 2 * np.pi)
     widest = int(gaps.argmax())
     share = np.arange(n_frames) / n_frames
-    if gaps[widest] > OPEN_GAP:
-        begin, arc = around[(widest + 1) % len(around)], 2 * np.pi - gaps[widest]
+    if gaps[widest] > MAX_ORBIT_GAP_RAD:
+        begin, arc = sorted_azimuth[(widest + 1) % len(sorted_azimuth)], 2 * np.pi - gaps[widest]
         angle = begin + arc * (0.5 - 0.5 * np.cos(2 * np.pi * share))
     else:
         angle = azimuth[0] + 2 * np.pi * share
@@ -39,15 +39,15 @@ def orbit(
     return np.stack([look_at(target + at, target) for at in where])
 
 
-def focus(centres: Float[Array, "n 3"], forward: Float[Array, "n 3"]) -> Float[Array, "3"]:
+def focus_point(centers: Float[Array, "n 3"], forward: Float[Array, "n 3"]) -> Float[Array, "3"]:
     """The point nearest to the photos' axes: least Σ |(I − d dᵀ)(x − c)|², with a little pull to the photos' middle."""
     across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
-    middle = centres.mean(axis=0)
-    pull = 1e-3 * len(centres) * np.eye(3)
-    return np.linalg.solve(across.sum(axis=0) + pull, np.einsum("nij,nj->i", across, centres) + pull @ middle)
+    middle = centers.mean(axis=0)
+    pull = 1e-3 * len(centers) * np.eye(3)
+    return np.linalg.solve(across.sum(axis=0) + pull, np.einsum("nij,nj->i", across, centers) + pull @ middle)
 
 
-def past_photos(cam_from_world: Float[Array, "n 3 4"], n_frames: int) -> Float[Array, "n_frames 3 4"]:
+def interpolated_path(cam_from_world: Float[Array, "n 3 4"], n_frames: int) -> Float[Array, "n_frames 3 4"]:
     """A smooth way past the photos' cameras, in a short order, at even pace.
 
     Centres by a monotone cubic (PCHIP, which does not overshoot), rotations by a smooth spline of rotations.
@@ -55,52 +55,52 @@ def past_photos(cam_from_world: Float[Array, "n 3 4"], n_frames: int) -> Float[A
     from scipy.interpolate import PchipInterpolator
     from scipy.spatial.transform import Rotation, RotationSpline
 
-    order = short_order(steps_between(cam_from_world))
-    poses = cam_from_world[order[:: -(-len(order) // PHOTOS_AT_MOST)]]
-    pace = np.diagonal(steps_between(poses), offset=1)
-    poses = poses[np.concatenate([[True], pace > 1e-6])]  # two photos from one place are one stop
+    order = tour_order(pose_distances(cam_from_world))
+    poses = cam_from_world[order[:: -(-len(order) // MAX_WAYPOINTS)]]
+    step_lengths = np.diagonal(pose_distances(poses), offset=1)
+    poses = poses[np.concatenate([[True], step_lengths > 1e-6])]  # two photos from one place are one stop
     if len(poses) == 1:
         return np.repeat(poses, n_frames, axis=0)
-    at = np.concatenate([[0.0], np.cumsum(np.diagonal(steps_between(poses), offset=1))])
-    when = np.linspace(0.0, at[-1], n_frames)
-    centre = PchipInterpolator(at, centers_world(poses))(when)
-    rotation = RotationSpline(at, Rotation.from_matrix(poses[:, :, :3]))(when).as_matrix()
-    return np.concatenate([rotation, -np.einsum("nij,nj->ni", rotation, centre)[:, :, None]], axis=2)
+    at = np.concatenate([[0.0], np.cumsum(np.diagonal(pose_distances(poses), offset=1))])
+    times = np.linspace(0.0, at[-1], n_frames)
+    center = PchipInterpolator(at, centers_world(poses))(times)
+    rotation = RotationSpline(at, Rotation.from_matrix(poses[:, :, :3]))(times).as_matrix()
+    return np.concatenate([rotation, -np.einsum("nij,nj->ni", rotation, center)[:, :, None]], axis=2)
 
 
-def steps_between(cam_from_world: Float[Array, "n 3 4"]) -> Float[Array, "n n"]:
+def pose_distances(cam_from_world: Float[Array, "n 3 4"]) -> Float[Array, "n n"]:
     """From photo to photo: the distance, in mean distances of cameras from their middle, plus the angle, radians."""
-    centres = centers_world(cam_from_world)
-    spread = max(float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).mean()), 1e-12)
-    distance = np.linalg.norm(centres[:, None] - centres[None], axis=2) / spread
+    centers = centers_world(cam_from_world)
+    spread = max(float(np.linalg.norm(centers - centers.mean(axis=0), axis=1).mean()), 1e-12)
+    distance = np.linalg.norm(centers[:, None] - centers[None], axis=2) / spread
     trace = np.einsum("aij,bij->ab", cam_from_world[:, :, :3], cam_from_world[:, :, :3])
     return distance + np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0))
 
 
-def short_order(steps: Float[Array, "n n"]) -> Int[Array, "n"]:
+def tour_order(distances: Float[Array, "n n"]) -> Int[Array, "n"]:
     """A short way that visits everything once: the nearest next from the most remote one, then 2-opt."""
-    left = np.ones(len(steps), bool)
-    order = [int(steps.sum(axis=1).argmax())]
-    while len(order) < len(steps):
+    left = np.ones(len(distances), bool)
+    order = [int(distances.sum(axis=1).argmax())]
+    while len(order) < len(distances):
         left[order[-1]] = False
-        order.append(int(np.where(left, steps[order[-1]], np.inf).argmin()))
-    way = np.array(order)
-    for _ in range(TURNS):
-        before = _length(way, steps)
-        for i in range(len(way) - 1):
+        order.append(int(np.where(left, distances[order[-1]], np.inf).argmin()))
+    tour = np.array(order)
+    for _ in range(MAX_TWO_OPT_ROUNDS):
+        before = _tour_length(tour, distances)
+        for i in range(len(tour) - 1):
             # turning way[i + 1 .. j] round replaces steps i → i + 1 and j → j + 1; the way's end is free
-            j = np.arange(i + 1, len(way))
-            after = np.minimum(j + 1, len(way) - 1)
-            open_end = j + 1 < len(way)
-            old = steps[way[i], way[i + 1]] + steps[way[j], way[after]] * open_end
-            new = steps[way[i], way[j]] + steps[way[i + 1], way[after]] * open_end
+            j = np.arange(i + 1, len(tour))
+            after = np.minimum(j + 1, len(tour) - 1)
+            open_end = j + 1 < len(tour)
+            old = distances[tour[i], tour[i + 1]] + distances[tour[j], tour[after]] * open_end
+            new = distances[tour[i], tour[j]] + distances[tour[i + 1], tour[after]] * open_end
             best = int((new - old).argmin())
             if new[best] < old[best] - 1e-12:
-                way[i + 1 : j[best] + 1] = way[i + 1 : j[best] + 1][::-1].copy()
-        if _length(way, steps) >= before - 1e-12:
+                tour[i + 1 : j[best] + 1] = tour[i + 1 : j[best] + 1][::-1].copy()
+        if _tour_length(tour, distances) >= before - 1e-12:
             break
-    return way
+    return tour
 
 
-def _length(way: Int[Array, "n"], steps: Float[Array, "n n"]) -> float:
-    return float(steps[way[:-1], way[1:]].sum())
+def _tour_length(tour: Int[Array, "n"], distances: Float[Array, "n n"]) -> float:
+    return float(distances[tour[:-1], tour[1:]].sum())

@@ -20,10 +20,10 @@ def composite(
     ray, values, opacity = ray[order], values[order], opacity[order]
     starts = np.flatnonzero(np.diff(ray, prepend=-1))
     rank = np.arange(len(ray)) - np.repeat(starts, np.diff(starts, append=len(ray)))
-    out, through = np.zeros((n, values.shape[1]), np.float32), np.ones(n, np.float32)
+    out, transmittance = np.zeros((n, values.shape[1]), np.float32), np.ones(n, np.float32)
     for depth in range(int(rank.max(initial=-1)) + 1):
-        here = rank == depth
-        at = ray[here]
-        out[at] += through[at, None] * values[here]
-        through[at] *= 1.0 - opacity[here]
-    return out, 1.0 - through
+        is_rank = rank == depth
+        rays = ray[is_rank]
+        out[rays] += transmittance[rays, None] * values[is_rank]
+        transmittance[rays] *= 1.0 - opacity[is_rank]
+    return out, 1.0 - transmittance

@@ -9,23 +9,25 @@ from jaxtyping import Float, UInt8
 
 from quoin.pipeline.scene.posed_images import Rendering
 from quoin.pipeline.storage.atomic import disk_error
-from quoin.tools.render.config import What
+from quoin.tools.render.config import RenderOutput
 
 Array = np.ndarray
 # depth from near to far: a few colours whose lightness falls evenly, interpolated
-DEPTH_COLOURS = np.array([[253, 231, 165], [244, 157, 98], [200, 84, 104], [118, 45, 117], [40, 22, 72]], np.float64)
+DEPTH_COLORS = np.array([[253, 231, 165], [244, 157, 98], [200, 84, 104], [118, 45, 117], [40, 22, 72]], np.float64)
 
 
-def picture(rendering: Rendering, what: What, depth_range_m: tuple[float, float]) -> UInt8[Array, "h w 3"]:
+def output_picture(
+    rendering: Rendering, output: RenderOutput, depth_range_m: tuple[float, float]
+) -> UInt8[Array, "h w 3"]:
     """Colour, normals or depth of a rendering."""
-    if what == "colour":
-        return colour_picture(rendering.colour)
-    if what == "normals":
+    if output == "colour":
+        return color_picture(rendering.colour)
+    if output == "normals":
         return normal_picture(rendering.normal)
     return depth_picture(rendering.depth_m, depth_range_m)
 
 
-def save(path: Path, rgb: UInt8[Array, "h w 3"]) -> None:
+def save_picture(path: Path, rgb: UInt8[Array, "h w 3"]) -> None:
     """Write a picture; a folder that is missing is made."""
     from PIL import Image
 
@@ -36,15 +38,15 @@ def save(path: Path, rgb: UInt8[Array, "h w 3"]) -> None:
         raise disk_error(error, path) from error
 
 
-def colour_picture(colour: Float[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
+def color_picture(colour: Float[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
     """Colours in [0, 1]."""
     return np.rint(np.clip(colour, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def normal_picture(normal: Float[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
     """Red, green, blue as x, y, z of the world from −1 to 1; white where there is no surface."""
-    there = np.abs(normal).sum(axis=2, keepdims=True) > 0
-    return np.where(there, np.rint((normal * 0.5 + 0.5) * 255.0), 255.0).astype(np.uint8)
+    has_surface = np.abs(normal).sum(axis=2, keepdims=True) > 0
+    return np.where(has_surface, np.rint((normal * 0.5 + 0.5) * 255.0), 255.0).astype(np.uint8)
 
 
 def depth_picture(depth_m: Float[Array, "h w"], range_m: tuple[float, float]) -> UInt8[Array, "h w 3"]:
@@ -52,6 +54,6 @@ def depth_picture(depth_m: Float[Array, "h w"], range_m: tuple[float, float]) ->
     near, far = range_m
     inverse = 1.0 / np.maximum(depth_m, 1e-9)
     share = np.clip((1.0 / near - inverse) / max(1.0 / near - 1.0 / far, 1e-12), 0.0, 1.0)
-    at = np.linspace(0.0, 1.0, len(DEPTH_COLOURS))
-    rgb = np.stack([np.interp(share, at, DEPTH_COLOURS[:, c]) for c in range(3)], axis=2)
+    at = np.linspace(0.0, 1.0, len(DEPTH_COLORS))
+    rgb = np.stack([np.interp(share, at, DEPTH_COLORS[:, c]) for c in range(3)], axis=2)
     return np.where(depth_m[:, :, None] > 0, np.rint(rgb), 255.0).astype(np.uint8)

@@ -11,14 +11,14 @@ from jaxtyping import UInt8
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.atomic import disk_error
-from quoin.tools.render.pictures import save
+from quoin.tools.render.pictures import save_picture
 
 Array = np.ndarray
-Write = Callable[[UInt8[Array, "h w 3"]], None]
+FrameWriter = Callable[[UInt8[Array, "h w 3"]], None]
 
 
 @contextmanager
-def writer(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[Write]:
+def open_frame_writer(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[FrameWriter]:
     """A function that takes frame after frame: of a video where ``out`` ends in .mp4, else of a folder of PNGs."""
     video = out.suffix.lower() == ".mp4"
     try:
@@ -26,27 +26,27 @@ def writer(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[Wr
     except OSError as error:
         raise disk_error(error, out) from error
     if video:
-        with _video(out, width, height, frames_per_s) as write:
+        with _video_writer(out, width, height, frames_per_s) as write:
             yield write
     else:
-        yield _pictures(out)
+        yield _picture_writer(out)
 
 
-def _pictures(folder: Path) -> Write:
+def _picture_writer(folder: Path) -> FrameWriter:
     for stale in folder.glob("frame_*.png"):
         stale.unlink()
     count = 0
 
     def write(rgb: UInt8[Array, "h w 3"]) -> None:
         nonlocal count
-        save(folder / f"frame_{count:05d}.png", rgb)
+        save_picture(folder / f"frame_{count:05d}.png", rgb)
         count += 1
 
     return write
 
 
 @contextmanager
-def _video(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[Write]:
+def _video_writer(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[FrameWriter]:
     """H.264 in 4:2:0, which everything plays; it takes the place of ``out`` when it is complete."""
     import av
 
@@ -64,6 +64,6 @@ def _video(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[Wr
         part.replace(out)
     except av.error.FFmpegError as error:
         what = f"Cannot write the video: {error.strerror}"
-        raise QuoinError(what, where=out, do="give --out another place") from None
+        raise QuoinError(what, where=out, hint="give --out another place") from None
     finally:
         part.unlink(missing_ok=True)

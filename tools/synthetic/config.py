@@ -33,11 +33,11 @@ class DemoConfig(StageConfig):
 
 
 # photos as strangers take them
-WILD: dict[str, Any] = {"crowd": 0.75, "exposure": (0.5, 2.0), "tint": 0.2, "gamma": 1.25, "look_up_deg": 6.0}
+WILD_SETTINGS: dict[str, Any] = {"crowd": 0.75, "exposure": (0.5, 2.0), "tint": 0.2, "gamma": 1.25, "look_up_deg": 6.0}
 # one person's photos indoors, minutes apart
-INDOORS: dict[str, Any] = {"scene": "room", "exposure": (0.8, 1.2), "tint": 0.03, "grain": 0.006}
+ROOM_SETTINGS: dict[str, Any] = {"scene": "room", "exposure": (0.8, 1.2), "tint": 0.03, "grain": 0.006}
 # one drone's photos within an hour, at one exposure
-AIRBORNE: dict[str, Any] = {"scene": "town", "exposure": (0.9, 1.15), "tint": 0.02, "grain": 0.004}
+TOWN_SETTINGS: dict[str, Any] = {"scene": "town", "exposure": (0.9, 1.15), "tint": 0.02, "grain": 0.004}
 
 
 class DemoTruth(StageResult):

@@ -26,16 +26,16 @@ FOCAL_35MM = {
     "town": 33,
 }  # the lens, as EXIF writes it: relative to the diagonal of 36 x 24 mm
 DIAGONAL_35MM = 43.2666
-TAKEN = datetime(2024, 6, 21, 10)  # of the first photo; the others follow a second apart
+FIRST_PHOTO_TIME = datetime(2024, 6, 21, 10)  # of the first photo; the others follow a second apart
 SENSOR_DIAGONAL_MM = 21.6333  # of the camera we pretend to be: a four-thirds sensor
 
 
-def focal_px(config: DemoConfig) -> float:
+def demo_focal_px(config: DemoConfig) -> float:
     """Focal length of the scene's lens for photos of this size."""
     return FOCAL_35MM[config.scene] / DIAGONAL_35MM * float(np.hypot(config.width, config.height))
 
 
-def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> DemoTruth:
+def generate_demo(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> DemoTruth:
     """Write ``photos/*.jpg`` and ``truth/`` (mesh.ply, full.ply, transforms.json, masks, demo.json) into ``folder``.
 
     The same seed and settings give the same photos. Exposure and tint change from photo to photo. Before the landmark
@@ -43,65 +43,69 @@ def generate(folder: Path, config: DemoConfig, seed: int, report: Reporter) -> D
     of each face (pipeline/labels.py). Returns the facts of demo.json.
     """
     from quoin.tools.synthetic import photo_shoot
-    from quoin.tools.synthetic.photo_renderer import Solid, covered, passing_mask, render
-    from quoin.tools.synthetic.truth import seen_faces, write_mesh
+    from quoin.tools.synthetic.photo_renderer import Solid, covered_share, people_mask, render_photo
+    from quoin.tools.synthetic.truth import visible_faces, write_mesh
 
     folder = folder.absolute()  # demo.json is read from anywhere
     photos, truth = folder / "photos", folder / "truth"
     photos.mkdir(parents=True, exist_ok=True)
     truth.mkdir(parents=True, exist_ok=True)
     size = (config.width, config.height)
-    focal = focal_px(config)
+    focal = demo_focal_px(config)
     intrinsics = np.array([focal, focal, config.width / 2, config.height / 2])
-    made = photo_shoot.of(config, intrinsics, seed)
-    scene, poses = made.scene, made.cam_from_world
+    shot = photo_shoot.shoot_scene(config, intrinsics, seed)
+    scene, poses = shot.scene, shot.cam_from_world
     digits = max(3, len(str(len(poses) - 1)))
     names = [f"demo_{i:0{digits}d}.jpg" for i in range(len(poses))]
 
-    def take(index: int) -> Solid | None:
+    def take_photo(index: int) -> Solid | None:
         rng = np.random.default_rng([seed, 4, index])
         gain = rng.uniform(*config.exposure) * (1 + rng.uniform(-config.tint, config.tint, 3))
-        people = made.passing(index, rng)
+        people = shot.people_in(index, rng)
         gamma = float(np.exp(np.log(config.gamma) * rng.uniform(-1, 1)))
         grain = rng.normal(0, config.grain, (config.height, config.width, 3)) if config.grain else None
-        rgb = render(made.sight(people), poses[index], intrinsics, size, gain, gamma, grain, made.samples)
-        place = None if made.geodetic is None else made.geodetic[index]
-        save_photo(photos / names[index], rgb, FOCAL_35MM[config.scene], index, place)
+        rgb = render_photo(
+            shot.radiance_function(people), poses[index], intrinsics, size, gain, gamma, grain, shot.samples
+        )
+        geodetic_position = None if shot.geodetic is None else shot.geodetic[index]
+        save_photo(photos / names[index], rgb, FOCAL_35MM[config.scene], index, geodetic_position)
         return people
 
     with report.task("demo", len(poses), "photos") as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        taken: list[Solid | None] = []
-        for one in pool.map(take, range(len(poses))):
-            taken.append(one)
-            advance(len(taken))
+        people_by_photo: list[Solid | None] = []
+        for people_in_photo in pool.map(take_photo, range(len(poses))):
+            people_by_photo.append(people_in_photo)
+            advance(len(people_by_photo))
 
-    judged = scene.faces[scene.inside]
-    labels = None if scene.label is None else scene.label[scene.inside]
-    triangles = scene.vertices[judged]
-    shares = [covered(p, pose, intrinsics, size) if p else 0.0 for p, pose in zip(taken, poses, strict=True)]
-    for person, pose, name in zip(taken, poses, names, strict=True):
+    region_faces = scene.faces[scene.is_in_region]
+    labels = None if scene.label is None else scene.label[scene.is_in_region]
+    triangles = scene.vertices[region_faces]
+    shares = [
+        covered_share(p, pose, intrinsics, size) if p else 0.0 for p, pose in zip(people_by_photo, poses, strict=True)
+    ]
+    for person, pose, name in zip(people_by_photo, poses, names, strict=True):
         if person is not None:
-            shown = passing_mask(person, made.solid, pose, intrinsics, size)
-            save_mask(truth / "masks" / Path(name).with_suffix(".png"), shown)
+            people_pixels = people_mask(person, shot.solid, pose, intrinsics, size)
+            save_mask(truth / "masks" / Path(name).with_suffix(".png"), people_pixels)
     # who looks at a crowd cannot be asked for what it hides; the few people of a calm photo hide next to nothing
-    crowds = [p.scene if p else None for p in taken] if config.crowd else None
-    seen = seen_faces(made.solid.scene, triangles, poses, intrinsics, size, before=crowds)
-    write_mesh(truth / "full.ply", scene.vertices, judged, labels)
-    write_mesh(truth / "mesh.ply", scene.vertices, judged[seen], None if labels is None else labels[seen])
-    write_transforms(truth / "transforms.json", names, poses, intrinsics, size)
+    crowds = [p.scene if p else None for p in people_by_photo] if config.crowd else None
+    seen = visible_faces(shot.solid.scene, triangles, poses, intrinsics, size, occluders=crowds)
+    write_mesh(truth / "full.ply", scene.vertices, region_faces, labels)
+    write_mesh(truth / "mesh.ply", scene.vertices, region_faces[seen], None if labels is None else labels[seen])
+    write_demo_transforms(truth / "transforms.json", names, poses, intrinsics, size)
     corners = triangles[seen].reshape(-1, 3)
     facts = DemoTruth(
         photos=str(photos),
         mesh=str(truth / "mesh.ply"),
         full_mesh=str(truth / "full.ply"),
         cameras=str(truth / "transforms.json"),
-        masks=str(truth / "masks") if any(taken) else None,
+        masks=str(truth / "masks") if any(people_by_photo) else None,
         diagonal_m=float(np.linalg.norm(np.ptp(corners, axis=0))),
         region_low_m=scene.region_low_m,
         region_high_m=scene.region_high_m,
         focal_px=focal,
         n_photos=len(poses),
-        n_photos_with_people=sum(people is not None for people in taken),
+        n_photos_with_people=sum(people is not None for people in people_by_photo),
         people_share=sum(shares) / len(shares),
         wall_yaws_deg=scene.wall_yaws_deg,
         seed=seed,
@@ -135,8 +139,8 @@ def save_photo(
     details[ExifTags.Base.FocalPlaneXResolution] = IFDRational(round(1000 * pixels_per_cm), 1000)
     details[ExifTags.Base.FocalPlaneYResolution] = IFDRational(round(1000 * pixels_per_cm), 1000)
     details[ExifTags.Base.FocalPlaneResolutionUnit] = 3  # centimetre
-    taken = TAKEN + timedelta(seconds=index)
-    details[ExifTags.Base.DateTimeOriginal] = f"{taken:%Y:%m:%d %H:%M:%S}"
+    people_by_photo = FIRST_PHOTO_TIME + timedelta(seconds=index)
+    details[ExifTags.Base.DateTimeOriginal] = f"{people_by_photo:%Y:%m:%d %H:%M:%S}"
     if geodetic is not None:
         gps, (latitude, longitude, altitude) = exif.get_ifd(ExifTags.IFD.GPSInfo), geodetic.tolist()
         gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLongitudeRef] = "NS"[latitude < 0], "EW"[longitude < 0]
@@ -155,7 +159,7 @@ def _sexagesimal(degrees: float) -> tuple[IFDRational, IFDRational, IFDRational]
     return IFDRational(whole), IFDRational(rest // (60 * 10**5)), IFDRational(rest % (60 * 10**5), 10**5)
 
 
-def write_transforms(
+def write_demo_transforms(
     path: Path,
     names: list[str],
     cam_from_world: Float[Array, "n 3 4"],

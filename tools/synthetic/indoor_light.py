@@ -1,9 +1,9 @@
 """The light indoors: a bright window and a soft ambient light, worked out once for every vertex of a room.
 
 Irradiance E(x, n) = A · (1/k) Σᵢ vᵢ(x, n) + W · (1/m) Σⱼ sⱼ(x) cos θ cos θⱼ / (π r²) · area: over k directions of the
-hemisphere about n, cosine-weighted, v = 1 − OCCLUDED exp(−distance to what is met / REACH_M), which darkens corners
-(ambient occlusion; Zhukov et al. 1998); over m points of the window, s = 1 where nothing stands between. Interpolated
-over faces, it is the same from wherever it is looked at. No mirrors, no second bounce.
+hemisphere about n, cosine-weighted, v = 1 − MAX_OCCLUSION exp(−distance to what is met / OCCLUSION_RANGE_M), which
+darkens corners (ambient occlusion; Zhukov et al. 1998); over m points of the window, s = 1 where nothing stands
+between. Interpolated over faces, it is the same from wherever it is looked at. No mirrors, no second bounce.
 """
 
 from __future__ import annotations
@@ -12,31 +12,33 @@ import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
-from quoin.tools.synthetic.finishes import FINISHES, colours
-from quoin.tools.synthetic.materials import Noise
-from quoin.tools.synthetic.photo_renderer import Sight, Solid, raycaster
+from quoin.tools.synthetic.finishes import FINISHES, finish_albedo
+from quoin.tools.synthetic.materials import SolidNoise
+from quoin.tools.synthetic.photo_renderer import RadianceFunction, Solid, build_raycaster
 from quoin.tools.synthetic.rooms import Room
 
 Array = np.ndarray
-AMBIENT = np.array([0.50, 0.48, 0.45], np.float32)
-WINDOW = np.array([7.6, 8.0, 8.4], np.float32)  # radiance of the window times π, as far as it lights the room
-PANE = 1.5  # what is seen of the window itself, which is more than a photo can show
-REACH_M, OCCLUDED = 0.35, 0.6
-INSET = 0.15  # of the way to its faces' middles: light is taken there, where no neighbour stands on the spot
-DIRECTIONS, WINDOW_POINTS = 48, 24
-BATCH = 20_000  # vertices at once, which bounds memory
+AMBIENT_LIGHT = np.array([0.50, 0.48, 0.45], np.float32)
+WINDOW_LIGHT = np.array([7.6, 8.0, 8.4], np.float32)  # radiance of the window times π, as far as it lights the room
+PANE_RADIANCE = 1.5  # what is seen of the window itself, which is more than a photo can show
+OCCLUSION_RANGE_M, MAX_OCCLUSION = 0.35, 0.6
+SAMPLE_INSET_SHARE = (
+    0.15  # of the way to its faces' middles: light is taken there, where no neighbour stands on the spot
+)
+N_DIRECTIONS, N_WINDOW_POINTS = 48, 24
+VERTICES_PER_BATCH = 20_000  # vertices at once, which bounds memory
 
 
-def view(room: Room, noise: Noise) -> tuple[Solid, Sight]:
+def light_room(room: Room, noise: SolidNoise) -> tuple[Solid, RadianceFunction]:
     """The room to cast rays at, and what is seen of it."""
-    caster = raycaster(room.vertices, room.faces)
+    caster = build_raycaster(room.vertices, room.faces)
     light = irradiance(room, caster)
     turn = room.world_from_room.astype(np.float32)
 
-    def paint(points: Array, normals: Array, face: Array) -> Array:
-        return colours(points @ turn, room.material[face], room.tint[face], room.piece[face], noise)
+    def reflectance(points: Array, normals: Array, face: Array) -> Array:
+        return finish_albedo(points @ turn, room.material[face], room.tint[face], room.piece[face], noise)
 
-    def sight(origin: Float[Array, "3"], directions: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+    def radiance_function(origin: Float[Array, "3"], directions: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
         rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
         cast = caster.cast_rays(rays)
         depth_m = cast["t_hit"].numpy()
@@ -44,32 +46,36 @@ def view(room: Room, noise: Noise) -> tuple[Solid, Sight]:
         face = cast["primitive_ids"].numpy()[hit].astype(np.int64)
         u, v = cast["primitive_uvs"].numpy()[hit].T
         corners = light[room.faces[face]]
-        arriving = corners[:, 0] * (1 - u - v)[:, None] + corners[:, 1] * u[:, None] + corners[:, 2] * v[:, None]
+        incoming = corners[:, 0] * (1 - u - v)[:, None] + corners[:, 1] * u[:, None] + corners[:, 2] * v[:, None]
         out = np.zeros((len(rays), 3), np.float32)  # a room is closed: nothing misses it
         points = origin + depth_m[hit, None] * directions[hit]
-        out[hit] = paint(points, cast["primitive_normals"].numpy()[hit], face) * arriving
+        out[hit] = reflectance(points, cast["primitive_normals"].numpy()[hit], face) * incoming
         return out
 
-    return Solid(caster, paint), sight
+    return Solid(caster, reflectance), radiance_function
 
 
 def irradiance(room: Room, caster: o3d.t.geometry.RaycastingScene) -> Float[Array, "v 3"]:
     """Light that arrives at each vertex from the side its faces look to, 1 being white paint at full exposure."""
-    normals, middles = around(room.vertices, room.faces)
-    places = room.vertices + INSET * (middles - room.vertices) + 2e-3 * normals
+    normals, middles = vertex_surroundings(room.vertices, room.faces)
+    places = room.vertices + SAMPLE_INSET_SHARE * (middles - room.vertices) + 2e-3 * normals
     bright = np.zeros(len(room.vertices), bool)
     bright[room.faces[room.material == FINISHES.index("pane")]] = True
-    panes, pane_normals, area = _emitters(room)
+    panes, pane_normals, area = _window_samples(room)
     out = np.empty((len(room.vertices), 3), np.float32)
-    for start in range(0, len(out), BATCH):
-        part = slice(start, start + BATCH)
-        out[part] = AMBIENT * _openness(places[part], normals[part], caster)[:, None]
-        out[part] += WINDOW * _from_window(places[part], normals[part], panes, pane_normals, area, caster)[:, None]
-    out[bright] = PANE
+    for start in range(0, len(out), VERTICES_PER_BATCH):
+        part = slice(start, start + VERTICES_PER_BATCH)
+        out[part] = AMBIENT_LIGHT * _ambient_visibility(places[part], normals[part], caster)[:, None]
+        out[part] += (
+            WINDOW_LIGHT * _window_form_factor(places[part], normals[part], panes, pane_normals, area, caster)[:, None]
+        )
+    out[bright] = PANE_RADIANCE
     return out
 
 
-def around(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> tuple[Float[Array, "v 3"], Float[Array, "v 3"]]:
+def vertex_surroundings(
+    vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]
+) -> tuple[Float[Array, "v 3"], Float[Array, "v 3"]]:
     """Unit normals of vertices, and the middle of the faces they belong to; both are means by area."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     cross = np.cross(b - a, c - a)
@@ -82,10 +88,10 @@ def around(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> tuple[Flo
     return total[:, :3] / length, total[:, 3:6] / np.maximum(total[:, 6:], 1e-12)
 
 
-def _openness(points: Array, normals: Array, caster: o3d.t.geometry.RaycastingScene) -> Array:
+def _ambient_visibility(points: Array, normals: Array, caster: o3d.t.geometry.RaycastingScene) -> Array:
     """1 in the open, less where something is near."""
-    index = np.arange(DIRECTIONS) + 0.5
-    angle, radius = index * np.pi * (3 - np.sqrt(5)), np.sqrt(index / DIRECTIONS)  # a sunflower's seeds
+    index = np.arange(N_DIRECTIONS) + 0.5
+    angle, radius = index * np.pi * (3 - np.sqrt(5)), np.sqrt(index / N_DIRECTIONS)  # a sunflower's seeds
     local = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2)], axis=1)
     aside = np.where(np.abs(normals[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]])
     tangent = np.cross(aside, normals)
@@ -93,21 +99,21 @@ def _openness(points: Array, normals: Array, caster: o3d.t.geometry.RaycastingSc
     frames = np.stack([tangent, np.cross(normals, tangent), normals], axis=1)
     directions = np.einsum("kc,ncd->nkd", local, frames)
     rays = np.concatenate([np.broadcast_to(points[:, None], directions.shape), directions], axis=2)
-    met = caster.cast_rays(rays.reshape(-1, 6).astype(np.float32))["t_hit"].numpy().reshape(-1, DIRECTIONS)
-    return (1 - OCCLUDED * np.exp(-met / REACH_M)).mean(axis=1)
+    hit_distances = caster.cast_rays(rays.reshape(-1, 6).astype(np.float32))["t_hit"].numpy().reshape(-1, N_DIRECTIONS)
+    return (1 - MAX_OCCLUSION * np.exp(-hit_distances / OCCLUSION_RANGE_M)).mean(axis=1)
 
 
-def _emitters(room: Room) -> tuple[Array, Array, float]:
+def _window_samples(room: Room) -> tuple[Array, Array, float]:
     """Points spread over the panes, their normals, and the area that all of them stand for."""
     faces = room.faces[room.material == FINISHES.index("pane")]
     a, b, c = (room.vertices[faces[:, k]] for k in range(3))
     cross = np.cross(b - a, c - a)
     areas = np.linalg.norm(cross, axis=1) / 2
-    pick = np.random.default_rng(0).choice(len(faces), WINDOW_POINTS, p=areas / areas.sum())
+    pick = np.random.default_rng(0).choice(len(faces), N_WINDOW_POINTS, p=areas / areas.sum())
     return (a + b + c)[pick] / 3, cross[pick] / (2 * areas[pick, None]), float(areas.sum())
 
 
-def _from_window(
+def _window_form_factor(
     points: Array,
     normals: Array,
     panes: Array,

@@ -9,10 +9,10 @@ from quoin.pipeline.geometry.cameras import look_at
 from quoin.tools.synthetic.rooms import Room
 
 Array = np.ndarray
-HEIGHT_M = (1.3, 1.7)
+EYE_HEIGHT_RANGE_M = (1.3, 1.7)
 
 
-def cameras(room: Room, n_photos: int, seed: int) -> Float[Array, "n 3 4"]:
+def indoor_walk_cameras(room: Room, n_photos: int, seed: int) -> Float[Array, "n 3 4"]:
     """cam_from_world of the photos, in the order of one walk around ``room.path``.
 
     Each looks over the middle of the walk to the other side, by turns more to the left or to the right, a little down;
@@ -31,6 +31,6 @@ def cameras(room: Room, n_photos: int, seed: int) -> Float[Array, "n 3 4"]:
         pitch, roll = np.radians(rng.normal(-5, 4)), np.radians(rng.normal(0, 1.5))
         forward = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
         aside = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
-        center = np.array([*place, rng.uniform(*HEIGHT_M)])
+        center = np.array([*place, rng.uniform(*EYE_HEIGHT_RANGE_M)])
         poses.append(look_at(center, center + forward, np.array([0.0, 0, 1]) + np.tan(roll) * aside))
     return np.stack(poses)

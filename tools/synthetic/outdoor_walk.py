@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float
 
 from quoin.pipeline.geometry.cameras import look_at
-from quoin.tools.synthetic.landmark import ground_height_m
+from quoin.tools.synthetic.landmark import landmark_ground_height_m
 
 Array = np.ndarray
-STEPS_M = np.array([4.2, 4.9])  # half the ground plan of the temple, with room to stand beside it
+TEMPLE_HALF_SIZE_M = np.array([4.2, 4.9])  # half the ground plan of the temple, with room to stand beside it
 
 
-def cameras(n_photos: int, seed: int, look_up_deg: float = 0.0) -> Float[Array, "n 3 4"]:
+def outdoor_walk_cameras(n_photos: int, seed: int, look_up_deg: float = 0.0) -> Float[Array, "n 3 4"]:
     """cam_from_world of the photos: about 65 % at eye height, 25 % raised to 4.5–9 m, 10 % close to the steps.
 
     Each group goes once around; distance, height, aim and roll vary by hand. From 30 photos on, neighbours at eye
@@ -33,7 +33,7 @@ def cameras(n_photos: int, seed: int, look_up_deg: float = 0.0) -> Float[Array, 
             x, y = away * np.cos(angle), away * np.sin(angle)
             sideways = rng.uniform(-1.0, 1.0) * (2.2 if kind == "close" else 1.2)
             target = [-sideways * np.sin(angle), sideways * np.cos(angle), aim + rng.uniform(-0.4, 0.4)]
-            center = [x, y, height + float(ground_height_m(np.array(x), np.array(y)))]
+            center = [x, y, height + float(landmark_ground_height_m(np.array(x), np.array(y)))]
             roll = rng.normal(0, 0.02)
             up = np.array([-np.sin(angle) * roll, np.cos(angle) * roll, 1.0])
             poses.append(look_at(np.array(center), np.array(target), up))
@@ -42,12 +42,12 @@ def cameras(n_photos: int, seed: int, look_up_deg: float = 0.0) -> Float[Array, 
     return (up_from_level @ np.stack(poses))[rng.permutation(n_photos)]
 
 
-def passers_by(cam_from_world: Float[Array, "3 4"], rng: np.random.Generator) -> Float[Array, "n 2"]:
+def sample_passers_by(cam_from_world: Float[Array, "3 4"], rng: np.random.Generator) -> Float[Array, "n 2"]:
     """Where up to 4 people stand (x, y): in front of the camera, not on the temple's steps."""
-    return standing_places(cam_from_world, 12, 3.0, rng)[: rng.integers(1, 5)]
+    return sample_standing_places(cam_from_world, 12, 3.0, rng)[: rng.integers(1, 5)]
 
 
-def standing_places(
+def sample_standing_places(
     cam_from_world: Float[Array, "3 4"], n: int, nearest_m: float, rng: np.random.Generator
 ) -> Float[Array, "k 2"]:
     """Up to ``n`` places (x, y) from ``nearest_m`` to 8 m in front of the camera, none on the temple's steps."""
@@ -56,4 +56,4 @@ def standing_places(
     ahead, aside = rng.uniform(nearest_m, 8.0, n), rng.uniform(-0.4, 0.4, n)
     right = np.array([forward[1], -forward[0]])
     spots = center[:2] + ahead[:, None] * (forward + aside[:, None] * right)
-    return spots[np.any(np.abs(spots) > STEPS_M, axis=1)]
+    return spots[np.any(np.abs(spots) > TEMPLE_HALF_SIZE_M, axis=1)]

@@ -14,20 +14,20 @@ from jaxtyping import Float, Int
 
 from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, WALL
 from quoin.tools.synthetic.finishes import FINISHES
-from quoin.tools.synthetic.furniture import Colour, Piece, furniture
+from quoin.tools.synthetic.furniture import LinearColor, RoomPart, furniture_parts
 from quoin.tools.synthetic.scene import Point, Scene
-from quoin.tools.synthetic.shapes import block, blocks, lines, prism
+from quoin.tools.synthetic.shapes import closed_box, grid_lines, hollow_prism, voxel_surface
 
 Array = np.ndarray
-WIDTH_M, DEPTH_M, HEIGHT_M = 5.2, 4.2, 2.6
+ROOM_WIDTH_M, ROOM_DEPTH_M, ROOM_HEIGHT_M = 5.2, 4.2, 2.6
 NOTCH_M = (3.6, 3.0)  # beyond these x and y the rectangle is not room: its plan is an L
-WINDOW_M = ((-0.14, 1.2, 0.9), (0.0, 2.9, 2.2))  # a recess in the wall x = 0, the pane at its end
-DOOR_M = ((4.05, -0.06, 0.0), (4.9, 0.0, 2.05))  # a recess in the wall y = 0, the leaf at its end
-PATH_M = [(0.75, 0.8), (4.5, 0.7), (4.4, 2.4), (3.25, 2.75), (3.1, 3.5), (2.9, 2.85), (0.75, 2.75)]
-PAINT: Colour = (0.70, 0.67, 0.60)
-WHITE: Colour = (0.80, 0.80, 0.78)
-OAK: Colour = (0.46, 0.30, 0.17)
-LACQUER: Colour = (0.74, 0.73, 0.70)
+WINDOW_BOX_M = ((-0.14, 1.2, 0.9), (0.0, 2.9, 2.2))  # a recess in the wall x = 0, the pane at its end
+DOOR_BOX_M = ((4.05, -0.06, 0.0), (4.9, 0.0, 2.05))  # a recess in the wall y = 0, the leaf at its end
+WALK_PATH_M = [(0.75, 0.8), (4.5, 0.7), (4.4, 2.4), (3.25, 2.75), (3.1, 3.5), (2.9, 2.85), (0.75, 2.75)]
+WALL_PAINT: LinearColor = (0.70, 0.67, 0.60)
+CEILING_WHITE: LinearColor = (0.80, 0.80, 0.78)
+FLOOR_OAK: LinearColor = (0.46, 0.30, 0.17)
+TRIM_LACQUER: LinearColor = (0.74, 0.73, 0.70)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,60 +40,60 @@ class Room(Scene):
     world_from_room: Float[Array, "3 3"]  # patterns follow the room where it is turned
 
 
-def build(seed: int, turn_deg: float = 0.0) -> Room:
+def build_room(seed: int, turn_deg: float = 0.0) -> Room:
     """The furnished room, the same for the same seed (which moves books, chairs and foliage), turned about z."""
     rng = np.random.default_rng([seed, 7])
-    pieces = [*_fixed(), *furniture(rng)]
-    return _assembled(pieces, PATH_M, (0.0, 90.0), turn_deg)
+    pieces = [*_shell_parts(), *furniture_parts(rng)]
+    return _assemble_room(pieces, WALK_PATH_M, (0.0, 90.0), turn_deg)
 
 
-def octagon(seed: int, turn_deg: float = 0.0, radius_m: float = 2.4) -> Room:
+def build_octagon_room(seed: int, turn_deg: float = 0.0, radius_m: float = 2.4) -> Room:
     """A bare room with eight walls, 45° apart, and a few printed boxes."""
     corners = np.radians(22.5 + 45 * np.arange(8))
-    return _bare(corners, radius_m, (0.0, 45.0, 90.0, 135.0), seed, turn_deg)
+    return _bare_room(corners, radius_m, (0.0, 45.0, 90.0, 135.0), seed, turn_deg)
 
 
-def cylinder(seed: int, radius_m: float = 2.4) -> Room:
+def build_round_room(seed: int, radius_m: float = 2.4) -> Room:
     """A bare round room, its wall of 72 flat strips that face every way, and a few printed boxes."""
-    return _bare(np.radians(5 * np.arange(72)), radius_m, (), seed, 0.0)
+    return _bare_room(np.radians(5 * np.arange(72)), radius_m, (), seed, 0.0)
 
 
-def shell() -> trimesh.Trimesh:
+def room_shell() -> trimesh.Trimesh:
     """Floor, ceiling and walls of the furnished room, with the recesses of window and door; closed once merged."""
-    recesses = (WINDOW_M, DOOR_M)
+    recesses = (WINDOW_BOX_M, DOOR_BOX_M)
     corners = [p for recess in recesses for p in recess]
-    spots = np.array([(0.0, 0.0, 0.0), (WIDTH_M, DEPTH_M, HEIGHT_M), (*NOTCH_M, 0.0), *corners])
-    xs, ys, zs = (lines(spots[:, k].tolist()) for k in range(3))
+    spots = np.array([(0.0, 0.0, 0.0), (ROOM_WIDTH_M, ROOM_DEPTH_M, ROOM_HEIGHT_M), (*NOTCH_M, 0.0), *corners])
+    xs, ys, zs = (grid_lines(spots[:, k].tolist()) for k in range(3))
     x, y, z = np.meshgrid(*[(line[1:] + line[:-1]) / 2 for line in (xs, ys, zs)], indexing="ij")
     free = (x > 0) & (y > 0) & ((x < NOTCH_M[0]) | (y < NOTCH_M[1]))
     for low, high in recesses:
         free |= np.all([(c > a) & (c < b) for c, a, b in zip((x, y, z), low, high, strict=True)], axis=0)
-    return blocks(xs, ys, zs, ~free, beyond=True)
+    return voxel_surface(xs, ys, zs, ~free, is_outside_solid=True)
 
 
-def _fixed() -> Iterator[Piece]:
+def _shell_parts() -> Iterator[RoomPart]:
     """The shell cut by what its parts are made of."""
-    mesh = shell()
+    mesh = room_shell()
     x, y, z = mesh.triangles_center.T
     recessed = (x < 0) | (y < 0)
     parts = [
-        (~recessed & (z < 1e-6), "planks", OAK, FLOOR),
-        (~recessed & (z > HEIGHT_M - 1e-6), "paint", WHITE, CEILING),
-        (~recessed & (z > 1e-6) & (z < HEIGHT_M - 1e-6), "paint", PAINT, WALL),
-        (x < WINDOW_M[0][0] + 1e-6, "pane", WHITE, OTHER),
-        (recessed & (x > WINDOW_M[0][0] + 1e-6), "lacquer", LACQUER, OTHER),
+        (~recessed & (z < 1e-6), "planks", FLOOR_OAK, FLOOR),
+        (~recessed & (z > ROOM_HEIGHT_M - 1e-6), "paint", CEILING_WHITE, CEILING),
+        (~recessed & (z > 1e-6) & (z < ROOM_HEIGHT_M - 1e-6), "paint", WALL_PAINT, WALL),
+        (x < WINDOW_BOX_M[0][0] + 1e-6, "pane", CEILING_WHITE, OTHER),
+        (recessed & (x > WINDOW_BOX_M[0][0] + 1e-6), "lacquer", TRIM_LACQUER, OTHER),
     ]
     for chosen, material, tint, label in parts:
         used, index = np.unique(mesh.faces[chosen], return_inverse=True)
         part = trimesh.Trimesh(mesh.vertices[used], index.reshape(-1, 3), process=False)
-        yield Piece(part, material, tint, label)
+        yield RoomPart(part, material, tint, label)
     for low, high in _skirting():
-        yield Piece(block(low, high), "lacquer", LACQUER)
+        yield RoomPart(closed_box(low, high), "lacquer", TRIM_LACQUER)
 
 
 def _skirting(tall: float = 0.08, thick: float = 0.014) -> Iterator[tuple[Point, Point]]:
-    across, deep, (x, y) = WIDTH_M, DEPTH_M, NOTCH_M
-    door_low, door_high = DOOR_M[0][0] - 0.07, DOOR_M[1][0] + 0.07  # the door's frame stands there
+    across, deep, (x, y) = ROOM_WIDTH_M, ROOM_DEPTH_M, NOTCH_M
+    door_low, door_high = DOOR_BOX_M[0][0] - 0.07, DOOR_BOX_M[1][0] + 0.07  # the door's frame stands there
     plan: list[tuple[float, float, float, float]] = [
         (0, 0, thick, deep),
         (0, 0, door_low, thick),
@@ -107,23 +107,27 @@ def _skirting(tall: float = 0.08, thick: float = 0.014) -> Iterator[tuple[Point,
         yield (x0, y0, 0.0), (x1, y1, tall)
 
 
-def _bare(corners: Float[Array, "n"], radius: float, yaws: Sequence[float], seed: int, turn_deg: float) -> Room:
+def _bare_room(corners: Float[Array, "n"], radius: float, yaws: Sequence[float], seed: int, turn_deg: float) -> Room:
     rng = np.random.default_rng([seed, 8])
-    floor, ceiling, *walls = prism(radius * np.stack([np.cos(corners), np.sin(corners)], axis=1), HEIGHT_M)
-    pieces = [Piece(floor, "planks", OAK, FLOOR), Piece(ceiling, "paint", WHITE, CEILING)]
-    pieces += [Piece(wall, "paint", PAINT, WALL) for wall in walls]
+    floor, ceiling, *walls = hollow_prism(radius * np.stack([np.cos(corners), np.sin(corners)], axis=1), ROOM_HEIGHT_M)
+    pieces = [RoomPart(floor, "planks", FLOOR_OAK, FLOOR), RoomPart(ceiling, "paint", CEILING_WHITE, CEILING)]
+    pieces += [RoomPart(wall, "paint", WALL_PAINT, WALL) for wall in walls]
     for angle in rng.uniform(0, 6.3, 3) + np.array([0.0, 2.1, 4.2]):
         x, y = 0.7 * radius * np.cos(angle), 0.7 * radius * np.sin(angle)
         half, tall = rng.uniform([0.15, 0.4], [0.3, 0.9])
-        pieces.append(Piece(block((x - half, y - half, 0.0), (x + half, y + half, tall)), "print", (0.6, 0.55, 0.5)))
-    pieces.append(Piece(block((-0.4, -0.4, HEIGHT_M - 0.1), (0.4, 0.4, HEIGHT_M)), "pane", WHITE))
+        pieces.append(
+            RoomPart(closed_box((x - half, y - half, 0.0), (x + half, y + half, tall)), "print", (0.6, 0.55, 0.5))
+        )
+    pieces.append(
+        RoomPart(closed_box((-0.4, -0.4, ROOM_HEIGHT_M - 0.1), (0.4, 0.4, ROOM_HEIGHT_M)), "pane", CEILING_WHITE)
+    )
     turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     path = [(0.4 * radius * np.cos(a), 0.4 * radius * np.sin(a)) for a in turns]
-    return _assembled(pieces, path, yaws, turn_deg)
+    return _assemble_room(pieces, path, yaws, turn_deg)
 
 
-def _assembled(
-    pieces: Sequence[Piece], path: Sequence[tuple[float, float]], yaws: Sequence[float], turn_deg: float
+def _assemble_room(
+    pieces: Sequence[RoomPart], path: Sequence[tuple[float, float]], yaws: Sequence[float], turn_deg: float
 ) -> Room:
     c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
     turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
@@ -136,7 +140,7 @@ def _assembled(
         vertices=vertices,
         faces=faces,
         material=np.repeat([FINISHES.index(p.material) for p in pieces], counts),
-        inside=np.ones(len(faces), bool),
+        is_in_region=np.ones(len(faces), bool),
         region_low_m=(float(low[0]), float(low[1]), float(low[2])),
         region_high_m=(float(high[0]), float(high[1]), float(high[2])),
         label=np.repeat([p.label for p in pieces], counts),

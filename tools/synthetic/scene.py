@@ -13,12 +13,13 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """Triangles, each of a material (index into its scene's MATERIALS); ``inside`` the region, or else backdrop."""
+    """Triangles, each of a material (index into its scene's MATERIALS); ``is_in_region`` the region, or else
+    backdrop."""
 
     vertices: Float[Array, "v 3"]
     faces: Int[Array, "f 3"]
     material: Int[Array, "f"]
-    inside: Bool[Array, "f"]
+    is_in_region: Bool[Array, "f"]
     region_low_m: Point
     region_high_m: Point
     label: Int[Array, "f"] | None = None  # FLOOR, CEILING, WALL or OTHER of pipeline/labels.py, where it is known

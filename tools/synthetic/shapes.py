@@ -11,24 +11,26 @@ from jaxtyping import Bool, Float, Int
 
 Array = np.ndarray
 Point = tuple[float, float, float]
-EDGE_M = 0.09  # faces are about this large, because what is seen is decided face by face
+CELL_EDGE_M = 0.09  # faces are about this large, because what is seen is decided face by face
 
 
-def box(low: Point, high: Point) -> trimesh.Trimesh:
+def grid_box(low: Point, high: Point) -> trimesh.Trimesh:
     """An axis-aligned box from corner to corner, its sides in square cells."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     sides = [
-        (frame((x0, y0, z1), (1, 0, 0), (0, 1, 0)), (x1 - x0, y1 - y0)),
-        (frame((x0, y1, z0), (1, 0, 0), (0, -1, 0)), (x1 - x0, y1 - y0)),
-        (frame((x0, y0, z0), (1, 0, 0), (0, 0, 1)), (x1 - x0, z1 - z0)),
-        (frame((x1, y1, z0), (-1, 0, 0), (0, 0, 1)), (x1 - x0, z1 - z0)),
-        (frame((x1, y0, z0), (0, 1, 0), (0, 0, 1)), (y1 - y0, z1 - z0)),
-        (frame((x0, y1, z0), (0, -1, 0), (0, 0, 1)), (y1 - y0, z1 - z0)),
+        (panel_matrix((x0, y0, z1), (1, 0, 0), (0, 1, 0)), (x1 - x0, y1 - y0)),
+        (panel_matrix((x0, y1, z0), (1, 0, 0), (0, -1, 0)), (x1 - x0, y1 - y0)),
+        (panel_matrix((x0, y0, z0), (1, 0, 0), (0, 0, 1)), (x1 - x0, z1 - z0)),
+        (panel_matrix((x1, y1, z0), (-1, 0, 0), (0, 0, 1)), (x1 - x0, z1 - z0)),
+        (panel_matrix((x1, y0, z0), (0, 1, 0), (0, 0, 1)), (y1 - y0, z1 - z0)),
+        (panel_matrix((x0, y1, z0), (0, -1, 0), (0, 0, 1)), (y1 - y0, z1 - z0)),
     ]
-    return trimesh.util.concatenate([relief(size, lambda u, v: 0 * u, matrix, cell=EDGE_M) for matrix, size in sides])
+    return trimesh.util.concatenate(
+        [relief_panel(size, lambda u, v: 0 * u, matrix, cell=CELL_EDGE_M) for matrix, size in sides]
+    )
 
 
-def turned(
+def revolved_profile(
     profile: Sequence[tuple[float, float]], at: Point, *, flutes: int = 0, depth: float = 0.12
 ) -> trimesh.Trimesh:
     """A profile of (radius, height) points turned about the vertical through ``at``.
@@ -38,9 +40,9 @@ def turned(
     knots = np.array(profile)
     lengths = np.linalg.norm(np.diff(knots, axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(lengths)])
-    steps = np.concatenate([np.linspace(a, b, max(2, int((b - a) / EDGE_M) + 2)) for a, b in pairwise(along)])
+    steps = np.concatenate([np.linspace(a, b, max(2, int((b - a) / CELL_EDGE_M) + 2)) for a, b in pairwise(along)])
     radius, height = (np.interp(np.unique(steps), along, values) for values in knots.T)
-    segments = 6 * flutes if flutes else int(np.clip(2 * np.pi * radius.max() / EDGE_M, 20, 90))
+    segments = 6 * flutes if flutes else int(np.clip(2 * np.pi * radius.max() / CELL_EDGE_M, 20, 90))
     angle = np.arange(segments) * 2 * np.pi / segments
     groove = 1 - depth * (0.5 + 0.5 * np.cos(flutes * angle)) if flutes else np.ones(segments)
     rings = radius[:, None] * groove
@@ -55,7 +57,7 @@ def turned(
     return mesh
 
 
-def ball(
+def bumpy_sphere(
     at: Point, radius: float, rng: np.random.Generator | None = None, *, squash: float = 1.0, bumps: float = 0.1
 ) -> trimesh.Trimesh:
     """A ball; with ``rng`` a bumpy one, ``bumps`` of the radius high (foliage, rocks)."""
@@ -67,7 +69,7 @@ def ball(
     return trimesh.Trimesh(vertices * radius * np.array([1, 1, squash]) + at, mesh.faces, process=False)
 
 
-def relief(
+def relief_panel(
     size: tuple[float, float],
     recess_m: Callable[[Float[Array, "a b"], Float[Array, "a b"]], Float[Array, "a b"]],
     matrix: Float[Array, "4 4"],
@@ -89,7 +91,7 @@ def grid_faces(rows: int, columns: int) -> Int[Array, "f 3"]:
     return np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
 
 
-def frame(at: Point, u_axis: Point, v_axis: Point) -> Float[Array, "4 4"]:
+def panel_matrix(at: Point, u_axis: Point, v_axis: Point) -> Float[Array, "4 4"]:
     """Matrix that puts a panel's corner at ``at`` with its width and height along two axes."""
     u, v = (np.array(axis) / np.linalg.norm(axis) for axis in (u_axis, v_axis))
     out = np.eye(4)
@@ -104,35 +106,45 @@ def niche(u: Array, v: Array, center_u: float, sill: float, spring: float, radiu
     return np.where(v >= sill, depth, 0.0)
 
 
-def finer(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+def subdivided(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """The same surface in triangles with no edge much longer than a cell's diagonal."""
-    vertices, faces = trimesh.remesh.subdivide_to_size(mesh.vertices, mesh.faces, 1.5 * EDGE_M, max_iter=14)
+    vertices, faces = trimesh.remesh.subdivide_to_size(mesh.vertices, mesh.faces, 1.5 * CELL_EDGE_M, max_iter=14)
     return trimesh.Trimesh(vertices, faces, process=False)
 
 
-def lines(breaks: Sequence[float], cell: float = EDGE_M) -> Float[Array, "n"]:
+def grid_lines(breaks: Sequence[float], cell: float = CELL_EDGE_M) -> Float[Array, "n"]:
     """Sorted coordinates: every break, and between two of them steps of ``cell`` at most."""
     ends = sorted(set(breaks))
     steps = [np.linspace(a, b, int(np.ceil((b - a) / cell - 1e-9)) + 1) for a, b in pairwise(ends)]
     return np.unique(np.concatenate(steps))
 
 
-def blocks(
-    xs: Float[Array, "a"], ys: Float[Array, "b"], zs: Float[Array, "c"], solid: Bool[Array, "x y z"], *, beyond: bool
+def voxel_surface(
+    xs: Float[Array, "a"],
+    ys: Float[Array, "b"],
+    zs: Float[Array, "c"],
+    solid: Bool[Array, "x y z"],
+    *,
+    is_outside_solid: bool,
 ) -> trimesh.Trimesh:
-    """The surface between solid cells of a grid of lines and the others, facing the others; ``beyond`` it all is solid.
+    """The surface between solid cells of a grid of lines and the others, facing the others; ``is_outside_solid`` it all
+    is solid.
 
     Sides of one direction share vertices, sides of two do not: a corner is sharp. Merged, the surface is closed.
     """
-    filled = np.pad(solid, 1, constant_values=beyond).astype(np.int8)
+    filled = np.pad(solid, 1, constant_values=is_outside_solid).astype(np.int8)
     vertices: list[Array] = []
     faces: list[Array] = []
     for axis in range(3):
         change = np.diff(filled, axis=axis)
-        one, two = np.eye(3, dtype=np.int64)[[(axis + 1) % 3, (axis + 2) % 3]]
+        first_axis, second_axis = np.eye(3, dtype=np.int64)[[(axis + 1) % 3, (axis + 2) % 3]]
         for sign in (1, -1):
-            at = np.argwhere(change == -sign) - one - two
-            ring = (0 * one, one, one + two, two) if sign > 0 else (0 * one, two, one + two, one)
+            at = np.argwhere(change == -sign) - first_axis - second_axis
+            ring = (
+                (0 * first_axis, first_axis, first_axis + second_axis, second_axis)
+                if sign > 0
+                else (0 * first_axis, second_axis, first_axis + second_axis, first_axis)
+            )
             corners = np.stack([at + step for step in ring], axis=1).reshape(-1, 3)
             number = np.ravel_multi_index(tuple(corners.T), filled.shape)
             used, index = np.unique(number, return_inverse=True)
@@ -143,48 +155,48 @@ def blocks(
     return trimesh.Trimesh(np.concatenate(vertices), np.concatenate(faces), process=False)
 
 
-def block(low: Point, high: Point) -> trimesh.Trimesh:
-    """An axis-aligned box as one of ``blocks``."""
-    xs, ys, zs = (lines(ends) for ends in zip(low, high, strict=True))
-    return blocks(xs, ys, zs, np.ones((len(xs) - 1, len(ys) - 1, len(zs) - 1), bool), beyond=False)
+def closed_box(low: Point, high: Point) -> trimesh.Trimesh:
+    """An axis-aligned box as one of ``voxel_surface``."""
+    xs, ys, zs = (grid_lines(ends) for ends in zip(low, high, strict=True))
+    return voxel_surface(xs, ys, zs, np.ones((len(xs) - 1, len(ys) - 1, len(zs) - 1), bool), is_outside_solid=False)
 
 
-def rounded(low: Point, high: Point, radius: float) -> trimesh.Trimesh:
+def rounded_box(low: Point, high: Point, radius: float) -> trimesh.Trimesh:
     """A box whose edges and corners are rounded by ``radius``, at most half its shortest side."""
     bend = radius * (1 - np.tan(np.linspace(0, np.pi / 4, 7)))  # equal angles along the bend
     grid = []
     for a, b in zip(low, high, strict=True):
-        flat = lines([a + radius, b - radius]) if b - a > 2 * radius + 1e-6 else np.array([(a + b) / 2])
+        flat = grid_lines([a + radius, b - radius]) if b - a > 2 * radius + 1e-6 else np.array([(a + b) / 2])
         grid.append(np.unique(np.round(np.concatenate([a + bend, flat, b - bend]), 9)))
     xs, ys, zs = grid
-    mesh = blocks(xs, ys, zs, np.ones((len(xs) - 1, len(ys) - 1, len(zs) - 1), bool), beyond=False)
+    mesh = voxel_surface(xs, ys, zs, np.ones((len(xs) - 1, len(ys) - 1, len(zs) - 1), bool), is_outside_solid=False)
     core = np.clip(mesh.vertices, np.array(low) + radius, np.array(high) - radius)
-    away = mesh.vertices - core
-    away *= radius / np.linalg.norm(away, axis=1, keepdims=True)
-    mesh = trimesh.Trimesh(core + away, mesh.faces, process=False)
+    offset = mesh.vertices - core
+    offset *= radius / np.linalg.norm(offset, axis=1, keepdims=True)
+    mesh = trimesh.Trimesh(core + offset, mesh.faces, process=False)
     mesh.merge_vertices(digits_vertex=7)
     return mesh
 
 
-def prism(outline: Float[Array, "n 2"], height: float) -> list[trimesh.Trimesh]:
+def hollow_prism(outline: Float[Array, "n 2"], height: float) -> list[trimesh.Trimesh]:
     """A hollow prism over a convex outline about the origin, counter-clockwise: floor, ceiling, a wall per side.
 
     All face inwards, and meet vertex on vertex.
     """
     ends = np.roll(outline, -1, axis=0)
-    counts = [max(2, round(float(np.linalg.norm(b - a)) / EDGE_M) + 1) for a, b in zip(outline, ends, strict=True)]
+    counts = [max(2, round(float(np.linalg.norm(b - a)) / CELL_EDGE_M) + 1) for a, b in zip(outline, ends, strict=True)]
     walls = [
-        relief(
+        relief_panel(
             (float(np.linalg.norm(b - a)), height),
             lambda u, v: 0 * u,
-            frame((float(b[0]), float(b[1]), 0.0), (float((a - b)[0]), float((a - b)[1]), 0.0), (0, 0, 1)),
-            cell=EDGE_M,
+            panel_matrix((float(b[0]), float(b[1]), 0.0), (float((a - b)[0]), float((a - b)[1]), 0.0), (0, 0, 1)),
+            cell=CELL_EDGE_M,
         )
         for a, b in zip(outline, ends, strict=True)
     ]
     sides = zip(outline, ends, counts, strict=True)
     border = np.concatenate([np.linspace(a, b, n)[:-1] for a, b, n in sides])
-    shares = np.linspace(1, 0, round(float(np.linalg.norm(border, axis=1).max()) / EDGE_M) + 1)
+    shares = np.linspace(1, 0, round(float(np.linalg.norm(border, axis=1).max()) / CELL_EDGE_M) + 1)
     closed = np.concatenate([border, border[:1]])
     level = (shares[:, None, None] * closed).reshape(-1, 2)
     inwards = grid_faces(len(shares), len(closed))

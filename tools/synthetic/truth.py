@@ -10,45 +10,45 @@ import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.geometry.cameras import centers_world, project
-from quoin.pipeline.geometry.frustum import in_view
+from quoin.pipeline.geometry.frustum import frustum_query
 
 Array = np.ndarray
-MIN_FACING = 0.1  # cosine: a face seen at less than 6 degrees from its plane is not seen
+MIN_SEEN_COSINE = 0.1  # cosine: a face seen at less than 6 degrees from its plane is not seen
 
 
-def seen_faces(
+def visible_faces(
     scene: o3d.t.geometry.RaycastingScene,
     triangles: Float[Array, "f 3 3"],
     cam_from_world: Float[Array, "n 3 4"],
     intrinsics: Float[Array, "4"],
     size: tuple[int, int],
-    least: int = 2,
-    before: Sequence[o3d.t.geometry.RaycastingScene | None] | None = None,
+    min_cameras: int = 2,
+    occluders: Sequence[o3d.t.geometry.RaycastingScene | None] | None = None,
 ) -> Bool[Array, "f"]:
-    """Which triangles at least ``least`` cameras see: in the picture, turned towards it, the middle not hidden.
+    """Which triangles at least ``min_cameras`` cameras see: in the picture, turned towards it, the middle not hidden.
 
-    Triangles have no inner side here: one turned away is seen from its back, unless its own solid hides it. ``before``:
-    for every camera, what stands before it in its photo only.
+    Triangles have no inner side here: one turned away is seen from its back, unless its own solid hides it.
+    ``occluders``: for every camera, what stands before it in its photo only.
     """
     middle = triangles.mean(axis=1)
     normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     count = np.zeros(len(triangles), np.int64)
-    before = before or [None] * len(cam_from_world)
-    within = in_view(middle)
-    for pose, center, mine in zip(cam_from_world, centers_world(cam_from_world), before, strict=True):
-        near = within(pose, intrinsics, size)
-        pixels, depth = project(pose, intrinsics, middle[near])
-        toward = center - middle[near]
+    occluders = occluders or [None] * len(cam_from_world)
+    within = frustum_query(middle)
+    for pose, center, occluder in zip(cam_from_world, centers_world(cam_from_world), occluders, strict=True):
+        candidates = within(pose, intrinsics, size)
+        pixels, depth = project(pose, intrinsics, middle[candidates])
+        toward = center - middle[candidates]
         distance = np.linalg.norm(toward, axis=1)
-        facing = np.abs((normal[near] * toward).sum(1)) > MIN_FACING * distance
+        facing = np.abs((normal[candidates] * toward).sum(1)) > MIN_SEEN_COSINE * distance
         chosen = np.flatnonzero((depth > 0) & np.all((pixels >= 0) & (pixels < size), axis=1) & facing)
         # The ray starts at the camera and must reach the face: only what is clearly before it hides it.
         rays = np.concatenate([np.broadcast_to(center, (len(chosen), 3)), -toward[chosen]], axis=1).astype(np.float32)
-        met = [s.cast_rays(rays)["t_hit"].numpy() for s in (scene, mine) if s is not None]
-        reach = np.min(met, axis=0) * distance[chosen]
-        count[near[chosen]] += reach > distance[chosen] - 0.005
-    return count >= least
+        hit_distances = [s.cast_rays(rays)["t_hit"].numpy() for s in (scene, occluder) if s is not None]
+        reach = np.min(hit_distances, axis=0) * distance[chosen]
+        count[candidates[chosen]] += reach > distance[chosen] - 0.005
+    return count >= min_cameras
 
 
 def write_mesh(

@@ -13,58 +13,60 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from quoin.stages.pose.colmap.database import to_read
+from quoin.stages.pose.colmap.database import open_read_only
 
 Array = np.ndarray
 
-IMAGES_PER_PAIR = 2147483647  # COLMAP: pair id = this times the smaller image id, plus the larger
-STRONG_INLIERS = 30
-PLANAR = (5, 6)  # COLMAP's two-view configurations PANORAMIC and PLANAR_OR_PANORAMIC
-FOCALS = np.geomspace(0.4, 4.0, 93)  # of the long edge, that are tried
-MAX_STRETCH = 0.05  # ratio of H's largest to its smallest singular value less 1, up to which it is a rotation
-TURNS_SHARE = 0.8  # of the strong pairs; with more turns,
-MIN_MOVED = 3  # and fewer photos that moved in half or more of their pairs, all were taken from one spot
+MAX_IMAGE_ID = 2147483647  # COLMAP: pair id = this times the smaller image id, plus the larger
+MIN_ROTATION_PAIR_INLIERS = 30
+ROTATION_CONFIGS = (5, 6)  # COLMAP's two-view configurations PANORAMIC and PLANAR_OR_PANORAMIC
+FOCAL_CANDIDATES = np.geomspace(0.4, 4.0, 93)  # of the long edge, that are tried
+MAX_ROTATION_DEVIATION = (
+    0.05  # ratio of H's largest to its smallest singular value less 1, up to which it is a rotation
+)
+MIN_PURE_ROTATION_SHARE = 0.8  # of the strong pairs; with more turns,
+MIN_MOVED_PHOTOS = 3  # and fewer photos that moved in half or more of their pairs, all were taken from one spot
 
 
-def stretch(homography: Float[Array, "3 3"], sizes: Int[Array, "2 2"]) -> float:
+def rotation_deviation(homography: Float[Array, "3 3"], sizes: Int[Array, "2 2"]) -> float:
     """How far a homography of pixels is from a rotation, 0 for one, for the focal length that suits it best.
 
     ``sizes`` are width and height of both photos, which are taken to have one focal length relative to the long edge.
     """
     edges = sizes.max(axis=1)
-    one, other = (
+    k_first, k_second = (
         np.array([[edge, 0, width / 2], [0, edge, height / 2], [0, 0, 1.0]])
         for (width, height), edge in zip(sizes.tolist(), edges.tolist(), strict=True)
     )
-    centred = np.linalg.inv(other) @ homography @ one
-    scale = np.ones((len(FOCALS), 3))
-    scale[:, :2] = FOCALS[:, None]
-    values = np.linalg.svd(centred * scale[:, None, :] / scale[:, :, None], compute_uv=False)
+    centered = np.linalg.inv(k_second) @ homography @ k_first
+    scale = np.ones((len(FOCAL_CANDIDATES), 3))
+    scale[:, :2] = FOCAL_CANDIDATES[:, None]
+    values = np.linalg.svd(centered * scale[:, None, :] / scale[:, :, None], compute_uv=False)
     return float((values[:, 0] / np.maximum(values[:, 2], 1e-12)).min() - 1.0)
 
 
-def turns(database: Path) -> tuple[Int[Array, "m 2"], Bool[Array, "m"]]:
+def find_pure_rotations(database: Path) -> tuple[Int[Array, "m 2"], Bool[Array, "m"]]:
     """Photo ids of strong pairs in a database of verified matches, and whether each time the camera only turned."""
-    with closing(to_read(database)) as connection:
+    with closing(open_read_only(database)) as connection:
         query = "SELECT image_id, width, height FROM images JOIN cameras USING (camera_id)"
         size = {row[0]: row[1:] for row in connection.execute(query)}
         query = "SELECT pair_id, config, H FROM two_view_geometries WHERE rows >= ?"
-        strong = connection.execute(query, (STRONG_INLIERS,)).fetchall()
-    photos, turned = np.zeros((len(strong), 2), np.int64), np.zeros(len(strong), bool)
+        strong = connection.execute(query, (MIN_ROTATION_PAIR_INLIERS,)).fetchall()
+    photos, is_rotation = np.zeros((len(strong), 2), np.int64), np.zeros(len(strong), bool)
     for row, (pair_id, config, data) in enumerate(strong):
-        second = pair_id % IMAGES_PER_PAIR
-        first = (pair_id - second) // IMAGES_PER_PAIR
+        second = pair_id % MAX_IMAGE_ID
+        first = (pair_id - second) // MAX_IMAGE_ID
         photos[row] = first - 1, second - 1
-        if config in PLANAR and data:
+        if config in ROTATION_CONFIGS and data:
             sizes = np.array([size[first], size[second]])
-            turned[row] = stretch(np.frombuffer(data).reshape(3, 3), sizes) < MAX_STRETCH
-    return photos, turned
+            is_rotation[row] = rotation_deviation(np.frombuffer(data).reshape(3, 3), sizes) < MAX_ROTATION_DEVIATION
+    return photos, is_rotation
 
 
-def from_one_spot(photos: Int[Array, "m 2"], turned: Bool[Array, "m"]) -> bool:
+def has_single_viewpoint(photos: Int[Array, "m 2"], is_rotation: Bool[Array, "m"]) -> bool:
     """Whether a collection with these strong pairs was taken from one spot, but for a few photos that do not help."""
-    if not len(photos) or turned.mean() < TURNS_SHARE:
+    if not len(photos) or is_rotation.mean() < MIN_PURE_ROTATION_SHARE:
         return False
     n_pairs = np.bincount(photos.ravel())
-    n_moved = np.bincount(photos[~turned].ravel(), minlength=len(n_pairs))
-    return int(((n_pairs > 0) & (2 * n_moved >= n_pairs)).sum()) < MIN_MOVED
+    n_moved = np.bincount(photos[~is_rotation].ravel(), minlength=len(n_pairs))
+    return int(((n_pairs > 0) & (2 * n_moved >= n_pairs)).sum()) < MIN_MOVED_PHOTOS

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from quoin.stages.pose.colmap.database import to_read
+from quoin.stages.pose.colmap.database import open_read_only
 
 Array = np.ndarray
 
@@ -16,7 +16,7 @@ class DescriptorReader:
     """Callable: photo id to its descriptors uint8 [n, 128] and their scales in pixels [n] (none where it has none)."""
 
     def __init__(self, database: Path) -> None:
-        self._connection = to_read(database)
+        self._connection = open_read_only(database)
 
     def __call__(self, photo_id: int) -> tuple[UInt8[Array, "n d"], Float[Array, "n"]]:
         descriptors = self._read("SELECT rows, cols, data FROM descriptors WHERE image_id = ?", photo_id)

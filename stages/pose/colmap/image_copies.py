@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from quoin.pipeline.core.parallel import each
-from quoin.pipeline.imaging.io import load_mask, load_upright, open_image, orientation_of
+from quoin.pipeline.core.parallel import thread_map
+from quoin.pipeline.imaging.io import exif_orientation, load_mask, load_upright, open_image
 
 Array = np.ndarray
 
 # COLMAP reads and turns these by itself, but of odd colour modes and of EXIF turns we trust our own reading only
-_PLAIN = {"JPEG": ".jpg", "PNG": ".png"}
+_LINKABLE_FORMATS = {"JPEG": ".jpg", "PNG": ".png"}
 
 
-def write_copies(
+def write_image_copies(
     photos: list[dict[str, Any]], folder: Path, threads: int, advance: Callable[[float], None]
 ) -> list[str]:
     """File names, in ``folder``, of a copy (a link where the file is upright 8-bit RGB already) of every photo.
@@ -32,10 +32,10 @@ def write_copies(
         source = Path(photos[index]["path"])
         stem = f"{photos[index]['photo_id']:06d}"
         with open_image(source) as image:
-            plain = image.format in _PLAIN and image.mode == "RGB" and orientation_of(image) == 1
-            suffix = _PLAIN.get(image.format or "", ".jpg")
-        target = folder / f"{stem}{suffix if plain else '.jpg'}"
-        if plain:
+            is_plain = image.format in _LINKABLE_FORMATS and image.mode == "RGB" and exif_orientation(image) == 1
+            suffix = _LINKABLE_FORMATS.get(image.format or "", ".jpg")
+        target = folder / f"{stem}{suffix if is_plain else '.jpg'}"
+        if is_plain:
             target.unlink(missing_ok=True)  # of an earlier attempt; the photos may have been moved since
             try:
                 target.symlink_to(source)
@@ -45,7 +45,7 @@ def write_copies(
             _save_jpeg(source, target)
         return target.name
 
-    return each(copy, len(photos), threads, advance)
+    return thread_map(copy, len(photos), threads, advance)
 
 
 def _save_jpeg(source: Path, target: Path) -> None:
@@ -56,7 +56,7 @@ def _save_jpeg(source: Path, target: Path) -> None:
     part.replace(target)
 
 
-def mask_of(photo: dict[str, Any]) -> UInt8[Array, "h w"] | None:
+def load_usable_mask(photo: dict[str, Any]) -> UInt8[Array, "h w"] | None:
     """What of a photo is used, 255 or 0: its mask without its border; None where all of it is."""
     width, height, path = photo["width"], photo["height"], photo["mask_path"]
     left, top, right, bottom = photo.get("border") or (0, 0, 0, 0)
@@ -64,9 +64,9 @@ def mask_of(photo: dict[str, Any]) -> UInt8[Array, "h w"] | None:
         return None
     whole = np.full((height, width), 255, np.uint8)
     mask = load_mask(Path(path), (width, height), photo["orientation"]) if path else whole
-    within = np.zeros_like(mask)
-    within[top : height - bottom, left : width - right] = 255
-    return np.minimum(mask, within)
+    inside_border = np.zeros_like(mask)
+    inside_border[top : height - bottom, left : width - right] = 255
+    return np.minimum(mask, inside_border)
 
 
 def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, threads: int) -> int:
@@ -83,10 +83,10 @@ def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, th
     def write(index: int) -> None:
         from PIL import Image
 
-        use = mask_of(photos[index])
+        usable = load_usable_mask(photos[index])
         size = (photos[index]["width"], photos[index]["height"])
-        mask = Image.new("L", size, 255) if use is None else Image.fromarray(use)
+        mask = Image.new("L", size, 255) if usable is None else Image.fromarray(usable)
         mask.save(folder / f"{files[index]}.png")
 
-    each(write, len(photos), threads, lambda done: None)
+    thread_map(write, len(photos), threads, lambda done: None)
     return n_masks

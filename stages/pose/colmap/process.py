@@ -1,8 +1,8 @@
 """The COLMAP process: one step per process, started by ``subprocess_call.py``. The only file that imports pycolmap.
 
-``python -m quoin.stages.pose.colmap.process JOB.json RESULT.json``. Steps are the functions in ``STEPS``; each takes
-the job and returns what JSON can hold. Photo i of the photo table is image i + 1, camera c of the job is camera c + 1.
-SIFT only, and no vocabulary tree: nothing here can download.
+``python -m quoin.stages.pose.colmap.process JOB.json RESULT.json``. Steps are the functions in ``COLMAP_STEPS``; each
+takes the job and returns what JSON can hold. Photo i of the photo table is image i + 1, camera c of the job is camera c
++ 1. SIFT only, and no vocabulary tree: nothing here can download.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 import pycolmap
 
 from quoin.stages.pose.colmap import bundle_adjustment, reconstruction
-from quoin.stages.pose.colmap.sparse_model import write_model
-from quoin.stages.pose.colmap.subprocess_call import die_with_parent
+from quoin.stages.pose.colmap.sparse_model import write_sparse_model
+from quoin.stages.pose.colmap.subprocess_call import exit_with_parent
 
-Job = dict[str, Any]
+StepArguments = dict[str, Any]
 
 
-def features(job: Job) -> Job:
+def extract_features(job: StepArguments) -> StepArguments:
     """Cameras and images into the database, then SIFT of every image that has none yet."""
-    filling(job)
+    import_images(job)
     reader = pycolmap.ImageReaderOptions()
     if job["masks"]:
         reader.mask_path = job["masks"]
@@ -39,7 +39,7 @@ def features(job: Job) -> Job:
     return {"n_features": [counts.get(photo["id"], 0) for photo in job["photos"]]}
 
 
-def filling(job: Job) -> Job:
+def import_images(job: StepArguments) -> StepArguments:
     """Cameras and images into the database."""
     with pycolmap.Database.open(job["database"]) as database:
         if database.num_images() == len(job["photos"]):
@@ -68,7 +68,7 @@ def _write_cameras(database: pycolmap.Database, cameras: list[list[Any]], first_
         database.write_rig(rig, use_rig_id=True)
 
 
-def recasting(job: Job) -> Job:
+def set_cameras(job: StepArguments) -> StepArguments:
     """Other cameras for the photos of a database that has features and matches."""
     with pycolmap.Database.open(job["database"]) as database:
         first_id = 1 + max(camera.camera_id for camera in database.read_all_cameras())
@@ -84,15 +84,15 @@ def recasting(job: Job) -> Job:
     return {}
 
 
-def forgetting(job: Job) -> Job:
+def delete_pairs(job: StepArguments) -> StepArguments:
     """Delete the verified matches of the pairs of photos in ``pairs``."""
     with pycolmap.Database.open(job["database"]) as database:
-        for one, two in job["pairs"]:
-            database.delete_two_view_geometry(one + 1, two + 1)
+        for first, second in job["pairs"]:
+            database.delete_two_view_geometry(first + 1, second + 1)
     return {}
 
 
-def matching(job: Job) -> Job:
+def match_images(job: StepArguments) -> StepArguments:
     """Matches and verified two-view geometry of the pairs listed in ``pairs_file``; pairs done already are skipped."""
     options = pycolmap.FeatureMatchingOptions(num_threads=job["threads"])
     verification = pycolmap.TwoViewGeometryOptions()
@@ -104,32 +104,32 @@ def matching(job: Job) -> Job:
         inliers = dict(zip(*database.read_two_view_geometry_num_inliers(), strict=True))
     rows = []
     for pair_id, n_matches in matches.items():
-        one, two = pycolmap.pair_id_to_image_pair(pair_id)
-        rows.append([one - 1, two - 1, n_matches, inliers.get(pair_id, 0)])
+        first, second = pycolmap.pair_id_to_image_pair(pair_id)
+        rows.append([first - 1, second - 1, n_matches, inliers.get(pair_id, 0)])
     return {"pairs": rows}
 
 
-def mapping(job: Job) -> Job:
+def map_images(job: StepArguments) -> StepArguments:
     """Every component found by the mapper named in the job, written to ``output``/<k> and ``output``/<k>.npz."""
     run = {"global": reconstruction.map_globally, "incremental": reconstruction.map_incrementally}[job["mapper"]]
     components = run(job["database"], job["images"], job["output"], job["seed"], job["threads"])
-    found = []
+    paths = []
     for index, component in enumerate(components):
         path = Path(job["output"]) / f"component{index}"
-        found.append(_save(component, path))
-    return {"components": found}
+        paths.append(_save(component, path))
+    return {"components": paths}
 
 
-def reading(job: Job) -> Job:
+def import_model(job: StepArguments) -> StepArguments:
     """A model of the user's, as arrays, and the names of its photos in their order."""
     component = pycolmap.Reconstruction(job["path"])
     names = [component.image(image_id).name for image_id in sorted(component.reg_image_ids())]
     return {"component": _save(component, Path(job["output"])), "names": names}
 
 
-def triangulating(job: Job) -> Job:
+def triangulate(job: StepArguments) -> StepArguments:
     """Points of photos whose poses are given; poses and cameras stay as they are."""
-    posed = reconstruction.with_poses(job["database"], job["poses"])
+    posed = reconstruction.reconstruction_from_poses(job["database"], job["poses"])
     options = pycolmap.IncrementalPipelineOptions(random_seed=job["seed"], num_threads=job["threads"])
     options.triangulation.random_seed = options.mapper.random_seed = job["seed"]
     folder = Path(job["output"]) / "raw"
@@ -141,40 +141,42 @@ def triangulating(job: Job) -> Job:
     return {"component": _save(component, Path(job["output"]))}
 
 
-def refining(job: Job) -> Job:
+def refine_model(job: StepArguments) -> StepArguments:
     """A robust bundle adjustment of the model at ``path`` without dropped photos, written to ``output``.
 
     With ``free``, as much of the cameras is freed as the photos bear out: tells which cameras' principal points moved,
     the shifts that were seen, and how many photos got a camera of their own.
     """
     component = pycolmap.Reconstruction(job["path"])
-    reconstruction.drop_photos(component, set(job["photo_ids"]))
-    bundle_adjustment.clean(component)
-    bundle_adjustment.adjust(component, job["threads"], set())
-    unlike = bundle_adjustment.find_unlike(component, job["threads"]) if job["free"] else set()
+    reconstruction.keep_photos_only(component, set(job["photo_ids"]))
+    bundle_adjustment.filter_points(component)
+    bundle_adjustment.adjust_bundle(component, job["threads"], set())
+    wrongly_shared = bundle_adjustment.find_wrongly_shared_cameras(component, job["threads"]) if job["free"] else set()
     shifts = (
-        bundle_adjustment.find_shifts(Path(job["path"]), job["photo_ids"], unlike, job["threads"])
+        bundle_adjustment.find_principal_point_shifts(
+            Path(job["path"]), job["photo_ids"], wrongly_shared, job["threads"]
+        )
         if job["free"]
         else {}
     )
     edge = {c: max(component.camera(c).width, component.camera(c).height) for c in shifts}
-    moved = {c for c, shift in shifts.items() if shift.believable(edge[c])}
-    n_split = sum(component.image(i).camera_id in unlike for i in component.reg_image_ids())
-    if unlike:
-        component = reconstruction.with_own_cameras(component, unlike)
-        bundle_adjustment.adjust(component, job["threads"], set())
-    bundle_adjustment.adjust(component, job["threads"], moved)
-    tried = [[shift.one.tolist(), shift.other.tolist()] for shift in shifts.values()]
+    moved = {c for c, shift in shifts.items() if shift.is_consistent(edge[c])}
+    n_split = sum(component.image(i).camera_id in wrongly_shared for i in component.reg_image_ids())
+    if wrongly_shared:
+        component = reconstruction.split_shared_cameras(component, wrongly_shared)
+        bundle_adjustment.adjust_bundle(component, job["threads"], set())
+    bundle_adjustment.adjust_bundle(component, job["threads"], moved)
+    half_shifts = [[shift.first_half.tolist(), shift.second_half.tolist()] for shift in shifts.values()]
     saved = _save(component, Path(job["output"]))
-    return {"component": saved, "moved": sorted(moved), "tried": tried, "n_split": n_split}
+    return {"component": saved, "moved": sorted(moved), "tried": half_shifts, "n_split": n_split}
 
 
-def finish(job: Job) -> Job:
+def export_models(job: StepArguments) -> StepArguments:
     """Models without what the gate dropped, in the world frame, under the photos' own names, for other tools."""
     for entry in job["models"]:
         component = pycolmap.Reconstruction(entry["path"])
-        reconstruction.drop_photos(component, set(entry["photo_ids"]))
-        reconstruction.to_world(component, entry["world_from_sfm"])
+        reconstruction.keep_photos_only(component, set(entry["photo_ids"]))
+        reconstruction.transform_to_world(component, entry["world_from_sfm"])
         for image in component.images.values():
             image.name = job["names"][image.image_id - 1]
         Path(entry["output"]).mkdir(parents=True, exist_ok=True)
@@ -185,24 +187,35 @@ def finish(job: Job) -> Job:
 def _save(component: pycolmap.Reconstruction, path: Path) -> str:
     path.mkdir(parents=True, exist_ok=True)
     component.write(path)
-    write_model(path / "model.npz", reconstruction.as_arrays(component))
+    write_sparse_model(path / "model.npz", reconstruction.to_sparse_model(component))
     return str(path)
 
 
-STEPS = {
+COLMAP_STEPS = {
     step.__name__: step
-    for step in (filling, features, recasting, forgetting, matching, mapping, reading, triangulating, refining, finish)
+    for step in (
+        import_images,
+        extract_features,
+        set_cameras,
+        delete_pairs,
+        match_images,
+        map_images,
+        import_model,
+        triangulate,
+        refine_model,
+        export_models,
+    )
 }
 
 
 def main(job_path: str, result_path: str) -> None:
     """Run the job and write its result, or what the library said."""
-    die_with_parent()
+    exit_with_parent()
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     pycolmap.logging.alsologtostderr = True
     pycolmap.set_random_seed(job["seed"])
     try:
-        result = STEPS[job["step"]](job)
+        result = COLMAP_STEPS[job["step"]](job)
     except (RuntimeError, ValueError, OSError) as error:
         result = {"error": str(error).strip() or type(error).__name__}
     part = Path(result_path).with_suffix(".partial")

@@ -11,24 +11,26 @@ import pycolmap
 
 from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel
 
-MIN_COMPONENT = 3  # photos; the poses of two alone cannot be trusted
-MANY = 300  # photos, from which on neighbours hold a photo in place even where it uses a part of its tracks
-TRACKS_A_PHOTO = 200  # the longest, from which many photos are placed; all others are triangulated afterwards
+MIN_COMPONENT_PHOTOS = 3  # photos; the poses of two alone cannot be trusted
+MIN_PHOTOS_FOR_TRACK_SELECTION = (
+    300  # photos, from which on neighbours hold a photo in place even where it uses a part of its tracks
+)
+TRACKS_PER_PHOTO = 200  # the longest, from which many photos are placed; all others are triangulated afterwards
 
 
 def map_globally(database: str, images: str, output: str, seed: int, threads: int) -> list[pycolmap.Reconstruction]:
     """Components of the global mapper (GLOMAP: Pan et al. 2024), the one with most photos first.
 
-    Its solvers grow faster than the tracks: 763 s with all 222,000 of 1,289 photos, 69 s with TRACKS_A_PHOTO.
+    Its solvers grow faster than the tracks: 763 s with all 222,000 of 1,289 photos, 69 s with TRACKS_PER_PHOTO.
     """
-    options = pycolmap.GlobalPipelineOptions(random_seed=seed, num_threads=threads, min_model_size=MIN_COMPONENT)
+    options = pycolmap.GlobalPipelineOptions(random_seed=seed, num_threads=threads, min_model_size=MIN_COMPONENT_PHOTOS)
     mapper = options.mapper
     mapper.random_seed = mapper.rotation_averaging.random_seed = mapper.global_positioning.random_seed = seed
     mapper.retriangulation.random_seed = seed
     mapper.num_threads = threads
     with pycolmap.Database.open(database) as opened:
-        if opened.num_images() >= MANY:
-            mapper.track_required_tracks_per_view = TRACKS_A_PHOTO
+        if opened.num_images() >= MIN_PHOTOS_FOR_TRACK_SELECTION:
+            mapper.track_required_tracks_per_view = TRACKS_PER_PHOTO
     return _run(pycolmap.global_mapping, database, images, output, options)
 
 
@@ -36,7 +38,9 @@ def map_incrementally(
     database: str, images: str, output: str, seed: int, threads: int
 ) -> list[pycolmap.Reconstruction]:
     """Components of the incremental mapper (Schönberger and Frahm 2016), the one with most photos first."""
-    options = pycolmap.IncrementalPipelineOptions(random_seed=seed, num_threads=threads, min_model_size=MIN_COMPONENT)
+    options = pycolmap.IncrementalPipelineOptions(
+        random_seed=seed, num_threads=threads, min_model_size=MIN_COMPONENT_PHOTOS
+    )
     options.mapper.random_seed = options.triangulation.random_seed = seed
     options.mapper.num_threads = threads
     return _run(pycolmap.incremental_mapping, database, images, output, options)
@@ -45,12 +49,12 @@ def map_incrementally(
 def _run(mapper: Any, database: str, images: str, output: str, options: Any) -> list[pycolmap.Reconstruction]:
     folder = Path(output) / "raw"
     folder.mkdir(parents=True, exist_ok=True)
-    found = mapper(database, images, str(folder), options)
+    reconstructions = mapper(database, images, str(folder), options)
     shutil.rmtree(folder)  # what is kept is written elsewhere, once
-    return sorted(found.values(), key=lambda component: -component.num_reg_images())
+    return sorted(reconstructions.values(), key=lambda component: -component.num_reg_images())
 
 
-def with_poses(database: str, poses: dict[str, list[list[float]]]) -> pycolmap.Reconstruction:
+def reconstruction_from_poses(database: str, poses: dict[str, list[list[float]]]) -> pycolmap.Reconstruction:
     """A model without points of the database's photos at given cam_from_world, by photo id."""
     posed = pycolmap.Reconstruction()
     with pycolmap.Database.open(database) as opened:
@@ -73,28 +77,28 @@ def with_poses(database: str, poses: dict[str, list[list[float]]]) -> pycolmap.R
     return posed
 
 
-def with_own_cameras(component: pycolmap.Reconstruction, camera_ids: set[int]) -> pycolmap.Reconstruction:
+def split_shared_cameras(component: pycolmap.Reconstruction, camera_ids: set[int]) -> pycolmap.Reconstruction:
     """The registered photos and points, where each photo of ``camera_ids`` has a copy of its camera for itself."""
-    own = pycolmap.Reconstruction()
-    first_new = 1 + max(component.cameras)
+    split = pycolmap.Reconstruction()
+    first_new_id = 1 + max(component.cameras)
     for camera in component.cameras.values():
-        own.add_camera_with_trivial_rig(camera)
+        split.add_camera_with_trivial_rig(camera)
     for image_id in sorted(component.reg_image_ids()):
         image = component.image(image_id)
         camera_id = image.camera_id
         if camera_id in camera_ids:
             camera = pycolmap.Camera(component.camera(camera_id).todict())
-            camera_id = camera.camera_id = first_new + image_id
-            own.add_camera_with_trivial_rig(camera)
-        bare = pycolmap.Image(name=image.name, camera_id=camera_id, image_id=image_id)
-        bare.points2D = pycolmap.Point2DList([pycolmap.Point2D(point.xy) for point in image.points2D])
-        own.add_image_with_trivial_frame(bare, image.cam_from_world())
+            camera_id = camera.camera_id = first_new_id + image_id
+            split.add_camera_with_trivial_rig(camera)
+        new_image = pycolmap.Image(name=image.name, camera_id=camera_id, image_id=image_id)
+        new_image.points2D = pycolmap.Point2DList([pycolmap.Point2D(point.xy) for point in image.points2D])
+        split.add_image_with_trivial_frame(new_image, image.cam_from_world())
     for point in component.points3D.values():
-        own.add_point3D(point.xyz, point.track, point.color)
-    return own
+        split.add_point3D(point.xyz, point.track, point.color)
+    return split
 
 
-def as_arrays(component: pycolmap.Reconstruction) -> SparseModel:
+def to_sparse_model(component: pycolmap.Reconstruction) -> SparseModel:
     """The model with registered photos and the cameras they use."""
     image_ids = sorted(component.reg_image_ids())
     row_of_image = {image_id: row for row, image_id in enumerate(image_ids)}
@@ -129,14 +133,14 @@ def _camera(camera: pycolmap.Camera) -> Camera:
     return Camera(camera.model_name, camera.width, camera.height, params, bool(camera.has_prior_focal_length))
 
 
-def drop_photos(component: pycolmap.Reconstruction, keep_photo_ids: set[int]) -> None:
+def keep_photos_only(component: pycolmap.Reconstruction, keep_photo_ids: set[int]) -> None:
     """Deregister all other photos; points left with one observation go with them."""
     for frame_id in list(component.reg_frame_ids()):
         if frame_id - 1 not in keep_photo_ids:
             component.deregister_frame(frame_id)
 
 
-def to_world(component: pycolmap.Reconstruction, world_from_sfm: dict[str, Any]) -> None:
+def transform_to_world(component: pycolmap.Reconstruction, world_from_sfm: dict[str, Any]) -> None:
     """Move the model by a Similarity given as JSON."""
     component.transform(
         pycolmap.Sim3d(

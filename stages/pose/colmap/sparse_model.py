@@ -65,9 +65,9 @@ class SparseModel:
     def shared_points(self) -> csr_array:
         """How many points two photos both see, [K, K]."""
         ones, shape = np.ones(len(self.track_photo), np.int64), (len(self.photo_ids), len(self.points_sfm))
-        seen = coo_array((ones, (self.track_photo, self.track_point)), shape=shape).tocsr()
-        seen.data[:] = 1
-        return (seen @ seen.T).tocsr()
+        visibility = coo_array((ones, (self.track_photo, self.track_point)), shape=shape).tocsr()
+        visibility.data[:] = 1
+        return (visibility @ visibility.T).tocsr()
 
     def observations_by_camera(self) -> list[Int[Array, "_"]]:
         """Rows of the observations of each camera's photos."""
@@ -94,13 +94,13 @@ class SparseModel:
 
     def keep_observations(self, keep: Bool[Array, "t"]) -> SparseModel:
         """The model without the other observations; points with fewer than two of the rest go as well."""
-        alive, keep = self.survivors(keep)
+        is_kept, keep = self.survivors(keep)
         return replace(
             self,
-            points_sfm=self.points_sfm[alive],
-            point_colors=self.point_colors[alive],
+            points_sfm=self.points_sfm[is_kept],
+            point_colors=self.point_colors[is_kept],
             track_offsets=np.concatenate(
-                [[0], np.cumsum(np.bincount(self.track_point[keep], minlength=len(alive))[alive])]
+                [[0], np.cumsum(np.bincount(self.track_point[keep], minlength=len(is_kept))[is_kept])]
             ),
             track_photo=self.track_photo[keep],
             track_xy=self.track_xy[keep],
@@ -108,9 +108,9 @@ class SparseModel:
 
     def survivors(self, keep: Bool[Array, "t"]) -> tuple[Bool[Array, "p"], Bool[Array, "t"]]:
         """Which points, and which observations, are left when only some observations are kept."""
-        owner = self.track_point
-        alive = np.bincount(owner[keep], minlength=len(self.points_sfm)) >= 2
-        return alive, keep & alive[owner]
+        point_of = self.track_point
+        is_kept = np.bincount(point_of[keep], minlength=len(self.points_sfm)) >= 2
+        return is_kept, keep & is_kept[point_of]
 
 
 _ARRAYS = [
@@ -125,14 +125,14 @@ _ARRAYS = [
 ]
 
 
-def write_model(path: Path, model: SparseModel) -> None:
+def write_sparse_model(path: Path, model: SparseModel) -> None:
     """One .npz file."""
     cameras = json.dumps([camera.as_json() for camera in model.cameras])
     np.savez(path, cameras=np.array(cameras), **{name: getattr(model, name) for name in _ARRAYS})
 
 
-def read_model(path: Path) -> SparseModel:
-    """What ``write_model`` wrote."""
+def read_sparse_model(path: Path) -> SparseModel:
+    """What ``write_sparse_model`` wrote."""
     with np.load(path, allow_pickle=False) as data:
         cameras = [Camera.from_json(camera) for camera in json.loads(str(data["cameras"]))]
         return SparseModel(cameras=cameras, **{name: data[name] for name in _ARRAYS})

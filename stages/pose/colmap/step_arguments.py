@@ -10,12 +10,14 @@ from jaxtyping import Int
 from quoin.stages.pose.colmap.image_copies import write_masks
 from quoin.stages.pose.colmap.sparse_model import Camera
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.workspace import Photo, Workshop
+from quoin.stages.pose.workspace import PhotoRow, Workspace
 
 Array = np.ndarray
 
 
-def filling(photo_ids: list[int], files: list[str], cameras: list[Camera], camera_of: list[int]) -> dict[str, Any]:
+def image_import_arguments(
+    photo_ids: list[int], files: list[str], cameras: list[Camera], camera_of: list[int]
+) -> dict[str, Any]:
     """Photos, the file of each, and their cameras."""
     rows = zip(photo_ids, files, camera_of, strict=True)
     return {
@@ -24,27 +26,27 @@ def filling(photo_ids: list[int], files: list[str], cameras: list[Camera], camer
     }
 
 
-def features(
-    shop: Workshop,
+def extraction_arguments(
+    workspace: Workspace,
     config: PoseConfig,
-    photos: list[Photo],
+    photos: list[PhotoRow],
     files: list[str],
     cameras: list[Camera],
     camera_of: list[int],
 ) -> tuple[dict[str, Any], int]:
     """Features of photos, whose masks are laid out for it; and how many photos have one."""
-    n_masks = write_masks(photos, files, shop.masks, shop.threads)
+    n_masks = write_masks(photos, files, workspace.masks, workspace.threads)
     job = {
-        **filling([photo["photo_id"] for photo in photos], files, cameras, camera_of),
-        "masks": str(shop.masks) if n_masks else "",
+        **image_import_arguments([photo["photo_id"] for photo in photos], files, cameras, camera_of),
+        "masks": str(workspace.masks) if n_masks else "",
         "max_edge_px": config.max_edge_px,
         "max_features": config.max_features,
     }
     return job, n_masks
 
 
-def matching(shop: Workshop, files: dict[int, str], pairs: Int[Array, "m 2"]) -> dict[str, Any]:
+def matching_arguments(workspace: Workspace, files: dict[int, str], pairs: Int[Array, "m 2"]) -> dict[str, Any]:
     """Pairs of photos, listed in a file by the files of the photos."""
-    listing = shop.folder / "pairs.txt"
+    listing = workspace.folder / "pairs.txt"
     listing.write_text("".join(f"{files[a]} {files[b]}\n" for a, b in pairs.tolist()))
     return {"pairs_file": str(listing), "block_size": int(np.clip(len(pairs) // 40, 50, 1225))}

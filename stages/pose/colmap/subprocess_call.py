@@ -24,17 +24,20 @@ from quoin.pipeline.core.errors import QuoinError
 
 _LOG_PREFIX = re.compile(r"^[IWEF]\d{8} \S+ \d+ \S+\] ")  # glog: level and date, time, thread, file:line]
 
-OnLine = Callable[[str], None]
+LogLineCallback = Callable[[str], None]
 
 
-class ChildDied(QuoinError):
+class SubprocessDiedError(QuoinError):
     """The process ended without a result: killed by a signal, out of memory, or an abort inside the library."""
 
 
-def run_child(step: str, job: dict[str, Any], folder: Path, on_line: OnLine = lambda line: None) -> dict[str, Any]:
-    """Result of ``step`` on ``job``; its log is ``folder``/<step>.log, and every line of it is given to ``on_line``.
+def run_in_subprocess(
+    step: str, job: dict[str, Any], folder: Path, on_log_line: LogLineCallback = lambda line: None
+) -> dict[str, Any]:
+    """Result of ``step`` on ``job``; its log is ``folder``/<step>.log, and every line of it is given to
+    ``on_log_line``.
 
-    Raises ChildDied where the process dies, QuoinError where the library reports a failure.
+    Raises SubprocessDiedError where the process dies, QuoinError where the library reports a failure.
     """
     job_path, result_path, log_path = (
         folder / f"{step}.job.json",
@@ -58,7 +61,7 @@ def run_child(step: str, job: dict[str, Any], folder: Path, on_line: OnLine = la
     tail: deque[str] = deque(maxlen=1)
     try:
         with open(log_path, "w", encoding="utf-8") as log:
-            _read_log(process.stderr, log, tail, on_line)  # type: ignore[arg-type]
+            _read_log(process.stderr, log, tail, on_log_line)  # type: ignore[arg-type]
         code = process.wait()
     finally:
         if process.poll() is None:
@@ -66,16 +69,18 @@ def run_child(step: str, job: dict[str, Any], folder: Path, on_line: OnLine = la
             process.wait()
         process.stdin.close()  # type: ignore[union-attr]
         process.stderr.close()  # type: ignore[union-attr]
-    last = tail[0] if tail else "nothing was logged"
+    last_line = tail[0] if tail else "nothing was logged"
     if code != 0 or not result_path.exists():
-        how = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
+        cause = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
         advice = (
             "free some memory, then run quoin resume" if code == -signal.SIGKILL else "see the log, then quoin resume"
         )
-        raise ChildDied(f"COLMAP died in step {step!r} by {how}; its last line was: {last}", where=log_path, do=advice)
+        raise SubprocessDiedError(
+            f"COLMAP died in step {step!r} by {cause}; its last line was: {last_line}", where=log_path, hint=advice
+        )
     result = json.loads(result_path.read_text(encoding="utf-8"))
     if "error" in result:
-        raise QuoinError(f"COLMAP failed in step {step!r}: {result['error']}", where=log_path, do="see the log")
+        raise QuoinError(f"COLMAP failed in step {step!r}: {result['error']}", where=log_path, hint="see the log")
     return result
 
 
@@ -83,13 +88,13 @@ def _inherited_path() -> list[str]:
     return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
-def _read_log(stream: Iterable[str], log: TextIOBase, tail: deque[str], on_line: OnLine) -> None:
+def _read_log(stream: Iterable[str], log: TextIOBase, tail: deque[str], on_log_line: LogLineCallback) -> None:
     for line in stream:
         log.write(line)
         text = _LOG_PREFIX.sub("", line.strip())
         if text and not text.startswith("@ "):  # lines of a stack dump say nothing to a person
             tail.append(text)
-            on_line(text)
+            on_log_line(text)
 
 
 def _signal_name(number: int) -> str:
@@ -99,7 +104,7 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
-def die_with_parent() -> None:
+def exit_with_parent() -> None:
     """In the child: end the process when the parent is gone, which is when stdin closes."""
 
     def watch() -> None:

@@ -12,15 +12,15 @@ from scipy.sparse.csgraph import connected_components
 
 Array = np.ndarray
 
-BLUR_PX = 1.0
+GRADIENT_BLUR_PX = 1.0
 MIN_GRADIENT = 4.0  # gray levels of 255 per pixel
-MAX_TURN_DEG = 20.0  # between the gradients of two neighbouring pixels of an edge
+MAX_GRADIENT_ANGLE_DEG = 20.0  # between the gradients of two neighbouring pixels of an edge
 MAX_BEND_PX = 0.35  # standard deviation of an edge's pixels across its line; more is a curve or a corner
-SPLITS = 7  # rounds of halving what is not straight
+MAX_SPLIT_ROUNDS = 7  # rounds of halving what is not straight
 MIN_LENGTH_PX = 20.0
 
 
-class Edges(NamedTuple):
+class EdgePixels(NamedTuple):
     """Edge pixels: ``xy`` [n, 2] to a fraction of one, ``angle`` [n] of the gradient, ``row`` and ``column`` [n]."""
 
     xy: Float[Array, "n 2"]
@@ -42,46 +42,46 @@ def find_segments(rgb: UInt8[Array, "h w 3"], use: Bool[Array, "h w"]) -> Float[
         return np.zeros((0, 2, 2))
     links = _links(edges, gray.shape)
     label = _parts(links, len(edges.xy))
-    for _ in range(SPLITS):
-        middle, along, _, bend = _lines(edges.xy, label)
-        bent = bend[label] > MAX_BEND_PX
-        if not bent.any():
+    for _ in range(MAX_SPLIT_ROUNDS):
+        middle, along, _, deviation = _lines(edges.xy, label)
+        is_bent = deviation[label] > MAX_BEND_PX
+        if not is_bent.any():
             break
         side = ((edges.xy - middle[label]) * along[label]).sum(axis=1) > 0
-        kept = (label[links[0]] == label[links[1]]) & (~bent[links[0]] | (side[links[0]] == side[links[1]]))
+        kept = (label[links[0]] == label[links[1]]) & (~is_bent[links[0]] | (side[links[0]] == side[links[1]]))
         links = links[:, kept]
         label = _parts(links, len(edges.xy))
-    middle, along, _, bend = _lines(edges.xy, label)
+    middle, along, _, deviation = _lines(edges.xy, label)
     at = ((edges.xy - middle[label]) * along[label]).sum(axis=1)
     low, high = ndimage.minimum(at, label, np.arange(len(middle))), ndimage.maximum(at, label, np.arange(len(middle)))
-    good = (bend <= MAX_BEND_PX) & (high - low >= MIN_LENGTH_PX)
+    good = (deviation <= MAX_BEND_PX) & (high - low >= MIN_LENGTH_PX)
     ends = np.stack([low[good], high[good]], axis=1)
     return middle[good][:, None] + ends[:, :, None] * along[good][:, None]
 
 
-def thin_edges(gray: Float[Array, "h w"], use: Bool[Array, "h w"]) -> Edges:
+def thin_edges(gray: Float[Array, "h w"], use: Bool[Array, "h w"]) -> EdgePixels:
     """Pixels whose gradient is a maximum across the edge, where ``use`` is true."""
-    dy, dx = (ndimage.gaussian_filter(gray, BLUR_PX, order=order) for order in ((1, 0), (0, 1)))
+    dy, dx = (ndimage.gaussian_filter(gray, GRADIENT_BLUR_PX, order=order) for order in ((1, 0), (0, 1)))
     size = np.hypot(dx, dy)
-    strong = (size > MIN_GRADIENT) & use
-    strong[[0, -1]] = strong[:, [0, -1]] = False
-    row, column = np.nonzero(strong)
-    gx, gy, here = dx[row, column], dy[row, column], size[row, column]
+    is_strong = (size > MIN_GRADIENT) & use
+    is_strong[[0, -1]] = is_strong[:, [0, -1]] = False
+    row, column = np.nonzero(is_strong)
+    gx, gy, magnitude = dx[row, column], dy[row, column], size[row, column]
     largest = np.maximum(np.abs(gx), np.abs(gy))
     step_x, step_y = np.rint(gx / largest).astype(int), np.rint(gy / largest).astype(int)
     before, after = size[row - step_y, column - step_x], size[row + step_y, column + step_x]
-    top = (here >= before) & (here > after)
-    row, column, gx, gy, here, before, after, step_x, step_y = (
-        v[top] for v in (row, column, gx, gy, here, before, after, step_x, step_y)
+    is_maximum = (magnitude >= before) & (magnitude > after)
+    row, column, gx, gy, magnitude, before, after, step_x, step_y = (
+        v[is_maximum] for v in (row, column, gx, gy, magnitude, before, after, step_x, step_y)
     )
-    offset = np.clip(0.5 * (before - after) / np.minimum(before - 2 * here + after, -1e-6), -0.5, 0.5)
+    offset = np.clip(0.5 * (before - after) / np.minimum(before - 2 * magnitude + after, -1e-6), -0.5, 0.5)
     # a step may go 22 degrees off the gradient: the offset counts along the step, the edge is moved along the gradient
     reach = offset * (step_x * gx + step_y * gy) / np.hypot(gx, gy) ** 2
     xy = np.stack([column + 0.5 + reach * gx, row + 0.5 + reach * gy], axis=1)
-    return Edges(xy.astype(np.float64), np.arctan2(gy, gx), row, column)
+    return EdgePixels(xy.astype(np.float64), np.arctan2(gy, gx), row, column)
 
 
-def _links(edges: Edges, shape: tuple[int, ...]) -> Int[Array, "2 m"]:
+def _links(edges: EdgePixels, shape: tuple[int, ...]) -> Int[Array, "2 m"]:
     """Pairs of neighbouring edge pixels that face the same way."""
     index = np.full((shape[0] + 1, shape[1] + 2), -1)
     index[edges.row, edges.column + 1] = np.arange(len(edges.row))
@@ -90,7 +90,7 @@ def _links(edges: Edges, shape: tuple[int, ...]) -> Int[Array, "2 m"]:
         other = index[edges.row + down, edges.column + 1 + right]
         here = np.nonzero(other >= 0)[0]
         other = other[here]
-        same = np.cos(edges.angle[here] - edges.angle[other]) > np.cos(np.radians(MAX_TURN_DEG))
+        same = np.cos(edges.angle[here] - edges.angle[other]) > np.cos(np.radians(MAX_GRADIENT_ANGLE_DEG))
         pairs.append(np.stack([here[same], other[same]]))
     return np.concatenate(pairs, axis=1)
 
@@ -110,6 +110,6 @@ def _lines(
     x, y = (xy - middle[label]).T
     xx, xy_, yy = (np.bincount(label, weights=v) / count for v in (x * x, x * y, y * y))
     angle = 0.5 * np.arctan2(2 * xy_, xx - yy)
-    half, gap = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy_)
-    spread = np.sqrt(np.maximum(half + gap, 0)), np.sqrt(np.maximum(half - gap, 0))
+    half, difference = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy_)
+    spread = np.sqrt(np.maximum(half + difference, 0)), np.sqrt(np.maximum(half - difference, 0))
     return middle, np.stack([np.cos(angle), np.sin(angle)], axis=1), *spread

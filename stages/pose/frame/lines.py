@@ -10,11 +10,13 @@ from jaxtyping import Bool, Float, Int
 
 Array = np.ndarray
 
-END_PX = 0.5  # by which an end of a segment is off, standard deviation
-POSE_RAD = np.radians(0.25)  # by which poses and lenses turn a segment
-NEAR_RAD = np.radians(8.0)  # a segment that points at a direction from so near agrees with it however it lies
-MOST_OF_A_PHOTO = 250  # segments, the longest; a brick wall has thousands
-MOST = 40_000  # segments of all photos
+ENDPOINT_SIGMA_PX = 0.5  # by which an end of a segment is off, standard deviation
+POSE_SIGMA_RAD = np.radians(0.25)  # by which poses and lenses turn a segment
+MIN_VANISHING_POINT_ANGLE_RAD = np.radians(
+    8.0
+)  # a segment that points at a direction from so near agrees with it however it lies
+MAX_LINES_PER_PHOTO = 250  # segments, the longest; a brick wall has thousands
+MAX_LINES = 40_000  # segments of all photos
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Lines:
     def __len__(self) -> int:
         return len(self.photo)
 
-    def pick(self, rows: Array) -> Lines:
+    def select(self, rows: Array) -> Lines:
         """Some of the lines, by index or mask."""
         return Lines(
             self.middle[rows],
@@ -50,29 +52,29 @@ class Lines:
             self.n_photos,
         )
 
-    def seen(self, rows: Bool[Array, "s"], least: int) -> int:
+    def count_photos(self, rows: Bool[Array, "s"], min_lines: int) -> int:
         """How many photos have at least so many of ``rows``."""
-        return int((np.bincount(self.photo[rows], minlength=self.n_photos) >= least).sum())
+        return int((np.bincount(self.photo[rows], minlength=self.n_photos) >= min_lines).sum())
 
 
-def lines_of(
+def lines_from_segments(
     segments: Sequence[Float[Array, "_ 2 2"]], intrinsics: Float[Array, "n 4"], rotations: Float[Array, "n 3 3"]
 ) -> Lines:
     """Lines of n photos from the ends (x, y) of their segments in pixels, ``intrinsics`` in the same pixels.
 
     ``rotations`` [n, 3, 3] take the common frame into each camera's.
     """
-    most = max(10, min(MOST_OF_A_PHOTO, MOST // max(len(segments), 1)))
+    max_lines_per_photo = max(10, min(MAX_LINES_PER_PHOTO, MAX_LINES // max(len(segments), 1)))
     lengths = [np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1) for ends in segments]
-    kept = [np.argsort(-length, kind="stable")[:most] for length in lengths]
-    photo = np.repeat(np.arange(len(segments)), [len(rows) for rows in kept])
-    ends = np.concatenate([e[rows] for e, rows in zip(segments, kept, strict=True)] or [np.zeros((0, 2, 2))])
-    length = np.concatenate([e[rows] for e, rows in zip(lengths, kept, strict=True)] or [np.zeros(0)])
+    kept_rows = [np.argsort(-length, kind="stable")[:max_lines_per_photo] for length in lengths]
+    photo = np.repeat(np.arange(len(segments)), [len(rows) for rows in kept_rows])
+    ends = np.concatenate([e[rows] for e, rows in zip(segments, kept_rows, strict=True)] or [np.zeros((0, 2, 2))])
+    length = np.concatenate([e[rows] for e, rows in zip(lengths, kept_rows, strict=True)] or [np.zeros(0)])
     ideal = (ends - intrinsics[photo, None, 2:]) / intrinsics[photo, None, :2]
     rays = _unit(np.concatenate([ideal, np.ones((*ideal.shape[:2], 1))], axis=2))
     rays = np.einsum("sej,sjk->sek", rays, rotations[photo])
     middle, normal = _unit(rays.sum(axis=1)), _unit(np.cross(rays[:, 0], rays[:, 1]))
-    sigma = np.hypot(np.sqrt(2) * END_PX / np.maximum(length, 1e-9), POSE_RAD)
+    sigma = np.hypot(np.sqrt(2) * ENDPOINT_SIGMA_PX / np.maximum(length, 1e-9), POSE_SIGMA_RAD)
     return Lines(middle, np.cross(normal, middle), normal, sigma, length, photo, len(segments))
 
 
@@ -83,7 +85,7 @@ def misfit_rad(lines: Lines, directions: Float[Array, "k 3"]) -> Float[Array, "k
     """
     across, along = np.abs(directions @ lines.normal.T), np.abs(directions @ lines.along.T)
     angle = np.arctan2(across, along)
-    angle[np.hypot(across, along) < np.sin(NEAR_RAD)] = np.pi / 2
+    angle[np.hypot(across, along) < np.sin(MIN_VANISHING_POINT_ANGLE_RAD)] = np.pi / 2
     return angle
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from quoin.pipeline.core.parallel import each
+from quoin.pipeline.core.parallel import thread_map
 from quoin.pipeline.geometry.cameras import pixel_grid, project, to_camera, unproject
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed
 from quoin.pipeline.scene.sensor_depth import (
@@ -24,47 +24,50 @@ from quoin.pipeline.scene.sensor_depth import (
     write_sensor_depth,
 )
 from quoin.pipeline.storage.run import Run
-from quoin.stages.pose.colmap.camera_models import distort, pinhole_part, unfolded
+from quoin.stages.pose.colmap.camera_models import distort, is_within_valid_radius, pinhole_params
 from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel
-from quoin.stages.pose.undistortion import Pinhole
-from quoin.stages.pose.workspace import Photo, Workshop
+from quoin.stages.pose.undistortion import PinholeCamera
+from quoin.stages.pose.workspace import PhotoRow, Workspace
 
 Array = np.ndarray
 
-STEEPEST = 5.7  # tangent between a surface's normal and the ray, 80 degrees: flatter ones are not measured well
-MIN_POINTS = 8  # SfM points on a depth map that tell its scale
-MAX_POINTS, MAX_OF_PHOTO = 50_000, 400  # of the sensor that are kept as points, in all and of one photo
-SAME_PLACE = 0.03  # of the depth: two photos measured one point
-WRONG_SCALE = 0.03  # by which scales may differ without a word
-WRONG_DEPTH = 0.05  # by which depths may differ from those of points, in the median, without a word
+MAX_SLOPE = 5.7  # tangent between a surface's normal and the ray, 80 degrees: flatter ones are not measured well
+MIN_SCALE_POINTS = 8  # SfM points on a depth map that tell its scale
+MAX_SENSOR_POINTS, MAX_SENSOR_POINTS_PER_PHOTO = (
+    50_000,
+    400,
+)  # of the sensor that are kept as points, in all and of one photo
+SAME_POINT_DEPTH_TOLERANCE = 0.03  # of the depth: two photos measured one point
+SCALE_TOLERANCE = 0.03  # by which scales may differ without a word
+DEPTH_TOLERANCE = 0.05  # by which depths may differ from those of points, in the median, without a word
 
 
-def without_edges(depth_m: Float[Array, "h w"], focal_px: float) -> Float[Array, "h w"]:
+def remove_depth_edges(depth_m: Float[Array, "h w"], focal_px: float) -> Float[Array, "h w"]:
     """Depths without those on either side of a jump: more than noise and the steepest surface explain.
 
     Sensors mix near and far there, and where surfaces are seen at a grazing angle.
     """
     bad = np.zeros(depth_m.shape, bool)
-    for one, other in (
+    for slice_a, slice_b in (
         ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
         ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
     ):
-        a, b = depth_m[one], depth_m[other]
-        near = np.minimum(a, b)
-        jump = (near > 0) & (np.abs(a - b) > STEEPEST * near / focal_px + 3 * np.sqrt(2) * SIGMA_PER_M * near**2)
-        bad[one] |= jump
-        bad[other] |= jump
+        a, b = depth_m[slice_a], depth_m[slice_b]
+        nearer = np.minimum(a, b)
+        jump = (nearer > 0) & (np.abs(a - b) > MAX_SLOPE * nearer / focal_px + 3 * np.sqrt(2) * SIGMA_PER_M * nearer**2)
+        bad[slice_a] |= jump
+        bad[slice_b] |= jump
     return np.where(bad, 0.0, depth_m)
 
 
-def level_for(pinhole_focal_px: float, depth_focal_px: float) -> int:
+def matching_pyramid_level(pinhole_focal_px: float, depth_focal_px: float) -> int:
     """The first pyramid level whose pixels are no finer than the sensor's."""
     finer = np.log2(max(pinhole_focal_px / depth_focal_px, 1e-9)) - 0.1  # up to 7 % finer counts as equal
     return int(np.clip(np.ceil(finer), 0, PYRAMID_LEVELS - 1))
 
 
 def undistort_depth(
-    depth_m: Float[Array, "h w"], camera: Camera, pinhole: Pinhole, level: int
+    depth_m: Float[Array, "h w"], camera: Camera, pinhole: PinholeCamera, level: int
 ) -> Float[Array, "h2 w2"]:
     """The depth map of the photo's own ``camera``, at any resolution, for the undistorted photo at ``level``.
 
@@ -74,13 +77,13 @@ def undistort_depth(
     ideal = (pixel_grid(width, height) * 2**level - pinhole.intrinsics[2:]) / pinhole.intrinsics[:2]
     size = np.array(depth_m.shape[::-1])
     at = np.floor(distort(camera, ideal) / (camera.width, camera.height) * size).astype(np.int64)
-    inside = np.all((at >= 0) & (at < size), axis=1) & unfolded(camera, ideal)
+    inside = np.all((at >= 0) & (at < size), axis=1) & is_within_valid_radius(camera, ideal)
     column, row = np.clip(at, 0, size - 1).T
     return np.where(inside, depth_m[row, column], 0.0).reshape(height, width)
 
 
-def depth_from_aside(
-    depth_m: Float[Array, "h w"], camera: DepthCamera, pinhole: Pinhole, level: int
+def reproject_depth(
+    depth_m: Float[Array, "h w"], camera: DepthCamera, pinhole: PinholeCamera, level: int
 ) -> Float[Array, "h2 w2"]:
     """The depth map of a camera that looks from elsewhere, as the undistorted photo sees it at ``level``.
 
@@ -88,8 +91,8 @@ def depth_from_aside(
     """
     width, height = pinhole.width >> level, pinhole.height >> level
     k = camera.intrinsics * np.tile(np.divide(depth_m.shape[::-1], camera.size), 2)
-    known = depth_m.ravel() > 0
-    points = unproject(k, pixel_grid(*depth_m.shape[::-1])[known], depth_m.ravel()[known])
+    has_depth = depth_m.ravel() > 0
+    points = unproject(k, pixel_grid(*depth_m.shape[::-1])[has_depth], depth_m.ravel()[has_depth])
     xy, depth = project(camera.photo_from_depth, pinhole.intrinsics / 2**level, points)
     inside = (depth > 0) & np.all((xy >= 0) & (xy < (width, height)), axis=1)
     column, row = np.floor(xy[inside]).astype(np.int64).T
@@ -98,32 +101,32 @@ def depth_from_aside(
     return np.where(np.isfinite(nearest), nearest, 0.0).reshape(height, width)
 
 
-class Ratio(NamedTuple):
+class DepthRatio(NamedTuple):
     """Sensor depth over the depth of SfM points in one photo: median, relative deviation (median), number of points."""
 
     median: float
     deviation: float
-    n: int
+    n_points: int
 
 
-def ratio_at_points(
+def depth_ratio(
     depth_m: Float[Array, "h w"], level: int, xy: Float[Array, "n 2"], depth_sfm: Float[Array, "n"]
-) -> Ratio | None:
-    """Compare at undistorted pixels ``xy`` of level 0; None where fewer than MIN_POINTS have a depth."""
+) -> DepthRatio | None:
+    """Compare at undistorted pixels ``xy`` of level 0; None where fewer than MIN_SCALE_POINTS have a depth."""
     size = np.array(depth_m.shape[::-1])
     at = np.floor(xy / 2**level).astype(np.int64)
     inside = np.all((at >= 0) & (at < size), axis=1) & (depth_sfm > 0)
     column, row = at[inside].T
-    measured = depth_m[row, column]
-    ratio = measured[measured > 0] / depth_sfm[inside][measured > 0]
-    if len(ratio) < MIN_POINTS:
+    sampled_depth = depth_m[row, column]
+    ratio = sampled_depth[sampled_depth > 0] / depth_sfm[inside][sampled_depth > 0]
+    if len(ratio) < MIN_SCALE_POINTS:
         return None
     middle = float(np.median(ratio))
-    return Ratio(middle, float(np.median(np.abs(ratio / middle - 1))), len(ratio))
+    return DepthRatio(middle, float(np.median(np.abs(ratio / middle - 1))), len(ratio))
 
 
 @dataclass(frozen=True)
-class Measured:
+class ScaleEstimate:
     """What the sensor says of scale: metres per unit of SfM, its relative standard error, from how many photos; and by
     how much depths differ from those of points besides (share, median).
     """
@@ -137,7 +140,7 @@ class Measured:
         return f"sensor depth in {self.n_photos} photos, ± {self.error:.2%}"
 
 
-def measure_scale(ratios: list[Ratio]) -> Measured | None:
+def estimate_scale(ratios: list[DepthRatio]) -> ScaleEstimate | None:
     """Median over photos of their medians: a photo with wrong depth, or in a wrong place, moves it little."""
     if not ratios:
         return None
@@ -145,108 +148,112 @@ def measure_scale(ratios: list[Ratio]) -> Measured | None:
     scale = float(np.median(medians))
     error = 1.4826 * float(np.median(np.abs(medians / scale - 1))) / np.sqrt(len(medians))
     off = float(np.median([max(abs(r.median / scale - 1), r.deviation) for r in ratios]))
-    return Measured(scale, error, len(ratios), off)
+    return ScaleEstimate(scale, error, len(ratios), off)
 
 
-def write_depths(
-    run: Run, shop: Workshop, photos: list[Photo], model: SparseModel, pinholes: list[Pinhole]
-) -> Measured | None:
+def write_sensor_depths(
+    run: Run, workspace: Workspace, photos: list[PhotoRow], model: SparseModel, pinholes: list[PinholeCamera]
+) -> ScaleEstimate | None:
     """Sensor depth of the posed photos into the store, in metres; None where nothing tells the scale of the poses."""
     rows = [k for k, i in enumerate(model.photo_ids) if photos[i].get("depth_path")]
     if not rows:
         return None
 
-    def write(number: int) -> Ratio | None:
+    def write(number: int) -> DepthRatio | None:
         k = rows[number]
         photo, camera = photos[model.photo_ids[k]], model.cameras[model.camera_index[k]]
         pinhole = pinholes[model.camera_index[k]]
-        depth_m, level = _as_seen(photo, camera, pinhole)
+        depth_m, level = _undistorted_depth(photo, camera, pinhole)
         write_sensor_depth(run, k, depth_m, level)
-        mine = model.track_photo == k
-        points = to_camera(model.cam_from_sfm[k], model.points_sfm[model.track_point[mine]])
-        return ratio_at_points(depth_m, level, pinhole.pixels(camera, model.track_xy[mine]), points[:, 2])
+        in_photo = model.track_photo == k
+        points = to_camera(model.cam_from_sfm[k], model.points_sfm[model.track_point[in_photo]])
+        return depth_ratio(depth_m, level, pinhole.pixels(camera, model.track_xy[in_photo]), points[:, 2])
 
-    with shop.report.task("pose/depth", len(rows), "photos") as advance:
-        return measure_scale([r for r in each(write, len(rows), shop.threads, advance) if r is not None])
+    with workspace.report.task("pose/depth", len(rows), "photos") as advance:
+        return estimate_scale([r for r in thread_map(write, len(rows), workspace.threads, advance) if r is not None])
 
 
-def _as_seen(photo: Photo, camera: Camera, pinhole: Pinhole) -> tuple[Float[Array, "h w"], int]:
+def _undistorted_depth(photo: PhotoRow, camera: Camera, pinhole: PinholeCamera) -> tuple[Float[Array, "h w"], int]:
     """Sensor depth (metres) of the undistorted photo, and its pyramid level."""
-    size, own = (photo["width"], photo["height"]), bool(photo["depth_camera"])
+    size, has_own_camera = (photo["width"], photo["height"]), bool(photo["depth_camera"])
     depth_m = load_upright_depth(
-        Path(photo["depth_path"]), size, photo["orientation"], photo["depth_unit_m"], own_camera=own
+        Path(photo["depth_path"]), size, photo["orientation"], photo["depth_unit_m"], has_own_camera=has_own_camera
     )
-    if own:
-        aside = read_depth_camera(Path(photo["depth_camera"]))
-        focal_px = float(aside.intrinsics[0]) * depth_m.shape[1] / aside.size[0]
-        level = level_for(float(pinhole.intrinsics[0]), focal_px)
-        return depth_from_aside(without_edges(depth_m, focal_px), aside, pinhole, level), level
-    focal_px = float(pinhole_part(camera)[0]) * depth_m.shape[1] / camera.width
-    level = level_for(float(pinhole.intrinsics[0]), focal_px)
-    return undistort_depth(without_edges(depth_m, focal_px), camera, pinhole, level), level
+    if has_own_camera:
+        depth_camera = read_depth_camera(Path(photo["depth_camera"]))
+        focal_px = float(depth_camera.intrinsics[0]) * depth_m.shape[1] / depth_camera.size[0]
+        level = matching_pyramid_level(float(pinhole.intrinsics[0]), focal_px)
+        return reproject_depth(remove_depth_edges(depth_m, focal_px), depth_camera, pinhole, level), level
+    focal_px = float(pinhole_params(camera)[0]) * depth_m.shape[1] / camera.width
+    level = matching_pyramid_level(float(pinhole.intrinsics[0]), focal_px)
+    return undistort_depth(remove_depth_edges(depth_m, focal_px), camera, pinhole, level), level
 
 
-def scale_doubts(measured: Measured | None, n_maps: int, m_per_world: float, source: str) -> list[str]:
+def scale_warnings(scale_estimate: ScaleEstimate | None, n_maps: int, m_per_world: float, source: str) -> list[str]:
     """What a person should know of how sensor depth and poses go together; ``m_per_world`` is 1 where all is well.
 
     ``source`` says where the world's scale is from.
     """
-    if measured is None:
+    if scale_estimate is None:
         if n_maps == 0:
             return []
-        return [f"Sensor depth is not used: none of {n_maps} depth maps shows {MIN_POINTS} points that photos know"]
+        return [
+            f"Sensor depth is not used: none of {n_maps} depth maps shows {MIN_SCALE_POINTS} points that photos know"
+        ]
     out = []
-    if abs(m_per_world - 1) > WRONG_SCALE:
+    if abs(m_per_world - 1) > SCALE_TOLERANCE:
         out.append(
             f"By sensor depth a unit of the {source} is {m_per_world:.4g} m, not 1 m: the {source} are kept and depths "
             "are brought to them; if the depth maps' unit is wrong, set ingest.depth_unit_m"
         )
-    if measured.disagreement > WRONG_DEPTH:
+    if scale_estimate.disagreement > DEPTH_TOLERANCE:
         out.append(
-            f"Sensor depth and photos disagree by {measured.disagreement:.0%} (median at points): was it taken with a "
-            "camera of its own (ingest.depth_camera)? Are the poses right?"
+            f"Sensor depth and photos disagree by {scale_estimate.disagreement:.0%} (median at points): "
+            "was it taken with a camera of its own (ingest.depth_camera)? Are the poses right?"
         )
     return out
 
 
-def find_points(run: Run, posed: Posed) -> SensorPoints | None:
+def find_sensor_points(run: Run, posed: Posed) -> SensorPoints | None:
     """Points of the stored sensor depth that two photos or more measured; None where there are none."""
 
     def maps() -> Iterator[tuple[int, SensorDepth]]:  # read anew each time: all at once take too much memory
         for k in range(len(posed)):
-            if (found := read_sensor_depth(run, k)) is not None:
-                yield k, found
+            if (sensor_depth := read_sensor_depth(run, k)) is not None:
+                yield k, sensor_depth
 
     n_maps = sum(1 for _ in maps())
     if n_maps == 0:
         return None
-    of_photo = int(np.clip(MAX_POINTS // n_maps, 1, MAX_OF_PHOTO))
+    points_per_photo = int(np.clip(MAX_SENSOR_POINTS // n_maps, 1, MAX_SENSOR_POINTS_PER_PHOTO))
     parts, measured_in = [], []
-    for k, found in maps():
-        height, width = found.depth.shape
-        known = np.flatnonzero(found.depth)
-        known = known[:: max(1, len(known) // of_photo)]
-        depth, pose = found.depth.ravel()[known].astype(np.float64), posed.cam_from_world[k]
-        camera = unproject(posed.intrinsics[k] / 2**found.level, pixel_grid(width, height)[known], depth)
-        measured_in.append(np.full(len(known), k))
+    for k, sensor_depth in maps():
+        height, width = sensor_depth.depth.shape
+        pixel_indices = np.flatnonzero(sensor_depth.depth)
+        pixel_indices = pixel_indices[:: max(1, len(pixel_indices) // points_per_photo)]
+        depth, pose = sensor_depth.depth.ravel()[pixel_indices].astype(np.float64), posed.cam_from_world[k]
+        camera = unproject(posed.intrinsics[k] / 2**sensor_depth.level, pixel_grid(width, height)[pixel_indices], depth)
+        measured_in.append(np.full(len(pixel_indices), k))
         parts.append((camera - pose[:, 3]) @ pose[:, :3])
     points = np.concatenate(parts)
     photo, point, xy = [], [], []
-    for k, found in maps():
+    for k, sensor_depth in maps():
         pixel, depth = project(posed.cam_from_world[k], posed.intrinsics[k], points)
-        seen = _measured(found.depth, pixel / 2**found.level, depth)
-        photo.append(np.full(len(seen), k))
-        point.append(seen)
-        xy.append(pixel[seen])
-    seen_by = np.concatenate(photo), np.concatenate(point), np.concatenate(xy)
-    return _tracks(points, np.concatenate(measured_in), *seen_by)
+        visible = _visible_points(sensor_depth.depth, pixel / 2**sensor_depth.level, depth)
+        photo.append(np.full(len(visible), k))
+        point.append(visible)
+        xy.append(pixel[visible])
+    observations = np.concatenate(photo), np.concatenate(point), np.concatenate(xy)
+    return _tracks(points, np.concatenate(measured_in), *observations)
 
 
-def _measured(known: Float[Array, "h w"], pixel: Float[Array, "p 2"], depth: Float[Array, "p"]) -> Int[Array, "_"]:
+def _visible_points(
+    depth_map: Float[Array, "h w"], pixel: Float[Array, "p 2"], depth: Float[Array, "p"]
+) -> Int[Array, "_"]:
     """Indices of the points that a depth map has where they fall into it."""
-    front = np.flatnonzero((depth > 0) & np.all((pixel >= 0) & (pixel < known.shape[::-1]), axis=1))
+    front = np.flatnonzero((depth > 0) & np.all((pixel >= 0) & (pixel < depth_map.shape[::-1]), axis=1))
     column, row = np.floor(pixel[front]).astype(np.int64).T
-    return front[np.abs(known[row, column] - depth[front]) < SAME_PLACE * depth[front]]
+    return front[np.abs(depth_map[row, column] - depth[front]) < SAME_POINT_DEPTH_TOLERANCE * depth[front]]
 
 
 def _tracks(

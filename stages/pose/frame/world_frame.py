@@ -21,9 +21,11 @@ class Gravity:
     provenance: str = "camera axes"
 
 
-HELD_APART_DEG = 30.0  # ways up that are farther apart do not agree
-COMPARED = 500  # photos that are asked for the way up most agree on
-PULL = 0.01  # of the cameras' own up, beside variances of right axes that are 0.5 when photos look all round
+MAX_UP_DISAGREEMENT_DEG = 30.0  # ways up that are farther apart do not agree
+MAX_SAMPLED_PHOTOS = 500  # photos that are asked for the way up most agree on
+CAMERA_UP_WEIGHT = (
+    0.01  # of the cameras' own up, beside variances of right axes that are 0.5 when photos look all round
+)
 
 
 def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
@@ -37,42 +39,42 @@ def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
     """
     right, own_up, forward = cam_from_sfm[:, 0, :3], -cam_from_sfm[:, 1, :3], cam_from_sfm[:, 2, :3]
     mean_up = own_up.mean(axis=0)
-    some = own_up[:: max(1, len(own_up) // COMPARED)]
-    apart = np.minimum(np.arccos(np.clip(some @ some.T, -1, 1)), np.radians(HELD_APART_DEG))
-    starts = np.ones(len(right)), 1.0 / _off_level(right, some[np.argmin(apart.sum(axis=1))])
-    found = [_least_varying(right, mean_up, weights) for weights in starts]
-    up = min(found, key=lambda axis: float(_off_level(right, axis).mean()))
-    along = float(mean_up @ up)
-    sign = np.sign(along) if abs(along) > 0.2 else -np.sign(float(forward.mean(axis=0) @ up))
+    sampled_up = own_up[:: max(1, len(own_up) // MAX_SAMPLED_PHOTOS)]
+    angles = np.minimum(np.arccos(np.clip(sampled_up @ sampled_up.T, -1, 1)), np.radians(MAX_UP_DISAGREEMENT_DEG))
+    starts = np.ones(len(right)), 1.0 / _tilt_of(right, sampled_up[np.argmin(angles.sum(axis=1))])
+    candidates = [_least_variance_axis(right, mean_up, weights) for weights in starts]
+    up = min(candidates, key=lambda axis: float(_tilt_of(right, axis).mean()))
+    alignment = float(mean_up @ up)
+    sign = np.sign(alignment) if abs(alignment) > 0.2 else -np.sign(float(forward.mean(axis=0) @ up))
     up = up * (sign or 1.0)
     tilt = float(np.median(np.abs(right @ up)))  # 0 when level, 0.5 when random
     span = float(np.linalg.eigvalsh(right.T @ right / len(right))[1])  # 0 when all look one way, 0.5 all round
-    held_up = float(np.median(own_up @ up))  # 1 when looking ahead, 0 when looking down
-    parts = [np.clip(1 - tilt / 0.3, 0, 1), np.clip(0.4 + 6 * span, 0, 1), np.clip(held_up / 0.5, 0.4, 1)]
+    up_alignment = float(np.median(own_up @ up))  # 1 when looking ahead, 0 when looking down
+    parts = [np.clip(1 - tilt / 0.3, 0, 1), np.clip(0.4 + 6 * span, 0, 1), np.clip(up_alignment / 0.5, 0.4, 1)]
     return Gravity(up, float(np.prod(parts)))
 
 
-def _off_level(right: Float[Array, "n 3"], up: Float[Array, "3"]) -> Float[Array, "n"]:
+def _tilt_of(right: Float[Array, "n 3"], up: Float[Array, "3"]) -> Float[Array, "n"]:
     """How far each right axis is off level, where ``up`` is up, a little at least: the inverse of its weight."""
     return np.abs(right @ up) + 0.05
 
 
-def _least_varying(
+def _least_variance_axis(
     right: Float[Array, "n 3"], mean_up: Float[Array, "3"], weights: Float[Array, "n"]
 ) -> Float[Array, "3"]:
     for _ in range(20):
         spread = np.einsum("n,ni,nj->ij", weights, right, right) / weights.sum()
-        up = np.linalg.eigh(spread - PULL * np.outer(mean_up, mean_up))[1][:, 0]
-        weights = 1.0 / _off_level(right, up)
+        up = np.linalg.eigh(spread - CAMERA_UP_WEIGHT * np.outer(mean_up, mean_up))[1][:, 0]
+        weights = 1.0 / _tilt_of(right, up)
     return up
 
 
-def level_axes(up: Float[Array, "3"]) -> Float[Array, "3 3"]:
+def gravity_aligned_axes(up: Float[Array, "3"]) -> Float[Array, "3 3"]:
     """Rows x, y, z of a right-handed frame whose z is ``up`` (unit); x is level, near the axis farthest off ``up``."""
     return _rotation_to_up(up, np.eye(3)[np.argmin(np.abs(up))])
 
 
-def level_frame(
+def gravity_aligned_frame(
     gravity: Gravity,
     cam_from_sfm: Float[Array, "n 3 4"],
     points_sfm: Float[Array, "p 3"],
@@ -85,18 +87,18 @@ def level_frame(
     x is the first camera's right, turned to the nearest of the axes square to the first of ``walls`` (their normals),
     where there are any.
     """
-    right, how = cam_from_sfm[0, 0, :3], ""
+    right, source = cam_from_sfm[0, 0, :3], ""
     if len(walls):
-        beside = np.cross(gravity.up, walls[0])
-        right = max((walls[0], beside, -walls[0], -beside), key=lambda axis: float(axis @ right))
-        how = "x along or square to the main walls; "
+        sideways = np.cross(gravity.up, walls[0])
+        right = max((walls[0], sideways, -walls[0], -sideways), key=lambda axis: float(axis @ right))
+        source = "x along or square to the main walls; "
     rotation = _rotation_to_up(gravity.up, right)
     middle = np.median(points_sfm, axis=0)
     return Similarity(
         scale,
         rotation,
         -scale * (rotation @ middle),
-        f"gravity from {gravity.provenance}, confidence {gravity.confidence:.2f}; {how}{scale_from}",
+        f"gravity from {gravity.provenance}, confidence {gravity.confidence:.2f}; {source}{scale_from}",
     )
 
 
@@ -137,11 +139,11 @@ def enu_m(geodetic: Float[Array, "n 3"], origin: Float[Array, "3"]) -> Float[Arr
     return (ecef_m(geodetic) - ecef_m(origin[None])) @ axes.T
 
 
-def middle_geodetic(geodetic: Float[Array, "n 3"]) -> Float[Array, "3"]:
+def median_geodetic(geodetic: Float[Array, "n 3"]) -> Float[Array, "3"]:
     """Median latitude, longitude (degrees) and altitude of places near each other, also where ±180° is between them."""
     first = geodetic[0, 1]
-    beside = first + (geodetic[:, 1] - first + 180.0) % 360.0 - 180.0
-    return np.median(np.column_stack([geodetic[:, 0], beside, geodetic[:, 2]]), axis=0)
+    sideways = first + (geodetic[:, 1] - first + 180.0) % 360.0 - 180.0
+    return np.median(np.column_stack([geodetic[:, 0], sideways, geodetic[:, 2]]), axis=0)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class Georeference:
 
 
 MIN_GPS_PHOTOS = 4
-MIN_GRAVITY = 0.4  # confidence from which on gravity may stand in for the tilt
+MIN_TILT_GRAVITY_CONFIDENCE = 0.4  # confidence from which on gravity may stand in for the tilt
 
 
 def georeference(
@@ -167,47 +169,47 @@ def georeference(
     the tilt and GPS the rest; otherwise nothing. ``geodetic`` [n, 3] is latitude and longitude in degrees, altitude in
     metres; NaN for photos without GPS; unknown altitudes count as level.
     """
-    known = np.isfinite(geodetic[:, :2]).all(axis=1)
-    if known.sum() < MIN_GPS_PHOTOS:
-        return f"{known.sum()} registered photos have GPS, a georeference needs {MIN_GPS_PHOTOS}"
-    places, centers = geodetic[known].copy(), centers_sfm[known]
+    has_gps = np.isfinite(geodetic[:, :2]).all(axis=1)
+    if has_gps.sum() < MIN_GPS_PHOTOS:
+        return f"{has_gps.sum()} registered photos have GPS, a georeference needs {MIN_GPS_PHOTOS}"
+    places, centers = geodetic[has_gps].copy(), centers_sfm[has_gps]
     altitude = places[:, 2]
     altitude[~np.isfinite(altitude)] = np.nanmedian(altitude) if np.isfinite(altitude).any() else 0.0
-    origin = middle_geodetic(places)
+    origin = median_geodetic(places)
     enu = enu_m(places, origin)
     fit, inliers = fit_similarity_robust(centers, enu, seed=seed, provenance="GPS")
-    residual, error, extent = _quality(fit, centers, enu, inliers)
-    if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * known.sum()):
+    residual, error, extent = _fit_quality(fit, centers, enu, inliers)
+    if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * has_gps.sum()):
         tilt = np.degrees(np.arccos(np.clip((fit.rotation @ gravity.up)[2], -1, 1)))
-        agrees = gravity.confidence < MIN_GRAVITY or tilt < 20
-        if error < 0.05 * extent[0] and error < 0.1 * extent[1] and agrees:
-            return Georeference(_named(fit, "GPS", inliers, residual), origin, residual, int(inliers.sum()))
-    if gravity.confidence >= MIN_GRAVITY:
+        is_consistent = gravity.confidence < MIN_TILT_GRAVITY_CONFIDENCE or tilt < 20
+        if error < 0.05 * extent[0] and error < 0.1 * extent[1] and is_consistent:
+            return Georeference(_with_provenance(fit, "GPS", inliers, residual), origin, residual, int(inliers.sum()))
+    if gravity.confidence >= MIN_TILT_GRAVITY_CONFIDENCE:
         fit, inliers = _fit_level(centers, enu, gravity)
-        residual, error, extent = _quality(fit, centers, enu, inliers)
-        if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * known.sum()) and error < 0.05 * extent[0]:
-            named = _named(fit, "GPS with tilt from camera axes", inliers, residual)
+        residual, error, extent = _fit_quality(fit, centers, enu, inliers)
+        if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * has_gps.sum()) and error < 0.05 * extent[0]:
+            named = _with_provenance(fit, "GPS with tilt from camera axes", inliers, residual)
             return Georeference(named, origin, residual, int(inliers.sum()))
     return f"GPS positions do not fit the cameras (off by {residual:.1f} m over {extent[0]:.1f} m)"
 
 
-def _named(fit: Similarity, how: str, inliers: Array, residual: float) -> Similarity:
-    text = f"{how}: {int(inliers.sum())} of {len(inliers)} photos, residual {residual:.2f} m"
+def _with_provenance(fit: Similarity, source: str, inliers: Array, residual: float) -> Similarity:
+    text = f"{source}: {int(inliers.sum())} of {len(inliers)} photos, residual {residual:.2f} m"
     return Similarity(fit.scale, fit.rotation, fit.translation, text)
 
 
-def _quality(fit: Similarity, centers: Array, enu: Array, inliers: Array) -> tuple[float, float, Array]:
+def _fit_quality(fit: Similarity, centers: Array, enu: Array, inliers: Array) -> tuple[float, float, Array]:
     """Root mean square residual (m), standard error of the fit (m), spread of the inliers along their two main axes."""
-    off = np.linalg.norm(fit.apply(centers[inliers]) - enu[inliers], axis=1)
-    residual = float(np.sqrt((off**2).mean())) if len(off) else np.inf
+    distances = np.linalg.norm(fit.apply(centers[inliers]) - enu[inliers], axis=1)
+    residual = float(np.sqrt((distances**2).mean())) if len(distances) else np.inf
     spread = enu[inliers] - enu[inliers].mean(axis=0)
-    extent = np.linalg.svd(spread, compute_uv=False)[:2] / np.sqrt(max(len(off), 1))
-    return residual, residual / np.sqrt(max(len(off) - 2, 1)), np.pad(extent, (0, 2 - len(extent)))
+    extent = np.linalg.svd(spread, compute_uv=False)[:2] / np.sqrt(max(len(distances), 1))
+    return residual, residual / np.sqrt(max(len(distances) - 2, 1)), np.pad(extent, (0, 2 - len(extent)))
 
 
 def _fit_level(centers: Array, enu: Array, gravity: Gravity) -> tuple[Similarity, Array]:
     """Scale, heading and translation with z up given, on inliers (three rounds of trimming)."""
-    upright = level_axes(gravity.up)
+    upright = gravity_aligned_axes(gravity.up)
     level = centers @ upright.T
     inliers = np.ones(len(level), bool)
     for _ in range(4):
@@ -220,6 +222,6 @@ def _fit_level(centers: Array, enu: Array, gravity: Gravity) -> tuple[Similarity
         heading = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
         rotation = heading @ upright
         fit = Similarity(scale, rotation, mean_t - scale * heading @ mean_s)
-        off = np.linalg.norm((fit.apply(centers) - enu)[:, :2], axis=1)
-        inliers = off <= max(3.0 * 1.4826 * float(np.median(off[inliers])), 1e-9)
+        distances = np.linalg.norm((fit.apply(centers) - enu)[:, :2], axis=1)
+        inliers = distances <= max(3.0 * 1.4826 * float(np.median(distances[inliers])), 1e-9)
     return fit, inliers

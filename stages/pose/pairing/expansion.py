@@ -18,84 +18,96 @@ from quoin.stages.pose.pairing.pairs import unique_pairs
 
 Array = np.ndarray
 
-FIRST = 5  # partners asked for in the first round,
-STEP = 3  # and in each that follows
-AT_LEAST = 10  # pairs of a photo that are tried whatever comes of them
-GOES_ON = 0.5  # of the last round's pairs of a photo verified: it asks for more
-OF_PARTNERS = 0.5  # weight of likeness to the verified partners, beside that to the photo itself,
-IN_COMMON = 0.1  # and of verified partners in common, times the likeness of a verified pair
-FEW = 0.03  # of all verified pairs; a round that adds a smaller share is the last
-MOST_ROUNDS = 20
-SLICE = 1024  # photos whose expectations are held at once
+FIRST_ROUND_PARTNERS = 5  # partners asked for in the first round,
+LATER_ROUND_PARTNERS = 3  # and in each that follows
+MIN_TRIED_PAIRS = 10  # pairs of a photo that are tried whatever comes of them
+MIN_VERIFIED_SHARE = 0.5  # of the last round's pairs of a photo verified: it asks for more
+PARTNER_SIMILARITY_WEIGHT = 0.5  # weight of likeness to the verified partners, beside that to the photo itself,
+COMMON_PARTNERS_WEIGHT = 0.1  # and of verified partners in common, times the likeness of a verified pair
+MIN_NEW_VERIFIED_SHARE = 0.03  # of all verified pairs; a round that adds a smaller share is the last
+MAX_MATCHING_ROUNDS = 20
+PHOTOS_PER_SLICE = 1024  # photos whose expectations are held at once
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedPairs:
     """Pairs matched so far (smaller photo first, each once), which of them were verified, and the last round's."""
 
     pairs: Int[Array, "m 2"]
     verified: Bool[Array, "m"]
-    last: Bool[Array, "m"]
+    in_last_round: Bool[Array, "m"]
 
-    def and_then(self, pairs: Int[Array, "k 2"], verified: Bool[Array, "k"]) -> Tried:
+    def with_round(self, pairs: Int[Array, "k 2"], verified: Bool[Array, "k"]) -> TriedPairs:
         """One round more."""
-        last = np.concatenate([np.zeros(len(self.pairs), bool), np.ones(len(pairs), bool)])
-        return Tried(np.concatenate([self.pairs, pairs]), np.concatenate([self.verified, verified]), last)
+        in_last_round = np.concatenate([np.zeros(len(self.pairs), bool), np.ones(len(pairs), bool)])
+        return TriedPairs(np.concatenate([self.pairs, pairs]), np.concatenate([self.verified, verified]), in_last_round)
 
     @property
-    def worthwhile(self) -> bool:
+    def is_worthwhile(self) -> bool:
         """Whether the last round found more than a few."""
-        return int((self.verified & self.last).sum()) > FEW * int(self.verified.sum())
+        return int((self.verified & self.in_last_round).sum()) > MIN_NEW_VERIFIED_SHARE * int(self.verified.sum())
 
 
-NOTHING = Tried(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.zeros(0, bool))
+NO_PAIRS_TRIED = TriedPairs(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.zeros(0, bool))
 
 
-def in_rounds(alike: csr_array, pairs: Int[Array, "m 2"], most: int, verify: Callable[[Array, int], Array]) -> Tried:
+def match_in_rounds(
+    similarity: csr_array, pairs: Int[Array, "m 2"], max_pairs: int, verify: Callable[[Array, int], Array]
+) -> TriedPairs:
     """What came of ``pairs`` and of the rounds that follow from them.
 
     ``verify(pairs, number)`` matches the pairs [k, 2] of a round and says of each whether it is verified.
     """
-    tried = NOTHING
-    for number in range(1, MOST_ROUNDS + 1):
-        tried = tried.and_then(pairs, verify(pairs, number))
-        if not tried.worthwhile:
+    tried_pairs = NO_PAIRS_TRIED
+    for number in range(1, MAX_MATCHING_ROUNDS + 1):
+        tried_pairs = tried_pairs.with_round(pairs, verify(pairs, number))
+        if not tried_pairs.is_worthwhile:
             break
-        pairs = next_pairs(alike, tried, most)
+        pairs = next_round_pairs(similarity, tried_pairs, max_pairs)
         if not len(pairs):
             break
-    return tried
+    return tried_pairs
 
 
-def first_pairs(alike: csr_array) -> Int[Array, "m 2"]:
+def first_round_pairs(similarity: csr_array) -> Int[Array, "m 2"]:
     """Each photo with those most like it, each pair once."""
-    asked = [(photo, other) for photo, row in enumerate(_rows(alike)) for other, _ in _best(*row, FIRST)]
-    return unique_pairs(np.array(asked, np.int64).reshape(-1, 2))
+    candidates = [
+        (photo, photo_b)
+        for photo, row in enumerate(_rows(similarity))
+        for photo_b, _ in _best(*row, FIRST_ROUND_PARTNERS)
+    ]
+    return unique_pairs(np.array(candidates, np.int64).reshape(-1, 2))
 
 
-def next_pairs(alike: csr_array, tried: Tried, most: int) -> Int[Array, "m 2"]:
-    """The likeliest pairs not tried yet of every photo that goes on; no photo gets into more than ``most`` pairs."""
-    count = alike.shape[0]
-    partner = _symmetric(tried.pairs[tried.verified], count)
-    known = _symmetric(tried.pairs, count) + diags_array(np.ones(count), format="csr")
-    n_tried = np.bincount(tried.pairs.ravel(), minlength=count)
-    asking = np.flatnonzero((_goes_on(tried, count) | (n_tried < AT_LEAST)) & (n_tried < most))
-    asked: list[tuple[float, int, int]] = []
-    for start in range(0, len(asking), SLICE):
-        photos = asking[start : start + SLICE]
-        hopes = expectations(alike, partner, photos)
-        hopes = hopes - hopes.multiply(known[photos] > 0)
-        for photo, row in zip(photos.tolist(), _rows(csr_array(hopes)), strict=True):
-            asked += [(hope, min(photo, other), max(photo, other)) for other, hope in _best(*row, STEP)]
+def next_round_pairs(similarity: csr_array, tried_pairs: TriedPairs, max_pairs: int) -> Int[Array, "m 2"]:
+    """The likeliest pairs not tried yet of every photo that goes on; no photo gets into more than ``max_pairs``
+    pairs."""
+    count = similarity.shape[0]
+    partner = _symmetric(tried_pairs.pairs[tried_pairs.verified], count)
+    already_tried = _symmetric(tried_pairs.pairs, count) + diags_array(np.ones(count), format="csr")
+    n_tried = np.bincount(tried_pairs.pairs.ravel(), minlength=count)
+    active_photos = np.flatnonzero(
+        (_is_productive(tried_pairs, count) | (n_tried < MIN_TRIED_PAIRS)) & (n_tried < max_pairs)
+    )
+    candidates: list[tuple[float, int, int]] = []
+    for start in range(0, len(active_photos), PHOTOS_PER_SLICE):
+        photos = active_photos[start : start + PHOTOS_PER_SLICE]
+        scores = expected_similarity(similarity, partner, photos)
+        scores = scores - scores.multiply(already_tried[photos] > 0)
+        for photo, row in zip(photos.tolist(), _rows(csr_array(scores)), strict=True):
+            candidates += [
+                (score, min(photo, photo_b), max(photo, photo_b))
+                for photo_b, score in _best(*row, LATER_ROUND_PARTNERS)
+            ]
     chosen = []
-    for _, one, other in sorted(set(asked), key=lambda pair: (-pair[0], pair[1:])):
-        if n_tried[one] < most and n_tried[other] < most:
-            chosen.append((one, other))
-            n_tried[[one, other]] += 1
+    for _, photo_a, photo_b in sorted(set(candidates), key=lambda pair: (-pair[0], pair[1:])):
+        if n_tried[photo_a] < max_pairs and n_tried[photo_b] < max_pairs:
+            chosen.append((photo_a, photo_b))
+            n_tried[[photo_a, photo_b]] += 1
     return np.unique(np.array(chosen, np.int64).reshape(-1, 2), axis=0)
 
 
-def expectations(alike: csr_array, partner: csr_array, photos: Int[Array, "k"]) -> csr_array:
+def expected_similarity(similarity: csr_array, partner: csr_array, photos: Int[Array, "k"]) -> csr_array:
     """How likely these photos match each other one, [k, n]: likeness, that of verified partners, partners in common.
 
     With S the likeness, V the verified pairs and P = V with rows that sum to 1, of S + a (P S + S Pᵀ) / 2 + b D V V D
@@ -104,11 +116,15 @@ def expectations(alike: csr_array, partner: csr_array, photos: Int[Array, "k"]) 
     degree = np.maximum(partner.sum(axis=1), 1.0)
     mean_of = diags_array(1.0 / degree) @ partner
     root = diags_array(1.0 / np.sqrt(degree))
-    of_verified = alike.multiply(partner)
-    usual = float(of_verified.sum()) / max(of_verified.nnz, 1)
-    expanded = mean_of[photos] @ alike + alike[photos] @ mean_of.T
+    of_verified = similarity.multiply(partner)
+    mean_verified_similarity = float(of_verified.sum()) / max(of_verified.nnz, 1)
+    expanded = mean_of[photos] @ similarity + similarity[photos] @ mean_of.T
     common = (root @ partner)[photos] @ (partner @ root)
-    return csr_array(alike[photos] + 0.5 * OF_PARTNERS * expanded + IN_COMMON * usual * common)
+    return csr_array(
+        similarity[photos]
+        + 0.5 * PARTNER_SIMILARITY_WEIGHT * expanded
+        + COMMON_PARTNERS_WEIGHT * mean_verified_similarity * common
+    )
 
 
 def _symmetric(pairs: Int[Array, "m 2"], count: int) -> csr_array:
@@ -116,10 +132,12 @@ def _symmetric(pairs: Int[Array, "m 2"], count: int) -> csr_array:
     return coo_array((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(count, count)).tocsr()
 
 
-def _goes_on(tried: Tried, count: int) -> Bool[Array, "n"]:
-    asked = np.bincount(tried.pairs[tried.last].ravel(), minlength=count)
-    got = np.bincount(tried.pairs[tried.last & tried.verified].ravel(), minlength=count)
-    return got >= GOES_ON * np.maximum(asked, 1)
+def _is_productive(tried_pairs: TriedPairs, count: int) -> Bool[Array, "n"]:
+    n_asked = np.bincount(tried_pairs.pairs[tried_pairs.in_last_round].ravel(), minlength=count)
+    n_verified = np.bincount(
+        tried_pairs.pairs[tried_pairs.in_last_round & tried_pairs.verified].ravel(), minlength=count
+    )
+    return n_verified >= MIN_VERIFIED_SHARE * np.maximum(n_asked, 1)
 
 
 def _rows(matrix: csr_array) -> list[tuple[Int[Array, "_"], Float[Array, "_"]]]:

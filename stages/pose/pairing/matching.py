@@ -7,126 +7,141 @@ from jaxtyping import Bool, Float, Int
 
 from quoin.stages.pose.colmap import step_arguments
 from quoin.stages.pose.colmap.descriptors import DescriptorReader
-from quoin.stages.pose.colmap.image_copies import write_copies
+from quoin.stages.pose.colmap.image_copies import write_image_copies
 from quoin.stages.pose.colmap.sparse_model import Camera
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.frame.world_frame import enu_m, middle_geodetic
-from quoin.stages.pose.pairing.expansion import first_pairs, in_rounds
-from quoin.stages.pose.pairing.pairs import consecutive, doubling, exhaustive, nearest, unique_pairs
-from quoin.stages.pose.pairing.retrieval import look_alikes
-from quoin.stages.pose.pairing.shared_matching import share_features, share_matches
-from quoin.stages.pose.workspace import Photo, Workshop, counter, ignore
+from quoin.stages.pose.frame.world_frame import enu_m, median_geodetic
+from quoin.stages.pose.pairing.expansion import first_round_pairs, match_in_rounds
+from quoin.stages.pose.pairing.pairs import (
+    exhaustive_pairs,
+    nearest_pairs,
+    quadratic_overlap_pairs,
+    unique_pairs,
+    window_pairs,
+)
+from quoin.stages.pose.pairing.retrieval import photo_similarity
+from quoin.stages.pose.pairing.shared_matching import find_features_on_workers, match_pairs_on_workers
+from quoin.stages.pose.workspace import PhotoRow, Workspace, no_op, progress_from_log
 
 Array = np.ndarray
 
 SEQUENCE_WINDOW = 1  # photos before and after, in the order of names and of time, that a photo is first matched with
-FRAMES_APART = 8  # frames of a clip that far apart, of those taken, are first matched: half a picture's width and more
-FEW_FRAMES = 60  # frames of clips up to which every pair is matched: most of a walk shows nothing of its beginning
-KEPT_ALIKE = 100  # photos most like a photo that are remembered
+MAX_FRAME_GAP = 8  # frames of a clip that far apart, of those taken, are first matched: half a picture's width and more
+MAX_EXHAUSTIVE_FRAMES = (
+    60  # frames of clips up to which every pair is matched: most of a walk shows nothing of its beginning
+)
+MAX_SIMILAR_PHOTOS = 100  # photos most like a photo that are remembered
 
 
 def find_features(
-    shop: Workshop, config: PoseConfig, photos: list[Photo], cameras: list[Camera], camera_of: list[int]
+    workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], cameras: list[Camera], camera_of: list[int]
 ) -> tuple[list[int], int]:
     """SIFT of every photo: number of keypoints per photo, and how many masks were used."""
-    with shop.report.task("pose/copies", len(photos), "photos") as advance:
-        files = write_copies(photos, shop.images, shop.threads, advance)
-    job, n_masks = step_arguments.features(shop, config, photos, files, cameras, camera_of)
+    with workspace.report.task("pose/copies", len(photos), "photos") as advance:
+        files = write_image_copies(photos, workspace.images, workspace.threads, advance)
+    job, n_masks = step_arguments.extraction_arguments(workspace, config, photos, files, cameras, camera_of)
     masked = sum(bool(photo["mask_path"]) for photo in photos)
     if 0 < masked < len(photos):
-        shop.report.log("pose", f"Masks for {masked} of {len(photos)} photos; the others are used whole")
-    with shop.report.task("pose/features", len(photos), "photos") as advance:
-        on_line = counter(r"Processed file \[(\d+)/", advance)
-        if shop.hands is not None:
-            share_features(shop, shop.hands, job, cameras, advance)
-            on_line = ignore
-        result = shop.persistent("features", job, on_line)
+        workspace.report.log("pose", f"Masks for {masked} of {len(photos)} photos; the others are used whole")
+    with workspace.report.task("pose/features", len(photos), "photos") as advance:
+        on_log_line = progress_from_log(r"Processed file \[(\d+)/", advance)
+        if workspace.workers is not None:
+            find_features_on_workers(workspace, workspace.workers, job, cameras, advance)
+            on_log_line = no_op
+        result = workspace.run_colmap_with_retry("extract_features", job, on_log_line)
         advance(len(photos))
     return result["n_features"], n_masks
 
 
 def find_pairs(
-    shop: Workshop, config: PoseConfig, photos: list[Photo], places: Float[Array, "n d"]
+    workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], positions: Float[Array, "n d"]
 ) -> Int[Array, "k 4"]:
     """Photo a, photo b, matches, verified inliers: of all pairs of a small collection, of the likely ones of a large.
 
-    First neighbours in ``places``, by looks, names and time; then, in rounds, what the verified ones suggest. A
+    First neighbours in ``positions``, by looks, names and time; then, in rounds, what the verified ones suggest. A
     collection with more than a few frames of clips is a large one: their order says what to match, and looks find
     where a walk comes back to its beginning. Hands may rest then: mapping may take hours.
     """
-    found = _find_pairs(shop, config, photos, places)
-    if shop.hands is not None:
-        shop.hands.rest()
-    return found
+    pair_table = _find_pairs(workspace, config, photos, positions)
+    if workspace.workers is not None:
+        workspace.workers.release()
+    return pair_table
 
 
 def _find_pairs(
-    shop: Workshop, config: PoseConfig, photos: list[Photo], places: Float[Array, "n d"]
+    workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], positions: Float[Array, "n d"]
 ) -> Int[Array, "k 4"]:
     count, ids = len(photos), np.array([photo["photo_id"] for photo in photos])
     n_frames = sum(bool(photo.get("clip")) for photo in photos)
-    if count <= config.exhaustive_max_photos and n_frames <= FEW_FRAMES:
-        return match_pairs(shop, ids[exhaustive(count)])
-    reader = DescriptorReader(shop.database)
+    if count <= config.exhaustive_max_photos and n_frames <= MAX_EXHAUSTIVE_FRAMES:
+        return match_pairs(workspace, ids[exhaustive_pairs(count)])
+    reader = DescriptorReader(workspace.database)
     try:
-        with shop.report.task("pose/retrieval", count, "photos") as advance:
-            alike = look_alikes(lambda i: reader(int(ids[i])), count, KEPT_ALIKE, shop.seed, shop.threads, advance)
+        with workspace.report.task("pose/retrieval", count, "photos") as advance:
+            similarity = photo_similarity(
+                lambda i: reader(int(ids[i])), count, MAX_SIMILAR_PHOTOS, workspace.seed, workspace.threads, advance
+            )
     finally:
         reader.close()
-    found = np.zeros((0, 4), np.int64)
+    pair_table = np.zeros((0, 4), np.int64)
 
     def verify(pairs: Int[Array, "m 2"], number: int) -> Bool[Array, "m"]:
-        nonlocal found
-        found = match_pairs(shop, ids[pairs], f"pose/matching round {number}")
-        good = {(a, b) for a, b, _, inliers in found.tolist() if inliers}
-        return np.array([pair in good for pair in map(tuple, ids[pairs].tolist())], bool)
+        nonlocal pair_table
+        pair_table = match_pairs(workspace, ids[pairs], f"pose/matching round {number}")
+        verified_pairs = {(a, b) for a, b, _, inliers in pair_table.tolist() if inliers}
+        return np.array([pair in verified_pairs for pair in map(tuple, ids[pairs].tolist())], bool)
 
-    first = [nearest(places, config.neighbours), first_pairs(alike), in_turn(photos)]
-    tried = in_rounds(alike, unique_pairs(np.concatenate(first)), 2 * config.neighbours, verify)
-    text = f"{len(tried.pairs)} of {count * (count - 1) // 2} pairs were matched, {int(tried.verified.sum())} verified"
-    shop.report.log("pose", text)
-    return found
+    first = [nearest_pairs(positions, config.neighbours), first_round_pairs(similarity), sequential_pairs(photos)]
+    tried_pairs = match_in_rounds(similarity, unique_pairs(np.concatenate(first)), 2 * config.neighbours, verify)
+    n_pairs, n_verified = count * (count - 1) // 2, int(tried_pairs.verified.sum())
+    text = f"{len(tried_pairs.pairs)} of {n_pairs} pairs were matched, {n_verified} verified"
+    workspace.report.log("pose", text)
+    return pair_table
 
 
-def in_turn(photos: list[Photo]) -> Int[Array, "m 2"]:
+def sequential_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
     """Pairs of rows of photos that follow each other by name, in a clip, or by the time of taking within an hour."""
     times = np.array([np.datetime64(photo.get("taken_at") or "NaT", "s") for photo in photos])
     by_time = np.argsort(times, kind="stable")  # those that tell none come last
-    followed = by_time[consecutive(len(photos), SEQUENCE_WINDOW)]
-    soon = times[followed[:, 1]] - times[followed[:, 0]] <= np.timedelta64(1, "h")
-    return unique_pairs(np.concatenate([consecutive(len(photos), SEQUENCE_WINDOW), followed[soon], in_clips(photos)]))
+    by_time_pairs = by_time[window_pairs(len(photos), SEQUENCE_WINDOW)]
+    is_soon = times[by_time_pairs[:, 1]] - times[by_time_pairs[:, 0]] <= np.timedelta64(1, "h")
+    return unique_pairs(
+        np.concatenate([window_pairs(len(photos), SEQUENCE_WINDOW), by_time_pairs[is_soon], clip_pairs(photos)])
+    )
 
 
-def in_clips(photos: list[Photo]) -> Int[Array, "m 2"]:
-    """Pairs of rows of frames of one clip, up to FRAMES_APART frames apart by the time in it."""
-    found = [np.zeros((0, 2), np.int64)]
+def clip_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
+    """Pairs of rows of frames of one clip, up to MAX_FRAME_GAP frames apart by the time in it."""
+    pair_table = [np.zeros((0, 2), np.int64)]
     for clip in sorted({photo.get("clip") or "" for photo in photos} - {""}):
         rows = [row for row, photo in enumerate(photos) if photo.get("clip") == clip]
         by_time = np.array(sorted(rows, key=lambda row: photos[row]["time_s"]))
-        found.append(by_time[doubling(len(rows), FRAMES_APART)])
-    return unique_pairs(np.concatenate(found))
+        pair_table.append(by_time[quadratic_overlap_pairs(len(rows), MAX_FRAME_GAP)])
+    return unique_pairs(np.concatenate(pair_table))
 
 
-def gps_places(photos: list[Photo]) -> Float[Array, "n 2"]:
+def gps_positions_m(photos: list[PhotoRow]) -> Float[Array, "n 2"]:
     """East and north in metres from the middle of all photos with GPS; NaN for the others."""
     geodetic = np.array([[p["latitude_deg"], p["longitude_deg"], 0.0] for p in photos])
-    known = np.isfinite(geodetic).all(axis=1)
-    places = np.full((len(photos), 2), np.nan)
-    if known.any():
-        places[known] = enu_m(geodetic[known], middle_geodetic(geodetic[known]))[:, :2]
-    return places
+    has_gps = np.isfinite(geodetic).all(axis=1)
+    positions = np.full((len(photos), 2), np.nan)
+    if has_gps.any():
+        positions[has_gps] = enu_m(geodetic[has_gps], median_geodetic(geodetic[has_gps]))[:, :2]
+    return positions
 
 
-def match_pairs(shop: Workshop, pairs: Int[Array, "m 2"], task: str = "pose/matching") -> Int[Array, "k 4"]:
+def match_pairs(workspace: Workspace, pairs: Int[Array, "m 2"], task: str = "pose/matching") -> Int[Array, "k 4"]:
     """Match pairs of photos: photo a, photo b, matches, verified inliers of every pair matched by now with matches."""
-    files = {int(path.stem): path.name for path in shop.images.iterdir()}
-    job = step_arguments.matching(shop, files, pairs)
+    files = {int(path.stem): path.name for path in workspace.images.iterdir()}
+    job = step_arguments.matching_arguments(workspace, files, pairs)
     block = job["block_size"]
-    with shop.report.task(task, len(pairs), "pairs") as advance:
-        on_line = counter(r"Processing block \[(\d+)/", lambda number: advance(min((number - 1) * block, len(pairs))))
-        if shop.hands is not None:
-            share_matches(shop, shop.hands, pairs, advance)
-            on_line = ignore
-        result = shop.persistent("matching", job, on_line)
+    with workspace.report.task(task, len(pairs), "pairs") as advance:
+        on_log_line = progress_from_log(
+            r"Processing block \[(\d+)/", lambda number: advance(min((number - 1) * block, len(pairs)))
+        )
+        if workspace.workers is not None:
+            match_pairs_on_workers(workspace, workspace.workers, pairs, advance)
+            on_log_line = no_op
+        result = workspace.run_colmap_with_retry("match_images", job, on_log_line)
         advance(len(pairs))
     return np.array(result["pairs"], np.int64).reshape(-1, 4)

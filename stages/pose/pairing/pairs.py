@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 Array = np.ndarray
 
 
-def exhaustive(n: int) -> Int[Array, "m 2"]:
+def exhaustive_pairs(n: int) -> Int[Array, "m 2"]:
     """All pairs of ``n`` photos, in tiles of 10 x 10 so that a matcher's cache is used."""
     tile = 10
     tiles = range(0, n, tile)
@@ -30,24 +30,26 @@ def unique_pairs(pairs: Int[Array, "m 2"]) -> Int[Array, "k 2"]:
     return np.unique(ordered[ordered[:, 0] != ordered[:, 1]], axis=0).astype(np.int64)
 
 
-def nearest(positions: Float[Array, "n d"], neighbours: int) -> Int[Array, "m 2"]:
+def nearest_pairs(positions: Float[Array, "n d"], n_neighbors: int) -> Int[Array, "m 2"]:
     """Pairs of every row with its nearest rows; rows with a NaN take no part."""
     from scipy.spatial import cKDTree
 
-    known = np.flatnonzero(np.isfinite(positions).all(axis=1))
-    if len(known) < 2:
+    finite_rows = np.flatnonzero(np.isfinite(positions).all(axis=1))
+    if len(finite_rows) < 2:
         return np.zeros((0, 2), np.int64)
-    _, found = cKDTree(positions[known]).query(positions[known], min(neighbours + 1, len(known)))
-    first = np.repeat(known, found.shape[1])
-    return unique_pairs(np.stack([first, known[found].ravel()], axis=1))
+    _, neighbor_rows = cKDTree(positions[finite_rows]).query(
+        positions[finite_rows], min(n_neighbors + 1, len(finite_rows))
+    )
+    first = np.repeat(finite_rows, neighbor_rows.shape[1])
+    return unique_pairs(np.stack([first, finite_rows[neighbor_rows].ravel()], axis=1))
 
 
-def consecutive(n: int, window: int) -> Int[Array, "m 2"]:
+def window_pairs(n: int, window: int) -> Int[Array, "m 2"]:
     """Pairs of photos at most ``window`` apart in name order, which often is the order they were taken in."""
     return np.array([(a, b) for a in range(n) for b in range(a + 1, min(a + window + 1, n))], np.int64).reshape(-1, 2)
 
 
-def doubling(n: int, farthest: int) -> Int[Array, "m 2"]:
-    """Pairs of ``n`` frames in order that are 1, 2, 4, 8 … apart, up to ``farthest``."""
-    steps = [2**k for k in range(farthest.bit_length()) if 2**k <= farthest]
+def quadratic_overlap_pairs(n: int, max_step: int) -> Int[Array, "m 2"]:
+    """Pairs of ``n`` frames in order that are 1, 2, 4, 8 … apart, up to ``max_step``."""
+    steps = [2**k for k in range(max_step.bit_length()) if 2**k <= max_step]
     return np.array([(a, a + step) for step in steps for a in range(n - step)], np.int64).reshape(-1, 2)

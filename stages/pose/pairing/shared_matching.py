@@ -13,76 +13,87 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from quoin.stages.pose.checks.pure_rotation import IMAGES_PER_PAIR
-from quoin.stages.pose.colmap.database import MATCHES, copy_rows, keys_in
+from quoin.stages.pose.checks.pure_rotation import MAX_IMAGE_ID
+from quoin.stages.pose.colmap.database import MATCH_TABLES, copy_rows, existing_keys
 from quoin.stages.pose.colmap.sparse_model import Camera
-from quoin.stages.pose.hands import PHOTOS, Alone, Hands, Portion
-from quoin.stages.pose.matching_jobs import leave_features, take_features
-from quoin.stages.pose.workspace import WORK, Workshop
+from quoin.stages.pose.hands import PHOTOS_PER_TASK, NoWorkersError, Task, Workers
+from quoin.stages.pose.matching_jobs import export_features, import_features
+from quoin.stages.pose.workspace import WORKSPACE_PATH, Workspace
 
 Array = np.ndarray
-Advance = Callable[[float], None]
+ProgressCallback = Callable[[float], None]
 
-PAIRS = (50, 500)  # of a portion: at least, so that fetching features costs less than matching them; at most
-MOST_PHOTOS = 256  # that the pairs of a portion are of
+PAIRS_PER_TASK_RANGE = (
+    50,
+    500,
+)  # of a portion: at least, so that fetching features costs less than matching them; at most
+MAX_PHOTOS_PER_TASK = 256  # that the pairs of a portion are of
 
 
-def share_features(shop: Workshop, hands: Hands, job: dict[str, Any], cameras: list[Camera], advance: Advance) -> None:
+def find_features_on_workers(
+    workspace: Workspace, workers: Workers, job: dict[str, Any], cameras: list[Camera], advance: ProgressCallback
+) -> None:
     """Fill the database with the photos and cameras of ``job``, and with the features that the hands find."""
-    shop.colmap("filling", job)
-    shop.cameras = {photo["id"]: cameras[photo["camera"]] for photo in job["photos"]}
-    done = {image_id - 1 for image_id in keys_in(shop.database, "descriptors")}
-    todo = sorted(shop.cameras.keys() - done)
-    portions = [todo[start : start + PHOTOS] for start in range(0, len(todo), PHOTOS)]
-    n_done = len(shop.cameras) - len(todo)
+    workspace.run_colmap("import_images", job)
+    workspace.cameras = {photo["id"]: cameras[photo["camera"]] for photo in job["photos"]}
+    done = {image_id - 1 for image_id in existing_keys(workspace.database, "descriptors")}
+    todo = sorted(workspace.cameras.keys() - done)
+    batches = [todo[start : start + PHOTOS_PER_TASK] for start in range(0, len(todo), PHOTOS_PER_TASK)]
+    n_done = len(workspace.cameras) - len(todo)
     try:
-        for at, _ in hands.each("features", [Portion((ids, *shop.cameras_of(ids)), len(ids)) for ids in portions]):
-            take_features(shop.run, shop.database, portions[at])
-            shop.shared.update(portions[at])
-            n_done += len(portions[at])
+        for index, _ in workers.map(
+            "extract_features", [Task((ids, *workspace.cameras_of(ids)), len(ids)) for ids in batches]
+        ):
+            import_features(workspace.run, workspace.database, batches[index])
+            workspace.exported_photo_ids.update(batches[index])
+            n_done += len(batches[index])
             advance(n_done)
-    except Alone as error:
-        shop.go_on_alone(error)
+    except NoWorkersError as error:
+        workspace.log_local_fallback(error)
 
 
-def share_matches(shop: Workshop, hands: Hands, pairs: Int[Array, "m 2"], advance: Advance) -> None:
+def match_pairs_on_workers(
+    workspace: Workspace, workers: Workers, pairs: Int[Array, "m 2"], advance: ProgressCallback
+) -> None:
     """Put into the database what the hands find of the pairs."""
-    done = keys_in(shop.database, "two_view_geometries")
+    done = existing_keys(workspace.database, "two_view_geometries")
     pairs = np.sort(pairs, axis=1)
-    new = pairs[[int(pair_id) not in done for pair_id in IMAGES_PER_PAIR * (pairs[:, 0] + 1) + pairs[:, 1] + 1]]
-    parts = list(cut(new, hands.n))
-    missing = sorted(set(np.unique(new).tolist()) - shop.shared)  # an earlier attempt removed them, or left none
-    leave_features(shop.run, shop.database, missing)
-    shop.shared.update(missing)
-    given = []
+    missing_pairs = pairs[[int(pair_id) not in done for pair_id in MAX_IMAGE_ID * (pairs[:, 0] + 1) + pairs[:, 1] + 1]]
+    parts = list(split_pairs(missing_pairs, workers.n_workers))
+    missing = sorted(
+        set(np.unique(missing_pairs).tolist()) - workspace.exported_photo_ids
+    )  # an earlier attempt removed them, or left none
+    export_features(workspace.run, workspace.database, missing)
+    workspace.exported_photo_ids.update(missing)
+    tasks = []
     for part in parts:
         ids = np.unique(part).tolist()
-        given.append(Portion((part, ids, *shop.cameras_of(ids)), len(part)))
-    n_done = len(pairs) - len(new)
-    with TemporaryDirectory(dir=shop.folder) as folder:
-        found = Path(folder) / "found.db"
-        for at, data in hands.each("matches", given):
-            found.write_bytes(data)
-            copy_rows(found, shop.database, MATCHES)
-            n_done += len(parts[at])
+        tasks.append(Task((part, ids, *workspace.cameras_of(ids)), len(part)))
+    n_done = len(pairs) - len(missing_pairs)
+    with TemporaryDirectory(dir=workspace.folder) as folder:
+        database_path = Path(folder) / "found.db"
+        for index, data in workers.map("match_pairs", tasks):
+            database_path.write_bytes(data)
+            copy_rows(database_path, workspace.database, MATCH_TABLES)
+            n_done += len(parts[index])
             advance(n_done)
 
 
-def forget_shared(shop: Workshop) -> None:
+def remove_exported_features(workspace: Workspace) -> None:
     """Remove the files of features, which the database has too, also those of an attempt that was killed."""
-    shop.run.remove(f"{WORK}/shared")
-    shop.shared.clear()
+    workspace.run.remove(f"{WORKSPACE_PATH}/shared")
+    workspace.exported_photo_ids.clear()
 
 
-def cut(pairs: Int[Array, "m 2"], n_hands: int) -> Iterator[Int[Array, "k 2"]]:
+def split_pairs(pairs: Int[Array, "m 2"], n_workers: int) -> Iterator[Int[Array, "k 2"]]:
     """Portions of pairs, each of few photos."""
-    most = int(np.clip(-(-len(pairs) // (2 * n_hands)), *PAIRS))
-    order = np.lexsort((*pairs.T[::-1], pairs[:, 1] // PHOTOS, pairs[:, 0] // PHOTOS))
+    max_pairs = int(np.clip(-(-len(pairs) // (2 * n_workers)), *PAIRS_PER_TASK_RANGE))
+    order = np.lexsort((*pairs.T[::-1], pairs[:, 1] // PHOTOS_PER_TASK, pairs[:, 0] // PHOTOS_PER_TASK))
     part: list[int] = []
     photos: set[int] = set()
     for row in order.tolist():
         both = set(pairs[row].tolist())
-        if len(part) == most or len(photos | both) > MOST_PHOTOS:
+        if len(part) == max_pairs or len(photos | both) > MAX_PHOTOS_PER_TASK:
             yield pairs[part]
             part, photos = [], set()
         part.append(row)

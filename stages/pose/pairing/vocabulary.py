@@ -10,16 +10,16 @@ from scipy.sparse import csc_array
 
 Array = np.ndarray
 
-ROUNDS = 8  # of Lloyd's algorithm
-FIRST_SAMPLE = 100_000  # descriptors that the first level is learnt from
-SLICE = 32_768  # descriptors whose distances to all centres are held at once
+MAX_KMEANS_ROUNDS = 8  # of Lloyd's algorithm
+COARSE_SAMPLE_SIZE = 100_000  # descriptors that the first level is learnt from
+DESCRIPTORS_PER_SLICE = 32_768  # descriptors whose distances to all centres are held at once
 
 
 @dataclass(frozen=True)
-class Words:
+class Vocabulary:
     """``side`` rough centres, and ``side`` finer ones around each: word ``a * side + b``."""
 
-    rough: Float[Array, "s d"]
+    coarse: Float[Array, "s d"]
     fine: Float[Array, "s s d"]
 
     @property
@@ -30,37 +30,37 @@ class Words:
         """The centre of each word."""
         return self.fine.reshape(self.count, -1)[words]
 
-    def of(self, descriptors: Float[Array, "n d"]) -> Int[Array, "n"]:
+    def quantize(self, descriptors: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Each descriptor's word: the nearest rough centre, then the nearest finer one around it."""
-        side = len(self.rough)
-        rough = assign(descriptors, self.rough)
+        side = len(self.coarse)
+        coarse = nearest_centers(descriptors, self.coarse)
         words = np.zeros(len(descriptors), np.int64)
-        for a, rows in enumerate(grouped(rough, side)):
-            words[rows] = a * side + assign(descriptors[rows], self.fine[a])
+        for a, rows in enumerate(rows_by_label(coarse, side)):
+            words[rows] = a * side + nearest_centers(descriptors[rows], self.fine[a])
         return words
 
 
-def learn(descriptors: Shaped[Array, "n d"], side: int, seed: int) -> Words:
+def build_vocabulary(descriptors: Shaped[Array, "n d"], side: int, seed: int) -> Vocabulary:
     """Words from a sample of descriptors (bytes are welcome), by k-means of the sample, then of each cluster."""
-    some = np.random.default_rng(seed).permutation(len(descriptors))[:FIRST_SAMPLE]
-    rough = codebook(descriptors[some].astype(np.float32), side, seed)
-    rough = np.concatenate([rough, np.repeat(rough[-1:], side - len(rough), axis=0)])
-    fine = np.repeat(rough[:, None], side, axis=1)  # a cluster with fewer descriptors has fewer words: never nearest
-    for a, rows in enumerate(grouped(assign(descriptors, rough), side)):
+    sample = np.random.default_rng(seed).permutation(len(descriptors))[:COARSE_SAMPLE_SIZE]
+    coarse = kmeans(descriptors[sample].astype(np.float32), side, seed)
+    coarse = np.concatenate([coarse, np.repeat(coarse[-1:], side - len(coarse), axis=0)])
+    fine = np.repeat(coarse[:, None], side, axis=1)  # a cluster with fewer descriptors has fewer words: never nearest
+    for a, rows in enumerate(rows_by_label(nearest_centers(descriptors, coarse), side)):
         if len(rows):
-            centers = codebook(descriptors[rows].astype(np.float32), side, seed)
+            centers = kmeans(descriptors[rows].astype(np.float32), side, seed)
             fine[a, : len(centers)] = centers
             fine[a, len(centers) :] = centers[-1]
-    return Words(rough, fine)
+    return Vocabulary(coarse, fine)
 
 
-def codebook(descriptors: Float[Array, "n d"], words: int, seed: int) -> Float[Array, "w d"]:
+def kmeans(descriptors: Float[Array, "n d"], words: int, seed: int) -> Float[Array, "w d"]:
     """Centres of k-means (Lloyd's rounds from random descriptors); an empty cluster starts anew at a random one."""
     rng = np.random.default_rng(seed)
     words = min(words, len(descriptors))
     centers = descriptors[rng.choice(len(descriptors), words, replace=False)].copy()
-    for _ in range(ROUNDS if words < len(descriptors) else 0):
-        nearest = assign(descriptors, centers)
+    for _ in range(MAX_KMEANS_ROUNDS if words < len(descriptors) else 0):
+        nearest = nearest_centers(descriptors, centers)
         counts = np.bincount(nearest, minlength=words)
         filled = counts > 0
         ones = np.ones(len(nearest), np.float32)
@@ -70,18 +70,18 @@ def codebook(descriptors: Float[Array, "n d"], words: int, seed: int) -> Float[A
     return centers
 
 
-def assign(descriptors: Shaped[Array, "n d"], centers: Float[Array, "w d"]) -> Int[Array, "n"]:
+def nearest_centers(descriptors: Shaped[Array, "n d"], centers: Float[Array, "w d"]) -> Int[Array, "n"]:
     """Index of each descriptor's nearest centre, the first of several."""
     lengths = (centers**2).sum(axis=1)
     nearest = np.zeros(len(descriptors), np.int64)
-    for start in range(0, len(descriptors), SLICE):
-        part = slice(start, start + SLICE)
+    for start in range(0, len(descriptors), DESCRIPTORS_PER_SLICE):
+        part = slice(start, start + DESCRIPTORS_PER_SLICE)
         nearest[part] = np.argmin(
             lengths - 2.0 * (descriptors[part].astype(np.float32, copy=False) @ centers.T), axis=1
         )
     return nearest
 
 
-def grouped(labels: Int[Array, "n"], count: int) -> list[Int[Array, "_"]]:
+def rows_by_label(labels: Int[Array, "n"], count: int) -> list[Int[Array, "_"]]:
     """Rows of each label 0 to ``count`` - 1."""
     return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=count))[:-1])

@@ -9,39 +9,41 @@ from jaxtyping import Float
 
 Array = np.ndarray
 
-FLOOR = 2e-4  # variance that no Gaussian falls below, colours in [0, 1]: JPEG and gradients
-ROUNDS = 8
+MIN_VARIANCE = 2e-4  # variance that no Gaussian falls below, colours in [0, 1]: JPEG and gradients
+EM_ITERATIONS = 8
 
 
-class Mixture(NamedTuple):
-    """``share`` [k], ``mean`` [k, 3], and ``whiten`` [k, 3, 3]: the inverse Cholesky factors of the covariances."""
+class GaussianMixture(NamedTuple):
+    """``share`` [k], ``mean`` [k, 3], and ``whitening`` [k, 3, 3]: the inverse Cholesky factors of the covariances."""
 
-    share: Array
+    weights: Array
     mean: Array
-    whiten: Array
+    whitening: Array
 
-    def log_density(self, colours: Float[Array, "n 3"]) -> Float[Array, "n"]:
+    def log_density(self, colors: Float[Array, "n 3"]) -> Float[Array, "n"]:
         """ln Σₖ shareₖ N(colour; meanₖ, covarianceₖ)."""
-        return np.logaddexp.reduce(self._parts(colours), axis=0)
+        return np.logaddexp.reduce(self._log_components(colors), axis=0)
 
-    def _parts(self, colours: Float[Array, "n 3"]) -> Float[Array, "k n"]:
-        away = np.einsum("kij,knj->kni", self.whiten, colours[None] - self.mean[:, None])
-        level = np.log(self.share) + np.log(np.linalg.det(self.whiten)) - 1.5 * np.log(2 * np.pi)
-        return level[:, None] - 0.5 * (away**2).sum(axis=2)
+    def _log_components(self, colors: Float[Array, "n 3"]) -> Float[Array, "k n"]:
+        offsets = np.einsum("kij,knj->kni", self.whitening, colors[None] - self.mean[:, None])
+        level = np.log(self.weights) + np.log(np.linalg.det(self.whitening)) - 1.5 * np.log(2 * np.pi)
+        return level[:, None] - 0.5 * (offsets**2).sum(axis=2)
 
 
-def fit_mixture(colours: Float[Array, "n 3"], k: int) -> Mixture:
+def fit_mixture(colors: Float[Array, "n 3"], k: int) -> GaussianMixture:
     """Expectation maximisation from ``k`` equal parts of the colours in the order of their brightness."""
-    order = np.argsort(colours.sum(axis=1), kind="stable")
-    part = np.zeros(len(colours), int)
-    part[order] = np.arange(len(colours)) * k // len(colours)
-    weight = (part == np.arange(k)[:, None]).astype(float)
-    for _ in range(ROUNDS):
-        total = weight.sum(axis=1) + 1e-6
-        mean = weight @ colours / total[:, None]
-        away = colours[None] - mean[:, None]
-        covariance = np.einsum("kn,kni,knj->kij", weight, away, away) / total[:, None, None] + FLOOR * np.eye(3)
-        found = Mixture(total / total.sum(), mean, np.linalg.inv(np.linalg.cholesky(covariance)))
-        parts = found._parts(colours)
-        weight = np.exp(parts - np.logaddexp.reduce(parts, axis=0))
-    return found
+    order = np.argsort(colors.sum(axis=1), kind="stable")
+    part = np.zeros(len(colors), int)
+    part[order] = np.arange(len(colors)) * k // len(colors)
+    responsibilities = (part == np.arange(k)[:, None]).astype(float)
+    for _ in range(EM_ITERATIONS):
+        total = responsibilities.sum(axis=1) + 1e-6
+        mean = responsibilities @ colors / total[:, None]
+        offsets = colors[None] - mean[:, None]
+        covariance = np.einsum("kn,kni,knj->kij", responsibilities, offsets, offsets) / total[
+            :, None, None
+        ] + MIN_VARIANCE * np.eye(3)
+        mixture = GaussianMixture(total / total.sum(), mean, np.linalg.inv(np.linalg.cholesky(covariance)))
+        parts = mixture._log_components(colors)
+        responsibilities = np.exp(parts - np.logaddexp.reduce(parts, axis=0))
+    return mixture

@@ -10,205 +10,228 @@ import torch
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import project
-from quoin.pipeline.geometry.covisibility import points_of, seen_matrix, source_photos
+from quoin.pipeline.geometry.covisibility import observation_matrix, observed_points, source_photos
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_held_out
-from quoin.pipeline.scene.sensor_depth import SensorDepth, read_sensor_depth, with_sensor
+from quoin.pipeline.scene.sensor_depth import SensorDepth, add_sensor_points, read_sensor_depth
 from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.config import PriorsConfig
-from quoin.stages.priors.stereo.consistency import agreement, support
-from quoin.stages.priors.stereo.hypotheses import Planes, contrast, finer
-from quoin.stages.priors.stereo.patchmatch import REACHES, Search
-from quoin.stages.priors.stereo.reprojection import carried
+from quoin.stages.priors.stereo.consistency import geometric_consistency, local_support
+from quoin.stages.priors.stereo.hypotheses import PlaneHypotheses, local_contrast, upsample_planes
+from quoin.stages.priors.stereo.patchmatch import PROPAGATION_REACHES_PX, PatchMatch
+from quoin.stages.priors.stereo.reprojection import reproject_planes
 from quoin.stages.priors.stereo.sensor_planes import sensor_planes
 from quoin.stages.priors.stereo.speckles import speckles
-from quoin.stages.priors.stereo.views import View, level_within
+from quoin.stages.priors.stereo.views import StereoView, level_for_edge_px
 
 COARSEST_EDGE_PX = 128
-NEIGHBOURS = 10  # photos whose planes are compared with a photo's own, or as many as it is searched in
-MIN_CONTRAST = 0.004  # standard deviation of gray about a pixel, of 1: flatter is sky, or the sky beside a chimney
+MIN_CONSISTENCY_VIEWS = 10  # photos whose planes are compared with a photo's own, or as many as it is searched in
+MIN_LOCAL_CONTRAST = (
+    0.004  # standard deviation of gray about a pixel, of 1: flatter is sky, or the sky beside a chimney
+)
 RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
 
 
-class Pass(NamedTuple):
+class PatchMatchPass(NamedTuple):
     """One visit of all photos: how many levels above the finest, and rounds of trying."""
 
-    coarser: int
-    rounds: int
-    shake: float  # pixels in the sources by which depths are changed at random, in the first round
+    levels_above_finest: int
+    iterations: int
+    perturbation_px: float  # pixels in the sources by which depths are changed at random, in the first round
 
 
-PASSES = (Pass(3, 6, 2.0), Pass(2, 3, 1.0), Pass(1, 2, 1.0), Pass(0, 1, 0.5))
+PATCHMATCH_PASSES = (
+    PatchMatchPass(3, 6, 2.0),
+    PatchMatchPass(2, 3, 1.0),
+    PatchMatchPass(1, 2, 1.0),
+    PatchMatchPass(0, 1, 0.5),
+)
 
 
-class Step(NamedTuple):
+class StereoStep(NamedTuple):
     """What all photos do, in any order, before any does the next step."""
 
     kind: Literal["search", "believe"]
-    number: int  # of the pass
+    pass_index: int  # of the pass
 
     @property
     def name(self) -> str:
-        return f"search {self.number + 1}" if self.kind == "search" else "agreement"
+        return f"search {self.pass_index + 1}" if self.kind == "search" else "agreement"
 
 
-STEPS = [step for number in range(len(PASSES)) for step in (Step("search", number), Step("believe", number))]
+STEREO_STEPS = [
+    step
+    for pass_index in range(len(PATCHMATCH_PASSES))
+    for step in (StereoStep("search", pass_index), StereoStep("believe", pass_index))
+]
 
 
-class Photos:
+class StereoPhotos:
     """The posed photos as stereo views, a few in memory at a time; their planes go through the store.
 
-    ``todo``: those that have a depth map in the end.
+    ``depth_photos``: those that have a depth map in the end.
     """
 
     def __init__(self, run: Run, config: PriorsConfig, device: str) -> None:
         self.run, self.config, self.device = run, config, device
         held_out = read_held_out(run)
-        self.posed = posed = with_sensor(run, posed_images.read_posed(run), held_out)
-        self.seen = seen_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
+        self.posed = posed = add_sensor_points(run, posed_images.read_posed(run), held_out)
+        self.visibility = observation_matrix(len(posed), len(posed.points_world), posed.track_photo, posed.track_point)
         used = np.setdiff1d(np.arange(len(posed)), held_out)
         cameras = posed.cam_from_world[used], posed.intrinsics[used], posed.sizes[used]
-        chosen = source_photos(*cameras, self.seen[used], posed.points_world, max(NEIGHBOURS, config.sources))
-        self.neighbours: list[list[int]] = [[] for _ in range(len(posed))]
+        chosen = source_photos(
+            *cameras, self.visibility[used], posed.points_world, max(MIN_CONSISTENCY_VIEWS, config.sources)
+        )
+        self.neighbors: list[list[int]] = [[] for _ in range(len(posed))]
         for index, row in zip(used, chosen, strict=True):
-            self.neighbours[index] = used[row[row >= 0]].tolist()
+            self.neighbors[index] = used[row[row >= 0]].tolist()
         self.sensor = {i for i in used.tolist() if read_sensor_depth(run, i) is not None}
         edge_px = config.stereo_edge_px or COARSEST_EDGE_PX
-        self.finest = [level_within(size, edge_px) for size in posed.sizes]
-        self.coarsest = [level_within(size, min(COARSEST_EDGE_PX, edge_px)) for size in posed.sizes]
-        self.range = [self._inverse_range(i) for i in range(len(posed))]
-        self.todo = [
+        self.finest_level = [level_for_edge_px(size, edge_px) for size in posed.sizes]
+        self.coarsest_level = [level_for_edge_px(size, min(COARSEST_EDGE_PX, edge_px)) for size in posed.sizes]
+        self.inverse_depth_range = [self._inverse_depth_range(i) for i in range(len(posed))]
+        self.depth_photos = [
             i for i in range(len(posed)) if i in self.sensor or (config.stereo_edge_px and self._can_search(i))
         ]
-        self.gray = functools.lru_cache(maxsize=64)(self._gray)
+        self.gray = functools.lru_cache(maxsize=64)(self._read_gray)
         self.up = torch.tensor([0.0, 0.0, 1.0], device=device)
 
-    def visit(self, step: Step, indices: list[int], report: Reporter, share: str = "") -> None:
-        """Do a step for some photos, whose neighbours have done the step before; ``share`` tells which in progress."""
-        if step.number < len(PASSES) - 1 and self.sensor.issuperset(self.todo):
+    def run_step(self, step: StereoStep, indices: list[int], report: Reporter, progress_suffix: str = "") -> None:
+        """Do a step for some photos, whose neighbours have done the step before; ``progress_suffix`` tells which in
+        progress."""
+        if step.pass_index < len(PATCHMATCH_PASSES) - 1 and self.sensor.issuperset(self.depth_photos):
             return  # nothing is searched: one look at what agrees
-        work = self.search if step.kind == "search" else self.believe
-        with torch.no_grad(), report.task(f"priors/{step.name}{share}", len(indices), "photos") as advance:
+        work = self.search if step.kind == "search" else self.filter_consistent
+        with torch.no_grad(), report.task(f"priors/{step.name}{progress_suffix}", len(indices), "photos") as advance:
             for done, index in enumerate(indices):
-                work(index, step.number)
+                work(index, step.pass_index)
                 advance(done + 1)
 
-    def view(self, index: int, level: int) -> View:
+    def view(self, index: int, level: int) -> StereoView:
         k = torch.tensor(self.posed.intrinsics[index] / 2**level, dtype=torch.float32, device=self.device)
         pose = torch.tensor(self.posed.cam_from_world[index], dtype=torch.float32, device=self.device)
-        return View(self.gray(index, level), k, pose)
+        return StereoView(self.gray(index, level), k, pose)
 
     def _can_search(self, index: int) -> bool:
-        return len(self.neighbours[index]) >= 2 and self.range[index] is not None
+        return len(self.neighbors[index]) >= 2 and self.inverse_depth_range[index] is not None
 
-    def search(self, index: int, number: int) -> None:
-        """Improve a photo's planes, at the level pass ``number`` works at; those of a sensor are taken as they are."""
-        if priors.plane_passes(self.run, index, "planes") > number:
+    def search(self, index: int, pass_index: int) -> None:
+        """Improve a photo's planes, at the level pass ``pass_index`` works at; those of a sensor are taken as they
+        are."""
+        if priors.count_hypothesis_passes(self.run, index, "planes") > pass_index:
             return
         if index in self.sensor:
-            found = self._measured(index)
-            planes = sensor_planes(torch.from_numpy(found.depth))
+            stored = self._sensor_depth(index)
+            planes = sensor_planes(torch.from_numpy(stored.depth))
             stacked = torch.stack([*planes, torch.zeros_like(planes.w)]).numpy()
-            priors.write_planes(self.run, index, "planes", stacked, found.level, passes=len(PASSES))
+            priors.write_hypotheses(self.run, index, "planes", stacked, stored.level, passes=len(PATCHMATCH_PASSES))
             return
-        step, before = PASSES[number], self._planes(index)
-        if before is None and number:  # who wrote them was killed: once more from the beginning
-            for earlier in range(number):
+        step, previous = PATCHMATCH_PASSES[pass_index], self._read_hypotheses(index)
+        if previous is None and pass_index:  # who wrote them was killed: once more from the beginning
+            for earlier in range(pass_index):
                 self.search(index, earlier)
-            before = self._planes(index)
-        level = min(self.finest[index] + step.coarser, self.coarsest[index])
-        chosen = self.neighbours[index][: self.config.sources]
-        sources = [self.view(s, min(self.finest[s] + step.coarser, self.coarsest[s])) for s in chosen]
-        inverse_range = self.range[index]
-        assert inverse_range is not None  # photos without a range are not in todo
+            previous = self._read_hypotheses(index)
+        level = min(self.finest_level[index] + step.levels_above_finest, self.coarsest_level[index])
+        chosen = self.neighbors[index][: self.config.sources]
+        sources = [
+            self.view(s, min(self.finest_level[s] + step.levels_above_finest, self.coarsest_level[s])) for s in chosen
+        ]
+        inverse_depth_range = self.inverse_depth_range[index]
+        assert inverse_depth_range is not None  # photos without a range are not in todo
         generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + index)
-        search = Search(self.view(index, level), sources, self.config.sources, inverse_range, generator)
-        if before is None:
-            search.sweep(self.up)
+        search = PatchMatch(self.view(index, level), sources, self.config.sources, inverse_depth_range, generator)
+        if previous is None:
+            search.plane_sweep(self.up)
         else:
-            planes, _, at = before
+            planes, _, at = previous
             for _ in range(at - level):
-                planes = finer(planes, search.view.gray.shape)
+                planes = upsample_planes(planes, search.view.gray.shape)
             search.start(planes)
-            search.attempt(carried(search.view, [self._believed(s) for s in self.neighbours[index] if s in self.todo]))
-        for turn in range(step.rounds):
-            search.spread(REACHES[turn % len(REACHES)])
-            search.flatten()
-            search.shake(step.shake * 0.5**turn)
+            search.try_hypothesis(
+                reproject_planes(
+                    search.view, [self._consistent_planes(s) for s in self.neighbors[index] if s in self.depth_photos]
+                )
+            )
+        for iteration in range(step.iterations):
+            search.propagate(PROPAGATION_REACHES_PX[iteration % len(PROPAGATION_REACHES_PX)])
+            search.refine_slant()
+            search.perturb(step.perturbation_px * 0.5**iteration)
         stacked = torch.stack([*search.planes, search.cost]).cpu().numpy()
-        priors.write_planes(self.run, index, "planes", stacked, level, passes=number + 1)
+        priors.write_hypotheses(self.run, index, "planes", stacked, level, passes=pass_index + 1)
 
-    def believe(self, index: int, number: int) -> None:
+    def filter_consistent(self, index: int, pass_index: int) -> None:
         """Keep the planes that neighbours confirm, theirs or those around them, and by how many."""
-        if priors.plane_passes(self.run, index, "believed") > number:
+        if priors.count_hypothesis_passes(self.run, index, "believed") > pass_index:
             return
-        planes, cost, level = self._required(index)
-        known = [s for s in self.neighbours[index] if s in self.todo]
-        theirs = [self._required(s) for s in known]
-        views = [self.view(s, at) for s, (_, _, at) in zip(known, theirs, strict=True)]
-        count, mean, through = agreement(self.view(index, level), planes, views, [p for p, _, _ in theirs])
+        planes, cost, level = self._require_planes(index)
+        sources = [s for s in self.neighbors[index] if s in self.depth_photos]
+        source_planes = [self._require_planes(s) for s in sources]
+        views = [self.view(s, at) for s, (_, _, at) in zip(sources, source_planes, strict=True)]
+        count, mean, violations = geometric_consistency(
+            self.view(index, level), planes, views, [p for p, _, _ in source_planes]
+        )
         step = 2**level
         mask = posed_images.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
-        shown = priors.read_labels_at(self.run, index, level, mask.shape)
+        pixel_labels = priors.read_labels_at_level(self.run, index, level, mask.shape)
         if index in self.sensor:  # measured, not matched: enough that no more photos see through it than agree
-            good = (planes.w > 0) & (through <= count)
-            mask = np.where(shown == labels.PASSING, 0, mask)
+            good = (planes.w > 0) & (violations <= count)
+            mask = np.where(pixel_labels == labels.TRANSIENT, 0, mask)
         else:
-            good = (support(planes, count, through) > self.config.min_support) & (cost < self.config.max_cost)
-            good &= contrast(self.gray(index, level)) > MIN_CONTRAST
-            mask = np.where(np.isin(shown, labels.EMPTY), 0, mask)
+            good = (local_support(planes, count, violations) > self.config.min_support) & (cost < self.config.max_cost)
+            good &= local_contrast(self.gray(index, level)) > MIN_LOCAL_CONTRAST
+            mask = np.where(np.isin(pixel_labels, labels.NON_SURFACE_LABELS), 0, mask)
         good &= torch.from_numpy(mask > 127).to(self.device)
-        believed = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
-        priors.write_planes(self.run, index, "believed", believed.cpu().numpy(), level, passes=number + 1)
+        consistent = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
+        priors.write_hypotheses(self.run, index, "believed", consistent.cpu().numpy(), level, passes=pass_index + 1)
 
-    def _measured(self, index: int) -> SensorDepth:
-        found = read_sensor_depth(self.run, index)
-        assert found is not None  # it is in self.sensor
-        return found
+    def _sensor_depth(self, index: int) -> SensorDepth:
+        stored = read_sensor_depth(self.run, index)
+        assert stored is not None  # it is in self.sensor
+        return stored
 
-    def _planes(self, index: int) -> tuple[Planes, torch.Tensor, int] | None:
+    def _read_hypotheses(self, index: int) -> tuple[PlaneHypotheses, torch.Tensor, int] | None:
         """The planes a photo has so far, their cost, and their level."""
-        found = priors.read_planes(self.run, index, "planes")
-        if found is None:
+        stored = priors.read_hypotheses(self.run, index, "planes")
+        if stored is None:
             return None
-        w, a, b, cost = torch.from_numpy(found[0]).to(self.device).unbind()
-        return Planes(w, a, b), cost, found[1]
+        w, a, b, cost = torch.from_numpy(stored[0]).to(self.device).unbind()
+        return PlaneHypotheses(w, a, b), cost, stored[1]
 
-    def _required(self, index: int) -> tuple[Planes, torch.Tensor, int]:
-        found = self._planes(index)
-        assert found is not None  # written in the pass before
-        return found
+    def _require_planes(self, index: int) -> tuple[PlaneHypotheses, torch.Tensor, int]:
+        stored = self._read_hypotheses(index)
+        assert stored is not None  # written in the pass before
+        return stored
 
-    def _believed(self, index: int) -> tuple[View, Planes]:
+    def _consistent_planes(self, index: int) -> tuple[StereoView, PlaneHypotheses]:
         """The planes a photo believed at the end of the pass before, w = 0 elsewhere."""
-        found = priors.read_planes(self.run, index, "believed")
-        assert found is not None  # believe follows search
-        return self.view(index, found[1]), Planes(*torch.from_numpy(found[0][:3]).to(self.device))
+        stored = priors.read_hypotheses(self.run, index, "believed")
+        assert stored is not None  # believe follows search
+        return self.view(index, stored[1]), PlaneHypotheses(*torch.from_numpy(stored[0][:3]).to(self.device))
 
-    def finish(self, index: int) -> tuple[float, float]:
+    def write_depth_map(self, index: int) -> tuple[float, float]:
         """Leave the believed depths; the share of pixels that is believed, and by how many others in the median."""
-        found = priors.read_planes(self.run, index, "believed")
-        assert found is not None
-        w, count = found[0][0], found[0][3]
+        stored = priors.read_hypotheses(self.run, index, "believed")
+        assert stored is not None
+        w, count = stored[0][0], stored[0][3]
         depth = np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0)
         depth[speckles(depth)] = 0.0
-        sigma = self._measured(index).sigma_per_unit if index in self.sensor else None
-        priors.write_depth(self.run, index, depth, found[1], sigma_per_unit=sigma)
+        sigma = self._sensor_depth(index).sigma_per_unit if index in self.sensor else None
+        priors.write_depth(self.run, index, depth, stored[1], sigma_per_unit=sigma)
         good = depth > 0
         return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0
 
-    def _gray(self, index: int, level: int) -> torch.Tensor:
+    def _read_gray(self, index: int, level: int) -> torch.Tensor:
         weights = np.array([0.299, 0.587, 0.114], np.float32) / 255.0
         return torch.from_numpy(posed_images.read_photo(self.run, index, level).astype(np.float32) @ weights).to(
             self.device
         )
 
-    def _inverse_range(self, index: int) -> tuple[float, float] | None:
+    def _inverse_depth_range(self, index: int) -> tuple[float, float] | None:
         """Inverse depths to sweep, from the points in the photo's frame that it or one of its neighbours sees."""
-        posed, near = self.posed, self.neighbours[index]
-        known = points_of(self.seen, [index, *near])
-        xy, depth = project(posed.cam_from_world[index], posed.intrinsics[index], posed.points_world[known])
+        posed, neighbors = self.posed, self.neighbors[index]
+        point_index = observed_points(self.visibility, [index, *neighbors])
+        xy, depth = project(posed.cam_from_world[index], posed.intrinsics[index], posed.points_world[point_index])
         inside = (depth > 0) & np.all((xy >= 0) & (xy < posed.sizes[index]), axis=1)
         if inside.sum() < 8:
             return None

@@ -14,55 +14,58 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.stages.priors.stereo.views import View, ray_grid, relative_poses
+from quoin.stages.priors.stereo.views import StereoView, ray_grid, relative_poses
 
-FAIL = 2.0  # cost where no source sees the pixel
-TAPS, STEP = 5, 2  # samples across a window, and pixels between them
-COLOUR_SIGMA = 0.1  # of the window's bilateral weights, gray in [0, 1]
-ALONE = 0.1  # added to the cost of the best source where it is not joined by a second
-NOISE = 1e-8  # product of two variances below which windows say little: sky, where noise would match
-MIN_FACING = 0.12  # cosine between a plane's normal and the ray: flatter is not believed (83 degrees)
+INVALID_COST = 2.0  # cost where no source sees the pixel
+WINDOW_TAPS, TAP_SPACING_PX = 5, 2  # samples across a window, and pixels between them
+BILATERAL_SIGMA = 0.1  # of the window's bilateral weights, gray in [0, 1]
+SINGLE_VIEW_PENALTY = 0.1  # added to the cost of the best source where it is not joined by a second
+MIN_VARIANCE_PRODUCT = 1e-8  # product of two variances below which windows say little: sky, where noise would match
+MIN_FACING_COS = 0.12  # cosine between a plane's normal and the ray: flatter is not believed (83 degrees)
 
 
-class Planes(NamedTuple):
+class PlaneHypotheses(NamedTuple):
     """Fields [h, w] of one photo at one pyramid level; w = 0: not known."""
 
     w: Tensor
     a: Tensor
     b: Tensor
 
-    def at(self, dx: Tensor | float, dy: Tensor | float) -> Tensor:
+    def inverse_depth_at(self, dx: Tensor | float, dy: Tensor | float) -> Tensor:
         """Inverse depth ``dx``, ``dy`` pixels off the centre."""
         return self.w + self.a * dx + self.b * dy
 
 
-class Windows(NamedTuple):
+class MatchingWindows(NamedTuple):
     """What comparing needs of the reference and its sources; all tensors, so that one compiled graph serves all."""
 
     xy: Tensor  # [2, pixels]
     weight: Tensor  # [taps, pixels] bilateral weights, their sum 1
-    centred: Tensor  # [taps, pixels] weight · (gray − mean)
+    centered: Tensor  # [taps, pixels] weight · (gray − mean)
     variance: Tensor  # [pixels]
     offset: Tensor  # [taps, 2] pixels
     images: Tensor  # [sources, H, W] int32: four neighbouring grays, a byte each
     size: Tensor  # [sources, 2] width and height within it
-    matrix: Tensor  # [sources, 3, 3] from (x, y, 1) of the reference to homogeneous pixels of the source at infinity
-    shift: Tensor  # [sources, 3] to add per unit of inverse depth
+    infinite_homography: (
+        Tensor  # [sources, 3, 3] from (x, y, 1) of the reference to homogeneous pixels of the source at infinity
+    )
+    epipole: Tensor  # [sources, 3] to add per unit of inverse depth
 
 
-def windows(reference: View, sources: list[View], n_sources: int) -> Windows:
-    """Windows of TAPS × TAPS samples STEP pixels apart; sources beyond what there is see nothing."""
+def make_windows(reference: StereoView, sources: list[StereoView], n_sources: int) -> MatchingWindows:
+    """Windows of WINDOW_TAPS × WINDOW_TAPS samples TAP_SPACING_PX pixels apart; sources beyond what there is see
+    nothing."""
     gray, device = reference.gray, reference.gray.device
     h, w = gray.shape
-    reach = TAPS // 2 * STEP
-    side = torch.arange(-reach, reach + 1, STEP, device=device)
+    reach = WINDOW_TAPS // 2 * TAP_SPACING_PX
+    side = torch.arange(-reach, reach + 1, TAP_SPACING_PX, device=device)
     offset = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1).reshape(-1, 2)
     padded = functional.pad(gray[None, None], (reach,) * 4, mode="replicate")[0, 0]
     taps = torch.stack(
         [padded[reach + dy : reach + dy + h, reach + dx : reach + dx + w].reshape(-1) for dx, dy in offset.tolist()]
     )
     weight = torch.exp(
-        -((taps - gray.reshape(1, -1)) ** 2) / (2.0 * COLOUR_SIGMA**2)
+        -((taps - gray.reshape(1, -1)) ** 2) / (2.0 * BILATERAL_SIGMA**2)
         - (offset**2).sum(dim=1, keepdim=True) / (2.0 * reach**2)
     )
     weight = weight / weight.sum(dim=0)
@@ -71,16 +74,16 @@ def windows(reference: View, sources: list[View], n_sources: int) -> Windows:
     heights, widths = [s.gray.shape[0] for s in sources], [s.gray.shape[1] for s in sources]
     images = torch.zeros(n_sources, max(heights), max(widths), device=device, dtype=torch.int32)
     size = torch.zeros(n_sources, 2, device=device)
-    matrix, shift = torch.zeros(n_sources, 3, 3, device=device), torch.zeros(n_sources, 3, device=device)
-    matrix[:, 2, 2] = 1.0
+    infinite_homography, epipole = torch.zeros(n_sources, 3, 3, device=device), torch.zeros(n_sources, 3, device=device)
+    infinite_homography[:, 2, 2] = 1.0
     rotation, translation = relative_poses(reference, sources)
-    to_ray = torch.linalg.inv(_calibration(reference.intrinsics))
+    to_ray = torch.linalg.inv(_intrinsic_matrix(reference.intrinsics))
     for i, source in enumerate(sources):
-        images[i, : heights[i], : widths[i]] = packed(source.gray)
+        images[i, : heights[i], : widths[i]] = pack_bilinear_taps(source.gray)
         size[i] = torch.tensor([widths[i], heights[i]])
-        k = _calibration(source.intrinsics)
-        matrix[i], shift[i] = k @ rotation[i] @ to_ray, k @ translation[i]
-    return Windows(
+        k = _intrinsic_matrix(source.intrinsics)
+        infinite_homography[i], epipole[i] = k @ rotation[i] @ to_ray, k @ translation[i]
+    return MatchingWindows(
         torch.stack([x, y]).reshape(2, -1),
         weight,
         weight * difference,
@@ -88,62 +91,72 @@ def windows(reference: View, sources: list[View], n_sources: int) -> Windows:
         offset.float(),
         images,
         size,
-        matrix,
-        shift,
+        infinite_homography,
+        epipole,
     )
 
 
-def packed(gray: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
+def pack_bilinear_taps(gray: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
     """Each pixel's gray with those to the right, below and beyond, a byte each: one read instead of four."""
     level = (functional.pad(gray[None, None], (0, 1, 0, 1), mode="replicate")[0, 0] * 255.0).round().long()
     four = level[:-1, :-1] | level[:-1, 1:] << 8 | level[1:, :-1] << 16 | level[1:, 1:] << 24
     return torch.where(four >= 1 << 31, four - (1 << 32), four).int()
 
 
-def contrast(gray: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+def local_contrast(gray: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
     """Standard deviation of gray over 5 × 5 pixels: a window reaches farther, and may match by what lies beside it."""
     mean, square = functional.avg_pool2d(torch.stack([gray, gray * gray])[None], 5, 1, 2, count_include_pad=False)[0]
     return (square - mean * mean).clamp(min=0.0).sqrt()
 
 
-def plane_cost(planes: Planes, known: Windows) -> Float[Tensor, "pixels"]:
-    """Mean of the two smallest 1 − NCC over the sources, or the smallest and ALONE (COLMAP, 2016, for weights and NCC).
+def plane_cost(planes: PlaneHypotheses, windows: MatchingWindows) -> Float[Tensor, "pixels"]:
+    """Mean of the two smallest 1 − NCC over the sources, or the smallest and SINGLE_VIEW_PENALTY (COLMAP, 2016, for
+    weights and NCC).
 
     ``planes`` are those of the pixels of ``known``, as flat fields.
     """
     w, a, b = planes
-    matrix, shift, size = known.matrix[..., None], known.shift[..., None], known.size[..., None]
-    middle = matrix[:, :, 0] * known.xy[0] + matrix[:, :, 1] * known.xy[1] + matrix[:, :, 2] + shift * w
-    right, down = matrix[:, :, 0] + shift * a, matrix[:, :, 1] + shift * b
-    dx, dy = known.offset[:, :1], known.offset[:, 1:]
+    infinite_homography, epipole, size = (
+        windows.infinite_homography[..., None],
+        windows.epipole[..., None],
+        windows.size[..., None],
+    )
+    middle = (
+        infinite_homography[:, :, 0] * windows.xy[0]
+        + infinite_homography[:, :, 1] * windows.xy[1]
+        + infinite_homography[:, :, 2]
+        + epipole * w
+    )
+    right, down = infinite_homography[:, :, 0] + epipole * a, infinite_homography[:, :, 1] + epipole * b
+    dx, dy = windows.offset[:, :1], windows.offset[:, 1:]
     x, y, z = (middle[:, None, i] + dx * right[:, None, i] + dy * down[:, None, i] for i in range(3))
     z = z.clamp(min=1e-6)
-    height, width = known.images.shape[1:]
+    height, width = windows.images.shape[1:]
     limit = size[:, None] - 1.001
     u = torch.minimum(x / z - 0.5, limit[:, :, 0]).clamp(min=0.0)
     v = torch.minimum(y / z - 0.5, limit[:, :, 1]).clamp(min=0.0)
     column, row = u.to(torch.int32), v.to(torch.int32)
     u, v = u - column, v - row
     first = torch.arange(len(size), dtype=torch.int32, device=w.device)[:, None, None] * (height * width)
-    four = known.images.view(-1)[first + row * width + column]
+    four = windows.images.view(-1)[first + row * width + column]
     near, far = (four & 255).float(), ((four >> 8) & 255).float()
     near_below, far_below = ((four >> 16) & 255).float(), ((four >> 24) & 255).float()
     seen = torch.lerp(torch.lerp(near, far, u), torch.lerp(near_below, far_below, u), v) / 255.0
-    mean = (known.weight * seen).sum(dim=1)
-    variance = ((known.weight * seen * seen).sum(dim=1) - mean * mean).clamp(min=0.0)
-    ncc = (known.centred * seen).sum(dim=1) / torch.sqrt(variance * known.variance + NOISE)
+    mean = (windows.weight * seen).sum(dim=1)
+    variance = ((windows.weight * seen * seen).sum(dim=1) - mean * mean).clamp(min=0.0)
+    ncc = (windows.centered * seen).sum(dim=1) / torch.sqrt(variance * windows.variance + MIN_VARIANCE_PRODUCT)
     depth = middle[:, 2].clamp(min=1e-6)
     cx, cy = middle[:, 0] / depth, middle[:, 1] / depth
     inside = (cx > 0.5) & (cx < size[:, 0] - 0.5) & (cy > 0.5) & (cy < size[:, 1] - 0.5) & (middle[:, 2] > 0)
-    each = torch.where(inside, 1.0 - ncc, FAIL)
-    best, second = each[0], torch.full_like(each[0], FAIL)
+    each = torch.where(inside, 1.0 - ncc, INVALID_COST)
+    best, second = each[0], torch.full_like(each[0], INVALID_COST)
     for other in each[1:]:
         second = torch.minimum(second, torch.maximum(best, other))
         best = torch.minimum(best, other)
-    return torch.minimum(0.5 * (best + second), best + ALONE)
+    return torch.minimum(0.5 * (best + second), best + SINGLE_VIEW_PENALTY)
 
 
-def plane_normals(planes: Planes, view: View) -> Float[Tensor, "3 h w"]:
+def plane_normals(planes: PlaneHypotheses, view: StereoView) -> Float[Tensor, "3 h w"]:
     """Unit normals in the camera's frame, towards the camera, of planes that are known."""
     x, y, _ = ray_grid(view)
     fx, fy = view.intrinsics[:2]
@@ -152,15 +165,17 @@ def plane_normals(planes: Planes, view: View) -> Float[Tensor, "3 h w"]:
     return normal / torch.sqrt((normal * normal).sum(dim=0).clamp(min=1e-24))
 
 
-def planes_through(view: View, w: Float[Tensor, "h w"], normal: Float[Tensor, "3 h w"]) -> Planes:
+def planes_through(view: StereoView, w: Float[Tensor, "h w"], normal: Float[Tensor, "3 h w"]) -> PlaneHypotheses:
     """The planes with inverse depth ``w`` at the pixels and these normals (camera frame, either sign)."""
     rays = ray_grid(view)
     facing = (normal * rays).sum(dim=0)
     facing = torch.where(facing.abs() < 1e-3, torch.full_like(facing, 1e-3), facing)
-    return Planes(w, w * normal[0] / (facing * view.intrinsics[0]), w * normal[1] / (facing * view.intrinsics[1]))
+    return PlaneHypotheses(
+        w, w * normal[0] / (facing * view.intrinsics[0]), w * normal[1] / (facing * view.intrinsics[1])
+    )
 
 
-def facing(planes: Planes, view: View) -> Float[Tensor, "h w"]:
+def facing_cosine(planes: PlaneHypotheses, view: StereoView) -> Float[Tensor, "h w"]:
     """Cosine between the planes' normals and the rays back to the camera."""
     x, y, _ = ray_grid(view)
     fx, fy = view.intrinsics[:2]
@@ -168,7 +183,7 @@ def facing(planes: Planes, view: View) -> Float[Tensor, "h w"]:
     return planes.w / torch.sqrt((square * (1.0 + x * x + y * y)).clamp(min=1e-24))
 
 
-def finer(planes: Planes, shape: tuple[int, int]) -> Planes:
+def upsample_planes(planes: PlaneHypotheses, shape: tuple[int, int]) -> PlaneHypotheses:
     """The same planes for the next finer pyramid level of ``shape`` [h, w], about twice the size."""
     h, w = shape
     row = (torch.arange(h, device=planes.w.device) // 2).clamp(max=planes.w.shape[0] - 1)
@@ -176,11 +191,11 @@ def finer(planes: Planes, shape: tuple[int, int]) -> Planes:
     at = [field[row][:, column] for field in planes]
     dx = (torch.arange(w, device=planes.w.device) + 0.5) / 2.0 - (column + 0.5)
     dy = (torch.arange(h, device=planes.w.device) + 0.5) / 2.0 - (row + 0.5)
-    parent = Planes(*at)
-    return Planes(parent.at(dx, dy[:, None]), parent.a / 2.0, parent.b / 2.0)
+    parent = PlaneHypotheses(*at)
+    return PlaneHypotheses(parent.inverse_depth_at(dx, dy[:, None]), parent.a / 2.0, parent.b / 2.0)
 
 
-def _calibration(k: Float[Tensor, "4"]) -> Float[Tensor, "3 3"]:
+def _intrinsic_matrix(k: Float[Tensor, "4"]) -> Float[Tensor, "3 3"]:
     out = torch.eye(3, device=k.device)
     out[0, 0], out[1, 1], out[0, 2], out[1, 2] = k[0], k[1], k[2], k[3]
     return out

@@ -8,7 +8,7 @@ from jaxtyping import Float
 Array = np.ndarray
 
 
-def depth_normals(points: Float[Array, "h w 3"], known: Array) -> tuple[Float[Array, "h w 3"], Array]:
+def depth_normals(points: Float[Array, "h w 3"], is_valid: Array) -> tuple[Float[Array, "h w 3"], Array]:
     """Unit normals of a depth map's points by central differences, towards the camera at the origin; where they exist.
 
     A normal needs its four neighbours, and these within 5 % of its depth of a plane's straight line.
@@ -19,14 +19,21 @@ def depth_normals(points: Float[Array, "h w 3"], known: Array) -> tuple[Float[Ar
     middle = points[1:-1, 1:-1]
     normal = np.cross(right - left, below - above)
     length = np.linalg.norm(normal, axis=-1)
-    there = known[1:-1, 1:-1] & known[1:-1, 2:] & known[1:-1, :-2] & known[2:, 1:-1] & known[:-2, 1:-1] & (length > 0)
+    has_normal = (
+        is_valid[1:-1, 1:-1]
+        & is_valid[1:-1, 2:]
+        & is_valid[1:-1, :-2]
+        & is_valid[2:, 1:-1]
+        & is_valid[:-2, 1:-1]
+        & (length > 0)
+    )
     bend = np.maximum(
         np.linalg.norm(right + left - 2 * middle, axis=-1), np.linalg.norm(below + above - 2 * middle, axis=-1)
     )
-    there &= bend < 0.05 * np.linalg.norm(middle, axis=-1)
+    has_normal &= bend < 0.05 * np.linalg.norm(middle, axis=-1)
     normal = normal / np.maximum(length, 1e-12)[..., None]
     normal *= -np.sign((normal * middle).sum(axis=-1, keepdims=True))
     out[1:-1, 1:-1] = normal
-    inside = np.zeros(known.shape, bool)
-    inside[1:-1, 1:-1] = there
+    inside = np.zeros(is_valid.shape, bool)
+    inside[1:-1, 1:-1] = has_normal
     return out, inside

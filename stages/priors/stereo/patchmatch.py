@@ -12,90 +12,102 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.fields.compile import compiled, free_sizes
+from quoin.fields.compile import compile_function, mark_dynamic
 from quoin.stages.priors.stereo.hypotheses import (
-    FAIL,
-    MIN_FACING,
-    Planes,
-    Windows,
-    facing,
+    INVALID_COST,
+    MIN_FACING_COS,
+    MatchingWindows,
+    PlaneHypotheses,
+    facing_cosine,
+    make_windows,
     plane_cost,
     planes_through,
-    windows,
 )
-from quoin.stages.priors.stereo.views import View, ray_grid, relative_poses
+from quoin.stages.priors.stereo.views import StereoView, ray_grid, relative_poses
 
-CHUNK, CHUNK_CUDA = 1 << 12, 1 << 18  # pixels compared at once: what fits in a core's cache, or keeps a GPU busy
-REACHES = ((1, 2, 4), (1, 5, 11))  # pixels to neighbours whose planes are tried, in turn
-SWEEP = 48  # planes of a family in the first sweep
+CHUNK_PIXELS, CHUNK_PIXELS_CUDA = (
+    1 << 12,
+    1 << 18,
+)  # pixels compared at once: what fits in a core's cache, or keeps a GPU busy
+PROPAGATION_REACHES_PX = ((1, 2, 4), (1, 5, 11))  # pixels to neighbours whose planes are tried, in turn
+N_SWEEP_PLANES = 48  # planes of a family in the first sweep
 
 
-class Search:
+class PatchMatch:
     """The planes of one photo at one level, improved by what it is told to try."""
 
     def __init__(
         self,
-        reference: View,
-        sources: list[View],
+        reference: StereoView,
+        sources: list[StereoView],
         n_sources: int,
-        inverse_range: tuple[float, float],
+        inverse_depth_range: tuple[float, float],
         generator: torch.Generator,
     ) -> None:
-        self.view, self.generator, self.range = reference, generator, inverse_range
+        self.view, self.generator, self.inverse_depth_range = reference, generator, inverse_depth_range
         device = str(reference.gray.device)
-        self.size = CHUNK_CUDA if device.startswith("cuda") else CHUNK
-        self.known = _parts(windows(reference, sources, n_sources), self.size)
-        self._cost = compiled(plane_cost, device)
+        self.chunk_size = CHUNK_PIXELS_CUDA if device.startswith("cuda") else CHUNK_PIXELS
+        self.windows = _split_windows(make_windows(reference, sources, n_sources), self.chunk_size)
+        self._cost = compile_function(plane_cost, device)
         # change of inverse depth that moves a point by about a pixel in the sources
         baselines = relative_poses(reference, sources)[1].norm(dim=1)
         focal = torch.stack([s.intrinsics[0] for s in sources]).mean()
-        self.pixel = 1.0 / (focal * baselines.median().clamp(min=1e-9))
-        self.planes = Planes(*(torch.zeros_like(reference.gray) for _ in range(3)))
-        self.cost = torch.full_like(reference.gray, FAIL)
+        self.inverse_depth_per_pixel = 1.0 / (focal * baselines.median().clamp(min=1e-9))
+        self.planes = PlaneHypotheses(*(torch.zeros_like(reference.gray) for _ in range(3)))
+        self.cost = torch.full_like(reference.gray, INVALID_COST)
 
-    def start(self, planes: Planes) -> None:
+    def start(self, planes: PlaneHypotheses) -> None:
         """Begin from these planes, at their cost here."""
-        self.planes, self.cost = planes, self.compare(planes)
+        self.planes, self.cost = planes, self.compute_cost(planes)
 
-    def compare(self, planes: Planes) -> Float[Tensor, "h w"]:
-        """The cost of these planes; FAIL where they are out of range or seen too flatly."""
-        flat = [functional.pad(field.reshape(-1), (0, -field.numel() % self.size)).split(self.size) for field in planes]
-        cost = torch.cat([self._cost(Planes(*part), known) for *part, known in zip(*flat, self.known, strict=True)])
-        low, high = self.range
-        allowed = (planes.w > 0.5 * low) & (planes.w < 2.0 * high) & (facing(planes, self.view) > MIN_FACING)
-        return torch.where(allowed, cost[: planes.w.numel()].view_as(planes.w), FAIL)
+    def compute_cost(self, planes: PlaneHypotheses) -> Float[Tensor, "h w"]:
+        """The cost of these planes; INVALID_COST where they are out of range or seen too flatly."""
+        flat = [
+            functional.pad(field.reshape(-1), (0, -field.numel() % self.chunk_size)).split(self.chunk_size)
+            for field in planes
+        ]
+        cost = torch.cat(
+            [self._cost(PlaneHypotheses(*part), windows) for *part, windows in zip(*flat, self.windows, strict=True)]
+        )
+        low, high = self.inverse_depth_range
+        allowed = (planes.w > 0.5 * low) & (planes.w < 2.0 * high) & (facing_cosine(planes, self.view) > MIN_FACING_COS)
+        return torch.where(allowed, cost[: planes.w.numel()].view_as(planes.w), INVALID_COST)
 
-    def attempt(self, planes: Planes) -> None:
+    def try_hypothesis(self, planes: PlaneHypotheses) -> None:
         """Take over these planes where they cost less."""
-        cost = self.compare(planes)
+        cost = self.compute_cost(planes)
         better = cost < self.cost
-        self.planes, self.cost = _where(better, planes, self.planes), torch.where(better, cost, self.cost)
+        self.planes, self.cost = _select_planes(better, planes, self.planes), torch.where(better, cost, self.cost)
 
-    def sweep(self, up: Float[Tensor, "3"]) -> None:
+    def plane_sweep(self, up: Float[Tensor, "3"]) -> None:
         """Planes facing the camera, and planes level in the world, over all inverse depths."""
-        rays, (low, high) = ray_grid(self.view), self.range
+        rays, (low, high) = ray_grid(self.view), self.inverse_depth_range
         level = (self.view.cam_from_world[:, :3] @ up)[:, None, None].expand_as(rays)
         towards = torch.zeros_like(rays)
         towards[2] = -1.0
         for normal in (towards, level):
-            for share in torch.linspace(0.0, 1.0, SWEEP).tolist():
+            for share in torch.linspace(0.0, 1.0, N_SWEEP_PLANES).tolist():
                 w = torch.full_like(self.cost, low + (high - low) * share)
-                self.attempt(planes_through(self.view, w, normal))
+                self.try_hypothesis(planes_through(self.view, w, normal))
 
-    def spread(self, reaches: tuple[int, ...]) -> None:
+    def propagate(self, reaches: tuple[int, ...]) -> None:
         """Try, from each of four sides, the plane of the best of the neighbours at these distances."""
         before, cost = self.planes, self.cost
         for sx, sy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-            best, least = before, torch.full_like(cost, torch.inf)
+            best, lowest_cost = before, torch.full_like(cost, torch.inf)
             for reach in reaches:
                 dx, dy = sx * reach, sy * reach
-                theirs = _moved(cost, dx, dy)
-                there = Planes(*(_moved(field, dx, dy) for field in before))
-                best = _where(theirs < least, there._replace(w=there.at(-float(dx), -float(dy))), best)
-                least = torch.minimum(theirs, least)
-            self.attempt(best)
+                neighbor_cost = _shifted(cost, dx, dy)
+                neighbor_planes = PlaneHypotheses(*(_shifted(field, dx, dy) for field in before))
+                best = _select_planes(
+                    neighbor_cost < lowest_cost,
+                    neighbor_planes._replace(w=neighbor_planes.inverse_depth_at(-float(dx), -float(dy))),
+                    best,
+                )
+                lowest_cost = torch.minimum(neighbor_cost, lowest_cost)
+            self.try_hypothesis(best)
 
-    def shake(self, scale: float) -> None:
+    def perturb(self, scale: float) -> None:
         """Try random changes of depth (``scale`` pixels in the sources), then of slant (its tangent)."""
         size = self.cost.shape
         w, a, b = self.planes
@@ -105,38 +117,40 @@ class Search:
             torch.randn(3, *size, generator=self.generator).to(w.device)
             * torch.tensor([scale, slant, slant], device=w.device)[:, None, None]
         ).unbind()
-        moved = w + dw * self.pixel
+        moved = w + dw * self.inverse_depth_per_pixel
         turned_a, turned_b = a + da * w / fx, b + db * w / fy
-        self.attempt(Planes(moved, a * moved / w.clamp(min=1e-9), b * moved / w.clamp(min=1e-9)))
+        self.try_hypothesis(PlaneHypotheses(moved, a * moved / w.clamp(min=1e-9), b * moved / w.clamp(min=1e-9)))
         w = self.planes.w
-        self.attempt(Planes(w, turned_a, turned_b))
+        self.try_hypothesis(PlaneHypotheses(w, turned_a, turned_b))
 
-    def flatten(self) -> None:
+    def refine_slant(self) -> None:
         """Try the slant and the depth that the neighbours' depths suggest."""
         w = functional.pad(self.planes.w[None, None], (2, 2, 2, 2), mode="replicate")[0, 0]
         across = (w[2:-2, 4:] - w[2:-2, :-4]) / 4.0
         down = (w[4:, 2:-2] - w[:-4, 2:-2]) / 4.0
         box = functional.avg_pool2d(w[None, None], 3, stride=1)[0, 0][1:-1, 1:-1]
-        self.attempt(Planes(self.planes.w, across, down))
-        self.attempt(Planes(box, across, down))
+        self.try_hypothesis(PlaneHypotheses(self.planes.w, across, down))
+        self.try_hypothesis(PlaneHypotheses(box, across, down))
 
 
-def _parts(known: Windows, size: int) -> list[Windows]:
+def _split_windows(windows: MatchingWindows, chunk_size: int) -> list[MatchingWindows]:
     """The same for ``size`` pixels at a time (the last part filled up with nothing)."""
-    free_sizes(known.images, 1, 2)
-    fields = (known.xy, known.weight, known.centred, known.variance)
-    split = [functional.pad(field, (0, -field.shape[-1] % size)).split(size, dim=-1) for field in fields]
+    mark_dynamic(windows.images, 1, 2)
+    fields = (windows.xy, windows.weight, windows.centered, windows.variance)
+    split = [functional.pad(field, (0, -field.shape[-1] % chunk_size)).split(chunk_size, dim=-1) for field in fields]
     return [
-        known._replace(xy=xy.contiguous(), weight=weight.contiguous(), centred=centred.contiguous(), variance=variance)
-        for xy, weight, centred, variance in zip(*split, strict=True)
+        windows._replace(
+            xy=xy.contiguous(), weight=weight.contiguous(), centered=centered.contiguous(), variance=variance
+        )
+        for xy, weight, centered, variance in zip(*split, strict=True)
     ]
 
 
-def _where(condition: Bool[Tensor, "h w"], new: Planes, old: Planes) -> Planes:
-    return Planes(*(torch.where(condition, a, b) for a, b in zip(new, old, strict=True)))
+def _select_planes(condition: Bool[Tensor, "h w"], new: PlaneHypotheses, old: PlaneHypotheses) -> PlaneHypotheses:
+    return PlaneHypotheses(*(torch.where(condition, a, b) for a, b in zip(new, old, strict=True)))
 
 
-def _moved(field: Float[Tensor, "h w"], dx: int, dy: int) -> Float[Tensor, "h w"]:
+def _shifted(field: Float[Tensor, "h w"], dx: int, dy: int) -> Float[Tensor, "h w"]:
     """The field at ``dx``, ``dy`` pixels from each pixel; the border repeats."""
     h, w = field.shape
     row = (torch.arange(h, device=field.device) + dy).clamp(0, h - 1)

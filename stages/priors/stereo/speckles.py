@@ -9,8 +9,8 @@ from scipy.sparse.csgraph import connected_components
 
 Array = np.ndarray
 
-LEAST_PX = 25  # of one surface that hang together; fewer are chance
-MAX_STEP = 0.05  # of depth, from a pixel to the next of the same surface; grazing ones seldom change faster
+MIN_SEGMENT_PX = 25  # of one surface that hang together; fewer are chance
+MAX_DEPTH_STEP_SHARE = 0.05  # of depth, from a pixel to the next of the same surface; grazing ones seldom change faster
 
 _ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)
 _PAIRS = (  # right, below, below right, below left
@@ -24,15 +24,17 @@ _PAIRS = (  # right, below, below right, below left
 def speckles(depth: Float[Array, "h w"]) -> Bool[Array, "h w"]:
     """Known pixels (depth > 0) in pieces that are small.
 
-    A piece is of one surface: 8-neighbours whose depths differ by less than the share MAX_STEP.
+    A piece is of one surface: 8-neighbours whose depths differ by less than the share MAX_DEPTH_STEP_SHARE.
     """
-    known = depth > 0
-    log_depth = np.log(np.where(known, depth, 1.0))
+    is_valid = depth > 0
+    log_depth = np.log(np.where(is_valid, depth, 1.0))
     number = np.arange(depth.size).reshape(depth.shape)
-    joined = [known[a] & known[b] & (np.abs(log_depth[a] - log_depth[b]) < MAX_STEP) for a, b in _PAIRS]
-    one = np.concatenate([number[a][join] for (a, _), join in zip(_PAIRS, joined, strict=True)])
-    other = np.concatenate([number[b][join] for (_, b), join in zip(_PAIRS, joined, strict=True)])
-    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(depth.size, depth.size))
-    piece = connected_components(graph, directed=False)[1]
-    small = np.bincount(piece) < LEAST_PX
-    return known & small[piece].reshape(depth.shape)
+    connected = [
+        is_valid[a] & is_valid[b] & (np.abs(log_depth[a] - log_depth[b]) < MAX_DEPTH_STEP_SHARE) for a, b in _PAIRS
+    ]
+    first = np.concatenate([number[a][join] for (a, _), join in zip(_PAIRS, connected, strict=True)])
+    second = np.concatenate([number[b][join] for (_, b), join in zip(_PAIRS, connected, strict=True)])
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(depth.size, depth.size))
+    segment = connected_components(graph, directed=False)[1]
+    small = np.bincount(segment) < MIN_SEGMENT_PX
+    return is_valid & small[segment].reshape(depth.shape)

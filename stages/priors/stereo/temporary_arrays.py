@@ -7,16 +7,16 @@ import zarr
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
-HALF_DONE = "half_done"  # attribute of the priors in the store: the key of the work that is going on there
-WORKING = ("planes", "believed")  # arrays of every photo
+IN_PROGRESS = "half_done"  # attribute of the priors in the store: the key of the work that is going on there
+TEMPORARY_ARRAYS = ("planes", "believed")  # arrays of every photo
 
 
-def forget_work(run: Run) -> None:
+def delete_temporary_arrays(run: Run) -> None:
     """Leave nothing of the work but its results. Not before the commit: killed in between, all would be done again."""
     group = run.scene.get("priors")
-    if not isinstance(group, zarr.Group) or HALF_DONE not in group.attrs:
+    if not isinstance(group, zarr.Group) or IN_PROGRESS not in group.attrs:
         return
     for name in list(group.group_keys()):
-        for kind in WORKING:
-            arrays.delete(group, f"{name}/{kind}")
-    del group.attrs[HALF_DONE]
+        for kind in TEMPORARY_ARRAYS:
+            arrays.delete_node(group, f"{name}/{kind}")
+    del group.attrs[IN_PROGRESS]

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def level_within(size: Int[np.ndarray, "2"], edge_px: int) -> int:
+def level_for_edge_px(size: Int[np.ndarray, "2"], edge_px: int) -> int:
     """The first pyramid level whose long edge is at most ``edge_px``."""
     return max(0, int(np.ceil(np.log2(max(int(size.max()), 1) / edge_px))))
 
 
-class View(NamedTuple):
+class StereoView(NamedTuple):
     """A photo at one pyramid level: gray [h, w] in [0, 1], focal and centre [4] of that level, pose [3, 4]."""
 
     gray: Tensor
@@ -23,7 +23,9 @@ class View(NamedTuple):
     cam_from_world: Tensor
 
 
-def relative_poses(reference: View, sources: list[View]) -> tuple[Float[Tensor, "s 3 3"], Float[Tensor, "s 3"]]:
+def relative_poses(
+    reference: StereoView, sources: list[StereoView]
+) -> tuple[Float[Tensor, "s 3 3"], Float[Tensor, "s 3"]]:
     """Rotation and translation from the reference camera to each source camera."""
     r0, t0 = reference.cam_from_world[:, :3], reference.cam_from_world[:, 3]
     rotation = torch.stack([s.cam_from_world[:, :3] @ r0.T for s in sources])
@@ -31,7 +33,7 @@ def relative_poses(reference: View, sources: list[View]) -> tuple[Float[Tensor, 
     return rotation, translation
 
 
-def ray_grid(view: View) -> Float[Tensor, "3 h w"]:
+def ray_grid(view: StereoView) -> Float[Tensor, "3 h w"]:
     """Directions with depth 1 through all pixel centres."""
     h, w = view.gray.shape
     fx, fy, cx, cy = view.intrinsics

@@ -13,58 +13,58 @@ from scipy.ndimage import distance_transform_edt, maximum_filter
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from quoin.fields.batching import by_chunks
-from quoin.fields.compile import compiled, free_sizes
-from quoin.fields.grids.sparse_sdf import FineVolume
+from quoin.fields.batching import map_chunks
+from quoin.fields.compile import compile_function, mark_dynamic
+from quoin.fields.grids.sparse_sdf import SparseSdf
 
 Array = np.ndarray
-TRUNCATION = 3.0  # fine cells before and behind a surface within which a depth map tells the distance
-CHUNK = 1 << 15  # positions fused at once: what fits in a core's cache
+TRUNCATION_CELLS = 3.0  # fine cells before and behind a surface within which a depth map tells the distance
+FUSION_CHUNK_POINTS = 1 << 15  # positions fused at once: what fits in a core's cache
 
 
-def seed_volume(
-    volume: FineVolume,
+def build_initial_sdf(
+    volume: SparseSdf,
     points: Float[Array, "p 3"],
-    towards: Float[Array, "p 3"],
+    viewer_direction: Float[Array, "p 3"],
     depth_maps: dict[int, DepthMap],
     plane_maps: dict[int, PlaneMap],
-) -> FineVolume:
+) -> SparseSdf:
     """The SDF to start from, in ``volume``: fused depths and planes where they reach, else a skin behind known points.
 
     It is smoothed by a fine cell: depths are rough from pixel to pixel, and training would follow the roughness first.
     """
-    spacing, low = float(volume.coarse), volume.low.double().numpy()
+    spacing, low = float(volume.coarse_spacing), volume.low.double().numpy()
     shape = tuple(volume.shape.tolist())
-    volume.values.copy_(torch.from_numpy(seed_sdf(points, towards, low, spacing, shape)).view(-1))
-    volume.refine(torch.from_numpy(cells_near(points, low, spacing, shape)))
-    firsts = volume.firsts()
-    one = firsts == torch.arange(len(firsts))  # the others are copies of these
-    positions, truncation = volume.positions(), TRUNCATION * float(volume.fine)
-    near = torch.nonzero((volume.values < 2.0 * spacing) & one)[:, 0]
+    volume.values.copy_(torch.from_numpy(sdf_from_points(points, viewer_direction, low, spacing, shape)).view(-1))
+    volume.refine(torch.from_numpy(cells_near_points(points, low, spacing, shape)))
+    canonical_indices = volume.canonical_indices()
+    is_canonical = canonical_indices == torch.arange(len(canonical_indices))  # the others are copies of these
+    positions, truncation = volume.positions(), TRUNCATION_CELLS * float(volume.fine_spacing)
+    near = torch.nonzero((volume.values < 2.0 * spacing) & is_canonical)[:, 0]
     skin = volume.values[near]
-    fused, count = fuse_depths(positions[near], list(depth_maps.values()), list(plane_maps.values()), truncation)
+    fused, count = fuse_tsdf(positions[near], list(depth_maps.values()), list(plane_maps.values()), truncation)
     free = fused > 0.95 * truncation  # the surface is that far away, or farther
     fused = torch.where(free, skin.clamp(min=truncation), fused)
     volume.values[near] = torch.where(count > 0, fused, skin)
-    volume.values = volume.values[firsts]
-    around = torch.cat([torch.eye(3), -torch.eye(3)]) * volume.fine
-    rows = torch.nonzero((volume.values.abs() < spacing) & one)[:, 0]
-    volume.free_sizes()
-    read, total = compiled(_read, "cpu"), 2.0 * volume.values[rows]
+    volume.values = volume.values[canonical_indices]
+    around = torch.cat([torch.eye(3), -torch.eye(3)]) * volume.fine_spacing
+    rows = torch.nonzero((volume.values.abs() < spacing) & is_canonical)[:, 0]
+    volume.mark_dynamic()
+    read, total = compile_function(_read, "cpu"), 2.0 * volume.values[rows]
     for step in around:
-        total += by_chunks(functools.partial(read, volume), positions[rows] + step, CHUNK)
+        total += map_chunks(functools.partial(read, volume), positions[rows] + step, FUSION_CHUNK_POINTS)
     volume.values[rows] = total / (2.0 + len(around))
-    volume.values = volume.values[firsts]
+    volume.values = volume.values[canonical_indices]
     return volume
 
 
-def _read(volume: FineVolume, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+def _read(volume: SparseSdf, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
     return volume(points)
 
 
-def seed_sdf(
+def sdf_from_points(
     points: Float[Array, "p 3"],
-    towards: Float[Array, "p 3"],
+    viewer_direction: Float[Array, "p 3"],
     low: Float[Array, "3"],
     spacing: float,
     shape: tuple[int, ...],
@@ -86,7 +86,7 @@ def seed_sdf(
     distance = distance_transform_edt(~occupied).astype(np.float32) * spacing
     near = np.argwhere(distance < 4.0 * spacing + skin.max())
     exact, nearest = tree.query(near * spacing + low, workers=-1)
-    outwards = ((near * spacing + low - points[nearest]) * towards[nearest]).sum(axis=1) >= 0
+    outwards = ((near * spacing + low - points[nearest]) * viewer_direction[nearest]).sum(axis=1) >= 0
     behind = np.maximum(-exact, exact - 2.0 * skin[nearest])
     distance[tuple(near.T)] = np.where(outwards, exact, behind)
     return distance
@@ -109,7 +109,7 @@ class PlaneMap(NamedTuple):
     cam_from_local: Float[Array, "3 4"]
 
 
-def fuse_depths(
+def fuse_tsdf(
     positions: Float[Tensor, "n 3"], depth_maps: list[DepthMap], plane_maps: list[PlaneMap], truncation: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Mean truncated signed distance, and how many maps it stands on (Curless & Levoy 1996).
@@ -117,62 +117,69 @@ def fuse_depths(
     Along the viewing rays for depth maps, to the plane itself where that is known.
     A map says nothing of positions farther than ``truncation`` behind its surface.
     """
-    told = torch.zeros(len(positions), 2, dtype=positions.dtype)
-    tell = compiled(_distance_told, "cpu")
+    sum_and_count = torch.zeros(len(positions), 2, dtype=positions.dtype)
+    depth_map_tsdf = compile_function(_depth_map_tsdf, "cpu")
     for depth, k, pose in depth_maps:
         surface = torch.from_numpy(np.ascontiguousarray(depth)).to(positions.dtype).view(-1)
-        free_sizes(surface, 0)
-        about = (*depth.shape, *k, truncation, *pose.ravel())
-        numbers = torch.tensor([float(number) for number in about], dtype=positions.dtype)
-        told += by_chunks(functools.partial(tell, surface, numbers), positions, CHUNK)
-    tell_plane = compiled(_plane_told, "cpu")
+        mark_dynamic(surface, 0)
+        map_params = (*depth.shape, *k, truncation, *pose.ravel())
+        params_tensor = torch.tensor([float(number) for number in map_params], dtype=positions.dtype)
+        sum_and_count += map_chunks(
+            functools.partial(depth_map_tsdf, surface, params_tensor), positions, FUSION_CHUNK_POINTS
+        )
+    plane_map_tsdf = compile_function(_plane_map_tsdf, "cpu")
     for number, planes, k, pose in plane_maps:
-        numbers = torch.tensor([*number.shape, *k, truncation, *pose.ravel()], dtype=positions.dtype)
-        shown, table = torch.from_numpy(np.ascontiguousarray(number)).view(-1), torch.from_numpy(planes).to(positions)
-        free_sizes(shown, 0)
-        told += by_chunks(functools.partial(tell_plane, shown, table, numbers), positions, CHUNK)
-    total, count = told.unbind(1)
+        params_tensor = torch.tensor([*number.shape, *k, truncation, *pose.ravel()], dtype=positions.dtype)
+        plane_index, table = (
+            torch.from_numpy(np.ascontiguousarray(number)).view(-1),
+            torch.from_numpy(planes).to(positions),
+        )
+        mark_dynamic(plane_index, 0)
+        sum_and_count += map_chunks(
+            functools.partial(plane_map_tsdf, plane_index, table, params_tensor), positions, FUSION_CHUNK_POINTS
+        )
+    total, count = sum_and_count.unbind(1)
     return total / count.clamp(min=1.0), count
 
 
-def _distance_told(
-    surface: Float[Tensor, "pixels"], about: Float[Tensor, "19"], positions: Float[Tensor, "n 3"]
+def _depth_map_tsdf(
+    surface: Float[Tensor, "pixels"], map_params: Float[Tensor, "19"], positions: Float[Tensor, "n 3"]
 ) -> Float[Tensor, "n 2"]:
     """What one depth map tells of positions: the truncated distance, or 0; and whether it tells it.
 
     ``about`` it: height, width, intrinsics [4], the truncation, pose [12].
     """
-    truncation = about[6]
-    z, pixel, inside = _seen_at(about, positions)
+    truncation = map_params[6]
+    z, pixel, inside = _project_to_pixels(map_params, positions)
     depth = surface[pixel]
-    tells = inside & (depth > 0) & (depth - z > -truncation)
-    distance = torch.where(tells, torch.minimum(depth - z, truncation), 0.0)
-    return torch.stack([distance, tells.to(distance.dtype)], dim=1)
+    is_valid = inside & (depth > 0) & (depth - z > -truncation)
+    distance = torch.where(is_valid, torch.minimum(depth - z, truncation), 0.0)
+    return torch.stack([distance, is_valid.to(distance.dtype)], dim=1)
 
 
-def _plane_told(
+def _plane_map_tsdf(
     number: Int[Tensor, "pixels"],
     planes: Float[Tensor, "k 4"],
-    about: Float[Tensor, "19"],
+    map_params: Float[Tensor, "19"],
     positions: Float[Tensor, "n 3"],
 ) -> Float[Tensor, "n 2"]:
     """What one map of planes tells of positions: the truncated distance to the plane of the pixel, or 0; whether."""
-    truncation = about[6]
-    _, pixel, inside = _seen_at(about, positions)
-    shown = number[pixel].long()
-    plane = planes[shown.clamp(min=0)]
+    truncation = map_params[6]
+    _, pixel, inside = _project_to_pixels(map_params, positions)
+    plane_index = number[pixel].long()
+    plane = planes[plane_index.clamp(min=0)]
     distance = (plane[:, :3] * positions).sum(dim=1) - plane[:, 3]
-    tells = inside & (shown >= 0) & (distance > -truncation)
-    told = torch.where(tells, torch.minimum(distance, truncation), 0.0)
-    return torch.stack([told, tells.to(told.dtype)], dim=1)
+    is_valid = inside & (plane_index >= 0) & (distance > -truncation)
+    truncated = torch.where(is_valid, torch.minimum(distance, truncation), 0.0)
+    return torch.stack([truncated, is_valid.to(truncated.dtype)], dim=1)
 
 
-def _seen_at(
-    about: Float[Tensor, "19"], positions: Float[Tensor, "n 3"]
+def _project_to_pixels(
+    map_params: Float[Tensor, "19"], positions: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"], Bool[Tensor, "n"]]:
     """Depth of positions in a map, the number of their pixel, and whether they fall into it."""
-    height, width, fx, fy, cx, cy = about[:6].unbind()
-    matrix = about[7:].view(3, 4)
+    height, width, fx, fy, cx, cy = map_params[:6].unbind()
+    matrix = map_params[7:].view(3, 4)
     x, y, z = (positions @ matrix[:, :3].T + matrix[:, 3]).unbind(1)
     ahead = z.clamp(min=1e-6)
     column, row = (x / ahead * fx + cx).floor(), (y / ahead * fy + cy).floor()
@@ -180,19 +187,19 @@ def _seen_at(
     return z, torch.where(inside, row * width + column, 0.0).long(), inside
 
 
-def cells_near(
+def cells_near_points(
     points: Float[Array, "p 3"], low: Float[Array, "3"], spacing: float, shape: tuple[int, ...]
 ) -> Bool[Array, "cells"]:
     """Cells of a grid (C order) that hold a point, or lie within a quarter of a cell of one."""
     size = np.array(shape) - 1
     near = np.zeros(size, bool)
-    for aside in itertools.product((-0.25, 0.25), repeat=3):
-        cell = np.clip(np.floor((points - low) / spacing + aside).astype(int), 0, size - 1)
+    for offset in itertools.product((-0.25, 0.25), repeat=3):
+        cell = np.clip(np.floor((points - low) / spacing + offset).astype(int), 0, size - 1)
         near[tuple(cell.T)] = True
     return near.ravel()
 
 
-def thin_out(points: Float[Array, "p 3"], cell: float, limit: int, rng: np.random.Generator) -> Int[Array, "q"]:
+def voxel_downsample(points: Float[Array, "p 3"], cell: float, limit: int, rng: np.random.Generator) -> Int[Array, "q"]:
     """Indices of at most one point per cell of a grid, and of at most ``limit`` of them, at random."""
     order = rng.permutation(len(points))
     index = np.floor(points[order] / cell).astype(np.int64)
@@ -202,17 +209,17 @@ def thin_out(points: Float[Array, "p 3"], cell: float, limit: int, rng: np.rando
     return order[rng.permutation(first)[:limit]]
 
 
-def in_company(points: Float[Array, "p 3"], n: int, reach: float) -> Bool[Array, "p"]:
+def has_neighbors(points: Float[Array, "p 3"], n: int, radius: float) -> Bool[Array, "p"]:
     """Which points have ``n`` others within ``reach``."""
     if len(points) <= n:
         return np.zeros(len(points), bool)
-    distance = cKDTree(points).query(points, k=[n + 1], distance_upper_bound=reach, workers=-1)[0]
+    distance = cKDTree(points).query(points, k=[n + 1], distance_upper_bound=radius, workers=-1)[0]
     return np.isfinite(distance[:, 0])
 
 
 def tile_weights(
     sizes: Int[Array, "k 2"],
-    observed: list[tuple[Float[Array, "_ 2"], Array]],
+    tracks: list[tuple[Float[Array, "_ 2"], Array]],
     tile: int,
     background: float = 0.25,
 ) -> list[Float[Array, "_ _"]]:
@@ -223,13 +230,13 @@ def tile_weights(
     ``background``.
     """
     out = []
-    for (width, height), (xy, kind) in zip(sizes, observed, strict=True):
+    for (width, height), (xy, side) in zip(sizes, tracks, strict=True):
         rows, columns = -(-int(height) // tile), -(-int(width) // tile)
         cell = np.clip((xy // tile).astype(int), 0, [columns - 1, rows - 1])
         inside = np.zeros((rows, columns))
         before = np.zeros((rows, columns))
-        np.add.at(inside, (cell[kind == 1, 1], cell[kind == 1, 0]), 1)
-        np.add.at(before, (cell[kind == -1, 1], cell[kind == -1, 0]), 1)
+        np.add.at(inside, (cell[side == 1, 1], cell[side == 1, 0]), 1)
+        np.add.at(before, (cell[side == -1, 1], cell[side == -1, 0]), 1)
         near_inside = maximum_filter(inside, 5) > 0
         near_before = maximum_filter(before, 3) > 0
         out.append(np.where(near_inside, 1.0, np.where(near_before, 0.0, background)))

@@ -5,32 +5,42 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from quoin.fields.grids.dense_sdf import Volume
-from quoin.fields.grids.sparse_sdf import FineVolume
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import pixel_grid, project, unproject
-from quoin.pipeline.geometry.covisibility import seen_matrix, source_photos
+from quoin.pipeline.geometry.covisibility import observation_matrix, source_photos
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import plane_maps, posed_images, priors
 from quoin.pipeline.scene.blocks import Block, read_held_out
-from quoin.pipeline.scene.manhattan import trusted_walls
-from quoin.pipeline.scene.sensor_depth import with_sensor
+from quoin.pipeline.scene.manhattan import read_trusted_frame
+from quoin.pipeline.scene.sensor_depth import add_sensor_points
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.build import build_model
-from quoin.stages.train.camera_refinement import Cameras
-from quoin.stages.train.config import GuidedSampler, TrainConfig
-from quoin.stages.train.data import initial_sdf
-from quoin.stages.train.data.photo_set import TILE, BlockFrame, PhotoSet
-from quoin.stages.train.data.sfm_supervision import Evidence, lines_of_sight
+from quoin.stages.train.camera_refinement import CameraRefinement
+from quoin.stages.train.config import GuidedSamplerConfig, TrainConfig
+from quoin.stages.train.data.initial_sdf import (
+    DepthMap,
+    PlaneMap,
+    build_initial_sdf,
+    has_neighbors,
+    tile_weights,
+    voxel_downsample,
+)
+from quoin.stages.train.data.photo_set import TILE_SIZE_PX, BlockFrame, PhotoSet
+from quoin.stages.train.data.sfm_supervision import SfmSupervision, free_space_rays
 from quoin.stages.train.trainer import Trainer
 
-N_SOURCES = 8
+N_SOURCE_PHOTOS = 8
 MAX_STEREO_POINTS = 400_000
-ONE_SPOT = 1e-6  # extent of points, in the block's unit, that makes no surface
-SILENT = Reporter()
-STEREO_CELL = 0.004  # one stereo point per cell of this size, in the block's unit
-COMPANY, COMPANY_CELLS = 16, 6.0  # stereo points with fewer others within so many of their cells are chance
+MIN_POINT_EXTENT = 1e-6  # extent of points, in the block's unit, that makes no surface
+NO_REPORTER = Reporter()
+STEREO_CELL_SIZE = 0.004  # one stereo point per cell of this size, in the block's unit
+MIN_NEIGHBORS, NEIGHBOR_RADIUS_CELLS = (
+    16,
+    6.0,
+)  # stereo points with fewer others within so many of their cells are chance
 
 
 def build_trainer(
@@ -39,61 +49,64 @@ def build_trainer(
     block: Block,
     frame: BlockFrame,
     device: str,
-    report: Reporter = SILENT,
+    report: Reporter = NO_REPORTER,
 ) -> Trainer:
     """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
     held_out, by_sfm = read_held_out(run), posed_images.read_posed(run)
-    n_sfm = len(posed_images.hide(by_sfm, held_out).points_world)  # the first; a sensor's follow
-    posed = with_sensor(run, by_sfm, held_out)
+    n_sfm = len(posed_images.without_photos(by_sfm, held_out).points_world)  # the first; a sensor's follow
+    posed = add_sensor_points(run, by_sfm, held_out)
     if len(block.photo_index) == 0:
-        raise QuoinError("No photo sees this block", where=block.id, do="lower partition.min_blocks")
+        raise QuoinError("No photo sees this block", where=block.id, hint="lower partition.min_blocks")
     torch.manual_seed(run.seed)
     index = np.asarray(block.photo_index)
     local_of = np.full(len(posed), -1)
     local_of[index] = np.arange(len(index))
     points = frame.to_local(posed.points_world)
-    inside = np.all(np.abs(points) <= frame.half, axis=1)
+    inside = np.all(np.abs(points) <= frame.half_extent, axis=1)
     if not inside.any():
-        raise QuoinError("No SfM point lies in this block", where=block.id, do="give more overlapping photos")
-    if np.ptp(points[inside], axis=0).max() < ONE_SPOT:
-        raise QuoinError("All SfM points of this block lie in one spot", where=block.id, do="look at the poses")
+        raise QuoinError("No SfM point lies in this block", where=block.id, hint="give more overlapping photos")
+    if np.ptp(points[inside], axis=0).max() < MIN_POINT_EXTENT:
+        raise QuoinError("All SfM points of this block lie in one spot", where=block.id, hint="look at the poses")
     keep = local_of[posed.track_photo] >= 0
     photo, point = local_of[posed.track_photo][keep], posed.track_point[keep]
-    pictures = [
+    images = [
         posed_images.read_photo(run, int(i), int(level)) for i, level in zip(index, block.photo_level, strict=True)
     ]
-    sizes = np.array([picture.shape[1::-1] for picture in pictures])
+    sizes = np.array([picture.shape[1::-1] for picture in images])
     scale = 0.5**block.photo_level
     intrinsics, xy = posed.intrinsics[index] * scale[:, None], posed.track_xy[keep] * scale[photo][:, None]
-    cameras = frame.camera_from_local(posed.cam_from_world[index])
-    centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
+    cameras = frame.to_cam_from_local(posed.cam_from_world[index])
+    centers = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
 
     maps = _depth_maps(run, block, frame, posed, cameras)
     planes_of_photos = _plane_maps(run, block, frame, posed, cameras)
     sfm = point < n_sfm
-    known = gather_evidence(
+    samples = build_supervision(
         posed, frame, cameras, points[:n_sfm], photo[sfm], point[sfm], maps, planes_of_photos, run.seed
     )
-    if len(known["sight_reach"]) == 0:
-        raise QuoinError("No photo of this block sees a point of it", where=block.id, do="look at the poses")
-    evidence = Evidence(**{k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k != "towards"})
-    seen = seen_matrix(len(index), len(points), photo, point)
-    observed = []
+    if len(samples["ray_depth"]) == 0:
+        raise QuoinError("No photo of this block sees a point of it", where=block.id, hint="look at the poses")
+    supervision = SfmSupervision(
+        **{k: torch.tensor(v, dtype=torch.float32) for k, v in samples.items() if k != "viewer_direction"}
+    )
+    is_observed = observation_matrix(len(index), len(points), photo, point)
+    tracks = []
     for k in range(len(index)):
-        mine = photo == k
-        observed.append((xy[mine], _kind(points[point[mine]], centres[k], frame.half)))
-    weights = initial_sdf.tile_weights(sizes, observed, TILE)
-    shown = [priors.read_labels_whole(run, int(i), posed.sizes[i]) for i in index]
+        in_photo = photo == k
+        tracks.append((xy[in_photo], _point_side(points[point[in_photo]], centers[k], frame.half_extent)))
+    weights = tile_weights(sizes, tracks, TILE_SIZE_PX)
+    label_maps = [priors.read_full_size_labels(run, int(i), posed.sizes[i]) for i in index]
     masks = [
-        np.where(s == labels.PASSING, 0, posed_images.read_mask(run, int(i))) for i, s in zip(index, shown, strict=True)
+        np.where(s == labels.TRANSIENT, 0, posed_images.read_mask(run, int(i)))
+        for i, s in zip(index, label_maps, strict=True)
     ]
-    shown, masks = (_at_levels(maps, block.photo_level, sizes) for maps in (shown, masks))
-    others = (cameras, intrinsics, sizes, seen[:, inside], points[inside], N_SOURCES)
-    sources = source_photos(*others)
+    label_maps, masks = (_at_levels(maps, block.photo_level, sizes) for maps in (label_maps, masks))
+    covisibility_args = (cameras, intrinsics, sizes, is_observed[:, inside], points[inside], N_SOURCE_PHOTOS)
+    sources = source_photos(*covisibility_args)
     masked = np.flatnonzero([not mask.any() for mask in masks])
     sources[np.isin(sources, masked)] = -1
     photos = PhotoSet(
-        pictures,
+        images,
         masks,
         cameras,
         intrinsics,
@@ -101,41 +114,41 @@ def build_trainer(
         sources,
         held_out_share=config.held_out_share,
         seed=run.seed,
-        labels=shown,
+        labels=label_maps,
     )
     if 0 < len(masked) < len(index):
         names = ", ".join(posed.names[int(i)] for i in index[masked])
         report.log(f"train/{block.id}", f"wholly masked, and so not trained on: {names}", "warning")
     if len(photos.tiles) == 0:
-        raise QuoinError("The masks leave nothing of this block to train on", where=block.id, do="check the masks")
-    half = torch.tensor(frame.half, dtype=torch.float32)
-    base = FineVolume.over(half, config.cache.resolution // 2)
-    base = initial_sdf.seed_volume(base, known["points"], known["towards"], maps, planes_of_photos)
-    cache = Volume.over(half, config.cache.resolution)
-    cache.refresh(base)
-    walls = trusted_walls(run) if planes_of_photos and config.losses.layout > 0 else None
-    model = build_model(config, base, len(index), walls)
+        raise QuoinError("The masks leave nothing of this block to train on", where=block.id, hint="check the masks")
+    half_extent = torch.tensor(frame.half_extent, dtype=torch.float32)
+    initial_sdf = SparseSdf.over_box(half_extent, config.cache.resolution // 2)
+    initial_sdf = build_initial_sdf(initial_sdf, samples["points"], samples["viewer_direction"], maps, planes_of_photos)
+    cache = DenseSdf.over_box(half_extent, config.cache.resolution)
+    cache.refresh(initial_sdf)
+    walls = read_trusted_frame(run) if planes_of_photos and config.losses.layout > 0 else None
+    model = build_model(config, initial_sdf, len(index), walls)
     gains = priors.read_exposures(run)
     if gains is not None and config.colour.gain:
         model.appearance.known.copy_(torch.from_numpy(np.log(gains[index])))
-    refined = None
+    camera_refinement = None
     if config.rates.cameras > 0:
-        refined = Cameras(cameras, intrinsics, _middle_depths(cameras, points, photo, point))
-    trainer = Trainer(model, photos, evidence, cache, half, config, device, run.seed, refined)
-    if isinstance(config.sampler, GuidedSampler) and config.surface.start != "seed":
+        camera_refinement = CameraRefinement(cameras, intrinsics, _median_depths(cameras, points, photo, point))
+    trainer = Trainer(model, photos, supervision, cache, half_extent, config, device, run.seed, camera_refinement)
+    if isinstance(config.sampler, GuidedSamplerConfig) and config.surface.start != "seed":
         trainer.refresh(near_only=False)  # a field of its own kind is not guided by the seed's distances
     return trainer
 
 
-def gather_evidence(
+def build_supervision(
     posed: posed_images.Posed,
     frame: BlockFrame,
     cameras: np.ndarray,
     points: np.ndarray,
     photo: np.ndarray,
     point: np.ndarray,
-    maps: dict[int, initial_sdf.DepthMap],
-    planes_of_photos: dict[int, initial_sdf.PlaneMap],
+    maps: dict[int, DepthMap],
+    planes_of_photos: dict[int, PlaneMap],
     random_seed: int,
 ) -> dict[str, np.ndarray]:
     """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``), depth maps and planes.
@@ -143,86 +156,86 @@ def gather_evidence(
     All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A track's point weighs by its length
     and reprojection error, one of a depth map or a plane fully.
     """
-    centres = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
-    inside = np.all(np.abs(points) <= frame.half, axis=1)
+    centers = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
+    inside = np.all(np.abs(points) <= frame.half_extent, axis=1)
     error, length = posed.point_errors_px[: len(points)], posed.track_lengths[: len(points)]
     weight = np.minimum(length, 6) / 6.0 / (1.0 + error**2)
-    viewer = np.zeros_like(points)
-    np.add.at(viewer, point, _unit(centres[photo] - points[point]))
-    stereo, by = _stereo_points(maps, frame.half, np.random.default_rng(random_seed))
+    view_sum = np.zeros_like(points)
+    np.add.at(view_sum, point, _unit(centers[photo] - points[point]))
+    stereo, by = _stereo_points(maps, frame.half_extent, np.random.default_rng(random_seed))
     bare_maps = {
-        k: initial_sdf.DepthMap(plane_maps.depth_of(number, planes, pose, lens), lens, pose)
+        k: DepthMap(plane_maps.depth_from_planes(number, planes, pose, lens), lens, pose)
         for k, (number, planes, lens, pose) in planes_of_photos.items()
     }
-    walls, walls_by = _stereo_points(bare_maps, frame.half, np.random.default_rng(random_seed))
+    walls, walls_by = _stereo_points(bare_maps, frame.half_extent, np.random.default_rng(random_seed))
     normals = _normals_at(walls, walls_by, planes_of_photos)
     stereo, by = np.concatenate([stereo, walls]), np.concatenate([by, walls_by])
     sight_point = np.concatenate([point, len(points) + np.arange(len(stereo))])
     everything = np.concatenate([points, stereo])
-    out = lines_of_sight(centres, everything, np.concatenate([photo, by]), sight_point, frame.half)
+    out = free_space_rays(centers, everything, np.concatenate([photo, by]), sight_point, frame.half_extent)
     out["points"] = np.concatenate([points[inside], stereo])
     out["weight"] = np.concatenate([weight[inside], np.ones(len(stereo))])
     out["normal"] = np.concatenate([np.zeros((len(out["points"]) - len(normals), 3)), normals])
     out["sfm"] = np.concatenate([np.ones(inside.sum()), np.zeros(len(stereo))])
-    out["towards"] = np.concatenate([_unit(viewer[inside]), _unit(centres[by] - stereo)])
+    out["viewer_direction"] = np.concatenate([_unit(view_sum[inside]), _unit(centers[by] - stereo)])
     return out
 
 
 def _depth_maps(
     run: Run, block: Block, frame: BlockFrame, posed: posed_images.Posed, cameras: np.ndarray
-) -> dict[int, initial_sdf.DepthMap]:
+) -> dict[int, DepthMap]:
     """Depth maps of the block's photos (by 0..K-1), in the block's unit."""
     maps = {}
     for k, i in enumerate(block.photo_index):
         stored = priors.read_depth(run, int(i))
         if stored is not None:
             depth, level = stored
-            maps[k] = initial_sdf.DepthMap(depth / frame.radius_m, posed.intrinsics[i] / 2**level, cameras[k])
+            maps[k] = DepthMap(depth / frame.radius_m, posed.intrinsics[i] / 2**level, cameras[k])
     return maps
 
 
 def _plane_maps(
     run: Run, block: Block, frame: BlockFrame, posed: posed_images.Posed, cameras: np.ndarray
-) -> dict[int, initial_sdf.PlaneMap]:
+) -> dict[int, PlaneMap]:
     """Planes of bare surfaces in the block's photos (by 0..K-1), in the block's frame and unit."""
-    planes = plane_maps.read_planes(run)
+    planes = plane_maps.read_scene_planes(run)
     local = planes.copy()
-    local[:, 3] = (planes[:, 3] - planes[:, :3] @ frame.centre_world) / frame.radius_m
+    local[:, 3] = (planes[:, 3] - planes[:, :3] @ frame.center_world) / frame.radius_m
     maps = {}
     for k, i in enumerate(block.photo_index):
-        shown = plane_maps.read_bare(run, int(i))
-        if shown is not None:
-            maps[k] = initial_sdf.PlaneMap(shown.number, local, posed.intrinsics[i] / 2**shown.level, cameras[k])
+        plane_map = plane_maps.read_plane_index(run, int(i))
+        if plane_map is not None:
+            maps[k] = PlaneMap(plane_map.plane_index, local, posed.intrinsics[i] / 2**plane_map.level, cameras[k])
     return maps
 
 
 def _stereo_points(
-    maps: dict[int, initial_sdf.DepthMap], half: np.ndarray, rng: np.random.Generator
+    maps: dict[int, DepthMap], half_extent: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points of the depth maps inside the box, thinned to an even density, and the photo (0..K-1) of each."""
-    found, by = [np.zeros((0, 3))], [np.zeros(0, np.int64)]
+    point_sets, by = [np.zeros((0, 3))], [np.zeros(0, np.int64)]
     for k, (depth, intrinsics, pose) in maps.items():
         pixels = pixel_grid(depth.shape[1], depth.shape[0])[depth.ravel() > 0]
         local = (unproject(intrinsics, pixels, depth[depth > 0].astype(np.float64)) - pose[:, 3]) @ pose[:, :3]
-        local = local[np.all(np.abs(local) <= half, axis=1)]
-        local = local[initial_sdf.thin_out(local, STEREO_CELL, MAX_STEREO_POINTS, rng)]
-        found.append(local)
+        local = local[np.all(np.abs(local) <= half_extent, axis=1)]
+        local = local[voxel_downsample(local, STEREO_CELL_SIZE, MAX_STEREO_POINTS, rng)]
+        point_sets.append(local)
         by.append(np.full(len(local), k))
-    points, photo = np.concatenate(found), np.concatenate(by)
-    keep = initial_sdf.thin_out(points, STEREO_CELL, MAX_STEREO_POINTS, rng)
+    points, photo = np.concatenate(point_sets), np.concatenate(by)
+    keep = voxel_downsample(points, STEREO_CELL_SIZE, MAX_STEREO_POINTS, rng)
     points, photo = points[keep], photo[keep]
-    keep = initial_sdf.in_company(points, COMPANY, COMPANY_CELLS * STEREO_CELL)
+    keep = has_neighbors(points, MIN_NEIGHBORS, NEIGHBOR_RADIUS_CELLS * STEREO_CELL_SIZE)
     return points[keep], photo[keep]
 
 
-def _normals_at(points: np.ndarray, by: np.ndarray, planes_of_photos: dict[int, initial_sdf.PlaneMap]) -> np.ndarray:
+def _normals_at(points: np.ndarray, by: np.ndarray, planes_of_photos: dict[int, PlaneMap]) -> np.ndarray:
     """Unit normals [n, 3] of the planes that points come from, each a pixel's of photo ``by``."""
     normals = np.zeros_like(points)
     for k, (number, planes, intrinsics, pose) in planes_of_photos.items():
-        mine = by == k
-        xy, _ = project(pose, intrinsics, points[mine])
+        in_photo = by == k
+        xy, _ = project(pose, intrinsics, points[in_photo])
         column, row = np.floor(xy).astype(np.int64).clip(0, np.array(number.shape[::-1]) - 1).T
-        normals[mine] = planes[number[row, column], :3]
+        normals[in_photo] = planes[number[row, column], :3]
     return normals
 
 
@@ -232,26 +245,26 @@ def _at_levels(maps: list[np.ndarray], level: np.ndarray, sizes: np.ndarray) -> 
     return [whole[:: 2**at, :: 2**at][:height, :width] for whole, at, (width, height) in wanted]
 
 
-def _middle_depths(cameras: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray) -> np.ndarray:
+def _median_depths(cameras: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray) -> np.ndarray:
     """Median depth [K] of the points that each photo shows; the distance to the block's middle where it shows none."""
     depth = np.einsum("ti,ti->t", cameras[photo, 2, :3], points[point]) + cameras[photo, 2, 3]
-    shown = [depth[(photo == k) & (depth > 0)] for k in range(len(cameras))]
-    return np.array([np.median(d) if len(d) else np.linalg.norm(cameras[k, :, 3]) for k, d in enumerate(shown)])
+    depths = [depth[(photo == k) & (depth > 0)] for k in range(len(cameras))]
+    return np.array([np.median(d) if len(d) else np.linalg.norm(cameras[k, :, 3]) for k, d in enumerate(depths)])
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def _kind(points: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+def _point_side(points: np.ndarray, center: np.ndarray, half_extent: np.ndarray) -> np.ndarray:
     """1 for points inside the box, -1 for points between the camera and the box, 0 for the others."""
-    inside = np.all(np.abs(points) <= half, axis=1)
+    inside = np.all(np.abs(points) <= half_extent, axis=1)
     # a ray through the point that meets the box only beyond it
-    reach = np.linalg.norm(points - centre, axis=1)
+    reach = np.linalg.norm(points - center, axis=1)
     enter = np.full(len(points), np.inf)
-    direction = (points - centre) / np.maximum(reach, 1e-9)[:, None]
+    direction = (points - center) / np.maximum(reach, 1e-9)[:, None]
     safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
-    a, b = (-half - centre) / safe, (half - centre) / safe
+    a, b = (-half_extent - center) / safe, (half_extent - center) / safe
     start, stop = np.minimum(a, b).max(axis=1), np.maximum(a, b).min(axis=1)
     meets = stop > np.maximum(start, 0.0)
     enter[meets] = start[meets]

@@ -11,42 +11,42 @@ from torch import Tensor
 
 from quoin.pipeline.core.errors import QuoinError
 
-TILE = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
-GRAY_LEVELS = 2  # whole and half size: patches begin at half
+TILE_SIZE_PX = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
+N_GRAY_LEVELS = 2  # whole and half size: patches begin at half
 
 
 @dataclass(frozen=True)
 class BlockFrame:
-    """The block's own frame: ``local = (world - centre_world) / radius_m``; its outer box is [-half, half]."""
+    """The block's own frame: ``local = (world - center_world) / radius_m``; its outer box is [-half, half]."""
 
-    centre_world: np.ndarray
+    center_world: np.ndarray
     radius_m: float
-    half: np.ndarray
+    half_extent: np.ndarray
 
     @classmethod
-    def around(cls, low_world: np.ndarray, high_world: np.ndarray) -> BlockFrame:
-        centre, extent = (low_world + high_world) / 2, (high_world - low_world) / 2
+    def from_bounds(cls, low_world: np.ndarray, high_world: np.ndarray) -> BlockFrame:
+        center, extent = (low_world + high_world) / 2, (high_world - low_world) / 2
         radius = float(extent.max())
         if not (np.isfinite(extent).all() and extent.min() > 0):
             raise QuoinError(
                 f"A block of {', '.join(f'{2 * e:g}' for e in extent)} m cannot be trained",
-                do="look at the poses, or set partition.voxel_size_m",
+                hint="look at the poses, or set partition.voxel_size_m",
             )
-        return cls(centre, radius, extent / radius)
+        return cls(center, radius, extent / radius)
 
     def to_local(self, points_world: np.ndarray) -> np.ndarray:
-        return (points_world - self.centre_world) / self.radius_m
+        return (points_world - self.center_world) / self.radius_m
 
-    def camera_from_local(self, cam_from_world: np.ndarray) -> np.ndarray:
+    def to_cam_from_local(self, cam_from_world: np.ndarray) -> np.ndarray:
         """Poses [n, 3, 4] of the same cameras, in units of the block's radius."""
         rotation = cam_from_world[:, :, :3]
-        shift = (rotation @ self.centre_world + cam_from_world[:, :, 3]) / self.radius_m
+        shift = (rotation @ self.center_world + cam_from_world[:, :, 3]) / self.radius_m
         return np.concatenate([rotation, shift[:, :, None]], axis=2)
 
-    def camera_from_world(self, cam_from_local: np.ndarray) -> np.ndarray:
+    def to_cam_from_world(self, cam_from_local: np.ndarray) -> np.ndarray:
         """Poses [n, 3, 4] in metres of cameras that are given in the block's frame."""
         rotation = cam_from_local[:, :, :3]
-        shift = cam_from_local[:, :, 3] * self.radius_m - rotation @ self.centre_world
+        shift = cam_from_local[:, :, 3] * self.radius_m - rotation @ self.center_world
         return np.concatenate([rotation, shift[:, :, None]], axis=2)
 
 
@@ -60,7 +60,7 @@ class PhotoSet(torch.nn.Module):
     sizes: Tensor  # int64 [K, levels, 2] width, height
     pixel_from_local: Tensor  # [K, 3, 4] homogeneous pixels
     local_from_pixel: Tensor  # [K, 3, 3] directions of camera depth 1
-    centres: Tensor  # [K, 3]
+    centers: Tensor  # [K, 3]
     sources: Tensor  # int64 [K, S] photos to compare with, -1 where fewer
     tiles: Tensor  # int64 [T, 3] photo, x0, y0 of tiles that are trained on
     tile_cdf: Tensor  # float64 [T]
@@ -90,7 +90,7 @@ class PhotoSet(torch.nn.Module):
         sizes = np.array([[level.shape[::-1] for level in levels] for levels in pyramid])
         counts = sizes.prod(axis=2)
         rng = np.random.default_rng(seed)
-        tiles, weights, held = _tiles(masks, tile_weights, held_out_share, rng)
+        tiles, weights, held_out = _tiles(masks, tile_weights, held_out_share, rng)
         camera = np.zeros((len(photos), 3, 3))
         camera[:, [0, 1, 0, 1], [0, 1, 2, 2]] = intrinsics
         camera[:, 2, 2] = 1.0
@@ -109,24 +109,24 @@ class PhotoSet(torch.nn.Module):
             "sizes": torch.from_numpy(sizes.astype(np.int64)),
             "pixel_from_local": torch.tensor(camera @ cam_from_local, dtype=torch.float32),
             "local_from_pixel": torch.tensor(np.linalg.inv(camera @ rotation), dtype=torch.float32),
-            "centres": torch.tensor(-np.einsum("kji,kj->ki", rotation, cam_from_local[:, :, 3]), dtype=torch.float32),
+            "centers": torch.tensor(-np.einsum("kji,kj->ki", rotation, cam_from_local[:, :, 3]), dtype=torch.float32),
             "sources": torch.from_numpy(sources.astype(np.int64)),
             "tiles": torch.from_numpy(tiles),
             "tile_cdf": torch.cumsum(torch.from_numpy(weights), 0) / weights.sum(),
-            "held_out": torch.from_numpy(held),
+            "held_out": torch.from_numpy(held_out),
         }
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def draw(self, n_rays: int, generator: torch.Generator) -> Int[Tensor, "rays 3"]:
+    def draw_pixels(self, n_rays: int, generator: torch.Generator) -> Int[Tensor, "rays 3"]:
         """Random pixels (photo, x, y) by tile weight."""
         device = self.tiles.device
         u = torch.rand(n_rays, 3, generator=generator).to(device)
         tile = torch.searchsorted(self.tile_cdf, u[:, 0].double()).clamp(max=len(self.tiles) - 1)
         photo, x0, y0 = self.tiles[tile].unbind(1)
         width, height = self.sizes[photo, 0].unbind(1)
-        x = torch.minimum(x0 + (u[:, 1] * TILE).long(), width - 1)
-        y = torch.minimum(y0 + (u[:, 2] * TILE).long(), height - 1)
+        x = torch.minimum(x0 + (u[:, 1] * TILE_SIZE_PX).long(), width - 1)
+        y = torch.minimum(y0 + (u[:, 2] * TILE_SIZE_PX).long(), height - 1)
         return torch.stack([photo, x, y], dim=1)
 
     def rays(
@@ -134,24 +134,24 @@ class PhotoSet(torch.nn.Module):
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
         """Origins and directions (of camera depth 1, not normalised) through pixel positions, local frame."""
         pixel = torch.cat([xy, torch.ones_like(xy[:, :1])], dim=1)
-        return self.centres[photo], torch.einsum("nwp,np->nw", self.local_from_pixel[photo], pixel)
+        return self.centers[photo], torch.einsum("nwp,np->nw", self.local_from_pixel[photo], pixel)
 
-    def colours(self, pixels: Int[Tensor, "rays 3"]) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
+    def colors(self, pixels: Int[Tensor, "rays 3"]) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
         """Colours in [0, 1] and mask weights of whole pixels."""
         index = self._index(pixels)
         return self.rgb[index].float() / 255.0, self.mask[index].float()
 
     def labels_at(self, pixels: Int[Tensor, "rays 3"], *wanted: int) -> Float[Tensor, "rays wanted"]:
         """1 where whole pixels have the ``wanted`` label, else 0."""
-        found = self.labels[self._index(pixels)]
-        return torch.stack([found == label for label in wanted], dim=1).float()
+        pixel_labels = self.labels[self._index(pixels)]
+        return torch.stack([pixel_labels == label for label in wanted], dim=1).float()
 
     def _index(self, pixels: Int[Tensor, "rays 3"]) -> Int[Tensor, "rays"]:
         photo, x, y = pixels.unbind(1)
         return self.rgb_offset[photo] + y * self.sizes[photo, 0, 0] + x
 
 
-def bilinear(
+def sample_bilinear(
     gray: UInt8[Tensor, "_"],
     start: Int[Tensor, "n"],
     size: Int[Tensor, "n 2"],
@@ -178,7 +178,7 @@ def bilinear(
 def _gray_pyramid(rgb: np.ndarray) -> list[np.ndarray]:
     gray = rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     levels = [gray]
-    for _ in range(GRAY_LEVELS - 1):
+    for _ in range(N_GRAY_LEVELS - 1):
         h, w = (levels[-1].shape[0] // 2) * 2, (levels[-1].shape[1] // 2) * 2
         levels.append(levels[-1][:h, :w].reshape(h // 2, 2, w // 2, 2).mean(axis=(1, 3)))
     return [np.round(level).astype(np.uint8) for level in levels]
@@ -188,22 +188,22 @@ def _tiles(
     masks: list[np.ndarray], tile_weights: list[np.ndarray], held_out_share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tiles to train on [T, 3], their weights [T], and held-out pixels [H, 3]: whole tiles out of the useful ones."""
-    tiles, weights, held = [], [], []
+    tiles, weights, held_out = [], [], []
     for photo, (mask, weight) in enumerate(zip(masks, tile_weights, strict=True)):
         for row, column in np.argwhere(weight > 0):
-            x0, y0 = int(column) * TILE, int(row) * TILE
-            open_share = (mask[y0 : y0 + TILE, x0 : x0 + TILE] > 127).mean()
-            if open_share == 0:
+            x0, y0 = int(column) * TILE_SIZE_PX, int(row) * TILE_SIZE_PX
+            visible_share = (mask[y0 : y0 + TILE_SIZE_PX, x0 : x0 + TILE_SIZE_PX] > 127).mean()
+            if visible_share == 0:
                 continue
-            if weight[row, column] >= 1.0 and open_share == 1.0 and rng.random() < held_out_share:
-                xs, ys = rng.integers(0, mask[y0 : y0 + TILE, x0 : x0 + TILE].shape[::-1], (8, 2)).T
-                held.append(np.stack([np.full(8, photo), xs + x0, ys + y0], axis=1))
+            if weight[row, column] >= 1.0 and visible_share == 1.0 and rng.random() < held_out_share:
+                xs, ys = rng.integers(0, mask[y0 : y0 + TILE_SIZE_PX, x0 : x0 + TILE_SIZE_PX].shape[::-1], (8, 2)).T
+                held_out.append(np.stack([np.full(8, photo), xs + x0, ys + y0], axis=1))
                 continue
             tiles.append((photo, x0, y0))
-            weights.append(float(weight[row, column]) * open_share)
+            weights.append(float(weight[row, column]) * visible_share)
     empty = np.zeros((0, 3), np.int64)
     return (
         np.array(tiles, np.int64).reshape(-1, 3),
         np.array(weights),
-        np.concatenate(held).astype(np.int64) if held else empty,
+        np.concatenate(held_out).astype(np.int64) if held_out else empty,
     )

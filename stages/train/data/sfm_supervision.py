@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SfmSupervision:
     """What SfM and depth say about the block, in its local frame, as tensors on the device.
 
     ``points`` [P, 3] with ``weight`` [P], ``normal`` [P, 3], 0 where it is not known, and ``sfm`` [P], 1 for those of
-    SfM and 0 for others; ``sight_*`` [S]: lines of sight from camera centres to points: the part ``enter..end`` of each
+    SfM and 0 for others; ``sight_*`` [S]: lines of sight from camera centres to points: the part ``near..end`` of each
     that lies inside the block, in distance from the camera, and the distance ``reach`` of the point.
     """
 
@@ -21,32 +21,32 @@ class Evidence:
     weight: Tensor
     normal: Tensor
     sfm: Tensor
-    sight_origin: Tensor
-    sight_direction: Tensor
-    sight_enter: Tensor
-    sight_end: Tensor
-    sight_reach: Tensor
+    ray_origin: Tensor
+    ray_direction: Tensor
+    ray_near: Tensor
+    ray_far: Tensor
+    ray_depth: Tensor
 
-    def to(self, device: str) -> Evidence:
-        return Evidence(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+    def to(self, device: str) -> SfmSupervision:
+        return SfmSupervision(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
-def lines_of_sight(
-    centres: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray, half: np.ndarray
+def free_space_rays(
+    centers: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray, half_extent: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The parts of camera-to-point segments that lie inside the box [-half, half], as the fields of Evidence."""
-    origin, target = centres[photo], points[point]
-    reach = np.linalg.norm(target - origin, axis=1)
-    direction = (target - origin) / np.maximum(reach, 1e-9)[:, None]
+    origin, target = centers[photo], points[point]
+    depth = np.linalg.norm(target - origin, axis=1)
+    direction = (target - origin) / np.maximum(depth, 1e-9)[:, None]
     safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
-    a, b = (-half - origin) / safe, (half - origin) / safe
-    enter = np.maximum(np.minimum(a, b).max(axis=1), 0.0)
-    end = np.minimum(np.maximum(a, b).min(axis=1), reach)
-    keep = end > enter + 1e-4
+    a, b = (-half_extent - origin) / safe, (half_extent - origin) / safe
+    near = np.maximum(np.minimum(a, b).max(axis=1), 0.0)
+    end = np.minimum(np.maximum(a, b).min(axis=1), depth)
+    keep = end > near + 1e-4
     return {
-        "sight_origin": origin[keep],
-        "sight_direction": direction[keep],
-        "sight_enter": enter[keep],
-        "sight_end": end[keep],
-        "sight_reach": reach[keep],
+        "ray_origin": origin[keep],
+        "ray_direction": direction[keep],
+        "ray_near": near[keep],
+        "ray_far": end[keep],
+        "ray_depth": depth[keep],
     }

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from quoin.fields.encoding.dense_grid import DenseGrid
-from quoin.fields.encoding.fourier import RandomFourier
-from quoin.fields.encoding.frequency import Frequency
+from quoin.fields.encoding.fourier import RandomFourierEncoding
+from quoin.fields.encoding.frequency import FrequencyEncoding
 from quoin.fields.field.mlp import ScalarMLP
 
 
@@ -17,7 +17,7 @@ def inner_points(n, seed=0):
 
 
 def windowed(active_levels):
-    encoding = Frequency(5)
+    encoding = FrequencyEncoding(5)
     encoding.set_progress(active_levels)
     return encoding
 
@@ -31,18 +31,18 @@ def filled_grid(resolution=7):
 @pytest.mark.parametrize(
     "encoding",
     [
-        Frequency(5),
-        Frequency(3, include_input=False),
-        Frequency(0),
+        FrequencyEncoding(5),
+        FrequencyEncoding(3, include_input=False),
+        FrequencyEncoding(0),
         windowed(2.3),
-        RandomFourier(9, 0.7, 0),
+        RandomFourierEncoding(9, 0.7, 0),
         filled_grid(),
     ],
     ids=["frequency", "waves alone", "input alone", "windowed", "fourier", "grid"],
 )
 def test_slopes_are_derivatives(encoding):
     encoding, points, step = encoding.double(), inner_points(60), 1e-6
-    features, pull_back = encoding.linearised(points)
+    features, pull_back = encoding.linearize(points)
     assert features.shape == (60, encoding.width)
     torch.testing.assert_close(features, encoding(points))
     slope = torch.randn(60, encoding.width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -55,7 +55,7 @@ def test_slopes_are_derivatives(encoding):
 
 def test_frequencies_double_from_one_and_know_no_pi():
     point = torch.tensor([[0.3, -0.5, 0.9]])
-    features = Frequency(3)(point)[0]
+    features = FrequencyEncoding(3)(point)[0]
     torch.testing.assert_close(features[:3], point[0])
     for k in range(3):
         torch.testing.assert_close(features[3 + 6 * k : 6 + 6 * k], torch.sin(2**k * point[0]))
@@ -64,7 +64,7 @@ def test_frequencies_double_from_one_and_know_no_pi():
 
 def test_the_window_opens_level_by_level_and_leaves_the_input():
     points = inner_points(20).float()
-    encoding, whole = Frequency(4), Frequency(4)(points)
+    encoding, whole = FrequencyEncoding(4), FrequencyEncoding(4)(points)
     encoding.set_progress(1.5)
     torch.testing.assert_close(encoding(points)[:, :9], whole[:, :9])
     torch.testing.assert_close(encoding(points)[:, 9:15], whole[:, 9:15] / 2)
@@ -77,7 +77,7 @@ def test_the_window_opens_level_by_level_and_leaves_the_input():
 
 def test_random_fourier_features_are_those_of_a_gaussian_kernel():
     """Their scalar product estimates exp(−2π² scale² |x − y|²), by Bochner's theorem."""
-    encoding, x, y = RandomFourier(20_000, 0.4, 7).double(), inner_points(50, 1), inner_points(50, 2)
+    encoding, x, y = RandomFourierEncoding(20_000, 0.4, 7).double(), inner_points(50, 1), inner_points(50, 2)
     similarity = (encoding(x) * encoding(y)).sum(dim=1) / 20_000
     expected = torch.exp(-2 * math.pi**2 * 0.4**2 * (x - y).square().sum(dim=1))
     torch.testing.assert_close(similarity, expected, atol=0.03, rtol=0)
@@ -85,7 +85,11 @@ def test_random_fourier_features_are_those_of_a_gaussian_kernel():
 
 def test_random_fourier_features_follow_their_seed_and_travel_with_the_state():
     points = inner_points(5).float()
-    one, same, other = RandomFourier(8, 1.0, 3), RandomFourier(8, 1.0, 3), RandomFourier(8, 1.0, 4)
+    one, same, other = (
+        RandomFourierEncoding(8, 1.0, 3),
+        RandomFourierEncoding(8, 1.0, 3),
+        RandomFourierEncoding(8, 1.0, 4),
+    )
     assert torch.equal(one(points), same(points))
     assert not torch.equal(one(points), other(points))
     other.load_state_dict(one.state_dict())
@@ -99,7 +103,7 @@ def test_a_grid_reproduces_linear_functions_up_to_its_border():
     corners = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
     grid.table.data = corners @ slope
     points = torch.cat([inner_points(100), corners])
-    features, pull_back = grid.linearised(points)
+    features, pull_back = grid.linearize(points)
     torch.testing.assert_close(features, points @ slope)
     torch.testing.assert_close(pull_back(torch.ones_like(features)), slope.sum(dim=1).expand(len(points), 3))
 
@@ -119,15 +123,15 @@ def test_frequencies_let_a_network_learn_a_texture_it_cannot_learn_without():
     error = {}
     for n_frequencies in (0, 5):
         torch.manual_seed(0)
-        encoding = Frequency(n_frequencies)
+        encoding = FrequencyEncoding(n_frequencies)
         network = ScalarMLP(encoding.width, 64, 3, beta=math.inf)
-        optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+        optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
         for _ in range(300):
             points = torch.rand(1024, 3) * 2 - 1
             target = torch.sign(torch.sin(9 * points[:, 0]) * torch.sin(9 * points[:, 1]))
             loss = ((network(encoding(points)) - target) ** 2).mean()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         error[n_frequencies] = loss.item()
     assert error[5] < 0.6 * error[0]

@@ -22,7 +22,7 @@ with mock.patch.dict(os.environ, {} if ON_GPU else {"TRITON_INTERPRET": "1"}):  
 
 
 def path(by_triton):
-    return mock.patch.object(hash_grid, "reads_by_triton", return_value=by_triton)
+    return mock.patch.object(hash_grid, "uses_triton", return_value=by_triton)
 
 
 def drawn(generator, *shape):
@@ -50,7 +50,7 @@ def everything(grid, points, slope, by_features, by_gradient, by_triton):
     grid.table.grad = None
     slope = slope.clone().requires_grad_()
     with path(by_triton):
-        features, pull_back = grid.linearised(points)
+        features, pull_back = grid.linearize(points)
         gradient = pull_back(slope)
         ((features * by_features).sum() + (gradient * by_gradient).sum()).backward()
         alone = grid(points)
@@ -93,7 +93,7 @@ def test_a_level_that_is_not_active_is_neither_read_nor_trained():
     grid.table.data.view(3, -1)[2] = torch.nan
     grid.set_progress(1.5)
     with path(True):
-        features, pull_back = grid.linearised(points_anywhere(generator, 50, grid.resolutions))
+        features, pull_back = grid.linearize(points_anywhere(generator, 50, grid.resolutions))
         (features.sum() + pull_back(torch.ones_like(features)).sum()).backward()
     by_level = features.detach().view(50, 3, 2)
     assert (by_level[:, 2] == 0).all()
@@ -114,7 +114,7 @@ def test_points_that_are_no_numbers_read_within_the_table():
 def test_no_points_are_no_features():
     grid = filled(torch.Generator().manual_seed(0), n_levels=2, coarsest=4, finest=8, log2_table=6)
     with path(True):
-        features, pull_back = grid.linearised(torch.zeros(0, 3, device=DEVICE))
+        features, pull_back = grid.linearize(torch.zeros(0, 3, device=DEVICE))
         assert pull_back(features).shape == (0, 3)
         features.sum().backward()
     assert features.shape == (0, 4)
@@ -134,7 +134,7 @@ def test_compiled_for_cuda_it_is_one_graph_for_all_progress():
 
     @torch.compile(fullgraph=True, dynamic=False)
     def loss(points, slope):
-        features, pull_back = grid.linearised(points)
+        features, pull_back = grid.linearize(points)
         return (features * by_features).sum() + (pull_back(slope) * by_gradient).sum()
 
     graphs = []

@@ -54,7 +54,7 @@ def test_a_ball_bends_as_balls_do_and_a_wall_does_not():
 
 def field_of(grid):
     torch.manual_seed(0)
-    field = SurfaceField(grid, ScalarMLP(3 + grid.width, 16, 1), None, 4, differences=True).double()
+    field = SurfaceField(grid, ScalarMLP(3 + grid.width, 16, 1), None, 4, use_numerical_gradient=True).double()
     torch.nn.init.normal_(field.encoding.table, std=0.1)
     torch.nn.init.normal_(field.network.last.weight)
     return field
@@ -103,7 +103,7 @@ def test_the_eikonal_loss_teaches_cells_beyond_the_one_a_point_lies_in():
     taught = {}
     for differences in (False, True):
         field = field_of(DenseGrid(16, 2))
-        field.differences = differences
+        field.use_numerical_gradient = differences
         eikonal_loss(field(point).gradient).backward()
         rows = field.encoding.table.grad.abs().sum(dim=1).view(17, 17, 17).nonzero()
         taught[differences] = rows.amax(dim=0) - rows.amin(dim=0), len(rows)
@@ -116,7 +116,7 @@ def test_the_eikonal_loss_reaches_further_on_every_level_of_a_hash_grid():
     touched = {}
     for differences in (False, True):
         field.zero_grad()
-        field.differences = differences
+        field.use_numerical_gradient = differences
         eikonal_loss(field(point).gradient).backward()
         touched[differences] = (field.encoding.table.grad.abs().sum(dim=1).view(3, -1) > 0).sum(dim=1)
     assert touched[False].tolist() == [8, 8, 8]

@@ -8,8 +8,8 @@ from quoin.fields.encoding.hash_grid import HashGrid, level_resolutions
 from quoin.fields.field.background import contract
 from quoin.fields.field.mlp import ScalarMLP
 from quoin.fields.field.sdf import SurfaceField
-from quoin.fields.grids.dense_sdf import Volume
-from quoin.fields.grids.sparse_sdf import FineVolume
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.grids.sparse_sdf import SparseSdf
 
 
 def finite_differences(function, points, step=1e-6):
@@ -33,7 +33,7 @@ def test_hash_slopes_are_derivatives(log2_table):
     grid = HashGrid(3, 4, 16, log2_table).double()
     torch.nn.init.normal_(grid.table)
     points = inner_points(50)
-    features, pull_back = grid.linearised(points)
+    features, pull_back = grid.linearize(points)
     torch.testing.assert_close(features, grid(points))
     slope = torch.randn_like(features)
     expected = (finite_differences(grid, points) * slope).sum(dim=2).T
@@ -53,22 +53,22 @@ def test_inactive_levels_give_zero():
 
 def test_triton_reads_grids_on_cuda_alone(monkeypatch):
     monkeypatch.setattr(hash_grid, "HAS_TRITON", True)
-    assert hash_grid.reads_by_triton("cuda")
-    assert not hash_grid.reads_by_triton("cpu")
-    assert not hash_grid.reads_by_triton("cuda", torch.float64)
+    assert hash_grid.uses_triton("cuda")
+    assert not hash_grid.uses_triton("cpu")
+    assert not hash_grid.uses_triton("cuda", torch.float64)
     monkeypatch.setattr(hash_grid, "HAS_TRITON", False)
-    assert not hash_grid.reads_by_triton("cuda")
+    assert not hash_grid.uses_triton("cuda")
 
 
 def linear_volume():
-    volume = Volume.over(torch.tensor([1.0, 0.5, 0.75], dtype=torch.float64), 8)
+    volume = DenseSdf.over_box(torch.tensor([1.0, 0.5, 0.75], dtype=torch.float64), 8)
     slope = torch.tensor([0.3, -1.2, 0.7], dtype=torch.float64)
     volume.values.copy_((volume.positions() @ slope + 0.1).view_as(volume.values))
     return volume, slope
 
 
 def as_base(volume):
-    return FineVolume(volume.values.clone(), volume.low, float(volume.spacing))
+    return SparseSdf(volume.values.clone(), volume.low, float(volume.spacing))
 
 
 def test_volume_reproduces_linear_functions_and_their_slope():
@@ -86,7 +86,7 @@ def test_absorbing_exact_values_keeps_a_linear_volume_and_mends_a_wrong_one():
     volume.values.fill_(9.0)
     points = inner_points(5000) * torch.tensor([1.0, 0.5, 0.75])
     everything = torch.ones(len(points), dtype=torch.bool)
-    volume.absorb(points, points @ slope + 0.1, slope.expand(len(points), 3), everything)
+    volume.update_nearest(points, points @ slope + 0.1, slope.expand(len(points), 3), everything)
     touched = volume.values != 9.0
     assert touched.float().mean() > 0.8
     torch.testing.assert_close(volume.values[touched], right[touched])

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from quoin.fields.encoding.dense_grid import DenseGrid
-from quoin.fields.encoding.fourier import RandomFourier
-from quoin.fields.encoding.frequency import Frequency
+from quoin.fields.encoding.fourier import RandomFourierEncoding
+from quoin.fields.encoding.frequency import FrequencyEncoding
 from quoin.fields.field.mlp import ScalarMLP
 
 VARIANTS = {
@@ -15,23 +15,23 @@ VARIANTS = {
     "relu": {"beta": math.inf},
     "skip": {"skip": 2},
     "weight norm": {"skip": 1, "weight_norm": True},
-    "sphere": {"skip": 2, "weight_norm": True, "sphere": 0.5},
+    "sphere": {"skip": 2, "weight_norm": True, "sphere_radius": 0.5},
 }
 
 
 def network(options):
     torch.manual_seed(0)
-    encoding = Frequency(2)
+    encoding = FrequencyEncoding(2)
     mlp = ScalarMLP(encoding.width, 24, 3, **options)
     with torch.no_grad():
         mlp.last.weight.add_(0.1 * torch.randn(1, 24))  # not near 0
     return encoding.double(), mlp.double()
 
 
-def linearised(encoding, mlp, points):
+def linearize(encoding, mlp, points):
     """Value [n] and gradient [n, 3] in the forward pass."""
-    features, pull_back = encoding.linearised(points)
-    value, slope, _ = mlp.linearised(features)
+    features, pull_back = encoding.linearize(points)
+    value, slope, _ = mlp.linearize(features)
     return value, pull_back(slope)
 
 
@@ -50,7 +50,7 @@ def by_autograd(encoding, mlp, points):
 def test_slopes_are_derivatives_of_the_value(options):
     encoding, mlp = network(options)
     points = cube_points(30)
-    for one, other in zip(linearised(encoding, mlp, points), by_autograd(encoding, mlp, points), strict=True):
+    for one, other in zip(linearize(encoding, mlp, points), by_autograd(encoding, mlp, points), strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -63,7 +63,7 @@ def test_one_backward_pass_gives_what_double_backward_does(options):
         loss = ((gradient.norm(dim=1) - 1.0) ** 2).mean() + value.square().mean()
         return torch.autograd.grad(loss, list(mlp.parameters()))
 
-    by_hand = gradients(*linearised(encoding, mlp, points))
+    by_hand = gradients(*linearize(encoding, mlp, points))
     for one, two in zip(by_hand, gradients(*by_autograd(encoding, mlp, points)), strict=True):
         torch.testing.assert_close(one, two)
 
@@ -77,12 +77,12 @@ def test_one_backward_pass_gives_what_double_backward_does(options):
 def test_it_starts_as_a_sphere(hidden, n_layers, skip, beta, close, slope_close, inside_out, sign):
     """The start relies on the law of large numbers: close where layers are wide, roughly so at the usual width."""
     torch.manual_seed(0)
-    encoding, radius = Frequency(4), 0.6
-    options = {"skip": skip, "beta": beta, "weight_norm": True, "sphere": radius, "inside_out": inside_out}
+    encoding, radius = FrequencyEncoding(4), 0.6
+    options = {"skip": skip, "beta": beta, "weight_norm": True, "sphere_radius": radius, "inside_out": inside_out}
     mlp = ScalarMLP(encoding.width, hidden, n_layers, **options)
     points = cube_points(300).float()
     with torch.no_grad():
-        value, gradient = linearised(encoding, mlp, points)
+        value, gradient = linearize(encoding, mlp, points)
     distance = points.norm(dim=1) - radius
     assert (sign * value - distance).abs().mean() < close
     assert (sign * value[distance < -0.4] < 0).all()
@@ -101,14 +101,16 @@ def test_a_skip_keeps_the_width_and_one_that_has_no_layer_is_told():
 
 @pytest.mark.compiled
 @pytest.mark.parametrize(
-    "encoding", [Frequency(3), RandomFourier(8, 1.0, 0), DenseGrid(8, 6)], ids=lambda e: type(e).__name__
+    "encoding",
+    [FrequencyEncoding(3), RandomFourierEncoding(8, 1.0, 0), DenseGrid(8, 6)],
+    ids=lambda e: type(e).__name__,
 )
 def test_it_compiles_with_every_encoding_into_one_graph(encoding):
     mlp = ScalarMLP(encoding.width, 32, 3, skip=2, weight_norm=True)
     points = cube_points(64).float()
 
     def loss(points):
-        value, gradient = linearised(encoding, mlp, points)
+        value, gradient = linearize(encoding, mlp, points)
         return ((gradient.norm(dim=1) - 1.0) ** 2).mean() + value.square().mean()
 
     parameters = [*mlp.parameters(), *encoding.parameters()]

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from quoin.fields.grids.dense_sdf import Volume
-from quoin.fields.grids.sparse_sdf import FineVolume
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.fields.renderer.surface_rendering import attach_distance
-from quoin.fields.sampler.base import March, Stretch, Trace
+from quoin.fields.sampler.base import RayMarchingSampler, RaySegments, SphereTracingSampler
 from quoin.fields.sampler.trace import march_and_secant, sphere_trace
 from quoin.flows.settings import load_settings
 from quoin.stages.train.build import build_model
@@ -177,15 +177,15 @@ def model_of(method):
     torch.manual_seed(0)
     values = [f"method={method}", "encoding.frequencies=2", "surface.width=32", "surface.layers=2", "surface.skip=1"]
     config = load_settings(overrides=[f"train.{value}" for value in [*values, "outside.samples=2"]]).train
-    model = build_model(config, FineVolume.over(torch.ones(3), 4), 1).double()
-    model.sampler = March(64, 24)
+    model = build_model(config, SparseSdf.over_box(torch.ones(3), 4), 1).double()
+    model.sampler = RayMarchingSampler(64, 24)
     return model
 
 
 def picture(model, origins, directions, near, far):
     """What is rendered of rays, found anew."""
-    n, cache = len(origins), Volume.over(torch.ones(3, dtype=DOUBLE), 4)
-    rays = Stretch(origins, directions, near, far, model.surface.sdf, model.renderer, cache)
+    n, cache = len(origins), DenseSdf.over_box(torch.ones(3, dtype=DOUBLE), 4)
+    rays = RaySegments(origins, directions, near, far, model.surface.sdf, model.renderer, cache)
     distance, length = model.sampler(rays, near.new_zeros(n, 0))
     behind = far[:, None] + torch.tensor([0.0, 1.0], dtype=DOUBLE)
     photo, hits = torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.bool)
@@ -202,7 +202,7 @@ def test_colours_change_with_the_surface_as_a_picture_rendered_anew_does(method)
     inner = picture(model, ray[0], ray[1] + 1e-4, *ray[2:])["opacity"] == opacity  # no outline nearby
     weight = torch.linspace(-1.0, 2.0, 40, dtype=DOUBLE)[:, None] * (inner & (opacity > 0))[:, None]
     parameters = list(model.surface.parameters())
-    analytic = torch.autograd.grad((picture(model, *ray)["colour"] * weight).sum(), parameters)
+    analytic = torch.autograd.grad((picture(model, *ray)["color"] * weight).sum(), parameters)
     generator = torch.Generator().manual_seed(2)
     for _ in range(3):
         way = [torch.randn(p.shape, generator=generator, dtype=DOUBLE) for p in parameters]
@@ -211,7 +211,7 @@ def test_colours_change_with_the_surface_as_a_picture_rendered_anew_does(method)
             with torch.no_grad():
                 for parameter, part in zip(parameters, way, strict=True):
                     parameter += step * part
-                seen.append(float((picture(model, *ray)["colour"] * weight).sum()))
+                seen.append(float((picture(model, *ray)["color"] * weight).sum()))
                 for parameter, part in zip(parameters, way, strict=True):
                     parameter -= step * part
         expected = (seen[0] - seen[1]) / 2e-6
@@ -229,7 +229,7 @@ def test_a_ray_shows_the_surface_or_what_lies_outside_and_never_both():
     of_colour, of_outside = list(model.colour.parameters()), list(model.outside.colour.parameters())
 
     def reached(rows, parameters):
-        slopes = torch.autograd.grad(out["colour"][rows].sum(), parameters, retain_graph=True)
+        slopes = torch.autograd.grad(out["color"][rows].sum(), parameters, retain_graph=True)
         return max(float(slope.abs().max()) for slope in slopes)
 
     assert reached(found, of_colour) > 1e-3
@@ -238,13 +238,13 @@ def test_a_ray_shows_the_surface_or_what_lies_outside_and_never_both():
     assert reached(~found, of_colour) == 0.0
 
 
-@pytest.mark.parametrize("sampler", [lambda n: March(n, 8), lambda n: Trace(10, n, 8)])
+@pytest.mark.parametrize("sampler", [lambda n: RayMarchingSampler(n, 8), lambda n: SphereTracingSampler(10, n, 8)])
 def test_what_a_picture_keeps_for_its_gradient_does_not_grow_with_the_steps(sampler):
     kept = {}
     for n in (16, 512):
         model, ray, sizes = model_of("idr"), rays(20), []
         model.sampler = sampler(n)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: (s.append(t.nbytes), t)[1], lambda t: t):
-            picture(model, *ray)["colour"].sum().backward()
+            picture(model, *ray)["color"].sum().backward()
         kept[n] = sum(sizes)
     assert kept[16] == kept[512] > 0

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.fields.field.semantic import LayoutHead
-from quoin.fields.losses import kind_loss, layout_loss, normals_loss
-from quoin.pipeline.imaging.labels import CEILING, FLOOR, KINDS, OTHER, WALL
+from quoin.fields.field.semantic import SemanticHead
+from quoin.fields.losses import manhattan_loss, normals_loss, semantic_loss
+from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, SURFACE_LABELS, WALL
 from quoin.pipeline.scene import priors
 from quoin.pipeline.scene.blocks import read_partition
-from quoin.pipeline.scene.manhattan import WallFrame, write_walls
-from quoin.pipeline.scene.plane_maps import Bare, write_bare, write_planes
-from quoin.stages.train.config import LossConfig, TrainConfig
-from quoin.stages.train.step import STATS, loss_of
-from quoin.stages.train.trained_block import to_keep
+from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
+from quoin.pipeline.scene.plane_maps import PlaneIndexMap, write_plane_index, write_scene_planes
+from quoin.stages.train.config import LossWeightsConfig, TrainConfig
+from quoin.stages.train.step import LOSS_STATS, compute_loss
+from quoin.stages.train.trained_block import export_state
 from tests import ball_scene
 
 UP = np.array([0.0, 0.0, 1.0])
@@ -26,21 +26,21 @@ def turned(degrees):
 
 def head(walls=None):
     torch.manual_seed(0)
-    return LayoutHead(4, UP, turned(0) if walls is None else walls)
+    return SemanticHead(4, UP, turned(0) if walls is None else walls)
 
 
 def test_the_tilt_is_0_where_a_surface_stands_as_its_kind_should_and_never_for_others():
     normals = torch.tensor([[0.0, 0, 1], [0, 0, -1], [1, 0, 0], [0, -1, 0], [0.5**0.5, 0.5**0.5, 0]])
-    tilt = {kind: head().tilt(normals)[:, i].tolist() for i, kind in enumerate(KINDS)}
-    assert tilt[OTHER] == [0, 0, 0, 0, 0]
-    assert tilt[FLOOR] == pytest.approx([0, 2, 1, 1, 1], abs=1e-6)
-    assert tilt[CEILING] == pytest.approx([2, 0, 1, 1, 1], abs=1e-6)
-    assert tilt[WALL] == pytest.approx([2, 2, 0, 0, 1 - np.sqrt(0.5)], abs=1e-6)
+    manhattan_error = {kind: head().manhattan_error(normals)[:, i].tolist() for i, kind in enumerate(SURFACE_LABELS)}
+    assert manhattan_error[OTHER] == [0, 0, 0, 0, 0]
+    assert manhattan_error[FLOOR] == pytest.approx([0, 2, 1, 1, 1], abs=1e-6)
+    assert manhattan_error[CEILING] == pytest.approx([2, 0, 1, 1, 1], abs=1e-6)
+    assert manhattan_error[WALL] == pytest.approx([2, 2, 0, 0, 1 - np.sqrt(0.5)], abs=1e-6)
 
 
 def test_a_world_with_more_walls_asks_for_the_nearest():
     octagon = np.concatenate([turned(0), turned(45)])
-    assert head(octagon).tilt(torch.tensor([[0.5**0.5, 0.5**0.5, 0.0]]))[0, -1] < 1e-6
+    assert head(octagon).manhattan_error(torch.tensor([[0.5**0.5, 0.5**0.5, 0.0]]))[0, -1] < 1e-6
 
 
 def test_the_walls_are_turned_to_where_normals_point():
@@ -50,22 +50,22 @@ def test_the_walls_are_turned_to_where_normals_point():
     normals = torch.tensor(rng.choice(np.concatenate([turned(0), -turned(0)]), 500), dtype=torch.float32)
     normals = torch.nn.functional.normalize(normals + 0.05 * torch.randn(500, 3), dim=1)
     sure = torch.tensor([-20.0, -20.0, -20.0, 20.0]).expand(500, 4)
-    optimiser = torch.optim.Adam([made.turn], lr=0.01)
+    optimizer = torch.optim.Adam([made.turn], lr=0.01)
     for _ in range(100):
-        optimiser.zero_grad()
-        layout_loss(sure, made.tilt(normals), torch.ones(500)).backward()
-        optimiser.step()
+        optimizer.zero_grad()
+        manhattan_loss(sure, made.manhattan_error(normals), torch.ones(500)).backward()
+        optimizer.step()
     assert np.degrees(made.turn.item()) == pytest.approx(-6.0, abs=0.3)
 
 
 def test_labels_are_learnt_from_a_guess_and_where_there_is_none_nothing_is_asked():
-    logits = torch.zeros(3, len(KINDS), requires_grad=True)
-    guess = torch.zeros(3, len(KINDS))
-    guess[0, KINDS.index(WALL)] = 1.0
-    loss = kind_loss(logits, guess, torch.tensor([1.0, 1.0, 0.0]))
+    logits = torch.zeros(3, len(SURFACE_LABELS), requires_grad=True)
+    guess = torch.zeros(3, len(SURFACE_LABELS))
+    guess[0, SURFACE_LABELS.index(WALL)] = 1.0
+    loss = semantic_loss(logits, guess, torch.tensor([1.0, 1.0, 0.0]))
     loss.backward()
-    assert loss.item() == pytest.approx(np.log(len(KINDS)) / 2)
-    assert logits.grad[0, KINDS.index(WALL)] < 0
+    assert loss.item() == pytest.approx(np.log(len(SURFACE_LABELS)) / 2)
+    assert logits.grad[0, SURFACE_LABELS.index(WALL)] < 0
     assert (logits.grad[1:] == 0).all()
 
 
@@ -74,36 +74,36 @@ def test_furniture_is_left_alone():
     normals = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=1)
     normals.requires_grad_(True)
     other = torch.tensor([20.0, -20.0, -20.0, -20.0]).expand(50, 4)
-    layout_loss(other, head().tilt(normals), torch.ones(50)).backward()
+    manhattan_loss(other, head().manhattan_error(normals), torch.ones(50)).backward()
     assert normals.grad.abs().max() < 1e-6
 
 
 def test_a_block_with_walls_trains_its_labels_and_one_without_has_none(tmp_path):
     """Labels and the frame of the walls come from the store; the model that is kept to render with leaves them out."""
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
-    write_planes(run, UP[None], np.zeros(1))
-    write_bare(run, 0, Bare(np.full((48, 64), -1), 0))
+    write_scene_planes(run, UP[None], np.zeros(1))
+    write_plane_index(run, 0, PlaneIndexMap(np.full((48, 64), -1), 0))
     priors.write_labels(run, 1, np.full((24, 32), FLOOR, np.uint8), 1)
     small = {"rays": 64, "points": 64, "patches": 16, "steps": 10}
     without = ball_scene.start(run, TrainConfig(**small))[0]
     assert without.model.layout is None
-    assert without._batch().kind is None
-    write_walls(run, WallFrame(UP, turned(10), np.ones(2), np.full(2, 3), 0.9))
+    assert without._batch().semantic is None
+    write_manhattan_frame(run, ManhattanFrame(UP, turned(10), np.ones(2), np.full(2, 3), 0.9))
     made = ball_scene.start(run, TrainConfig(**small))[0]
     seen = []
-    made._loss = lambda *inputs: seen.append((inputs, loss_of(*inputs))) or seen[-1][1]
-    made.advance()
+    made._loss = lambda *inputs: seen.append((inputs, compute_loss(*inputs))) or seen[-1][1]
+    made.train_step()
     inputs, (_, stats, out) = seen[0]
-    floor = inputs[4].kind[:, KINDS.index(FLOOR)]
+    floor = inputs[4].semantic[:, SURFACE_LABELS.index(FLOOR)]
     assert floor.tolist() == (read_partition(run).blocks[0].photo_index[inputs[4].pixels[:, 0]] == 1).tolist()
-    assert float(stats[STATS.index("kind")]) == pytest.approx(
-        kind_loss(out["kinds"].detach(), inputs[4].kind, inputs[7]).item()
+    assert float(stats[LOSS_STATS.index("kind")]) == pytest.approx(
+        semantic_loss(out["semantic_logits"].detach(), inputs[4].semantic, inputs[7]).item()
     )
-    assert float(stats[STATS.index("layout")]) > 0
+    assert float(stats[LOSS_STATS.index("layout")]) > 0
     assert made.model.layout.turn.grad is not None
-    kept, _ = to_keep(made.model, made.cache, made.config)
+    kept, _ = export_state(made.model, made.cache, made.config)
     assert not any(name.startswith("layout") for name in kept)
-    assert ball_scene.start(run, TrainConfig(**small, losses=LossConfig(layout=0.0)))[0].model.layout is None
+    assert ball_scene.start(run, TrainConfig(**small, losses=LossWeightsConfig(layout=0.0)))[0].model.layout is None
 
 
 def test_slopes_follow_the_normals_that_are_known():
@@ -117,11 +117,11 @@ def test_slopes_follow_the_normals_that_are_known():
 
 def test_points_on_planes_bring_their_normals_and_others_none(tmp_path):
     run = ball_scene.make_run(tmp_path, n_photos=3, width=320, height=240)
-    write_planes(run, UP[None], np.zeros(1))
+    write_scene_planes(run, UP[None], np.zeros(1))
     number = np.full((240, 320), -1)
     number[150:] = 0  # the foot of the picture shows the floor
-    write_bare(run, 0, Bare(number, 0))
-    known = ball_scene.start(run, TrainConfig(rays=64, points=64, patches=16, steps=10))[0].evidence
+    write_plane_index(run, 0, PlaneIndexMap(number, 0))
+    known = ball_scene.start(run, TrainConfig(rays=64, points=64, patches=16, steps=10))[0].supervision
     on_plane = (known.normal != 0).any(dim=1)
     assert on_plane.any()
     assert torch.equal(known.normal[on_plane], torch.tensor(UP, dtype=torch.float32).expand(int(on_plane.sum()), 3))

@@ -6,8 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.fields.grids.sparse_sdf import FINER, FineVolume
-from quoin.stages.train.data.initial_sdf import DepthMap, PlaneMap, cells_near, fuse_depths, in_company, seed_volume
+from quoin.fields.grids.sparse_sdf import CELLS_PER_COARSE, SparseSdf
+from quoin.stages.train.data.initial_sdf import (
+    DepthMap,
+    PlaneMap,
+    build_initial_sdf,
+    cells_near_points,
+    fuse_tsdf,
+    has_neighbors,
+)
 
 HALF = torch.tensor([1.0, 0.5, 0.75], dtype=torch.float64)
 SLOPE = torch.tensor([0.3, -1.2, 0.7], dtype=torch.float64)
@@ -18,7 +25,7 @@ def random_points(n, seed=0):
 
 
 def linear(share, seed=0):
-    volume = FineVolume.over(HALF, 8)
+    volume = SparseSdf.over_box(HALF, 8)
     volume.values.copy_(volume.positions() @ SLOPE + 0.1)
     cells = torch.rand(volume.first.shape, generator=torch.Generator().manual_seed(seed)) < share
     volume.refine(cells)
@@ -29,7 +36,7 @@ def linear(share, seed=0):
 @given(share=st.floats(0.0, 1.0), seed=st.integers(0, 99))
 def test_linear_functions_and_their_slope_are_kept_whatever_is_refined(share, seed):
     volume, cells = linear(share, seed)
-    assert len(volume.values) == int(volume.shape.prod()) + int(cells.sum()) * (FINER + 1) ** 3
+    assert len(volume.values) == int(volume.shape.prod()) + int(cells.sum()) * (CELLS_PER_COARSE + 1) ** 3
     torch.testing.assert_close(volume.positions() @ SLOPE + 0.1, volume.values)
     points = random_points(500, seed)
     value, gradient = volume.with_gradient(points)
@@ -42,20 +49,22 @@ def test_linear_functions_and_their_slope_are_kept_whatever_is_refined(share, se
 @given(share=st.floats(0.0, 1.0), seed=st.integers(0, 99))
 def test_copies_of_a_sample_lie_where_it_lies(share, seed):
     volume, _ = linear(share, seed)
-    firsts, positions = volume.firsts(), volume.positions()
-    torch.testing.assert_close(positions[firsts], positions)
-    assert torch.equal(firsts[firsts], firsts)
+    canonical_indices, positions = volume.canonical_indices(), volume.positions()
+    torch.testing.assert_close(positions[canonical_indices], positions)
+    assert torch.equal(canonical_indices[canonical_indices], canonical_indices)
 
 
 def test_each_sample_between_bricks_has_one_that_stands_for_it():
     volume, _ = linear(1.0)
     n_coarse, positions = int(volume.shape.prod()), volume.positions()
-    within = (positions < volume.low + (volume.shape - 1) * volume.coarse - 1e-9).all(dim=1)[n_coarse:]
-    assert len(volume.firsts()[n_coarse:][within].unique()) == int(((volume.shape - 1) * FINER).prod())
+    within = (positions < volume.low + (volume.shape - 1) * volume.coarse_spacing - 1e-9).all(dim=1)[n_coarse:]
+    assert len(volume.canonical_indices()[n_coarse:][within].unique()) == int(
+        ((volume.shape - 1) * CELLS_PER_COARSE).prod()
+    )
 
 
 def test_refined_cells_resolve_what_coarse_ones_do_not():
-    volume = FineVolume.over(torch.ones(3), 16)
+    volume = SparseSdf.over_box(torch.ones(3), 16)
     cells = torch.zeros_like(volume.first, dtype=torch.bool)
     cells.view(16, 16, 16)[8:] = True  # x > 0
     volume.refine(cells)
@@ -64,7 +73,9 @@ def test_refined_cells_resolve_what_coarse_ones_do_not():
     points = points[((points.norm(dim=1) - 0.6).abs() < 0.2)]
     error = (volume(points) - (points.norm(dim=1) - 0.6)).abs()
     fine = points[:, 0] > 0
-    assert error[fine].mean() < error[~fine].mean() / (0.8 * FINER**2)  # linear interpolation errs by the square
+    assert error[fine].mean() < error[~fine].mean() / (
+        0.8 * CELLS_PER_COARSE**2
+    )  # linear interpolation errs by the square
 
 
 def test_outside_the_box_the_border_goes_on():
@@ -83,7 +94,7 @@ def wall(depth_m, size=64):
 
 def test_fused_depths_are_the_distance_before_the_wall_and_nothing_far_behind_it():
     positions = torch.tensor([[-0.1, 0.0, z] for z in (0.5, 0.95, 1.05, 1.5)] + [[0.1, 0.0, 1.0]])
-    fused, count = fuse_depths(positions, [wall(1.0), wall(1.02)], [], 0.1)
+    fused, count = fuse_tsdf(positions, [wall(1.0), wall(1.02)], [], 0.1)
     assert count.tolist() == [2, 2, 2, 0, 0]
     assert fused[:3].tolist() == pytest.approx([0.1, 0.06, -0.04], abs=1e-6)
 
@@ -92,35 +103,37 @@ def test_the_seed_has_its_surface_where_depths_say_and_is_free_before_it():
     side = np.linspace(-0.4, -0.02, 60)
     points = np.stack(np.meshgrid(side, side + 0.2, indexing="ij"), -1).reshape(-1, 2)
     points = np.concatenate([points, np.full((len(points), 1), 0.5)], axis=1)
-    towards = -points / np.linalg.norm(points, axis=1, keepdims=True)
-    volume = seed_volume(FineVolume.over(torch.ones(3), 16), points, towards, {0: wall(0.5)}, {})
+    viewer_direction = -points / np.linalg.norm(points, axis=1, keepdims=True)
+    volume = build_initial_sdf(SparseSdf.over_box(torch.ones(3), 16), points, viewer_direction, {0: wall(0.5)}, {})
     along = torch.linspace(0.3, 0.6, 61)
     ray = torch.stack([-0.4 * along, torch.zeros(61), along], dim=1)
     sdf = volume(ray)
     assert (sdf[along < 0.48] > 0).all()
     crossing = along[int((sdf < 0).nonzero()[0, 0])]
-    assert float(crossing) == pytest.approx(0.5, abs=0.5 * float(volume.fine))
+    assert float(crossing) == pytest.approx(0.5, abs=0.5 * float(volume.fine_spacing))
 
 
 def test_planes_of_bare_surfaces_count_as_a_depth_map_does():
     side = np.linspace(-0.4, 0.4, 80)
     points = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
     points = np.concatenate([points, np.full((len(points), 1), 0.5)], axis=1)
-    towards = -points / np.linalg.norm(points, axis=1, keepdims=True)
+    viewer_direction = -points / np.linalg.norm(points, axis=1, keepdims=True)
     bare = PlaneMap(np.zeros((64, 64), np.int32), np.array([[0, 0, -1, -0.55]]), *wall(0.55)[1:])
-    volume = seed_volume(FineVolume.over(torch.ones(3), 16), points, towards, {0: wall(0.5)}, {0: bare})
+    volume = build_initial_sdf(
+        SparseSdf.over_box(torch.ones(3), 16), points, viewer_direction, {0: wall(0.5)}, {0: bare}
+    )
     along = torch.linspace(0.35, 0.6, 51)
     for side_of, there in ((-0.3, 0.525), (0.3, 0.55)):  # told by both, by the plane alone
         sdf = volume(torch.stack([side_of * along, torch.zeros(51), along], dim=1))
         crossing = along[int((sdf < 0).nonzero()[0, 0])]
-        assert float(crossing) == pytest.approx(there, abs=0.5 * float(volume.fine))
+        assert float(crossing) == pytest.approx(there, abs=0.5 * float(volume.fine_spacing))
 
 
 def test_a_wrong_point_leaves_nothing_where_depths_see_through_it():
     wrong = np.array([[-0.12, 0.0, 0.35]])
     far = np.array([[0.9, 0.9, -0.9], [0.9, -0.9, -0.9], [-0.9, 0.9, -0.9], [-0.9, -0.9, -0.9]])  # so its skin is thick
-    volume = seed_volume(
-        FineVolume.over(torch.ones(3), 64),
+    volume = build_initial_sdf(
+        SparseSdf.over_box(torch.ones(3), 64),
         np.concatenate([wrong, far]),
         np.tile([0, 0, -1.0], (5, 1)),
         {0: wall(0.9)},
@@ -131,7 +144,7 @@ def test_a_wrong_point_leaves_nothing_where_depths_see_through_it():
 
 
 def test_cells_near_a_point_are_its_own_and_those_it_is_close_to():
-    cells = cells_near(np.array([[0.26, 0.375, 0.49]]), -np.ones(3), 0.25, (9, 9, 9)).reshape(8, 8, 8)
+    cells = cells_near_points(np.array([[0.26, 0.375, 0.49]]), -np.ones(3), 0.25, (9, 9, 9)).reshape(8, 8, 8)
     assert np.argwhere(cells).tolist() == [[4, 5, 5], [4, 5, 6], [5, 5, 5], [5, 5, 6]]
 
 
@@ -139,7 +152,7 @@ def test_points_alone_are_told_from_those_in_company():
     rng = np.random.default_rng(0)
     plane = np.concatenate([rng.random((4000, 2)), np.zeros((4000, 1))], axis=1)
     alone = np.array([[0.5, 0.5, 0.6], [0.52, 0.5, 0.6], [0.2, 0.8, -0.5]])
-    company = in_company(np.concatenate([plane, alone]), 16, 0.08)
+    company = has_neighbors(np.concatenate([plane, alone]), 16, 0.08)
     assert company[:4000].mean() > 0.99
     assert not company[4000:].any()
-    assert not in_company(alone, 16, 0.08).any()
+    assert not has_neighbors(alone, 16, 0.08).any()

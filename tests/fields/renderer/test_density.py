@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from quoin.fields.field.sdf import SurfaceSample
-from quoin.fields.grids.dense_sdf import Volume
-from quoin.fields.grids.sparse_sdf import FineVolume
-from quoin.fields.renderer.density import Density
-from quoin.fields.renderer.volume import density_alpha, weights
-from quoin.fields.sampler.base import Hierarchical, Stretch
-from quoin.fields.sampler.stratified import stratified
+from quoin.fields.field.sdf import FieldOutput
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.fields.renderer.density import DensityRenderer
+from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
+from quoin.fields.sampler.base import HierarchicalSampler, RaySegments
+from quoin.fields.sampler.stratified import stratified_samples
 from quoin.flows.settings import load_settings
 from quoin.stages.train.build import build_model
 
@@ -24,12 +24,12 @@ def value_of(density, scale):
 @pytest.mark.parametrize("n", [8, 64])
 def test_a_constant_density_is_exact_whatever_the_samples(n):
     """Opacity 1 − exp(−σL), and the mean distance of an exponential cut off at L, in sections that meet."""
-    renderer, sigma, length = Density(30.0), 1.7, 2.0
+    renderer, sigma, length = DensityRenderer(30.0), 1.7, 2.0
     edges = torch.linspace(0.0, length, n + 1)[None]
     sections = edges.diff(dim=1)
     value = value_of(torch.full((1, n), sigma), 30.0)
     torch.testing.assert_close(renderer.density(value), torch.full((1, n), sigma), rtol=1e-4, atol=0)
-    weight = weights(renderer.alpha(value, torch.zeros(1, n), sections, torch.ones(())))
+    weight = weights_from_alpha(renderer.alpha(value, torch.zeros(1, n), sections, torch.ones(())))
     assert float(weight.sum()) == pytest.approx(1 - math.exp(-sigma * length), abs=1e-5)
     mean = float((weight * 0.5 * (edges[:, 1:] + edges[:, :-1])).sum())  # the sections' middles are off by δ²σ / 12
     expected = 1 / sigma - (length + 1 / sigma) * math.exp(-sigma * length)
@@ -38,8 +38,8 @@ def test_a_constant_density_is_exact_whatever_the_samples(n):
 
 def test_a_rising_density_tends_to_its_integral():
     """σ(t) = 3t²: the expected colour of c(t) = t over [0, 2] is ∫ t 3t² exp(−t³) dt."""
-    distance, length = stratified(torch.zeros(1), torch.full((1,), 2.0), torch.full((1, 4000), 0.5))
-    got = float((weights(density_alpha(3 * distance**2, length)) * distance).sum())
+    distance, length = stratified_samples(torch.zeros(1), torch.full((1,), 2.0), torch.full((1, 4000), 0.5))
+    got = float((weights_from_alpha(alpha_from_density(3 * distance**2, length)) * distance).sum())
     fine = torch.linspace(0, 2, 200_001, dtype=torch.float64)
     expected = float(torch.trapezoid(fine * 3 * fine**2 * torch.exp(-(fine**3)), fine))
     assert got == pytest.approx(expected, abs=2e-3)
@@ -53,10 +53,16 @@ def test_fine_samples_gather_where_the_density_is():
         return torch.where((points[:, 2] - wall).abs() < 0.05, -5.0, 5.0)
 
     origins, directions = torch.zeros(n, 3), torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
-    rays = Stretch(
-        origins, directions, torch.zeros(n), torch.full((n,), 2.0), value, Density(30.0), Volume.over(torch.ones(3), 4)
+    rays = RaySegments(
+        origins,
+        directions,
+        torch.zeros(n),
+        torch.full((n,), 2.0),
+        value,
+        DensityRenderer(30.0),
+        DenseSdf.over_box(torch.ones(3), 4),
     )
-    distance, length = Hierarchical(48, 32)(rays, torch.rand(n, 80))
+    distance, length = HierarchicalSampler(48, 32)(rays, torch.rand(n, 80))
     assert distance.shape == length.shape == (n, 80)
     assert (distance.diff(dim=1) >= 0).all()
     near = ((distance - wall).abs() < 0.12).float().sum(dim=1)
@@ -68,7 +74,7 @@ class Fog(torch.nn.Module):
 
     def forward(self, points):
         z = points[:, 2]
-        return SurfaceSample(value_of(6.0 * z.clamp(min=1e-4), 30.0), torch.zeros_like(points), z[:, None])
+        return FieldOutput(value_of(6.0 * z.clamp(min=1e-4), 30.0), torch.zeros_like(points), z[:, None])
 
     def sdf(self, points):
         return self(points).sdf
@@ -92,12 +98,14 @@ def test_nerf_renders_the_integral_of_its_fog():
     """Red ∫ t σ exp(−∫σ) dt over [0, 1], green 1 − exp(−∫σ), blue exp(−∫σ), ∫σ = 3t²: with all of the method."""
     torch.manual_seed(0)
     config = load_settings(overrides=["train.method=nerf", "train.surface.width=64"]).train
-    model = build_model(config, FineVolume.over(torch.ones(3), 4), 1)
+    model = build_model(config, SparseSdf.over_box(torch.ones(3), 4), 1)
     model.surface, model.colour, model.outside = Fog(), Glow(), Blue()
     n = 64
     origins, directions = torch.rand(n, 3) * torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
-    enter, leave = torch.zeros(n), torch.ones(n)
-    rays = Stretch(origins, directions, enter, leave, model.surface.sdf, model.renderer, Volume.over(torch.ones(3), 4))
+    near, far = torch.zeros(n), torch.ones(n)
+    rays = RaySegments(
+        origins, directions, near, far, model.surface.sdf, model.renderer, DenseSdf.over_box(torch.ones(3), 4)
+    )
     distance, length = model.sampler(rays, torch.rand(n, model.sampler.n_jitter))
     photo, hits = torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.bool)
     behind = torch.tensor([[1.0, 2.0]]).expand(n, 2)
@@ -105,8 +113,8 @@ def test_nerf_renders_the_integral_of_its_fog():
     t = torch.linspace(0, 1, 100_001, dtype=torch.float64)
     red = float(torch.trapezoid(6 * t * t * torch.exp(-3 * t * t), t))
     expected = torch.tensor([red, 1 - math.exp(-3.0), math.exp(-3.0)])
-    torch.testing.assert_close(out["colour"].mean(dim=0), expected, atol=2e-3, rtol=0)
-    assert float((out["colour"] - expected).abs().max()) < 0.02
+    torch.testing.assert_close(out["color"].mean(dim=0), expected, atol=2e-3, rtol=0)
+    assert float((out["color"] - expected).abs().max()) < 0.02
 
 
 def shown_after_training(*ablation):
@@ -115,16 +123,16 @@ def shown_after_training(*ablation):
     small = ["encoding.levels=6", "encoding.finest=64", "encoding.log2_table=13"]
     values = ["method=nerf-hash", "outside.samples=2", "colour.width=32", "sampler.samples=12", *(ablation or small)]
     config = load_settings(overrides=[f"train.{value}" for value in values]).train
-    cache = Volume.over(torch.ones(3), 32)
+    cache = DenseSdf.over_box(torch.ones(3), 32)
     cache.values.copy_((6.0 * (cache.positions().norm(dim=1) - 0.6)).view_as(cache.values))
-    model = build_model(config, FineVolume(cache.values.clone(), cache.low, float(cache.spacing)), 1)
+    model = build_model(config, SparseSdf(cache.values.clone(), cache.low, float(cache.spacing)), 1)
     networks = [
         *model.surface.network.parameters(),
         *model.surface.feature_head.parameters(),
         *model.colour.parameters(),
     ]
     groups = [{"params": list(model.surface.encoding.parameters()), "lr": 2e-2}, {"params": networks, "lr": 5e-3}]
-    optimiser = torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.99))
     model.outside.requires_grad_(False)
     generator, n = torch.Generator().manual_seed(1), 128
     for _ in range(101):
@@ -133,7 +141,7 @@ def shown_after_training(*ablation):
         along = (origins * directions).sum(dim=1)
         hit = origins + directions * (-along - (along**2 - 4.0 + 0.36).sqrt())[:, None]
         truth = 0.5 + 0.5 * torch.sin(14.0 * hit) * torch.sin(14.0 * hit.roll(1, dims=1) + 1.0)
-        rays = Stretch(
+        rays = RaySegments(
             origins, directions, torch.ones(n), torch.full((n,), 3.0), model.surface.sdf, model.renderer, cache
         )
         distance, length = model.sampler(rays, torch.rand(n, model.sampler.n_jitter, generator=generator))
@@ -143,10 +151,10 @@ def shown_after_training(*ablation):
         out = model.render(
             origins, directions, photo, distance.detach(), length.detach(), hits, behind, torch.ones(()), extra
         )
-        loss = (out["colour"] - truth).square().mean()
-        optimiser.zero_grad()
+        loss = (out["color"] - truth).square().mean()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return -10.0 * math.log10(loss.item())
 
 

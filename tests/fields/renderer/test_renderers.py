@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.fields.grids.dense_sdf import Volume
-from quoin.fields.renderer.neus import Neus, neus_alpha
-from quoin.fields.renderer.volume import density_alpha, weights
-from quoin.fields.sampler.background_samples import outside_samples
-from quoin.fields.sampler.box import box_interval
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.renderer.neus import NeusRenderer, neus_alpha
+from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
+from quoin.fields.sampler.background_samples import background_samples
+from quoin.fields.sampler.box import intersect_ray_box
 from quoin.fields.sampler.guided import guided_samples
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.stages.train.data.photo_set import PhotoSet
-from quoin.stages.train.photoconsistency import best_views_loss, first_crossing, ncc, place_patches, seen_by_others
+from quoin.stages.train.photoconsistency import best_views_loss, extract_patches, first_crossing, ncc, warp_patches
 
 
 def wall_at(depth, n_samples=2000, far=2.0, cosine=-1.0):
@@ -32,14 +32,12 @@ def wall_at(depth, n_samples=2000, far=2.0, cosine=-1.0):
 @pytest.mark.parametrize("cosine", [-1.0, -0.5, -0.2])
 def test_neus_weight_peaks_on_the_surface_and_the_naive_density_before_it(cosine):
     t, sdf, cos, length = wall_at(1.2, cosine=cosine)
-    sharpness = torch.tensor(40.0, dtype=torch.float64)
-    weight = weights(neus_alpha(sdf, cos, length, sharpness, torch.ones((), dtype=torch.float64)))
+    inv_s = torch.tensor(40.0, dtype=torch.float64)
+    weight = weights_from_alpha(neus_alpha(sdf, cos, length, inv_s, torch.ones((), dtype=torch.float64)))
     assert abs(float(t[0, weight.argmax()]) - 1.2) < 0.004
     assert float(weight.sum()) == pytest.approx(1.0, abs=0.01)
-    logistic = (
-        torch.sigmoid(sdf * sharpness) * torch.sigmoid(-sdf * sharpness) * sharpness
-    )  # s-density itself as density
-    naive = weights(density_alpha(logistic, length))
+    logistic = torch.sigmoid(sdf * inv_s) * torch.sigmoid(-sdf * inv_s) * inv_s  # s-density itself as density
+    naive = weights_from_alpha(alpha_from_density(logistic, length))
     assert float(t[0, naive.argmax()]) < 1.2 - 0.004
 
 
@@ -57,10 +55,10 @@ def test_on_a_curved_surface_neus_is_off_to_second_order_and_the_naive_density_t
     sdf, length = (t * t + 0.4**2).sqrt() - 0.5, torch.full((1, 8001), 0.16 / 8000, dtype=torch.float64)
     cosine, one = t / (sdf + 0.5), torch.ones((), dtype=torch.float64)
     off = {"neus": [], "naive": []}
-    for sharpness in (150.0, 300.0, 600.0):
-        ours = weights(neus_alpha(sdf[None], cosine[None], length, one * sharpness, one))
-        logistic = torch.sigmoid(sdf * sharpness) * torch.sigmoid(-sdf * sharpness) * sharpness
-        naive = weights(density_alpha(logistic[None], length))
+    for inv_s in (150.0, 300.0, 600.0):
+        ours = weights_from_alpha(neus_alpha(sdf[None], cosine[None], length, one * inv_s, one))
+        logistic = torch.sigmoid(sdf * inv_s) * torch.sigmoid(-sdf * inv_s) * inv_s
+        naive = weights_from_alpha(alpha_from_density(logistic[None], length))
         off["neus"].append(abs(peak_of(ours[0], t) - hit))
         off["naive"].append(abs(peak_of(naive[0], t) - hit))
     for i in (0, 1):
@@ -72,26 +70,28 @@ def test_on_a_curved_surface_neus_is_off_to_second_order_and_the_naive_density_t
 def test_surfaces_seen_from_behind_do_not_absorb():
     _, sdf, cos, length = wall_at(1.0, cosine=1.0)
     one, behind = torch.ones((), dtype=torch.float64), sdf[0] > 0
-    assert float(weights(neus_alpha(sdf, cos, length, one * 100, one)[:, behind]).sum()) < 0.02
+    assert float(weights_from_alpha(neus_alpha(sdf, cos, length, one * 100, one)[:, behind]).sum()) < 0.02
 
 
 def test_constant_density_integrates_to_beer_lambert():
     length = torch.full((1, 64), 0.05)
-    weight = weights(density_alpha(torch.full((1, 64), 0.7), length))
+    weight = weights_from_alpha(alpha_from_density(torch.full((1, 64), 0.7), length))
     assert float(weight.sum()) == pytest.approx(1 - math.exp(-0.7 * 64 * 0.05), abs=1e-4)
 
 
 def test_box_interval():
-    half = torch.tensor([1.0, 0.5, 0.25])
+    half_extent = torch.tensor([1.0, 0.5, 0.25])
     origins = torch.tensor([[-3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-3.0, 2.0, 0.0]])
-    enter, leave, hits = box_interval(origins, torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3), -half, half)
+    near, far, hits = intersect_ray_box(
+        origins, torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3), -half_extent, half_extent
+    )
     assert hits.tolist() == [True, True, False]
-    assert enter[:2].tolist() == pytest.approx([2.0, 0.0])
-    assert leave[:2].tolist() == pytest.approx([4.0, 1.0])
+    assert near[:2].tolist() == pytest.approx([2.0, 0.0])
+    assert far[:2].tolist() == pytest.approx([4.0, 1.0])
 
 
 def ball_volume(resolution=48, radius=0.5):
-    volume = Volume.over(torch.ones(3), resolution)
+    volume = DenseSdf.over_box(torch.ones(3), resolution)
     volume.values.copy_((volume.positions().norm(dim=1) - radius).view_as(volume.values))
     return volume
 
@@ -102,11 +102,13 @@ def test_guided_samples_gather_at_the_surface_in_order():
     n = 64
     origins = torch.tensor([0.0, 0.0, -3.0]).expand(n, 3) + torch.rand(n, 3) * 0.4 - 0.2
     directions = torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
-    enter, leave, _ = box_interval(origins, directions, -torch.ones(3), torch.ones(3))
-    t, length = guided_samples(volume, Neus(200.0).guide, origins, directions, enter, leave, torch.rand(n, 16), 2.0)
+    near, far, _ = intersect_ray_box(origins, directions, -torch.ones(3), torch.ones(3))
+    t, length = guided_samples(
+        volume, NeusRenderer(200.0).proposal_alpha, origins, directions, near, far, torch.rand(n, 16), 2.0
+    )
     assert (t[:, 1:] >= t[:, :-1]).all()
     assert (length >= 0).all()
-    assert ((t >= enter[:, None] - 1e-5) & (t <= leave[:, None] + 1e-5)).all()
+    assert ((t >= near[:, None] - 1e-5) & (t <= far[:, None] + 1e-5)).all()
     points = origins[:, None] + directions[:, None] * t[..., None]
     near = (points.norm(dim=2) - 0.5).abs() < 0.08
     assert near.float().mean() > 0.7
@@ -115,11 +117,11 @@ def test_guided_samples_gather_at_the_surface_in_order():
 
 
 def test_rays_through_empty_space_are_sampled_evenly():
-    volume = Volume.over(torch.ones(3), 16, fill=1.0)
+    volume = DenseSdf.over_box(torch.ones(3), 16, fill=1.0)
     origins, directions = torch.tensor([[0.0, 0.0, -2.0]]), torch.tensor([[0.0, 0.0, 1.0]])
     t, _ = guided_samples(
         volume,
-        Neus(50.0).guide,
+        NeusRenderer(50.0).proposal_alpha,
         origins,
         directions,
         torch.tensor([1.0]),
@@ -131,7 +133,7 @@ def test_rays_through_empty_space_are_sampled_evenly():
 
 
 def test_outside_samples_start_behind_the_block_and_reach_far():
-    t = outside_samples(torch.tensor([2.0]), torch.full((1, 6), 0.5))
+    t = background_samples(torch.tensor([2.0]), torch.full((1, 6), 0.5))
     assert float(t[0, 0]) >= 2.0
     assert (t[0, 1:] > t[0, :-1]).all()
     assert float(t[0, -1]) > 4.0
@@ -178,8 +180,8 @@ def test_patches_are_seen_where_the_plane_projects(level):
     normal = torch.nn.functional.normalize(torch.tensor([[0.2, -1.0, 0.1]]), dim=1)
     height = -torch.tensor([2.9])
     pixels = torch.tensor([[0, 70, 40]])
-    patches = place_patches(photos, pixels, torch.ones(1, 1), torch.tensor(level), 1)
-    values, inside = seen_by_others(patches, photos.gray, height, normal)
+    patches = extract_patches(photos, pixels, torch.ones(1, 1), torch.tensor(level), 1)
+    values, inside = warp_patches(patches, photos.gray, height, normal)
     assert inside.all() and patches.usable.all()
 
     xy = (patches.pixel[0, :2, None] + patches.offset).T
@@ -188,8 +190,8 @@ def test_patches_are_seen_where_the_plane_projects(level):
     camera = points.double().numpy() @ poses[1][:, :3].T + poses[1][:, 3]
     column = camera[:, 0] / camera[:, 2] * 110.0 + 64.0
     np.testing.assert_allclose(values[0, 0].numpy() * 255, column - 0.5, atol=0.02 if level == 0 else 0.6)
-    assert not seen_by_others(patches, photos.gray, height, -normal)[1].any()  # from behind
-    assert not seen_by_others(patches, photos.gray, -height, normal)[1].any()  # behind the photo
+    assert not warp_patches(patches, photos.gray, height, -normal)[1].any()  # from behind
+    assert not warp_patches(patches, photos.gray, -height, normal)[1].any()  # behind the photo
 
 
 def test_ncc_ignores_gain_and_offset_and_knows_noise():

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import laplace
 
-from quoin.fields.renderer.volsdf import LEAST_BETA, Laplace, laplace_density
-from quoin.fields.renderer.volume import density_alpha, weights
+from quoin.fields.renderer.volsdf import MIN_BETA, LaplaceRenderer, laplace_density
+from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
 
 
 @given(st.floats(-2.0, 2.0), st.floats(1e-3, 1.0))
@@ -45,7 +45,7 @@ def test_every_ray_may_have_its_own_beta():
 def test_a_wall_is_seen_within_a_few_beta_of_where_it_is(beta):
     distance = torch.linspace(0.0, 2.0, 4001)[None]
     length = torch.full_like(distance, 2.0 / 4000)
-    weight = weights(density_alpha(laplace_density(1.0 - distance, torch.tensor(beta)), length))
+    weight = weights_from_alpha(alpha_from_density(laplace_density(1.0 - distance, torch.tensor(beta)), length))
     depth = float((weight * distance).sum() / weight.sum())
     assert abs(depth - 1.0) < 1.5 * beta
     assert float(weight[(distance - 1.0).abs() < 6.0 * beta].sum()) > 0.99
@@ -53,21 +53,21 @@ def test_a_wall_is_seen_within_a_few_beta_of_where_it_is(beta):
 
 def test_beta_starts_as_asked_shrinks_as_a_wall_is_learnt_and_stays_above_its_least():
     """Its schedule is learnt: the sharper the true wall, the smaller it gets, with no step of a hand-made one."""
-    renderer = Laplace(0.1)
+    renderer = LaplaceRenderer(0.1)
     assert float(renderer.beta().detach()) == pytest.approx(0.1)
-    assert float(renderer.sharpness().detach()) == pytest.approx(10.0)
+    assert float(renderer.inv_s().detach()) == pytest.approx(10.0)
     distance = torch.linspace(0.0, 2.0, 401)[None]
     length, truth = torch.full_like(distance, 2.0 / 400), (distance > 1.0).float()
-    optimiser, betas = torch.optim.Adam(renderer.parameters(), lr=2e-3), []
+    optimizer, betas = torch.optim.Adam(renderer.parameters(), lr=2e-3), []
     for _ in range(60):
         alpha = renderer.alpha(1.0 - distance, -torch.ones_like(distance), length, torch.ones(()))
-        through = weights(alpha).cumsum(dim=1)
-        optimiser.zero_grad()
+        through = weights_from_alpha(alpha).cumsum(dim=1)
+        optimizer.zero_grad()
         (through - truth).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
         betas.append(float(renderer.beta().detach()))
     assert all(after < before for before, after in itertools.pairwise(betas[:31]))
     assert betas[-1] < 0.02
     with torch.no_grad():
         renderer.raw_beta.zero_()
-    assert float(renderer.beta().detach()) == pytest.approx(LEAST_BETA)
+    assert float(renderer.beta().detach()) == pytest.approx(MIN_BETA)

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quoin.fields.renderer.neus import neus_alpha
-from quoin.fields.renderer.volume import weights
-from quoin.fields.sampler.importance import importance, insert, merge, neus_upsample
+from quoin.fields.renderer.volume import weights_from_alpha
+from quoin.fields.sampler.importance import merge_samples, merge_sorted, neus_upsample, sample_pdf
 from quoin.fields.sampler.sections import points_along, sections_between
-from quoin.fields.sampler.stratified import stratified
+from quoin.fields.sampler.stratified import stratified_samples
 
 RADIUS = 0.5
 
 
 def test_samples_are_the_inverse_of_the_cumulative_distribution():
     edges, weight = torch.tensor([[0.0, 1.0, 3.0, 4.0]]), torch.tensor([[0.25, 0.5, 0.25]])
-    distance = importance(edges, weight, torch.zeros(1, 8))  # quantiles 0, 1/8, …, 7/8
+    distance = sample_pdf(edges, weight, torch.zeros(1, 8))  # quantiles 0, 1/8, …, 7/8
     torch.testing.assert_close(distance, torch.tensor([[0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]]), atol=1e-3, rtol=0)
 
 
@@ -29,7 +29,7 @@ def test_each_section_gets_samples_by_its_weight(seed, n_sections):
     weight = torch.rand(4, n_sections, generator=generator) * (torch.rand(4, n_sections, generator=generator) > 0.3)
     weight[:, 0] += 0.1
     n_samples = 2000
-    distance = importance(edges, weight, torch.rand(4, n_samples, generator=generator))
+    distance = sample_pdf(edges, weight, torch.rand(4, n_samples, generator=generator))
     assert (distance.diff(dim=1) >= 0).all()
     assert ((distance >= edges[:, :1]) & (distance <= edges[:, -1:])).all()
     section = torch.searchsorted(edges, distance, right=True) - 1
@@ -40,21 +40,21 @@ def test_each_section_gets_samples_by_its_weight(seed, n_sections):
 
 def test_samples_are_even_inside_a_section():
     jitter = torch.rand(1, 20000, generator=torch.Generator().manual_seed(0))
-    distance = importance(torch.tensor([[0.0, 1.0, 5.0, 6.0]]), torch.tensor([[0.0, 1.0, 0.0]]), jitter)
+    distance = sample_pdf(torch.tensor([[0.0, 1.0, 5.0, 6.0]]), torch.tensor([[0.0, 1.0, 0.0]]), jitter)
     assert float(distance.mean()) == pytest.approx(3.0, abs=0.01)
     assert float(distance.var()) == pytest.approx(16 / 12, abs=0.01)
 
 
 def test_rays_without_weight_are_sampled_evenly_and_empty_ones_stay_finite():
     edges = torch.tensor([[0.0, 0.1, 0.2, 4.0], [1.0, 1.0, 1.0, 1.0]])
-    distance = importance(edges, torch.zeros(2, 3), torch.full((2, 4), 0.5))
+    distance = sample_pdf(edges, torch.zeros(2, 3), torch.full((2, 4), 0.5))
     torch.testing.assert_close(distance, torch.tensor([[0.5, 1.5, 2.5, 3.5], [1.0, 1.0, 1.0, 1.0]]))
 
 
 def test_merged_distances_ascend_and_values_stay_with_them():
     a, b = torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, 0.5, 4.0]])
-    assert merge(a, b).tolist() == [[0.5, 1.0, 2.0, 3.0, 4.0]]
-    distance, value = insert(a, -a, b, -b)
+    assert merge_sorted(a, b).tolist() == [[0.5, 1.0, 2.0, 3.0, 4.0]]
+    distance, value = merge_samples(a, -a, b, -b)
     assert distance.tolist() == [[0.5, 1.0, 2.0, 3.0, 4.0]]
     torch.testing.assert_close(value, -distance)
 
@@ -71,7 +71,7 @@ def rays_at_the_sphere(n, within):
     directions = torch.nn.functional.normalize(aim - origins, dim=1)
     along = (origins * directions).sum(dim=1)
     hit = -along - (along**2 - (origins**2).sum(dim=1) + RADIUS**2).sqrt()
-    even, _ = stratified(torch.full((n,), 0.3), torch.full((n,), 2.7), torch.rand(n, 64, generator=generator))
+    even, _ = stratified_samples(torch.full((n,), 0.3), torch.full((n,), 2.7), torch.rand(n, 64, generator=generator))
     return origins, directions, hit, even
 
 
@@ -98,7 +98,7 @@ def test_depth_rendered_from_upsampled_sections_is_the_analytic_depth():
         points = points_along(origins, directions, distance)
         cosine = (torch.nn.functional.normalize(points, dim=2) * directions[:, None]).sum(dim=2)
         sdf = sphere(points.reshape(-1, 3)).view(distance.shape)
-        weight = weights(neus_alpha(sdf, cosine, length, torch.tensor(1000.0), torch.ones(())))
+        weight = weights_from_alpha(neus_alpha(sdf, cosine, length, torch.tensor(1000.0), torch.ones(())))
         return ((weight * distance).sum(dim=1) - hit).abs()
 
     assert float(depth_error(even).mean()) > 5e-3
@@ -108,7 +108,7 @@ def test_depth_rendered_from_upsampled_sections_is_the_analytic_depth():
 def test_only_the_side_that_faces_the_ray_attracts_samples():
     """A slab between two parallel planes: seen through, its far side is a crossing too, but not one to stop at."""
     origins, directions = torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]])
-    even, _ = stratified(torch.zeros(1), torch.full((1,), 2.0), torch.full((1, 64), 0.5))
+    even, _ = stratified_samples(torch.zeros(1), torch.full((1,), 2.0), torch.full((1, 64), 0.5))
     distance = neus_upsample(lambda points: points[:, 2].abs() - 0.3, origins, directions, even)
     assert int(((distance - 0.7).abs() < 0.1).sum()) > 60
     assert int(((distance - 1.3).abs() < 0.1).sum()) == int(((even - 1.3).abs() < 0.1).sum())
@@ -116,7 +116,7 @@ def test_only_the_side_that_faces_the_ray_attracts_samples():
 
 def test_a_plate_that_no_sample_hits_is_found_by_the_slope_before_it():
     origins, directions = torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]])
-    even, _ = stratified(torch.zeros(1), torch.full((1,), 2.0), torch.full((1, 16), 0.5))
+    even, _ = stratified_samples(torch.zeros(1), torch.full((1,), 2.0), torch.full((1, 16), 0.5))
     distance = neus_upsample(lambda points: points[:, 2].abs() - 0.01, origins, directions, even)
     assert not ((even - 1.0).abs() < 0.01).any()
     assert int(((distance - 1.0).abs() < 0.01).sum()) > 3

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quoin.fields.sampler.sections import points_along, section_lengths, sections_between
-from quoin.fields.sampler.stratified import stratified
+from quoin.fields.sampler.stratified import stratified_samples
 
 
 @given(st.integers(0, 1000), st.integers(2, 20))
@@ -14,14 +14,14 @@ def test_every_stratum_holds_one_sample(seed, n_samples):
     near = torch.rand(8, generator=generator, dtype=torch.float64)
     far = near + 0.1 + torch.rand(8, generator=generator, dtype=torch.float64)
     jitter = torch.rand(8, n_samples, generator=generator, dtype=torch.float64)
-    distance, length = stratified(near, far, jitter)
+    distance, length = stratified_samples(near, far, jitter)
     stratum = ((distance - near[:, None]) / (far - near)[:, None] * n_samples).floor()
     assert (stratum == torch.arange(n_samples)).all()
     assert (length > 0).all()
 
 
 def test_one_jitter_for_all_samples_of_a_ray_keeps_them_equidistant():
-    distance, length = stratified(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([[0.25]]).expand(1, 4))
+    distance, length = stratified_samples(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([[0.25]]).expand(1, 4))
     torch.testing.assert_close(distance, torch.tensor([[1.125, 1.625, 2.125, 2.625]]))
     torch.testing.assert_close(length, torch.full((1, 4), 0.5))
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from quoin.fields.compile import compiled
-from quoin.fields.sampler.box import box_interval
+from quoin.fields.compile import compile_function
+from quoin.fields.sampler.box import intersect_ray_box
 from quoin.fields.sampler.trace import march_and_secant, sphere_trace
 
 DOUBLE = torch.float64
@@ -48,7 +48,7 @@ def plane_truth(origins, directions):
 
 
 def box_truth(origins, directions):
-    enter, _, hits = box_interval(origins, directions, -HALF, HALF)
+    enter, _, hits = intersect_ray_box(origins, directions, -HALF, HALF)
     return torch.where(hits, enter, torch.nan)
 
 
@@ -302,5 +302,5 @@ def test_compiled_search_is_the_eager_one():
         traced = sphere_trace(torus, *ray, n_fallback=33, fallback_share=0.5)
         return *traced, *march_and_secant(torus, *ray, n_steps=33)
 
-    for a, b in zip(compiled(search, "cpu")(*ray), search(*ray), strict=True):
+    for a, b in zip(compile_function(search, "cpu")(*ray), search(*ray), strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=0)

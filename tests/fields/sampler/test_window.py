@@ -4,13 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.fields.grids.dense_sdf import Volume
-from quoin.fields.renderer.neus import Neus, neus_alpha
-from quoin.fields.renderer.volume import weights
-from quoin.fields.sampler.base import Stretch, Window
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.renderer.neus import NeusRenderer, neus_alpha
+from quoin.fields.renderer.volume import weights_from_alpha
+from quoin.fields.sampler.base import RaySegments, WindowSampler
 from quoin.fields.sampler.importance import neus_upsample
 from quoin.fields.sampler.sections import points_along, sections_between
-from quoin.fields.sampler.window import shell_interval, voxel_shell, window_samples
+from quoin.fields.sampler.window import occupied_interval, occupied_voxels, window_samples
 
 RADIUS = 0.5
 LOW, SPACING, SHAPE = torch.full((3,), -1.0), torch.tensor(0.1), (20, 20, 20)
@@ -72,13 +72,13 @@ def test_a_surface_known_roughly_is_rendered_where_it_is_with_few_samples():
     def sphere(points):
         return points.norm(dim=1) - RADIUS
 
-    edges = neus_upsample(sphere, origins, directions, distance, rounds=2, per_round=8, sharpness=512.0)
+    edges = neus_upsample(sphere, origins, directions, distance, rounds=2, per_round=8, inv_s=512.0)
     assert edges.shape == (n, 34)
     t, length = sections_between(edges)
     points = points_along(origins, directions, t)
     cosine = (torch.nn.functional.normalize(points, dim=2) * directions[:, None]).sum(dim=2)
     sdf = sphere(points.reshape(-1, 3)).view(t.shape)
-    weight = weights(neus_alpha(sdf, cosine, length, torch.tensor(1000.0), torch.ones(())))
+    weight = weights_from_alpha(neus_alpha(sdf, cosine, length, torch.tensor(1000.0), torch.ones(())))
     facing = meets & ((origins + directions * hit[:, None]) * directions).sum(dim=1).lt(-0.4 * RADIUS)
     assert facing.sum() > 100
     depth = (weight * t).sum(dim=1)
@@ -90,7 +90,7 @@ def test_a_surface_known_roughly_is_rendered_where_it_is_with_few_samples():
 def test_the_window_around_the_cached_surface_covers_the_true_one(share):
     """A cache that is off by ``share`` of the half width, as far as the network has moved on since."""
     origins, directions, meets, hit, _ = sphere_rays(200)
-    cache = Volume.over(torch.ones(3), 128)
+    cache = DenseSdf.over_box(torch.ones(3), 128)
     half = 5.0 * float(cache.spacing)
     cache.values.copy_((cache.positions().norm(dim=1) - RADIUS + share * half).view_as(cache.values))
 
@@ -98,8 +98,8 @@ def test_the_window_around_the_cached_surface_covers_the_true_one(share):
         return points.norm(dim=1) - RADIUS
 
     near, far = torch.full((200,), 0.5), torch.full((200,), 2.5)
-    rays = Stretch(origins, directions, near, far, sphere, Neus(20.0), cache)
-    distance, length = Window(8, 5, 2, 8, half_width=5.0)(rays, torch.full((200, 18), 0.5))
+    rays = RaySegments(origins, directions, near, far, sphere, NeusRenderer(20.0), cache)
+    distance, length = WindowSampler(8, 5, 2, 8, half_width=5.0)(rays, torch.full((200, 18), 0.5))
     assert distance.shape == length.shape == (200, 33)
     head_on = meets & ((origins + directions * hit[:, None]) * directions).sum(dim=1).lt(-0.95 * RADIUS)
     assert head_on.sum() > 20
@@ -113,11 +113,11 @@ def test_the_window_around_the_cached_surface_covers_the_true_one(share):
 def sphere_shell():
     generator = torch.Generator().manual_seed(0)
     points = RADIUS * torch.nn.functional.normalize(torch.randn(4000, 3, generator=generator), dim=1)
-    return voxel_shell(points, LOW, SPACING, SHAPE)
+    return occupied_voxels(points, LOW, SPACING, SHAPE)
 
 
 def test_a_point_occupies_its_voxel_and_the_26_around():
-    occupied = voxel_shell(torch.tensor([[0.05, 0.15, -0.95]]), LOW, SPACING, SHAPE)
+    occupied = occupied_voxels(torch.tensor([[0.05, 0.15, -0.95]]), LOW, SPACING, SHAPE)
     assert occupied.shape == SHAPE
     expected = torch.zeros(SHAPE, dtype=torch.bool)
     expected[9:12, 10:13, 0:2] = True  # voxel (10, 11, 0), cut at the border
@@ -125,15 +125,15 @@ def test_a_point_occupies_its_voxel_and_the_26_around():
 
 
 def test_points_just_outside_reach_in_and_others_do_not():
-    assert int(voxel_shell(torch.tensor([[-1.05, 0.05, 0.05]]), LOW, SPACING, SHAPE).sum()) == 9
-    assert not voxel_shell(torch.tensor([[-1.15, 0.05, 0.05], [9.0, 0.0, 0.0]]), LOW, SPACING, SHAPE).any()
+    assert int(occupied_voxels(torch.tensor([[-1.05, 0.05, 0.05]]), LOW, SPACING, SHAPE).sum()) == 9
+    assert not occupied_voxels(torch.tensor([[-1.15, 0.05, 0.05], [9.0, 0.0, 0.0]]), LOW, SPACING, SHAPE).any()
 
 
 def test_the_stretch_of_one_voxel():
     occupied = torch.zeros(SHAPE, dtype=torch.bool)
     occupied[12, 10, 10] = True  # x from 0.2 to 0.3
     origins, directions = torch.tensor([[-2.0, 0.05, 0.05]]), torch.tensor([[1.0, 0.0, 0.0]])
-    near, far, hits = shell_interval(
+    near, far, hits = occupied_interval(
         occupied, LOW, SPACING, origins, directions, torch.tensor([0.5]), torch.tensor([4.0]), n_march=350
     )
     assert hits.tolist() == [True]
@@ -145,7 +145,7 @@ def test_the_stretch_of_one_voxel():
 def test_rays_beside_the_grid_hit_nothing():
     origins, directions = torch.tensor([[-2.0, 0.05, 1.05], [-2.0, -1.05, 0.05]]), torch.tensor([[1.0, 0.0, 0.0]] * 2)
     near, far = torch.zeros(2), torch.full((2,), 4.0)
-    first, last, hits = shell_interval(
+    first, last, hits = occupied_interval(
         torch.ones(SHAPE, dtype=torch.bool), LOW, SPACING, origins, directions, near, far
     )
     assert hits.tolist() == [False, False]
@@ -157,7 +157,7 @@ def test_rays_beside_the_grid_hit_nothing():
 def test_the_stretch_holds_the_surface_and_little_else(seed):
     origins, directions, meets, enter, leave = sphere_rays(200, seed)
     near, far = torch.full((200,), 0.3), torch.full((200,), 2.7)
-    first, last, hits = shell_interval(sphere_shell(), LOW, SPACING, origins, directions, near, far)
+    first, last, hits = occupied_interval(sphere_shell(), LOW, SPACING, origins, directions, near, far)
     assert hits[meets].all()
     assert ((first <= enter) & (last >= leave))[meets].all()
     assert ((first >= near) & (last <= far) & (first <= last)).all()

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from quoin.flows.cli.app import run
+from quoin.flows.cli.app import run_command
 from tests.synthetic import make_run
 
 HEAVY = {"torch", "ray", "prefect", "open3d", "pycolmap", "zarr", "numpy", "pydantic", "pyarrow", "PIL"}
 
 
 def test_nothing_heavy_is_imported_before_a_command_runs():
-    code = "import sys; from quoin.flows.cli.app import run; run(['--help']); print('modules', *sys.modules)"
+    code = "import sys; from quoin.flows.cli.app import run_command; run_command(['--help']); print('modules', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split("modules ")[-1].split())
     assert "quoin.flows.cli.app" in modules
@@ -25,7 +25,7 @@ def test_nothing_heavy_is_imported_before_a_command_runs():
 def test_version(capsys):
     from quoin import __version__
 
-    assert run(["--version"]) == 0
+    assert run_command(["--version"]) == 0
     assert capsys.readouterr().out.strip() == __version__
 
 
@@ -55,7 +55,7 @@ def test_version(capsys):
 def test_a_mistyped_command_gets_one_sentence_and_makes_nothing(arguments, sentence, tmp_path, monkeypatch, capsys):
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert run(arguments) == 2
+    assert run_command(arguments) == 2
     err = capsys.readouterr().err
     assert sentence in err
     assert err.count("\n") == 1
@@ -72,7 +72,7 @@ def folder(tmp_path, monkeypatch):
 
 def told(capsys, *arguments):
     """The one sentence of a command that is refused."""
-    assert run(list(arguments)) == 2
+    assert run_command(list(arguments)) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     return sentence
 

@@ -13,10 +13,10 @@ from tests.flows.conftest import ROOT
 
 LEADER = """
 import signal, subprocess, time
-from quoin.flows.cli.errors import end_group
+from quoin.flows.cli.errors import kill_process_group
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen(["sleep", "600"])
-end_group(0.2)
+kill_process_group(0.2)
 print(child.pid, flush=True)
 time.sleep(600)
 """
@@ -40,5 +40,5 @@ def test_a_group_is_ended_with_the_children_that_go_on():
 
 
 def test_who_leads_no_group_is_left_alone():
-    code = "from quoin.flows.cli.errors import end_group; import time; end_group(0.0); time.sleep(1)"
+    code = "from quoin.flows.cli.errors import kill_process_group; import time; kill_process_group(0.0); time.sleep(1)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

@@ -8,7 +8,14 @@ import json
 import pytest
 from rich.console import Console
 
-from quoin.flows.cli.terminal import LiveBars, PlainLines, Warnings, display, duration, size
+from quoin.flows.cli.terminal import (
+    PlainTextSink,
+    ProgressBarSink,
+    WarningSink,
+    display_sink,
+    format_bytes,
+    format_duration,
+)
 from quoin.pipeline.core.events import Reporter
 
 
@@ -28,7 +35,7 @@ TRAINING = [
 
 
 def test_plain_lines_are_few_and_say_how_long_it_will_take(capsys):
-    sink = PlainLines()
+    sink = PlainTextSink()
     for one in TRAINING:
         sink(one)
     assert capsys.readouterr().err.splitlines() == [
@@ -39,7 +46,7 @@ def test_plain_lines_are_few_and_say_how_long_it_will_take(capsys):
 
 
 def test_plain_lines_tell_the_last_of_each_number_and_the_time_left_that_training_knows(capsys):
-    sink = PlainLines()
+    sink = PlainTextSink()
     sink(event("start", "train/b0", 0.0, total=100.0, unit="steps"))
     sink(
         event("metrics", "train/b0", 1.0, step=1, values={"loss": 0.5, "heldout_psnr_db": 21.26, "sfm_error_m": 0.0123})
@@ -54,7 +61,7 @@ def test_plain_lines_tell_the_last_of_each_number_and_the_time_left_that_trainin
 
 
 def test_a_bar_keeps_what_was_told_before():
-    sink = LiveBars(Console(file=io.StringIO()))
+    sink = ProgressBarSink(Console(file=io.StringIO()))
     for one in (*TRAINING[:-1], event("metrics", "train/b0", 30.0, step=60, values={"loss": 0.1})):
         sink(one)
     (bar,) = sink.progress.tasks
@@ -62,7 +69,7 @@ def test_a_bar_keeps_what_was_told_before():
 
 
 def test_no_time_left_is_guessed_from_parts_that_are_unequal(capsys):
-    sink = PlainLines()
+    sink = PlainTextSink()
     sink(event("start", "run", 0.0, total=7.0, unit="stages"))
     sink(event("advance", "run", 60.0, done=1.0, total=7.0, unit="stages"))
     assert capsys.readouterr().err == "run: 1 of 7 stages\n"
@@ -70,7 +77,7 @@ def test_no_time_left_is_guessed_from_parts_that_are_unequal(capsys):
 
 def test_live_bars_show_running_work_and_leave_a_line_when_it_ends():
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
-    sink = LiveBars(console)
+    sink = ProgressBarSink(console)
     for one in TRAINING[:-1]:
         sink(one)
     (bar,) = sink.progress.tasks
@@ -86,14 +93,14 @@ def test_live_bars_show_running_work_and_leave_a_line_when_it_ends():
 
 
 def test_a_stage_that_starts_again_has_one_bar():
-    sink = LiveBars(Console(file=io.StringIO()))
+    sink = ProgressBarSink(Console(file=io.StringIO()))
     for _ in range(2):
         sink(TRAINING[0])
     assert len(sink.progress.tasks) == 1
 
 
 def test_quiet_tells_warnings_only(capsys):
-    sink = Warnings()
+    sink = WarningSink()
     for one in TRAINING:
         sink(one)
     assert capsys.readouterr().err == "train/b0: warning: a [bracket] and a warning\n"
@@ -103,7 +110,7 @@ def test_quiet_tells_warnings_only(capsys):
 def test_every_display_survives_what_stages_say(show, capsys):
     import numpy as np
 
-    with display(show) as sink:
+    with display_sink(show) as sink:
         report = Reporter(sink)
         with report.task("pose", 3, "photos") as advance:
             advance(3)
@@ -125,9 +132,9 @@ def test_every_display_survives_what_stages_say(show, capsys):
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
 )
 def test_durations(seconds, text):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 40, "3.0 TiB")])
 def test_sizes(count, text):
-    assert size(count) == text
+    assert format_bytes(count) == text

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from quoin.flows.prefect.artifacts import ArtifactSink, slug
+from quoin.flows.prefect.artifacts import ArtifactSink, artifact_key
 
 
 class Server:
@@ -59,7 +59,7 @@ def test_shares_of_one_work_have_one_progress_together():
     server = Server()
     sink = ArtifactSink(server.send, server.log)
     for k in range(1, 8):
-        name = f"fuse/look {k}/7"
+        name = f"fuse/observe {k}/7"
         sink(event("start", name, 100.0 * k, total=10.0, unit="photos"))
         sink(event("advance", name, 100.0 * k + 50, done=5.0, total=10.0, unit="photos"))
         sink(event("end", name, 100.0 * k + 90, seconds=90.0, failed=False))
@@ -72,7 +72,7 @@ def test_shares_of_one_work_have_one_progress_together():
     assert told[-1] == pytest.approx(100.0)
     assert max(told) <= 100.0, "Prefect refuses more"
     assert any(data == pytest.approx(50.0) for data in told), "half of the fourth share"
-    assert [line[0] for line in server.logs] == [f"fuse/look {k}/7" for k in range(1, 8)]
+    assert [line[0] for line in server.logs] == [f"fuse/observe {k}/7" for k in range(1, 8)]
 
 
 def test_work_that_failed_shows_how_far_it_came():
@@ -142,4 +142,4 @@ def test_a_server_that_hangs_does_not_hold_up_the_work():
     ("name", "key"), [("train/b0_1", "train-b0-1"), ("pose/mapping global", "pose-mapping-global"), ("Ä b", "b")]
 )
 def test_artifact_keys(name, key):
-    assert slug(name) == key
+    assert artifact_key(name) == key

@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from quoin.flows.prefect.block_map import COLOURS, EDGE_PX, draw
-from quoin.flows.prefect.dashboard import N_PREVIEWS, N_ROWS, REFRESH_SECONDS, BlockBoard
+from quoin.flows.prefect.block_map import MAP_EDGE_PX, STATE_COLORS, draw_block_map
+from quoin.flows.prefect.dashboard import MAX_PREVIEWS, MAX_ROWS, REFRESH_SECONDS, BlockDashboard
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene.blocks import Block, Partition
 
@@ -25,7 +25,7 @@ class Shown:
     def __init__(self, n=2):
         cores = [((i, 0, 0), (i + 1, 1, 1)) for i in range(n)]
         self.events = []
-        self.board = BlockBoard(self.events.append, lambda: partition(*cores))
+        self.board = BlockDashboard(self.events.append, lambda: partition(*cores))
         self.n, self.time = n, 0.0
         self.tell("table", "blocks", rows=[self.row(i, "to do") for i in range(n)])
 
@@ -119,24 +119,24 @@ def test_a_thousand_blocks_give_no_more_artifacts_than_two():
         ("picture", "block map"),
         ("page", "previews"),
     }
-    assert len(shown.rows()) == N_ROWS
+    assert len(shown.rows()) == MAX_ROWS
     page = shown.last("page", "previews")["markdown"]
-    assert page.count("data:image/jpeg") == N_PREVIEWS
+    assert page.count("data:image/jpeg") == MAX_PREVIEWS
     assert page.index("block 3, later") < page.index("block 999") < page.index("block 998")
 
 
 def test_the_map_shows_each_block_where_it_is_filled_by_how_far_it_is():
     where = partition(((0, 0, 0), (2, 2, 2)), ((2, 0, 0), (4, 2, 2)), ((0, 2, 0), (2, 4, 2)))
     states = {"b0": ("training", 0.5), "b1": ("done", 1.0), "b2": ("failed", 0.3)}
-    picture = np.asarray(draw(where, states).convert("RGB")).astype(int)
-    assert picture.shape[1] == EDGE_PX
+    picture = np.asarray(draw_block_map(where, states).convert("RGB")).astype(int)
+    assert picture.shape[1] == MAP_EDGE_PX
 
     def colour(x, y):  # as shares of the mapped square, y up
-        edge, margin = EDGE_PX - 48, 24
+        edge, margin = MAP_EDGE_PX - 48, 24
         return tuple(picture[round(margin + (1 - y) * edge), round(margin + x * edge)])
 
     def of(state):
-        return tuple(int(COLOURS[state][i : i + 2], 16) for i in (1, 3, 5))
+        return tuple(int(STATE_COLORS[state][i : i + 2], 16) for i in (1, 3, 5))
 
     assert colour(0.1, 0.05) == of("training")
     assert colour(0.1, 0.45) == of("to do"), "the upper half of the first is still to do"
@@ -147,7 +147,7 @@ def test_the_map_shows_each_block_where_it_is_filled_by_how_far_it_is():
 
 def test_a_block_above_another_is_drawn_smaller():
     where = partition(((0, 0, 2), (2, 2, 4)), ((0, 0, 0), (2, 2, 2)))
-    picture = draw(where, {"b0": ("done", 1.0), "b1": ("failed", 1.0)})
+    picture = draw_block_map(where, {"b0": ("done", 1.0), "b1": ("failed", 1.0)})
     colours = [picture.getpixel((x, 300)) for x in (27, 100)]
     assert colours == [(0xC8, 0x45, 0x2F), (0x4C, 0x9F, 0x70)]
 
@@ -155,5 +155,5 @@ def test_a_block_above_another_is_drawn_smaller():
 def test_the_map_travels_as_a_small_jpeg():
     shown = Shown(400)
     jpeg = shown.last("picture", "block map")["jpeg"]
-    assert Image.open(io.BytesIO(jpeg)).size[0] == EDGE_PX
+    assert Image.open(io.BytesIO(jpeg)).size[0] == MAP_EDGE_PX
     assert len(jpeg) < 100_000

@@ -21,20 +21,20 @@ def test_the_server_keeps_to_itself(tmp_path):
     assert environment["DO_NOT_TRACK"] == "1"
     assert environment["PREFECT_HOME"] == str(tmp_path)
     assert environment["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"
-    assert server.HOST == "127.0.0.1"
+    assert server.SERVER_HOST == "127.0.0.1"
 
 
 def test_a_port_that_is_taken_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
-    with socket.create_server((server.HOST, 0)) as other:
+    with socket.create_server((server.SERVER_HOST, 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(QuoinError, match="Cannot listen there: Address already in use"):
-            server.serve(port)
-        monkeypatch.setattr(server, "answers", lambda url: True)
+            server.run_server(port)
+        monkeypatch.setattr(server, "is_responding", lambda url: True)
         with pytest.raises(QuoinError, match=r"A Prefect server runs there already.*export PREFECT_API_URL"):
-            server.serve(port)
+            server.run_server(port)
     with pytest.raises(QuoinError, match="There is no such port"):
-        server.serve(99999)
+        server.run_server(99999)
 
 
 LOST, NOT_BEGUN = "quoin calls lost runs crashed", "quoin calls runs crashed that do not begin"

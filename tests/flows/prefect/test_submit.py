@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from quoin.flows.prefect import submit as submission
-from quoin.flows.prefect.submit import command_line, parameters_of
+from quoin.flows.prefect.submit import command_line, flow_parameters
 from quoin.pipeline.core.errors import QuoinError
 from tests.flows.conftest import FAKES, SOURCE, ask, post, serving, set_state, standing_still, stop
 
@@ -24,12 +24,12 @@ slow = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def parameters(preset="auto", overrides=(), clips=(), **where):
-    return parameters_of("photos", "run", preset, list(overrides), 3, list(clips), **where)
+    return flow_parameters("photos", "run", preset, list(overrides), 3, list(clips), **where)
 
 
 def test_paths_are_absolute_for_the_worker_and_urls_stay_as_they_are(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    asked = parameters_of("s3://bucket/photos", "run", "auto", [], 0, ["clip.mp4"])
+    asked = flow_parameters("s3://bucket/photos", "run", "auto", [], 0, ["clip.mp4"])
     assert asked["photos"] == "s3://bucket/photos"
     assert asked["out"] == str(tmp_path / "run")
     assert asked["clips"] == [str(tmp_path / "clip.mp4")]
@@ -73,13 +73,13 @@ def test_a_ray_job_says_how_to_see_and_stop_it_and_is_not_watched(monkeypatch, c
 
     monkeypatch.setattr(jobs, "submit_job", lambda to, words: "job-1")
     with pytest.raises(QuoinError, match="not watched from here"):
-        submission.submit("ray://head", parameters(), watch=True)
-    assert submission.submit("ray://head", parameters(executor=None), watch=False) == 0
+        submission.submit_run("ray://head", parameters(), watch=True)
+    assert submission.submit_run("ray://head", parameters(executor=None), watch=False) == 0
     told = capsys.readouterr().out
     assert "ray job logs --address http://head:8265 --follow job-1" in told
     assert "ray job stop --address http://head:8265 job-1" in told
     assert "--executor ray --address auto shares them" in told
-    submission.submit("ray://head", parameters(executor="ray", address="auto"), watch=False)
+    submission.submit_run("ray://head", parameters(executor="ray", address="auto"), watch=False)
     assert "shares them" not in capsys.readouterr().out
 
 
@@ -89,7 +89,7 @@ def test_last_lines_that_come_after_the_end_are_told(monkeypatch, capsys):
 
     from prefect.states import Completed, Running
 
-    monkeypatch.setattr(submission, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(submission, "WATCH_POLL_SECONDS", 0.0)
     task = SimpleNamespace(name="prefect.task_runs", message="Finished in state Completed()")
     lines = {text: SimpleNamespace(name="prefect.flow_runs", message=text) for text in ("first", "last")}
     looks = iter([[], [], [], [lines["first"], task], [], [lines["last"]], [], [], []])

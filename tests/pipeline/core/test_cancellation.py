@@ -20,13 +20,13 @@ def on_sigterm():
     before = signal.signal(signal.SIGTERM, handler)
     yield
     signal.signal(signal.SIGTERM, before)
-    cancellation.forget()
+    cancellation.clear()
 
 
 def test_work_goes_on_to_where_it_looks_then_the_signal_is_felt():
     saved = []
 
-    @cancellation.by_signals()
+    @cancellation.request_on_signals()
     def work():
         signal.raise_signal(signal.SIGTERM)
         saved.append("the step that was under way")
@@ -36,11 +36,11 @@ def test_work_goes_on_to_where_it_looks_then_the_signal_is_felt():
     with pytest.raises(Terminated):
         work()
     assert saved == ["the step that was under way"]
-    assert not cancellation.asked()
+    assert not cancellation.requested()
 
 
 def test_the_second_signal_does_not_wait():
-    @cancellation.by_signals()
+    @cancellation.request_on_signals()
     def work():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
@@ -53,24 +53,24 @@ def test_the_second_signal_does_not_wait():
 def test_ctrl_c_is_heard_too_and_handlers_are_given_back():
     before = signal.getsignal(signal.SIGINT)
 
-    @cancellation.by_signals()
+    @cancellation.request_on_signals()
     def work():
         signal.raise_signal(signal.SIGINT)
-        assert cancellation.asked()
+        assert cancellation.requested()
 
     with pytest.raises(KeyboardInterrupt):
         work()
     assert signal.getsignal(signal.SIGINT) is before
-    with cancellation.by_signals():
+    with cancellation.request_on_signals():
         pass
-    assert not cancellation.asked()
+    assert not cancellation.requested()
 
 
 def test_elsewhere_than_in_the_main_thread_nothing_changes():
     handlers = []
 
     def work():
-        with cancellation.by_signals():
+        with cancellation.request_on_signals():
             handlers.append(signal.getsignal(signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)

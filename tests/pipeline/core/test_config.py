@@ -7,7 +7,15 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from quoin.pipeline.core.config import StageConfig, build, digest, merge, nearest, parse_overrides, read_yaml
+from quoin.pipeline.core.config import (
+    StageConfig,
+    digest,
+    merge_values,
+    parse_overrides,
+    read_yaml,
+    suggest_closest,
+    validate_config,
+)
 from quoin.pipeline.core.errors import QuoinError
 
 
@@ -26,38 +34,38 @@ class Settings(StageConfig):
 
 def test_an_unknown_key_names_the_nearest_known_one():
     with pytest.raises(QuoinError) as caught:
-        build(Settings, {"train": {"stesp": 3}})
+        validate_config(Settings, {"train": {"stesp": 3}})
     assert caught.value.where == "train.stesp"
     assert "'steps'" in str(caught.value)
 
 
 def test_an_unknown_key_two_floors_down_is_found():
     with pytest.raises(QuoinError) as caught:
-        build(Settings, {"train": {"encoding": {"level": 3}}})
+        validate_config(Settings, {"train": {"encoding": {"level": 3}}})
     assert caught.value.where == "train.encoding.level"
     assert "'levels'" in str(caught.value)
 
 
 def test_an_unknown_section_names_the_nearest_section():
     with pytest.raises(QuoinError, match="Did you mean 'train'"):
-        build(Settings, {"trian": {}})
+        validate_config(Settings, {"trian": {}})
 
 
 @pytest.mark.parametrize("value", [0, -5, "many", None, 1.5, [1]])
 def test_a_value_that_does_not_fit_is_one_sentence(value):
     with pytest.raises(QuoinError) as caught:
-        build(Settings, {"train": {"steps": value}})
+        validate_config(Settings, {"train": {"steps": value}})
     assert caught.value.where == "train.steps"
     assert "\n" not in str(caught.value)
 
 
 def test_a_config_cannot_be_changed():
     with pytest.raises(pydantic.ValidationError):
-        build(Settings, {}).train.steps = 3  # type: ignore[misc]
+        validate_config(Settings, {}).train.steps = 3  # type: ignore[misc]
 
 
 def test_nearest_lists_what_exists_when_nothing_is_near():
-    assert nearest("qqqqqq", ["pose", "ingest"]) == "known are: ingest, pose"
+    assert suggest_closest("qqqqqq", ["pose", "ingest"]) == "known are: ingest, pose"
 
 
 def test_overrides_nest_read_yaml_scalars_and_the_last_one_wins():
@@ -84,7 +92,7 @@ def test_an_override_that_cannot_be_read_is_refused(pair):
 
 def test_merge_lays_mappings_on_top_and_replaces_the_rest():
     base = {"a": {"x": 1, "y": 2}, "b": 3}
-    assert merge(base, {"a": {"y": 5}, "b": {"z": 1}}) == {"a": {"x": 1, "y": 5}, "b": {"z": 1}}
+    assert merge_values(base, {"a": {"y": 5}, "b": {"z": 1}}) == {"a": {"x": 1, "y": 5}, "b": {"z": 1}}
     assert base == {"a": {"x": 1, "y": 2}, "b": 3}
 
 

@@ -12,7 +12,9 @@ class Narrower(QuoinError):
 
 
 def test_it_says_what_where_and_what_to_do():
-    assert str(QuoinError("No photos", where="a folder", do="name another")) == "No photos ('a folder'). Name another."
+    assert (
+        str(QuoinError("No photos", where="a folder", hint="name another")) == "No photos ('a folder'). Name another."
+    )
     assert str(QuoinError("No photos")) == "No photos."
 
 
@@ -21,7 +23,7 @@ def test_a_name_with_a_newline_stays_on_one_line():
 
 
 def test_it_keeps_its_parts_and_kind_when_pickled():
-    back = pickle.loads(pickle.dumps(Narrower("What", where="here", do="this")))
+    back = pickle.loads(pickle.dumps(Narrower("What", where="here", hint="this")))
     assert type(back) is Narrower
-    assert (back.what, back.where, back.do) == ("What", "here", "this")
+    assert (back.what, back.where, back.hint) == ("What", "here", "this")
     assert str(back) == "What ('here'). This."

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quoin.pipeline.core.events import JsonLines, Reporter
+from quoin.pipeline.core.events import JsonLinesSink, Reporter
 
 
 def test_a_sink_that_raises_is_dropped_and_the_others_go_on(capsys: pytest.CaptureFixture[str]):
@@ -77,7 +77,7 @@ def test_a_picture_travels_as_jpeg():
 
 def test_json_lines_are_json_one_a_line_without_pictures():
     stream = io.StringIO()
-    report = Reporter(JsonLines(stream))
+    report = Reporter(JsonLinesSink(stream))
     report.log("pose", "two\nlines")
     report.metrics("train", 3, {"loss": float(np.float32(0.5))})
     report.table("pose", [{"name": "a.jpg", "path": object}])
@@ -89,7 +89,7 @@ def test_json_lines_are_json_one_a_line_without_pictures():
 
 def test_json_lines_give_a_name_one_line_of_progress_a_second():
     stream = io.StringIO()
-    sink = JsonLines(stream)
+    sink = JsonLinesSink(stream)
     for when, name in [(0.0, "a"), (0.5, "a"), (0.6, "b"), (1.1, "a")]:
         sink({"kind": "advance", "name": name, "time": when + 1000, "done": when})
     assert [json.loads(line)["done"] for line in stream.getvalue().splitlines()] == [0.0, 0.6, 1.1]

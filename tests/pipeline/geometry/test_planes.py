@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from quoin.pipeline.geometry.planes import bounding, planes_along
+from quoin.pipeline.geometry.planes import bounding_planes, detect_planes
 
 AXES = np.concatenate([np.eye(3), -np.eye(3)])
 HALF = np.array([2.0, 1.5, 1.2])
@@ -30,7 +30,7 @@ def room(n_per_wall=2000, noise_m=0.004, seed=0):
 def test_a_turned_room_has_its_six_planes_each_seen_from_within(seed):
     turn = Rotation.random(random_state=seed).as_matrix()
     points, normals = room(seed=seed)
-    found = planes_along(AXES @ turn.T, points @ turn.T, normals @ turn.T, np.ones(len(points)), 0.02, 500.0)
+    found = detect_planes(AXES @ turn.T, points @ turn.T, normals @ turn.T, np.ones(len(points)), 0.02, 500.0)
     assert len(found.offset) == 6
     for normal, offset in zip(found.normal, found.offset, strict=True):
         axis = np.abs(normal @ turn).argmax()
@@ -41,9 +41,11 @@ def test_points_that_face_another_way_and_small_heaps_make_no_plane():
     points, normals = room()
     with_clutter = np.concatenate([points, np.random.default_rng(1).uniform(-1, 1, (3000, 3))])
     facing = np.concatenate([normals, np.tile([0.0, 0.0, 1.0], (3000, 1))])
-    found = planes_along(AXES, with_clutter, facing, np.ones(len(facing)), 0.02, 500.0)
+    found = detect_planes(AXES, with_clutter, facing, np.ones(len(facing)), 0.02, 500.0)
     assert len(found.offset) == 6  # clutter: about 30 points in each slice of 2 cm
-    none = planes_along(AXES, points, np.roll(normals, 1, axis=1) * 0 + np.sqrt(1 / 3), np.ones(len(points)), 0.02, 1.0)
+    none = detect_planes(
+        AXES, points, np.roll(normals, 1, axis=1) * 0 + np.sqrt(1 / 3), np.ones(len(points)), 0.02, 1.0
+    )
     assert len(none.offset) == 0
 
 
@@ -52,7 +54,7 @@ def test_a_double_wall_is_two_planes_and_a_rough_one_is_one():
     x = np.concatenate([rng.normal(1.0, 0.004, 2000), rng.normal(1.1, 0.004, 1000), rng.normal(2.0, 0.01, 3000)])
     points = np.column_stack([x, rng.uniform(0, 2, (len(x), 2))])
     normals = np.tile([1.0, 0.0, 0.0], (len(x), 1))
-    found = planes_along(np.eye(3)[:1], points, normals, np.ones(len(x)), 0.02, 300.0)
+    found = detect_planes(np.eye(3)[:1], points, normals, np.ones(len(x)), 0.02, 300.0)
     assert sorted(found.offset) == pytest.approx([1.0, 1.1, 2.0], abs=2e-3)
 
 
@@ -63,7 +65,7 @@ def test_the_scene_ends_at_its_outer_walls_and_not_at_a_table():
     wrong = rng.uniform(-1.5 * HALF, 1.5 * HALF, (300, 3))  # some of them outside
     points = np.concatenate([points, table, wrong])
     normals = np.concatenate([normals, np.tile([0.0, 0.0, 1.0], (1500, 1)), np.tile([0.6, 0.8, 0.0], (300, 1))])
-    found = planes_along(AXES, points, normals, np.ones(len(points)), 0.02, 500.0)
+    found = detect_planes(AXES, points, normals, np.ones(len(points)), 0.02, 500.0)
     assert len(found.offset) == 7
-    ends = bounding(found, points, 0.02)
+    ends = bounding_planes(found, points, 0.02)
     assert sorted(ends.offset.round(2).tolist()) == sorted((-HALF).tolist() * 2)

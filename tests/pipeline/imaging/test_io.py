@@ -15,13 +15,13 @@ from PIL import Image
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.imaging.io import (
-    FORMATS,
-    fits,
+    PHOTO_FORMATS,
+    apply_orientation,
+    has_same_aspect,
     load_mask,
     load_upright,
     open_image,
     stored_orientation,
-    turn_upright,
 )
 from tests.pictures import UNDO, bomb_png, picture, save
 
@@ -37,7 +37,7 @@ ALL = range(1, 9)
 def test_row_and_column_zero_go_where_exif_says(orientation, corner):
     """EXIF 2.32: the letters name the upright side on which stored row 0 lies, then that of stored column 0."""
     stored = np.arange(6).reshape(2, 3)
-    upright = turn_upright(stored, orientation)
+    upright = apply_orientation(stored, orientation)
     sides = {"T": upright[0], "B": upright[-1], "L": upright[:, 0], "R": upright[:, -1]}
     assert sorted(sides[corner[0]]) == [0, 1, 2]
     assert sorted(sides[corner[1]]) == [0, 3]
@@ -59,10 +59,10 @@ def test_turning_moves_each_pixel_to_its_upright_place(orientation, height, widt
         7: (right, bottom),
         8: (right, row),
     }[orientation]
-    upright = turn_upright(stored, orientation)
+    upright = apply_orientation(stored, orientation)
     assert upright[upright_row, upright_column] == 1
     assert upright.sum() == 1
-    np.testing.assert_array_equal(turn_upright(upright, UNDO[orientation]), stored)
+    np.testing.assert_array_equal(apply_orientation(upright, UNDO[orientation]), stored)
 
 
 @pytest.mark.parametrize("orientation", ALL)
@@ -79,10 +79,10 @@ def test_turning_moves_each_pixel_to_its_upright_place(orientation, height, widt
     ],
 )
 def test_every_format_comes_out_upright(tmp_path, suffix, options, tolerance, orientation):
-    if suffix == ".heic" and "HEIF" not in FORMATS:
+    if suffix == ".heic" and "HEIF" not in PHOTO_FORMATS:
         pytest.skip("pillow-heif is not installed")
     upright = picture()
-    path = save(tmp_path / f"a{suffix}", turn_upright(upright, UNDO[orientation]), orientation, **options)
+    path = save(tmp_path / f"a{suffix}", apply_orientation(upright, UNDO[orientation]), orientation, **options)
     got = load_upright(path)
     assert got.dtype == np.uint8
     assert got.shape == upright.shape
@@ -219,13 +219,13 @@ def upright_mask() -> np.ndarray:
 
 @pytest.mark.parametrize("orientation", ALL)
 def test_a_mask_that_carries_its_photos_orientation_is_turned_alike(tmp_path, orientation):
-    path = save(tmp_path / "m.png", turn_upright(upright_mask(), UNDO[orientation]), orientation)
+    path = save(tmp_path / "m.png", apply_orientation(upright_mask(), UNDO[orientation]), orientation)
     np.testing.assert_array_equal(load_mask(path, (144, 96), orientation), upright_mask())
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_a_mask_of_the_stored_shape_is_turned_as_its_photo(tmp_path, orientation):
-    Image.fromarray(turn_upright(upright_mask(), UNDO[orientation])).save(tmp_path / "m.png")
+    Image.fromarray(apply_orientation(upright_mask(), UNDO[orientation])).save(tmp_path / "m.png")
     np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (144, 96), orientation), upright_mask())
 
 
@@ -253,9 +253,9 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
 @given(st.integers(8, 6000), st.integers(8, 6000), st.floats(0.02, 1))
 def test_a_picture_fits_its_own_resized_copies(width, height, scale):
     small = (max(1, round(width * scale)), max(1, round(height * scale)))
-    assert fits(small, (width, height))
-    assert fits((width, height), small)
-    assert not fits((width, 2 * height), (width, height))
+    assert has_same_aspect(small, (width, height))
+    assert has_same_aspect((width, height), small)
+    assert not has_same_aspect((width, 2 * height), (width, height))
 
 
 @pytest.mark.parametrize(

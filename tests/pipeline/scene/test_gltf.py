@@ -11,27 +11,27 @@ import pytest
 import trimesh
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.scene.gltf import Glb, glb_bytes, linear_from_srgb, read_glb, srgb_from_linear
+from quoin.pipeline.scene.gltf import GltfMesh, decode_glb, encode_glb, linear_from_srgb, srgb_from_linear
 
 
-def ball(middle: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Glb:
+def ball(middle: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> GltfMesh:
     """A coloured ball with a value of each vertex."""
     found = trimesh.creation.icosphere(subdivisions=2)
     at = np.array(found.vertices)
     colors, normals = np.rint((at + 1) * 127.5).astype(np.uint8), np.array(found.vertex_normals, np.float32)
-    return Glb(at + middle, np.array(found.faces), normals, colors, {"confidence": (at[:, 2] + 1) / 2})
+    return GltfMesh(at + middle, np.array(found.faces), normals, colors, {"confidence": (at[:, 2] + 1) / 2})
 
 
 @pytest.mark.parametrize("middle", [(0.0, 0.0, 0.0), (412_345.25, 5_812_345.5, 120.0)])
 def test_what_is_written_is_read_again(middle: tuple[float, float, float]) -> None:
     made = ball(middle)
-    found = read_glb(glb_bytes(made))
+    found = decode_glb(encode_glb(made))
     np.testing.assert_allclose(found.vertices_world, made.vertices_world, atol=1e-6)
     np.testing.assert_array_equal(found.faces, made.faces)
     np.testing.assert_array_equal(found.colors, made.colors)
     np.testing.assert_allclose(found.normals, made.normals, atol=1e-6)
     np.testing.assert_allclose(found.values["confidence"], made.values["confidence"], atol=1e-6)
-    bare = read_glb(glb_bytes(dataclasses.replace(made, colors=None, values={})))
+    bare = decode_glb(encode_glb(dataclasses.replace(made, colors=None, values={})))
     assert bare.colors is None
     assert bare.values == {}
 
@@ -39,7 +39,7 @@ def test_what_is_written_is_read_again(middle: tuple[float, float, float]) -> No
 @pytest.mark.parametrize("data", [b"", b"glTF", b"not a mesh at all, and much longer than a header of one would be"])
 def test_what_is_no_mesh_of_ours_is_refused(data: bytes) -> None:
     with pytest.raises(QuoinError, match=r"no mesh.glb of quoin"):
-        read_glb(data)
+        decode_glb(data)
 
 
 def test_all_colours_survive_linear_light() -> None:
@@ -51,7 +51,7 @@ def test_all_colours_survive_linear_light() -> None:
 def test_it_holds_linear_colors_and_valid_bounds() -> None:
     sphere = ball()
     assert sphere.colors is not None
-    raw = glb_bytes(sphere)
+    raw = encode_glb(sphere)
     magic, version, length = struct.unpack("<4sII", raw[:12])
     assert (magic, version, length) == (b"glTF", 2, len(raw))
     size = struct.unpack("<I", raw[12:16])[0]

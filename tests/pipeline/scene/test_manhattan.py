@@ -4,19 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from quoin.pipeline.scene.manhattan import WallFrame, read_walls, write_walls
+from quoin.pipeline.scene.manhattan import ManhattanFrame, read_manhattan_frame, write_manhattan_frame
 from quoin.pipeline.storage.run import Run
 
 UP = np.array([0.0, 0.0, 1.0])
-BOX = WallFrame(UP, np.array([[0.0, -1, 0], [1, 0, 0]]), np.array([0.4, 0.2]), np.array([9, 7]), 0.8)
+BOX = ManhattanFrame(UP, np.array([[0.0, -1, 0], [1, 0, 0]]), np.array([0.4, 0.2]), np.array([9, 7]), 0.8)
 
 
 def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
-    assert read_walls(run) is None
-    for walls in (BOX, WallFrame(UP, np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64), 0.1, "none stand")):
-        write_walls(run, walls)
-        back = read_walls(Run.open(run.path))
+    assert read_manhattan_frame(run) is None
+    for walls in (BOX, ManhattanFrame(UP, np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64), 0.1, "none stand")):
+        write_manhattan_frame(run, walls)
+        back = read_manhattan_frame(Run.open(run.path))
         assert back is not None
         for name, value in vars(walls).items():
             assert np.array_equal(getattr(back, name), value)
@@ -24,7 +24,7 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_yaws_and_words() -> None:
     assert BOX.yaws_deg.tolist() == [90.0, 0.0]
-    assert BOX.told() == "walls stand in 2 directions, confidence 0.80"
-    on_its_side = BOX.turned(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]))  # up becomes x
+    assert BOX.summary() == "walls stand in 2 directions, confidence 0.80"
+    on_its_side = BOX.rotated(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]))  # up becomes x
     assert on_its_side.up_world.tolist() == [1.0, 0.0, 0.0]
     assert np.abs(np.diff(on_its_side.yaws_deg)).item() == 90.0

@@ -12,7 +12,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.imaging import labels
-from quoin.pipeline.imaging.pyramid import pyramid
+from quoin.pipeline.imaging.pyramid import build_pyramid
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import (
     SDF_CLIP_VOXELS,
@@ -23,7 +23,7 @@ from quoin.pipeline.scene.blocks import (
     read_brick_index,
     read_partition,
     read_sdf_brick,
-    read_whole_cost,
+    read_total_cost,
     write_partition,
     write_sdf_bricks,
 )
@@ -142,15 +142,15 @@ def test_poses_are_not_readable_before_their_commit(run: Run):
 
 def test_frames_keep_their_provenance(run: Run):
     hop = Similarity(2.0, np.eye(3)[[1, 2, 0]], np.array([1e6, -2.5, 0.1]), "GPS of 12 photos")
-    assert posed_images.read_frame(run, "world_from_sfm") is None
-    posed_images.write_frame(run, "world_from_sfm", hop)
-    posed_images.write_frame(run, "sfm_from_other", Similarity.identity())
-    assert_same(hop, posed_images.read_frame(Run.open(run.path), "world_from_sfm"))
-    assert posed_images.read_frame(run, "absent") is None
+    assert posed_images.read_transform(run, "world_from_sfm") is None
+    posed_images.write_transform(run, "world_from_sfm", hop)
+    posed_images.write_transform(run, "sfm_from_other", Similarity.identity())
+    assert_same(hop, posed_images.read_transform(Run.open(run.path), "world_from_sfm"))
+    assert posed_images.read_transform(run, "absent") is None
 
 
 def test_labels_keep_their_level_and_may_be_absent(run: Run):
-    drawn = np.random.default_rng(6).choice([labels.UNKNOWN, labels.SKY, labels.PASSING], (5, 7)).astype(np.uint8)
+    drawn = np.random.default_rng(6).choice([labels.UNKNOWN, labels.SKY, labels.TRANSIENT], (5, 7)).astype(np.uint8)
     assert priors.read_labels(run, 3) is None
     priors.write_labels(run, 3, drawn, level=2)
     found = priors.read_labels(run, 3)
@@ -163,14 +163,14 @@ def test_depth_maps_keep_their_level_and_may_be_absent(run: Run):
     depth = np.random.default_rng(5).uniform(0, 9, (6, 8)).astype(np.float32)
     assert priors.read_depth(run, 2) is None
     priors.write_depth(run, 2, depth, level=1)
-    priors.write_planes(run, 2, "planes", np.stack([depth, 2 * depth]), level=3)
+    priors.write_hypotheses(run, 2, "planes", np.stack([depth, 2 * depth]), level=3)
     back, level = priors.read_depth(run, 2)
     np.testing.assert_array_equal(back, depth)
     assert level == 1
-    planes, level = priors.read_planes(run, 2, "planes")
+    planes, level = priors.read_hypotheses(run, 2, "planes")
     np.testing.assert_array_equal(planes[1], 2 * depth)
     assert level == 3
-    assert priors.read_planes(run, 2, "believed") is None
+    assert priors.read_hypotheses(run, 2, "believed") is None
 
 
 # -- blocks ----------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_partition_keeps_order_boxes_and_photos(run: Run, reopened):
     lattice, alone = read_block(reopened("partition"), "b1_0_0")
     assert lattice == partition.lattice
     assert_same(partition.block("b1_0_0"), alone)
-    assert read_whole_cost(reopened("partition")) == sum(block.cost for block in partition.blocks)
+    assert read_total_cost(reopened("partition")) == sum(block.cost for block in partition.blocks)
 
 
 def test_a_second_partition_leaves_no_block_of_the_first(run: Run):
@@ -237,7 +237,7 @@ def test_a_block_without_surface_has_no_bricks(run: Run):
 
 def test_hidden_photos_have_seen_nothing():
     posed = posed_points(ring_of_cameras(6, 4.0, 0.5), sphere_points(80), faces_camera)
-    hidden = posed_images.hide(posed, np.array([1, 4]))
+    hidden = posed_images.without_photos(posed, np.array([1, 4]))
     assert len(hidden) == 6
     assert not np.isin(hidden.track_photo, [1, 4]).any()
     assert hidden.track_lengths.min() >= 2
@@ -248,12 +248,12 @@ def test_hidden_photos_have_seen_nothing():
         mine = hidden.track_point == k
         whole = (posed.track_point == np.flatnonzero(left >= 2)[k]) & ~np.isin(posed.track_photo, [1, 4])
         np.testing.assert_array_equal(hidden.track_xy[mine], posed.track_xy[whole])
-    assert posed_images.hide(posed, np.zeros(0, np.int64)) is posed
+    assert posed_images.without_photos(posed, np.zeros(0, np.int64)) is posed
 
 
 def test_levels_below_the_last_one_in_the_store_are_made_of_it(run: Run) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (151, 200, 3)).astype(np.uint8)
-    levels = pyramid(rgb, posed_images.PYRAMID_LEVELS + 2)
+    levels = build_pyramid(rgb, posed_images.PYRAMID_LEVELS + 2)
     posed_images.write_photo(run, 0, levels[: posed_images.PYRAMID_LEVELS], np.full((151, 200), 255, np.uint8))
     for level, small in enumerate(levels):
         np.testing.assert_array_equal(posed_images.read_photo(run, 0, level), small)

@@ -19,7 +19,7 @@ DTYPES = [np.uint8, np.int64, np.float16, np.float32, np.float64, np.bool_]
 
 @pytest.fixture
 def group(tmp_path: Path) -> zarr.Group:
-    return arrays.open_store(tmp_path / "scene.zarr")
+    return arrays.open_local_group(tmp_path / "scene.zarr")
 
 
 @given(data=st.data())
@@ -28,25 +28,25 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5))
     values = data.draw(hnp.arrays(dtype, shape))
     path = tmp_path_factory.mktemp("store") / "scene.zarr"
-    arrays.write(arrays.open_store(path), "a/b", values)
-    back = arrays.read(arrays.open_store(path), "a/b")
+    arrays.write_array(arrays.open_local_group(path), "a/b", values)
+    back = arrays.read_array(arrays.open_local_group(path), "a/b")
     assert back.dtype == values.dtype
     np.testing.assert_array_equal(back, values)
 
 
 def test_a_second_write_replaces_shape_and_type(group: zarr.Group):
-    arrays.write(group, "a", np.ones((4, 3)), attrs={"unit": "m"})
-    arrays.write(group, "a", np.zeros(2, np.int64))
-    assert arrays.read(group, "a").dtype == np.int64
-    assert dict(arrays.get(group, "a").attrs) == {}
+    arrays.write_array(group, "a", np.ones((4, 3)), attrs={"unit": "m"})
+    arrays.write_array(group, "a", np.zeros(2, np.int64))
+    assert arrays.read_array(group, "a").dtype == np.int64
+    assert dict(arrays.open_array(group, "a").attrs) == {}
 
 
 def test_large_arrays_are_cut_into_chunks_of_bounded_size(group: zarr.Group, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(arrays, "MAX_CHUNK_BYTES", 1000)
     values = np.arange(1000, dtype=np.float64).reshape(100, 10)
-    arrays.write(group, "a", values)
-    assert arrays.get(group, "a").chunks == (12, 10)
-    np.testing.assert_array_equal(arrays.read(group, "a"), values)
+    arrays.write_array(group, "a", values)
+    assert arrays.open_array(group, "a").chunks == (12, 10)
+    np.testing.assert_array_equal(arrays.read_array(group, "a"), values)
 
 
 @given(
@@ -57,39 +57,44 @@ def test_large_arrays_are_cut_into_chunks_of_bounded_size(group: zarr.Group, mon
 )
 def test_only_whole_chunks_or_the_last_part_may_be_written(tmp_path_factory, rows, step, start, length):
     start, stop = min(start, rows), min(min(start, rows) + length, rows)
-    array = arrays.create(
-        arrays.open_store(tmp_path_factory.mktemp("store")), "a", (rows, 2), np.int64, chunks=(step, 2), fill_value=-1
+    array = arrays.create_array(
+        arrays.open_local_group(tmp_path_factory.mktemp("store")),
+        "a",
+        (rows, 2),
+        np.int64,
+        chunks=(step, 2),
+        fill_value=-1,
     )
     values = np.arange(2 * (stop - start)).reshape(-1, 2)
     aligned = start % step == 0 and (stop % step == 0 or stop == rows)
     expected = np.full((rows, 2), -1)
     if aligned:
-        arrays.write_region(array, start, values)
+        arrays.write_rows(array, start, values)
         expected[start:stop] = values
     else:
         with pytest.raises(QuoinError, match="another writer"):
-            arrays.write_region(array, start, values)
+            arrays.write_rows(array, start, values)
     np.testing.assert_array_equal(array[...], expected)
 
 
 def test_rows_beyond_the_end_are_refused(group: zarr.Group):
-    array = arrays.create(group, "a", (4, 2), np.int64, chunks=(2, 2))
+    array = arrays.create_array(group, "a", (4, 2), np.int64, chunks=(2, 2))
     with pytest.raises(QuoinError, match="beyond"):
-        arrays.write_region(array, 4, np.zeros((2, 2), np.int64))
+        arrays.write_rows(array, 4, np.zeros((2, 2), np.int64))
     with pytest.raises(QuoinError, match="beyond"):
-        arrays.write_region(array, 2, np.zeros((4, 2), np.int64))
+        arrays.write_rows(array, 2, np.zeros((4, 2), np.int64))
 
 
 def test_shards_are_the_unit_when_there_are_any(group: zarr.Group):
     array = group.create_array("sharded", shape=(8, 2), dtype="f4", chunks=(1, 2), shards=(4, 2))
-    arrays.write_region(array, 4, np.ones((4, 2), np.float32))
+    arrays.write_rows(array, 4, np.ones((4, 2), np.float32))
     with pytest.raises(QuoinError, match="another writer"):
-        arrays.write_region(array, 1, np.ones((3, 2), np.float32))
+        arrays.write_rows(array, 1, np.ones((3, 2), np.float32))
 
 
 def test_attributes_say_that_an_array_was_written_to_its_end(group: zarr.Group, monkeypatch: pytest.MonkeyPatch):
-    arrays.write(group, "whole", np.ones(3), attrs={"level": 1})
-    assert arrays.get(group, "whole").attrs["level"] == 1
+    arrays.write_array(group, "whole", np.ones(3), attrs={"level": 1})
+    assert arrays.open_array(group, "whole").attrs["level"] == 1
 
     def killed(*_) -> None:
         raise KeyboardInterrupt
@@ -97,39 +102,39 @@ def test_attributes_say_that_an_array_was_written_to_its_end(group: zarr.Group, 
     monkeypatch.setattr(zarr.Array, "__setitem__", killed)
     for name in ("whole", "new"):  # an older one is not taken for the new one either
         with pytest.raises(KeyboardInterrupt):
-            arrays.write(group, name, np.ones(3), attrs={"level": 1})
-        assert "level" not in arrays.get(group, name).attrs
+            arrays.write_array(group, name, np.ones(3), attrs={"level": 1})
+        assert "level" not in arrays.open_array(group, name).attrs
 
 
 def test_an_array_that_is_missing_says_which(group: zarr.Group):
     group.require_group("poses")
     for name in ("absent", "poses", "poses/absent"):
         with pytest.raises(QuoinError) as caught:
-            arrays.read(group, name)
+            arrays.read_array(group, name)
         assert caught.value.where == name
 
 
 def test_delete_takes_all_below_and_minds_no_absence(group: zarr.Group):
-    arrays.write(group, "a/b/c", np.ones(3))
-    arrays.write(group, "a2", np.ones(3))
-    arrays.delete(group, "a")
-    arrays.delete(group, "a")
+    arrays.write_array(group, "a/b/c", np.ones(3))
+    arrays.write_array(group, "a2", np.ones(3))
+    arrays.delete_node(group, "a")
+    arrays.delete_node(group, "a")
     assert "a" not in group
-    assert arrays.read(group, "a2").shape == (3,)
+    assert arrays.read_array(group, "a2").shape == (3,)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32, np.float16, np.int64])
 def test_a_byte_that_is_turned_is_told(tmp_path, kind):
-    group = arrays.open_store(tmp_path / "s")
-    arrays.write(group, "a/b", np.arange(200).reshape(40, 5).astype(kind))
+    group = arrays.open_local_group(tmp_path / "s")
+    arrays.write_array(group, "a/b", np.arange(200).reshape(40, 5).astype(kind))
     [chunk] = tmp_path.rglob("c.*")
     whole = chunk.read_bytes()
     for place in range(0, len(whole), 7):
         chunk.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
         with pytest.raises(QuoinError, match=r"damaged.*a/b"):
-            arrays.read(group, "a/b")
+            arrays.read_array(group, "a/b")
     chunk.write_bytes(whole[:-9])
     with pytest.raises(QuoinError, match="damaged"):
-        arrays.read(group, "a/b", slice(0, 2))
+        arrays.read_array(group, "a/b", slice(0, 2))
     chunk.write_bytes(whole)
-    assert (arrays.read(group, "a/b", 3) == np.arange(15, 20)).all()
+    assert (arrays.read_array(group, "a/b", 3) == np.arange(15, 20)).all()

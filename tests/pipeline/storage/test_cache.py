@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from quoin.pipeline.storage.backend import Remote
-from quoin.pipeline.storage.cache import scratch
+from quoin.pipeline.storage.backend import ObjectStorage
+from quoin.pipeline.storage.cache import scratch_folder
 
 
 def test_workers_that_come_at_the_same_time_do_not_take_each_other_s_folder_away(
@@ -20,11 +20,11 @@ def test_workers_that_come_at_the_same_time_do_not_take_each_other_s_folder_away
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "no")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "matter")
-    homes = [Remote("s3://bucket/run") for _ in range(16)]
+    homes = [ObjectStorage("s3://bucket/run") for _ in range(16)]
     for run_id in ("first", "second"):
 
         def work(number: int, run_id: str = run_id) -> None:
-            homes[number].adopt(run_id)
+            homes[number].prepare_folder(run_id)
             (homes[number].folder / f"{run_id} {number}").write_text("")
 
         with ThreadPoolExecutor(16) as pool:
@@ -41,6 +41,6 @@ def test_folders_of_killed_processes_go(tmp_path: Path) -> None:
     for name in (here, parent, f"quoin-elsewhere-{ended.pid}-c", "quoin"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "features.db").write_text("")
-    with scratch(tmp_path) as folder:
+    with scratch_folder(tmp_path) as folder:
         (folder / "a").write_text("")
     assert {path.name for path in tmp_path.iterdir()} == {parent, f"quoin-elsewhere-{ended.pid}-c", "quoin"}

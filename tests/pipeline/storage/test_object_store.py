@@ -11,8 +11,8 @@ import pytest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage import cache
 from quoin.pipeline.storage import object_store as module
-from quoin.pipeline.storage.object_store import Bucket, url_of
-from quoin.pipeline.storage.photo_mirror import mirror
+from quoin.pipeline.storage.object_store import Bucket, storage_url
+from quoin.pipeline.storage.photo_mirror import mirror_photos
 from tests.cloud import Door
 
 
@@ -30,7 +30,7 @@ from tests.cloud import Door
     ],
 )
 def test_a_url_is_told_from_a_path(place, url):
-    assert url_of(place) == url
+    assert storage_url(place) == url
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_url_is_told_from_a_path(place, url):
 )
 def test_a_url_that_is_of_no_use_is_told(place, said):
     with pytest.raises(QuoinError, match=said):
-        url_of(place)
+        storage_url(place)
 
 
 def test_objects_are_put_read_listed_and_removed(bucket: str, tmp_path: Path):
@@ -48,13 +48,13 @@ def test_objects_are_put_read_listed_and_removed(bucket: str, tmp_path: Path):
     here.put("x", b"1")
     here.put("x/y", b"22")
     (tmp_path / "file").write_bytes(b"333")
-    here.put_file("x2/z", tmp_path / "file")
+    here.upload_file("x2/z", tmp_path / "file")
     assert not here.is_empty()
-    assert sorted((name, size) for name, size, _ in here.names()) == [("x", 1), ("x/y", 2), ("x2/z", 3)]
-    assert [name for name, _, _ in here.names("x")] == ["x/y"]
-    assert here.fetch("x2/z", tmp_path / "again") is not None
+    assert sorted((name, size) for name, size, _ in here.list_objects()) == [("x", 1), ("x/y", 2), ("x2/z", 3)]
+    assert [name for name, _, _ in here.list_objects("x")] == ["x/y"]
+    assert here.download("x2/z", tmp_path / "again") is not None
     assert (tmp_path / "again").read_bytes() == b"333"
-    assert here.fetch("none", tmp_path / "none") is None
+    assert here.download("none", tmp_path / "none") is None
     here.copy("x2/z", "copy")
     assert here.read("copy") == b"333"
     here.copy("none", "copy")
@@ -62,19 +62,19 @@ def test_objects_are_put_read_listed_and_removed(bucket: str, tmp_path: Path):
     here.remove("x2")
     here.remove("copy")
     here.remove("none")
-    assert sorted(name for name, _, _ in here.names()) == ["x", "x/y"]
+    assert sorted(name for name, _, _ in here.list_objects()) == ["x", "x/y"]
 
 
 def test_a_condition_lets_one_of_many_put(bucket: str):
     here = Bucket(bucket)
-    stamp = here.put_if("a", b"first", None)
+    stamp = here.put_if_match("a", b"first", None)
     assert stamp
-    assert here.put_if("a", b"second", None) is None
-    assert here.put_if("a", b"first", None) == stamp, "the put whose answer was lost, once more"
+    assert here.put_if_match("a", b"second", None) is None
+    assert here.put_if_match("a", b"first", None) == stamp, "the put whose answer was lost, once more"
     wins = []
 
     def race(number: int) -> None:
-        wins.append(Bucket(bucket).put_if("a", b"number %d" % number, stamp))
+        wins.append(Bucket(bucket).put_if_match("a", b"number %d" % number, stamp))
 
     threads = [threading.Thread(target=race, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -86,13 +86,13 @@ def test_a_condition_lets_one_of_many_put(bucket: str):
 
 def test_a_bucket_that_is_missing_is_told(bucket: str):
     nowhere = Bucket("s3://no-such-bucket/run")
-    for ask in (nowhere.is_empty, nowhere.names, lambda: nowhere.read("a"), lambda: nowhere.put("a", b"")):
+    for ask in (nowhere.is_empty, nowhere.list_objects, lambda: nowhere.read("a"), lambda: nowhere.put("a", b"")):
         with pytest.raises(QuoinError, match=r"There is no such bucket.*s3://no-such-bucket"):
             ask()
 
 
 def test_without_credentials_it_says_what_to_set(bucket: str, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(module, "REQUEST_RETRY_SECONDS", 1.0)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -131,7 +131,7 @@ def test_storage_that_is_away_for_a_while_is_waited_for(bucket: str, s3: str, mo
 
 
 def test_storage_that_stays_away_is_told_after_some_patience(bucket: str, s3: str, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(module, "REQUEST_RETRY_SECONDS", 1.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", Door(s3).address)
     began = time.monotonic()
     with pytest.raises(QuoinError, match="has not answered"):
@@ -141,10 +141,10 @@ def test_storage_that_stays_away_is_told_after_some_patience(bucket: str, s3: st
 
 def test_a_storage_that_is_silent_is_named_by_its_endpoint(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    told = str(module.sentence(OSError("error sending request"), "s3://bucket/run"))
+    told = str(module.user_message(OSError("error sending request"), "s3://bucket/run"))
     assert "has not answered for" in told
     assert "('s3://bucket at http://127.0.0.1:1'). Check AWS_ENDPOINT_URL and the network" in told
-    assert "ENDPOINT" not in str(module.sentence(OSError("error sending request"), "gs://bucket/run"))
+    assert "ENDPOINT" not in str(module.user_message(OSError("error sending request"), "gs://bucket/run"))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_storage_that_is_silent_is_named_by_its_endpoint(monkeypatch):
 )
 def test_what_a_storage_says_is_one_sentence(said, told):
     with pytest.raises(QuoinError, match=told):
-        raise module.sentence(OSError(said), "az://container/run")
+        raise module.user_message(OSError(said), "az://container/run")
 
 
 # -- photos at a URL -------------------------------------------------------------------------------------------------
@@ -170,29 +170,29 @@ def test_photos_are_copied_once_and_follow_what_changes(bucket: str, monkeypatch
     there = Bucket(url)
     there.put("a.jpg", b"a")
     there.put("deep/b.jpg", b"b")
-    folder = mirror(url)
+    folder = mirror_photos(url)
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {"a.jpg", "deep/b.jpg"}
     fetched: list[str] = []
-    fetch = Bucket.fetch
-    monkeypatch.setattr(Bucket, "fetch", lambda self, name, path: fetched.append(name) or fetch(self, name, path))
-    assert mirror(url) == folder
+    download = Bucket.download
+    monkeypatch.setattr(Bucket, "download", lambda self, name, path: fetched.append(name) or download(self, name, path))
+    assert mirror_photos(url) == folder
     assert fetched == []
     there.put("a.jpg", b"changed")
     there.remove("deep/b.jpg")
     there.put("c.jpg", b"c")
-    mirror(url)
+    mirror_photos(url)
     assert sorted(fetched) == ["a.jpg", "c.jpg"]
     assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == {"a.jpg": b"changed", "c.jpg": b"c"}
-    assert mirror(f"{url}/a.jpg").read_bytes() == b"changed", "one object, such as a clip"
-    assert not mirror(f"{bucket}/none").exists()
-    assert mirror("/a/folder") == Path("/a/folder")
+    assert mirror_photos(f"{url}/a.jpg").read_bytes() == b"changed", "one object, such as a clip"
+    assert not mirror_photos(f"{bucket}/none").exists()
+    assert mirror_photos("/a/folder") == Path("/a/folder")
 
 
 # -- the cache -------------------------------------------------------------------------------------------------------
 
 
 def test_the_cache_keeps_to_its_size_and_what_was_used_last(tmp_path: Path):
-    kept = cache.Cache(tmp_path, limit=1000)
+    kept = cache.DiskCache(tmp_path, limit=1000)
     for number in range(10):
         kept.put(f"run/{number}", bytes(90))
         time.sleep(0.002)
@@ -200,11 +200,11 @@ def test_the_cache_keeps_to_its_size_and_what_was_used_last(tmp_path: Path):
     time.sleep(0.002)
     for number in range(10, 13):
         kept.put(f"run/{number}", bytes(90))
-    kept = {path.name for path in (tmp_path / "run").iterdir()}
+    names = {path.name for path in (tmp_path / "run").iterdir()}
     assert sum(path.stat().st_size for path in (tmp_path / "run").iterdir()) <= 1000
-    assert "0" in kept, "used since"
-    assert "1" not in kept
-    assert "12" in kept
+    assert "0" in names, "used since"
+    assert "1" not in names
+    assert "12" in names
     assert kept.get("run/1") is None
     asked = []
     path = kept.file("run/1", lambda part: asked.append(part.write_bytes(b"again")))
@@ -214,9 +214,9 @@ def test_the_cache_keeps_to_its_size_and_what_was_used_last(tmp_path: Path):
 
 
 def test_the_size_of_the_cache_is_a_number(monkeypatch):
-    assert cache.limit_bytes() == 20 * 2**30
+    assert cache.cache_limit_bytes() == 20 * 2**30
     monkeypatch.setenv("QUOIN_CACHE_GIB", "0.5")
-    assert cache.limit_bytes() == 2**29
+    assert cache.cache_limit_bytes() == 2**29
     monkeypatch.setenv("QUOIN_CACHE_GIB", "much")
     with pytest.raises(QuoinError, match="no size"):
-        cache.limit_bytes()
+        cache.cache_limit_bytes()

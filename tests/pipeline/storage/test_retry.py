@@ -8,14 +8,13 @@ import pytest
 
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage import retry
 from quoin.pipeline.storage.atomic import write_atomic
-from quoin.pipeline.storage.retry import patiently
+from quoin.pipeline.storage.retry import retry
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("quoin.pipeline.storage.retry.INITIAL_BACKOFF_SECONDS", 0.01)
 
 
 def test_a_folder_that_is_gone_for_a_while_is_waited_for(tmp_path: Path) -> None:
@@ -28,7 +27,7 @@ def test_a_folder_that_is_gone_for_a_while_is_waited_for(tmp_path: Path) -> None
         if len(told) == 3:
             (tmp_path / "away").rename(folder)
 
-    patiently(lambda: write_atomic(folder / "file", b"x"), folder, tell)
+    retry(lambda: write_atomic(folder / "file", b"x"), folder, tell)
     assert (folder / "file").read_bytes() == b"x"
     assert len(told) == 3
     assert "does not answer: trying again" in told[0]
@@ -42,7 +41,7 @@ def test_patience_ends(tmp_path: Path) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     with pytest.raises(OSError, match=r"[Ss]tale"):
-        patiently(never, tmp_path, lambda message: None, patience_s=0.1)
+        retry(never, tmp_path, lambda message: None, timeout_s=0.1)
     assert 3 <= len(calls) <= 5  # 0.01 + 0.02 + 0.04 s
 
 
@@ -52,16 +51,16 @@ def test_what_does_not_pass_is_raised_at_once(tmp_path: Path, error: Exception) 
         raise error
 
     with pytest.raises(type(error)):
-        patiently(fail, tmp_path, lambda message: pytest.fail("waited"))
+        retry(fail, tmp_path, lambda message: pytest.fail("waited"))
 
 
 def test_who_is_asked_to_stop_does_not_wait(tmp_path: Path) -> None:
     def fail() -> None:
-        cancellation.ask()
+        cancellation.request()
         raise TimeoutError
 
     try:
-        with pytest.raises(cancellation.Stopped):
-            patiently(fail, tmp_path, lambda message: None)
+        with pytest.raises(cancellation.WorkCancelled):
+            retry(fail, tmp_path, lambda message: None)
     finally:
-        cancellation.forget()
+        cancellation.clear()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from quoin.stages.fuse.colors import Samples, bilinear, fill_unknown, vertex_colors
+from quoin.stages.fuse.colors import ColorSamples, fill_missing_colors, sample_colors, vertex_colors
 
 
-def filled(rgb: np.ndarray, photo: np.ndarray, weight: np.ndarray) -> Samples:
-    return Samples(rgb.astype(np.uint8), photo.astype(np.int32), weight.astype(np.float32))
+def filled(rgb: np.ndarray, photo: np.ndarray, weight: np.ndarray) -> ColorSamples:
+    return ColorSamples(rgb.astype(np.uint8), photo.astype(np.int32), weight.astype(np.float32))
 
 
 def test_only_the_strongest_samples_stay() -> None:
-    samples = Samples.empty(2, 3)
+    samples = ColorSamples.empty(2, 3)
     for photo, weight in enumerate([0.3, 0.9, 0.1, 0.5, 0.7]):
         samples.add(photo, np.array([1]), np.full((1, 3), photo * 10, np.uint8), np.array([weight], np.float32))
     assert sorted(samples.photo[1].tolist()) == [1, 3, 4]
@@ -25,10 +25,10 @@ def test_bilinear_reads_pixel_centres_and_blends_between() -> None:
     image[:, :, 0] = np.array([0, 40, 80, 120])
     image[:, :, 1] = np.array([[0], [200]])
     place = np.array([[0.375, 0.25], [0.5, 0.5], [0.0, 0.0], [0.999, 0.999]], np.float32)
-    found = bilinear(image, place)
+    found = sample_colors(image, place)
     assert found[:, 0].tolist() == [40, 60, 0, 120]
     assert found[:, 1].tolist() == [0, 100, 0, 200]
-    assert bilinear(np.full((1, 1, 3), 7, np.uint8), place).tolist() == [[7, 7, 7]] * 4
+    assert sample_colors(np.full((1, 1, 3), 7, np.uint8), place).tolist() == [[7, 7, 7]] * 4
 
 
 def test_a_passer_by_is_outvoted_and_exposure_divided_out() -> None:
@@ -49,6 +49,6 @@ def test_the_uncoloured_take_the_nearest_colour() -> None:
     points = np.array([[0.0, 0, 0], [1, 0, 0], [0.2, 0, 0], [0.9, 0, 0]])
     colors = np.array([[10, 20, 30], [200, 100, 50], [0, 0, 0], [0, 0, 0]], np.uint8)
     known = np.array([True, True, False, False])
-    filled_in = fill_unknown(colors, known, points)
+    filled_in = fill_missing_colors(colors, known, points)
     assert filled_in.tolist() == [[10, 20, 30], [200, 100, 50], [10, 20, 30], [200, 100, 50]]
-    assert fill_unknown(colors, np.zeros(4, bool), points).tolist() == [[128] * 3] * 4
+    assert fill_missing_colors(colors, np.zeros(4, bool), points).tolist() == [[128] * 3] * 4

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from quoin.stages.fuse.marching_cubes import END_GAP, EdgeKeys, Patch, march, positions_voxels, triangle_table, weld
+from quoin.stages.fuse.marching_cubes import (
+    MIN_EDGE_FRACTION,
+    EdgeKeys,
+    Patch,
+    marching_cubes,
+    positions_voxels,
+    triangle_table,
+    weld,
+)
 
 
 def grid(n: int) -> np.ndarray:
@@ -18,7 +26,7 @@ def grid(n: int) -> np.ndarray:
 
 def surface(sdf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     keys = EdgeKeys((0, 0, 0), sdf.shape)
-    patch = march(sdf.astype(np.float32), np.zeros(3, int), keys)
+    patch = marching_cubes(sdf.astype(np.float32), np.zeros(3, int), keys)
     return positions_voxels(patch, keys), patch.faces
 
 
@@ -72,7 +80,7 @@ def test_a_plane_is_met_exactly_and_faces_up() -> None:
 
 def test_a_plane_through_samples_stays_within_the_end_gap() -> None:
     points, faces = surface(grid(6)[..., 2] - 3.0)
-    assert np.abs(points[:, 2] - 3.0).max() <= END_GAP + 1e-6
+    assert np.abs(points[:, 2] - 3.0).max() <= MIN_EDGE_FRACTION + 1e-6
     assert len(faces) == 50
 
 
@@ -81,12 +89,12 @@ def test_bricks_weld_into_the_surface_of_the_whole(cut: int) -> None:
     sdf = np.linalg.norm(grid(17) - [8.1, 7.9, 8.3], axis=-1) - 6.2
     sdf = sdf.astype(np.float32)
     keys = EdgeKeys((0, 0, 0), sdf.shape)
-    whole = weld([march(sdf, np.zeros(3, int), keys)])
+    whole = weld([marching_cubes(sdf, np.zeros(3, int), keys)])
     parts = []
     for x in (0, cut):
         for y in (0, cut):
             x1, y1 = (cut if x == 0 else 16), (cut if y == 0 else 16)
-            parts.append(march(sdf[x : x1 + 1, y : y1 + 1], np.array([x, y, 0]), keys))
+            parts.append(marching_cubes(sdf[x : x1 + 1, y : y1 + 1], np.array([x, y, 0]), keys))
     joined = weld(parts)
     np.testing.assert_array_equal(joined.keys, whole.keys)
     np.testing.assert_array_equal(joined.fractions, whole.fractions)

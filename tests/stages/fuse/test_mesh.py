@@ -9,16 +9,16 @@ import pytest
 import trimesh
 
 from quoin.stages.fuse.clean import (
-    ENOUGH,
-    SILENT,
-    colour_agreement,
-    confirmed,
+    MAX_VERTEX_VOTES,
+    NO_DEPTH_WEIGHT,
+    color_agreement,
+    color_support,
     diffuse,
-    support,
+    stereo_support,
     supported_faces,
-    usual_disagreement,
+    typical_disagreement,
 )
-from quoin.stages.fuse.mesh import Mesh, components, decimate, edge_counts, face_areas, vertex_normals
+from quoin.stages.fuse.mesh import Mesh, decimate, edge_counts, face_areas, face_components, vertex_normals
 from quoin.stages.fuse.mesh_files import write_glb
 from tests.plys import read_ply, write_ply
 
@@ -51,23 +51,23 @@ def test_areas_and_normals() -> None:
 def test_edges_of_a_closed_box_have_two_faces_and_a_hole_has_a_boundary() -> None:
     box = box_mesh()
     assert (edge_counts(box.faces)[1] == 2).all()
-    open_box = box.part(np.arange(12) >= 2)
+    open_box = box.submesh(np.arange(12) >= 2)
     assert (edge_counts(open_box.faces)[1] == 1).sum() in (4, 6)  # two faces of one side, or of two
 
 
 def test_components_count_pieces_not_loose_vertices() -> None:
     mesh = together(box_mesh(), box_mesh(at=(5, 0, 0)), box_mesh(0.1, at=(9, 0, 0)))
     loose = Mesh(np.concatenate([mesh.vertices_world, np.zeros((4, 3))]), mesh.faces)
-    count, piece = components(loose.faces, len(loose.vertices_world))
+    count, piece = face_components(loose.faces, len(loose.vertices_world))
     assert count == 3
     assert np.bincount(piece).tolist() == [12, 12, 12]
-    assert components(np.zeros((0, 3), int), 5)[0] == 0
+    assert face_components(np.zeros((0, 3), int), 5)[0] == 0
 
 
 def test_a_part_keeps_its_vertices_and_colors() -> None:
     sphere = ball(1)
     keep = np.arange(len(sphere.faces)) % 3 == 0
-    part = sphere.part(keep)
+    part = sphere.submesh(keep)
     np.testing.assert_array_equal(part.vertices_world[part.faces], sphere.vertices_world[sphere.faces[keep]])
     assert part.colors is not None and sphere.colors is not None
     np.testing.assert_array_equal(part.colors[part.faces], sphere.colors[sphere.faces[keep]])
@@ -98,15 +98,15 @@ def test_support_counts_photos_that_agree() -> None:
     views = np.full(80, 5)
     disagreement = np.full(80, 6.0)
     disagreement[60:] = 40.0
-    usual = usual_disagreement(views, disagreement)
-    agreed = colour_agreement(views, disagreement, usual)
-    found = support(views, agreed, mesh.faces)
+    usual = typical_disagreement(views, disagreement)
+    agreed = color_agreement(views, disagreement, usual)
+    found = color_support(views, agreed, mesh.faces)
     assert usual == 6.0
     np.testing.assert_allclose(found[:30], 5.0, rtol=0.01)
     assert (found[70:] < 1.5).all()
-    usual = usual_disagreement(np.zeros(80, int), np.zeros(80))
-    agreed = colour_agreement(np.zeros(80, int), np.zeros(80), usual)
-    nowhere = support(np.zeros(80, int), agreed, mesh.faces)
+    usual = typical_disagreement(np.zeros(80, int), np.zeros(80))
+    agreed = color_agreement(np.zeros(80, int), np.zeros(80), usual)
+    nowhere = color_support(np.zeros(80, int), agreed, mesh.faces)
     assert (nowhere == 0).all()
     assert usual == 1.0
 
@@ -116,11 +116,13 @@ def test_what_is_seen_through_is_not_confirmed_by_the_photo_that_made_it() -> No
     votes = np.full(600, 3)
     votes[300:] = -1  # one photo says so, two see through
     silent, agreed = np.full(600, 4), np.ones(600)
-    found = confirmed(votes, silent, views, agreed, faces)
-    np.testing.assert_allclose(found[:180], 3 + 4 * SILENT, rtol=0.01)
+    found = stereo_support(votes, silent, views, agreed, faces)
+    np.testing.assert_allclose(found[:180], 3 + 4 * NO_DEPTH_WEIGHT, rtol=0.01)
     assert (found[420:] < 0).all()
-    assert (confirmed(np.zeros(600, int), silent, views, 0 * agreed, faces) == 0).all()
-    np.testing.assert_allclose(confirmed(np.full(600, 50), 0 * silent, views, agreed, faces), ENOUGH, rtol=1e-4)
+    assert (stereo_support(np.zeros(600, int), silent, views, 0 * agreed, faces) == 0).all()
+    np.testing.assert_allclose(
+        stereo_support(np.full(600, 50), 0 * silent, views, agreed, faces), MAX_VERTEX_VOTES, rtol=1e-4
+    )
 
 
 def test_a_surface_known_in_a_few_patches_is_less_confirmed_than_one_known_weakly_all_over() -> None:
@@ -128,14 +130,14 @@ def test_a_surface_known_in_a_few_patches_is_less_confirmed_than_one_known_weakl
     patches, gaps = np.full(800, -1), np.zeros(800, int)
     patches[::40] = patches[1::40] = 9  # chance, every 20 vertices
     gaps[np.arange(800) % 8 < 3] = 1
-    chance, seen = (confirmed(votes, nothing, views, np.ones(800), faces)[200:600] for votes in (patches, gaps))
+    chance, seen = (stereo_support(votes, nothing, views, np.ones(800), faces)[200:600] for votes in (patches, gaps))
     assert chance.max() < 0 < 0.3 < seen.min()
 
 
 def test_the_back_of_a_surface_does_not_take_its_votes() -> None:
     faces, votes, views = strip(60).faces, np.zeros(120, int), np.zeros(120, int)
     votes[:60] = views[:60] = 3
-    found = confirmed(votes, 0 * votes, views, np.ones(120), faces)
+    found = stereo_support(votes, 0 * votes, views, np.ones(120), faces)
     assert (found[:56] > 0.3).all()
     assert (found[64:] == -np.inf).all()
 

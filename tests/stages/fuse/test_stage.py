@@ -20,8 +20,8 @@ from quoin.stages.fuse.blend import bricks_to_march
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.mesh import edge_counts
 from quoin.stages.fuse.stage import run
-from quoin.stages.fuse.tile_surface import edge_keys_of, to_mesh, torn_edges
-from quoin.stages.fuse.tiles import extract_tiles, read_patch, read_sources
+from quoin.stages.fuse.tile_surface import count_torn_edges, make_edge_keys, to_mesh
+from quoin.stages.fuse.tiles import extract_tiles, read_block_sdfs, read_patch
 from tests import synthetic
 from tests.plys import read_ply
 
@@ -36,12 +36,12 @@ def surface_of(tmp_path: Path, sdfs: list[synthetic.Sdf], halo: int = 1) -> tupl
     """The raw welded surface of blocks with the given SDFs, in the world, and its torn edges."""
     run = synthetic.make_run(tmp_path, "ingest", "pose")
     synthetic.write_blocks(run, LATTICE, synthetic.split_box(BOX, len(sdfs), halo), sdfs)
-    sources = read_sources(run, 64)
-    bricks = bricks_to_march(sources)
-    keys = edge_keys_of(sources, B)
-    patch = read_patch(run, extract_tiles(run, sources, bricks, keys, B, Reporter()))
+    block_sdfs = read_block_sdfs(run, 64)
+    bricks = bricks_to_march(block_sdfs)
+    keys = make_edge_keys(block_sdfs, B)
+    patch = read_patch(run, extract_tiles(run, block_sdfs, bricks, keys, B, Reporter()))
     mesh = to_mesh(patch, keys, LATTICE)
-    return trimesh.Trimesh(mesh.vertices_world, mesh.faces, process=False), torn_edges(patch, keys, bricks, B)
+    return trimesh.Trimesh(mesh.vertices_world, mesh.faces, process=False), count_torn_edges(patch, keys, bricks, B)
 
 
 def assert_seamless(mesh: trimesh.Trimesh) -> None:
@@ -117,15 +117,15 @@ def test_blocks_that_contradict_each_other_are_closed_off(tmp_path: Path) -> Non
 def test_a_torn_surface_is_noticed(tmp_path: Path) -> None:
     run_ = synthetic.make_run(tmp_path, "ingest", "pose")
     synthetic.write_blocks(run_, LATTICE, synthetic.split_box(BOX, 1), [synthetic.sphere(1.0)])
-    sources = read_sources(run_, 64)
-    bricks = bricks_to_march(sources)
-    keys = edge_keys_of(sources, B)
-    patch = read_patch(run_, extract_tiles(run_, sources, bricks, keys, B, Reporter()))
-    assert torn_edges(patch, keys, bricks, B) == 0
+    block_sdfs = read_block_sdfs(run_, 64)
+    bricks = bricks_to_march(block_sdfs)
+    keys = make_edge_keys(block_sdfs, B)
+    patch = read_patch(run_, extract_tiles(run_, block_sdfs, bricks, keys, B, Reporter()))
+    assert count_torn_edges(patch, keys, bricks, B) == 0
     # a brick that was known but not marched leaves a hole with a border between known bricks
-    holed = read_patch(run_, extract_tiles(run_, sources, bricks[1:], keys, B, Reporter()))
-    assert torn_edges(holed, keys, bricks, B) > 0
-    assert torn_edges(holed, keys, bricks[1:], B) == 0
+    holed = read_patch(run_, extract_tiles(run_, block_sdfs, bricks[1:], keys, B, Reporter()))
+    assert count_torn_edges(holed, keys, bricks, B) > 0
+    assert count_torn_edges(holed, keys, bricks[1:], B) == 0
 
 
 # -- the stage -------------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
     made.invalidate("fuse")
     monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
     monkeypatch.setattr(
-        "quoin.stages.fuse.mesh_chunks.AROUND", 4
+        "quoin.stages.fuse.mesh_chunks.HALO_TILES", 4
     )  # bricks are small here: support spreads over all of them
     many = run(made, FuseConfig(part_faces=1500, **options), Reporter())
     parted = read_ply(made.path / "mesh.ply")

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.stages.fuse.vertex_confidence import SURE, Rays, agreement, confidence, depth_votes, toward
-from quoin.stages.fuse.visibility import Seen
+from quoin.stages.fuse.vertex_confidence import (
+    HALF_CONFIDENCE_SINE,
+    ViewDirections,
+    color_agreement_weight,
+    depth_votes,
+    directions_to,
+    vertex_confidence,
+)
+from quoin.stages.fuse.visibility import VisibleVertices
 
 
 def fan(angle_rad: float, n: int) -> np.ndarray:
@@ -17,9 +24,9 @@ def fan(angle_rad: float, n: int) -> np.ndarray:
     return np.stack([np.sin(at), np.zeros(n), np.cos(at)], axis=1).astype(np.float32)
 
 
-def gathered(directions: np.ndarray) -> Rays:
+def gathered(directions: np.ndarray) -> ViewDirections:
     """Rays of one vertex that all the directions see."""
-    rays = Rays.none(1)
+    rays = ViewDirections.empty(1)
     for direction in directions:
         rays.add(np.array([0]), direction[None])
     return rays
@@ -47,7 +54,7 @@ def test_of_scattered_directions_the_angle_is_hardly_narrower_than_the_widest_an
 
 
 def test_photos_come_to_the_vertices_they_see_and_no_others():
-    rays = Rays.none(3)
+    rays = ViewDirections.empty(3)
     left, right = fan(1.0, 2)
     rays.add(np.array([0, 2]), np.stack([left, left]))
     rays.add(np.array([2]), right[None])
@@ -56,7 +63,7 @@ def test_photos_come_to_the_vertices_they_see_and_no_others():
 
 
 def test_directions_point_at_the_camera():
-    found = toward(np.array([0.0, 0.0, 5.0]), np.array([[0, 0, 0], [0, 5, 5]], np.float32))
+    found = directions_to(np.array([0.0, 0.0, 5.0]), np.array([[0, 0, 0], [0, 5, 5]], np.float32))
     np.testing.assert_allclose(found, [[0, 0, 1], [0, -1, 0]], atol=1e-6)
 
 
@@ -64,17 +71,17 @@ def test_directions_point_at_the_camera():
 def test_confidence_lies_in_0_to_1_and_more_evidence_never_lowers_it(photos, widths, residuals):
     (n, m), (a, b), (off, worse) = photos, widths, residuals
     views, angles = np.array([n, m]), np.array([a, b], np.float32)
-    less, more = confidence(views, angles, np.array([worse, off]), 5.0)
+    less, more = vertex_confidence(views, angles, np.array([worse, off]), 5.0)
     assert 0 <= less <= more + 1e-6
     assert more <= 1
 
 
 def test_one_photo_gives_no_confidence_and_the_constant_means_what_it_says():
-    half = 2 * np.arcsin(SURE / np.sqrt(2))
-    found = confidence(np.array([0, 1, 2, 2]), np.array([0, 0, half, half]), np.array([0.0, 0, 0, 15]), 5.0)
+    half = 2 * np.arcsin(HALF_CONFIDENCE_SINE / np.sqrt(2))
+    found = vertex_confidence(np.array([0, 1, 2, 2]), np.array([0, 0, half, half]), np.array([0.0, 0, 0, 15]), 5.0)
     np.testing.assert_allclose(found, [0, 0, 0.5, 0.5 * np.exp(-1)], atol=1e-6)
     assert np.rad2deg(half) == pytest.approx(41, abs=0.5)
-    assert agreement(np.array([4.0, 10.0]), 5.0) == pytest.approx([1, np.exp(-0.5)])
+    assert color_agreement_weight(np.array([4.0, 10.0]), 5.0) == pytest.approx([1, np.exp(-0.5)])
 
 
 def test_confidence_orders_vertices_as_the_spread_of_their_triangulated_depth_does():
@@ -87,7 +94,7 @@ def test_confidence_orders_vertices_as_the_spread_of_their_triangulated_depth_do
         offsets = rng.normal(0, 0.01, (4000, n))  # of each ray, across itself
         solve = np.linalg.pinv(across[:, [0, 2]])
         spread.append((offsets @ solve.T)[:, 1].std())
-        believed.append(confidence(np.array([n]), np.array([angle]), np.zeros(1), 5.0)[0])
+        believed.append(vertex_confidence(np.array([n]), np.array([angle]), np.zeros(1), 5.0)[0])
     assert np.argsort(spread).tolist() == np.argsort(believed)[::-1].tolist()
 
 
@@ -95,14 +102,14 @@ def test_stereo_confirms_what_lies_at_its_depth_and_denies_what_it_sees_through(
     stereo = np.array([[10.0, 10.0], [0.0, 8.0]])
     places = np.array([[0.2, 0.2], [0.7, 0.2], [0.2, 0.9], [0.7, 0.9], [0.999, 0.999]])
     depth = np.array([10.02, 9.0, 9.0, 9.0, 7.97])
-    found = Seen(np.arange(5), depth, np.ones(5), places)
+    found = VisibleVertices(np.arange(5), depth, np.ones(5), places)
     assert depth_votes(found, stereo, 0.01).tolist() == [1, -1, 0, 0, 1]
     assert depth_votes(found, stereo, 1.1).tolist() == [1, 1, 0, 1, 1]
-    assert len(depth_votes(Seen(np.zeros(0, int), *np.zeros((2, 0)), np.zeros((0, 2))), stereo, 0.1)) == 0
+    assert len(depth_votes(VisibleVertices(np.zeros(0, int), *np.zeros((2, 0)), np.zeros((0, 2))), stereo, 0.1)) == 0
 
 
 def test_a_sensor_is_believed_the_less_the_farther_it_measured() -> None:
     measured = np.array([[1.0, 4.0]])
-    found = Seen(np.arange(2), np.array([0.98, 3.98]), np.ones(2), np.array([[0.2, 0.5], [0.7, 0.5]]))
+    found = VisibleVertices(np.arange(2), np.array([0.98, 3.98]), np.ones(2), np.array([[0.2, 0.5], [0.7, 0.5]]))
     assert depth_votes(found, measured, 0.001, 0.0015).tolist() == [-1, 1]  # 2 cm are 13 deviations of 1 m, 1 of 4 m
     assert depth_votes(found, measured, 0.03, 0.0015).tolist() == [1, 1]

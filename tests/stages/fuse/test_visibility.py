@@ -8,10 +8,17 @@ import trimesh
 import zarr
 
 from quoin.pipeline.geometry.cameras import look_at
-from quoin.pipeline.geometry.frustum import in_view
+from quoin.pipeline.geometry.frustum import frustum_query
 from quoin.pipeline.imaging import labels
-from quoin.stages.fuse.occlusion import hidden_by_many, hidden_by_one, hide
-from quoin.stages.fuse.visibility import View, apart_from_sky, cast_scene, depth_map, make_view, seen
+from quoin.stages.fuse.occlusion import occlusion_of_chunks, occlusion_of_mesh, write_occlusion_maps
+from quoin.stages.fuse.visibility import (
+    LocalView,
+    make_local_view,
+    make_raycasting_scene,
+    render_depth,
+    split_sky,
+    visible_vertices,
+)
 
 SIZE = np.array([96, 72])
 INTRINSICS = np.array([80.0, 80.0, 48.0, 36.0])
@@ -19,7 +26,7 @@ INTRINSICS = np.array([80.0, 80.0, 48.0, 36.0])
 
 def view_from(center: list[float], edge_px: int = 96, middle: tuple[float, float, float] = (0, 0, 0)):
     pose = look_at(np.array(center) + np.array(middle), np.array(middle, float))
-    return make_view(pose, INTRINSICS, SIZE, edge_px, np.array(middle, float))
+    return make_local_view(pose, INTRINSICS, SIZE, edge_px, np.array(middle, float))
 
 
 def ball(subdivisions: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -27,14 +34,14 @@ def ball(subdivisions: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found.vertices, np.float32), np.asarray(found.faces)
 
 
-def nearest_depth(vertices: np.ndarray, faces: np.ndarray, view: View, n_parts: int) -> np.ndarray:
+def nearest_depth(vertices: np.ndarray, faces: np.ndarray, view: LocalView, n_parts: int) -> np.ndarray:
     """The depth map of a mesh, cast whole or in parts."""
     if n_parts == 1:
-        return hidden_by_one((vertices, faces), [view])(0)
+        return occlusion_of_mesh((vertices, faces), [view])(0)
     group = zarr.group()
     parts = enumerate(np.array_split(faces, n_parts))
-    shown = [part for part, some in parts if hide((vertices, some), [view], group, part)]
-    return hidden_by_many([view], group, [shown])(0)
+    shown = [part for part, some in parts if write_occlusion_maps((vertices, some), [view], group, part)]
+    return occlusion_of_chunks([view], group, [shown])(0)
 
 
 @pytest.mark.parametrize("n_parts", [1, 7])
@@ -58,9 +65,9 @@ def test_depth_of_a_ball_is_that_of_the_formula(n_parts: int, edge_px: int) -> N
 def test_a_ball_shows_its_front_only() -> None:
     vertices, faces = ball()
     view = view_from([4.0, 0.0, 0.0])
-    found = seen(
+    found = visible_vertices(
         view,
-        depth_map(cast_scene(vertices, faces), view),
+        render_depth(make_raycasting_scene(vertices, faces), view),
         None,
         vertices,
         vertices,
@@ -79,15 +86,15 @@ def test_a_wall_hides_what_is_behind_it_and_a_mask_what_it_covers() -> None:
     ys, zs = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-0.8, 0.8, 21))
     back = np.stack([np.zeros(ys.size), ys.ravel(), zs.ravel()], axis=1).astype(np.float32)
     wall = np.array([[1, 0, -2], [1, 3, -2], [1, 3, 2], [1, 0, 2]], np.float32)  # hides y > 0
-    wall_scene = cast_scene(wall, np.array([[0, 1, 2], [0, 2, 3]]))
+    wall_scene = make_raycasting_scene(wall, np.array([[0, 1, 2], [0, 2, 3]]))
     view = view_from([4.0, 0.0, 0.0])
     normals = np.tile(np.array([[1, 0, 0]], np.float32), (len(back), 1))
-    found = seen(view, depth_map(wall_scene, view), None, back, normals, tolerance=0.05, min_cosine=0.1)
+    found = visible_vertices(view, render_depth(wall_scene, view), None, back, normals, tolerance=0.05, min_cosine=0.1)
     assert (back[found.vertex, 1] < 0.1).all()
     assert set(found.vertex) >= set(np.flatnonzero(back[:, 1] < -0.1))
     mask = np.zeros((36, 48), np.uint8)
     mask[:18] = 255  # the upper half of the photo
-    upper = seen(view, depth_map(wall_scene, view), mask, back, normals, tolerance=0.05, min_cosine=0.1)
+    upper = visible_vertices(view, render_depth(wall_scene, view), mask, back, normals, tolerance=0.05, min_cosine=0.1)
     assert set(upper.vertex) == {v for v in found.vertex if back[v, 2] > 0}
 
 
@@ -96,16 +103,16 @@ def test_nothing_is_seen_behind_the_camera_or_beside_the_picture() -> None:
     normals = np.array([[-1, 0, 0], [1, 0, 0], [1, 0, 0]], np.float32)
     view = view_from([4.0, 0.0, 0.0])
     nothing_in_the_way = np.full((72, 96), np.inf, np.float32)
-    found = seen(view, nothing_in_the_way, None, points, normals, tolerance=0.05, min_cosine=0.1)
+    found = visible_vertices(view, nothing_in_the_way, None, points, normals, tolerance=0.05, min_cosine=0.1)
     assert found.vertex.tolist() == [2]
-    np.testing.assert_allclose(found.place, [[0.5, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(found.uv, [[0.5, 0.5]], atol=1e-6)
 
 
 def test_a_view_far_from_the_origin_is_moved_without_loss() -> None:
     vertices, faces = ball(3)
     here, there = view_from([4.0, 1.0, 0.5]), view_from([4.0, 1.0, 0.5], middle=(4e5, 5e6, 100.0))
-    both = cast_scene(vertices, faces)
-    a, b = depth_map(both, here), depth_map(both, there)
+    both = make_raycasting_scene(vertices, faces)
+    a, b = render_depth(both, here), render_depth(both, there)
     np.testing.assert_array_equal(np.isinf(a), np.isinf(b))
     np.testing.assert_allclose(a[np.isfinite(a)], b[np.isfinite(a)], atol=1e-4)
 
@@ -116,24 +123,24 @@ def test_a_surface_met_from_behind_shows_nothing() -> None:
     for n_parts in (1, 3):
         depth = nearest_depth(vertices, faces, view, n_parts)
         assert (depth < 0).all()
-        found = seen(view, depth, None, vertices, -vertices, tolerance=0.05, min_cosine=0.1)
+        found = visible_vertices(view, depth, None, vertices, -vertices, tolerance=0.05, min_cosine=0.1)
         assert len(found.vertex) == 0
 
 
 def test_a_vertex_before_sky_is_a_vote_against_it_and_no_view() -> None:
     vertices, faces = ball()
     view = view_from([4.0, 0.0, 0.0])
-    depth = depth_map(cast_scene(vertices, faces), view)
-    whole = seen(view, depth, None, vertices, vertices, tolerance=0.02, min_cosine=0.1)
+    depth = render_depth(make_raycasting_scene(vertices, faces), view)
+    whole = visible_vertices(view, depth, None, vertices, vertices, tolerance=0.02, min_cosine=0.1)
     shown = np.zeros((72, 96), np.uint8)
     shown[:36] = labels.SKY
-    found, against = apart_from_sky(whole, shown)
+    found, against = split_sky(whole, shown)
     assert set(found.vertex) | set(against) == set(whole.vertex)
     assert not set(found.vertex) & set(against)
-    row = dict(zip(whole.vertex.tolist(), (whole.place[:, 1] * 72).tolist(), strict=True))
+    row = dict(zip(whole.vertex.tolist(), (whole.uv[:, 1] * 72).tolist(), strict=True))
     assert all(row[v] < 36 for v in against.tolist())
     assert all(row[v] > 34 for v in found.vertex.tolist())  # a pixel inside the outline counts as sky
-    assert len(apart_from_sky(whole, np.full((72, 96), labels.PASSING, np.uint8))[1]) == 0
+    assert len(split_sky(whole, np.full((72, 96), labels.TRANSIENT, np.uint8))[1]) == 0
 
 
 def test_a_photo_that_looks_at_a_part_sees_the_same_without_a_look_at_the_rest() -> None:
@@ -142,13 +149,16 @@ def test_a_photo_that_looks_at_a_part_sees_the_same_without_a_look_at_the_rest()
     normals = np.tile(np.array([[1, 0, 0]], np.float32), (len(wall), 1))
     view = view_from([4.0, 0.0, 0.0])
     depth = np.full((view.height, view.width), np.inf, np.float32)
-    near = in_view(wall)(view.cam_from_local, view.intrinsics, (view.width, view.height))
-    assert len(near) < 0.1 * len(wall)
-    every, some = (seen(view, depth, None, wall, normals, tolerance=0.05, min_cosine=0.1, near=n) for n in (None, near))
+    candidates = frustum_query(wall)(view.cam_from_local, view.intrinsics, (view.width, view.height))
+    assert len(candidates) < 0.1 * len(wall)
+    every, some = (
+        visible_vertices(view, depth, None, wall, normals, tolerance=0.05, min_cosine=0.1, candidates=n)
+        for n in (None, candidates)
+    )
     assert len(every.vertex) > 100
     np.testing.assert_array_equal(some.vertex, every.vertex)
-    np.testing.assert_array_equal(some.place, every.place)
+    np.testing.assert_array_equal(some.uv, every.uv)
     far = wall + np.array([0, 500, 0], np.float32)
-    nobody = in_view(far)(view.cam_from_local, view.intrinsics, (view.width, view.height))
-    empty = seen(view, depth, None, far, normals, tolerance=0.05, min_cosine=0.1, near=nobody)
+    nobody = frustum_query(far)(view.cam_from_local, view.intrinsics, (view.width, view.height))
+    empty = visible_vertices(view, depth, None, far, normals, tolerance=0.05, min_cosine=0.1, candidates=nobody)
     assert len(nobody) == len(empty.vertex) == 0

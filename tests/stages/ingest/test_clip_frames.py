@@ -10,11 +10,11 @@ import pytest
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.imaging.io import load_upright
-from quoin.stages.ingest.keyframes import STEP
+from quoin.stages.ingest.keyframes import MIN_KEYFRAME_STEP
 from tests.clips import HEIGHT, WIDTH, blurred, pan, wall, write_clip
 from tests.pictures import picture
 
-STEP_PX = STEP * WIDTH
+STEP_PX = MIN_KEYFRAME_STEP * WIDTH
 WALK = np.arange(90) * 3.0  # pixels; 3 s at 30 frames a second
 
 
@@ -123,7 +123,7 @@ def test_a_clip_is_looked_through_once_and_its_frames_are_written_once(photos, p
     file = Path(frames_of(rows, "a.mp4")[0]["path"])
     stamp = file.stat().st_mtime_ns
     with monkeypatch.context() as patch:
-        patch.setattr(clip_frames, "look_through", None)
+        patch.setattr(clip_frames, "scan_clip", None)
         patch.setattr(clip_frames, "write_frames", None)
         put("b.jpg", 1)
         second, _, _ = ingest()
@@ -222,7 +222,7 @@ def test_clips_given_by_name(tmp_path, photos, put):
 
 
 def test_the_wall_of_these_tests_is_sharp():
-    from quoin.stages.ingest.motion import sharpness
+    from quoin.stages.ingest.motion import frame_sharpness
 
     grey = wall()[:240, :320].mean(axis=2).astype(np.uint8)
-    assert sharpness(grey) > 0.15
+    assert frame_sharpness(grey) > 0.15

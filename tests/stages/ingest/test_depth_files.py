@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.stages.ingest.depth_files import DepthFacts, match_depths, unit_of
+from quoin.stages.ingest.depth_files import DepthFileFacts, estimate_depth_unit, match_depths
 
 
 def wall(low: float = 1500, high: float = 2500, dtype: type = np.uint16, shape: tuple[int, int] = (144, 192)):
@@ -44,10 +44,10 @@ def test_folders_tell_equal_names_apart():
 
 
 def test_units_are_told_by_the_values():
-    assert unit_of([DepthFacts(True, 1800.0, 3200.0)])[0] == 0.001
-    assert unit_of([DepthFacts(True, 9000.0, 22_000.0)])[0] == 0.0002
-    assert unit_of([DepthFacts(False, 1.8, 3.2)])[0] == 1.0
-    assert unit_of([DepthFacts(False, 1800.0, 3200.0)])[0] == 0.001
+    assert estimate_depth_unit([DepthFileFacts(True, 1800.0, 3200.0)])[0] == 0.001
+    assert estimate_depth_unit([DepthFileFacts(True, 9000.0, 22_000.0)])[0] == 0.0002
+    assert estimate_depth_unit([DepthFileFacts(False, 1.8, 3.2)])[0] == 1.0
+    assert estimate_depth_unit([DepthFileFacts(False, 1800.0, 3200.0)])[0] == 0.001
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from quoin.stages.ingest.duplicates import details, same_picture
-from quoin.stages.ingest.perceptual_hash import grey_copy
+from quoin.stages.ingest.duplicates import is_same_picture, texture_pyramid
+from quoin.stages.ingest.perceptual_hash import gray_thumbnail
 from tests.stages.ingest.scenes import as_rgb, saved, texture, view
 
 
 def same(first: np.ndarray, second: np.ndarray) -> bool:
-    answer = same_picture(details(grey_copy(first)), details(grey_copy(second)))
-    assert answer == same_picture(details(grey_copy(second)), details(grey_copy(first)))
+    answer = is_same_picture(texture_pyramid(gray_thumbnail(first)), texture_pyramid(gray_thumbnail(second)))
+    assert answer == is_same_picture(texture_pyramid(gray_thumbnail(second)), texture_pyramid(gray_thumbnail(first)))
     return answer
 
 

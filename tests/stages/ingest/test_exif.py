@@ -15,7 +15,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
 from quoin.pipeline.imaging.io import open_image
-from quoin.stages.ingest.exif import Exif, focal_px, read_exif
+from quoin.stages.ingest.exif import Exif, exif_focal_px, read_exif
 
 DATA = Path("../shared/data")
 
@@ -43,7 +43,7 @@ def test_no_exif_is_all_unknown(tmp_path):
 def test_the_equivalent_is_by_the_diagonal(tmp_path):
     """On a 3:2 file 36 mm of film lie along the width; on 4:3 the diagonal decides: 50 mm see a 5000 px diagonal so."""
     assert read(tmp_path, {Base.FocalLengthIn35mmFilm: 36}, size=(600, 400)).focal_px == pytest.approx(600)
-    assert focal_px((4000, 3000), equivalent_mm=math.hypot(36, 24)) == pytest.approx(5000)
+    assert exif_focal_px((4000, 3000), equivalent_mm=math.hypot(36, 24)) == pytest.approx(5000)
 
 
 @given(st.integers(1, 8), st.booleans())
@@ -51,9 +51,9 @@ def test_a_shrunk_or_turned_file_has_the_same_field_of_view(factor, turned):
     size = (4000 // factor, 3000 // factor)
     size = size[::-1] if turned else size
     kept = {"focal_mm": 5.0, "pixels_per_mm": 4000 / 6.4, "recorded_size": (4000, 3000)}
-    assert focal_px(size, **kept) == pytest.approx(5.0 / 6.4 * 4000 / factor, rel=0.01)
+    assert exif_focal_px(size, **kept) == pytest.approx(5.0 / 6.4 * 4000 / factor, rel=0.01)
     kept["equivalent_mm"] = 28.0
-    assert focal_px(size, **kept) / max(size) == pytest.approx(28 / 43.2666 * 1.25, rel=0.01)
+    assert exif_focal_px(size, **kept) / max(size) == pytest.approx(28 / 43.2666 * 1.25, rel=0.01)
 
 
 def test_focal_plane_resolution(tmp_path):
@@ -72,8 +72,8 @@ def test_focal_plane_resolution(tmp_path):
 
 
 def test_a_cropped_file_has_no_known_focal_length():
-    assert math.isnan(focal_px((3000, 3000), equivalent_mm=28.0, recorded_size=(4000, 3000)))
-    assert not math.isnan(focal_px((1600, 1202), equivalent_mm=35.0, recorded_size=(2832, 2128)))
+    assert math.isnan(exif_focal_px((3000, 3000), equivalent_mm=28.0, recorded_size=(4000, 3000)))
+    assert not math.isnan(exif_focal_px((1600, 1202), equivalent_mm=35.0, recorded_size=(2832, 2128)))
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,15 @@ def test_a_cropped_file_has_no_known_focal_length():
 )
 def test_a_file_shrunk_by_software_that_rewrote_its_size_is_not_believed(focal_mm, pixels_per_inch, width):
     """As found in photos of the Statue of Liberty: SLRs whose sensor would be 4 to 8 mm wide, compacts with 2 mm."""
-    got = focal_px((800, width), focal_mm=focal_mm, pixels_per_mm=pixels_per_inch / 25.4, recorded_size=(800, width))
+    got = exif_focal_px(
+        (800, width), focal_mm=focal_mm, pixels_per_mm=pixels_per_inch / 25.4, recorded_size=(800, width)
+    )
     assert math.isnan(got)
 
 
 @pytest.mark.parametrize("value", [0, -5, 60000])
 def test_senseless_focal_lengths_are_unknown(tmp_path, value):
-    assert math.isnan(focal_px((400, 300), equivalent_mm=float(value)))
+    assert math.isnan(exif_focal_px((400, 300), equivalent_mm=float(value)))
 
 
 # -- GPS -------------------------------------------------------------------------------------------------------------
@@ -188,9 +190,9 @@ def test_gps_of_a_real_file():
 
 
 def test_rationals_of_any_kind_are_numbers():
-    from quoin.stages.ingest.exif import _number
+    from quoin.stages.ingest.exif import _float_or_nan
 
-    assert _number(IFDRational(7, 2)) == 3.5
-    assert _number((Fraction(7, 2),)) == 3.5
-    assert _number("3.5") == 3.5
-    assert all(math.isnan(_number(v)) for v in (None, "", (), b"\x01\x02", IFDRational(0, 0), float("inf")))
+    assert _float_or_nan(IFDRational(7, 2)) == 3.5
+    assert _float_or_nan((Fraction(7, 2),)) == 3.5
+    assert _float_or_nan("3.5") == 3.5
+    assert all(math.isnan(_float_or_nan(v)) for v in (None, "", (), b"\x01\x02", IFDRational(0, 0), float("inf")))

@@ -104,4 +104,4 @@ def test_raw_says_what_to_do_and_a_video_is_known_by_its_name(put, photos):
 def test_a_run_inside_the_photo_folder_is_left_out(put, photos):
     put("a.jpg", b"x")
     put("run/report.jpg", b"x")
-    assert names(photos, without=[photos / "run"]) == ["a.jpg"]
+    assert names(photos, excluded=[photos / "run"]) == ["a.jpg"]

@@ -45,17 +45,17 @@ def test_masks_and_depth_maps_are_not_for_a_video(tmp_path: Path, given: dict):
     clip = tmp_path / "walk.mp4"
     clip.write_bytes(b"")
     with pytest.raises(QuoinError, match="not for frames of a video"):
-        list_sources(clip, [], without=tmp_path / "run", **given)
+        list_sources(clip, [], excluded=tmp_path / "run", **given)
 
 
 def test_a_run_may_be_moved_and_its_photos_be_named_otherwise(tmp_path: Path, photos: Path, monkeypatch):
     run = Run.create(tmp_path / "run", photos=photos, settings={}, seed=0)
     frame = run.path / "frames" / "walk.mp4" / "000001.png"
-    kept = run.portable(str(frame))
+    kept = run.relative_path(str(frame))
     (tmp_path / "run").rename(tmp_path / "moved")
     moved = Run.open(tmp_path / "moved")
     assert moved.local(kept) == str(tmp_path / "moved" / "frames" / "walk.mp4" / "000001.png")
-    assert moved.local(str(photos / "a.jpg")) == moved.portable(str(photos / "a.jpg")) == str(photos / "a.jpg")
+    assert moved.local(str(photos / "a.jpg")) == moved.relative_path(str(photos / "a.jpg")) == str(photos / "a.jpg")
     monkeypatch.chdir(run.photos)
     run = Run.open(tmp_path / "moved")
     run.commit("ingest", "key", StageResult(), 0.0)  # from here on photos of another place are refused

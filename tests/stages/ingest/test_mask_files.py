@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.stages.ingest.mask_files import in_mask_folder, masks_beside, match_masks
+from quoin.stages.ingest.mask_files import is_in_mask_folder, match_masks, match_sidecar_masks
 
 NAMINGS = ["{stem}.jpg.png", "{stem}.png", "{stem}_mask.png", "mask_{stem}.png", "{stem}.mask.png", "{stem}-mask.jpg"]
 NAMINGS += ["{stem}.jpg", "{stem}.JPG.PNG", "{stem}.jpg.mask.png", "MASK_{stem}.tif", "{stem}_masks.jpeg"]
@@ -19,17 +19,17 @@ def test_every_naming_inside_and_beside(stem, naming, folder, sub):
     for place in (f"set/{folder}/photos/{sub}", f"set/{folder}/{sub}", f"set/photos/{folder}/{sub}"):
         mask = place + naming.format(stem=stem)
         assert match_masks([photo], [mask]) == {photo: mask}
-        assert in_mask_folder(mask)
+        assert is_in_mask_folder(mask)
 
 
 @given(STEMS, st.sampled_from([n for n in NAMINGS if n not in ("{stem}.png", "{stem}.jpg")]))
 def test_every_telling_name_next_to_the_photo(stem, naming):
     photo, mask = f"photos/{stem}.jpg", f"photos/{naming.format(stem=stem)}"
-    assert masks_beside([photo, mask]) == {mask: photo}
+    assert match_sidecar_masks([photo, mask]) == {mask: photo}
 
 
 def test_a_photo_of_another_suffix_is_no_mask():
-    assert masks_beside(["p/a.jpg", "p/a.png", "p/mask.jpg", "p/mask_b.png", "p/a.txt"]) == {}
+    assert match_sidecar_masks(["p/a.jpg", "p/a.png", "p/mask.jpg", "p/mask_b.png", "p/a.txt"]) == {}
 
 
 def test_each_photo_its_own():

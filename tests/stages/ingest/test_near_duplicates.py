@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quoin.stages.ingest.near_duplicates import MAX_COMPARED, RADIUS, near_duplicates
+from quoin.stages.ingest.near_duplicates import MAX_CANDIDATES, MAX_HASH_DISTANCE, find_near_duplicates
 
 
 def hashes(count: int, seed: int = 0) -> list[int]:
@@ -22,9 +22,9 @@ def test_every_hash_within_eleven_bits_is_found():
     base = hashes(1)[0]
     for _ in range(200):
         other = flipped(base, rng.choice(64, 11, replace=False))
-        assert near_duplicates({0: base, 1: other}, [0, 1], lambda a, b: True) == {1: 0}
-    far = flipped(base, list(range(RADIUS + 1)))
-    assert near_duplicates({0: base, 1: far}, [0, 1], lambda a, b: True) == {}
+        assert find_near_duplicates({0: base, 1: other}, [0, 1], lambda a, b: True) == {1: 0}
+    far = flipped(base, list(range(MAX_HASH_DISTANCE + 1)))
+    assert find_near_duplicates({0: base, 1: far}, [0, 1], lambda a, b: True) == {}
 
 
 def test_work_grows_with_the_number_of_photos_only():
@@ -37,30 +37,30 @@ def test_work_grows_with_the_number_of_photos_only():
         asked.append((one, other))
         return other - one == 3000
 
-    assert near_duplicates(bits, range(3300), same) == {3000 + i: i for i in range(300)}
+    assert find_near_duplicates(bits, range(3300), same) == {3000 + i: i for i in range(300)}
     assert 300 <= len(asked) < 350
 
 
 def test_a_still_camera_costs_one_comparison_a_frame():
     asked = []
-    dropped = near_duplicates(dict.fromkeys(range(500), 77), range(500), lambda a, b: asked.append(b) is None)
+    dropped = find_near_duplicates(dict.fromkeys(range(500), 77), range(500), lambda a, b: asked.append(b) is None)
     assert dropped == dict.fromkeys(range(1, 500), 0)
     assert len(asked) == 499
 
 
 def test_photos_of_one_look_but_different_cost_a_few_comparisons_each():
     asked = []
-    assert near_duplicates(dict.fromkeys(range(50), 77), range(50), lambda a, b: asked.append(b) is not None) == {}
-    assert len(asked) <= 50 * MAX_COMPARED
+    assert find_near_duplicates(dict.fromkeys(range(50), 77), range(50), lambda a, b: asked.append(b) is not None) == {}
+    assert len(asked) <= 50 * MAX_CANDIDATES
 
 
 def test_of_a_slow_film_each_frame_kept_has_moved_against_all_others_kept():
     """Neighbours are alike, frames three apart are not: a chain must not be drawn together."""
-    dropped = near_duplicates(dict.fromkeys(range(12), 5), range(12), lambda a, b: abs(a - b) < 3)
+    dropped = find_near_duplicates(dict.fromkeys(range(12), 5), range(12), lambda a, b: abs(a - b) < 3)
     kept = [i for i in range(12) if i not in dropped]
     assert kept == [0, 3, 6, 9]
     assert all(abs(i - twin) < 3 and twin in kept for i, twin in dropped.items())
 
 
 def test_the_better_photo_stays():
-    assert near_duplicates({4: 1, 9: 1, 2: 3}, [9, 2, 4], lambda a, b: True) == {2: 9, 4: 9}
+    assert find_near_duplicates({4: 1, 9: 1, 2: 3}, [9, 2, 4], lambda a, b: True) == {2: 9, 4: 9}

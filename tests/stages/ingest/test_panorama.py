@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from quoin.stages.ingest.panorama import panorama_tag, too_wide
+from quoin.stages.ingest.panorama import find_too_wide, read_panorama_tag
 from tests.pictures import picture
 
 XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description GPano:ProjectionType{}/></x:xmpmeta>'
@@ -18,7 +18,7 @@ def tag_of(path: Path, **options) -> str:
     Image.fromarray(picture(1)).save(path, **options)
     with Image.open(path) as image:
         image.load()
-        return panorama_tag(image)
+        return read_panorama_tag(image)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "tif"])
@@ -47,7 +47,7 @@ def test_panoramas_of_iphones(tmp_path):
 
 def test_wide_photos_unless_most_are():
     normal, wide, high = (400, 300), (900, 300), (300, 900)
-    assert too_wide([normal, wide, high, normal, normal], 2.5) == [False, True, True, False, False]
-    assert too_wide([normal, wide, wide, wide], 2.5) == [False] * 4  # a camera such as those on cars
-    assert too_wide([normal, (750, 300)], 2.5) == [False, False]
-    assert too_wide([], 2.5) == []
+    assert find_too_wide([normal, wide, high, normal, normal], 2.5) == [False, True, True, False, False]
+    assert find_too_wide([normal, wide, wide, wide], 2.5) == [False] * 4  # a camera such as those on cars
+    assert find_too_wide([normal, (750, 300)], 2.5) == [False, False]
+    assert find_too_wide([], 2.5) == []

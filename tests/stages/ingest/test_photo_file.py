@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from quoin.pipeline.imaging.memory_budget import PixelBudget
-from quoin.stages.ingest.photo_file import content_hash, contrast
+from quoin.stages.ingest.photo_file import content_hash, photo_contrast
 from tests.pictures import picture
 
 
@@ -26,12 +26,12 @@ def test_the_hash_is_of_pixels_and_their_arrangement():
 def test_contrast_sees_structure_and_not_noise():
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 16, (1024, 1024, 3)).astype(np.uint8)
-    assert contrast(noise) < 1 < noise.std()
+    assert photo_contrast(noise) < 1 < noise.std()
     halves = np.zeros((1024, 1024, 3), np.uint8)
     halves[:, 512:] = 200
-    assert abs(contrast(halves) - 100) < 1  # half 0, half 200: standard deviation 100
-    assert contrast(picture(0, 1024, 1024)) > 10
-    assert contrast(np.full((3, 5, 3), 77, np.uint8)) == 0
+    assert abs(photo_contrast(halves) - 100) < 1  # half 0, half 200: standard deviation 100
+    assert photo_contrast(picture(0, 1024, 1024)) > 10
+    assert photo_contrast(np.full((3, 5, 3), 77, np.uint8)) == 0
 
 
 def test_threads_never_hold_more_than_the_budget_but_one_may_alone():
@@ -40,7 +40,7 @@ def test_threads_never_hold_more_than_the_budget_but_one_may_alone():
     seen: list[list[int]] = []
 
     def work(pixels: int) -> None:
-        with budget.hold(pixels):
+        with budget.reserve(pixels):
             with lock:
                 held.append(pixels)
                 seen.append(list(held))

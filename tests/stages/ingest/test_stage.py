@@ -13,7 +13,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from scipy.ndimage import gaussian_filter
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.imaging.io import load_mask, load_upright, turn_upright
+from quoin.pipeline.imaging.io import apply_orientation, load_mask, load_upright
 from quoin.pipeline.scene.photo_table import PHOTO_SCHEMA
 from tests.pictures import UNDO, bomb_png, picture, save
 from tests.stages.ingest.scenes import as_rgb, texture, view
@@ -284,9 +284,9 @@ def test_photo_and_mask_agree_in_every_orientation(photos, put, ingest, tmp_path
     bright = np.where(upright[..., 0] > 128, 255, 0).astype(np.uint8)
     masks = tmp_path / "masks"
     masks.mkdir()
-    save(photos / "a.png", turn_upright(upright, UNDO[orientation]), orientation)
+    save(photos / "a.png", apply_orientation(upright, UNDO[orientation]), orientation)
     if carries:
-        save(masks / "a.png", turn_upright(bright, UNDO[orientation]), orientation)
+        save(masks / "a.png", apply_orientation(bright, UNDO[orientation]), orientation)
     else:
         save(masks / "a.png", bright)
     put("b.png", 2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quoin.pipeline.scene import posed_images
 from quoin.stages.partition import region
 from quoin.stages.partition.config import PartitionConfig
-from quoin.stages.partition.stage import Evidence, find_region
+from quoin.stages.partition.stage import ObservationTable, find_region
 from tests import synthetic
 
 
@@ -109,7 +109,7 @@ def test_neither_strays_nor_a_background_that_many_photos_see_move_the_region_of
     assert far.mean() == pytest.approx(0.3, abs=0.02)
     assert (distance > 200).mean() > 0.03
     assert posed.track_lengths[far].mean() > 4
-    _, low, high = find_region(Evidence.of(posed), PartitionConfig(), 0)
+    _, low, high = find_region(ObservationTable.from_posed(posed), PartitionConfig(), 0)
     assert (low <= -0.98).all()
     assert (high >= 0.98).all()
     assert (high - low).max() < 3.0
@@ -121,10 +121,10 @@ def test_what_some_photos_come_near_or_see_from_all_around_is_no_background() ->
     depths[:100], angles[:100] = 50.0, 0.05  # a hill
     depths[100:200], angles[100:200] = 50.0, 0.9  # what only the drone saw, from all around
     angles[200:300] = 0.02  # the end of a path, from near by
-    found = region.background(depths, angles, well)
+    found = region.is_background(depths, angles, well)
     assert found[:100].all()
     assert not found[100:].any()
-    assert not region.background(depths, angles, np.zeros(1000, bool)).any()
+    assert not region.is_background(depths, angles, np.zeros(1000, bool)).any()
 
 
 @given(st.integers(0, 1000))

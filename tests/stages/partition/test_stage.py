@@ -14,7 +14,7 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.storage.run import Run
 from quoin.stages.partition import cost
-from quoin.stages.partition.config import BlockFacts, PartitionConfig
+from quoin.stages.partition.config import BlockPlan, PartitionConfig
 from quoin.stages.partition.stage import run
 from tests import synthetic
 
@@ -157,9 +157,9 @@ def test_voxels_too_small_to_number_are_refused(tmp_path: Path) -> None:
         run(make(tmp_path, posed_ball(200)), PartitionConfig(voxel_size_m=1e-7), Reporter())
 
 
-def block_facts(memory_bytes: int, pixels: int, n_bricks: int = 200) -> BlockFacts:
+def block_facts(memory_bytes: int, pixels: int, n_bricks: int = 200) -> BlockPlan:
     corner = (0.0, 0.0, 0.0)
-    return BlockFacts(
+    return BlockPlan(
         id="b000",
         core_low_world=corner,
         core_high_world=corner,
@@ -175,7 +175,7 @@ def block_facts(memory_bytes: int, pixels: int, n_bricks: int = 200) -> BlockFac
 def rows_of(n_blocks: int, n_photos: int, workers: int = 1) -> dict[str, dict]:
     sizes = [(2 << 30, 10_000_000), (3 << 30, 19_000_000), (1 << 30, 5_000_000)]
     blocks = [block_facts(*sizes[i % 3]) for i in range(n_blocks)]
-    rows = cost.plan_rows(
+    rows = cost.estimate_stage_costs(
         n_photos=n_photos,
         stereo_mpx=0.48 * n_photos,
         brick_size=32,
@@ -191,7 +191,7 @@ def test_the_plan_adds_up() -> None:
     by_stage = rows_of(3, 40, workers=2)
     assert list(by_stage) == ["priors", "train", "fuse", "report"]
     assert by_stage["train"]["memory_bytes"] == 5 << 30  # the two largest at once
-    per_block = cost.BLOCK_SECONDS + 300_000 / cost.RAYS_PER_S
+    per_block = cost.SECONDS_PER_BLOCK + 300_000 / cost.RAYS_PER_S
     assert by_stage["train"]["seconds"] == pytest.approx(cost.COMPILE_SECONDS + 2 * per_block)  # three, two at a time
     assert by_stage["train"]["disk_bytes"] > 500 * cost.brick_bytes(32)
     for row in by_stage.values():
@@ -219,7 +219,7 @@ def test_workers_share_stereo_blocks_and_most_of_fusing() -> None:
 def test_a_run_measured_elsewhere_is_predicted() -> None:
     """A finished demo: seconds by its manifests, 40 photos of 800 x 600, 300 steps of 1024 rays, two blocks."""
     blocks = [block_facts(3 << 30, 17_000_000, bricks) for bricks in (546, 534)]
-    rows = cost.plan_rows(
+    rows = cost.estimate_stage_costs(
         n_photos=40, stereo_mpx=19.2, brick_size=32, blocks=blocks, rays=300 * 1024, part_faces=6_000_000
     )
     took = {"priors": 180.5, "train": 123.3, "fuse": 26.3, "report": 7.0}

@@ -9,9 +9,9 @@ import pytest
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import project
-from quoin.stages.pose.colmap.camera_models import pinhole_part
+from quoin.stages.pose.colmap.camera_models import pinhole_params
 from quoin.stages.pose.colmap.sparse_model import Camera
-from quoin.stages.pose.given_cameras import find_model, fit_to_photo, match_names, read_transforms
+from quoin.stages.pose.given_cameras import find_colmap_model, match_given_names, read_transforms, scale_to_photo
 from tests.stages.pose.room import cameras_around
 
 SIZES = {"a.jpg": (400, 300), "b.jpg": (400, 300)}
@@ -58,7 +58,7 @@ def test_an_opengl_camera_sees_what_is_before_it(tmp_path: Path) -> None:
     frames = [{"file_path": "a", "transform_matrix": matrix.tolist()}]
     given = read_transforms(write(tmp_path / "t.json", frames=frames, k1=0), SIZES)[0]
     pixels, depth = project(
-        given.cam_from_world, pinhole_part(given.camera), np.array([[0.0, 0, 0], [0, 1, 0], [1, 0, 0]])
+        given.cam_from_world, pinhole_params(given.camera), np.array([[0.0, 0, 0], [0, 1, 0], [1, 0, 0]])
     )
     assert np.allclose(depth, 5)
     assert np.allclose(pixels, [[200, 150], [200, 150 - 76], [276, 150]])
@@ -112,30 +112,32 @@ def test_broken_and_missing_files(tmp_path: Path) -> None:
 
 def test_names_match_from_the_end() -> None:
     photos = ["left/0001.jpg", "right/0001.jpg", "right/0002.jpg"]
-    assert match_names(["../x/left/0001.jpg", "0002", "0003"], photos) == {0: 0, 1: 2}
+    assert match_given_names(["../x/left/0001.jpg", "0002", "0003"], photos) == {0: 0, 1: 2}
     with pytest.raises(QuoinError, match="fits 2 photos"):
-        match_names(["0001.jpg"], photos)
+        match_given_names(["0001.jpg"], photos)
     with pytest.raises(QuoinError, match="the same photo"):
-        match_names(["0002.jpg", "right/0002.jpg"], photos)
+        match_given_names(["0002.jpg", "right/0002.jpg"], photos)
 
 
 def test_the_pose_of_a_photo_that_is_left_out_is_nobody_else_s() -> None:
     used, others = ["right/0001.jpg", "right/0002.jpg"], ["left/0001.jpg", "small/0002.jpg"]
-    assert match_names(["left/0001.jpg", "right/0002.jpg"], used, others) == {1: 1}
-    assert match_names(["left/0001.jpg", "right/0001.jpg"], used, others) == {1: 0}
-    assert match_names(["0001.jpg", "images/0002"], used, others) == {0: 0, 1: 1}, "of two that fit, the one there is"
+    assert match_given_names(["left/0001.jpg", "right/0002.jpg"], used, others) == {1: 1}
+    assert match_given_names(["left/0001.jpg", "right/0001.jpg"], used, others) == {1: 0}
+    assert match_given_names(["0001.jpg", "images/0002"], used, others) == {0: 0, 1: 1}, (
+        "of two that fit, the one there is"
+    )
 
 
 def test_cameras_follow_a_resized_photo() -> None:
     camera = Camera("OPENCV", 4000, 3000, (3800.0, 3900.0, 2010.0, 1490.0, 0.1, 0.0, 0.0, 0.0))
-    small = fit_to_photo(camera, "a.jpg", 400, 300)
+    small = scale_to_photo(camera, "a.jpg", 400, 300)
     assert small.params == (380.0, 390.0, 201.0, 149.0, 0.1, 0.0, 0.0, 0.0)
-    radial = fit_to_photo(Camera("SIMPLE_RADIAL", 4000, 3000, (3800.0, 2000.0, 1500.0, 0.1)), "a.jpg", 400, 300)
+    radial = scale_to_photo(Camera("SIMPLE_RADIAL", 4000, 3000, (3800.0, 2000.0, 1500.0, 0.1)), "a.jpg", 400, 300)
     assert radial.params == (380.0, 200.0, 150.0, 0.1)
     with pytest.raises(QuoinError, match="turned upright"):
-        fit_to_photo(camera, "a.jpg", 300, 400)
+        scale_to_photo(camera, "a.jpg", 300, 400)
     with pytest.raises(QuoinError, match="4000 x 3000"):
-        fit_to_photo(camera, "a.jpg", 400, 400)
+        scale_to_photo(camera, "a.jpg", 400, 400)
 
 
 def test_a_colmap_model_is_found_where_people_keep_it(tmp_path: Path) -> None:
@@ -143,9 +145,9 @@ def test_a_colmap_model_is_found_where_people_keep_it(tmp_path: Path) -> None:
     inner.mkdir(parents=True)
     for name in ("cameras.bin", "images.bin", "points3D.bin"):
         (inner / name).touch()
-    assert find_model(tmp_path) == find_model(inner) == find_model(tmp_path / "sparse") == inner
+    assert find_colmap_model(tmp_path) == find_colmap_model(inner) == find_colmap_model(tmp_path / "sparse") == inner
     (inner / "images.bin").unlink()
     with pytest.raises(QuoinError, match="lacks images"):
-        find_model(tmp_path)
+        find_colmap_model(tmp_path)
     with pytest.raises(QuoinError, match="no cameras here"):
-        find_model(tmp_path / "elsewhere")
+        find_colmap_model(tmp_path / "elsewhere")

@@ -14,10 +14,10 @@ from quoin.stages.ingest.stage import run as ingest
 from quoin.stages.pose.colmap.descriptors import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.pairing.pairs import unique_pairs
-from quoin.stages.pose.pairing.retrieval import look_alikes
-from quoin.stages.pose.sfm import estimate
+from quoin.stages.pose.pairing.retrieval import photo_similarity
+from quoin.stages.pose.sfm import estimate_poses
 from quoin.stages.pose.stage import run as pose
-from quoin.stages.pose.workspace import Workshop
+from quoin.stages.pose.workspace import Workspace
 
 DATA = Path(__file__).parents[3] / ".." / "shared" / "data"
 
@@ -47,12 +47,12 @@ def test_everyday_sets_are_registered_whole(name: str, count: int, tmp_path: Pat
 
 @pytest.mark.slow
 def test_measured_cameras_of_the_fountain(tmp_path: Path) -> None:
-    from benchmarks.poses import measured_cameras, pose_errors
+    from benchmarks.poses import pose_errors, read_strecha_cameras
 
     run = opened("strecha_fountain_p11", tmp_path / "run")
     result = pose(run, PoseConfig(), Reporter())
     posed = posed_images.read_posed(run)
-    truth = measured_cameras(DATA / "strecha_fountain_p11" / "gt_dense_cameras")
+    truth = read_strecha_cameras(DATA / "strecha_fountain_p11" / "gt_dense_cameras")
     centre, rotation = pose_errors(posed.cam_from_world, np.array([truth[name] for name in posed.names]))
     assert result.refined_cameras == 1
     assert centre < 0.0005
@@ -63,10 +63,10 @@ def test_measured_cameras_of_the_fountain(tmp_path: Path) -> None:
 def test_retrieval_finds_most_of_what_exhaustive_matching_finds(tmp_path: Path) -> None:
     run = opened("kitchen", tmp_path / "run")
     config = PoseConfig(max_edge_px=640, max_features=1500)
-    found = estimate(Workshop(run, config, Reporter()), config, read_photo_table(run, used_only=True))
+    found = estimate_poses(Workspace(run, config, Reporter()), config, read_photo_table(run, used_only=True))
     strong = {tuple(pair) for pair in found.pairs[found.pairs[:, 3] >= 60, :2].tolist()}
     reader = DescriptorReader(run.path / "work" / "pose" / "database.db")
-    alike = look_alikes(reader, 25, 100, seed=0).toarray()
+    alike = photo_similarity(reader, 25, 100, seed=0).toarray()
     reader.close()
     best = np.argsort(-alike, axis=1)[:, :8]
     proposed = unique_pairs(np.stack([np.repeat(np.arange(25), 8), best.ravel()], axis=1))

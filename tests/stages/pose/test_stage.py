@@ -16,21 +16,21 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry import cameras
 from quoin.pipeline.geometry.similarity import Similarity, fit_similarity
 from quoin.pipeline.scene import posed_images, sensor_depth
-from quoin.pipeline.scene.manhattan import read_walls
+from quoin.pipeline.scene.manhattan import read_manhattan_frame
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run
-from quoin.stages.pose.checks.registration import gate
+from quoin.stages.pose.checks.registration import filter_photos
 from quoin.stages.pose.colmap.camera_models import undistort
 from quoin.stages.pose.colmap.sparse_model import Camera
 from quoin.stages.pose.config import PoseConfig, PoseResult
-from quoin.stages.pose.frame.sensor_scale import Measured
-from quoin.stages.pose.initial_cameras import starting_cameras
-from quoin.stages.pose.mapping import better, content, gated, map_photos
+from quoin.stages.pose.frame.sensor_scale import ScaleEstimate
+from quoin.stages.pose.initial_cameras import initial_cameras
+from quoin.stages.pose.mapping import is_better, is_good_enough, load_component, map_photos
 from quoin.stages.pose.output import write_sensor
-from quoin.stages.pose.pairing.matching import find_features, find_pairs, gps_places
+from quoin.stages.pose.pairing.matching import find_features, find_pairs, gps_positions_m
 from quoin.stages.pose.stage import run as pose
-from quoin.stages.pose.undistortion import pinhole_of
-from quoin.stages.pose.workspace import Component, Workshop
+from quoin.stages.pose.undistortion import fit_pinhole
+from quoin.stages.pose.workspace import Component, Workspace
 from tests.stages.pose.colmap.test_subprocess_call import children, needs_proc
 from tests.stages.pose.room import CAMERA, cameras_around, ingested, render, save, store_turned, texture
 from tests.stages.pose.test_given_cameras import gl_from
@@ -134,13 +134,13 @@ def test_tables_frame_and_progress(posed: tuple) -> None:
     pairs = pq.read_table(run.table("pairs")).to_pylist()
     assert result.n_pairs == sum(pair["n_inliers"] > 0 for pair in pairs)
     assert set(pairs[0]) == {"photo_a", "photo_b", "n_matches", "n_inliers"}
-    assert "gravity" in posed_images.read_frame(run, "world_from_sfm").provenance
+    assert "gravity" in posed_images.read_transform(run, "world_from_sfm").provenance
     assert run.scene["frame"].attrs["gravity"]["up_world"][2] == pytest.approx(1.0)
-    walls = read_walls(run)  # three planes of blobs, without an edge
+    walls = read_manhattan_frame(run)  # three planes of blobs, without an edge
     assert walls is not None
-    assert walls.told().startswith("no frame of walls: ")
+    assert walls.summary().startswith("no frame of walls: ")
     assert (result.wall_directions, result.wall_confidence) == (0, walls.confidence)
-    assert walls.told() in [event.get("message") for event in events]
+    assert walls.summary() in [event.get("message") for event in events]
     started = {event["name"] for event in events if event["kind"] == "start"}
     assert {"pose/features", "pose/matching", "pose/undistort"} <= started
     assert any(name.startswith("pose/mapping") for name in started)
@@ -184,7 +184,7 @@ def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path
     found = posed_images.read_posed(run)
     assert result.mapper == "given"
     assert np.abs(found.cam_from_world - truth).max() < 1e-9
-    assert posed_images.read_frame(run, "world_from_sfm").matrix().tolist() == np.eye(4).tolist()
+    assert posed_images.read_transform(run, "world_from_sfm").matrix().tolist() == np.eye(4).tolist()
     assert result.n_points > 200
     assert result.median_reprojection_px < 0.6
     if kind == "transforms":
@@ -193,7 +193,7 @@ def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path
         assert "no given camera" in rows[3]["reason"]
         near = np.abs(found.points_world).min(axis=1)  # distance from the nearest of the three planes
         assert np.median(near) < 0.01
-        assert pinhole_of(CAMERA, 1600).width == found.sizes[0, 0]
+        assert fit_pinhole(CAMERA, 1600).width == found.sizes[0, 0]
 
 
 def test_given_cameras_of_other_photos_are_refused(photos: list[dict], tmp_path: Path) -> None:
@@ -207,23 +207,23 @@ def test_given_cameras_of_other_photos_are_refused(photos: list[dict], tmp_path:
 
 
 def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
-    from quoin.stages.pose.cache_key import fingerprint
+    from quoin.stages.pose.cache_key import hash_given_files
 
     path = tmp_path / "t.json"
     path.write_text("1")
-    before = fingerprint(str(path))
+    before = hash_given_files(str(path))
     path.write_text("22")
-    assert fingerprint(str(path)) != before
-    assert fingerprint(None) == ""
+    assert hash_given_files(str(path)) != before
+    assert hash_given_files(None) == ""
     model = tmp_path / "sparse" / "0" / "cameras.bin"
     model.parent.mkdir(parents=True)
-    before = fingerprint(str(tmp_path))
+    before = hash_given_files(str(tmp_path))
     model.write_text("cameras")
-    assert fingerprint(str(tmp_path)) != before
-    before = fingerprint(str(tmp_path))
+    assert hash_given_files(str(tmp_path)) != before
+    before = hash_given_files(str(tmp_path))
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "run.json").write_text("changes with every commit")
-    assert fingerprint(str(tmp_path)) == before
+    assert hash_given_files(str(tmp_path)) == before
 
 
 def test_photos_without_overlap_are_one_sentence(tmp_path: Path) -> None:
@@ -284,19 +284,19 @@ def test_a_principal_point_off_the_centre_is_found(posed: tuple, tmp_path: Path)
 
 def test_photos_can_be_mapped_again_with_cameras_of_their_own(posed: tuple) -> None:
     run, _, _ = posed
-    shop = Workshop(run, CONFIG, Reporter())
+    workspace = Workspace(run, CONFIG, Reporter())
     photos_ = read_photo_table(run, used_only=True)
-    own = shop.with_own_cameras(*starting_cameras(photos_, share=False))
+    own = workspace.with_cameras(*initial_cameras(photos_, share=False))
     pairs = np.array([[a, b, 50, 50] for a in range(N) for b in range(a)])
     components, mapper = map_photos(own, CONFIG, pairs, N)
-    assert (components[0].n_photos, len(components[0].gated.model.cameras), mapper) == (N, N, "incremental")
+    assert (components[0].n_photos, len(components[0].filtered.model.cameras), mapper) == (N, N, "incremental")
 
 
 @needs_proc
 def test_a_step_that_dies_is_done_again_with_one_thread(posed: tuple) -> None:
-    shop, events, before = Workshop(posed[0], CONFIG, Reporter()), Events(), children()
-    shop.report = Reporter(events)
-    job, deaths = json.loads((shop.folder / "matching.job.json").read_text()), []
+    workspace, events, before = Workspace(posed[0], CONFIG, Reporter()), Events(), children()
+    workspace.report = Reporter(events)
+    job, deaths = json.loads((workspace.folder / "match_images.job.json").read_text()), []
 
     def kill_once(line: str) -> None:
         if not deaths:
@@ -304,19 +304,26 @@ def test_a_step_that_dies_is_done_again_with_one_thread(posed: tuple) -> None:
             for pid in children() - before:
                 os.kill(pid, signal.SIGKILL)
 
-    result = shop.persistent("matching", {key: job[key] for key in ("pairs_file", "block_size")}, kill_once)
+    result = workspace.run_colmap_with_retry(
+        "match_images", {key: job[key] for key in ("pairs_file", "block_size")}, kill_once
+    )
     assert len(result["pairs"]) == posed[1].n_pairs
     assert "SIGKILL" in events[0]["message"]
 
 
 def test_mappers_are_compared_by_photos_then_by_error(posed: tuple) -> None:
-    shop = Workshop(posed[0], CONFIG, Reporter())
-    whole = gated(str(shop.folder / "refined"), CONFIG.min_points)
-    part = Component(whole.path, gate(whole.gated.model.keep_photos(np.arange(N) < 5), CONFIG.min_points))
-    assert better([whole], [part]) and better([part], []) and not better([part], [whole]) and not better([], [part])
-    assert content([whole], N)
-    assert not content([part], N)
-    assert not content([], 0)
+    workspace = Workspace(posed[0], CONFIG, Reporter())
+    whole = load_component(str(workspace.folder / "refined"), CONFIG.min_points)
+    part = Component(whole.path, filter_photos(whole.filtered.model.keep_photos(np.arange(N) < 5), CONFIG.min_points))
+    assert (
+        is_better([whole], [part])
+        and is_better([part], [])
+        and not is_better([part], [whole])
+        and not is_better([], [part])
+    )
+    assert is_good_enough([whole], N)
+    assert not is_good_enough([part], N)
+    assert not is_good_enough([], 0)
 
 
 def test_two_scenes_in_one_folder(tmp_path: Path, photos: list[dict]) -> None:
@@ -360,9 +367,9 @@ def test_pairs_of_a_large_collection_are_found_in_rounds(photos: list[dict], tmp
     config, events = CONFIG.model_copy(update={"exhaustive_max_photos": 4}), Events()
     run = ingested(tmp_path / "run", photos)
     rows = read_photo_table(run, used_only=True)
-    shop = Workshop(run, config, Reporter(events))
-    find_features(shop, config, rows, *starting_cameras(rows))
-    pairs = find_pairs(shop, config, rows, gps_places(rows))
+    workspace = Workspace(run, config, Reporter(events))
+    find_features(workspace, config, rows, *initial_cameras(rows))
+    pairs = find_pairs(workspace, config, rows, gps_positions_m(rows))
     verified = {(a, b) for a, b, _, inliers in pairs.tolist() if inliers}
     assert {(i, i + 1) for i in range(N - 1)} <= verified
     assert "pose/matching round 1" in {event["name"] for event in events if event["kind"] == "start"}
@@ -402,7 +409,7 @@ def test_sensor_depth_gives_the_world_its_metres(photos: list[dict], tmp_path: P
     found = posed_images.read_posed(run)
     room_from_world = fit_similarity(cameras.centers_world(found.cam_from_world), cameras.centers_world(TRUTH))
     assert room_from_world.scale == pytest.approx(2.0, rel=0.01)
-    hop, scale = posed_images.read_frame(run, "world_from_sfm"), sensor_depth.read_sensor_scale(run)
+    hop, scale = posed_images.read_transform(run, "world_from_sfm"), sensor_depth.read_sensor_scale(run)
     assert hop is not None
     assert scale is not None
     assert "metres by sensor depth in 7 photos" in hop.provenance
@@ -411,12 +418,12 @@ def test_sensor_depth_gives_the_world_its_metres(photos: list[dict], tmp_path: P
     measured = sensor_depth.read_sensor_depth(run, 5)
     assert measured is not None
     assert (measured.level, measured.depth.shape) == (1, (found.sizes[5, 1] >> 1, found.sizes[5, 0] >> 1))
-    both = sensor_depth.with_sensor(run, found, np.zeros(0, int))
+    both = sensor_depth.add_sensor_points(run, found, np.zeros(0, int))
     in_room = room_from_world.apply(both.points_world[len(found.points_world) :])
     assert len(in_room) > 500
     assert np.median(np.abs(in_room).min(axis=1)) < 0.02
     for ratio, world_per_m in ((1.02, 1.0), (0.4, 2.5)):  # what given cameras are told by a sensor
-        told = write_sensor(run, found, 7, Measured(ratio, 0.001, 7, 0.01), Similarity.identity(), "given cameras")
+        told = write_sensor(run, found, 7, ScaleEstimate(ratio, 0.001, 7, 0.01), Similarity.identity(), "given cameras")
         again = sensor_depth.read_sensor_scale(run)
         assert again is not None
         assert (again.world_per_m, len(told)) == (pytest.approx(world_per_m), int(ratio == 0.4))

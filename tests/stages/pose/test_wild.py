@@ -8,10 +8,10 @@ import pytest
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import look_at
-from quoin.stages.pose.checks.registration import Gated, residuals_px
+from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
 from quoin.stages.pose.output import write_tables
 from quoin.stages.pose.stage import run as pose
-from quoin.stages.pose.workspace import Component, Found
+from quoin.stages.pose.workspace import Component, SfmResult
 from tests.stages.pose.checks.test_ambiguity import model_of
 from tests.stages.pose.room import cameras_around, ingested, render, save
 from tests.stages.pose.test_stage import CONFIG
@@ -22,8 +22,8 @@ def test_photos_that_match_another_group_only_are_told_so(tmp_path: Path) -> Non
     run = ingested(tmp_path / "run", rows)
     model = model_of([[0]] * 10)  # photos 2 to 11
     parts = [model.keep_photos(np.arange(10) < 6), model.keep_photos(np.arange(10) >= 6)]
-    found = Found(
-        [Component("", Gated(part, {})) for part in parts],
+    found = SfmResult(
+        [Component("", FilteredModel(part, {})) for part in parts],
         "global",
         [500] * 14,
         np.array([[0, 9, 90, 80], [1, 2, 90, 80], [1, 9, 90, 80], [12, 13, 90, 80]]),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from quoin.stages.priors.exposures import VIEWS_PER_POINT, exposures, some_views
+from quoin.stages.priors.exposures import VIEWS_PER_POINT, estimate_exposures, sample_views
 
 
 def test_every_point_gives_a_few_views_each_once() -> None:
     rng = np.random.default_rng(0)
     point = np.repeat(np.arange(50), rng.integers(1, 20, 50))
     rng.shuffle(point)
-    rows = some_views(point, 0)
+    rows = sample_views(point, 0)
     assert len(np.unique(rows[:, 0])) == len(rows)
     number = np.bincount(point[rows[:, 0]], minlength=50)
     assert number.tolist() == np.minimum(np.bincount(point), VIEWS_PER_POINT).tolist()
     assert len(np.unique(np.stack([point[rows[:, 0]], rows[:, 1]]), axis=1).T) == len(rows)
-    assert len(some_views(np.zeros(0, np.int64), 0)) == 0
+    assert len(sample_views(np.zeros(0, np.int64), 0)) == 0
 
 
 def test_exposures_and_tints_come_out_of_what_photos_share() -> None:
@@ -37,7 +37,7 @@ def test_exposures_and_tints_come_out_of_what_photos_share() -> None:
         point.append(seen)
         xy.append(2 * (at[seen] - [left, 0]))
     tracks = np.concatenate(photo), np.concatenate(point), np.concatenate(xy)
-    found = exposures(photos.__getitem__, sizes, *tracks, seed=0)
+    found = estimate_exposures(photos.__getitem__, sizes, *tracks, seed=0)
     ratio = np.log(found[:5] / gains)
     np.testing.assert_allclose(ratio - ratio.mean(axis=0), 0, atol=0.03)
     np.testing.assert_allclose(found[5], 1.0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quoin.cluster.executor import InlineExecutor
-from quoin.cluster.priors import find_priors
+from quoin.cluster.priors import estimate_priors
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import pixel_grid, rays_world
@@ -16,7 +16,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.priors import stage as stage
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stereo import depth_maps, patchmatch
-from quoin.stages.priors.stereo.patchmatch import Search
+from quoin.stages.priors.stereo.patchmatch import PatchMatch
 from tests import ball_scene
 
 SMALL = PriorsConfig(stereo_edge_px=96, sources=4)
@@ -24,8 +24,8 @@ SMALL = PriorsConfig(stereo_edge_px=96, sources=4)
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(patchmatch, "SWEEP", 16)  # a small scene needs few planes,
-    monkeypatch.setattr(patchmatch, "CHUNK", 1 << 10)  # and the test little time
+    monkeypatch.setattr(patchmatch, "N_SWEEP_PLANES", 16)  # a small scene needs few planes,
+    monkeypatch.setattr(patchmatch, "CHUNK_PIXELS", 1 << 10)  # and the test little time
     return ball_scene.make_run(tmp_path, n_photos=6, width=96, height=72)
 
 
@@ -46,9 +46,9 @@ def error_share(run, index):
 def test_the_first_look_is_at_small_pictures_whatever_the_size_of_the_photos(tmp_path, monkeypatch):
     monkeypatch.setattr(depth_maps, "COARSEST_EDGE_PX", 16)
     run = ball_scene.make_run(tmp_path, n_photos=3, width=160, height=120, n_points=60)
-    found = depth_maps.Photos(run, PriorsConfig(stereo_edge_px=80), "cpu")
-    assert (found.coarsest[0], found.finest[0]) == (4, 1)
-    view = found.view(0, found.coarsest[0])
+    found = depth_maps.StereoPhotos(run, PriorsConfig(stereo_edge_px=80), "cpu")
+    assert (found.coarsest_level[0], found.finest_level[0]) == (4, 1)
+    view = found.view(0, found.coarsest_level[0])
     assert view.gray.shape == (7, 10)
     whole = found.view(0, 0)
     assert torch.allclose(view.intrinsics, whole.intrinsics / 16)
@@ -59,23 +59,25 @@ def test_a_photo_is_searched_in_as_many_as_are_asked_for(run, monkeypatch):
     asked, chosen = [], depth_maps.source_photos
     monkeypatch.setattr(depth_maps, "source_photos", lambda *given: asked.append(given[-1]) or chosen(*given))
     for n in (8, 12):
-        depth_maps.Photos(run, PriorsConfig(stereo_edge_px=64, sources=n), "cpu")
+        depth_maps.StereoPhotos(run, PriorsConfig(stereo_edge_px=64, sources=n), "cpu")
     assert asked == [10, 12]
 
 
 def test_planes_of_a_worker_that_was_killed_are_found_again_from_the_beginning(run, monkeypatch):
-    found = depth_maps.Photos(run, SMALL, "cpu")
+    found = depth_maps.StereoPhotos(run, SMALL, "cpu")
     for number in range(2):
-        for work in (found.search, found.believe):
-            for index in found.todo:
+        for work in (found.search, found.filter_consistent):
+            for index in found.depth_photos:
                 work(index, number)
-    arrays.delete(run.scene, "priors/000000/planes")  # as where it was killed while it wrote the next ones
+    arrays.delete_node(run.scene, "priors/000000/planes")  # as where it was killed while it wrote the next ones
     swept = []
-    sweep = Search.sweep
-    monkeypatch.setattr(Search, "sweep", lambda self, up: swept.append(tuple(self.view.gray.shape)) or sweep(self, up))
+    plane_sweep = PatchMatch.plane_sweep
+    monkeypatch.setattr(
+        PatchMatch, "plane_sweep", lambda self, up: swept.append(tuple(self.view.gray.shape)) or plane_sweep(self, up)
+    )
     found.search(0, 2)
-    assert swept == [tuple(found.view(0, found.coarsest[0]).gray.shape)]
-    assert priors.plane_passes(run, 0, "planes") == 3
+    assert swept == [tuple(found.view(0, found.coarsest_level[0]).gray.shape)]
+    assert priors.count_hypothesis_passes(run, 0, "planes") == 3
 
 
 def test_believed_depths_are_right(run):
@@ -97,10 +99,10 @@ def test_work_that_was_stopped_goes_on(run, monkeypatch):
             raise KeyboardInterrupt
         return untouched(self, planes)
 
-    untouched = Search.start
-    monkeypatch.setattr(Search, "start", start)
-    monkeypatch.setattr(depth_maps, "PASSES", depth_maps.PASSES[1:3])
-    monkeypatch.setattr(stage, "STEPS", depth_maps.STEPS[:4])
+    untouched = PatchMatch.start
+    monkeypatch.setattr(PatchMatch, "start", start)
+    monkeypatch.setattr(depth_maps, "PATCHMATCH_PASSES", depth_maps.PATCHMATCH_PASSES[1:3])
+    monkeypatch.setattr(stage, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
     with pytest.raises(KeyboardInterrupt):
         stage.run(run, SMALL, Reporter())
     assert run.manifest("priors") is None
@@ -108,7 +110,7 @@ def test_work_that_was_stopped_goes_on(run, monkeypatch):
     resumed = stage.run(run, SMALL, Reporter(events.append))
     n = len(posed_images.read_posed(run))
     assert (
-        len(searched) == 5 + (len(depth_maps.PASSES) - 1) * n - 4
+        len(searched) == 5 + (len(depth_maps.PATCHMATCH_PASSES) - 1) * n - 4
     )  # nothing was searched twice but what was interrupted
     first = {i: priors.read_depth(run, i)[0] for i in range(n)}
     run.invalidate("priors")
@@ -130,7 +132,7 @@ def test_a_semantic_model_labels_photos_and_another_one_labels_them_anew(run, tm
 
     path = tmp_path / "net.pt"
     config = PriorsConfig(stereo_edge_px=0, semantic_model=str(path))
-    for index, shown in ((2, labels.SKY), (12, labels.PASSING)):
+    for index, shown in ((2, labels.SKY), (12, labels.TRANSIENT)):
         torch.jit.script(Everywhere(index)).save(str(path))
         stage.run(run, config, Reporter())
         for photo in range(len(posed_images.read_posed(run))):
@@ -150,16 +152,16 @@ def test_what_it_worked_with_goes_after_the_commit_and_not_before(run, monkeypat
         there.setattr(Run, "commit", killed)
         with pytest.raises(KeyboardInterrupt):
             stage.run(run, SMALL, Reporter())
-    assert priors.plane_passes(run, 0, "planes") == len(depth_maps.PASSES)
+    assert priors.count_hypothesis_passes(run, 0, "planes") == len(depth_maps.PATCHMATCH_PASSES)
     with monkeypatch.context() as there:
-        there.setattr(Search, "__init__", killed)  # nothing is searched again
+        there.setattr(PatchMatch, "__init__", killed)  # nothing is searched again
         stage.run(run, SMALL, Reporter())
-    assert priors.plane_passes(run, 0, "planes") == 0
+    assert priors.count_hypothesis_passes(run, 0, "planes") == 0
     assert priors.read_depth(run, 0) is not None
     run.scene["priors"].attrs["half_done"] = "killed between commit and this"
-    priors.write_planes(run, 0, "planes", np.ones((3, 2, 2)), 0, passes=4)
-    find_priors(run, SMALL, InlineExecutor("cpu"), Reporter())
-    assert priors.plane_passes(run, 0, "planes") == 0
+    priors.write_hypotheses(run, 0, "planes", np.ones((3, 2, 2)), 0, passes=4)
+    estimate_priors(run, SMALL, InlineExecutor("cpu"), Reporter())
+    assert priors.count_hypothesis_passes(run, 0, "planes") == 0
 
 
 def test_without_stereo_nothing_is_left_of_it(run):
@@ -170,10 +172,10 @@ def test_without_stereo_nothing_is_left_of_it(run):
 
 def test_sky_and_what_passes_have_no_depth(run, monkeypatch):
     shown = np.zeros((36, 48), np.uint8)  # of half the photo's size
-    shown[:, 10:20], shown[:, 28:38] = labels.SKY, labels.PASSING
-    monkeypatch.setattr(stage, "label_skies", lambda run, report: priors.write_labels(run, 2, shown, 1))
-    monkeypatch.setattr(depth_maps, "PASSES", depth_maps.PASSES[2:])
-    monkeypatch.setattr(stage, "STEPS", depth_maps.STEPS[:4])
+    shown[:, 10:20], shown[:, 28:38] = labels.SKY, labels.TRANSIENT
+    monkeypatch.setattr(stage, "label_sky", lambda run, report: priors.write_labels(run, 2, shown, 1))
+    monkeypatch.setattr(depth_maps, "PATCHMATCH_PASSES", depth_maps.PATCHMATCH_PASSES[2:])
+    monkeypatch.setattr(stage, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
     result = stage.run(run, SMALL, Reporter())
     depth, level = priors.read_depth(run, 2)
     assert level == 0

@@ -15,9 +15,9 @@ from quoin.pipeline.geometry.cameras import look_at, project
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
-from quoin.pipeline.scene.gltf import Glb, glb_bytes
+from quoin.pipeline.scene.gltf import GltfMesh, encode_glb
 from quoin.pipeline.scene.photo_table import write_photo_table
-from quoin.pipeline.scene.posed_images import Posed, write_frame, write_photo, write_posed
+from quoin.pipeline.scene.posed_images import Posed, write_photo, write_posed, write_transform
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
@@ -132,7 +132,7 @@ def _pose(
         point_colors=colors.astype(np.uint8), track_offsets=offsets, track_photo=seen, track_xy=xy,
     )  # fmt: skip
     write_posed(run, posed)
-    write_frame(run, "world_from_sfm", Similarity(1.0, np.eye(3), np.zeros(3), "gravity from camera up-vectors"))
+    write_transform(run, "world_from_sfm", Similarity(1.0, np.eye(3), np.zeros(3), "gravity from camera up-vectors"))
     import open3d as o3d
 
     scene = o3d.t.geometry.RaycastingScene()
@@ -223,5 +223,5 @@ def write_glb(path: Path, mesh: trimesh.Trimesh) -> None:
     confidence = mesh.vertex_attributes.get("confidence")
     values = {} if confidence is None else {"confidence": confidence}
     at, normals = np.array(mesh.vertices, float), np.array(mesh.vertex_normals, np.float32)
-    whole = Glb(at, np.array(mesh.faces), normals, np.array(mesh.visual.vertex_colors)[:, :3], values)
-    path.write_bytes(glb_bytes(whole))
+    whole = GltfMesh(at, np.array(mesh.faces), normals, np.array(mesh.visual.vertex_colors)[:, :3], values)
+    path.write_bytes(encode_glb(whole))

@@ -119,9 +119,9 @@ def given(**changes: object) -> list[Advice]:
     pose = GOOD_POSE.model_copy(update=changes.get("pose", {}))  # type: ignore[arg-type]
     block = GOOD_BLOCK.model_copy(update=changes.get("block", {}))  # type: ignore[arg-type]
     mesh = GOOD_MESH.model_copy(update=changes.get("mesh", {}))  # type: ignore[arg-type]
-    files, said = changes.get("files", photos(10, 0)), changes.get("said", [])
+    files, stage_warnings = changes.get("files", photos(10, 0)), changes.get("stage_warnings", [])
     clips = changes.get("clips", [GOOD_CLIP])
-    return advise(headline, files, clips, pose, [block], mesh, said)  # type: ignore[arg-type]
+    return advise(headline, files, clips, pose, [block], mesh, stage_warnings)  # type: ignore[arg-type]
 
 
 def test_nothing_is_said_about_a_good_run():
@@ -158,7 +158,7 @@ def test_nothing_is_said_about_a_good_run():
         ({"block": {"peak_memory_bytes": 3 << 30}}, "note", "more memory than was planned"),
         ({"mesh": {"n_torn_edges": 7}}, "problem", "torn at 7 edges"),
         ({"mesh": {"largest_component_share": 0.4, "n_components": 9}}, "warning", "9 pieces"),
-        ({"said": ["Masks were ignored.", "Masks were ignored."]}, "warning", "Masks were ignored."),
+        ({"stage_warnings": ["Masks were ignored.", "Masks were ignored."]}, "warning", "Masks were ignored."),
     ],
 )
 def test_each_fault_is_told_once(changes: dict[str, object], level: str, words: str):
@@ -168,13 +168,20 @@ def test_each_fault_is_told_once(changes: dict[str, object], level: str, words: 
 
 
 def test_what_a_stage_said_is_not_said_again():
-    said = ["2 of 10 photos are not registered; see the table", "The photos fall into 2 parts that do not connect"]
-    both = given(headline={"n_photos_posed": 8}, files=photos(8, 2), pose={"components": [8, 2]}, said=said)
+    stage_warnings = [
+        "2 of 10 photos are not registered; see the table",
+        "The photos fall into 2 parts that do not connect",
+    ]
+    both = given(
+        headline={"n_photos_posed": 8}, files=photos(8, 2), pose={"components": [8, 2]}, stage_warnings=stage_warnings
+    )
     assert len(both) == 2
-    assert not {a.text for a in both} & set(said)
-    assert [a.text for a in given(said=said)] == said  # but where the page does not know, it is
+    assert not {a.text for a in both} & set(stage_warnings)
+    assert [
+        a.text for a in given(stage_warnings=stage_warnings)
+    ] == stage_warnings  # but where the page does not know, it is
 
 
 def test_the_worst_comes_first():
-    levels = [a.level for a in given(headline={"n_faces": None}, pose={"unit": "units"}, said=["Careful."])]
+    levels = [a.level for a in given(headline={"n_faces": None}, pose={"unit": "units"}, stage_warnings=["Careful."])]
     assert levels == ["problem", "warning", "note"]

@@ -11,7 +11,7 @@ import pytest
 
 from quoin.pipeline.core.events import Reporter
 from quoin.stages.report.config import ReportConfig
-from quoin.stages.report.stage import write
+from quoin.stages.report.stage import write_html_report
 from tests.stages.report.scene import HOSTILE, make_run
 
 CHROMIUM = next(
@@ -41,7 +41,7 @@ FLAGS = [
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_shows_the_mesh_and_refuses_nothing_of_ours(tmp_path: Path):
     made = make_run(tmp_path / "made", names=HOSTILE)
-    page = write(made, ReportConfig(n_views=2, view_edge_px=96), Reporter()).path
+    page = write_html_report(made, ReportConfig(n_views=2, view_edge_px=96), Reporter()).path
     command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"file://{page}"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     dom = shown.stdout

@@ -6,7 +6,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from quoin.stages.report import floor_plan
-from quoin.stages.report.room_measures import fit, survey
+from quoin.stages.report.room_measures import fit_plane, measure_storey
 
 HEIGHT_M, DOOR_M, THICK_M = 2.6, 2.0, 0.15
 
@@ -40,7 +40,7 @@ WALLS = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 @pytest.mark.parametrize("turn_deg", [0.0, 17.0, -63.0])
 def test_two_rooms_have_their_heights_sides_and_areas_however_they_are_turned(turn_deg):
     mesh, turn = flat(noise_m=0.004), Rotation.from_euler("z", turn_deg, degrees=True).as_matrix()
-    plan = survey(mesh.vertices @ turn.T, np.asarray(mesh.faces), CAMERAS @ turn.T, WALLS @ turn.T)
+    plan = measure_storey(mesh.vertices @ turn.T, np.asarray(mesh.faces), CAMERAS @ turn.T, WALLS @ turn.T)
     assert plan is not None
     facts = plan.facts
     assert facts.height_m == pytest.approx(HEIGHT_M, abs=0.01)
@@ -60,7 +60,7 @@ def test_a_leaning_wall_and_a_corner_that_is_not_square_are_told():
     v = mesh.vertices
     v[:, 0] += np.tan(np.radians(2.0)) * v[:, 2] * (v[:, 0] / 5)  # the wall x = 5 leans outwards by 2°
     v[:, 1] += np.tan(np.radians(3.0)) * v[:, 0] * (v[:, 1] / 4)  # the wall y = 4 is askew by 3°
-    plan = survey(v, np.asarray(mesh.faces), CAMERAS[:3], WALLS)
+    plan = measure_storey(v, np.asarray(mesh.faces), CAMERAS[:3], WALLS)
     tilts = sorted(plane.tilt_deg for plane in plan.facts.planes if plane.what == "wall")
     assert tilts[-1] == pytest.approx(2.0, abs=0.3)
     assert tilts[-2] < 0.3
@@ -72,7 +72,7 @@ def test_what_no_photo_saw_between_walls_is_part_of_the_room():
     middle = mesh.triangles_center
     unseen = (np.linalg.norm(middle[:, :2] - [2.5, 2.0], axis=1) < 1.2) & ((middle[:, 2] > 2.5) | (middle[:, 2] < 0.1))
     mesh.update_faces(~unseen)
-    plan = survey(mesh.vertices, np.asarray(mesh.faces), CAMERAS, WALLS)
+    plan = measure_storey(mesh.vertices, np.asarray(mesh.faces), CAMERAS, WALLS)
     assert plan.facts.rooms[0].area_m2 == pytest.approx(20, rel=0.03)
 
 
@@ -82,13 +82,13 @@ def test_a_house_from_outside_has_no_rooms():
     both = trimesh.util.concatenate([house, ground])
     ring = np.radians(np.arange(0, 360, 30))
     cameras = np.column_stack([10 * np.cos(ring), 10 * np.sin(ring), np.full(12, 1.7)])
-    assert survey(both.vertices, np.asarray(both.faces), cameras, WALLS) is None
-    assert survey(np.zeros((0, 3)), np.zeros((0, 3), int), cameras, WALLS) is None
+    assert measure_storey(both.vertices, np.asarray(both.faces), cameras, WALLS) is None
+    assert measure_storey(np.zeros((0, 3)), np.zeros((0, 3), int), cameras, WALLS) is None
 
 
 def test_the_plan_shows_walls_and_areas():
     mesh = flat()
-    svg = floor_plan.draw(survey(mesh.vertices, np.asarray(mesh.faces), CAMERAS, WALLS), "m")
+    svg = floor_plan.draw_floor_plan(measure_storey(mesh.vertices, np.asarray(mesh.faces), CAMERAS, WALLS), "m")
     assert svg.count('class="wall"') == 6
     assert " m²" in svg
 
@@ -100,6 +100,6 @@ def test_a_plane_is_fitted_to_points():
     points = rng.uniform(-1, 1, (500, 2)) @ np.stack([across, np.cross(normal, across)]) + 0.01 * np.outer(
         rng.choice([-1, 1], 500), normal
     )
-    found, off = fit(points)
+    found, off = fit_plane(points)
     assert abs(found @ normal) == pytest.approx(1.0, abs=1e-3)
     assert off == pytest.approx(0.01, rel=0.1)

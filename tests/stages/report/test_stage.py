@@ -16,15 +16,15 @@ import trimesh
 from PIL import Image
 
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.scene.gltf import read_glb
-from quoin.pipeline.scene.manhattan import WallFrame, write_walls
+from quoin.pipeline.scene.gltf import decode_glb
+from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
 from quoin.pipeline.scene.photo_table import read_photo_table, write_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.report import mesh_preview, previews, quantities
 from quoin.stages.report.config import ReportConfig
 from quoin.stages.report.facts import Report
 from quoin.stages.report.stage import run as run_stage
-from quoin.stages.report.stage import write
+from quoin.stages.report.stage import write_html_report
 from tests.stages.report.scene import HOSTILE, ball, make_run, write_glb
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -76,7 +76,7 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     made = make_run(
         tmp_path_factory.mktemp("hostile"), names=[*HOSTILE, "a.jpg", "b.jpg", "c.jpg"], fraction_placed=0.8
     )
-    write(made, ReportConfig(n_views=3, view_edge_px=96), Reporter())
+    write_html_report(made, ReportConfig(n_views=3, view_edge_px=96), Reporter())
     return made
 
 
@@ -98,14 +98,14 @@ def test_previews_of_training_stand_in_the_page_the_last_of_each_block_among_the
         for step in steps:
             Image.new("RGB", (48, 12), (step % 256, 0, 0)).save(folder / f"{step:06d}.jpg")
         (folder / "notes.jpg").write_text("not one of them")
-    chosen = previews.read(made, ["b000", "b001", "b002"])
+    chosen = previews.read_previews(made, ["b000", "b001", "b002"])
     assert {block: [p.step for p in shown] for block, shown in chosen.items()} == {
         "b000": [300, 500, 700, 900],
         "b001": [50],
         "b002": [10, 20, 30],
     }
-    assert [p.step for p in previews.read(made, ["b000", *(f"x{k}" for k in range(30))])["b000"]] == [900]
-    write(made, ReportConfig(), Reporter())
+    assert [p.step for p in previews.read_previews(made, ["b000", *(f"x{k}" for k in range(30))])["b000"]] == [900]
+    write_html_report(made, ReportConfig(), Reporter())
     page = Page((made.path / "report.html").read_text(encoding="utf-8"))
     shown = [a for a in page.of("img") if a.get("class") == "preview"]
     assert [a["alt"] for a in shown][-2:] == [
@@ -144,7 +144,7 @@ def test_hostile_names_are_only_text(page: Page, hostile_run: Run, facts: Report
     assert all("onerror" not in a and (a.get("src") or "").startswith("data:") for a in page.of("img"))
     shown = "".join(page.texts)
     for name in HOSTILE:
-        assert quantities.visible(name) in shown
+        assert quantities.escape_invisible(name) in shown
     assert "49.jpg" not in shown  # {{ 7*7 }} is not a template
     assert [p.name for p in facts.photos][: len(HOSTILE)] == HOSTILE  # report.json has them as they are
     rows = {a["data-name"] for a in page.of("tr") if "data-name" in a}
@@ -160,15 +160,15 @@ def test_the_numbers_of_page_and_json_are_one(page: Page, facts: Report):
     assert h.peak_memory_bytes >= 1100 << 20
     for text in (
         f"{h.n_photos_posed} of {h.n_photos_used}",
-        quantities.count(h.n_faces),
-        quantities.duration(h.total_seconds),
-        quantities.size(h.peak_memory_bytes),
+        quantities.format_count(h.n_faces),
+        quantities.format_duration(h.total_seconds),
+        quantities.format_bytes(h.peak_memory_bytes),
         "27 dB",
-        *(quantities.quantity("x_px", p.reprojection_px) for p in facts.photos if p.state == "placed"),
-        *(quantities.duration(b.seconds) for b in facts.blocks),
-        *(quantities.duration(s.seconds) for s in facts.stages),
+        *(quantities.format_quantity("x_px", p.reprojection_px) for p in facts.photos if p.state == "placed"),
+        *(quantities.format_duration(b.seconds) for b in facts.blocks),
+        *(quantities.format_duration(s.seconds) for s in facts.stages),
         *(a.text for a in facts.advice),
-        *(quantities.percent(v.covered_share) for v in facts.views),
+        *(quantities.format_percent(v.covered_share) for v in facts.views),
     ):
         assert text in shown, text
 
@@ -231,7 +231,7 @@ def test_the_stage_commits_and_is_kept(tmp_path: Path):
 @pytest.mark.parametrize("upto", ["ingest", "pose", "partition", "train"])
 def test_a_run_that_stopped_early_has_a_page_that_says_so(tmp_path: Path, upto: str):
     made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"], upto=upto)
-    result = write(made, ReportConfig(), Reporter())
+    result = write_html_report(made, ReportConfig(), Reporter())
     text = " ".join(Page(Path(result.path).read_text(encoding="utf-8")).texts)
     assert result.n_faces is None
     assert "There is no mesh yet" in text
@@ -244,13 +244,13 @@ def test_missing_training_tables_and_meshes_are_no_error(tmp_path: Path):
     for block in ("b000", "b001"):
         made.table(f"train_{block}").unlink()
     (made.path / "mesh.ply").unlink()
-    write(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
+    write_html_report(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
     facts = Report.model_validate_json((made.path / "report.json").read_bytes())
     assert facts.curves == {}
     assert facts.mesh.drawn_file == "mesh.glb"
     assert len(facts.views) == 2
     (made.path / "mesh.glb").unlink()
-    write(made, ReportConfig(), Reporter())
+    write_html_report(made, ReportConfig(), Reporter())
     text = (made.path / "report.html").read_text(encoding="utf-8")
     assert "There is no mesh to turn around" in text
     assert "Training curves: not measured" in text
@@ -258,14 +258,16 @@ def test_missing_training_tables_and_meshes_are_no_error(tmp_path: Path):
 
 def test_a_resumed_training_counts_its_longest_block(tmp_path: Path):
     made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
-    whole = write(made, ReportConfig(n_views=0), Reporter()).total_seconds
+    whole = write_html_report(made, ReportConfig(n_views=0), Reporter()).total_seconds
     made.record.manifests["train"] = made.require("train").model_copy(update={"seconds": 2.0})
-    assert write(made, ReportConfig(n_views=0), Reporter()).total_seconds == pytest.approx(whole - 622 + 311)
+    assert write_html_report(made, ReportConfig(n_views=0), Reporter()).total_seconds == pytest.approx(
+        whole - 622 + 311
+    )
 
 
 def test_an_empty_photo_folder_has_a_page(tmp_path: Path):
     made = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
-    result = write(made, ReportConfig(), Reporter())
+    result = write_html_report(made, ReportConfig(), Reporter())
     assert result.n_photos_found is None
     Page(Path(result.path).read_text(encoding="utf-8"))
 
@@ -274,31 +276,31 @@ def test_a_glb_too_large_for_a_page_is_decimated(tmp_path: Path):
     mesh = ball(5)
     write_glb(tmp_path / "mesh.glb", mesh)
     whole = (tmp_path / "mesh.glb").stat().st_size
-    data, n_faces = mesh_preview.embed(tmp_path / "mesh.glb", whole // 3)  # type: ignore[misc]
+    data, n_faces = mesh_preview.embed_glb(tmp_path / "mesh.glb", whole // 3)  # type: ignore[misc]
     assert len(data) <= whole // 3
     assert 0.1 * len(mesh.faces) < n_faces < 0.4 * len(mesh.faces)
-    small, given = read_glb(data), read_glb((tmp_path / "mesh.glb").read_bytes())
+    small, given = decode_glb(data), decode_glb((tmp_path / "mesh.glb").read_bytes())
     for end in ("min", "max"):
         low_high = [getattr(found.vertices_world, end)(axis=0) for found in (small, given)]
         np.testing.assert_allclose(*low_high, atol=0.02)
     assert small.colors is not None and given.colors is not None
     assert np.abs(small.colors.mean(axis=0) - given.colors.mean(axis=0)).max() < 20
-    same, faces = mesh_preview.embed(tmp_path / "mesh.glb", whole)  # type: ignore[misc]
+    same, faces = mesh_preview.embed_glb(tmp_path / "mesh.glb", whole)  # type: ignore[misc]
     assert same == (tmp_path / "mesh.glb").read_bytes()
     assert faces == len(mesh.faces)
 
 
 def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_mesh_has_none(tmp_path: Path):
     made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
-    from_ply = mesh_preview.load(made.path / "mesh.ply", made.path / "mesh.glb")
+    from_ply = mesh_preview.load_preview_mesh(made.path / "mesh.ply", made.path / "mesh.glb")
     for drawn_file in ("mesh.ply", "mesh.glb"):
-        write(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
+        write_html_report(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
         page = Page((made.path / "report.html").read_text(encoding="utf-8"))
         [shown] = [a for a in page.of("img") if a["alt"] == "The mesh coloured by confidence"]
         assert INSIDE.match(shown["src"] or "")
         assert page.of("lineargradient")
         assert "62.5 %" in " ".join(page.texts)
-        found = mesh_preview.load(made.path / "mesh.ply", made.path / "mesh.glb")
+        found = mesh_preview.load_preview_mesh(made.path / "mesh.ply", made.path / "mesh.glb")
         assert found is not None
         assert from_ply is not None
         assert found.file == drawn_file
@@ -307,17 +309,17 @@ def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_
         (made.path / "mesh.ply").unlink(missing_ok=True)
     bare = ball(3)
     bare.export(made.path / "mesh.ply")
-    write(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
+    write_html_report(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
     assert "The mesh coloured by confidence" not in (made.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_ply_and_glb_are_read_into_the_same_frame_and_colours(tmp_path: Path):
     mesh = ball(3)
     mesh.export(tmp_path / "mesh.ply")
-    from_ply = mesh_preview.load(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
+    from_ply = mesh_preview.load_preview_mesh(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
     (tmp_path / "mesh.ply").unlink()
     write_glb(tmp_path / "mesh.glb", mesh)
-    from_glb = mesh_preview.load(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
+    from_glb = mesh_preview.load_preview_mesh(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
     assert from_ply is not None
     assert from_glb is not None
     assert from_ply.file == "mesh.ply"
@@ -336,7 +338,7 @@ def test_a_video_has_its_row_with_the_times_of_frames_that_could_not_be_placed(t
     run.record.manifests["ingest"].result["clips"] = [
         {"name": name, **facts, "blurred_s": [(1.0, 3.5)], "still_s": [(61.0, 64.0)]}
     ]
-    write(run, ReportConfig(n_views=0), Reporter())
+    write_html_report(run, ReportConfig(n_views=0), Reporter())
     report = Report.model_validate_json((run.path / "report.json").read_text())
     (clip,) = report.clips
     assert (clip.n_placed, clip.n_unplaced, clip.unplaced_s) == (7, 3, [(14.0, 18.0)])
@@ -348,14 +350,14 @@ def test_a_video_has_its_row_with_the_times_of_frames_that_could_not_be_placed(t
 
 def test_rooms_have_a_plan_where_floor_and_ceiling_enclose_the_cameras(tmp_path: Path):
     made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
-    assert write(made, ReportConfig(n_views=0), Reporter()).n_warnings >= 0
+    assert write_html_report(made, ReportConfig(n_views=0), Reporter()).n_warnings >= 0
     assert 'id="rooms"' not in (made.path / "report.html").read_text()
     room = trimesh.creation.box(bounds=[[-5, -4, -1], [5, 4, 2]])
     room.invert()
     room.visual.vertex_colors = np.full((len(room.vertices), 3), 200, np.uint8)
     room.subdivide_to_size(0.3).export(made.path / "mesh.ply")
-    write_walls(made, WallFrame(np.eye(3)[2], np.eye(3)[:2], np.ones(2), np.full(2, 3), 1.0))
-    write(made, ReportConfig(n_views=0), Reporter())
+    write_manhattan_frame(made, ManhattanFrame(np.eye(3)[2], np.eye(3)[:2], np.ones(2), np.full(2, 3), 1.0))
+    write_html_report(made, ReportConfig(n_views=0), Reporter())
     page = (made.path / "report.html").read_text()
     facts = json.loads((made.path / "report.json").read_text())["indoors"]
     assert facts["area_m2"] == pytest.approx(80, rel=0.02)
@@ -371,8 +373,8 @@ def test_of_many_blocks_the_worst_are_listed_and_all_are_in_the_json(
     blocks = Report.model_validate_json(written(made)[1]).blocks
     worst = min(blocks, key=lambda b: b.heldout_psnr_db or 0.0)
     assert len(blocks) > 1
-    monkeypatch.setattr("quoin.stages.report.stage.MOST_ROWS", 1)
-    monkeypatch.setattr("quoin.stages.report.stage.MOST_CURVES", 1)
+    monkeypatch.setattr("quoin.stages.report.stage.MAX_TABLE_BLOCKS", 1)
+    monkeypatch.setattr("quoin.stages.report.stage.MAX_CURVE_BLOCKS", 1)
     page, data = written(made)
     facts = Report.model_validate_json(data)
     assert facts.blocks == blocks
@@ -385,6 +387,6 @@ def test_of_many_blocks_the_worst_are_listed_and_all_are_in_the_json(
 
 def written(run: Run) -> tuple[str, str]:
     """The page and the JSON file of a run."""
-    write(run, ReportConfig(n_views=0), Reporter())
+    write_html_report(run, ReportConfig(n_views=0), Reporter())
     page, data = ((run.path / name).read_text(encoding="utf-8") for name in ("report.html", "report.json"))
     return page, data

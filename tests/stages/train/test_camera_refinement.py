@@ -15,10 +15,24 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, project
 from quoin.pipeline.scene import posed_images
 from quoin.stages.train import checkpoint, refined_cameras, trainer
-from quoin.stages.train.camera_refinement import AFTER, PRIOR, RELIEF, SPREAD, Cameras, follow
-from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, LossConfig, RateConfig, TrainConfig
-from quoin.stages.train.photoconsistency import best_views_loss, ncc, place_patches, seen_by_others
-from quoin.stages.train.step import STATS, patch_loss
+from quoin.stages.train.camera_refinement import (
+    IMAGE_RADIUS_FOCAL,
+    PRIOR_WEIGHT_PER_PX2,
+    REFINEMENT_START_SHARE,
+    RELATIVE_DEPTH_RANGE,
+    CameraRefinement,
+    refine_patches,
+)
+from quoin.stages.train.config import (
+    GuidedSamplerConfig,
+    HashEncodingConfig,
+    LearningRateConfig,
+    LossWeightsConfig,
+    SdfCacheConfig,
+    TrainConfig,
+)
+from quoin.stages.train.photoconsistency import best_views_loss, extract_patches, ncc, warp_patches
+from quoin.stages.train.step import LOSS_STATS, photoconsistency_loss
 from tests import ball_scene
 
 N_PHOTOS = 9
@@ -27,17 +41,17 @@ SMALL = TrainConfig(
     rays=256,
     points=64,
     patches=256,
-    sampler=GuidedSampler(samples=12),
-    cache=CacheConfig(resolution=48),
-    encoding=HashEncoding(levels=5, finest=64, log2_table=11),
+    sampler=GuidedSamplerConfig(samples=12),
+    cache=SdfCacheConfig(resolution=48),
+    encoding=HashEncodingConfig(levels=5, finest=64, log2_table=11),
 )
 TINY = SMALL.model_copy(update={"steps": 40, "rays": 64, "points": 64, "patches": 32})
-REFINED = {"rates": RateConfig(cameras=0.1)}
+REFINED = {"rates": LearningRateConfig(cameras=0.1)}
 
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +73,7 @@ def unit(vector):
 def random_cameras(rng, k=3):
     pose = np.concatenate([Rotation.random(k, rng).as_matrix(), rng.normal(0, 1, (k, 3, 1)) + [[0], [0], [3]]], axis=2)
     intrinsics = np.array([[200.0, 210.0, 80.0, 60.0], [150.0, 150.0, 64.0, 50.0], [200.0, 210.0, 80.0, 60.0]])[:k]
-    return Cameras(pose, intrinsics, rng.uniform(1.5, 4.0, k)).double(), pose, intrinsics
+    return CameraRefinement(pose, intrinsics, rng.uniform(1.5, 4.0, k)).double(), pose, intrinsics
 
 
 # -- geometry --------------------------------------------------------------------------------------------------------
@@ -76,22 +90,22 @@ def test_without_a_correction_the_cameras_are_those_given_and_what_they_see_thro
         pose[:, :, :3] @ pose[:, :, :3].transpose(0, 2, 1), np.tile(np.eye(3), (3, 1, 1)), atol=1e-6
     )
     np.testing.assert_allclose(np.linalg.det(pose[:, :, :3]), 1.0, atol=1e-6)
-    matrix, back, centres = (t.detach().numpy() for t in cameras())
-    np.testing.assert_allclose(centres, centers_world(pose), atol=1e-9)
+    matrix, back, centers = (t.detach().numpy() for t in cameras())
+    np.testing.assert_allclose(centers, centers_world(pose), atol=1e-9)
     points = np.random.default_rng(1).normal(0, 0.3, (20, 3))
     for k in range(3):
         xy, depth = project(pose[k], intrinsics[k], points)
         seen = points @ matrix[k, :, :3].T + matrix[k, :, 3]
         np.testing.assert_allclose(seen[:, :2] / seen[:, 2:], xy, atol=1e-6)
         rays = np.concatenate([xy, np.ones((20, 1))], axis=1) @ back[k].T
-        np.testing.assert_allclose(centres[k] + rays * depth[:, None], points, atol=1e-6)
+        np.testing.assert_allclose(centers[k] + rays * depth[:, None], points, atol=1e-6)
 
 
 def test_photos_of_one_camera_share_their_zoom_and_others_do_not():
     cameras, _, given = random_cameras(np.random.default_rng(2))
     cameras.correction.data[:, 6] = torch.tensor([3.0, 1.0, 5.0])
     grown = cameras.poses()[1].detach().numpy()[:, :2] / given[:, :2]
-    expected = np.exp(SPREAD**-1 * np.array([4.0 / 205.0, 1.0 / 150.0, 4.0 / 205.0]))
+    expected = np.exp(IMAGE_RADIUS_FOCAL**-1 * np.array([4.0 / 205.0, 1.0 / 150.0, 4.0 / 205.0]))
     np.testing.assert_allclose(grown, expected[:, None].repeat(2, axis=1), rtol=1e-6)
 
 
@@ -99,13 +113,13 @@ def test_photos_of_one_camera_share_their_zoom_and_others_do_not():
 def test_a_unit_of_each_number_moves_the_picture_by_about_a_pixel(number):
     cameras, pose, intrinsics = random_cameras(np.random.default_rng(3))
     cameras.correction.data[:, number] = 1.0
-    moved = cameras.moved().numpy()
+    moved = cameras.displacement_px().numpy()
     assert ((moved > 0.5) & (moved < 2.0)).all()
-    side = SPREAD * np.array([[0, 0], [1, 1], [1, -1], [-1, 1], [-1, -1]])
+    side = IMAGE_RADIUS_FOCAL * np.array([[0, 0], [1, 1], [1, -1], [-1, 1], [-1, -1]])
     now, focal = (t.detach().numpy() for t in cameras.poses())
     for k in range(3):  # against points one by one
         directions = np.concatenate([side, np.ones((5, 1))], axis=1)
-        depths = float(cameras.depth[k]) * np.array([1 - RELIEF, 1, 1 + RELIEF])
+        depths = float(cameras.depth[k]) * np.array([1 - RELATIVE_DEPTH_RANGE, 1, 1 + RELATIVE_DEPTH_RANGE])
         points = (depths[:, None, None] * directions).reshape(-1, 3)
         local = (points - pose[k, :, 3]) @ pose[k, :, :3]
         shift = project(now[k], focal[k], local)[0] - project(pose[k], intrinsics[k], local)[0]
@@ -119,16 +133,16 @@ def test_the_slope_of_the_patch_loss_by_each_correction_is_that_of_finite_differ
     photos.tile_cdf = photos.tile_cdf.double()
     torch.manual_seed(0)
     cameras.correction.data = torch.randn_like(cameras.correction)
-    cameras.lay_into(photos)
-    pixels = photos.draw(60, torch.Generator().manual_seed(1))
+    cameras.write_to(photos)
+    pixels = photos.draw_pixels(60, torch.Generator().manual_seed(1))
     origins, directions = photos.rays(pixels[:, 0], pixels[:, 1:].double() + 0.5)
-    patches = place_patches(photos, pixels, torch.rand(60, photos.sources.shape[1]).double(), torch.tensor(0), 4)
+    patches = extract_patches(photos, pixels, torch.rand(60, photos.sources.shape[1]).double(), torch.tensor(0), 4)
     height = torch.tensor([0.0, 0.0, -1.0]).double() @ (origins + torch.tensor([0.0, 0.0, 0.4]).double()).T
     normal = torch.tensor([[0.0, 0.0, 1.0]]).double().expand(60, 3)
 
     def loss():
-        warped, centre = follow(cameras, patches, pixels[:, 0])
-        seen, inside = seen_by_others(warped, photos.gray, height - (normal * (centre - origins)).sum(dim=1), normal)
+        warped, center = refine_patches(cameras, patches, pixels[:, 0])
+        seen, inside = warp_patches(warped, photos.gray, height - (normal * (center - origins)).sum(dim=1), normal)
         cost = 1.0 - ncc(warped.reference[:, None], seen)
         return best_views_loss(cost, warped.usable[:, None] & inside, 2, 2.5)[0]
 
@@ -154,9 +168,9 @@ def spoilt(posed, focal):
     """The poses, each turned by 0.5 degrees and moved by 2 cm along random axes, and another focal length."""
     rng = np.random.default_rng(1)
     pose = posed.cam_from_world.copy()
-    for k, centre in enumerate(centers_world(pose)):
+    for k, center in enumerate(centers_world(pose)):
         pose[k, :, :3] = Rotation.from_rotvec(np.radians(0.5) * unit(rng.normal(size=3))).as_matrix() @ pose[k, :, :3]
-        pose[k, :, 3] = -pose[k, :, :3] @ (centre + 0.02 * unit(rng.normal(size=3)))
+        pose[k, :, 3] = -pose[k, :, :3] @ (center + 0.02 * unit(rng.normal(size=3)))
     return dataclasses.replace(posed, cam_from_world=pose, intrinsics=posed.intrinsics * [focal, focal, 1.0, 1.0])
 
 
@@ -193,10 +207,10 @@ def true_surface(frame):
     A ball of 50 pixels bends away from patches, which are planes: it is why the cameras become no better than that.
     """
 
-    def loss_of(model, photos, rays, patches, batch, schedule, colour, weight, cameras):
+    def compute_loss(model, photos, rays, patches, batch, schedule, colour, weight, cameras):
         n = len(patches.usable)
         origins, directions = rays.origins[:n].double().numpy(), rays.directions[:n].double().numpy()
-        origins = origins * frame.radius_m + frame.centre_world
+        origins = origins * frame.radius_m + frame.center_world
         reach = np.concatenate([ball_scene.cast(o, d[None]) for o, d in zip(origins, directions, strict=True)])
         met = np.isfinite(reach)
         reach[~met] = 1.0
@@ -208,15 +222,15 @@ def true_surface(frame):
             "sdf": torch.tensor([1e-3, -1e-3]) * torch.tensor(met)[:, None],
             "gradient": torch.tensor(normal)[:, None].expand(-1, 2, -1).float(),
         }
-        patches, centre = follow(cameras, patches, batch.pixels[:n, 0])
-        term, used = patch_loss(photos, rays._replace(distance=sides.float()), patches, out, centre)
-        loss = term + cameras.prior()
-        terms = torch.zeros(len(STATS))
-        terms[[STATS.index("patch"), STATS.index("patch_used")]] = torch.stack([term, used]).detach()
-        nothing = torch.full_like(rays.distance, torch.nan)
+        patches, center = refine_patches(cameras, patches, batch.pixels[:n, 0])
+        term, used = photoconsistency_loss(photos, rays._replace(t=sides.float()), patches, out, center)
+        loss = term + cameras.prior_loss()
+        terms = torch.zeros(len(LOSS_STATS))
+        terms[[LOSS_STATS.index("patch"), LOSS_STATS.index("patch_used")]] = torch.stack([term, used]).detach()
+        nothing = torch.full_like(rays.t, torch.nan)
         return loss, terms, {"sdf": nothing, "gradient": nothing[..., None].expand(-1, -1, 3)}
 
-    return loss_of
+    return compute_loss
 
 
 def test_wrong_cameras_and_a_wrong_focal_length_become_right(wrong):
@@ -226,9 +240,9 @@ def test_wrong_cameras_and_a_wrong_focal_length_become_right(wrong):
     found = []
     for _ in range(2):
         poses, intrinsics = (t.detach().double().numpy() for t in made.cameras.poses())
-        found.append((errors_px(frame.camera_from_world(poses), intrinsics, true), intrinsics[0, 0]))
+        found.append((errors_px(frame.to_cam_from_world(poses), intrinsics, true), intrinsics[0, 0]))
         for _ in range(SMALL.steps - made.step):
-            made.advance()
+            made.train_step()
     (before, wrong_focal), (after, focal) = found
     assert np.median(before) > 1.0
     assert np.median(after) < 0.45 * np.median(before)
@@ -240,8 +254,8 @@ def test_few_patches_do_not_carry_a_photo_away(run):
     """The prior is all there is of a photo that is not compared with any, and holds what a few chances would move."""
     made = start(run, TINY.model_copy(update=REFINED))
     made.cameras.correction.data[0] = 1.0
-    loss = made.cameras.prior()
-    assert float(loss.detach()) == pytest.approx(PRIOR * 7.0 / N_PHOTOS)
+    loss = made.cameras.prior_loss()
+    assert float(loss.detach()) == pytest.approx(PRIOR_WEIGHT_PER_PX2 * 7.0 / N_PHOTOS)
     loss.backward()
     assert (made.cameras.correction.grad[0] > 0).all()
     assert (made.cameras.correction.grad[1:] == 0).all()
@@ -249,24 +263,24 @@ def test_few_patches_do_not_carry_a_photo_away(run):
 
 def test_cameras_stay_until_the_surface_is_there_and_the_photos_look_through_them_after(run):
     made = start(run, TINY.model_copy(update=REFINED))
-    given = made.photos.centres.clone()
-    for _ in range(int(AFTER * TINY.steps)):
-        made.advance()
-    assert torch.equal(made.photos.centres, given)
+    given = made.photos.centers.clone()
+    for _ in range(int(REFINEMENT_START_SHARE * TINY.steps)):
+        made.train_step()
+    assert torch.equal(made.photos.centers, given)
     for _ in range(3):
-        made.advance()
-    assert not torch.equal(made.photos.centres, given)
-    for buffer, values in zip(("pixel_from_local", "local_from_pixel", "centres"), made.cameras(), strict=True):
+        made.train_step()
+    assert not torch.equal(made.photos.centers, given)
+    for buffer, values in zip(("pixel_from_local", "local_from_pixel", "centers"), made.cameras(), strict=True):
         assert torch.equal(getattr(made.photos, buffer), values)
 
 
 def test_at_rate_0_nothing_is_trained_or_kept(run):
     made = start(run, TINY)
     assert made.cameras is None
-    assert "cameras" not in made.state()
+    assert "cameras" not in made.state_dict()
     before = {name: buffer.clone() for name, buffer in made.photos.named_buffers()}
     for _ in range(12):
-        made.advance()
+        made.train_step()
     assert all(torch.equal(buffer, before[name]) for name, buffer in made.photos.named_buffers())
 
 
@@ -275,34 +289,34 @@ def test_a_training_that_was_stopped_goes_on_to_the_last_bit(run, tmp_path):
     whole, first = start(run, config), start(run, config)
     for made, n in ((whole, 24), (first, 16)):
         for _ in range(n):
-            made.advance()
-    checkpoint.save(tmp_path, first.state(), "key")
+            made.train_step()
+    checkpoint.save_checkpoint(tmp_path, first.state_dict(), "key")
     second = start(run, config)
-    second.restore(checkpoint.load(tmp_path, "key"))
+    second.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
     for _ in range(8):
-        second.advance()
-    one, other = whole.state(), second.state()
+        second.train_step()
+    one, other = whole.state_dict(), second.state_dict()
     assert float(one["cameras"].abs().max()) > 0.0
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
     assert torch.equal(whole.photos.pixel_from_local, second.photos.pixel_from_local)
     with pytest.raises(QuoinError, match="with cameras"):
-        start(run, TINY).restore(one)
+        start(run, TINY).load_state_dict(one)
 
 
 def test_a_step_that_is_not_finite_leaves_the_cameras(run):
     made = start(run, TINY.model_copy(update=REFINED))
     made.step = TINY.steps // 2
-    made.advance()
+    made.train_step()
     kept = made.cameras.correction.detach().clone()
     assert float(kept.abs().max()) > 0.0
-    made.evidence = dataclasses.replace(made.evidence, weight=made.evidence.weight * torch.nan)
-    made.advance()
+    made.supervision = dataclasses.replace(made.supervision, weight=made.supervision.weight * torch.nan)
+    made.train_step()
     assert torch.equal(made.cameras.correction, kept)
 
 
 def test_cameras_without_patches_are_refused():
     with pytest.raises(QuoinError, match="Cameras are refined by comparing patches"):
-        TrainConfig(losses=LossConfig(patch=0.0), **REFINED)
+        TrainConfig(losses=LossWeightsConfig(patch=0.0), **REFINED)
 
 
 # -- what is kept and told -------------------------------------------------------------------------------------------
@@ -311,20 +325,20 @@ def test_cameras_without_patches_are_refused():
 def test_corrected_cameras_are_kept_in_the_world_and_far_ones_named(run, tmp_path):
     made, frame = ball_scene.start(run, TINY.model_copy(update=REFINED))
     true = posed_images.read_posed(run)
-    found = refined_cameras.rows(made.cameras, frame, true.names, np.zeros(len(true.names), np.int64))
+    found = refined_cameras.refined_camera_rows(made.cameras, frame, true.names, np.zeros(len(true.names), np.int64))
     np.testing.assert_allclose([row["cam_from_world"] for row in found], true.cam_from_world.reshape(-1, 12), atol=1e-5)
     np.testing.assert_allclose([row["intrinsics"] for row in found], true.intrinsics, rtol=1e-6)
     assert max(row["turned_deg"] for row in found) < 1e-4
     made.cameras.correction.data[3, 0], made.cameras.correction.data[4, 3] = 2.0, 20.0
-    found = refined_cameras.rows(made.cameras, frame, true.names, np.zeros(len(true.names), np.int64))
+    found = refined_cameras.refined_camera_rows(made.cameras, frame, true.names, np.zeros(len(true.names), np.int64))
     pose = np.array(found[3]["cam_from_world"]).reshape(3, 4)
     between = Rotation.from_matrix(pose[:, :3] @ true.cam_from_world[3, :, :3].T)
     assert found[3]["turned_deg"] == pytest.approx(np.degrees(between.magnitude()), rel=1e-3)
-    assert found[3]["turned_deg"] == pytest.approx(np.degrees(2.0 * float(made.cameras.unit[3, 0])), rel=1e-3)
+    assert found[3]["turned_deg"] == pytest.approx(np.degrees(2.0 * float(made.cameras.unit_per_px[3, 0])), rel=1e-3)
     px = float(made.cameras.depth[4]) * frame.radius_m / true.intrinsics[4, 0]
     assert found[4]["moved_m"] == pytest.approx(20.0 * px, rel=1e-3)
     events = []
-    refined_cameras.keep(tmp_path / "cameras.parquet", found, Reporter(events.append), "train/b000")
+    refined_cameras.write_refined_cameras(tmp_path / "cameras.parquet", found, Reporter(events.append), "train/b000")
     assert next(e["message"] for e in events if e["level"] == "warning").endswith("4.jpg")
     again = pq.read_table(tmp_path / "cameras.parquet").to_pylist()
     assert again == found

@@ -46,7 +46,7 @@ def start(run, method, *more):
     values = [f"train.{value}" for value in (f"method={method}", *ALL, *SMALL[method], *more)]
     partition = read_partition(run)
     block = partition.blocks[0]
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    frame = BlockFrame.from_bounds(*partition.lattice.box_world(block.outer))
     return build_trainer(run, load_settings(overrides=values).train, block, frame, "cpu")
 
 
@@ -69,12 +69,12 @@ def test_the_default_method_is_the_default_configuration():
 
 @pytest.mark.parametrize("method", SMALL)
 def test_a_method_trains(method, run, monkeypatch):
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     made = start(run, method)
     before = {name: value.clone() for name, value in made.model.named_parameters()}
     dark = made.held_out_psnr()
     for _ in range(40):
-        made.advance()
+        made.train_step()
     still = [name for name, value in made.model.named_parameters() if torch.equal(value, before[name])]
     if method == "occupancy":  # knows no colour
         assert {name for name in before if name.startswith("surface.network")}.isdisjoint(still)
@@ -85,29 +85,29 @@ def test_a_method_trains(method, run, monkeypatch):
 
 
 def test_a_density_is_guided_by_itself_and_everywhere(run, monkeypatch):
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     made = start(run, "nerf-hash", "cache.refresh_every=10")
     for _ in range(2):
         own = made.sdf(made.cache.positions())
         torch.testing.assert_close(made.cache.values.view(-1), own)
         for _ in range(10):
-            made.advance()
+            made.train_step()
         made.refresh(near_only=True)
         assert not torch.allclose(made.cache.values.view(-1), own)
 
 
 def test_what_a_method_does_not_use_is_not_computed(run, monkeypatch):
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     for method, patches, behind in (("quoin", True, False), ("neus", False, False), ("dvr", False, True)):
         made, seen = start(run, method), []
 
-        def loss_of(*given, made=made, seen=seen, inner=made._loss):
+        def compute_loss(*given, made=made, seen=seen, inner=made._loss):
             seen.append(given[3:5])
             return inner(*given)
 
-        made._loss = loss_of
-        made.advance()
-        assert [(p is not None, b.behind is not None) for p, b in seen] == [(patches, behind)]
+        made._loss = compute_loss
+        made.train_step()
+        assert [(p is not None, b.interior_points is not None) for p, b in seen] == [(patches, behind)]
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_a_step_compiles_once_and_is_the_eager_one(method, run, monkeypatch):
     import torch._dynamo.utils
 
     made = start(run, method)
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     eager = start(run, method)
     for _ in range(10):
-        a, b = made.advance(), eager.advance()
+        a, b = made.train_step(), eager.train_step()
     assert a["loss"] == pytest.approx(b["loss"], rel=3e-2)
     counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for _ in range(5):
-        made.advance()
+        made.train_step()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == counted

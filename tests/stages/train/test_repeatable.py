@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.fields.field.color import Appearance
-from quoin.fields.grids.dense_sdf import Volume
+from quoin.fields.field.color import AppearanceEmbedding
+from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.geometry.lattice import BrickBox
 from quoin.stages.train import trainer
-from quoin.stages.train.config import CacheConfig, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
 from tests import ball_scene
 
 SMALL = TrainConfig(
@@ -19,9 +19,9 @@ SMALL = TrainConfig(
     rays=512,
     points=512,
     patches=128,
-    sampler=GuidedSampler(samples=16),
-    cache=CacheConfig(resolution=48, refresh_every=20),
-    encoding=HashEncoding(levels=6, finest=96, log2_table=12),
+    sampler=GuidedSamplerConfig(samples=16),
+    cache=SdfCacheConfig(resolution=48, refresh_every=20),
+    encoding=HashEncodingConfig(levels=6, finest=96, log2_table=12),
 )
 
 
@@ -48,8 +48,8 @@ def trained(run, config, n_steps):
     made = start(run, config)
     made.step = config.steps // 2  # past the point where every loss counts
     for _ in range(n_steps):
-        made.advance()
-    return made.state()
+        made.train_step()
+    return made.state_dict()
 
 
 def differing(one, other):
@@ -57,7 +57,7 @@ def differing(one, other):
 
 
 def test_two_trainings_of_one_seed_are_the_same_to_the_last_bit(run, two_threads, monkeypatch):
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     assert differing(trained(run, SMALL, 8), trained(run, SMALL, 8)) == []
 
 
@@ -78,9 +78,9 @@ def test_nothing_is_compiled_after_the_second_step_whatever_the_schedules_and_th
     large = start(run, config)
     seen, counted = set(), []
     for _ in range(7):
-        schedule = large._schedule(large.share)
+        schedule = large._schedule(large.progress)
         seen.add((int(schedule.patch_level), *schedule.term_weights.tolist(), float(schedule.anneal)))
-        large.advance()
+        large.train_step()
         counted.append(graphs())
     assert len(seen) == 3  # anneal, pyramid levels and patches did change
     assert counted[1] > 0
@@ -92,7 +92,7 @@ def test_nothing_is_compiled_after_the_second_step_whatever_the_schedules_and_th
     assert small.cache.values.shape != large.cache.values.shape
     assert len(small.photos.rgb) != len(large.photos.rgb)
     for _ in range(7):
-        small.advance()
+        small.train_step()
     small.sfm_error()
     assert graphs() == compiled_by_one
 
@@ -103,12 +103,12 @@ def test_nothing_is_compiled_after_the_second_step_whatever_the_schedules_and_th
 @given(
     n_photos=st.integers(1, 12),
     gain=st.booleans(),
-    n_code=st.integers(0, 3),
+    n_appearance=st.integers(0, 3),
     photo=st.lists(st.integers(0, 11), min_size=1),
 )
-def test_appearance_is_the_photos_row_and_its_gradient_goes_there(n_photos, gain, n_code, photo):
+def test_appearance_is_the_photos_row_and_its_gradient_goes_there(n_photos, gain, n_appearance, photo):
     photo = torch.tensor(photo) % n_photos
-    appearance = Appearance(n_photos, gain=gain, n_code=n_code)
+    appearance = AppearanceEmbedding(n_photos, has_exposure=gain, n_appearance=n_appearance)
     torch.nn.init.normal_(appearance.table)
     row = appearance.table[photo]
     factor, code = appearance(photo)
@@ -118,13 +118,13 @@ def test_appearance_is_the_photos_row_and_its_gradient_goes_there(n_photos, gain
     times = torch.bincount(photo, minlength=n_photos)[:, None]
     by_gain = appearance.table[:, :3].exp() if gain else torch.zeros(n_photos, 3)
     torch.testing.assert_close(
-        appearance.table.grad, times * torch.cat([by_gain, torch.full((n_photos, n_code), 2.0)], 1)
+        appearance.table.grad, times * torch.cat([by_gain, torch.full((n_photos, n_appearance), 2.0)], 1)
     )
 
 
 def test_of_several_points_at_one_sample_the_last_wins_and_others_are_left_alone(two_threads):
     generator = torch.Generator().manual_seed(0)
-    volume = Volume.over(torch.ones(3), 8)
+    volume = DenseSdf.over_box(torch.ones(3), 8)
     points = torch.rand(60_000, 3, generator=generator) * 2.4 - 1.2  # some outside
     sdf, counts = torch.randn(60_000, generator=generator), torch.rand(60_000, generator=generator) < 0.7
     sdf[::7] = torch.nan
@@ -133,7 +133,7 @@ def test_of_several_points_at_one_sample_the_last_wins_and_others_are_left_alone
     good = counts & sdf.isfinite() & ((index >= 0) & (index <= 8)).all(dim=1)
     for (i, j, k), value in zip(index[good].tolist(), sdf[good].tolist(), strict=True):
         expected[i, j, k] = value
-    volume.absorb(points, sdf, torch.zeros(60_000, 3), counts)
+    volume.update_nearest(points, sdf, torch.zeros(60_000, 3), counts)
     got = volume.values.numpy()
     assert np.array_equal(got.ravel()[1:], expected.ravel()[1:].astype(np.float32))
     assert got[0, 0, 0] == 0.0 or got[0, 0, 0] == np.float32(expected[0, 0, 0])

@@ -12,11 +12,17 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.stages.train import checkpoint, finite_check, trainer
-from quoin.stages.train.batch_size import SMALLEST, StepSize, halved, out_of_memory
-from quoin.stages.train.config import CacheConfig, FrequencyEncoding, GuidedSampler, HashEncoding, TrainConfig
+from quoin.stages.train.batch_size import MIN_BATCH_SIZE, BatchSize, halve_batch_size, is_out_of_memory
+from quoin.stages.train.config import (
+    FrequencyEncodingConfig,
+    GuidedSamplerConfig,
+    HashEncodingConfig,
+    SdfCacheConfig,
+    TrainConfig,
+)
 from quoin.stages.train.data.load import build_trainer
 from quoin.stages.train.data.photo_set import BlockFrame
-from quoin.stages.train.step import STATS
+from quoin.stages.train.step import LOSS_STATS
 from tests import ball_scene
 
 TINY = TrainConfig(
@@ -24,15 +30,15 @@ TINY = TrainConfig(
     rays=128,
     points=64,
     patches=32,
-    sampler=GuidedSampler(samples=8),
-    cache=CacheConfig(resolution=32),
-    encoding=HashEncoding(levels=4, finest=48, log2_table=10),
+    sampler=GuidedSamplerConfig(samples=8),
+    cache=SdfCacheConfig(resolution=32),
+    encoding=HashEncodingConfig(levels=4, finest=48, log2_table=10),
 )
 
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def start(run, config=TINY, report=None):
 
 def advance(made, n):
     for _ in range(n):
-        made.advance()
+        made.train_step()
 
 
 def weights(made):
@@ -70,14 +76,14 @@ def same(one, other):
 def test_fewer_rays_than_patches_are_all_patches(run):
     made = start(run, TINY.model_copy(update={"rays": 24}))
     advance(made, 2)
-    assert made.size.patches == 24
+    assert made.batch_size.patches == 24
 
 
 def test_held_out_pixels_are_of_all_photos(run):
     made, asked = start(run), []
     made.photos.held_out = torch.arange(700)[:, None].expand(-1, made.photos.held_out.shape[1])
-    made.render = lambda part: asked.append(part[:, 0]) or {"colour": torch.zeros(len(part), 3)}
-    made.photos.colours = lambda part: (torch.zeros(len(part), 3), torch.ones(len(part)))
+    made.render = lambda part: asked.append(part[:, 0]) or {"color": torch.zeros(len(part), 3)}
+    made.photos.colors = lambda part: (torch.zeros(len(part), 3), torch.ones(len(part)))
     made.held_out_psnr(limit=400)
     seen = torch.cat(asked)
     assert len(seen) <= 400
@@ -104,8 +110,8 @@ def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_goes_on(run,
     made, said = start(run), []
     made.warn = said.append
     for _ in range(3):
-        made.advance()
-    kept, moments = weights(made), {k: v.clone() for k, v in made.state().items() if k.startswith("optimiser.")}
+        made.train_step()
+    kept, moments = weights(made), {k: v.clone() for k, v in made.state_dict().items() if k.startswith("optimiser.")}
     honest = made._loss
 
     def spoilt(*inputs):
@@ -113,18 +119,18 @@ def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_goes_on(run,
         if wrong == "the gradient":
             return Poison.apply(loss), terms, out
         terms = terms.clone()
-        terms[STATS.index(wrong)] = torch.inf
+        terms[LOSS_STATS.index(wrong)] = torch.inf
         return loss * torch.inf, terms, out
 
     made._loss = spoilt
     for _ in range(4):
-        assert made.advance() is None
+        assert made.train_step() is None
     assert same(kept, weights(made))
-    assert all(torch.equal(v, made.state()[k]) for k, v in moments.items())
+    assert all(torch.equal(v, made.state_dict()[k]) for k, v in moments.items())
     assert bool(made.cache.values.isfinite().all())
     made._loss = honest
     for _ in range(3):
-        values = made.advance()
+        values = made.train_step()
     assert values is not None
     assert not same(kept, weights(made))
     assert len(said) == 1
@@ -133,14 +139,14 @@ def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_goes_on(run,
 
 def test_a_gradient_that_is_never_finite_stops_with_the_checkpoint_intact(run, tmp_path):
     made = start(run)
-    made.advance()
-    checkpoint.save(tmp_path, made.state(), "key")
+    made.train_step()
+    checkpoint.save_checkpoint(tmp_path, made.state_dict(), "key")
     honest = made._loss
     made._loss = lambda *inputs: (Poison.apply((found := honest(*inputs))[0]), *found[1:])
     with pytest.raises(QuoinError, match="the gradient is not a finite number"):
-        advance(made, finite_check.MAX_BAD_STEPS + trainer.READ_EVERY)
+        advance(made, finite_check.MAX_NON_FINITE_STEPS + trainer.LOG_INTERVAL_STEPS)
     again = start(run)
-    again.restore(checkpoint.load(tmp_path, "key"))
+    again.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
     assert all(torch.isfinite(value).all() for value in weights(again).values())
 
 
@@ -170,17 +176,17 @@ def test_a_step_that_memory_does_not_suffice_for_is_taken_again_with_half(run, e
 
     made._loss = hungry
     for _ in range(11):
-        values = made.advance()
+        values = made.train_step()
     assert seen == [128] + [64] * 10
     assert made.step == 10
     assert values is not None
-    assert made.size == StepSize(64, 32, 16)
+    assert made.batch_size == BatchSize(64, 32, 16)
     assert len(said) == 1
     assert "64" in said[0]
-    checkpoint.save(tmp_path, made.state(), "key")
+    checkpoint.save_checkpoint(tmp_path, made.state_dict(), "key")
     again = start(run)
-    again.restore(checkpoint.load(tmp_path, "key"))
-    assert again.size == made.size
+    again.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
+    assert again.batch_size == made.batch_size
 
 
 def test_what_even_the_smallest_step_has_no_memory_for_is_told(run):
@@ -202,25 +208,25 @@ def test_other_errors_are_not_taken_for_it(run):
 
     made._loss = broken
     with pytest.raises(RuntimeError, match="shapes"):
-        made.advance()
-    assert made.size.rays == TINY.rays
+        made.train_step()
+    assert made.batch_size.rays == TINY.rays
 
 
 def test_the_cpu_allocator_says_what_is_listened_for():
     with pytest.raises(RuntimeError) as told:
         torch.empty(1 << 60)
-    assert out_of_memory(told.value)
-    assert not out_of_memory(ValueError("out of memory"))
+    assert is_out_of_memory(told.value)
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 def test_halving_ends_at_the_smallest_step():
-    size, count = StepSize(1024, 2048, 512), 0
-    while (less := halved(size)) is not None:
-        assert all(n // 2 == m or m == least for n, m, least in zip(size, less, SMALLEST, strict=True))
+    size, count = BatchSize(1024, 2048, 512), 0
+    while (less := halve_batch_size(size)) is not None:
+        assert all(n // 2 == m or m == least for n, m, least in zip(size, less, MIN_BATCH_SIZE, strict=True))
         size, count = less, count + 1
     assert count == 4
-    assert size == StepSize(64, 128, 32)
-    assert halved(StepSize(64, 16, 16)) is None
+    assert size == BatchSize(64, 128, 32)
+    assert halve_batch_size(BatchSize(64, 16, 16)) is None
 
 
 # -- photos, points and boxes ----------------------------------------------------------------------------------------
@@ -236,7 +242,7 @@ def test_a_wholly_masked_photo_is_named_and_not_drawn_from(own_run):
     assert 2 not in made.photos.tiles[:, 0]
     assert 2 not in made.photos.held_out[:, 0]
     assert 2 not in made.photos.sources
-    assert made.advance() is None  # and it trains
+    assert made.train_step() is None  # and it trains
 
 
 def spoil(run, **fields):
@@ -247,7 +253,7 @@ def test_a_block_without_photos_is_told(run):
     partition = read_partition(run)
     none = np.zeros(0, np.int64)
     block = dataclasses.replace(partition.blocks[0], photo_index=none, photo_weight=np.zeros(0), photo_level=none)
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    frame = BlockFrame.from_bounds(*partition.lattice.box_world(block.outer))
     with pytest.raises(QuoinError, match="No photo sees this block"):
         build_trainer(run, TINY, block, frame, "cpu")
 
@@ -280,7 +286,7 @@ def test_points_that_no_photo_of_the_block_sees_are_told(own_run):
         partition.blocks[0], photo_index=np.array([0]), photo_weight=np.ones(1), photo_level=np.array([0])
     )
     spoil(own_run, track_photo=np.maximum(posed_images.read_posed(own_run).track_photo, 1))
-    frame = BlockFrame.around(*partition.lattice.box_world(block.outer))
+    frame = BlockFrame.from_bounds(*partition.lattice.box_world(block.outer))
     with pytest.raises(QuoinError, match="No photo of this block sees a point of it"):
         build_trainer(own_run, TINY, block, frame, "cpu")
 
@@ -288,55 +294,57 @@ def test_points_that_no_photo_of_the_block_sees_are_told(own_run):
 @pytest.mark.parametrize("high", [[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, np.nan, 1.0]])
 def test_a_box_without_extent_is_told(high):
     with pytest.raises(QuoinError, match="cannot be trained"):
-        BlockFrame.around(np.zeros(3), np.array(high))
+        BlockFrame.from_bounds(np.zeros(3), np.array(high))
 
 
 # -- checkpoints of others -------------------------------------------------------------------------------------------
 
 
 OTHERS = {
-    "of another size: model.surface.encoding.table": {"encoding": HashEncoding(levels=5, finest=48, log2_table=10)},
-    "of another method, without": {"encoding": FrequencyEncoding()},
-    "of another size: model.surface.base": {"cache": CacheConfig(resolution=40)},
+    "of another size: model.surface.encoding.table": {
+        "encoding": HashEncodingConfig(levels=5, finest=48, log2_table=10)
+    },
+    "of another method, without": {"encoding": FrequencyEncodingConfig()},
+    "of another size: model.surface.base": {"cache": SdfCacheConfig(resolution=40)},
 }
 
 
 @pytest.mark.parametrize("reason", OTHERS)
 def test_a_checkpoint_of_another_method_or_size_is_told_and_nothing_of_it_taken_over(run, reason):
     other, made = start(run, TINY.model_copy(update=OTHERS[reason])), start(run)
-    other.advance()
+    other.train_step()
     before = weights(made)
     with pytest.raises(QuoinError, match=f"does not fit.*{reason}"):
-        made.restore(other.state())
+        made.load_state_dict(other.state_dict())
     assert same(before, weights(made))
     assert made.step == 0
 
 
 def test_a_checkpoint_that_lacks_or_adds_something_is_told(run):
     made = start(run)
-    made.advance()
-    whole = made.state()
+    made.train_step()
+    whole = made.state_dict()
     for name in ("random", "size", "optimiser.0.exp_avg"):
         with pytest.raises(QuoinError, match=f"without {name}"):
-            start(run).restore({k: v for k, v in whole.items() if k != name})
+            start(run).load_state_dict({k: v for k, v in whole.items() if k != name})
     with pytest.raises(QuoinError, match="with strange"):
-        start(run).restore({**whole, "strange": torch.zeros(1)})
+        start(run).load_state_dict({**whole, "strange": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_a_truncated_checkpoint_is_told(run, tmp_path, share):
-    checkpoint.save(tmp_path, start(run).state(), "key")
-    path = tmp_path / checkpoint.NAME
+    checkpoint.save_checkpoint(tmp_path, start(run).state_dict(), "key")
+    path = tmp_path / checkpoint.CHECKPOINT_FILE
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     told = []
-    assert checkpoint.load(tmp_path, "key", told.append) is None
+    assert checkpoint.load_checkpoint(tmp_path, "key", told.append) is None
     assert "damaged" in told[0]
 
 
 def test_a_file_of_another_program_is_told(tmp_path):
     from safetensors.torch import save_file
 
-    save_file({"weight": torch.ones(3)}, tmp_path / checkpoint.NAME)
+    save_file({"weight": torch.ones(3)}, tmp_path / checkpoint.CHECKPOINT_FILE)
     with pytest.raises(QuoinError, match="no checkpoint of quoin"):
-        checkpoint.load(tmp_path, "key")
+        checkpoint.load_checkpoint(tmp_path, "key")

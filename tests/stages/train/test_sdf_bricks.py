@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quoin.pipeline.geometry.lattice import BrickBox
-from quoin.stages.train.sdf_bricks import sample_level
+from quoin.stages.train.sdf_bricks import sample_level_set
 
 LOW, SIZE = (-1, 0, 2), 16
 CENTRE, RADIUS = np.array([8.0, 24.0, 56.0]), 15.0
@@ -31,7 +31,7 @@ def bricks():
         return logit(index)
 
     box = BrickBox(LOW, tuple(low + 3 for low in LOW))
-    kept, values = sample_level(value, box, SIZE, 8.0)
+    kept, values = sample_level_set(value, box, SIZE, 8.0)
     assert sum(asked) < 0.4 * (3 * SIZE + 1) ** 3
     return kept, values
 
@@ -70,7 +70,7 @@ def test_neighbours_agree_on_the_samples_they_share(bricks):
 
 
 def test_a_field_without_surface_leaves_no_brick():
-    kept, values = sample_level(
+    kept, values = sample_level_set(
         lambda index: np.full(len(index), 3.0, np.float32), BrickBox((0, 0, 0), (1, 2, 1)), 8, 8.0
     )
     assert kept.shape == (0, 3) and values.shape == (0, 9, 9, 9)

@@ -8,8 +8,8 @@ from quoin.fields.losses import sky_loss
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import priors
 from quoin.pipeline.scene.blocks import read_partition
-from quoin.stages.train.config import LossConfig, TrainConfig
-from quoin.stages.train.step import STATS, loss_of
+from quoin.stages.train.config import LossWeightsConfig, TrainConfig
+from quoin.stages.train.step import LOSS_STATS, compute_loss
 from tests import ball_scene
 
 SMALL = {
@@ -39,21 +39,21 @@ def test_photos_know_their_sky_and_leave_out_what_passes(tmp_path):
     """Labels of half the photo's size; the term is that of the rays that show sky, and absent without a weight."""
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
     shown = np.zeros((24, 32), np.uint8)
-    shown[:10], shown[20:] = labels.SKY, labels.PASSING
+    shown[:10], shown[20:] = labels.SKY, labels.TRANSIENT
     priors.write_labels(run, 1, shown, 1)
     made = ball_scene.start(run, TrainConfig(**SMALL))[0]
     place = np.flatnonzero(read_partition(run).blocks[0].photo_index == 1)[0]
     pixels = torch.tensor([[place, 5, y] for y in (0, 19, 20, 39, 40, 47)] + [[1 - min(place, 1), 5, 0]])
     assert made.photos.labels_at(pixels, labels.SKY)[:, 0].tolist() == [1, 1, 0, 0, 0, 0, 0]
-    assert made.photos.colours(pixels)[1].tolist() == [1, 1, 1, 1, 0, 0, 1]
+    assert made.photos.colors(pixels)[1].tolist() == [1, 1, 1, 1, 0, 0, 1]
 
     seen = []
-    made._loss = lambda *inputs: seen.append((inputs, loss_of(*inputs))) or seen[-1][1]
-    made.advance()
+    made._loss = lambda *inputs: seen.append((inputs, compute_loss(*inputs))) or seen[-1][1]
+    made.train_step()
     inputs, (_, stats, out) = seen[0]
     expected = sky_loss(out["opacity"], inputs[4].sky, inputs[7])
     assert inputs[4].sky.any()
-    assert float(stats[STATS.index("sky")]) == pytest.approx(float(expected.detach()))
+    assert float(stats[LOSS_STATS.index("sky")]) == pytest.approx(float(expected.detach()))
 
-    without = ball_scene.start(run, TrainConfig(**SMALL, losses=LossConfig(sky=0.0)))[0]
+    without = ball_scene.start(run, TrainConfig(**SMALL, losses=LossWeightsConfig(sky=0.0)))[0]
     assert without._batch().sky is None

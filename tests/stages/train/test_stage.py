@@ -15,7 +15,14 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import block_folder, read_brick_index, read_partition, read_sdf_brick
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train import checkpoint, finite_check, trainer
-from quoin.stages.train.config import VERSION, CacheConfig, GuidedSampler, HashEncoding, RateConfig, TrainConfig
+from quoin.stages.train.config import (
+    VERSION,
+    GuidedSamplerConfig,
+    HashEncodingConfig,
+    LearningRateConfig,
+    SdfCacheConfig,
+    TrainConfig,
+)
 from quoin.stages.train.stage import train_block
 from tests import ball_scene
 
@@ -24,9 +31,9 @@ SMALL = TrainConfig(
     rays=192,
     points=128,
     patches=48,
-    sampler=GuidedSampler(samples=12),
-    cache=CacheConfig(resolution=48),
-    encoding=HashEncoding(levels=6, finest=96, log2_table=12),
+    sampler=GuidedSamplerConfig(samples=12),
+    cache=SdfCacheConfig(resolution=48),
+    encoding=HashEncodingConfig(levels=6, finest=96, log2_table=12),
     measure_every=60,
 )
 
@@ -34,7 +41,7 @@ SMALL = TrainConfig(
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     """Compiling takes a minute; the graph is the same (test_compiled_step compares them)."""
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
 
 
 @pytest.fixture
@@ -62,10 +69,10 @@ def surface_error(made, frame):
 def test_training_brings_the_surface_to_the_truth_and_the_picture_to_the_photo(tmp_path):
     run = ball_scene.make_run(tmp_path, n_points=60)  # few enough that the seed is far off
     run.commit("priors", "priors-key", StageResult(), 0.0)
-    long = SMALL.model_copy(update={"steps": 250, "rates": RateConfig(grid=2e-3, surface=5e-4)})
+    long = SMALL.model_copy(update={"steps": 250, "rates": LearningRateConfig(grid=2e-3, surface=5e-4)})
     made, frame = start(run, long)
     before, dark = surface_error(made, frame), made.held_out_psnr()
-    losses = [v["loss"] for v in (made.advance() for _ in range(long.steps)) if v]
+    losses = [v["loss"] for v in (made.train_step() for _ in range(long.steps)) if v]
     assert len(made.photos.held_out) > 0
     assert losses[-1] < 0.75 * losses[0]
     assert surface_error(made, frame) < 0.8 * before
@@ -74,7 +81,7 @@ def test_training_brings_the_surface_to_the_truth_and_the_picture_to_the_photo(t
 
 def test_held_out_pixels_are_never_drawn(run):
     made, _ = start(run, SMALL.model_copy(update={"held_out_share": 0.2}))
-    drawn = torch.cat([made.photos.draw(5000, made.generator) for _ in range(20)])
+    drawn = torch.cat([made.photos.draw_pixels(5000, made.generator) for _ in range(20)])
     tiles = {tuple(row) for row in (drawn // torch.tensor([1, 16, 16])).tolist()}
     held = {tuple(row) for row in (made.photos.held_out // torch.tensor([1, 16, 16])).tolist()}
     assert held
@@ -85,16 +92,16 @@ def test_a_restored_trainer_goes_on_with_the_same_curve(run, tmp_path):
     whole, _ = start(run)
     first, _ = start(run)
     for _ in range(20):
-        whole.advance()
-        first.advance()
-    checkpoint.save(tmp_path, first.state(), "key")
+        whole.train_step()
+        first.train_step()
+    checkpoint.save_checkpoint(tmp_path, first.state_dict(), "key")
     second, _ = start(run)
-    second.restore(checkpoint.load(tmp_path, "key"))
+    second.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
     assert second.step == 20
     for _ in range(10):
-        expected, got = whole.advance(), second.advance()
+        expected, got = whole.train_step(), second.train_step()
     assert got["loss"] == pytest.approx(expected["loss"], rel=1e-3)
-    assert checkpoint.load(tmp_path, "other key") is None
+    assert checkpoint.load_checkpoint(tmp_path, "other key") is None
 
 
 def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice(run):
@@ -140,44 +147,44 @@ def test_a_budget_ends_the_training_with_its_schedule_done(run):
     config = SMALL.model_copy(update={"steps": 100_000, "budget_minutes": 0.05})
     result = train_block(run, config, Reporter(), "b000", "cpu")
     assert 0 < result.steps < 5000
-    state = checkpoint.load(block_folder(run, "b000"), _key_of(run, config))
+    state = checkpoint.load_checkpoint(block_folder(run, "b000"), _key_of(run, config))
     assert float(state["spent_s"]) >= 3.0
     assert result.n_bricks > 0
 
 
 def _key_of(run, config):
-    known = [run.require(stage).key for stage in ("partition", "priors")]
-    return digest([config.model_dump(), known, "b000", run.seed, VERSION])
+    input_keys = [run.require(stage).key for stage in ("partition", "priors")]
+    return digest([config.model_dump(), input_keys, "b000", run.seed, VERSION])
 
 
 def test_a_checkpoint_goes_from_machine_to_machine(bucket, tmp_path, monkeypatch):
     run = Run.create(f"{bucket}/run", photos=tmp_path, settings={}, seed=0)
     folder = block_folder(run, "b0")
     for step in (1.0, 2.0):
-        checkpoint.save(folder, {"step": torch.tensor(step)}, "key")
-        checkpoint.share(run, folder)
+        checkpoint.save_checkpoint(folder, {"step": torch.tensor(step)}, "key")
+        checkpoint.upload_checkpoint(run, folder)
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
     other = Run.open(f"{bucket}/run")
     there = block_folder(other, "b0")
     assert there != folder
-    checkpoint.bring(other, there)
-    assert checkpoint.load(there, "key")["step"] == 2.0
-    (there / checkpoint.NAME).unlink()
-    assert checkpoint.load(there, "key")["step"] == 1.0
+    checkpoint.download_checkpoint(other, there)
+    assert checkpoint.load_checkpoint(there, "key")["step"] == 2.0
+    (there / checkpoint.CHECKPOINT_FILE).unlink()
+    assert checkpoint.load_checkpoint(there, "key")["step"] == 1.0
 
 
 def test_a_checkpoint_of_another_size_is_refused(run, tmp_path):
     made, _ = start(run)
-    checkpoint.save(tmp_path, made.state(), "key")
-    other, _ = start(run, SMALL.model_copy(update={"encoding": HashEncoding(levels=7, finest=96, log2_table=12)}))
+    checkpoint.save_checkpoint(tmp_path, made.state_dict(), "key")
+    other, _ = start(run, SMALL.model_copy(update={"encoding": HashEncodingConfig(levels=7, finest=96, log2_table=12)}))
     with pytest.raises(QuoinError, match="does not fit"):
-        other.restore(checkpoint.load(tmp_path, "key"))
+        other.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
 
 
 def test_a_damaged_checkpoint_is_told_and_none(tmp_path):
-    (tmp_path / checkpoint.NAME).write_bytes(b"not safetensors at all")
+    (tmp_path / checkpoint.CHECKPOINT_FILE).write_bytes(b"not safetensors at all")
     told = []
-    assert checkpoint.load(tmp_path, "key", told.append) is None
+    assert checkpoint.load_checkpoint(tmp_path, "key", told.append) is None
     assert "the checkpoint is damaged" in told[0]
 
 
@@ -185,18 +192,20 @@ STATE = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(True), "c": torch.
 
 
 def test_any_byte_that_is_turned_gives_the_checkpoint_before_or_none(tmp_path):
-    checkpoint.save(tmp_path, {"a": torch.zeros(1)}, "key")
-    checkpoint.save(tmp_path, STATE, "key")
+    checkpoint.save_checkpoint(tmp_path, {"a": torch.zeros(1)}, "key")
+    checkpoint.save_checkpoint(tmp_path, STATE, "key")
     whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(whole) == 2
-    good = whole[tmp_path / checkpoint.NAME]
+    good = whole[tmp_path / checkpoint.CHECKPOINT_FILE]
     before = 0
     for place in range(len(good)):
         for path, data in whole.items():
             path.write_bytes(data)
-        (tmp_path / checkpoint.NAME).write_bytes(good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :])
+        (tmp_path / checkpoint.CHECKPOINT_FILE).write_bytes(
+            good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :]
+        )
         try:
-            found = checkpoint.load(tmp_path, "key")
+            found = checkpoint.load_checkpoint(tmp_path, "key")
         except QuoinError:  # the word "key" itself: no checkpoint of quoin
             continue
         if found is None:  # the key
@@ -209,24 +218,24 @@ def test_any_byte_that_is_turned_gives_the_checkpoint_before_or_none(tmp_path):
 
 def test_with_both_damaged_it_starts_anew(tmp_path):
     for _ in range(2):
-        checkpoint.save(tmp_path, STATE, "key")
+        checkpoint.save_checkpoint(tmp_path, STATE, "key")
     for path in list(tmp_path.iterdir()):
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
     told = []
-    assert checkpoint.load(tmp_path, "key", told.append) is None
+    assert checkpoint.load_checkpoint(tmp_path, "key", told.append) is None
     assert len(told) == 2
     assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_no_number_stops_with_the_term_named(run):
     made, _ = start(run)
-    made.evidence = dataclasses.replace(made.evidence, weight=made.evidence.weight * torch.nan)
-    for _ in range(finite_check.MAX_BAD_STEPS - 1):
-        assert made.advance() is None
+    made.supervision = dataclasses.replace(made.supervision, weight=made.supervision.weight * torch.nan)
+    for _ in range(finite_check.MAX_NON_FINITE_STEPS - 1):
+        assert made.train_step() is None
     with pytest.raises(QuoinError, match="points"):
-        made.advance()
+        made.train_step()
     assert all(torch.isfinite(p).all() for p in made.model.parameters())
 
 
@@ -251,12 +260,12 @@ def test_compiled_step(run, monkeypatch):
     import torch._dynamo.utils
 
     compiled_one, _ = start(run)
-    monkeypatch.setattr(trainer, "compiled", lambda function, device: function)
+    monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     eager_one, _ = start(run)
     for _ in range(10):
-        a, b = compiled_one.advance(), eager_one.advance()
+        a, b = compiled_one.train_step(), eager_one.train_step()
     assert a["loss"] == pytest.approx(b["loss"], rel=2e-2)
     counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for _ in range(5):
-        compiled_one.advance()
+        compiled_one.train_step()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == counted

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.fields.grids.dense_sdf import Volume
-from quoin.fields.grids.sparse_sdf import FineVolume
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.flows.settings import load_settings, method_names
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import look_at, pixel_grid, rays_world
-from quoin.pipeline.scene.blocks import read_model, read_partition, write_model
+from quoin.pipeline.scene.blocks import read_block_model, read_partition, write_block_model
 from quoin.stages.train import trained_block
 from quoin.stages.train.build import build_model
 from quoin.stages.train.data.photo_set import BlockFrame
@@ -19,7 +19,7 @@ from tests.ball_model import CONFIG, ball_model
 from tests.stages.train.test_methods import ALL, SMALL
 
 CENTRE, RADIUS = np.array([10.2, -3.0, 1.0]), 0.9
-FRAME = BlockFrame.around(np.array([8.5, -4.5, -0.5]), np.array([11.5, -1.5, 2.5]))
+FRAME = BlockFrame.from_bounds(np.array([8.5, -4.5, -0.5]), np.array([11.5, -1.5, 2.5]))
 EYE = np.array([5.0, -3.0, 1.5])
 
 
@@ -36,7 +36,7 @@ def rays():
 
 def look(directions, ends=True, **how):
     model, cache = ball_model(FRAME, CENTRE, RADIUS)
-    seen = trained_block.look_through(model, cache, FRAME, 6, "cpu", fast=False)
+    seen = trained_block.build_ray_renderer(model, cache, FRAME, 6, "cpu", fast=False)
     n = len(directions)
     stretch = np.full(n, how.get("enter", 2.0)), np.full(n, how.get("leave", 8.0))
     return seen(EYE, directions, *stretch, np.full(n, ends))
@@ -60,26 +60,31 @@ def test_nothing_is_seen_before_the_ball_nor_where_the_ray_ends_elsewhere(rays):
     directions, off, _ = rays
     before = look(directions, ends=False, leave=3.5)
     assert before.opacity.max() < 0.01
-    assert before.colour.max() < 0.01
+    assert before.color.max() < 0.01
     layer = look(directions, ends=False)
-    assert layer.colour[off > 1.1 * RADIUS].max() < 0.01
-    assert look(directions).colour[off > 1.1 * RADIUS].min() > 0.05, "what lies behind is seen where the ray ends"
+    assert layer.color[off > 1.1 * RADIUS].max() < 0.01
+    assert look(directions).color[off > 1.1 * RADIUS].min() > 0.05, "what lies behind is seen where the ray ends"
 
 
 def test_skipping_empty_space_changes_nothing(rays, monkeypatch):
     directions, _, _ = rays
     skipped = look(directions)
-    monkeypatch.setattr(trained_block, "occupied", lambda model, cache: None)
+    monkeypatch.setattr(trained_block, "occupied_cells", lambda model, cache: None)
     whole = look(directions)
-    off = np.abs(skipped.colour - whole.colour).max(axis=1)
+    off = np.abs(skipped.color - whole.color).max(axis=1)
     assert np.quantile(off, 0.9) < 0.02, "but at the rim, where few samples meet the ball"
     assert np.abs(skipped.opacity - whole.opacity).mean() < 0.01
 
 
 def test_cells_outside_the_shell_are_empty():
     model, cache = ball_model(FRAME, CENTRE, RADIUS)
-    cells = trained_block.occupied(model, cache)
-    inside = torch.nn.functional.interpolate(cells.float()[None, None], scale_factor=trained_block.COARSE)[0, 0] > 0
+    cells = trained_block.occupied_cells(model, cache)
+    inside = (
+        torch.nn.functional.interpolate(cells.float()[None, None], scale_factor=trained_block.SAMPLES_PER_SHELL_CELL)[
+            0, 0
+        ]
+        > 0
+    )
     shape = tuple(slice(0, n - 1) for n in cache.values.shape)
     assert not (cache.values[shape] < 0)[~inside[shape]].any()
     assert 0.05 < cells.float().mean() < 0.5
@@ -95,24 +100,29 @@ def run(tmp_path_factory):
 
 @pytest.mark.parametrize("method", method_names())
 def test_every_method_looks_the_same_from_the_store(method, run, rays, monkeypatch):
-    monkeypatch.setattr(trained_block, "LARGE", 1 << 10)  # small enough that something is kept in half precision
+    monkeypatch.setattr(
+        trained_block, "MIN_HALF_PRECISION_SIZE", 1 << 10
+    )  # small enough that something is kept in half precision
     values = [f"train.{value}" for value in (f"method={method}", *ALL, *SMALL[method])]
     config = load_settings(overrides=values).train
     partition = read_partition(run)
-    frame = BlockFrame.around(*partition.lattice.box_world(partition.blocks[0].outer))
-    half = torch.tensor(frame.half, dtype=torch.float32)
-    cache, base = Volume.over(half, config.cache.resolution), FineVolume.over(half, config.cache.resolution // 2)
+    frame = BlockFrame.from_bounds(*partition.lattice.box_world(partition.blocks[0].outer))
+    half_extent = torch.tensor(frame.half_extent, dtype=torch.float32)
+    cache, base = (
+        DenseSdf.over_box(half_extent, config.cache.resolution),
+        SparseSdf.over_box(half_extent, config.cache.resolution // 2),
+    )
     base.refine(torch.arange(len(base.first)) % 3 == 0)
     base.values.copy_(base.positions().norm(dim=1) - 0.4)
     cache.refresh(base)
     torch.manual_seed(1)
     model = build_model(config, base, 1)
-    write_model(run, "b000", *trained_block.to_keep(model, cache, config))
-    arrays, _ = read_model(run, "b000")
+    write_block_model(run, "b000", *trained_block.export_state(model, cache, config))
+    arrays, _ = read_block_model(run, "b000")
     assert {a.dtype for a in arrays.values() if a.dtype.kind == "f"} == {np.dtype(np.float16), np.dtype(np.float32)}
 
     origin = np.array([4.0, 0.5, 1.0])
-    _, directions = rays_world(look_at(origin, frame.centre_world), np.array([40.0, 40, 16, 12]), pixel_grid(16, 12, 2))
+    _, directions = rays_world(look_at(origin, frame.center_world), np.array([40.0, 40, 16, 12]), pixel_grid(16, 12, 2))
     ask = (
         origin,
         directions,
@@ -120,9 +130,9 @@ def test_every_method_looks_the_same_from_the_store(method, run, rays, monkeypat
         np.full(len(directions), 7.0),
         np.ones(len(directions), bool),
     )
-    expected = trained_block.look_through(model, cache, frame, config.outside.samples, "cpu", fast=False)(*ask)
-    got = trained_block.open_block(run, "b000", "cpu", fast=False)(*ask)
-    np.testing.assert_allclose(got.colour, expected.colour, atol=0.02)
+    expected = trained_block.build_ray_renderer(model, cache, frame, config.outside.samples, "cpu", fast=False)(*ask)
+    got = trained_block.load_ray_renderer(run, "b000", "cpu", fast=False)(*ask)
+    np.testing.assert_allclose(got.color, expected.color, atol=0.02)
     np.testing.assert_allclose(got.opacity, expected.opacity, atol=0.05)
     assert np.isfinite(got.normal).all()
 
@@ -130,8 +140,8 @@ def test_every_method_looks_the_same_from_the_store(method, run, rays, monkeypat
 def test_appearance_is_the_mean_of_the_photos():
     model, cache = ball_model(FRAME, CENTRE, RADIUS)
     model.appearance.table[:, :3] = torch.tensor([[0.1], [0.2], [0.6]])
-    arrays, about = trained_block.to_keep(model, cache, CONFIG)
-    again, _ = trained_block.restored(arrays, CONFIG, FRAME)
+    arrays, about = trained_block.export_state(model, cache, CONFIG)
+    again, _ = trained_block.restore_model(arrays, CONFIG, FRAME)
     gain, _ = again.appearance(torch.zeros(1, dtype=torch.int64))
     torch.testing.assert_close(gain, torch.full((1, 3), float(np.exp(0.3))))
     assert about["config"]["renderer"]["kind"] == "neus"
@@ -140,17 +150,17 @@ def test_appearance_is_the_mean_of_the_photos():
 def test_a_block_without_a_model_is_told(run):
     del run.scene["blocks/b000/model"]
     with pytest.raises(QuoinError, match="did not keep its model"):
-        trained_block.open_block(run, "b000", "cpu")
+        trained_block.load_ray_renderer(run, "b000", "cpu")
 
 
 def test_samples_in_empty_space_conclude_on_no_surface(monkeypatch):
     """Before a surface that the ray grazes, a long section around a sample in empty space would end inside it."""
-    monkeypatch.setattr(trained_block, "occupied", lambda model, cache: None)  # rays keep their length
+    monkeypatch.setattr(trained_block, "occupied_cells", lambda model, cache: None)  # rays keep their length
     origin = CENTRE + np.array([-3.0, 0.0, 0.0])
     angle = np.linspace(0.0, 0.29, 200)
     directions = np.stack([np.cos(angle), np.sin(angle), np.zeros(200)], axis=1)
     model, cache = ball_model(FRAME, CENTRE, RADIUS)
-    seen = trained_block.look_through(model, cache, FRAME, 6, "cpu", fast=False)
+    seen = trained_block.build_ray_renderer(model, cache, FRAME, 6, "cpu", fast=False)
     layer = seen(origin, directions, np.full(200, 1.4), np.full(200, 4.6), np.ones(200, bool))
     near = 3.0 * np.cos(angle) - np.sqrt(RADIUS**2 - (3.0 * np.sin(angle)) ** 2)
     np.testing.assert_allclose(layer.distance_m / layer.opacity, near, atol=0.005)

@@ -7,22 +7,22 @@ import pytest
 import trimesh
 
 from quoin.tools.evaluate.confidence_score import score_confidence
-from quoin.tools.evaluate.reference_surface import Surface
-from quoin.tools.evaluate.score import score
+from quoin.tools.evaluate.reference_surface import SurfaceGeometry
+from quoin.tools.evaluate.score import score_surface
 
 TRUTH = trimesh.creation.icosphere(subdivisions=4)
-REFERENCE = Surface(np.array(TRUTH.vertices), np.array(TRUTH.faces, np.int64))
+REFERENCE = SurfaceGeometry(np.array(TRUTH.vertices), np.array(TRUTH.faces, np.int64))
 
 
-def spoiled() -> tuple[Surface, np.ndarray]:
+def spoiled() -> tuple[SurfaceGeometry, np.ndarray]:
     """A ball that is too small, by 0 at the top to 0.1 at the bottom, and that error [v]."""
     error = 0.1 * (1 - REFERENCE.vertices[:, 2]) / 2
-    return Surface(REFERENCE.vertices * (1 - error)[:, None], REFERENCE.faces), error
+    return SurfaceGeometry(REFERENCE.vertices * (1 - error)[:, None], REFERENCE.faces), error
 
 
 def test_errors_fall_with_a_confidence_that_knows_them_and_rise_with_one_that_lies() -> None:
     mesh, error = spoiled()
-    scored = score(mesh, REFERENCE, (0.04, 0.2), n_samples=4000)
+    scored = score_surface(mesh, REFERENCE, (0.04, 0.2), n_samples=4000)
     told = score_confidence(mesh, 1 - 10 * error, REFERENCE, scored, n_samples=4000)
     assert told is not None
     # heights of an even sphere are uniform: quarter k of the vertices has errors about 0.1 (k + 1/2) / 4
@@ -42,8 +42,8 @@ def test_errors_fall_with_a_confidence_that_knows_them_and_rise_with_one_that_li
 
 def test_a_mesh_beside_the_reference_has_nothing_to_judge_and_a_doubtful_one_no_confident_part() -> None:
     mesh, error = spoiled()
-    far = Surface(mesh.vertices + 50, mesh.faces)
-    scored = score(far, REFERENCE, (0.1,), n_samples=1000)
+    far = SurfaceGeometry(mesh.vertices + 50, mesh.faces)
+    scored = score_surface(far, REFERENCE, (0.1,), n_samples=1000)
     assert score_confidence(far, error, REFERENCE, scored, n_samples=1000) is None
     none = score_confidence(mesh, np.zeros(len(error)), REFERENCE, scored, n_samples=1000)
     assert none is not None

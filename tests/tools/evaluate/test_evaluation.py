@@ -17,7 +17,7 @@ from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import EvaluateConfig, EvaluateResult
-from quoin.tools.evaluate.evaluation import evaluate
+from quoin.tools.evaluate.evaluation import evaluate_surface
 from quoin.tools.evaluate.reference_surface import read_surface
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
 
@@ -35,10 +35,10 @@ def run(tmp_path: Path) -> Run:
     posed_images.write_posed(run, posed)
     ball = trimesh.creation.icosphere(subdivisions=3)
     ball.export(run.path / "mesh.ply")
-    moved = trimesh.Trimesh(TRUTH_FROM_WORLD.apply(ball.vertices), ball.faces)
+    transformed = trimesh.Trimesh(TRUTH_FROM_WORLD.apply(ball.vertices), ball.faces)
     for end in ("ply", "obj", "stl", "glb"):
-        moved.export(tmp_path / f"truth.{end}")
-    np.savetxt(tmp_path / "truth.xyz", moved.sample(30_000, seed=0))
+        transformed.export(tmp_path / f"truth.{end}")
+    np.savetxt(tmp_path / "truth.xyz", transformed.sample(30_000, seed=0))
     centers = TRUTH_FROM_WORLD.apply(centers_world(posed.cam_from_world))
     rows = "".join(f"{n},{c[0]},{c[1]},{c[2]}\n" for n, c in zip(posed.names, centers, strict=True))
     (tmp_path / "cameras.csv").write_text("name,x,y,z\n" + rows)
@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.mark.parametrize("end", ["ply", "obj", "stl", "glb", "xyz"])
 def test_a_right_reconstruction_scores_one_in_any_format(run: Run, tmp_path: Path, end: str) -> None:
-    result = evaluate(run, tmp_path / f"truth.{end}", tmp_path / "cameras.csv", Reporter(), CONFIG)
+    result = evaluate_surface(run, tmp_path / f"truth.{end}", tmp_path / "cameras.csv", Reporter(), CONFIG)
     assert result.scale == pytest.approx(2.5, rel=1e-6)
     assert result.surface.scores[-1].f == pytest.approx(1.0, abs=0.01 if end == "xyz" else 0.0)
     assert result.poses.n_matched == 9
@@ -59,11 +59,11 @@ def test_a_right_reconstruction_scores_one_in_any_format(run: Run, tmp_path: Pat
 
 def test_confidence_is_scored_where_the_mesh_tells_it(run: Run, tmp_path: Path) -> None:
     truth = tmp_path / "truth.ply", tmp_path / "cameras.csv"
-    assert evaluate(run, *truth, Reporter(), CONFIG).confidence is None
+    assert evaluate_surface(run, *truth, Reporter(), CONFIG).confidence is None
     ball = trimesh.load_mesh(run.path / "mesh.ply", process=False)
     ball.vertex_attributes["confidence"] = np.linspace(0, 1, len(ball.vertices)).astype(np.float32)
     ball.export(run.path / "mesh.ply")
-    found = evaluate(run, *truth, Reporter(), CONFIG).confidence
+    found = evaluate_surface(run, *truth, Reporter(), CONFIG).confidence
     assert found is not None
     assert [p.low for p in found.parts] == pytest.approx([0, 0.25, 0.5, 0.75], abs=0.01)
     assert all(p.mean_m < 1e-3 for p in found.parts)
@@ -71,32 +71,32 @@ def test_confidence_is_scored_where_the_mesh_tells_it(run: Run, tmp_path: Path) 
 
 def test_distances_may_be_given(run: Run, tmp_path: Path) -> None:
     config = EvaluateConfig(n_samples=1000, distances_m=(0.5, 0.1))
-    result = evaluate(run, tmp_path / "truth.ply", tmp_path / "cameras.csv", Reporter(), config)
+    result = evaluate_surface(run, tmp_path / "truth.ply", tmp_path / "cameras.csv", Reporter(), config)
     assert [s.distance_m for s in result.surface.scores] == [0.1, 0.5]
 
 
 def test_sparse_reference_points_are_told(run: Run, tmp_path: Path) -> None:
     events: list[dict] = []
     config = EvaluateConfig(n_samples=1000, distances_m=(0.01,))
-    evaluate(run, tmp_path / "truth.xyz", tmp_path / "cameras.csv", Reporter(events.append), config)
+    evaluate_surface(run, tmp_path / "truth.xyz", tmp_path / "cameras.csv", Reporter(events.append), config)
     assert any(e["kind"] == "log" and e["level"] == "warning" and "underrated" in e["message"] for e in events)
 
 
 def test_cameras_are_asked_for_where_the_run_was_given_none(run: Run, tmp_path: Path) -> None:
     with pytest.raises(QuoinError, match="--cameras"):
-        evaluate(run, tmp_path / "truth.ply", None, Reporter(), CONFIG)
+        evaluate_surface(run, tmp_path / "truth.ply", None, Reporter(), CONFIG)
 
 
 def test_cameras_that_the_run_was_given_serve(run: Run, tmp_path: Path) -> None:
     run.record.settings["pose"] = {"given": str(tmp_path / "cameras.csv")}
-    result = evaluate(run, tmp_path / "truth.ply", None, Reporter(), CONFIG)
+    result = evaluate_surface(run, tmp_path / "truth.ply", None, Reporter(), CONFIG)
     assert result.surface.scores[0].f == 1.0
 
 
 def test_a_run_without_a_mesh_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path, "ingest", "pose")
     with pytest.raises(QuoinError, match="'fuse' has not been completed"):
-        evaluate(run, tmp_path / "truth.ply", tmp_path / "cameras.csv", Reporter(), CONFIG)
+        evaluate_surface(run, tmp_path / "truth.ply", tmp_path / "cameras.csv", Reporter(), CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.tools.evaluate.alignment import align
-from quoin.tools.evaluate.reference_cameras import Cameras, match_names, read_cameras
+from quoin.tools.evaluate.alignment import align_to_reference
+from quoin.tools.evaluate.reference_cameras import ReferenceCameras, match_camera_names, read_cameras
 from tests.synthetic import ring_of_cameras
 
 POSES = ring_of_cameras(8, 4.0, 1.0)
@@ -22,8 +22,8 @@ POSES[::2, :, 3] *= 1.1  # two rings, or heights and turns about the axis would 
 NAMES = [f"{i:03d}.jpg" for i in range(8)]
 
 
-def reference(poses: np.ndarray = POSES) -> Cameras:
-    return Cameras(list(NAMES), centers_world(poses), poses[:, :, :3])
+def reference(poses: np.ndarray = POSES) -> ReferenceCameras:
+    return ReferenceCameras(list(NAMES), centers_world(poses), poses[:, :, :3])
 
 
 def test_reads_transforms_json(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_reads_a_table_of_centres(tmp_path: Path) -> None:
     read = read_cameras(tmp_path / "centres.csv")
     assert read.rotations is None
     np.testing.assert_allclose(read.centers, centers_world(POSES), atol=1e-12)
-    _, errors, _ = align(NAMES, POSES, read)
+    _, errors, _ = align_to_reference(NAMES, POSES, read)
     assert errors.rotation_median_deg is None
 
 
@@ -112,15 +112,15 @@ def test_refuses_what_holds_no_cameras(tmp_path: Path, name: str, content: str) 
 
 
 def test_names_match_by_the_end_of_their_paths() -> None:
-    ours, theirs = match_names(["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["b/1.jpg", "a/1.jpg", "c/3.jpg"])
+    ours, theirs = match_camera_names(["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["b/1.jpg", "a/1.jpg", "c/3.jpg"])
     assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
-    ours, theirs = match_names(["1.jpg", "2.jpg"], ["../photos/2.JPG", "../photos/1.jpg"])
+    ours, theirs = match_camera_names(["1.jpg", "2.jpg"], ["../photos/2.JPG", "../photos/1.jpg"])
     assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
-    ours, theirs = match_names(["set/1.jpg", "set/2.jpg"], ["images\\1.png", "images\\2.png"])
+    ours, theirs = match_camera_names(["set/1.jpg", "set/2.jpg"], ["images\\1.png", "images\\2.png"])
     assert list(zip(ours, theirs, strict=True)) == [(0, 0), (1, 1)]
-    ours, theirs = match_names(["a/1.png", "b/1.png"], ["images/b/1.jpg", "images/a/1.jpg"])
+    ours, theirs = match_camera_names(["a/1.png", "b/1.png"], ["images/b/1.jpg", "images/a/1.jpg"])
     assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
-    ours, _ = match_names(["a/1.jpg", "b/1.jpg"], ["c/1.jpg"])
+    ours, _ = match_camera_names(["a/1.jpg", "b/1.jpg"], ["c/1.jpg"])
     assert len(ours) == 0  # which of the two it is cannot be known
 
 
@@ -133,7 +133,7 @@ def test_names_match_by_the_end_of_their_paths() -> None:
 def test_alignment_finds_any_similarity(scale: float, angle: float, shift: tuple) -> None:
     c, s = np.cos(angle), np.sin(angle)
     truth_from_world = Similarity(scale, np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]), np.array(shift))
-    found, errors, rows = align(NAMES, POSES, reference(truth_from_world.apply_to_poses(POSES)))
+    found, errors, rows = align_to_reference(NAMES, POSES, reference(truth_from_world.apply_to_poses(POSES)))
     assert found.scale == pytest.approx(scale, rel=1e-9)
     assert errors.center_max_percent < 1e-6
     assert errors.rotation_max_deg < 1e-5
@@ -143,7 +143,7 @@ def test_alignment_finds_any_similarity(scale: float, angle: float, shift: tuple
 def test_a_wild_camera_does_not_move_the_alignment_and_is_not_hidden() -> None:
     wild = POSES.copy()
     wild[3, :, 3] += 1e4
-    found, errors, rows = align(NAMES, wild, reference())
+    found, errors, rows = align_to_reference(NAMES, wild, reference())
     assert found.scale == pytest.approx(1.0, rel=1e-9)
     assert errors.n_inliers == 7
     assert errors.center_median_m < 1e-6
@@ -156,7 +156,7 @@ def test_a_turned_camera_shows_in_degrees() -> None:
     angle = np.radians(0.5)
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     turned[2] = turn @ turned[2]
-    _, errors, rows = align(NAMES, turned, reference())
+    _, errors, rows = align_to_reference(NAMES, turned, reference())
     assert rows[2]["rotation_error_deg"] == pytest.approx(0.5, abs=1e-6)
     assert errors.rotation_max_deg == pytest.approx(0.5, abs=1e-6)
     assert errors.center_max_m < 1e-6
@@ -164,9 +164,9 @@ def test_a_turned_camera_shows_in_degrees() -> None:
 
 def test_refuses_too_few_cameras_and_cameras_in_a_line() -> None:
     with pytest.raises(QuoinError, match="Only 0 of the 8"):
-        align([f"other{i}.jpg" for i in range(8)], POSES, reference())
+        align_to_reference([f"other{i}.jpg" for i in range(8)], POSES, reference())
     line = POSES.copy()
     line[:, :, :3] = np.eye(3)
     line[:, :, 3] = -np.arange(8)[:, None] * np.array([1.0, 2.0, 0.5])
     with pytest.raises(QuoinError, match="in a line"):
-        align(NAMES, line, reference(line))
+        align_to_reference(NAMES, line, reference(line))

@@ -11,27 +11,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quoin.tools.evaluate import reference_surface
-from quoin.tools.evaluate.reference_surface import Surface, nearest, read_surface
+from quoin.tools.evaluate.reference_surface import SurfaceGeometry, nearest_on_surface, read_surface
 
 BALL = trimesh.creation.icosphere(subdivisions=4)
 
 
-def ball() -> Surface:
-    return Surface(np.asarray(BALL.vertices), np.asarray(BALL.faces))
+def ball() -> SurfaceGeometry:
+    return SurfaceGeometry(np.asarray(BALL.vertices), np.asarray(BALL.faces))
 
 
 @pytest.mark.parametrize("most_faces", [7, 300, 4000])
 def test_distances_part_by_part_are_those_of_the_whole(most_faces: int, monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(0).normal(size=(500, 3)) * [3, 1, 1]
-    whole, normals = nearest(ball(), points)
+    whole, normals = nearest_on_surface(ball(), points)
     radii = np.linalg.norm(points, axis=1)
     np.testing.assert_allclose(whole, np.abs(radii - 1), atol=3e-3)  # flat faces lie within
-    monkeypatch.setattr(reference_surface, "MOST_FACES", most_faces)
-    monkeypatch.setattr(reference_surface, "SOME", 50)
-    parts = list(reference_surface._in_parts(ball()))
+    monkeypatch.setattr(reference_surface, "MAX_SCENE_FACES", most_faces)
+    monkeypatch.setattr(reference_surface, "MAX_BOUND_CORNERS", 50)
+    parts = list(reference_surface._face_chunks(ball()))
     assert max(map(len, parts)) <= most_faces
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(BALL.faces)))
-    found, there = nearest(ball(), points)
+    found, there = nearest_on_surface(ball(), points)
     np.testing.assert_allclose(found, whole, atol=1e-6)
     assert ((normals * there).sum(axis=1) > 0.98).all()  # on an edge two faces are as near
 
@@ -50,7 +50,7 @@ def test_what_is_clipped_lies_in_the_box_and_has_the_area_that_lies_there(number
 
 
 def test_a_triangle_that_spans_the_box_is_cut_out_of_it() -> None:
-    large = Surface(np.array([[-9.0, -9, 0], [9, -9, 0], [0, 9, 0]]), np.array([[0, 1, 2]]))
+    large = SurfaceGeometry(np.array([[-9.0, -9, 0], [9, -9, 0], [0, 9, 0]]), np.array([[0, 1, 2]]))
     assert large.clipped(np.full(3, -1.0), np.full(3, 1.0)).face_areas().sum() == pytest.approx(4.0)
 
 

@@ -19,8 +19,8 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.storage.run import Run
-from quoin.tools.export.config import FORMATS
-from quoin.tools.export.export import export
+from quoin.tools.export.config import EXPORT_FORMATS
+from quoin.tools.export.export import export_run
 from quoin.tools.export.undistorted_photos import jpeg_names
 from tests.synthetic import faces_camera, make_run, posed_points, pyramid, ring_of_cameras, sphere_photo, sphere_points
 
@@ -63,7 +63,7 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("end", ["ply", "glb", "obj"])
 def test_meshes_keep_surface_and_colours(run: Run, tmp_path: Path, end: str) -> None:
     out = tmp_path / "new" / f"ball.{end}"
-    result = export(run, end, out, Reporter())
+    result = export_run(run, end, out, Reporter())
     source = trimesh.load(run.path / "mesh.ply", process=False)
     read = trimesh.load(out, process=False)
     read = read.to_mesh() if isinstance(read, trimesh.Scene) else read
@@ -77,7 +77,7 @@ def test_meshes_keep_surface_and_colours(run: Run, tmp_path: Path, end: str) -> 
 
 def test_a_colmap_model_holds_the_cameras_points_and_tracks(run: Run, tmp_path: Path) -> None:
     pycolmap = pytest.importorskip("pycolmap")
-    result = export(run, "colmap", tmp_path / "model", Reporter())
+    result = export_run(run, "colmap", tmp_path / "model", Reporter())
     posed = posed_images.read_posed(run)
     model = pycolmap.Reconstruction(tmp_path / "model" / "sparse" / "0")
     assert model.num_reg_images() == result.n_photos == 6
@@ -106,7 +106,7 @@ def test_a_colmap_model_holds_the_cameras_points_and_tracks(run: Run, tmp_path: 
 
 
 def test_a_colmap_export_has_photos_and_masks(run: Run, tmp_path: Path) -> None:
-    export(run, "colmap", tmp_path / "model", Reporter())
+    export_run(run, "colmap", tmp_path / "model", Reporter())
     root = tmp_path / "model"
     names = sorted(str(p.relative_to(root / "images")) for p in (root / "images").rglob("*.jpg"))
     assert names == ["a/one.jpg", "a/three.jpg", "a/two words.jpg", "b/one.jpg", "b/x.jpg.jpg", "b/x.png.jpg"]
@@ -118,7 +118,7 @@ def test_a_colmap_export_has_photos_and_masks(run: Run, tmp_path: Path) -> None:
 
 
 def test_nerfstudio_cameras_look_at_the_points(run: Run, tmp_path: Path) -> None:
-    result = export(run, "nerfstudio", tmp_path / "nerf", Reporter())
+    result = export_run(run, "nerfstudio", tmp_path / "nerf", Reporter())
     posed = posed_images.read_posed(run)
     data = json.loads((tmp_path / "nerf" / "transforms.json").read_text())
     points = trimesh.load(tmp_path / "nerf" / data["ply_file_path"]).vertices
@@ -146,20 +146,20 @@ def test_nerfstudio_cameras_look_at_the_points(run: Run, tmp_path: Path) -> None
 
 def test_reference_cameras_of_an_export_fit_the_run(run: Run, tmp_path: Path) -> None:
     """What export writes, evaluate reads: the alignment is the identity."""
-    from quoin.tools.evaluate.alignment import align
+    from quoin.tools.evaluate.alignment import align_to_reference
     from quoin.tools.evaluate.reference_cameras import read_cameras
 
     posed = posed_images.read_posed(run)
     # The six stand on one circle with names whose endings changed: matched without them where that is unique.
     for kind, path in (("colmap", "c/sparse/0"), ("nerfstudio", "n/transforms.json")):
-        export(run, kind, tmp_path / kind[0], Reporter())
-        found, errors, _ = align(posed.names, posed.cam_from_world, read_cameras(tmp_path / path))
+        export_run(run, kind, tmp_path / kind[0], Reporter())
+        found, errors, _ = align_to_reference(posed.names, posed.cam_from_world, read_cameras(tmp_path / path))
         assert found.scale == pytest.approx(1.0, abs=1e-9)
         assert errors.n_matched >= 3
         assert errors.rotation_max_deg < 1e-6
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_what_is_there_is_never_overwritten(run: Run, tmp_path: Path, format: str) -> None:
     out = tmp_path / (f"x.{format}" if format in ("ply", "glb", "obj") else "x")
     if out.suffix:
@@ -168,41 +168,41 @@ def test_what_is_there_is_never_overwritten(run: Run, tmp_path: Path, format: st
         out.mkdir()
         (out / "mine").write_text("mine")
     with pytest.raises(QuoinError, match="something here already"):
-        export(run, format, out, Reporter())
+        export_run(run, format, out, Reporter())
     assert (out if out.suffix else out / "mine").read_text() == "mine"
 
 
 def test_an_empty_folder_is_filled(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    export(run, "nerfstudio", tmp_path / "x", Reporter())
+    export_run(run, "nerfstudio", tmp_path / "x", Reporter())
     assert (tmp_path / "x" / "transforms.json").is_file()
 
 
 def test_only_committed_stages_are_exported_and_nothing_is_left_behind(run: Run, tmp_path: Path) -> None:
     run.invalidate("fuse")
     with pytest.raises(QuoinError, match="'fuse' has not been completed"):
-        export(run, "ply", tmp_path / "x.ply", Reporter())
+        export_run(run, "ply", tmp_path / "x.ply", Reporter())
     run.invalidate("pose")
     with pytest.raises(QuoinError, match="'pose' has not been completed"):
-        export(run, "colmap", tmp_path / "x", Reporter())
+        export_run(run, "colmap", tmp_path / "x", Reporter())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "run"]
 
 
 def test_a_failure_half_way_leaves_nothing(run: Run, tmp_path: Path) -> None:
     shutil.rmtree(run.path / "scene.zarr" / "photos" / "000004")
     with pytest.raises(QuoinError):
-        export(run, "colmap", tmp_path / "x", Reporter())
+        export_run(run, "colmap", tmp_path / "x", Reporter())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "run"]
 
 
 def test_mistakes_get_a_sentence(run: Run, tmp_path: Path) -> None:
     with pytest.raises(QuoinError, match="Did you mean 'colmap'"):
-        export(run, "colmpa", tmp_path / "x", Reporter())
+        export_run(run, "colmpa", tmp_path / "x", Reporter())
     with pytest.raises(QuoinError, match=r"ends in \.obj"):
-        export(run, "obj", tmp_path / "x.ply", Reporter())
+        export_run(run, "obj", tmp_path / "x.ply", Reporter())
     (run.path / "mesh.glb").unlink()
     with pytest.raises(QuoinError, match="mesh is gone"):
-        export(run, "glb", tmp_path / "x.glb", Reporter())
+        export_run(run, "glb", tmp_path / "x.glb", Reporter())
 
 
 @given(st.lists(st.from_regex(r"[ab]{1,2}\.(jpg|png|JPG|heic)", fullmatch=True), unique=True, max_size=12))

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from quoin.tools.render.block_segments import Boxes, crossing, owners, stretch
+from quoin.tools.render.block_segments import BlockBoxes, block_segments, find_end_blocks, intersect_box
 
 
 def grid(shape, halo=0.2):
     """Unit boxes of a grid, grown by a halo for their outer boxes."""
     low = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1).reshape(-1, 3).astype(float)
     cores = np.stack([low, low + 1.0], axis=1)
-    return Boxes(cores, cores + np.array([[-halo], [halo]]))
+    return BlockBoxes(cores, cores + np.array([[-halo], [halo]]))
 
 
 def rays(n, origin):
@@ -23,14 +23,14 @@ def rays(n, origin):
 def test_the_stretches_of_a_ray_tile_what_one_block_would_render(origin):
     origin, directions, boxes = np.array(origin), rays(500, origin), grid((3, 2, 2))
     whole = np.array([[0.0, 0, 0], [3.0, 2, 2]])
-    owned = owners(origin, directions, boxes)
-    parts = [stretch(origin, directions, boxes, owned, b) for b in range(len(boxes.cores))]
+    owned = find_end_blocks(origin, directions, boxes)
+    parts = [block_segments(origin, directions, boxes, owned, b) for b in range(len(boxes.cores))]
     ends = np.sum([last for _, _, last in parts], axis=0)
     assert (ends == 1).all(), "every ray ends in one block"
     begin, end = (np.stack([p[i] for p in parts], 1) for i in (0, 1))
     there = end > begin + 1e-9
-    enter, leave, crosses = crossing(origin, directions, whole)
-    outer_enter, outer_leave, _ = crossing(origin, directions, whole + np.array([[-0.2], [0.2]]))
+    enter, leave, crosses = intersect_box(origin, directions, whole)
+    outer_enter, outer_leave, _ = intersect_box(origin, directions, whole + np.array([[-0.2], [0.2]]))
     assert crosses.sum() > 20
     for ray in np.flatnonzero(crosses):
         order = np.argsort(begin[ray][there[ray]])
@@ -42,8 +42,8 @@ def test_the_stretches_of_a_ray_tile_what_one_block_would_render(origin):
 
 def test_a_single_block_renders_its_outer_box():
     origin, directions, boxes = np.array([-2.0, 0.5, 0.5]), rays(300, [-2.0, 0.5, 0.5]), grid((1, 1, 1))
-    begin, end, last = stretch(origin, directions, boxes, owners(origin, directions, boxes), 0)
-    enter, leave, _ = crossing(origin, directions, boxes.outers[0])
+    begin, end, last = block_segments(origin, directions, boxes, find_end_blocks(origin, directions, boxes), 0)
+    enter, leave, _ = intersect_box(origin, directions, boxes.outers[0])
     assert last.all()
     np.testing.assert_array_equal(begin, enter)
     np.testing.assert_array_equal(end, leave)
@@ -51,5 +51,5 @@ def test_a_single_block_renders_its_outer_box():
 
 def test_a_ray_that_meets_nothing_belongs_to_the_nearest_block():
     origin, boxes = np.array([4.5, 0.5, 5.0]), grid((3, 1, 1))
-    owned = owners(origin, np.array([[0.0, 0.0, 1.0]]), boxes)
+    owned = find_end_blocks(origin, np.array([[0.0, 0.0, 1.0]]), boxes)
     assert owned.first.tolist() == owned.last.tolist() == [2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quoin.pipeline.geometry.cameras import centers_world, look_at, project
-from quoin.tools.render.camera_path import focus, orbit, past_photos, short_order, steps_between
+from quoin.tools.render.camera_path import focus_point, interpolated_path, orbit_path, pose_distances, tour_order
 from tests.synthetic import ring_of_cameras
 
 REGION = np.array([[-2.0, -2, -1], [2, 2, 3]])
@@ -18,7 +18,7 @@ def is_rotation(poses):
 
 def test_an_orbit_goes_round_at_the_photos_distance_and_looks_where_they_look():
     target = (0.3, -0.2, 0.5)
-    poses = orbit(ring_of_cameras(12, 5.0, 1.5, target), REGION, 48)
+    poses = orbit_path(ring_of_cameras(12, 5.0, 1.5, target), REGION, 48)
     is_rotation(poses)
     centres = centers_world(poses)
     np.testing.assert_allclose(np.linalg.norm(centres[:, :2] - target[:2], axis=1), 5.0, rtol=0.02)
@@ -33,7 +33,7 @@ def test_an_orbit_goes_round_at_the_photos_distance_and_looks_where_they_look():
 
 def test_an_orbit_does_not_go_where_nobody_looked_from():
     half = ring_of_cameras(24, 4.0)[:12]
-    centres = centers_world(orbit(half, REGION, 100))
+    centres = centers_world(orbit_path(half, REGION, 100))
     true = centers_world(half)
     azimuth = np.arctan2(centres[:, 1], centres[:, 0])
     assert azimuth.min() > -0.05
@@ -43,14 +43,14 @@ def test_an_orbit_does_not_go_where_nobody_looked_from():
 
 def test_the_focus_is_where_the_axes_meet():
     poses = ring_of_cameras(5, 3.0, 1.0, (1.0, 2.0, 0.5))
-    np.testing.assert_allclose(focus(centers_world(poses), poses[:, 2, :3]), [1.0, 2.0, 0.5], atol=0.01)
+    np.testing.assert_allclose(focus_point(centers_world(poses), poses[:, 2, :3]), [1.0, 2.0, 0.5], atol=0.01)
 
 
 def test_a_way_past_photos_begins_and_ends_at_photos_and_takes_small_steps():
     rng = np.random.default_rng(0)
     line = np.stack([look_at(np.array([x, 0.1 * np.sin(x), 1.0]), np.array([x, 5.0, 0.5])) for x in range(10)])
     shuffled = line[rng.permutation(10)]
-    poses = past_photos(shuffled, 61)
+    poses = interpolated_path(shuffled, 61)
     is_rotation(poses)
     x = centers_world(poses)[:, 0]
     assert {round(float(x[0]), 6), round(float(x[-1]), 6)} == {0.0, 9.0}
@@ -60,20 +60,20 @@ def test_a_way_past_photos_begins_and_ends_at_photos_and_takes_small_steps():
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_few_photos_make_a_way_too(n):
-    poses = past_photos(ring_of_cameras(8, 3.0)[:n], 5)
+    poses = interpolated_path(ring_of_cameras(8, 3.0)[:n], 5)
     assert poses.shape == (5, 3, 4)
     is_rotation(poses)
 
 
 def test_two_photos_from_one_place_are_one_stop():
     ring = ring_of_cameras(6, 3.0)
-    poses = past_photos(np.concatenate([ring, ring[2:3]]), 20)
+    poses = interpolated_path(np.concatenate([ring, ring[2:3]]), 20)
     assert np.isfinite(poses).all()
 
 
 def test_the_order_of_a_ring_is_the_ring():
     ring = ring_of_cameras(20, 3.0)
     mixed = np.random.default_rng(3).permutation(20)
-    way = mixed[short_order(steps_between(ring[mixed]))]
+    way = mixed[tour_order(pose_distances(ring[mixed]))]
     assert sorted(way.tolist()) == list(range(20))
     assert set(np.abs(np.diff(way)).tolist()) <= {1, 19}

@@ -14,15 +14,15 @@ from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, read_partition, write_partition
 from quoin.stages.train.data.photo_set import BlockFrame
-from quoin.stages.train.trained_block import look_through
+from quoin.stages.train.trained_block import build_ray_renderer
 from quoin.tools.render.config import FilmConfig
-from quoin.tools.render.films import View, film_views, render, render_film, render_held_out
+from quoin.tools.render.films import RenderCamera, film_cameras, render_film, render_held_out, render_views
 from tests.ball_model import ball_model
 from tests.synthetic import commit, faces_camera, make_run, posed_points, pyramid, ring_of_cameras, sphere_points
 
 LATTICE = Lattice((-2.0, -2.0, -2.0), 0.125, 8)  # four bricks a side
 CENTRE, RADIUS = np.array([0.1, 0.05, 0.0]), 1.0
-VIEW = View(look_at(np.array([4.0, 1.0, 1.0]), CENTRE), np.array([50.0, 50, 24, 18]), 48, 36)
+VIEW = RenderCamera(look_at(np.array([4.0, 1.0, 1.0]), CENTRE), np.array([50.0, 50, 24, 18]), 48, 36)
 
 
 def boxes(*cuts):
@@ -56,8 +56,8 @@ def opener(run, opened=None):
         if opened is not None:
             opened.append(block_id)
         block = read_partition(run).block(block_id)
-        frame = BlockFrame.around(*LATTICE.box_world(block.outer))
-        return look_through(*ball_model(frame, CENTRE, RADIUS), frame, 4, "cpu", fast=False)
+        frame = BlockFrame.from_bounds(*LATTICE.box_world(block.outer))
+        return build_ray_renderer(*ball_model(frame, CENTRE, RADIUS), frame, 4, "cpu", fast=False)
 
     return open_block
 
@@ -75,7 +75,7 @@ def truth():
 @pytest.mark.parametrize("cuts", [(), (2,), (1, 2, 3)])
 def test_a_ball_has_its_depth_and_normals_whatever_the_blocks(tmp_path, cuts):
     run = ball_run(tmp_path, boxes(*cuts))
-    [seen] = render(run, [VIEW], opener(run), Reporter())
+    [seen] = render_views(run, [VIEW], opener(run), Reporter())
     off, depth, normal = truth()
     hit = off < 0.9 * RADIUS
     assert hit.sum() > 300
@@ -88,7 +88,7 @@ def test_a_ball_has_its_depth_and_normals_whatever_the_blocks(tmp_path, cuts):
 
 def test_two_blocks_look_like_one(tmp_path):
     one, two = (ball_run(tmp_path / str(len(cores)), cores) for cores in (boxes(), boxes(2)))
-    [whole], [parts] = (list(render(run, [VIEW], opener(run), Reporter())) for run in (one, two))
+    [whole], [parts] = (list(render_views(run, [VIEW], opener(run), Reporter())) for run in (one, two))
     off, _, _ = truth()
     inside = off < 0.9 * RADIUS
     assert np.quantile(np.abs(whole.opacity - parts.opacity)[inside], 0.98) < 0.05
@@ -98,7 +98,7 @@ def test_two_blocks_look_like_one(tmp_path):
 
 def test_every_block_is_opened_once_for_a_group_of_frames(tmp_path):
     run, opened = ball_run(tmp_path, boxes(2)), []
-    seen = list(render(run, [VIEW] * 3, opener(run, opened), Reporter()))
+    seen = list(render_views(run, [VIEW] * 3, opener(run, opened), Reporter()))
     assert sorted(opened) == ["b0", "b1"]
     assert len(seen) == 3
     np.testing.assert_array_equal(seen[0].colour, seen[2].colour)
@@ -116,7 +116,7 @@ def test_a_block_behind_what_is_opaque_is_not_asked(tmp_path):
 
         return counted
 
-    list(render(run, [VIEW], open_block, Reporter()))
+    list(render_views(run, [VIEW], open_block, Reporter()))
     (near, n_near), (far, n_far) = asked
     assert (near, far) == ("b1", "b0"), "the nearer block comes first"
     assert n_far < n_near - 300
@@ -155,5 +155,5 @@ def test_a_film_has_its_frames(tmp_path, path):
 
 def test_a_film_keeps_the_photos_angle_of_view(tmp_path):
     run = ball_run(tmp_path, boxes())
-    views = film_views(run, FilmConfig(width=320, height=240))
+    views = film_cameras(run, FilmConfig(width=320, height=240))
     np.testing.assert_allclose(views[0].intrinsics, [300.0, 300.0, 160.0, 120.0])

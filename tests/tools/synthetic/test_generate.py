@@ -14,27 +14,27 @@ from PIL import Image
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, look_at, pixel_grid, project, rays_world
 from quoin.tools.synthetic import landmark, outdoor_walk
-from quoin.tools.synthetic.config import WILD, DemoConfig, DemoTruth
-from quoin.tools.synthetic.generate import generate
-from quoin.tools.synthetic.materials import MATERIALS, WALLS, Noise, albedo
-from quoin.tools.synthetic.outdoor_light import radiance
-from quoin.tools.synthetic.people import crowd_of
-from quoin.tools.synthetic.photo_renderer import Solid, covered, raycaster, render
+from quoin.tools.synthetic.config import WILD_SETTINGS, DemoConfig, DemoTruth
+from quoin.tools.synthetic.generate import generate_demo
+from quoin.tools.synthetic.materials import LANDMARK_MATERIALS, WALL_MATERIALS, SolidNoise, landmark_albedo
+from quoin.tools.synthetic.outdoor_light import outdoor_radiance
+from quoin.tools.synthetic.people import build_crowd
+from quoin.tools.synthetic.photo_renderer import Solid, build_raycaster, covered_share, render_photo
 from quoin.tools.synthetic.scene import Scene
-from quoin.tools.synthetic.truth import seen_faces
+from quoin.tools.synthetic.truth import visible_faces
 
 CONFIG = DemoConfig(n_photos=8, width=160, height=120)
 
 
 @pytest.fixture(scope="module")
 def made() -> Scene:
-    return landmark.build(0)
+    return landmark.build_landmark(0)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo")
-    generate(path, CONFIG, 0, Reporter())
+    generate_demo(path, CONFIG, 0, Reporter())
     return path
 
 
@@ -61,7 +61,7 @@ def test_writes_the_photos_it_was_asked_for(folder: Path, facts: DemoTruth) -> N
 
 def test_the_same_seed_gives_the_same_photos_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
-        generate(tmp_path / str(seed), CONFIG, seed, Reporter())
+        generate_demo(tmp_path / str(seed), CONFIG, seed, Reporter())
     first, again, other = photos(folder), photos(tmp_path / "0"), photos(tmp_path / "1")
     assert all(np.array_equal(x, y) for x, y in zip(first, again, strict=True))
     assert not any(np.array_equal(x, y) for x, y in zip(first, other, strict=True))
@@ -88,7 +88,7 @@ def test_ingest_finds_the_focal_length(folder: Path, facts: DemoTruth) -> None:
 
 def test_transforms_describe_the_cameras_that_took_the_photos(folder: Path, facts: DemoTruth) -> None:
     data = json.loads(Path(facts.cameras).read_text())
-    poses = outdoor_walk.cameras(8, 0)
+    poses = outdoor_walk.outdoor_walk_cameras(8, 0)
     assert (data["w"], data["h"], data["cx"], data["cy"]) == (160, 120, 80, 60)
     assert data["fl_x"] == data["fl_y"] == facts.focal_px
     for index, frame in enumerate(data["frames"]):
@@ -113,15 +113,15 @@ def test_the_truth_is_what_the_facts_say(facts: DemoTruth) -> None:
 
 def test_pixels_show_the_surface_at_its_place(made: Scene) -> None:
     """A point of the landmark has the same reflectance wherever it is seen from: two cameras, one colour."""
-    noise = Noise(0)
-    caster = raycaster(made.vertices, made.faces)
+    noise = SolidNoise(0)
+    caster = build_raycaster(made.vertices, made.faces)
     solid = Solid(
-        caster, lambda points, normals, face: albedo(points, normals, made.material[face], noise, plain=False)
+        caster, lambda points, normals, face: landmark_albedo(points, normals, made.material[face], noise, plain=False)
     )
-    poses, size = outdoor_walk.cameras(40, 0), (200, 150)
+    poses, size = outdoor_walk.outdoor_walk_cameras(40, 0), (200, 150)
     intrinsics = np.array([190.0, 190, 100, 75])
-    sight = partial(radiance, [solid], noise)
-    pictures = [render(sight, pose, intrinsics, size, np.ones(3)) for pose in poses[:6]]
+    radiance_function = partial(outdoor_radiance, [solid], noise)
+    pictures = [render_photo(radiance_function, pose, intrinsics, size, np.ones(3)) for pose in poses[:6]]
     differences, shuffled = [], []
     rng = np.random.default_rng(0)
     for i in range(6):
@@ -132,11 +132,11 @@ def test_pixels_show_the_surface_at_its_place(made: Scene) -> None:
         points = origin + depth[hit, None] * directions[hit]
         for j in range(6):
             pixel, ahead = project(poses[j], intrinsics, points)
-            inside = (ahead > 0) & np.all((pixel >= 1) & (pixel < np.array(size) - 1), axis=1)
+            is_in_region = (ahead > 0) & np.all((pixel >= 1) & (pixel < np.array(size) - 1), axis=1)
             toward = points - centers_world(poses[j : j + 1])[0]
-            sight = np.concatenate([points - toward, toward], axis=1).astype(np.float32)
-            clear = caster.cast_rays(sight)["t_hit"].numpy() > 1 - 2e-3
-            both = np.flatnonzero(inside & clear)
+            radiance_function = np.concatenate([points - toward, toward], axis=1).astype(np.float32)
+            clear = caster.cast_rays(radiance_function)["t_hit"].numpy() > 1 - 2e-3
+            both = np.flatnonzero(is_in_region & clear)
             if i == j or len(both) < 500:
                 continue
             here = pictures[i].reshape(-1, 3)[np.flatnonzero(hit)[both]].astype(float)
@@ -158,11 +158,11 @@ def test_seen_faces_are_those_that_cameras_face_and_nothing_hides() -> None:
     faces = np.concatenate([quad + 4 * k for k in range(4)])
     poses = np.stack([landmark_camera(x) for x in (-0.05, 0.05)])
     intrinsics = np.array([100.0, 100, 100, 100])
-    caster = raycaster(vertices, faces)
-    both = seen_faces(caster, vertices[faces], poses, intrinsics, (200, 200))
+    caster = build_raycaster(vertices, faces)
+    both = visible_faces(caster, vertices[faces], poses, intrinsics, (200, 200))
     assert both.tolist() == [True, True, False, False, True, True, False, False]
-    assert not seen_faces(caster, vertices[faces], poses[:1], intrinsics, (200, 200)).any()
-    narrow = seen_faces(caster, vertices[faces], poses, intrinsics, (130, 200))
+    assert not visible_faces(caster, vertices[faces], poses[:1], intrinsics, (200, 200)).any()
+    narrow = visible_faces(caster, vertices[faces], poses, intrinsics, (130, 200))
     assert narrow.tolist() == [True, True, False, False, False, False, False, False]
 
 
@@ -173,9 +173,9 @@ def landmark_camera(x: float) -> np.ndarray:
 
 
 def test_no_camera_stands_in_something_and_all_look_at_the_temple(made: Scene) -> None:
-    poses = outdoor_walk.cameras(40, 0)
+    poses = outdoor_walk.outdoor_walk_cameras(40, 0)
     centers = centers_world(poses)
-    distance = raycaster(made.vertices, made.faces).compute_distance(centers.astype(np.float32)).numpy()
+    distance = build_raycaster(made.vertices, made.faces).compute_distance(centers.astype(np.float32)).numpy()
     assert distance.min() > 0.5
     _, depth = project(poses[0], np.ones(4), np.zeros((1, 3)))
     assert depth[0] > 0
@@ -188,7 +188,7 @@ def test_no_camera_stands_in_something_and_all_look_at_the_temple(made: Scene) -
 def test_passers_by_are_in_photos_and_not_in_the_truth(tmp_path: Path) -> None:
     """A third of the photos has people; the truth ends where the region ends, wherever they stand."""
     config = DemoConfig(n_photos=12, width=48, height=36)
-    facts = generate(tmp_path, config, 0, Reporter())
+    facts = generate_demo(tmp_path, config, 0, Reporter())
     assert 0.25 < facts.n_photos_with_people / 12 < 0.4
     mesh = trimesh.load(facts.mesh, process=False)
     low, high = mesh.bounds
@@ -200,18 +200,18 @@ def test_a_crowd_covers_the_share_it_is_asked_for() -> None:
     size, intrinsics = (160, 120), np.array([150.0, 150, 80, 60])
     pose = look_at(np.array([12.0, 0, 1.7]), np.array([0.0, 0, 2]), np.array([0.0, 0, 1]))
     for share in (0.1, 0.25):
-        people = crowd_of(share, pose, intrinsics, size, Noise(0), [0])
+        people = build_crowd(share, pose, intrinsics, size, SolidNoise(0), [0])
         assert people is not None
-        assert share <= covered(people, pose, intrinsics, size) < share + 0.12
-    assert crowd_of(0.0, pose, intrinsics, size, Noise(0), [0]) is None
+        assert share <= covered_share(people, pose, intrinsics, size) < share + 0.12
+    assert build_crowd(0.0, pose, intrinsics, size, SolidNoise(0), [0]) is None
 
 
 def test_wild_photos_differ_in_exposure_tint_and_tone_and_show_more_sky(tmp_path: Path) -> None:
     size = {"n_photos": 6, "width": 48, "height": 36}
-    calm = {**WILD, "crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
+    calm = {**WILD_SETTINGS, "crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
     photos = {}
-    for name, wanted in (("wild", WILD), ("calm", calm), ("level", {**calm, "look_up_deg": 0.0})):
-        facts = generate(tmp_path / name, DemoConfig(**size, **wanted), 0, Reporter())
+    for name, wanted in (("wild", WILD_SETTINGS), ("calm", calm), ("level", {**calm, "look_up_deg": 0.0})):
+        facts = generate_demo(tmp_path / name, DemoConfig(**size, **wanted), 0, Reporter())
         photos[name] = np.stack([np.asarray(Image.open(p), float) for p in sorted(Path(facts.photos).iterdir())])
         assert (facts.people_share > 0.1) == (name == "wild")
         masks = sorted(Path(facts.masks).iterdir()) if facts.masks else []
@@ -228,11 +228,11 @@ def test_wild_photos_differ_in_exposure_tint_and_tone_and_show_more_sky(tmp_path
 
 def test_people_stand_on_the_ground_before_the_camera() -> None:
     rng = np.random.default_rng(0)
-    poses = outdoor_walk.cameras(20, 0)
+    poses = outdoor_walk.outdoor_walk_cameras(20, 0)
     met = 0
     for pose in poses:
-        spots = outdoor_walk.passers_by(pose, rng)
-        assert np.all(np.any(np.abs(spots) > outdoor_walk.STEPS_M, axis=1)) or len(spots) == 0
+        spots = outdoor_walk.sample_passers_by(pose, rng)
+        assert np.all(np.any(np.abs(spots) > outdoor_walk.TEMPLE_HALF_SIZE_M, axis=1)) or len(spots) == 0
         away = np.linalg.norm(spots - centers_world(pose[None])[0, :2], axis=1)
         assert np.all((away >= 3.0) & (away < 9.0))
         met += len(spots)
@@ -240,24 +240,26 @@ def test_people_stand_on_the_ground_before_the_camera() -> None:
 
 
 def test_noise_is_normal_periodic_and_of_its_seed() -> None:
-    noise = Noise(0)
+    noise = SolidNoise(0)
     assert noise.volume.mean() == pytest.approx(0, abs=1e-4)
     assert noise.volume.std() == pytest.approx(1, abs=1e-4)
     points = np.random.default_rng(0).uniform(-5, 5, (2000, 3)).astype(np.float32)
-    assert np.array_equal(noise.fine(points), Noise(0).fine(points))
-    assert not np.allclose(noise.fine(points), Noise(1).fine(points))
+    assert np.array_equal(noise.fine(points), SolidNoise(0).fine(points))
+    assert not np.allclose(noise.fine(points), SolidNoise(1).fine(points))
     near = points + np.float32(0.001)
     assert np.abs(noise.fine(near) - noise.fine(points)).mean() < 0.2
     assert np.abs(noise.coarse(near) - noise.coarse(points)).mean() < 0.05
 
 
-@pytest.mark.parametrize("name", MATERIALS)
+@pytest.mark.parametrize("name", LANDMARK_MATERIALS)
 def test_every_material_varies_and_reflects_less_than_it_gets(name: str) -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(-3, 3, (4000, 3)).astype(np.float32)
     normals = rng.normal(size=(4000, 3)).astype(np.float32)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    colours = albedo(points, normals, np.full(4000, MATERIALS.index(name)), Noise(0), plain=False)
+    colours = landmark_albedo(
+        points, normals, np.full(4000, LANDMARK_MATERIALS.index(name)), SolidNoise(0), plain=False
+    )
     assert colours.min() > 0
     assert colours.max() < 1
     assert colours.mean(axis=1).std() > 0.02
@@ -266,20 +268,20 @@ def test_every_material_varies_and_reflects_less_than_it_gets(name: str) -> None
 def test_plain_walls_have_nothing_to_match_and_the_rest_is_as_it_was() -> None:
     points = np.random.default_rng(0).uniform(-3, 3, (2000, 3)).astype(np.float32)
     normals = np.tile(np.array([1, 0, 0], np.float32), (2000, 1))
-    for index, name in enumerate(MATERIALS):
+    for index, name in enumerate(LANDMARK_MATERIALS):
         kind = np.full(2000, index)
-        plain = albedo(points, normals, kind, Noise(0), plain=True)
-        if name in WALLS:
+        plain = landmark_albedo(points, normals, kind, SolidNoise(0), plain=True)
+        if name in WALL_MATERIALS:
             assert plain.std(axis=0).max() < 0.01
         else:
-            assert np.array_equal(plain, albedo(points, normals, kind, Noise(0), plain=False))
+            assert np.array_equal(plain, landmark_albedo(points, normals, kind, SolidNoise(0), plain=False))
 
 
 @pytest.mark.slow
 def test_most_photos_register(tmp_path: Path) -> None:
     """What the demo is for: SIFT works on it. 30 photos of full size, 27 at least in one model."""
     pycolmap = pytest.importorskip("pycolmap")
-    generate(tmp_path, DemoConfig(n_photos=30), 0, Reporter())
+    generate_demo(tmp_path, DemoConfig(n_photos=30), 0, Reporter())
     database = tmp_path / "database.db"
     pycolmap.extract_features(database, tmp_path / "photos")
     pycolmap.match_exhaustive(database)

@@ -12,11 +12,11 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, look_at, pixel_grid, project, rays_world
 from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, WALL
 from quoin.tools.synthetic import indoor_light, indoor_walk, rooms, shapes
-from quoin.tools.synthetic.config import INDOORS, DemoConfig, DemoTruth
+from quoin.tools.synthetic.config import ROOM_SETTINGS, DemoConfig, DemoTruth
 from quoin.tools.synthetic.finishes import FINISHES
-from quoin.tools.synthetic.generate import generate
-from quoin.tools.synthetic.materials import Noise
-from quoin.tools.synthetic.photo_renderer import Sight, raycaster, render
+from quoin.tools.synthetic.generate import generate_demo
+from quoin.tools.synthetic.materials import SolidNoise
+from quoin.tools.synthetic.photo_renderer import RadianceFunction, build_raycaster, render_photo
 from quoin.tools.synthetic.rooms import Room
 
 SIZE, INTRINSICS = (80, 60), np.array([57.8, 57.8, 40, 30])
@@ -24,13 +24,13 @@ SIZE, INTRINSICS = (80, 60), np.array([57.8, 57.8, 40, 30])
 
 @pytest.fixture(scope="module")
 def made() -> Room:
-    return rooms.build(0)
+    return rooms.build_room(0)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("room")
-    generate(path, DemoConfig(n_photos=6, width=96, height=72, **INDOORS), 0, Reporter())
+    generate_demo(path, DemoConfig(n_photos=6, width=96, height=72, **ROOM_SETTINGS), 0, Reporter())
     return path
 
 
@@ -45,11 +45,11 @@ def normals_of(scene: Room) -> np.ndarray:
 
 
 def test_the_room_is_closed_and_as_large_as_its_plan() -> None:
-    shell = merged(rooms.shell())
+    shell = merged(rooms.room_shell())
     assert shell.is_watertight
     assert shell.is_winding_consistent
     plan = 5.2 * 4.2 - (5.2 - 3.6) * (4.2 - 3.0)
-    recesses = sum(np.prod(np.subtract(high, low)) for low, high in (rooms.WINDOW_M, rooms.DOOR_M))
+    recesses = sum(np.prod(np.subtract(high, low)) for low, high in (rooms.WINDOW_BOX_M, rooms.DOOR_BOX_M))
     assert -shell.volume == pytest.approx(2.6 * plan + recesses, rel=1e-6)  # it faces inwards
 
 
@@ -57,31 +57,31 @@ def test_the_room_is_closed_and_as_large_as_its_plan() -> None:
 def test_a_prism_is_closed_and_faces_inwards(sides: int, first_deg: float) -> None:
     angle = np.radians(first_deg) + 2 * np.pi * np.arange(sides) / sides
     outline = 2.4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    whole = merged(trimesh.util.concatenate(shapes.prism(outline, 2.6)))
+    whole = merged(trimesh.util.concatenate(shapes.hollow_prism(outline, 2.6)))
     assert whole.is_watertight
     area = 0.5 * sides * 2.4**2 * np.sin(2 * np.pi / sides)
     assert -whole.volume == pytest.approx(2.6 * area, rel=1e-6)
 
 
 def test_blocks_and_rounded_boxes_are_closed_and_of_their_size() -> None:
-    block = merged(shapes.block((0, 0, 0), (0.5, 0.3, 0.2)))
+    block = merged(shapes.closed_box((0, 0, 0), (0.5, 0.3, 0.2)))
     assert block.is_watertight
     assert block.volume == pytest.approx(0.03, rel=1e-9)
     a, b, c, r = 0.5, 0.4, 0.3, 0.1
-    soft = merged(shapes.rounded((0, 0, 0), (a, b, c), r))
+    soft = merged(shapes.rounded_box((0, 0, 0), (a, b, c), r))
     assert soft.is_watertight
     u, v, w = a - 2 * r, b - 2 * r, c - 2 * r
     exact = u * v * w + 2 * r * (u * v + v * w + w * u) + np.pi * r**2 * (u + v + w) + 4 / 3 * np.pi * r**3
     assert soft.volume == pytest.approx(exact, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", [rooms.build, rooms.octagon, rooms.cylinder])
+@pytest.mark.parametrize("kind", [rooms.build_room, rooms.build_octagon_room, rooms.build_round_room])
 def test_from_every_camera_every_ray_meets_the_front_of_something(kind) -> None:
     """A camera inside a piece of furniture would see its back; a hole in the room would let a ray out."""
     scene = kind(0)
-    caster = raycaster(scene.vertices, scene.faces)
+    caster = build_raycaster(scene.vertices, scene.faces)
     backs = []
-    for pose in indoor_walk.cameras(scene, 40, 0):
+    for pose in indoor_walk.indoor_walk_cameras(scene, 40, 0):
         origin, directions = rays_world(pose, INTRINSICS, pixel_grid(*SIZE))
         rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
         cast = caster.cast_rays(rays)
@@ -93,14 +93,14 @@ def test_from_every_camera_every_ray_meets_the_front_of_something(kind) -> None:
 
 
 def test_cameras_walk_inside_at_hand_height_and_neighbours_see_the_same(made: Room) -> None:
-    poses = indoor_walk.cameras(made, 40, 0)
+    poses = indoor_walk.indoor_walk_cameras(made, 40, 0)
     centers = centers_world(poses)
     assert np.all((centers[:, 2] > 1.25) & (centers[:, 2] < 1.75))
-    assert raycaster(made.vertices, made.faces).compute_distance(centers.astype(np.float32)).numpy().min() > 0.25
+    assert build_raycaster(made.vertices, made.faces).compute_distance(centers.astype(np.float32)).numpy().min() > 0.25
     steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
     assert np.median(steps) < 0.4
     shared = []
-    caster = raycaster(made.vertices, made.faces)
+    caster = build_raycaster(made.vertices, made.faces)
     for pose, following in zip(poses, np.roll(poses, -1, axis=0), strict=True):
         origin, directions = rays_world(pose, INTRINSICS, pixel_grid(*SIZE, step=4))
         rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
@@ -112,7 +112,7 @@ def test_cameras_walk_inside_at_hand_height_and_neighbours_see_the_same(made: Ro
 
 @pytest.mark.parametrize("turn_deg", [0.0, 27.0])
 def test_labels_match_normals_and_places(turn_deg: float) -> None:
-    scene = rooms.build(0, turn_deg)
+    scene = rooms.build_room(0, turn_deg)
     assert scene.label is not None
     normals, label = normals_of(scene), scene.label
     height = scene.vertices[scene.faces][:, :, 2]
@@ -132,7 +132,7 @@ def test_labels_match_normals_and_places(turn_deg: float) -> None:
 
 
 def test_the_octagon_has_walls_in_four_directions_and_the_cylinder_in_none() -> None:
-    eight, around = rooms.octagon(0, 10.0), rooms.cylinder(0)
+    eight, around = rooms.build_octagon_room(0, 10.0), rooms.build_round_room(0)
     assert eight.wall_yaws_deg == pytest.approx((10, 55, 100, 145))
     normals = normals_of(eight)[eight.label == WALL]
     yaws = np.degrees(np.arctan2(normals[:, 1], normals[:, 0])) % 180
@@ -143,11 +143,11 @@ def test_the_octagon_has_walls_in_four_directions_and_the_cylinder_in_none() -> 
 
 
 def test_the_same_seed_gives_the_same_room_and_photos(made: Room, folder: Path, tmp_path: Path) -> None:
-    again, other = rooms.build(0), rooms.build(1)
+    again, other = rooms.build_room(0), rooms.build_room(1)
     assert np.array_equal(again.vertices, made.vertices)
     assert np.array_equal(again.tint, made.tint)
     assert len(other.vertices) != len(made.vertices)
-    generate(tmp_path, DemoConfig(n_photos=6, width=96, height=72, **INDOORS), 0, Reporter())
+    generate_demo(tmp_path, DemoConfig(n_photos=6, width=96, height=72, **ROOM_SETTINGS), 0, Reporter())
     for path in sorted((folder / "photos").iterdir()):
         assert path.read_bytes() == (tmp_path / "photos" / path.name).read_bytes()
     for name in ("mesh.ply", "full.ply", "transforms.json"):
@@ -171,22 +171,22 @@ def test_the_truth_carries_the_labels_of_its_faces(folder: Path, made: Room) -> 
         assert {FLOOR, CEILING, WALL, OTHER} == set(label.tolist())
 
 
-def views(scene: Room) -> Sight:
-    return indoor_light.view(scene, Noise(0))[1]
+def views(scene: Room) -> RadianceFunction:
+    return indoor_light.light_room(scene, SolidNoise(0))[1]
 
 
 @pytest.fixture(scope="module")
-def sight(made: Room) -> Sight:
+def radiance_function(made: Room) -> RadianceFunction:
     return views(made)
 
 
-def test_a_wall_has_nothing_on_it_but_its_shade(sight: Sight) -> None:
+def test_a_wall_has_nothing_on_it_but_its_shade(radiance_function: RadianceFunction) -> None:
     """Across 11 pixels, what is left of a wall after its slope is rounding; of the floor more."""
     intrinsics = np.array([577.8, 577.8, 60, 60])
     left = {}
     for name, target in (("wall", [2.6, 0.0, 1.9]), ("ceiling", [2.2, 2.6, 2.6]), ("floor", [1.3, 1.6, 0.0])):
         pose = look_at(np.array([2.0, 2.5, 1.5]), np.array(target))
-        grey = render(sight, pose, intrinsics, (120, 120), np.ones(3)).astype(float).mean(axis=2)
+        grey = render_photo(radiance_function, pose, intrinsics, (120, 120), np.ones(3)).astype(float).mean(axis=2)
         corners = [(i, j) for i in range(0, 99, 11) for j in range(0, 99, 11)]
         patches = np.stack([grey[i : i + 11, j : j + 11].ravel() for i, j in corners])
         y, x = np.mgrid[:11, :11]
@@ -200,7 +200,7 @@ def test_a_wall_has_nothing_on_it_but_its_shade(sight: Sight) -> None:
 
 def test_a_wall_is_not_one_colour(made: Room) -> None:
     """The wall y = 4.2 is brighter near the window than far from it, and darker under the ceiling."""
-    light = indoor_light.irradiance(made, raycaster(made.vertices, made.faces)).mean(axis=1)
+    light = indoor_light.irradiance(made, build_raycaster(made.vertices, made.faces)).mean(axis=1)
     x, y, z = made.vertices.T
     on_wall = np.zeros(len(x), bool)
     on_wall[made.faces[made.label == WALL]] = True
@@ -214,21 +214,21 @@ def test_a_wall_is_not_one_colour(made: Room) -> None:
     assert light[pane].min() > 1.3
 
 
-def test_what_is_seen_does_not_depend_on_where_from(made: Room, sight: Sight) -> None:
+def test_what_is_seen_does_not_depend_on_where_from(made: Room, radiance_function: RadianceFunction) -> None:
     """A point gives the same light to two cameras; and a turned room, from turned cameras, the same picture."""
     target = np.array([2.2, 0.002, 1.5])
     seen = []
     for center in ([2.0, 2.5, 1.5], [3.6, 2.4, 1.4]):
         ahead = target - center
         direction = (ahead / np.linalg.norm(ahead)).astype(np.float32)[None]
-        seen.append(sight(np.array(center, np.float32), direction)[0])
+        seen.append(radiance_function(np.array(center, np.float32), direction)[0])
     np.testing.assert_allclose(seen[0], seen[1], rtol=0.02)
-    turned, back = rooms.build(0, 30.0), np.eye(4)
+    turned, back = rooms.build_room(0, 30.0), np.eye(4)
     back[:3, :3] = turned.world_from_room.T
-    pose = indoor_walk.cameras(made, 4, 0)[1]
+    pose = indoor_walk.indoor_walk_cameras(made, 4, 0)[1]
     one, two = (
-        render(see, at, INTRINSICS, SIZE, np.ones(3)).astype(float)
-        for see, at in ((sight, pose), (views(turned), pose @ back))
+        render_photo(see, at, INTRINSICS, SIZE, np.ones(3)).astype(float)
+        for see, at in ((radiance_function, pose), (views(turned), pose @ back))
     )
     assert np.median(np.abs(one - two)) <= 1
 

@@ -14,45 +14,47 @@ from quoin.pipeline.geometry.cameras import centers_world, project
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.pose.frame.world_frame import enu_m
 from quoin.tools.synthetic import drone_flight, streets, town
-from quoin.tools.synthetic.config import AIRBORNE, DemoConfig, DemoTruth
-from quoin.tools.synthetic.facades import colours
-from quoin.tools.synthetic.generate import generate
-from quoin.tools.synthetic.houses import SHAPES, house
-from quoin.tools.synthetic.materials import Noise
-from quoin.tools.synthetic.photo_renderer import raycaster
+from quoin.tools.synthetic.config import TOWN_SETTINGS, DemoConfig, DemoTruth
+from quoin.tools.synthetic.facades import town_albedo
+from quoin.tools.synthetic.generate import generate_demo
+from quoin.tools.synthetic.houses import HOUSE_SHAPES, house_parts
+from quoin.tools.synthetic.materials import SolidNoise
+from quoin.tools.synthetic.photo_renderer import build_raycaster
 
 INTRINSICS, SIZE = np.array([762.7, 762.7, 400, 300]), (800, 600)
 
 
 @pytest.fixture(scope="module")
 def quarter() -> town.Town:
-    return town.build(1, 0)
+    return town.build_town(1, 0)
 
 
 @pytest.fixture(scope="module")
 def four() -> town.Town:
-    return town.build(4, 0)
+    return town.build_town(4, 0)
 
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> DemoTruth:
-    config = DemoConfig(quarters=1, width=80, height=60, **AIRBORNE)
-    return generate(tmp_path_factory.mktemp("town"), config, 0, Reporter())
+    config = DemoConfig(quarters=1, width=80, height=60, **TOWN_SETTINGS)
+    return generate_demo(tmp_path_factory.mktemp("town"), config, 0, Reporter())
 
 
 def poses_of(size: int) -> np.ndarray:
-    columns, rows = streets.grid_of(size)
-    return drone_flight.cameras((columns * streets.QUARTER_M, rows * streets.QUARTER_M), INTRINSICS, SIZE, 0)
+    columns, rows = streets.grid_shape(size)
+    return drone_flight.flight_cameras(
+        (columns * streets.QUARTER_SIZE_M, rows * streets.QUARTER_SIZE_M), INTRINSICS, SIZE, 0
+    )
 
 
 @pytest.mark.parametrize(("size", "grid"), [(1, (1, 1)), (4, (2, 2)), (6, (3, 2)), (7, (7, 1)), (64, (8, 8))])
 def test_quarters_lie_in_a_grid_as_near_to_square_as_there_is(size: int, grid: tuple[int, int]) -> None:
-    assert streets.grid_of(size) == grid
+    assert streets.grid_shape(size) == grid
 
 
 def test_street_coordinates_are_found_again() -> None:
     s, t = np.random.default_rng(0).uniform(-20, 400, (2, 1000))
-    found = streets.streets_of(*streets.world_of(s, t))
+    found = streets.street_from_world(*streets.world_from_street(s, t))
     np.testing.assert_allclose(found, (s, t), atol=1e-4)
 
 
@@ -80,11 +82,11 @@ def test_neighbours_on_a_line_overlap_as_they_should() -> None:
 
 
 def test_a_quarter_is_the_same_in_a_town_of_any_size(quarter: town.Town) -> None:
-    larger = town.build(2, 0)
-    n = int((quarter.thing > 0).sum())
+    larger = town.build_town(2, 0)
+    n = int((quarter.object_index > 0).sum())
     np.testing.assert_array_equal(larger.vertices[larger.faces[:n]], quarter.vertices[quarter.faces[:n]])
     assert len(larger.faces) > 1.6 * len(quarter.faces)
-    other = town.build(1, 1)
+    other = town.build_town(1, 1)
     assert other.vertices.shape != quarter.vertices.shape or not np.allclose(other.vertices, quarter.vertices)
 
 
@@ -98,7 +100,7 @@ def test_the_truth_is_dry_land_within_its_region(facts: DemoTruth) -> None:
 
 
 def test_photos_show_a_town_and_are_the_same_for_the_same_seed(facts: DemoTruth, tmp_path: Path) -> None:
-    again = generate(tmp_path, DemoConfig(quarters=1, width=80, height=60, **AIRBORNE), 0, Reporter())
+    again = generate_demo(tmp_path, DemoConfig(quarters=1, width=80, height=60, **TOWN_SETTINGS), 0, Reporter())
     paths = sorted(Path(facts.photos).glob("*.jpg"))
     assert len(paths) == facts.n_photos == again.n_photos
     pictures = [pixels(path) for path in paths]
@@ -121,21 +123,23 @@ def test_exif_says_where_the_drone_was_and_when(facts: DemoTruth) -> None:
     paths = sorted(Path(facts.photos).glob("*.jpg"))
     noted = [noted_in(path) for path in paths]
     places = np.array([[e.latitude_deg, e.longitude_deg, e.altitude_m] for e in noted])
-    centers = centers_world(drone_flight.cameras((38.0, 38.0), np.array([76.27, 76.27, 40, 30]), (80, 60), 0))
-    off = enu_m(places, np.array(drone_flight.ORIGIN_DEG_M)) - centers
+    centers = centers_world(drone_flight.flight_cameras((38.0, 38.0), np.array([76.27, 76.27, 40, 30]), (80, 60), 0))
+    off = enu_m(places, np.array(drone_flight.ORIGIN_GEODETIC)) - centers
     assert np.abs(off.mean(axis=0)).max() < 0.3
     assert off.std() == pytest.approx(drone_flight.GPS_SIGMA_M, rel=0.3)
     assert len({e.taken_at for e in noted}) == len(noted)
 
 
 def test_no_drone_flies_into_anything(four: town.Town) -> None:
-    distance = raycaster(four.vertices, four.faces).compute_distance(centers_world(poses_of(4)).astype(np.float32))
+    distance = build_raycaster(four.vertices, four.faces).compute_distance(
+        centers_world(poses_of(4)).astype(np.float32)
+    )
     assert distance.numpy().min() > 20
 
 
-@pytest.mark.parametrize("shape", sorted(set(SHAPES)))
+@pytest.mark.parametrize("shape", sorted(set(HOUSE_SHAPES)))
 def test_a_house_has_walls_below_its_roof_and_stands_on_its_lot(shape: str) -> None:
-    pieces = list(house(shape, 8.0, 9.0, 2, np.random.default_rng(0)))
+    pieces = list(house_parts(shape, 8.0, 9.0, 2, np.random.default_rng(0)))
     walls = trimesh.util.concatenate([mesh for name, mesh in pieces if name == "wall"])
     tops = trimesh.util.concatenate([mesh for name, mesh in pieces if name in ("roof", "gravel")])
     assert walls.bounds[0][2] < -1
@@ -153,8 +157,10 @@ def test_every_material_is_painted_within_bounds(four: town.Town) -> None:
     points = four.vertices[four.faces[face]].mean(axis=1).astype(np.float32)
     normals = np.cross(*(four.vertices[four.faces[face, k]] - four.vertices[four.faces[face, 0]] for k in (1, 2)))
     normals = (normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32)
-    painted = colours(four, points, normals, face, Noise(0))
+    painted = town_albedo(four, points, normals, face, SolidNoise(0))
     assert painted.min() >= 0.01
     assert painted.max() <= 0.95
-    assert set(np.unique(four.material[face])) >= set(range(len(town.MATERIALS))) - {town.MATERIALS.index("water")}
-    assert painted[four.material[face] == town.MATERIALS.index("wall")].std() > 0.05
+    assert set(np.unique(four.material[face])) >= set(range(len(town.TOWN_MATERIALS))) - {
+        town.TOWN_MATERIALS.index("water")
+    }
+    assert painted[four.material[face] == town.TOWN_MATERIALS.index("wall")].std() > 0.05

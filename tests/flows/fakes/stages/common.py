@@ -38,14 +38,14 @@ def behave(name: str, run: Run, config: FakeConfig, report: Reporter) -> FakeRes
             (run.path / "waiting").write_text(str(os.getpid()))
             time.sleep(float(os.environ.get("FAKE_SECONDS", "240")))
         if os.environ.get("FAKE_FAIL") == name:
-            raise QuoinError("Nothing fits", where=name, do="take more photos")
+            raise QuoinError("Nothing fits", where=name, hint="take more photos")
         if os.environ.get("FAKE_FULL") == name:
             raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
         if os.environ.get("FAKE_BREAK") == name:
             raise ZeroDivisionError("a mistake of ours")
         if pace := float(os.environ.get("FAKE_PACE", "0")):
             for part in range(PARTS):
-                arrays.write(run.scene, f"paced/{name}/{part}", np.full(4, config.value))
+                arrays.write_array(run.scene, f"paced/{name}/{part}", np.full(4, config.value))
                 time.sleep(pace / PARTS)
         advance(2)
     report.log(name, "hello")

@@ -7,13 +7,18 @@ import pytest
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import look_at, to_camera
-from quoin.stages.pose.checks.ambiguity import compare, contradicted, sides
-from quoin.stages.pose.checks.disambiguation import binding_pairs, contradictions, map_apart, part
-from quoin.stages.pose.checks.registration import gate
+from quoin.stages.pose.checks.ambiguity import compare_photos, find_conflicting_side, find_contradicted_pairs
+from quoin.stages.pose.checks.disambiguation import (
+    describe_contradictions,
+    find_binding_pairs,
+    map_with_disambiguation,
+    split_conflicting,
+)
+from quoin.stages.pose.checks.registration import filter_photos
 from quoin.stages.pose.colmap.camera_models import distort
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.workspace import Component, Workshop
+from quoin.stages.pose.workspace import Component, Workspace
 from tests.stages.pose.room import CAMERA
 
 N = 5  # photos of each side
@@ -61,7 +66,7 @@ FOLDED = model_of([[k % 2] for k in range(2 * N)])  # front and back photos by t
 
 
 def sides_of(model: SparseModel) -> set[frozenset[int]] | None:
-    side = sides(compare(model), len(model.photo_ids))
+    side = find_conflicting_side(compare_photos(model), len(model.photo_ids))
     return None if side is None else {frozenset(np.flatnonzero(side)), frozenset(np.flatnonzero(~side))}
 
 
@@ -96,44 +101,44 @@ def test_pairs_across_are_put_aside_unless_the_poses_contradict_them() -> None:
     side = np.arange(2 * N) % 2 == 1
     pairs = pairs_of(FOLDED, 100)
     pairs[0, 3] = 10_000  # photos 2 and 3, front and back: of these hardly any is a point of the model
-    wrong = binding_pairs(FOLDED, side, compare(FOLDED), pairs)
+    wrong = find_binding_pairs(FOLDED, side, compare_photos(FOLDED), pairs)
     assert len(wrong) == N * N - 1
     assert ((wrong[:, 0] - wrong[:, 1]) % 2 == 1).all()
     assert [2, 3] not in wrong.tolist()
 
 
 def test_sides_become_components(tmp_path) -> None:
-    parts = part(Shop(), [Component("", gate(FOLDED, 15))], 15)
+    parts = split_conflicting(Shop(), [Component("", filter_photos(FOLDED, 15))], 15)
     assert [p.n_photos for p in parts] == [N, N]
-    assert {frozenset(p.gated.model.photo_ids % 2) for p in parts} == {frozenset([0]), frozenset([1])}
-    whole = [Component("", gate(model_of([[0]] * 8), 15))]
-    assert part(Shop(), whole, 15) == whole
+    assert {frozenset(p.filtered.model.photo_ids % 2) for p in parts} == {frozenset([0]), frozenset([1])}
+    whole = [Component("", filter_photos(model_of([[0]] * 8), 15))]
+    assert split_conflicting(Shop(), whole, 15) == whole
 
 
 def test_torn_pairs_are_told() -> None:
     pairs = pairs_of(FOLDED, 60)
-    assert len(contradicted(FOLDED, pairs)[0]) == 0
+    assert len(find_contradicted_pairs(FOLDED, pairs)[0]) == 0
     names = [f"{i}.jpg" for i in range(2 * N + 2)]
-    assert contradictions(FOLDED, pairs, names) is None
+    assert describe_contradictions(FOLDED, pairs, names) is None
     pairs[[0, 1, 2], 3] = 9000  # the first photo with three others
-    torn, n_strong = contradicted(FOLDED, pairs)
-    assert (torn.tolist(), n_strong) == ([[2, 3], [2, 4], [2, 5]], 45)
-    text, share = contradictions(FOLDED, pairs, names) or ("", 0.0)
+    contradicted_pairs, n_strong = find_contradicted_pairs(FOLDED, pairs)
+    assert (contradicted_pairs.tolist(), n_strong) == ([[2, 3], [2, 4], [2, 5]], 45)
+    text, share = describe_contradictions(FOLDED, pairs, names) or ("", 0.0)
     assert share == 3 / 45
     assert text.startswith("3 of 45 strong pairs of photos contradict the poses (2.jpg, 3.jpg")
     pairs[2, 3] = 49  # too weak to count
-    assert contradictions(FOLDED, pairs, names) is None
+    assert describe_contradictions(FOLDED, pairs, names) is None
     unregistered = np.array([[0, 1, 500, 400]])
-    assert len(contradicted(FOLDED, unregistered)[0]) == 0
+    assert len(find_contradicted_pairs(FOLDED, unregistered)[0]) == 0
 
 
-class Shop(Workshop):
+class Shop(Workspace):
     """Without a folder: remembers how many pairs were put aside."""
 
     def __init__(self) -> None:
         self.report, self.database, self.forgotten = Reporter(), Path("database.db"), 0
 
-    def without_pairs(self, pairs: np.ndarray, name: str) -> Workshop:
+    def without_pairs(self, pairs: np.ndarray, name: str) -> Workspace:
         del name
         self.forgotten += len(pairs)
         return self
@@ -148,14 +153,14 @@ def test_a_fold_is_mapped_again_or_parted(mended: bool, monkeypatch: pytest.Monk
     models = iter([FOLDED, good] if mended else [FOLDED] * 9)
     monkeypatch.setattr(
         "quoin.stages.pose.checks.disambiguation.map_photos",
-        lambda *_: ([Component("", gate(next(models), 15))], "incremental"),
+        lambda *_: ([Component("", filter_photos(next(models), 15))], "incremental"),
     )
-    shop = Shop()
-    components, _ = map_apart(shop, PoseConfig(), pairs_of(FOLDED, 100), NAMES)
-    assert shop.forgotten >= N * N
+    workspace = Shop()
+    components, _ = map_with_disambiguation(workspace, PoseConfig(), pairs_of(FOLDED, 100), NAMES)
+    assert workspace.forgotten >= N * N
     assert [c.n_photos for c in components] == ([9] if mended else [N, N])
-    assert "5 photos (" in components[0].doubts[0]
-    assert "and 1 more) were laid over others that look the same" in components[0].doubts[0]
+    assert "5 photos (" in components[0].warnings[0]
+    assert "and 1 more) were laid over others that look the same" in components[0].warnings[0]
 
 
 def test_where_pairs_are_torn_the_mapper_that_tears_fewer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,13 +168,13 @@ def test_where_pairs_are_torn_the_mapper_that_tears_fewer_is_taken(monkeypatch: 
     pairs = pairs_of(whole, 60)
     loose = whole.keep_observations(whole.track_photo != 4)  # the poses bear out none of this photo's pairs
 
-    def mapped(shop: Workshop, config: PoseConfig, *_: object) -> tuple[list[Component], str]:
+    def mapped(workspace: Workspace, config: PoseConfig, *_: object) -> tuple[list[Component], str]:
         other = config.mapper == "global"
-        return [Component("", gate(whole if other else loose, 0))], "global" if other else "incremental"
+        return [Component("", filter_photos(whole if other else loose, 0))], "global" if other else "incremental"
 
     monkeypatch.setattr("quoin.stages.pose.checks.disambiguation.map_photos", mapped)
-    components, mapper = map_apart(Shop(), PoseConfig(), pairs, NAMES)
-    assert (mapper, components[0].doubts) == ("global", [])
-    components, mapper = map_apart(Shop(), PoseConfig(mapper="incremental"), pairs, NAMES)
+    components, mapper = map_with_disambiguation(Shop(), PoseConfig(), pairs, NAMES)
+    assert (mapper, components[0].warnings) == ("global", [])
+    components, mapper = map_with_disambiguation(Shop(), PoseConfig(mapper="incremental"), pairs, NAMES)
     assert mapper == "incremental"
-    assert "9 of 45 strong pairs of photos contradict the poses (6.jpg" in components[0].doubts[0]
+    assert "9 of 45 strong pairs of photos contradict the poses (6.jpg" in components[0].warnings[0]

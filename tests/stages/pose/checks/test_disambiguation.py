@@ -7,12 +7,12 @@ import pytest
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.photo_table import read_photo_table
-from quoin.stages.pose.checks.ambiguity import compare, sides
+from quoin.stages.pose.checks.ambiguity import compare_photos, find_conflicting_side
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.mapping import gated
-from quoin.stages.pose.sfm import estimate
-from quoin.stages.pose.workspace import Workshop
+from quoin.stages.pose.mapping import load_component
+from quoin.stages.pose.sfm import estimate_poses
+from quoin.stages.pose.workspace import Workspace
 from tests.stages.pose.room import ingested, save
 from tests.stages.pose.square import LENS, cameras_all_around, render, square
 
@@ -38,10 +38,10 @@ def test_equal_facades_do_not_fold(mapper: str, tmp_path: Path) -> None:
         rows.append({"path": str(path), "focal_px": LENS.params[0]})
     run = ingested(tmp_path / "run", rows)
     config = PoseConfig(max_edge_px=400, max_features=900, threads=1, mapper=mapper)
-    found = estimate(Workshop(run, config, Reporter()), config, read_photo_table(run, used_only=True))
-    first = gated(str(run.path / "work" / "pose" / f"{mapper}-database" / "component0"), 15).gated.model
+    found = estimate_poses(Workspace(run, config, Reporter()), config, read_photo_table(run, used_only=True))
+    first = load_component(str(run.path / "work" / "pose" / f"{mapper}-database" / "component0"), 15).filtered.model
     assert n_misplaced(first) >= 5  # the mapper alone folds it
-    assert sides(compare(first), len(first.photo_ids)) is not None
-    assert n_misplaced(found.components[0].gated.model) == 0
+    assert find_conflicting_side(compare_photos(first), len(first.photo_ids)) is not None
+    assert n_misplaced(found.components[0].filtered.model) == 0
     assert found.components[0].n_photos >= N / 2
     assert "were laid over others" in found.warnings[0]

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import look_at
-from quoin.stages.pose.checks.pure_rotation import MAX_STRETCH, from_one_spot, stretch
+from quoin.stages.pose.checks.pure_rotation import MAX_ROTATION_DEVIATION, has_single_viewpoint, rotation_deviation
 from quoin.stages.pose.stage import run as pose
 from tests.stages.pose.room import ingested, render, save
 from tests.stages.pose.test_stage import CONFIG
@@ -25,25 +25,25 @@ def homography(turn_deg: float, shift: np.ndarray, focal: float = 380.0) -> np.n
 @pytest.mark.parametrize("turn", [1.0, 10.0, 30.0])
 @pytest.mark.parametrize("focal", [250.0, 380.0, 900.0])
 def test_a_turn_is_a_turn_for_any_focal_length(turn: float, focal: float) -> None:
-    assert stretch(homography(turn, np.zeros(3), focal), SIZE) < MAX_STRETCH / 3
+    assert rotation_deviation(homography(turn, np.zeros(3), focal), SIZE) < MAX_ROTATION_DEVIATION / 3
 
 
 @pytest.mark.parametrize("shift", [[0.3, 0, 0], [0, 0.3, 0.1], [0.2, 0.1, -0.2]])
 def test_a_step_before_a_plane_is_no_turn(shift: list[float]) -> None:
     for turn in (0.0, 10.0, 25.0):
-        assert stretch(homography(turn, np.array(shift)), SIZE) > MAX_STRETCH
+        assert rotation_deviation(homography(turn, np.array(shift)), SIZE) > MAX_ROTATION_DEVIATION
 
 
 def test_a_few_photos_decide_neither_way() -> None:
     a, b = np.triu_indices(10, 1)
     pairs = np.column_stack([a, b])
-    assert from_one_spot(pairs, np.full(45, True))
-    assert from_one_spot(pairs, b < 8) is False  # photos 8 and 9 moved, and 17 of 45 pairs are with them
+    assert has_single_viewpoint(pairs, np.full(45, True))
+    assert has_single_viewpoint(pairs, b < 8) is False  # photos 8 and 9 moved, and 17 of 45 pairs are with them
     one_moved = b < 9
-    assert from_one_spot(pairs, one_moved)  # 9 of 45; one photo from elsewhere makes no model
+    assert has_single_viewpoint(pairs, one_moved)  # 9 of 45; one photo from elsewhere makes no model
     some_turns = b < 4
-    assert not from_one_spot(pairs, some_turns)
-    assert not from_one_spot(np.zeros((0, 2), np.int64), np.zeros(0, bool))
+    assert not has_single_viewpoint(pairs, some_turns)
+    assert not has_single_viewpoint(np.zeros((0, 2), np.int64), np.zeros(0, bool))
 
 
 def test_photos_from_one_spot_are_refused_in_a_sentence(tmp_path) -> None:
@@ -55,4 +55,4 @@ def test_photos_from_one_spot_are_refused_in_a_sentence(tmp_path) -> None:
         rows.append({"path": str(path)})
     with pytest.raises(QuoinError, match="were taken from one spot") as caught:
         pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
-    assert "a step or more apart" in caught.value.do
+    assert "a step or more apart" in caught.value.hint

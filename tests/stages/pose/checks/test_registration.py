@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from quoin.pipeline.geometry.cameras import to_camera
-from quoin.stages.pose.checks.registration import camera_trouble, gate, photo_medians, residuals_px, why_missing
+from quoin.stages.pose.checks.registration import (
+    describe_bad_intrinsics,
+    filter_photos,
+    photo_median_errors,
+    residuals_px,
+    unregistered_reason,
+)
 from quoin.stages.pose.colmap.camera_models import distort
-from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel, read_model, write_model
-from quoin.stages.pose.mapping import better
+from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel, read_sparse_model, write_sparse_model
+from quoin.stages.pose.mapping import is_better
 from quoin.stages.pose.workspace import Component
 from tests.stages.pose.room import CAMERA, cameras_around
 
@@ -45,48 +51,48 @@ def moved(model: SparseModel, row: int, by: float) -> SparseModel:
 
 def test_a_good_model_passes(model: SparseModel) -> None:
     assert residuals_px(model).max() < 1e-9
-    assert gate(model, 15).dropped == {}
+    assert filter_photos(model, 15).drop_reasons == {}
 
 
 def test_residuals_are_pixels(model: SparseModel) -> None:
     shifted = replace(model, track_xy=model.track_xy + [3.0, 4.0])
-    assert np.allclose(photo_medians(shifted, residuals_px(shifted)), 5.0)
+    assert np.allclose(photo_median_errors(shifted, residuals_px(shifted)), 5.0)
 
 
 def test_a_photo_with_few_points_is_dropped(model: SparseModel) -> None:
     few = model.keep_observations((model.track_photo != 2) | (model.track_point < 14))
-    gated = gate(few, 15)
-    assert list(gated.dropped) == [12]
-    assert "14 points" in gated.dropped[12]
-    assert 12 not in gated.model.photo_ids
+    filtered = filter_photos(few, 15)
+    assert list(filtered.drop_reasons) == [12]
+    assert "14 points" in filtered.drop_reasons[12]
+    assert 12 not in filtered.model.photo_ids
 
 
 def test_a_photo_without_any_point_is_dropped(model: SparseModel) -> None:
-    gated = gate(model.keep_observations(model.track_photo != 0), 15)
-    assert list(gated.dropped) == [10]
-    assert gated.model.track_photo.max() == 4
-    assert residuals_px(gated.model).max() < 1e-9
+    filtered = filter_photos(model.keep_observations(model.track_photo != 0), 15)
+    assert list(filtered.drop_reasons) == [10]
+    assert filtered.model.track_photo.max() == 4
+    assert residuals_px(filtered.model).max() < 1e-9
 
 
 def test_a_wild_centre_is_dropped(model: SparseModel) -> None:
     poses = model.cam_from_sfm.copy()
     poses[3, :, 3] += [0, 0, 37_000]  # far behind everything, and pixels as if it were right there
     wild = replace(model, cam_from_sfm=poses)
-    gated = gate(wild, 15)
-    assert list(gated.dropped) == [13]
-    assert "far outside" in gated.dropped[13]
+    filtered = filter_photos(wild, 15)
+    assert list(filtered.drop_reasons) == [13]
+    assert "far outside" in filtered.drop_reasons[13]
 
 
 def test_a_wrong_pose_is_dropped(model: SparseModel) -> None:
-    gated = gate(moved(model, 4, 0.5), 15)
-    assert list(gated.dropped) == [14]
-    assert "pixels" in gated.dropped[14]
+    filtered = filter_photos(moved(model, 4, 0.5), 15)
+    assert list(filtered.drop_reasons) == [14]
+    assert "pixels" in filtered.drop_reasons[14]
 
 
 def test_nothing_good_leaves_nothing(model: SparseModel) -> None:
-    gated = gate(model, 1000)
-    assert len(gated.model.photo_ids) == 0
-    assert len(gated.dropped) == 6
+    filtered = filter_photos(model, 1000)
+    assert len(filtered.model.photo_ids) == 0
+    assert len(filtered.drop_reasons) == 6
 
 
 @pytest.mark.parametrize(
@@ -94,21 +100,21 @@ def test_nothing_good_leaves_nothing(model: SparseModel) -> None:
     [((100.0, 200, 150, 0.0), "focal"), ((9000.0, 200, 150, 0.0), "focal"), ((380.0, 200, 150, 0.9), "distortion")],
 )
 def test_impossible_intrinsics_are_told(params: tuple, trouble: str) -> None:
-    assert trouble in camera_trouble(Camera("SIMPLE_RADIAL", 400, 300, params))
-    assert camera_trouble(CAMERA) == ""
+    assert trouble in describe_bad_intrinsics(Camera("SIMPLE_RADIAL", 400, 300, params))
+    assert describe_bad_intrinsics(CAMERA) == ""
 
 
 def test_reasons_for_missing_photos() -> None:
-    assert "few features (7)" in why_missing(7, 0, False)
-    assert "no verified pair" in why_missing(4000, 0, False)
-    assert "few matches" in why_missing(4000, 18, True)
-    assert "not registered either" in why_missing(4000, 90, False)
-    assert "could not place" in why_missing(4000, 90, True)
+    assert "few features (7)" in unregistered_reason(7, 0, False)
+    assert "no verified pair" in unregistered_reason(4000, 0, False)
+    assert "few matches" in unregistered_reason(4000, 18, True)
+    assert "not registered either" in unregistered_reason(4000, 90, False)
+    assert "could not place" in unregistered_reason(4000, 90, True)
 
 
 def test_models_survive_the_disk(model: SparseModel, tmp_path) -> None:
-    write_model(tmp_path / "m.npz", model)
-    again = read_model(tmp_path / "m.npz")
+    write_sparse_model(tmp_path / "m.npz", model)
+    again = read_sparse_model(tmp_path / "m.npz")
     assert again.cameras == model.cameras
     assert np.array_equal(again.track_xy, model.track_xy)
     assert np.array_equal(again.photo_ids, model.photo_ids)
@@ -126,9 +132,9 @@ def test_the_larger_of_two_large_components_is_better_though_it_fits_worse(model
             track_xy=np.tile(model.track_xy[model.track_photo == 0][:, None], (1, n_photos, 1)).reshape(-1, 2)
             + [error_px, 0],
         )
-        return [Component("", gate(copies, 15))]
+        return [Component("", filter_photos(copies, 15))]
 
-    assert better(of(126, 0.8), of(107, 0.7))
-    assert not better(of(107, 0.7), of(126, 0.8))
-    assert better(of(107, 0.7), of(106, 0.8))
-    assert not better(of(106, 0.8), of(107, 0.7))
+    assert is_better(of(126, 0.8), of(107, 0.7))
+    assert not is_better(of(107, 0.7), of(126, 0.8))
+    assert is_better(of(107, 0.7), of(106, 0.8))
+    assert not is_better(of(106, 0.8), of(107, 0.7))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from quoin.stages.pose.checks.weak_links import leading_vectors, solid_parts, weakest_bridge
+from quoin.stages.pose.checks.weak_links import leading_eigenvectors, split_at_weak_cuts, weakest_cut
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from tests.stages.pose.room import CAMERA
 
@@ -45,11 +45,11 @@ def test_two_groups_and_a_thread(seed: int, n_one: int, n_other: int, n_shared: 
     tracks = chain(one, 1500, rng, 4) + chain(other, 1500, rng, 4)
     tracks += [np.array([rng.choice(one), rng.choice(other)]) for _ in range(n_shared)]
     model = model_of([tracks[i] for i in rng.permutation(len(tracks))], n_one + n_other)
-    bridge = weakest_bridge(model)
-    assert bridge is not None and bridge.weak
-    assert bridge.n_shared == n_shared
-    parts, bridges = solid_parts(model)
-    assert len(bridges) == 1
+    cut = weakest_cut(model)
+    assert cut is not None and cut.is_weak
+    assert cut.n_shared == n_shared
+    parts, cuts = split_at_weak_cuts(model)
+    assert len(cuts) == 1
     assert {frozenset(p.photo_ids.tolist()) for p in parts} == {frozenset(one + 7), frozenset(other + 7)}
     assert len(parts[0].photo_ids) >= len(parts[1].photo_ids)
 
@@ -57,7 +57,7 @@ def test_two_groups_and_a_thread(seed: int, n_one: int, n_other: int, n_shared: 
 @pytest.mark.parametrize("n_photos", [6, 60, 400])
 def test_a_long_walk_is_whole(n_photos: int) -> None:
     tracks = chain(np.arange(n_photos), 150 * n_photos, np.random.default_rng(0))
-    assert len(solid_parts(model_of(tracks, n_photos))[0]) == 1
+    assert len(split_at_weak_cuts(model_of(tracks, n_photos))[0]) == 1
 
 
 def test_few_points_that_are_a_large_part_hold() -> None:
@@ -65,11 +65,11 @@ def test_few_points_that_are_a_large_part_hold() -> None:
     rng = np.random.default_rng(1)
     tracks = chain(np.arange(5), 150, rng) + chain(np.arange(5, 9), 150, rng)
     tracks += [np.array([rng.integers(0, 5), rng.integers(5, 9)]) for _ in range(30)]
-    assert solid_parts(model_of(tracks, 9))[1] == []
+    assert split_at_weak_cuts(model_of(tracks, 9))[1] == []
 
 
 def test_too_few_photos_to_part() -> None:
-    assert weakest_bridge(model_of([np.arange(5)] * 50, 5)) is None
+    assert weakest_cut(model_of([np.arange(5)] * 50, 5)) is None
 
 
 def test_leading_vectors_of_a_large_matrix_are_those_of_a_small_one(monkeypatch) -> None:
@@ -78,8 +78,8 @@ def test_leading_vectors_of_a_large_matrix_are_those_of_a_small_one(monkeypatch)
     near = np.abs(np.arange(n)[:, None] - np.arange(n))
     matrix = csr_array(np.where((near > 0) & (near < 4), rng.uniform(0.5, 1.0, (n, n)), 0.0))
     matrix = csr_array(matrix + matrix.T)
-    whole = leading_vectors(matrix, 3)
-    monkeypatch.setattr("quoin.stages.pose.checks.weak_links.DENSE", 10)
-    iterated = leading_vectors(matrix, 3)
+    whole = leading_eigenvectors(matrix, 3)
+    monkeypatch.setattr("quoin.stages.pose.checks.weak_links.MAX_DENSE_PHOTOS", 10)
+    iterated = leading_eigenvectors(matrix, 3)
     np.testing.assert_allclose(np.abs((whole * iterated).sum(axis=0)), 1.0, atol=1e-5)
-    np.testing.assert_array_equal(leading_vectors(matrix, 3), iterated)  # and the same every time
+    np.testing.assert_array_equal(leading_eigenvectors(matrix, 3), iterated)  # and the same every time

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quoin.stages.pose.colmap.bundle_adjustment import Shift
+from quoin.stages.pose.colmap.bundle_adjustment import PrincipalPointShift
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from quoin.stages.pose.colmap.bundle_adjustment import Shift
     ],
 )
 def test_halves_must_agree_on_a_small_shift(one: tuple, other: tuple, believed: bool) -> None:
-    assert Shift(np.array(one), np.array(other)).believable(1600) is believed
+    assert PrincipalPointShift(np.array(one), np.array(other)).is_consistent(1600) is believed

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.stages.pose.colmap.camera_models import distort, focal_px, undistort, unfolded
+from quoin.stages.pose.colmap.camera_models import distort, is_within_valid_radius, mean_focal_px, undistort
 from quoin.stages.pose.colmap.sparse_model import Camera
 
 CAMERAS = [
@@ -42,10 +42,10 @@ def test_undistort_inverts_distort(k1: float, k2: float) -> None:
 def test_directions_beyond_the_fold_are_told() -> None:
     camera = Camera("SIMPLE_RADIAL", 640, 480, (500.0, 320.0, 240.0, -0.3))
     fold = (1 / (3 * 0.3)) ** 0.5  # where r (1 + k r^2) stops growing
-    inside = unfolded(camera, np.array([[0.98 * fold, 0.0], [1.05 * fold, 0.0], [1.5, 0.0]]))
+    inside = is_within_valid_radius(camera, np.array([[0.98 * fold, 0.0], [1.05 * fold, 0.0], [1.5, 0.0]]))
     assert inside.tolist() == [True, False, False]
 
 
 def test_unknown_model_is_refused() -> None:
     with pytest.raises(QuoinError, match="FOV"):
-        focal_px(Camera("FOV", 640, 480, (500.0, 510.0, 310.0, 250.0, 0.1)))
+        mean_focal_px(Camera("FOV", 640, 480, (500.0, 510.0, 310.0, 250.0, 0.1)))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quoin.stages.pose.checks.pure_rotation import turns
-from quoin.stages.pose.colmap.database import FEATURES, copy_rows, gather_rows, keys_in
+from quoin.stages.pose.checks.pure_rotation import find_pure_rotations
+from quoin.stages.pose.colmap.database import FEATURE_TABLES, copy_rows, existing_keys, merge_rows
 from quoin.stages.pose.colmap.descriptors import DescriptorReader
 
 
@@ -19,7 +19,7 @@ def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
     folder.mkdir()
     database, other = folder / "database.db", folder / "other.db"
     with sqlite3.connect(database) as made:
-        for table in FEATURES:
+        for table in FEATURE_TABLES:
             made.execute(f"CREATE TABLE {table} (image_id INTEGER PRIMARY KEY, rows INTEGER, cols INTEGER, data BLOB)")
         made.execute("INSERT INTO keypoints VALUES (4, 1, 4, ?)", (np.float32([1, 2, 3, 0]).tobytes(),))
         made.execute("INSERT INTO descriptors VALUES (4, 1, 128, ?)", (bytes(range(128)),))
@@ -27,17 +27,17 @@ def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
         made.execute("CREATE TABLE cameras (camera_id, width, height)")
         made.execute("CREATE TABLE two_view_geometries (pair_id, rows, config, H)")
     made.close()
-    copy_rows(database, other, FEATURES)
-    assert keys_in(other, "descriptors") == {4}
+    copy_rows(database, other, FEATURE_TABLES)
+    assert existing_keys(other, "descriptors") == {4}
     without = folder / "without.db"
-    copy_rows(database, without, FEATURES, [5])
-    assert keys_in(without, "keypoints") == set()
-    gather_rows([without, database], without, FEATURES)
-    gather_rows([other, without], without, FEATURES)
-    assert keys_in(without, "keypoints") == {4}
+    copy_rows(database, without, FEATURE_TABLES, [5])
+    assert existing_keys(without, "keypoints") == set()
+    merge_rows([without, database], without, FEATURE_TABLES)
+    merge_rows([other, without], without, FEATURE_TABLES)
+    assert existing_keys(without, "keypoints") == {4}
     reader = DescriptorReader(other)
     descriptors, scales = reader(3)
     reader.close()
     assert (descriptors[0].tolist(), scales.tolist()) == (list(range(128)), [3.0])
-    assert [len(found) for found in turns(database)] == [0, 0]
+    assert [len(found) for found in find_pure_rotations(database)] == [0, 0]
     assert {path.name for path in tmp_path.iterdir()} == {name}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from quoin.stages.pose.colmap.image_copies import mask_of, write_masks
+from quoin.stages.pose.colmap.image_copies import load_usable_mask, write_masks
 
 
 def photo(mask_path: str = "", border: list[int] | None = None) -> dict:
@@ -30,4 +30,4 @@ def test_a_frame_is_masked_and_joins_the_mask_of_the_photo(tmp_path: Path) -> No
 def test_without_masks_and_frames_nothing_is_written(tmp_path: Path) -> None:
     assert write_masks([photo(), photo(border=[0, 0, 0, 0])], ["0.jpg", "1.jpg"], tmp_path / "out", 1) == 0
     assert not (tmp_path / "out").exists()
-    assert mask_of(photo()) is None
+    assert load_usable_mask(photo()) is None

@@ -30,8 +30,8 @@ def made(tmp_path: Path) -> pycolmap.Reconstruction:
 def test_photos_are_where_they_are(
     many: int, made: pycolmap.Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconstruction, "MANY", many)
-    monkeypatch.setattr(reconstruction, "TRACKS_A_PHOTO", 60)
+    monkeypatch.setattr(reconstruction, "MIN_PHOTOS_FOR_TRACK_SELECTION", many)
+    monkeypatch.setattr(reconstruction, "TRACKS_PER_PHOTO", 60)
     used, mapper = [], pycolmap.global_mapping
 
     def mapping(database: str, images: str, output: str, options: pycolmap.GlobalPipelineOptions):
@@ -61,8 +61,8 @@ def test_a_database_that_was_being_filled_is_filled_anew(tmp_path: Path, monkeyp
     with monkeypatch.context() as there:
         there.setattr(pycolmap, "Frame", killed)
         with pytest.raises(KeyboardInterrupt):
-            process.filling(job)
+            process.import_images(job)
     for _ in range(2):
-        process.filling(job)
+        process.import_images(job)
         with pycolmap.Database.open(job["database"]) as database:
             assert (database.num_cameras(), database.num_images(), database.num_frames()) == (1, 3, 3)

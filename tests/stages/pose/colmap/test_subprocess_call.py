@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.stages.pose.colmap.subprocess_call import ChildDied, run_child
+from quoin.stages.pose.colmap.subprocess_call import SubprocessDiedError, run_in_subprocess
 from tests.stages.pose.room import cameras_around, render, save
 
 JOB = {"seed": 1, "threads": 1}
@@ -50,12 +50,12 @@ def test_a_killed_process_is_told_with_step_signal_and_last_line(tmp_path: Path)
         for pid in children() - before:
             os.kill(pid, signal.SIGABRT)
 
-    with pytest.raises(ChildDied, match=r"'features'.*SIGABRT") as caught:
-        run_child("features", features(tmp_path, 2), tmp_path, kill)
-    log = (tmp_path / "features.log").read_text()
+    with pytest.raises(SubprocessDiedError, match=r"'extract_features'.*SIGABRT") as caught:
+        run_in_subprocess("extract_features", features(tmp_path, 2), tmp_path, kill)
+    log = (tmp_path / "extract_features.log").read_text()
     assert "last line was: " in caught.value.what
     assert caught.value.what.split("last line was: ")[1] in log
-    assert caught.value.where == str(tmp_path / "features.log")
+    assert caught.value.where == str(tmp_path / "extract_features.log")
 
 
 @needs_proc
@@ -67,16 +67,16 @@ def test_an_interrupt_ends_the_process(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_child("features", job, tmp_path, interrupt)
+        run_in_subprocess("extract_features", job, tmp_path, interrupt)
     assert not children() - before
 
 
 def test_a_failure_of_the_library_is_one_sentence(tmp_path: Path) -> None:
     job = features(tmp_path, 2)
     job["images"] = str(tmp_path / "nowhere")
-    with pytest.raises(QuoinError, match="COLMAP failed in step 'features'") as caught:
-        run_child("features", job, tmp_path)
-    assert not isinstance(caught.value, ChildDied)
+    with pytest.raises(QuoinError, match="COLMAP failed in step 'extract_features'") as caught:
+        run_in_subprocess("extract_features", job, tmp_path)
+    assert not isinstance(caught.value, SubprocessDiedError)
 
 
 @needs_proc
@@ -94,8 +94,8 @@ def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:
     subprocess_call.subprocess.Popen = remember
     try:
         threading.Timer(0.0, lambda: (time.sleep(1.0), seen[0].stdin.close())).start()
-        with pytest.raises(ChildDied, match="exit code 1"):
-            run_child("features", {**job, "max_edge_px": 16000}, tmp_path, lambda line: time.sleep(0.3))
+        with pytest.raises(SubprocessDiedError, match="exit code 1"):
+            run_in_subprocess("extract_features", {**job, "max_edge_px": 16000}, tmp_path, lambda line: time.sleep(0.3))
     finally:
         subprocess_call.subprocess.Popen = opened
     assert not children() - before
@@ -103,8 +103,8 @@ def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:
 
 def test_features_are_kept_when_the_step_is_done_again(tmp_path: Path) -> None:
     job, lines = features(tmp_path, 2), []
-    first = run_child("features", job, tmp_path)
-    again = run_child("features", job, tmp_path, lines.append)
+    first = run_in_subprocess("extract_features", job, tmp_path)
+    again = run_in_subprocess("extract_features", job, tmp_path, lines.append)
     assert first == again
     assert min(first["n_features"]) > 200
     assert not any("Features:" in line for line in lines)

@@ -14,17 +14,17 @@ from quoin.pipeline.scene.sensor_depth import DepthCamera, load_upright_depth, r
 from quoin.stages.pose.colmap.camera_models import undistort
 from quoin.stages.pose.colmap.sparse_model import Camera
 from quoin.stages.pose.frame.sensor_scale import (
-    Measured,
-    Ratio,
-    depth_from_aside,
-    level_for,
-    measure_scale,
-    ratio_at_points,
-    scale_doubts,
+    DepthRatio,
+    ScaleEstimate,
+    depth_ratio,
+    estimate_scale,
+    matching_pyramid_level,
+    remove_depth_edges,
+    reproject_depth,
+    scale_warnings,
     undistort_depth,
-    without_edges,
 )
-from quoin.stages.pose.undistortion import Pinhole, pinhole_of
+from quoin.stages.pose.undistortion import PinholeCamera, fit_pinhole
 from tests.stages.pose.room import store_turned
 
 BENT = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 200.0, 150.0, -0.06))
@@ -36,7 +36,7 @@ def plane_depth(rays: np.ndarray) -> np.ndarray:
     return OFFSET / (rays @ NORMAL)
 
 
-def rays_of(pinhole: Pinhole, level: int) -> np.ndarray:
+def rays_of(pinhole: PinholeCamera, level: int) -> np.ndarray:
     grid = pixel_grid(pinhole.width >> level, pinhole.height >> level) * 2**level
     ideal = (grid - pinhole.intrinsics[2:]) / pinhole.intrinsics[:2]
     return np.column_stack([ideal, np.ones(len(ideal))])
@@ -48,8 +48,8 @@ def test_depth_is_undistorted_at_any_resolution(width: int) -> None:
     distorted = pixel_grid(*size.tolist()) * 400 / width
     rays = np.column_stack([undistort(BENT, distorted), np.ones(len(distorted))])
     depth = plane_depth(rays).reshape(size[::-1])
-    pinhole = pinhole_of(BENT, 400)
-    level = level_for(float(pinhole.intrinsics[0]), 380.0 * width / 400)
+    pinhole = fit_pinhole(BENT, 400)
+    level = matching_pyramid_level(float(pinhole.intrinsics[0]), 380.0 * width / 400)
     assert level == (1 if width == 200 else 0)
     found = undistort_depth(depth, BENT, pinhole, level)
     true = plane_depth(rays_of(pinhole, level)).reshape(found.shape)
@@ -59,7 +59,7 @@ def test_depth_is_undistorted_at_any_resolution(width: int) -> None:
 
 
 def test_what_the_photo_does_not_show_has_no_depth() -> None:
-    wide = Pinhole(np.array([100.0, 100.0, 200.0, 150.0]), 400, 300)  # sees far beyond
+    wide = PinholeCamera(np.array([100.0, 100.0, 200.0, 150.0]), 400, 300)  # sees far beyond
     found = undistort_depth(np.ones((300, 400)), BENT, wide, 0)
     assert found[0, 0] == 0
     assert found[150, 200] == 1
@@ -69,34 +69,34 @@ def test_a_sensor_that_looks_from_aside_is_laid_over_the_photo() -> None:
     angle = np.radians(3.0)
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     aside = DepthCamera(np.array([440.0, 440.0, 160.0, 120.0]), (320, 240), np.column_stack([turn, [0.05, 0.0, 0.01]]))
-    pinhole = Pinhole(np.array([380.0, 380.0, 200.0, 150.0]), 400, 300)
+    pinhole = PinholeCamera(np.array([380.0, 380.0, 200.0, 150.0]), 400, 300)
     rays = np.column_stack([(pixel_grid(320, 240) - [160, 120]) / 440.0, np.ones(320 * 240)])
     back = turn.T @ NORMAL, OFFSET - NORMAL @ aside.photo_from_depth[:, 3]  # the plane in the sensor's frame
     depth = (back[1] / (rays @ (turn.T @ NORMAL))).reshape(240, 320)
     np.testing.assert_allclose(to_camera(aside.photo_from_depth, rays * depth.reshape(-1, 1)) @ NORMAL, OFFSET)
-    found = depth_from_aside(depth, aside, pinhole, 0)
+    found = reproject_depth(depth, aside, pinhole, 0)
     true = plane_depth(rays_of(pinhole, 0)).reshape(found.shape)
     known = found > 0
     assert known[60:240, 110:300].mean() > 0.99
     assert np.abs(found / true - 1)[known].max() < 0.004
     half = DepthCamera(aside.intrinsics * 2, (640, 480), aside.photo_from_depth)  # its maps came at half the size
-    np.testing.assert_allclose(depth_from_aside(depth, half, pinhole, 0), found)
+    np.testing.assert_allclose(reproject_depth(depth, half, pinhole, 0), found)
 
 
 def test_the_nearer_surface_hides_the_farther() -> None:
     aside = DepthCamera(np.array([100.0, 100.0, 5.0, 5.0]), (10, 10), np.eye(4)[:3])
-    coarse = Pinhole(np.array([50.0, 50.0, 2.5, 2.5]), 5, 5)
+    coarse = PinholeCamera(np.array([50.0, 50.0, 2.5, 2.5]), 5, 5)
     depth = np.full((10, 10), 3.0)
     depth[::2, ::2] = 1.0
-    assert (depth_from_aside(depth, aside, coarse, 0) == 1.0).all()
+    assert (reproject_depth(depth, aside, coarse, 0) == 1.0).all()
 
 
 def test_depths_at_jumps_go_and_slopes_stay() -> None:
     depth = np.tile(np.linspace(1.0, 1.5, 40), (30, 1))
-    np.testing.assert_array_equal(without_edges(depth, 300.0), depth)
+    np.testing.assert_array_equal(remove_depth_edges(depth, 300.0), depth)
     depth[:, 20:] += 1.0
     depth[10, 5] = 0.0
-    found = without_edges(depth, 300.0)
+    found = remove_depth_edges(depth, 300.0)
     assert np.flatnonzero((found == 0).all(axis=0)).tolist() == [19, 20]
     assert (found == 0).sum() == 61
 
@@ -110,32 +110,32 @@ def test_scale_is_the_median_over_photos_whatever_a_few_say() -> None:
         z = rng.uniform(1, 3, 50)
         column, row = np.floor(xy / 2).astype(int).T
         depth[row, column] = 0.4 * z * (3.0 if photo < 3 else 1.0)
-        found = ratio_at_points(depth, 1, xy, z)
+        found = depth_ratio(depth, 1, xy, z)
         assert found is not None
         ratios.append(found)
-    measured = measure_scale(ratios)
-    assert measured is not None
-    assert measured.m_per_sfm == pytest.approx(0.4, rel=0.02)
-    assert measured.error < 0.01
-    assert (measured.n_photos, scale_doubts(measured, 20, 1.0, "given cameras")) == (20, [])
-    assert ratio_at_points(np.zeros((60, 80)), 1, xy, z) is None
-    assert measure_scale([]) is None
+    scale_estimate = estimate_scale(ratios)
+    assert scale_estimate is not None
+    assert scale_estimate.m_per_sfm == pytest.approx(0.4, rel=0.02)
+    assert scale_estimate.error < 0.01
+    assert (scale_estimate.n_photos, scale_warnings(scale_estimate, 20, 1.0, "given cameras")) == (20, [])
+    assert depth_ratio(np.zeros((60, 80)), 1, xy, z) is None
+    assert estimate_scale([]) is None
 
 
 def test_what_is_doubtful_is_said() -> None:
-    fine = Measured(1.0, 0.001, 10, 0.01)
-    assert scale_doubts(fine, 10, 1.02, "given cameras") == []
-    [off] = scale_doubts(fine, 10, 0.2, "given cameras")
+    fine = ScaleEstimate(1.0, 0.001, 10, 0.01)
+    assert scale_warnings(fine, 10, 1.02, "given cameras") == []
+    [off] = scale_warnings(fine, 10, 0.2, "given cameras")
     assert "a unit of the given cameras is 0.2 m" in off
-    [apart] = scale_doubts(Measured(1.0, 0.001, 10, 0.11), 10, 1.0, "GPS positions")
+    [apart] = scale_warnings(ScaleEstimate(1.0, 0.001, 10, 0.11), 10, 1.0, "GPS positions")
     assert "disagree by 11%" in apart
-    assert scale_doubts(None, 0, 1.0, "given cameras") == []
-    assert "none of 4 depth maps" in scale_doubts(None, 4, 1.0, "given cameras")[0]
+    assert scale_warnings(None, 0, 1.0, "given cameras") == []
+    assert "none of 4 depth maps" in scale_warnings(None, 4, 1.0, "given cameras")[0]
 
 
 def test_a_photo_in_the_wrong_place_is_disagreement() -> None:
-    wild = [Ratio(value, 0.01, 30) for value in (0.5, 0.8, 1.0, 1.3, 1.9)]
-    found = measure_scale(wild)
+    wild = [DepthRatio(value, 0.01, 30) for value in (0.5, 0.8, 1.0, 1.3, 1.9)]
+    found = estimate_scale(wild)
     assert found is not None
     assert found.disagreement > 0.25
 

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.pipeline.scene.manhattan import WallFrame, read_walls
+from quoin.pipeline.scene.manhattan import ManhattanFrame, read_manhattan_frame
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel
 from quoin.stages.pose.frame.line_segments import find_segments
-from quoin.stages.pose.frame.lines import Lines, lines_of
-from quoin.stages.pose.frame.wall_directions import find_walls, gravity_with, refine_up
+from quoin.stages.pose.frame.lines import Lines, lines_from_segments
+from quoin.stages.pose.frame.wall_directions import find_walls, gravity_from_walls, refine_gravity
 from quoin.stages.pose.frame.world_frame import Gravity, gravity_from_cameras
 from quoin.stages.pose.output import choose_frame
 from tests.stages.pose.wireframe import INTRINSICS, SIZE, box, cameras_inside, polygon, prism, seen, strewn
@@ -34,19 +34,21 @@ def looked_at(room: np.ndarray, rng: np.random.Generator, tilt_deg: float = 3.0)
     poses, rotation = cameras_inside(N, rng, tilt_deg=tilt_deg), turn(rng)
     segments = [seen(room, pose, rng) if len(room) else strewn(100, rng) for pose in poses]
     turned = Similarity(1.0, rotation, np.zeros(3)).apply_to_poses(poses)
-    lines = lines_of(segments, np.tile(INTRINSICS, (N, 1)), turned[:, :, :3])
+    lines = lines_from_segments(segments, np.tile(INTRINSICS, (N, 1)), turned[:, :, :3])
     return lines, gravity_from_cameras(turned), rotation
 
 
-def solve(room: np.ndarray, rng: np.random.Generator, tilt_deg: float = 3.0) -> tuple[WallFrame, Gravity, np.ndarray]:
+def solve(
+    room: np.ndarray, rng: np.random.Generator, tilt_deg: float = 3.0
+) -> tuple[ManhattanFrame, Gravity, np.ndarray]:
     """The frame of walls turned back into the room's own frame, gravity with it, and the turn."""
     lines, gravity, rotation = looked_at(room, rng, tilt_deg)
-    upright = refine_up(lines, gravity)
+    upright = refine_gravity(lines, gravity)
     walls = find_walls(lines, upright)
-    return walls.turned(rotation.T), gravity_with(upright, walls), rotation
+    return walls.rotated(rotation.T), gravity_from_walls(upright, walls), rotation
 
 
-def yaws_off_deg(found: WallFrame, truth_deg: list[float]) -> float:
+def yaws_off_deg(found: ManhattanFrame, truth_deg: list[float]) -> float:
     """The farthest a wall direction is from the nearest true one, or a true one from the nearest found."""
     off = np.abs((found.yaws_deg[:, None] - np.array(truth_deg) + 90) % 180 - 90)
     return float(max(off.min(axis=0).max(), off.min(axis=1).max()))
@@ -95,7 +97,7 @@ def test_no_frame_where_there_is_none(kind: str) -> None:
         walls, gravity, rotation = solve(room, rng)
         assert len(walls.normals_world) == 0
         assert walls.confidence < 0.5
-        assert walls.told().startswith("no frame of walls: ")
+        assert walls.summary().startswith("no frame of walls: ")
         if kind != "strewn":  # upright lines still tell up
             assert angle_deg(gravity.up, rotation[:, 2]) < 0.1
 
@@ -116,11 +118,11 @@ def test_upright_trunks_and_branches_tell_up_but_no_walls() -> None:
 def test_without_up_there_is_no_frame() -> None:
     rng = np.random.default_rng(0)
     lines, gravity, _ = looked_at(prism(box(rng), rng), rng)
-    unknown = refine_up(lines, Gravity(gravity.up, 0.1))
+    unknown = refine_gravity(lines, Gravity(gravity.up, 0.1))
     assert unknown.gravity.confidence == 0.1
     assert "not known" in find_walls(lines, unknown).reason
-    nothing = lines_of([np.zeros((0, 2, 2))] * 3, np.tile(INTRINSICS, (3, 1)), np.tile(np.eye(3), (3, 1, 1)))
-    assert "hardly any" in find_walls(nothing, refine_up(nothing, Gravity(np.array([0, 0, 1.0]), 1.0))).reason
+    nothing = lines_from_segments([np.zeros((0, 2, 2))] * 3, np.tile(INTRINSICS, (3, 1)), np.tile(np.eye(3), (3, 1, 1)))
+    assert "hardly any" in find_walls(nothing, refine_gravity(nothing, Gravity(np.array([0, 0, 1.0]), 1.0))).reason
 
 
 def test_from_pictures_to_walls() -> None:
@@ -130,8 +132,8 @@ def test_from_pictures_to_walls() -> None:
     room = prism(box(rng), rng, doors=4)
     segments = [find_segments(wires(room, pose, rng), np.ones(SIZE[::-1], bool)) for pose in poses]
     turned = Similarity(1.0, rotation, np.zeros(3)).apply_to_poses(poses)
-    lines = lines_of(segments, np.tile(INTRINSICS, (12, 1)), turned[:, :, :3])
-    walls = find_walls(lines, refine_up(lines, gravity_from_cameras(turned))).turned(rotation.T)
+    lines = lines_from_segments(segments, np.tile(INTRINSICS, (12, 1)), turned[:, :, :3])
+    walls = find_walls(lines, refine_gravity(lines, gravity_from_cameras(turned))).rotated(rotation.T)
     assert yaws_off_deg(walls, [0.0, 90.0]) < 0.2
     assert angle_deg(walls.up_world, np.array([0.0, 0, 1])) < 0.2
 
@@ -153,7 +155,7 @@ def test_the_stored_world_stands_upright_and_square(tmp_path: Path, given: bool)
     poses, rotation = cameras_inside(N, rng, tilt_deg=6.0), turn(rng)
     room = prism(box(rng), rng)
     sfm = Similarity(1.0, rotation, np.zeros(3)).apply_to_poses(poses)
-    lines = lines_of([seen(room, p, rng) for p in poses], np.tile(INTRINSICS, (N, 1)), sfm[:, :, :3])
+    lines = lines_from_segments([seen(room, p, rng) for p in poses], np.tile(INTRINSICS, (N, 1)), sfm[:, :, :3])
     unknown = dict.fromkeys(("latitude_deg", "longitude_deg", "altitude_m"), np.nan)
     camera = Camera("PINHOLE", *SIZE.tolist(), tuple(INTRINSICS))
     none = np.zeros(0, np.int64)
@@ -169,7 +171,7 @@ def test_the_stored_world_stands_upright_and_square(tmp_path: Path, given: bool)
     assert angle_deg(walls.up_world, up) < 0.5
     assert np.abs(np.abs(walls.normals_world @ axes.T).max(axis=1) - 1).max() < 1e-4
     assert (world_from_sfm.matrix() == np.eye(4)).all() == given
-    stored = read_walls(run)
+    stored = read_manhattan_frame(run)
     assert stored is not None
     assert np.array_equal(stored.normals_world, walls.normals_world)
     if not given:

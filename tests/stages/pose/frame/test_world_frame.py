@@ -11,9 +11,9 @@ from quoin.stages.pose.frame.world_frame import (
     ecef_m,
     enu_m,
     georeference,
+    gravity_aligned_frame,
     gravity_from_cameras,
-    level_frame,
-    middle_geodetic,
+    median_geodetic,
 )
 
 ORIGIN = np.array([48.77, 2.30, 80.0])
@@ -81,7 +81,7 @@ def test_looking_straight_down_up_is_behind() -> None:
 def test_level_frame_puts_the_scene_near_zero() -> None:
     poses = in_sfm(level_cameras(), Similarity(2.0, turn(2), np.array([500.0, -900, 40])))
     points = np.random.default_rng(0).normal([510, -880, 45], 2.0, (100, 3))
-    world_from_sfm = level_frame(gravity_from_cameras(poses), poses, points, np.zeros((0, 3)))
+    world_from_sfm = gravity_aligned_frame(gravity_from_cameras(poses), poses, points, np.zeros((0, 3)))
     assert world_from_sfm.scale == 1.0
     assert np.abs(np.median(world_from_sfm.apply(points), axis=0)).max() < 1.0
     up = -world_from_sfm.apply_to_poses(poses)[:, 1, :3].mean(axis=0)
@@ -93,7 +93,7 @@ def test_the_world_is_square_to_its_walls() -> None:
     poses, points = level_cameras(), np.random.default_rng(0).normal(0, 2.0, (100, 3))
     walls = np.array([[np.cos(0.4), np.sin(0.4), 0.0]])
     for wall in (walls, -walls):
-        world_from_sfm = level_frame(gravity_from_cameras(poses), poses, points, wall)
+        world_from_sfm = gravity_aligned_frame(gravity_from_cameras(poses), poses, points, wall)
         assert np.abs(np.abs(world_from_sfm.rotation @ walls[0]).max() - 1) < 1e-3
         assert (world_from_sfm.rotation @ poses[0, 0, :3])[0] > np.sqrt(0.5) - 1e-3
         assert "walls" in world_from_sfm.provenance
@@ -123,7 +123,7 @@ def fitted(poses: np.ndarray, noise_m: float, seed: int = 3) -> tuple[Georeferen
 
 def test_places_on_both_sides_of_the_antimeridian_have_a_middle_between_them() -> None:
     places = np.array([[10.0, 179.9999, 5.0], [10.0, -179.9999, 7.0], [10.0, 179.9997, 6.0], [10.0, -179.9997, 6.0]])
-    middle = middle_geodetic(places)
+    middle = median_geodetic(places)
     assert abs(middle[1] % 360 - 180) < 1e-6
     assert np.abs(enu_m(places, middle)[:, 0]).max() < 40
 

@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from benchmarks.walk import Walk, take
+from benchmarks.walk import SimulatedWalk, simulate_walk
 from quoin.stages.pose.colmap.descriptors import DescriptorReader
 from quoin.stages.pose.pairing.expansion import (
-    AT_LEAST,
-    FIRST,
-    NOTHING,
-    expectations,
-    first_pairs,
-    in_rounds,
-    next_pairs,
+    FIRST_ROUND_PARTNERS,
+    MIN_TRIED_PAIRS,
+    NO_PAIRS_TRIED,
+    expected_similarity,
+    first_round_pairs,
+    match_in_rounds,
+    next_round_pairs,
 )
-from quoin.stages.pose.pairing.retrieval import look_alikes
+from quoin.stages.pose.pairing.retrieval import photo_similarity
 
 COUNT, MOST = 80, 60
 
 
 @pytest.fixture(scope="module")
-def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Walk, csr_array]:
+def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulatedWalk, csr_array]:
     database: Path = tmp_path_factory.mktemp("walk") / "database.db"
-    made = take(COUNT, database, seed=1)
+    made = simulate_walk(COUNT, database, seed=1)
     reader = DescriptorReader(database)
-    alike = look_alikes(reader, COUNT, 40, seed=0)
+    alike = photo_similarity(reader, COUNT, 40, seed=0)
     reader.close()
     return made, alike
 
@@ -36,25 +36,25 @@ def as_set(pairs: np.ndarray) -> set:
     return {tuple(sorted(pair)) for pair in pairs.tolist()}
 
 
-def test_rounds_find_a_walk_in_few_pairs(walk: tuple[Walk, csr_array]) -> None:
+def test_rounds_find_a_walk_in_few_pairs(walk: tuple[SimulatedWalk, csr_array]) -> None:
     made, alike = walk
     truth = as_set(made.all_verified())
-    tried = in_rounds(alike, first_pairs(alike), MOST, lambda pairs, number: made.verified(pairs))
+    tried = match_in_rounds(alike, first_round_pairs(alike), MOST, lambda pairs, number: made.verified(pairs))
     found = as_set(tried.pairs)
     assert len(found) == len(tried.pairs)
     assert len(truth & found) / len(truth) > 0.9
     assert len(found) < 0.4 * COUNT * (COUNT - 1) / 2
     np.testing.assert_array_equal(tried.verified, made.verified(tried.pairs))
-    one_round = as_set(first_pairs(alike))
+    one_round = as_set(first_round_pairs(alike))
     assert len(truth & one_round) / len(truth) < 0.6
 
 
-def test_no_photo_is_in_more_pairs_than_allowed(walk: tuple[Walk, csr_array]) -> None:
+def test_no_photo_is_in_more_pairs_than_allowed(walk: tuple[SimulatedWalk, csr_array]) -> None:
     made, alike = walk
-    tried = in_rounds(alike, first_pairs(alike)[:0], 6, lambda pairs, number: made.verified(pairs))
+    tried = match_in_rounds(alike, first_round_pairs(alike)[:0], 6, lambda pairs, number: made.verified(pairs))
     assert len(tried.pairs) == 0  # nothing to begin with: nothing learnt, and no round follows
     begin = np.array([[0, 1]])
-    tried = in_rounds(alike, begin, 6, lambda pairs, number: np.ones(len(pairs), bool))
+    tried = match_in_rounds(alike, begin, 6, lambda pairs, number: np.ones(len(pairs), bool))
     assert np.bincount(tried.pairs.ravel()).max() == 6
 
 
@@ -68,10 +68,10 @@ def matrix(count: int, entries: dict[tuple[int, int], float]) -> csr_array:
 def test_a_partners_partner_is_found_though_it_looks_unlike() -> None:
     """0 and 2 have nothing in common that can be seen, but both match 1."""
     alike = matrix(4, {(0, 1): 0.3, (1, 2): 0.3, (2, 3): 0.01})
-    tried = NOTHING.and_then(np.array([[0, 1], [1, 2]]), np.array([True, True]))
-    assert (0, 2) in as_set(next_pairs(alike, tried, MOST))
-    refuted = NOTHING.and_then(np.array([[0, 1], [1, 2]]), np.array([False, False]))
-    assert (0, 2) not in as_set(next_pairs(alike, refuted, MOST))
+    tried = NO_PAIRS_TRIED.with_round(np.array([[0, 1], [1, 2]]), np.array([True, True]))
+    assert (0, 2) in as_set(next_round_pairs(alike, tried, MOST))
+    refuted = NO_PAIRS_TRIED.with_round(np.array([[0, 1], [1, 2]]), np.array([False, False]))
+    assert (0, 2) not in as_set(next_round_pairs(alike, refuted, MOST))
 
 
 def test_expectations_are_what_they_are_said_to_be() -> None:
@@ -84,25 +84,27 @@ def test_expectations_are_what_they_are_said_to_be() -> None:
     mean_of, usual = partner / degree[:, None], dense[partner > 0].mean()
     common = partner @ partner / np.sqrt(np.outer(degree, degree))
     expected = dense + 0.25 * (mean_of @ dense + dense @ mean_of.T) + 0.1 * usual * common
-    found = expectations(csr_array(dense), csr_array(partner), np.array([1, 4]))
+    found = expected_similarity(csr_array(dense), csr_array(partner), np.array([1, 4]))
     np.testing.assert_allclose(found.toarray(), expected[[1, 4]])
 
 
 def test_photos_whose_pairs_fail_ask_for_no_more() -> None:
     """Thirteen photos that all look alike; each was tried with the five before and after it."""
-    count = AT_LEAST + 3
+    count = MIN_TRIED_PAIRS + 3
     alike = matrix(count, {(a, b): 0.5 for a in range(count) for b in range(a + 1, count)})
-    pairs = np.array([sorted((a, (a + gap) % count)) for a in range(count) for gap in range(1, AT_LEAST // 2 + 1)])
-    assert len(next_pairs(alike, NOTHING.and_then(pairs, np.zeros(len(pairs), bool)), MOST)) == 0
-    more = next_pairs(alike, NOTHING.and_then(pairs, np.ones(len(pairs), bool)), MOST)
+    pairs = np.array(
+        [sorted((a, (a + gap) % count)) for a in range(count) for gap in range(1, MIN_TRIED_PAIRS // 2 + 1)]
+    )
+    assert len(next_round_pairs(alike, NO_PAIRS_TRIED.with_round(pairs, np.zeros(len(pairs), bool)), MOST)) == 0
+    more = next_round_pairs(alike, NO_PAIRS_TRIED.with_round(pairs, np.ones(len(pairs), bool)), MOST)
     assert len(as_set(more)) == count
     assert not as_set(more) & as_set(pairs)
 
 
 def test_first_pairs_are_the_most_alike() -> None:
-    alike = matrix(FIRST + 2, {(0, b): 0.1 * b for b in range(1, FIRST + 2)})
-    asked = first_pairs(alike[[0]])  # the first photo alone
-    assert as_set(asked) == {(0, b) for b in range(2, FIRST + 2)}
-    assert as_set(first_pairs(alike)) == {(0, b) for b in range(1, FIRST + 2)}  # 1 has no other
-    assert len(first_pairs(matrix(1, {}))) == 0
-    assert len(next_pairs(matrix(1, {}), NOTHING, MOST)) == 0
+    alike = matrix(FIRST_ROUND_PARTNERS + 2, {(0, b): 0.1 * b for b in range(1, FIRST_ROUND_PARTNERS + 2)})
+    asked = first_round_pairs(alike[[0]])  # the first photo alone
+    assert as_set(asked) == {(0, b) for b in range(2, FIRST_ROUND_PARTNERS + 2)}
+    assert as_set(first_round_pairs(alike)) == {(0, b) for b in range(1, FIRST_ROUND_PARTNERS + 2)}  # 1 has no other
+    assert len(first_round_pairs(matrix(1, {}))) == 0
+    assert len(next_round_pairs(matrix(1, {}), NO_PAIRS_TRIED, MOST)) == 0

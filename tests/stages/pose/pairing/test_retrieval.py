@@ -6,18 +6,23 @@ from pathlib import Path
 import numpy as np
 
 from quoin.stages.pose.colmap.descriptors import DescriptorReader
-from quoin.stages.pose.pairing.retrieval import BITS, look_alikes, neighbours, sign
-from quoin.stages.pose.pairing.vocabulary import Words, assign, codebook, learn
+from quoin.stages.pose.pairing.retrieval import (
+    SIGNATURE_BITS,
+    compute_signatures,
+    photo_similarity,
+    signature_similarity,
+)
+from quoin.stages.pose.pairing.vocabulary import Vocabulary, build_vocabulary, kmeans, nearest_centers
 
 
 def test_codebook_finds_separate_clusters() -> None:
     rng = np.random.default_rng(0)
     truth = rng.uniform(0, 255, (5, 16)).astype(np.float32)
     data = (truth[rng.integers(0, 5, 2000)] + rng.normal(0, 1, (2000, 16))).astype(np.float32)
-    centers = codebook(data, 12, seed=1)
+    centers = kmeans(data, 12, seed=1)
     distance = np.linalg.norm(truth[:, None] - centers[None], axis=2).min(axis=1)
     assert distance.max() < 2.0
-    assert assign(centers, centers).tolist() == list(range(12))
+    assert nearest_centers(centers, centers).tolist() == list(range(12))
 
 
 def test_two_levels_tell_apart_what_lies_apart() -> None:
@@ -25,8 +30,8 @@ def test_two_levels_tell_apart_what_lies_apart() -> None:
     truth = rng.uniform(0, 255, (30, 16)).astype(np.float32)
     of = rng.integers(0, 30, 3000)
     data = (truth[of] + rng.normal(0, 1, (3000, 16))).astype(np.float32)
-    words = learn(data, 16, seed=1)
-    found = words.of(data)
+    words = build_vocabulary(data, 16, seed=1)
+    found = words.quantize(data)
     assert words.count == 256
     assert all(len(np.unique(of[found == word])) == 1 for word in np.unique(found))
     assert np.linalg.norm(words.centers_of(found) - data, axis=1).max() < 12
@@ -45,7 +50,7 @@ def places(seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_photos_of_one_place_are_alike_and_one_without_features_is_like_none() -> None:
-    alike = look_alikes(places().__getitem__, 40, keep=4, seed=1).toarray()
+    alike = photo_similarity(places().__getitem__, 40, keep=4, seed=1).toarray()
     np.testing.assert_array_equal(alike, alike.T)
     assert not alike.diagonal().any()
     assert not alike[39].any()
@@ -56,14 +61,14 @@ def test_photos_of_one_place_are_alike_and_one_without_features_is_like_none() -
 
 
 def test_threads_change_nothing() -> None:
-    one, two = (look_alikes(places().__getitem__, 40, keep=4, seed=1, threads=n).toarray() for n in (1, 2))
+    one, two = (photo_similarity(places().__getitem__, 40, keep=4, seed=1, threads=n).toarray() for n in (1, 2))
     np.testing.assert_array_equal(one, two)
 
 
 def test_a_copy_is_wholly_alike() -> None:
     photos = places()
     photos[20] = photos[3]
-    alike = look_alikes(photos.__getitem__, 40, keep=4, seed=1).toarray()
+    alike = photo_similarity(photos.__getitem__, 40, keep=4, seed=1).toarray()
     np.testing.assert_allclose(alike[3, 20], 1, atol=1e-5)
     assert alike[3].argmax() == 20
 
@@ -71,17 +76,17 @@ def test_a_copy_is_wholly_alike() -> None:
 def test_few_photos_and_none_with_features() -> None:
     photo = places()[0]
     nothing = np.zeros((0, 32), np.uint8), np.zeros(0, np.float32)
-    assert look_alikes(lambda i: photo, 1, keep=5, seed=0).toarray().tolist() == [[0]]
-    assert look_alikes(lambda i: nothing, 3, keep=5, seed=0).nnz == 0
+    assert photo_similarity(lambda i: photo, 1, keep=5, seed=0).toarray().tolist() == [[0]]
+    assert photo_similarity(lambda i: nothing, 3, keep=5, seed=0).nnz == 0
 
 
 def test_likeness_is_the_kernel_of_the_paper() -> None:
     """Against the sum over common words written out."""
     rng = np.random.default_rng(3)
-    rough = rng.uniform(0, 200, (4, 32)).astype(np.float32)
-    words = Words(rough, (rough[:, None] + rng.normal(0, 20, (4, 4, 32))).astype(np.float32))
+    coarse = rng.uniform(0, 200, (4, 32)).astype(np.float32)
+    words = Vocabulary(coarse, (coarse[:, None] + rng.normal(0, 20, (4, 4, 32))).astype(np.float32))
     photos = [(rng.integers(0, 200, (9, 32)).astype(np.uint8), np.ones(9, np.float32)) for _ in range(6)]
-    signatures = sign(photos.__getitem__, 6, words, seed=0)
+    signatures = compute_signatures(photos.__getitem__, 6, words, seed=0)
     bits = np.unpackbits(signatures.signs.view(np.uint8), axis=1)
     rows = [
         {int(signatures.words[at]): bits[at] for at in range(signatures.offsets[i], signatures.offsets[i + 1])}
@@ -91,10 +96,11 @@ def test_likeness_is_the_kernel_of_the_paper() -> None:
 
     def kernel(one: dict, other: dict) -> float:
         return sum(
-            rarity[w] * max(1 - 2 * int((one[w] != other[w]).sum()) / BITS, 0) ** 3 for w in one.keys() & other.keys()
+            rarity[w] * max(1 - 2 * int((one[w] != other[w]).sum()) / SIGNATURE_BITS, 0) ** 3
+            for w in one.keys() & other.keys()
         )
 
-    alike = neighbours(signatures, keep=6).toarray()
+    alike = signature_similarity(signatures, keep=6).toarray()
     for i in range(6):
         for j in range(i):
             expected = kernel(rows[i], rows[j]) / np.sqrt(kernel(rows[i], rows[i]) * kernel(rows[j], rows[j]))

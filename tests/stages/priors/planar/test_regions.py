@@ -8,12 +8,12 @@ from quoin.pipeline.geometry.cameras import pixel_grid, rays_world
 from quoin.pipeline.geometry.planes import PlaneSet
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
-from quoin.pipeline.scene.manhattan import WallFrame, write_walls
-from quoin.pipeline.scene.plane_maps import depth_of, read_bare, read_planes
+from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
+from quoin.pipeline.scene.plane_maps import depth_from_planes, read_plane_index, read_scene_planes
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.planar import regions
-from quoin.stages.priors.planar.regions import middle_depth
-from quoin.stages.priors.stage import lay_out_bare
+from quoin.stages.priors.planar.regions import downsample_depth
+from quoin.stages.priors.stage import add_planar_regions
 from tests import ball_scene
 
 UP, WALLS = np.array([0.0, 0.0, 1.0]), np.eye(3)[:2]
@@ -41,11 +41,11 @@ def laid_out(tmp_path_factory):
         hidden = np.zeros(depth.shape, bool)
         hidden[:, 40:120] = True
         priors.write_depth(run, index, np.where(hidden & floor, 0.0, depth), 0)
-    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, N_PHOTOS), 0.9))
+    write_manhattan_frame(run, ManhattanFrame(UP, WALLS, np.ones(2), np.full(2, N_PHOTOS), 0.9))
     near = [[other for other in range(N_PHOTOS) if other != index] for index in range(N_PHOTOS)]
     with pytest.MonkeyPatch.context() as patch:  # the floor is a quarter of the pictures, half of it known
-        patch.setattr(regions, "ENOUGH", 0.1)
-        found = lay_out_bare(run, PriorsConfig(), near, list(range(N_PHOTOS)), Reporter(), {}, "cpu")
+        patch.setattr(regions, "MIN_ADDED_SHARE", 0.1)
+        found = add_planar_regions(run, PriorsConfig(), near, list(range(N_PHOTOS)), Reporter(), {}, "cpu")
     return run, posed, found
 
 
@@ -55,8 +55,10 @@ def test_the_hidden_floor_has_the_depth_of_its_plane(laid_out):
     assert share > 0.05
     for index in range(N_PHOTOS):
         depth, floor = truth(posed, index)
-        known, planes = priors.read_depth(run, index)[0], read_planes(run)
-        shown = depth_of(read_bare(run, index).number, planes, posed.cam_from_world[index], posed.intrinsics[index])
+        known, planes = priors.read_depth(run, index)[0], read_scene_planes(run)
+        shown = depth_from_planes(
+            read_plane_index(run, index).plane_index, planes, posed.cam_from_world[index], posed.intrinsics[index]
+        )
         asked = floor & (known == 0)
         assert (shown[known > 0] == 0).all()
         assert (shown[asked] > 0).mean() > 0.7
@@ -67,7 +69,7 @@ def test_labels_tell_the_floor_from_what_stands_on_it(laid_out):
     run, posed, _ = laid_out
     for index in range(N_PHOTOS):
         depth, floor = truth(posed, index)
-        shown = priors.read_labels_whole(run, index, posed.sizes[index])
+        shown = priors.read_full_size_labels(run, index, posed.sizes[index])
         assert (shown[floor] == labels.FLOOR).mean() > 0.8
         assert (shown[(depth > 0) & ~floor] == labels.OTHER).mean() > 0.7
 
@@ -80,10 +82,10 @@ def test_where_planes_add_little_nothing_is_kept(tmp_path):
         hidden = np.zeros(depth.shape, bool)
         hidden[:, 60:75] = True
         priors.write_depth(run, index, np.where(hidden & floor, 0.0, depth), 0)
-    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
-    _, share = lay_out_bare(run, PriorsConfig(), [[1, 2], [0, 2], [0, 1]], [0, 1, 2], Reporter(), {}, "cpu")
+    write_manhattan_frame(run, ManhattanFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
+    _, share = add_planar_regions(run, PriorsConfig(), [[1, 2], [0, 2], [0, 1]], [0, 1, 2], Reporter(), {}, "cpu")
     assert share == 0.0
-    assert read_bare(run, 0) is None
+    assert read_plane_index(run, 0) is None
     assert priors.read_labels(run, 0) is None
 
 
@@ -95,47 +97,51 @@ def test_no_photo_is_laid_out_in_vain(tmp_path, monkeypatch, known_as, asked):
     for index in range(6):
         priors.write_depth(run, index, truth(posed, index)[0], 0)
         sky = truth(posed, index)[0] == 0
-        assert sky.mean() > regions.ENOUGH
+        assert sky.mean() > regions.MIN_ADDED_SHARE
         priors.write_labels(run, index, np.where(sky, known_as, labels.OTHER).astype(np.uint8), 0)
-    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
-    monkeypatch.setattr(regions, "FIRST", 2)
+    write_manhattan_frame(run, ManhattanFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
+    monkeypatch.setattr(regions, "N_PROBE_PHOTOS", 2)
     seen = []
-    monkeypatch.setattr(regions.BarePhotos, "lay_out", lambda own, index: (seen.append(index), 0.0)[1])
+    monkeypatch.setattr(regions.PlanarRegionStereo, "label_planes", lambda own, index: (seen.append(index), 0.0)[1])
     near = [[k for k in range(6) if k != index] for index in range(6)]
-    _, share = lay_out_bare(run, PriorsConfig(), near, list(range(6)), Reporter(), {}, "cpu")
+    _, share = add_planar_regions(run, PriorsConfig(), near, list(range(6)), Reporter(), {}, "cpu")
     assert (share, seen) == (0.0, asked)
-    assert read_bare(run, 0) is None
+    assert read_plane_index(run, 0) is None
 
 
 def test_less_is_enough_in_a_scene_that_ends_at_walls(tmp_path, monkeypatch):
     run = ball_scene.make_run(tmp_path, n_photos=3)
     for index in range(3):
         priors.write_depth(run, index, truth(posed_images.read_posed(run), index)[0], 0)
-    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
+    write_manhattan_frame(run, ManhattanFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
     directions = np.concatenate([UP[None], WALLS, -UP[None], -WALLS])
     asked = [[1, 2], [0, 2], [0, 1]], [0, 1, 2], directions
-    assert regions.BarePhotos(run, *asked, "cpu").enough == regions.ENOUGH, "the ball is seen from outside"
+    assert regions.PlanarRegionStereo(run, *asked, "cpu").min_added_share == regions.MIN_ADDED_SHARE, (
+        "the ball is seen from outside"
+    )
     wall = PlaneSet(WALLS[:1], np.array([-3.0]), np.ones(1))
-    monkeypatch.setattr(regions, "bounding", lambda *_: wall)
-    assert regions.BarePhotos(run, *asked, "cpu").enough == regions.ENOUGH_WITHIN
+    monkeypatch.setattr(regions, "bounding_planes", lambda *_: wall)
+    assert regions.PlanarRegionStereo(run, *asked, "cpu").min_added_share == regions.MIN_ADDED_SHARE_INDOORS
 
 
 def test_without_any_depth_nothing_is_found(tmp_path):
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
     for index in range(3):
         priors.write_depth(run, index, np.zeros((48, 64), np.float32), 0)
-    write_walls(run, WallFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
-    found = lay_out_bare(run, PriorsConfig(), [[1, 2], [0, 2], [0, 1]], [0, 1, 2], Reporter(), {}, "cpu")
+    write_manhattan_frame(run, ManhattanFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
+    found = add_planar_regions(run, PriorsConfig(), [[1, 2], [0, 2], [0, 1]], [0, 1, 2], Reporter(), {}, "cpu")
     assert found == (0, 0.0)
-    assert read_bare(run, 0) is None
+    assert read_plane_index(run, 0) is None
 
 
 def test_without_a_frame_of_walls_nothing_is_done(tmp_path):
     run = ball_scene.make_run(tmp_path, n_photos=3, width=64, height=48)
-    assert lay_out_bare(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
-    write_walls(run, WallFrame(UP, np.zeros((0, 3)), np.zeros(0), np.zeros(0, int), 0.1, "lines go every way"))
-    assert lay_out_bare(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
-    assert read_bare(run, 0) is None
+    assert add_planar_regions(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
+    write_manhattan_frame(
+        run, ManhattanFrame(UP, np.zeros((0, 3)), np.zeros(0), np.zeros(0, int), 0.1, "lines go every way")
+    )
+    assert add_planar_regions(run, PriorsConfig(), [[1], [0], [0]], [0, 1, 2], Reporter(), {}, "cpu") == (0, 0.0)
+    assert read_plane_index(run, 0) is None
 
 
 def test_the_middle_of_what_is_known_stands_for_larger_pixels():
@@ -143,20 +149,20 @@ def test_the_middle_of_what_is_known_stands_for_larger_pixels():
     depth[:2, :2] = [[1, 2], [3, 0]]
     depth[:2, 2] = 5.0
     depth[3, 5] = 7.0
-    assert middle_depth(depth, 1, (2, 3)).tolist() == [[2, 5, 0], [0, 0, 0]]
-    assert middle_depth(depth, 0, (4, 6)).tolist() == depth.tolist()
+    assert downsample_depth(depth, 1, (2, 3)).tolist() == [[2, 5, 0], [0, 0, 0]]
+    assert downsample_depth(depth, 0, (4, 6)).tolist() == depth.tolist()
 
 
 def test_what_a_mask_covers_is_not_silent(laid_out):
     run = laid_out[0]
-    photos = regions.BarePhotos(run, [[] for _ in range(N_PHOTOS)], [0], np.eye(3), "cpu")
-    before = photos._silent(0)[0]
+    photos = regions.PlanarRegionStereo(run, [[] for _ in range(N_PHOTOS)], [0], np.eye(3), "cpu")
+    before = photos._no_depth(0)[0]
     levels = [posed_images.read_photo(run, 0, level) for level in range(posed_images.PYRAMID_LEVELS)]
     mask = posed_images.read_mask(run, 0)
     covered = mask.copy()
     covered[:, :80] = 0
     posed_images.write_photo(run, 0, levels, covered)
-    after = photos._silent(0)[0]
+    after = photos._no_depth(0)[0]
     posed_images.write_photo(run, 0, levels, mask)
     assert before[:, :80].any()
     assert not after[:, :80].any()

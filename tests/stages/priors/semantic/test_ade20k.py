@@ -15,7 +15,15 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.stages.priors.semantic import ade20k
-from quoin.stages.priors.semantic.ade20k import DEVIATION, MEAN, PASSING, class_map, label_photo, label_photos, prepared
+from quoin.stages.priors.semantic.ade20k import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TRANSIENT_CLASSES,
+    class_map,
+    label_photo,
+    label_photos,
+    network_input,
+)
 from quoin.stages.priors.semantic.network import open_network
 from tests import synthetic
 
@@ -35,8 +43,8 @@ class Colours(nn.Module):
         for index, (lead, against) in {2: (2, 0), 12: (0, 2)}.items():
             weight[index, lead], weight[index, against], bias[index] = 10.0, -10.0, 0.0
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
     def forward(self, picture: Tensor) -> Tensor:
         rgb = nn.functional.avg_pool2d(picture * self.deviation + self.mean, 4)
@@ -61,7 +69,7 @@ def assert_right(found: np.ndarray, border: int = 6) -> None:
     h, w = found.shape
     expected = np.full((h, w), labels.WALL)
     expected[: h // 2] = labels.SKY
-    expected[h // 2 :, : w // 4] = labels.PASSING
+    expected[h // 2 :, : w // 4] = labels.TRANSIENT
     inner = np.ones((h, w), bool)
     inner[h // 2 - border : h // 2 + border] = False
     inner[:, w // 4 - border : w // 4 + border] = False
@@ -116,11 +124,13 @@ def _onnx_colours(onnx, size, kind):
 
 
 def test_what_a_network_is_given_is_normalised_and_of_a_size_it_can_halve() -> None:
-    white = prepared(np.full((300, 401, 3), 255, np.uint8))
+    white = network_input(np.full((300, 401, 3), 255, np.uint8))
     assert white.shape == (1, 3, 384, 512)
-    np.testing.assert_allclose(white[0, :, 5, 5] * torch.tensor(DEVIATION) + torch.tensor(MEAN), 1.0, atol=1e-5)
-    assert prepared(np.zeros((2000, 100, 3), np.uint8)).shape == (1, 3, 512, 32)
-    assert prepared(np.zeros((20, 10, 3), np.uint8), (64, 48)).shape == (1, 3, 64, 48)
+    np.testing.assert_allclose(
+        white[0, :, 5, 5] * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN), 1.0, atol=1e-5
+    )
+    assert network_input(np.zeros((2000, 100, 3), np.uint8)).shape == (1, 3, 512, 32)
+    assert network_input(np.zeros((20, 10, 3), np.uint8), (64, 48)).shape == (1, 3, 64, 48)
 
 
 def test_classes_mean_what_they_should_and_all_others_nothing() -> None:
@@ -128,9 +138,15 @@ def test_classes_mean_what_they_should_and_all_others_nothing() -> None:
         logits = torch.zeros(1, 150, 2, 2)
         logits[:, index] = 1.0
         assert (class_map(logits, (4, 6), PATH) == index).all()
-        found = label_photo(photo(32, 32), ade20k.Network(PATH, lambda _, out=logits: out, None))
+        found = label_photo(photo(32, 32), ade20k.SemanticNetwork(PATH, lambda _, out=logits: out, None))
         indoors = {0: labels.WALL, 14: labels.WALL, 3: labels.FLOOR, 28: labels.FLOOR, 5: labels.CEILING}
-        kind = labels.SKY if index == 2 else labels.PASSING if index in PASSING.values() else indoors.get(index, 0)
+        kind = (
+            labels.SKY
+            if index == 2
+            else labels.TRANSIENT
+            if index in TRANSIENT_CLASSES.values()
+            else indoors.get(index, 0)
+        )
         assert (found == kind).all()
 
 

@@ -9,8 +9,8 @@ from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import priors
 from quoin.pipeline.storage import arrays
 from quoin.stages.priors.sky.gaussian_mixture import fit_mixture
-from quoin.stages.priors.sky.segmentation import angles_rad, find_sky, firm_points, top_edge
-from quoin.stages.priors.sky.sky_labels import label_skies
+from quoin.stages.priors.sky.segmentation import ray_angles_rad, segment_sky, select_reliable_points, upward_border
+from quoin.stages.priors.sky.sky_labels import label_sky
 from tests import ball_scene
 
 H, W = 120, 160
@@ -33,7 +33,7 @@ def picture(top: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def found(rgb, points, pose=LEVEL):
-    return find_sky(rgb, *angles_rad(pose, INTRINSICS, rgb.shape[:2]), points)
+    return segment_sky(rgb, *ray_angles_rad(pose, INTRINSICS, rgb.shape[:2]), points)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -53,14 +53,16 @@ def test_a_photo_held_sideways_or_upside_down_has_the_same_sky():
         turned = np.rot90(rgb, turns)
         intrinsics = np.array([140.0, 140.0, size[1] / 2, size[0] / 2])
         middle = (points - [W / 2, H / 2]) @ roll[:2, :2].T + size[::-1] / 2
-        sky = find_sky(np.ascontiguousarray(turned), *angles_rad(roll @ LEVEL, intrinsics, turned.shape[:2]), middle)
+        sky = segment_sky(
+            np.ascontiguousarray(turned), *ray_angles_rad(roll @ LEVEL, intrinsics, turned.shape[:2]), middle
+        )
         share = (sky & np.rot90(true, turns)).sum() / true.sum()
         assert share > 0.95
         assert (sky & ~np.rot90(true, turns)).sum() < 0.01 * sky.sum()
 
 
 def test_the_upper_edge_is_where_up_leads_out():
-    edge = top_edge(angles_rad(LEVEL, INTRINSICS, (H, W))[1])
+    edge = upward_border(ray_angles_rad(LEVEL, INTRINSICS, (H, W))[1])
     assert edge[0].all()
     assert not edge[5:].any()
 
@@ -86,7 +88,7 @@ def test_points_are_firm_that_three_photos_see_from_apart_and_exactly():
     centres = np.array([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]])
     points = np.array([[0.0, 10, 0], [0.0, 1000, 0], [0.0, 10, 0], [0.0, 10, 0]])  # near, a cloud, seen twice, inexact
     photo = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 1, 2])
-    firm = firm_points(centres, points, np.array([0.5, 0.5, 0.5, 5.0]), np.array([0, 3, 6, 8, 11]), photo)
+    firm = select_reliable_points(centres, points, np.array([0.5, 0.5, 0.5, 5.0]), np.array([0, 3, 6, 8, 11]), photo)
     assert firm.tolist() == [True, False, False, False]
 
 
@@ -94,7 +96,7 @@ def test_a_mixture_is_the_density_its_colours_were_drawn_from():
     rng = np.random.default_rng(0)
     colours = np.concatenate([rng.normal(0.2, 0.05, (3000, 3)), rng.normal(0.8, 0.1, (1000, 3))])
     mixture = fit_mixture(colours, 2)
-    np.testing.assert_allclose(np.sort(mixture.share), [0.25, 0.75], atol=0.02)
+    np.testing.assert_allclose(np.sort(mixture.weights), [0.25, 0.75], atol=0.02)
     one = np.exp(mixture.log_density(np.full((1, 3), 0.2)))[0]
     assert one == pytest.approx(0.75 / (0.05 * np.sqrt(2 * np.pi)) ** 3, rel=0.2)
     grid = np.stack(np.meshgrid(*[np.linspace(-0.3, 1.5, 37)] * 3), axis=-1).reshape(-1, 3)
@@ -114,13 +116,13 @@ def test_sky_is_trusted_where_up_is_known_and_most_photos_that_look_up_show_it(
         sky[:6] = next(asked) < n_with_sky
         return sky, 0, 30.0
 
-    monkeypatch.setattr("quoin.stages.priors.sky.sky_labels._sky_of", pretended)
-    label_skies(run, Reporter())
+    monkeypatch.setattr("quoin.stages.priors.sky.sky_labels._segment_photo", pretended)
+    label_sky(run, Reporter())
     stored = [priors.read_labels(run, i) for i in range(5)]
     assert sum(s is not None for s in stored) == labelled
     for i in range(labelled - 1):  # killed while it wrote them: fewer than half of what is left has sky
-        arrays.delete(run.scene, f"priors/{i:06d}/labels")
+        arrays.delete_node(run.scene, f"priors/{i:06d}/labels")
     asked = iter([0, 5, 5, 5, 5])
-    label_skies(run, Reporter())
+    label_sky(run, Reporter())
     assert sum(priors.read_labels(run, i) is not None for i in range(5)) == min(labelled, 2)
     assert all((s[0][:6] == labels.SKY).all() and not s[0][6:].any() for s in stored if s is not None)

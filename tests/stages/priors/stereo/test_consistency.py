@@ -5,17 +5,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.stages.priors.stereo.consistency import ENOUGH, support
-from quoin.stages.priors.stereo.hypotheses import Planes
+from quoin.stages.priors.stereo.consistency import MAX_SUPPORTING_VIEWS, local_support
+from quoin.stages.priors.stereo.hypotheses import PlaneHypotheses
 
 SHAPE = 40, 50
 
 
-def slanted(share_per_pixel: float = 0.002) -> Planes:
+def slanted(share_per_pixel: float = 0.002) -> PlaneHypotheses:
     """One plane, whose inverse depth grows to the right and downwards."""
     y, x = torch.meshgrid(torch.arange(SHAPE[0]) - 20.0, torch.arange(SHAPE[1]) - 25.0, indexing="ij")
     slope = torch.full(SHAPE, 0.2 * share_per_pixel)
-    return Planes(0.2 + slope * (x + y), slope, slope)
+    return PlaneHypotheses(0.2 + slope * (x + y), slope, slope)
 
 
 def of(value: int) -> torch.Tensor:
@@ -27,30 +27,30 @@ def inner(field: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_plane_that_is_confirmed_all_over_has_all_support_however_slanted():
-    found = inner(support(slanted(), of(2), of(0)))
+    found = inner(local_support(slanted(), of(2), of(0)))
     torch.testing.assert_close(found, torch.full_like(found, 3.0))
 
 
 def test_a_pixel_has_the_witnesses_of_its_surface_and_not_of_another():
     planes, count = slanted(), of(1)
     planes.w[20, 25] *= 1.2
-    found = support(planes, count, of(0))
+    found = local_support(planes, count, of(0))
     assert found[20, 25] == 0  # chance, with a witness of its own
     assert float(found[21, 26]) == pytest.approx(2 * 35 / 36)  # which its neighbours hardly miss
     count[18:23, 23:28] = 0
-    assert support(slanted(), count, of(0))[20, 25] > 1.5  # confirmed around: it goes on
+    assert local_support(slanted(), count, of(0))[20, 25] > 1.5  # confirmed around: it goes on
 
 
 def test_chance_has_little_support():
     generator = torch.Generator().manual_seed(0)
     w = 0.1 + 0.2 * torch.rand(SHAPE, generator=generator)
     flat = torch.zeros(SHAPE)
-    assert float(support(Planes(w, flat, flat), of(1), of(0)).max()) < 0.5
-    assert not support(Planes(flat, flat, flat), of(3), of(0)).any()
+    assert float(local_support(PlaneHypotheses(w, flat, flat), of(1), of(0)).max()) < 0.5
+    assert not local_support(PlaneHypotheses(flat, flat, flat), of(3), of(0)).any()
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 10), st.integers(0, 10))
 def test_more_witnesses_than_enough_say_no_more_and_who_sees_through_says_less(count, through):
-    found = inner(support(slanted(), of(count), of(through)))
-    torch.testing.assert_close(found, torch.full_like(found, min(count, ENOUGH) + 1 - 0.1 * through))
+    found = inner(local_support(slanted(), of(count), of(through)))
+    torch.testing.assert_close(found, torch.full_like(found, min(count, MAX_SUPPORTING_VIEWS) + 1 - 0.1 * through))

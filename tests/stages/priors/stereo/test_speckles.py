@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
-from quoin.stages.priors.stereo.speckles import LEAST_PX, speckles
+from quoin.stages.priors.stereo.speckles import MIN_SEGMENT_PX, speckles
 
 
 def test_lone_depths_are_speckles_and_a_surface_is_none():
@@ -28,6 +28,6 @@ def test_a_speckle_before_a_surface_is_not_part_of_it():
 def test_on_one_depth_it_is_the_size_of_components(seed):
     known = np.random.default_rng(seed).random((30, 40)) < 0.3
     labels, _ = label(known, structure=np.ones((3, 3)))
-    small = known & (np.bincount(labels.ravel())[labels] < LEAST_PX)
+    small = known & (np.bincount(labels.ravel())[labels] < MIN_SEGMENT_PX)
     found = speckles(np.where(known, 2.0, 0.0))
     assert np.array_equal(found, small)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from quoin.stages.train.data.initial_sdf import seed_sdf, thin_out, tile_weights
-from quoin.stages.train.data.sfm_supervision import lines_of_sight
+from quoin.stages.train.data.initial_sdf import sdf_from_points, tile_weights, voxel_downsample
+from quoin.stages.train.data.sfm_supervision import free_space_rays
 from quoin.stages.train.sdf_bricks import sample_bricks
 
 
@@ -17,7 +17,7 @@ def ball_points(n=6000, radius=0.6, seed=0):
 def test_seed_is_a_signed_distance_near_the_points_and_positive_far_behind_them():
     points, normal = ball_points()
     spacing, low = 2 / 64, -np.ones(3)
-    sdf = seed_sdf(points, normal, low, spacing, (65, 65, 65))
+    sdf = sdf_from_points(points, normal, low, spacing, (65, 65, 65))
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 65)] * 3, indexing="ij"), -1)
     true = np.linalg.norm(grid, axis=-1) - 0.6
     outside = (true > 0.05) & (true < 0.3)
@@ -25,14 +25,14 @@ def test_seed_is_a_signed_distance_near_the_points_and_positive_far_behind_them(
     just_inside = (true < -0.3 * spacing) & (true > -1.2 * spacing)
     assert (sdf[just_inside] < 0).mean() > 0.95
     assert sdf[32, 32, 32] > 0  # nothing is known of the inside
-    assert seed_sdf(np.zeros((0, 3)), np.zeros((0, 3)), low, spacing, (5, 5, 5)).min() == 1.0
+    assert sdf_from_points(np.zeros((0, 3)), np.zeros((0, 3)), low, spacing, (5, 5, 5)).min() == 1.0
 
 
 def test_thinning_keeps_one_point_per_cell():
     points = np.random.default_rng(0).random((5000, 3))
-    keep = thin_out(points, 0.1, 10_000, np.random.default_rng(1))
+    keep = voxel_downsample(points, 0.1, 10_000, np.random.default_rng(1))
     assert len(np.unique(np.floor(points[keep] / 0.1), axis=0)) == len(keep)
-    assert len(thin_out(points, 0.1, 50, np.random.default_rng(1))) == 50
+    assert len(voxel_downsample(points, 0.1, 50, np.random.default_rng(1))) == 50
 
 
 def test_tiles_with_points_of_the_block_weigh_most_and_those_in_front_nothing():
@@ -45,29 +45,29 @@ def test_tiles_with_points_of_the_block_weigh_most_and_those_in_front_nothing():
 
 
 def test_lines_of_sight_are_cut_to_the_box():
-    centres, points = np.array([[-3.0, 0, 0]]), np.array([[0.5, 0, 0], [5.0, 0, 0], [-2.0, 0, 0]])
-    sights = lines_of_sight(centres, points, np.zeros(3, int), np.arange(3), np.ones(3))
-    assert sights["sight_enter"] == pytest.approx([2.0, 2.0])  # the third ends before the box
-    assert sights["sight_end"] == pytest.approx([3.5, 4.0])
-    assert sights["sight_reach"] == pytest.approx([3.5, 8.0])
+    centers, points = np.array([[-3.0, 0, 0]]), np.array([[0.5, 0, 0], [5.0, 0, 0], [-2.0, 0, 0]])
+    sights = free_space_rays(centers, points, np.zeros(3, int), np.arange(3), np.ones(3))
+    assert sights["ray_near"] == pytest.approx([2.0, 2.0])  # the third ends before the box
+    assert sights["ray_far"] == pytest.approx([3.5, 4.0])
+    assert sights["ray_depth"] == pytest.approx([3.5, 8.0])
 
 
 def test_bricks_of_a_ball_match_its_sdf_near_the_surface_and_skip_the_rest():
-    centre, radius, evaluated = np.array([40.0, 40.0, 40.0]), 25.0, []
+    center, radius, evaluated = np.array([40.0, 40.0, 40.0]), 25.0, []
 
     def sdf(index):
         evaluated.append(len(index))
-        return np.linalg.norm(index - centre, axis=1) - radius
+        return np.linalg.norm(index - center, axis=1) - radius
 
     bricks = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)
     kept, values = sample_bricks(sdf, bricks, 32, clip=8.0)
     grid = np.stack(np.meshgrid(*[np.arange(33)] * 3, indexing="ij"), -1)
     covered = set(map(tuple, kept))
     for brick in bricks:
-        true = np.linalg.norm(brick * 32 + grid - centre, axis=-1) - radius
+        true = np.linalg.norm(brick * 32 + grid - center, axis=-1) - radius
         assert (tuple(brick) in covered) == bool(true.min() <= 0 <= true.max())
     for brick, value in zip(kept, values, strict=True):
-        true = np.linalg.norm(brick * 32 + grid - centre, axis=-1) - radius
+        true = np.linalg.norm(brick * 32 + grid - center, axis=-1) - radius
         near = np.abs(true) < 2.0
         assert np.abs(value.astype(float) - true)[near].max() < 0.01
         assert ((value > 0) == (true > 0))[np.abs(true) > 0.01].all()

@@ -5,7 +5,7 @@ import torch
 
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.storage.run import Run
-from quoin.stages.train.config import CacheConfig, HashEncoding, TrainConfig
+from quoin.stages.train.config import HashEncodingConfig, SdfCacheConfig, TrainConfig
 from tests import ball_scene
 
 SMALL = TrainConfig(
@@ -13,8 +13,8 @@ SMALL = TrainConfig(
     rays=64,
     points=64,
     patches=64,
-    cache=CacheConfig(resolution=32),
-    encoding=HashEncoding(levels=4, finest=64, log2_table=12),
+    cache=SdfCacheConfig(resolution=32),
+    encoding=HashEncodingConfig(levels=4, finest=64, log2_table=12),
 )
 
 
@@ -30,7 +30,7 @@ def test_a_halved_photo_shows_the_same_things_with_fewer_pixels(tmp_path):
         assert halved.photos.sizes[k, 0].tolist() == [80 // 2 ** level[k], 60 // 2 ** level[k]]
         picture = posed_images.read_photo(run, k, int(level[k]))
         y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].reshape(2, -1)
-        colour, _ = halved.photos.colours(torch.from_numpy(np.stack([np.full(len(x), k), x, y], axis=1)))
+        colour, _ = halved.photos.colors(torch.from_numpy(np.stack([np.full(len(x), k), x, y], axis=1)))
         assert np.array_equal(np.rint(255 * colour.numpy()).astype(np.uint8), picture.reshape(-1, 3))
 
 
@@ -39,8 +39,8 @@ def test_gains_start_as_the_scenes_exposures_unless_there_are_none(tmp_path):
     gains = np.exp(np.random.default_rng(0).normal(0, 0.2, (4, 3)))
     priors.write_exposures(run, gains)
     trainer, _ = ball_scene.start(run, SMALL)
-    gain, _ = trainer.model.appearance(torch.arange(4))
-    torch.testing.assert_close(gain.detach(), torch.tensor(gains, dtype=torch.float32))
+    exposure, _ = trainer.model.appearance(torch.arange(4))
+    torch.testing.assert_close(exposure.detach(), torch.tensor(gains, dtype=torch.float32))
     free = SMALL.model_copy(update={"colour": SMALL.colour.model_copy(update={"gain": False})})
     trainer, _ = ball_scene.start(run, free)
     assert (trainer.model.appearance.known == 0).all()

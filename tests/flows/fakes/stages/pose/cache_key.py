@@ -1,2 +1,2 @@
-def inputs(run, config):
+def pose_cache_inputs(run, config):
     return ""

@@ -1,2 +1,2 @@
-def inputs(run, config):
+def priors_key_inputs(run, config):
     return ""

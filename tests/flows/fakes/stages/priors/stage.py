@@ -1,5 +1,5 @@
 from quoin.stages.common import behave
 
 
-def find_depths(run, config, report, device):
+def estimate_depths(run, config, report, device):
     return behave("priors", run, config, report)

@@ -1,2 +1,2 @@
-def forget_work(run):
+def delete_temporary_arrays(run):
     """Light stereo leaves nothing."""
