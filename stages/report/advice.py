@@ -94,8 +94,8 @@ def _clip(clip: ClipFacts) -> list[Advice]:
     elif clip.n_unplaced:
         text = (
             f"{timespans(clip.unplaced_s)} of {clip.name} could not be placed "
-            f"({format_count(clip.n_unplaced)} of "
-            f"{format_count(clip.n_taken)} frames): film that part again, slower, with something placed already in view."
+            f"({format_count(clip.n_unplaced)} of {format_count(clip.n_taken)} frames): "
+            "film that part again, slower, with something placed already in view."
         )
         out.append(Advice(level="warning" if clip.n_unplaced > 0.1 * clip.n_taken else "note", text=text))
     if clip.blurred_s:

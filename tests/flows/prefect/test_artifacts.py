@@ -65,7 +65,7 @@ def test_shares_of_one_work_have_one_progress_together():
         sink(event("end", name, 100.0 * k + 90, seconds=90.0, failed=False))
         sink(event("log", name, 100.0 * k + 91, message="done", level="warning"))
     sink.close()
-    assert {(kind, key) for kind, key, *_ in server.sent} == {("progress", "progress-fuse-look")}
+    assert {(kind, key) for kind, key, *_ in server.sent} == {("progress", "progress-fuse-observe")}
     told = [data for _, _, data, _ in server.sent]
     assert told == sorted(told)
     assert told[0] == 0.0
