@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import pydantic
 import yaml
@@ -18,8 +18,12 @@ Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 
 class StageConfig(pydantic.BaseModel):
-    """Base of every stage's configuration: frozen, and an unknown key is an error."""
+    """Base of every stage's configuration: frozen, and an unknown key is an error.
 
+    ``RENAMED_KEYS``: new names by old ones. An old key is refused with the new name.
+    """
+
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {}
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
@@ -98,6 +102,9 @@ def _explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) -
     dotted = ".".join(path)
     if first["type"] == "extra_forbidden":
         owner = _submodel(model, path[:-1])
+        renamed = getattr(owner, "RENAMED_KEYS", {}).get(path[-1])
+        if renamed is not None:
+            return QuoinError("A configuration key has a new name", where=dotted, hint=f"write {renamed} instead")
         hint = suggest_closest(path[-1], owner.model_fields) if owner else "see docs/guide.md"
         return QuoinError("Unknown configuration key", where=dotted, hint=hint)
     return QuoinError(

@@ -20,6 +20,7 @@ from quoin.pipeline.core.errors import QuoinError
 
 
 class Encoding(StageConfig):
+    RENAMED_KEYS = {"n_levels": "levels"}
     levels: int = pydantic.Field(8, ge=1)
 
 
@@ -44,6 +45,12 @@ def test_an_unknown_key_two_floors_down_is_found():
         validate_config(Settings, {"train": {"encoding": {"level": 3}}})
     assert caught.value.where == "train.encoding.level"
     assert "'levels'" in str(caught.value)
+
+
+def test_a_renamed_key_is_refused_with_its_new_name():
+    with pytest.raises(QuoinError, match="Write levels instead") as caught:
+        validate_config(Settings, {"train": {"encoding": {"n_levels": 3}}})
+    assert caught.value.where == "train.encoding.n_levels"
 
 
 def test_an_unknown_section_names_the_nearest_section():
