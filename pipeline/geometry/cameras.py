@@ -6,14 +6,21 @@ Camera axes: x right, y down, z forward. ``intrinsics`` = [fx, fy, cx, cy] in pi
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
+
+from quoin.pipeline.geometry.rays import normalize
 
 Array = np.ndarray
 
 
 def centers_world(cam_from_world: Float[Array, "n 3 4"]) -> Float[Array, "n 3"]:
-    """Camera centres in the world: ``-Rᵀ t``."""
+    """Centers of many cameras in the world: ``-Rᵀ t``."""
     return -np.einsum("nji,nj->ni", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
+
+
+def center_world(cam_from_world: Float[Array, "3 4"]) -> Float[Array, "3"]:
+    """Center of one camera in the world: ``-Rᵀ t``."""
+    return -cam_from_world[:, :3].T @ cam_from_world[:, 3]
 
 
 def rotation_angles_deg(a: Float[Array, "n 3 3"], b: Float[Array, "n 3 3"]) -> Float[Array, "n"]:
@@ -37,6 +44,13 @@ def project(
     return cam[:, :2] / safe[:, None] * intrinsics[:2] + intrinsics[2:], depth
 
 
+def is_in_image(
+    pixels: Shaped[Array, "n 2"], depth: Shaped[Array, "n"], size: Shaped[Array, "2"] | tuple[int, ...]
+) -> Bool[Array, "n"]:
+    """Which projected points lie in front of the camera and inside its image of ``size`` (width, height)."""
+    return (depth > 0) & np.all((pixels >= 0) & (pixels < np.asarray(size)), axis=1)
+
+
 def unproject(
     intrinsics: Float[Array, "4"], pixels: Float[Array, "n 2"], depth: Float[Array, "n"]
 ) -> Float[Array, "n 3"]:
@@ -51,8 +65,7 @@ def rays_world(
 ) -> tuple[Float[Array, "3"], Float[Array, "n 3"]]:
     """Origin [3] and unit directions [n, 3] of the rays through ``pixels``."""
     directions = unproject(intrinsics, pixels, np.ones(len(pixels))) @ cam_from_world[:, :3]
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    return -cam_from_world[:, :3].T @ cam_from_world[:, 3], directions
+    return center_world(cam_from_world), normalize(directions)
 
 
 def pixel_grid(width: int, height: int, step: int = 1) -> Float[Array, "n 2"]:

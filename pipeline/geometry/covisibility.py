@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import coo_array, csr_array
 
-from quoin.pipeline.geometry.cameras import centers_world, project
+from quoin.pipeline.geometry.cameras import centers_world, is_in_image, project
+from quoin.pipeline.geometry.rays import normalize
 
 Array = np.ndarray
 BEST_ANGLE_DEG, ANGLE_SIGMA_DEG = 15.0, 12.0
@@ -79,11 +80,11 @@ def source_photos(
         matched = by_point[point_index][:, neighbors].toarray() > 0
         counts = np.where(matched.T, 1.0, 0.25)
         score = np.zeros(len(neighbors))
-        from_a = _unit(points - centers[a])
+        from_a = normalize(points - centers[a])
         for number, b in enumerate(neighbors.tolist()):
             pixels, depth = project(cam_from_world[b], intrinsics[b], points)
-            inside = (depth > 0) & np.all((pixels >= 0) & (pixels < sizes[b]), axis=1)
-            cosine = (from_a * _unit(points - centers[b])).sum(axis=1)
+            inside = is_in_image(pixels, depth, sizes[b])
+            cosine = (from_a * normalize(points - centers[b])).sum(axis=1)
             angle = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
             over = np.maximum(angle - BEST_ANGLE_DEG, 0.0) / ANGLE_SIGMA_DEG
             useful = np.minimum(1.0, angle / BEST_ANGLE_DEG) ** 2 * np.exp(-0.5 * over**2)
@@ -92,7 +93,3 @@ def source_photos(
         chosen = order[score[order] > 1.0]
         out[a, : len(chosen)] = neighbors[chosen]
     return out
-
-
-def _unit(vectors: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from quoin.pipeline.geometry.rays import normalize
+
 Array = np.ndarray
 POINTS_PER_CELL = 256
 
@@ -37,8 +39,7 @@ def frustum_query(
         fx, fy, cx, cy = intrinsics
         centers_cam = cell_centers @ cam_from_points[:, :3].T + cam_from_points[:, 3]
         sides = np.array([(fx, 0, cx), (-fx, 0, size[0] - cx), (0, fy, cy), (0, -fy, size[1] - cy), (0, 0, 1)], float)
-        sides /= np.linalg.norm(sides, axis=1, keepdims=True)
-        visible_cells = np.flatnonzero(((centers_cam @ sides.T) >= -radii[:, None]).all(axis=1))
+        visible_cells = np.flatnonzero(((centers_cam @ normalize(sides).T) >= -radii[:, None]).all(axis=1))
         parts = [order[a:b] for a, b in zip(starts[visible_cells].tolist(), ends[visible_cells].tolist(), strict=True)]
         return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.robust import inlier_limit
 
 Array = np.ndarray
 
@@ -121,7 +122,7 @@ def fit_similarity_robust(
     inliers = np.ones(n, bool)
     for _ in range(5):
         residual = np.linalg.norm(best.apply(source) - target, axis=1)
-        inliers = residual <= max(3.0 * 1.4826 * float(np.median(residual)), 1e-9)
+        inliers = residual <= inlier_limit(residual)
         if inliers.sum() < 3:
             break
         best = fit_similarity(source[inliers], target[inliers], provenance=provenance)

@@ -14,7 +14,6 @@ Array = np.ndarray
 
 PLY_DTYPES = {"float": "<f4", "double": "<f8", "uchar": "u1", "int": "<i4"}
 MAX_HEADER_LINES = 200
-MAX_DRAWN_FACES = 6_000_000  # a larger mesh is not loaded for pictures (rays are cast at 150 bytes a face)
 
 
 class PlyHeader(NamedTuple):

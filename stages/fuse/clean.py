@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from quoin.stages.fuse.mesh import Mesh, face_components
+from quoin.pipeline.geometry.mesh import face_components
+from quoin.stages.fuse.mesh import Mesh
 from quoin.stages.fuse.vertex_confidence import color_agreement_weight
 
 Array = np.ndarray

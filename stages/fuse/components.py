@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from quoin.stages.fuse.mesh import face_areas, face_components
+from quoin.pipeline.geometry.mesh import connected_components, face_components
 from quoin.stages.fuse.mesh_chunks import ChunkSurface
 
 Array = np.ndarray
@@ -37,7 +37,7 @@ def find_chunk_components(chunk: ChunkSurface, keep: Bool[Array, "f"]) -> tuple[
     shared = np.zeros(len(of_vertex), bool)
     shared[chunk.mesh.faces[~chunk.own]] = True
     border = used[shared[used]]
-    area = np.bincount(piece, face_areas(chunk.mesh)[keep], count).astype(np.float64)
+    area = np.bincount(piece, chunk.mesh.face_areas()[keep], count).astype(np.float64)
     return piece, ChunkComponents(low, high, area, chunk.keys[border], of_vertex[border])
 
 
@@ -52,9 +52,6 @@ class MergedComponents:
 
 def merge_components(parts: list[ChunkComponents]) -> MergedComponents:
     """Pieces of several parts that share a vertex become one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     starts = np.cumsum([0] + [len(components.area_m2) for components in parts])
     key = np.concatenate([components.border_key for components in parts])
     piece = np.concatenate(
@@ -62,8 +59,7 @@ def merge_components(parts: list[ChunkComponents]) -> MergedComponents:
     )
     order = np.argsort(key, kind="stable")
     same = np.diff(key[order]) == 0
-    links = np.ones(int(same.sum()), np.int8), (piece[order[:-1]][same], piece[order[1:]][same])
-    count, number = connected_components(coo_array(links, shape=(starts[-1], starts[-1])), directed=False)
+    count, number = connected_components(piece[order[:-1]][same], piece[order[1:]][same], int(starts[-1]))
     low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
     np.minimum.at(low, number, np.concatenate([components.low_world for components in parts]))
     np.maximum.at(high, number, np.concatenate([components.high_world for components in parts]))

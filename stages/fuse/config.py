@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from quoin.pipeline.core.config import StageConfig, StageResult
+from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 
 VERSION = 5
 
@@ -17,7 +18,7 @@ class FuseConfig(StageConfig):
     # long edge of the depth maps that tell what a photo sees, pixels, 64..4000
     depth_edge_px: int = Field(512, ge=64, le=4000)
     # faces of the part of the surface that is worked on at a time, 100..100000000 (a million takes about 0.7 GB)
-    part_faces: int = Field(6_000_000, ge=100, le=100_000_000)
+    part_faces: int = Field(MAX_RAYCAST_FACES, ge=100, le=100_000_000)
     # by so many more photos stereo must confirm a surface than sees through it, in the mean around a place, 0..3
     min_confirmed: float = Field(0.3, ge=0, le=3)
     # without stereo: photos that must see a surface and agree on its colour, 0..50; at most a sixth of all photos

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from quoin.pipeline.geometry.mesh import face_areas, vertex_normals
+
 Array = np.ndarray
 
 
@@ -36,6 +38,14 @@ class Mesh:
             {name: value[used] for name, value in self.values.items()},
         )
 
+    def face_areas(self) -> Float[Array, "f"]:
+        """Area of every face, square metres."""
+        return face_areas(self.vertices_world, self.faces)
+
+    def vertex_normals(self) -> Float[Array, "v 3"]:
+        """Unit normals (float32), weighted by face area; zero for a vertex without faces."""
+        return vertex_normals(self.vertices_world, self.faces).astype(np.float32)
+
 
 def used_vertices(faces: Int[Array, "f 3"], n_vertices: int) -> Int[Array, "k"]:
     """Indices of the vertices that faces use."""
@@ -44,50 +54,12 @@ def used_vertices(faces: Int[Array, "f 3"], n_vertices: int) -> Int[Array, "k"]:
     return np.flatnonzero(used)
 
 
-def face_area_vectors(mesh: Mesh) -> Float[Array, "f 3"]:
-    """Normal of every face, as long as twice its area."""
-    a, b, c = (mesh.vertices_world[mesh.faces[:, i]] for i in range(3))
-    return np.cross(b - a, c - a)
-
-
-def face_areas(mesh: Mesh) -> Float[Array, "f"]:
-    """Area of every face, square metres."""
-    return 0.5 * np.linalg.norm(face_area_vectors(mesh), axis=1)
-
-
-def vertex_normals(mesh: Mesh) -> Float[Array, "v 3"]:
-    """Unit normals (float32), the mean of the faces around weighted by area; zero for a vertex without faces."""
-    across = face_area_vectors(mesh)
-    count = len(mesh.vertices_world)
-    out = np.zeros((count, 3))
-    for axis in range(3):
-        for corner in range(3):
-            out[:, axis] += np.bincount(mesh.faces[:, corner], across[:, axis], count)
-    length = np.linalg.norm(out, axis=1, keepdims=True)
-    return (out / np.where(length > 0, length, 1.0)).astype(np.float32)
-
-
 def edge_counts(faces: Int[Array, "f 3"]) -> tuple[Int[Array, "e 2"], Int[Array, "e"]]:
     """Every edge once (lower vertex first), and how many faces have it: 1 on a boundary, 2 inside."""
     ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     key = (ends.min(axis=1) << 32) | ends.max(axis=1)
     key, count = np.unique(key, return_counts=True)
     return np.stack([key >> 32, key & 0xFFFFFFFF], axis=1), count
-
-
-def face_components(faces: Int[Array, "f 3"], n_vertices: int) -> tuple[int, Int[Array, "f"]]:
-    """How many connected pieces the faces form, and the piece (0, 1, …) of every face."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if len(faces) == 0:
-        return 0, np.zeros(0, np.int64)
-    rows = np.concatenate([faces[:, 0], faces[:, 0]])
-    cols = np.concatenate([faces[:, 1], faces[:, 2]])
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, cols)), shape=(n_vertices, n_vertices))
-    _, label = connected_components(graph, directed=False)
-    pieces, piece = np.unique(label[faces[:, 0]], return_inverse=True)  # vertices without faces are no pieces
-    return len(pieces), piece
 
 
 @dataclass

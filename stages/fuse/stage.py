@@ -25,7 +25,7 @@ from quoin.stages.fuse.blend import bricks_to_march
 from quoin.stages.fuse.clean import typical_disagreement
 from quoin.stages.fuse.components import merge_components
 from quoin.stages.fuse.config import VERSION, FuseConfig, FuseResult
-from quoin.stages.fuse.mesh import Mesh, VertexClustering, decimate, edge_counts, face_areas, vertex_normals
+from quoin.stages.fuse.mesh import Mesh, VertexClustering, decimate, edge_counts
 from quoin.stages.fuse.mesh_chunks import make_chunks
 from quoin.stages.fuse.mesh_files import PlyWriter, open_atomic, write_glb
 from quoin.stages.fuse.scratch import SCRATCH_FOLDER, ScratchFiles, ScratchStore
@@ -269,7 +269,7 @@ class Fusion:
                     values = {name: done[name] for name in VERTEX_ATTRIBUTES}
                     mesh = Mesh(done["vertices"], done["faces"], done["colors"], values)
                     ply.vertices(mesh, done["normals"], number["new"])
-                    areas = face_areas(mesh)
+                    areas = mesh.face_areas()
                     confident_area_m2 += float(areas[confident_faces(mesh.values["confidence"], mesh.faces)].sum())
                     ends, times = edge_counts(mesh.faces)
                     rims.append(np.sort(number["index"][ends[times == 1]], axis=1))
@@ -280,7 +280,7 @@ class Fusion:
             light = mesh if n_chunks == 1 else coarse.mesh(VERTEX_ATTRIBUTES)
             kept = {"confidence": light.values["confidence"]}
             light = decimate(Mesh(light.vertices_world, light.faces, light.colors, kept), self.config.glb_faces)
-            write_glb(self.run.path / "mesh.glb", light, vertex_normals(light))
+            write_glb(self.run.path / "mesh.glb", light, light.vertex_normals())
         _, times = np.unique(np.concatenate(rims), axis=0, return_counts=True)
         gains = self.state.gains
         assert gains is not None

@@ -21,7 +21,7 @@ from quoin.stages.fuse.colors import ColorSamples, fill_missing_colors, vertex_c
 from quoin.stages.fuse.components import ChunkComponents, find_chunk_components
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.marching_cubes import EdgeKeys
-from quoin.stages.fuse.mesh import Mesh, used_vertices, vertex_normals
+from quoin.stages.fuse.mesh import Mesh, used_vertices
 from quoin.stages.fuse.mesh_chunks import HALO_VOXELS, Chunk, ChunkSurface, Tile
 from quoin.stages.fuse.observations import PhotoObserver
 from quoin.stages.fuse.occlusion import occlusion_of_chunks, occlusion_of_mesh, write_occlusion_maps
@@ -126,7 +126,7 @@ class FuseSteps:
     def observe(self, n: int) -> None:
         """Let all photos look at the part: who sees a vertex, confirms it, and in which colours."""
         chunk_surface, observer, state = self._raw_surface(n), self.observer, self.state
-        normals = vertex_normals(chunk_surface.mesh)
+        normals = chunk_surface.mesh.vertex_normals()
         with self.report.task(state.task_name("look", n), len(observer.views), "photos") as advance:
             done = iter(range(1, len(observer.views) + 1))
             at = chunk_surface.mesh.vertices_world
@@ -201,7 +201,7 @@ class FuseSteps:
         whole = Mesh(chunk_surface.mesh.vertices_world, chunk_surface.mesh.faces, color["colors"], values)
         used = used_vertices(whole.faces[final], len(whole.vertices_world))
         around = final | (keep & ~chunk_surface.own)  # normals at the border are those of all that stays
-        normals = vertex_normals(Mesh(whole.vertices_world, whole.faces[around]))[used]
+        normals = Mesh(whole.vertices_world, whole.faces[around]).vertex_normals()[used]
         has_color = np.isfinite(color_disagreement)
         assert whole.colors is not None
         colors = fill_missing_colors(whole.colors[used], has_color[used], whole.vertices_world[used])

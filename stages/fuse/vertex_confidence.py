@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from quoin.pipeline.geometry.rays import normalize
 from quoin.stages.fuse.visibility import VisibleVertices
 
 Array = np.ndarray
@@ -79,8 +80,7 @@ def sample_nearest(picture: Shaped[Array, "h w"], uv: Float[Array, "n 2"]) -> Sh
 
 def directions_to(center: Float[Array, "3"], vertices: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
     """Unit vectors from ``vertices`` to a camera's ``center``, float32, both in one frame."""
-    away = (center - vertices).astype(np.float32)
-    return away / np.linalg.norm(away, axis=1, keepdims=True)
+    return normalize((center - vertices).astype(np.float32))
 
 
 def color_agreement_weight(disagreement: Float[Array, "v"], typical: float) -> Float[Array, "v"]:

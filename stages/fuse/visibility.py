@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import binary_erosion
 
+from quoin.pipeline.geometry.cameras import center_world, is_in_image
 from quoin.pipeline.imaging import labels
 
 Array = np.ndarray
@@ -29,7 +30,7 @@ class LocalView:
 
     @property
     def center(self) -> Float[Array, "3"]:
-        return -self.cam_from_local[:, :3].T @ self.cam_from_local[:, 3]
+        return center_world(self.cam_from_local)
 
 
 def make_local_view(
@@ -131,7 +132,7 @@ def _visible_vertices(
     focal, middle = view.intrinsics[:2].astype(np.float32), view.intrinsics[2:].astype(np.float32)
     pixel = cam[vertex, :2] / z[:, None] * focal + middle
     size = np.array([view.width, view.height], np.float32)
-    inside = np.all((pixel >= 0) & (pixel < size), axis=1)
+    inside = is_in_image(pixel, z, size)
     vertex, z, pixel = vertex[inside], z[inside], pixel[inside]
 
     to_camera = view.center.astype(np.float32) - vertices[vertex]

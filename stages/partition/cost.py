@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quoin.pipeline.scene.ply import MAX_DRAWN_FACES
+from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 from quoin.stages.partition.config import BlockPlan
 
 GIB = 1 << 30
@@ -125,7 +125,7 @@ def estimate_stage_costs(
         "priors": PROCESS_BYTES,
         "train": sum(sorted(block.memory_bytes for block in blocks)[-workers:]),
         "fuse": PROCESS_BYTES // 2 + min(faces, part_faces) * CAST_BYTES_PER_FACE,
-        "report": PROCESS_BYTES // 2 + min(faces, MAX_DRAWN_FACES) * 150,
+        "report": PROCESS_BYTES // 2 + min(faces, MAX_RAYCAST_FACES) * 150,
     }
     disk = {
         "priors": int(stereo_mpx * STEREO_BYTES_PER_MPX),

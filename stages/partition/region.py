@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
+from quoin.pipeline.geometry.rays import normalize
 
 Array = np.ndarray
 
@@ -53,10 +54,9 @@ def triangulation_angles(
     track_point: Int[Array, "t"],
 ) -> Float[Array, "p"]:
     """Angle (radians) under which each point is seen: twice the widest deviation of a ray from the mean direction."""
-    rays = centers_world(cam_from_world)[track_photo] - points_world[track_point]
-    rays = rays / np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+    rays = normalize(centers_world(cam_from_world)[track_photo] - points_world[track_point])
     total = np.stack([np.bincount(track_point, rays[:, a], len(points_world)) for a in range(3)], axis=1)
-    mean = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+    mean = normalize(total)
     away = np.linalg.norm(np.cross(rays, mean[track_point]), axis=1)
     angle = np.arctan2(away, np.einsum("ij,ij->i", rays, mean[track_point]))
     widest = np.zeros(len(points_world))

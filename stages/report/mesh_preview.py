@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 from quoin.pipeline.scene.gltf import GltfMesh, decode_glb, encode_glb
-from quoin.pipeline.scene.ply import MAX_DRAWN_FACES, count_faces, read_vertex_property
+from quoin.pipeline.scene.ply import count_faces, read_vertex_property
 
 Array = np.ndarray
 
@@ -27,7 +28,7 @@ class PreviewMesh:
 
 def load_preview_mesh(ply: Path, glb: Path) -> PreviewMesh | None:
     """The finer mesh of the run that is small enough to draw; None where there is none."""
-    if ply.exists() and (count_faces(ply) <= MAX_DRAWN_FACES or not glb.exists()):
+    if ply.exists() and (count_faces(ply) <= MAX_RAYCAST_FACES or not glb.exists()):
         return _from_ply(ply)
     return _from_glb(glb) if glb.exists() else None
 

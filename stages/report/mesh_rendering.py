@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from quoin.pipeline.geometry.cameras import rays_world
+from quoin.pipeline.geometry.rays import normalize
 from quoin.pipeline.scene.confidence import confidence_colors
 
 Array = np.ndarray
@@ -66,18 +67,6 @@ def interpolate_vertices(view: RayHits, faces: Int[Array, "f 3"], values: Float[
     return (1 - u - v)[:, None] * corner[:, 0] + u[:, None] * corner[:, 1] + v[:, None] * corner[:, 2]
 
 
-def mesh_vertex_normals(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"]) -> Float[Array, "v 3"]:
-    """Unit normals, each face weighted by its area; zero where a vertex has none."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    face_normals = np.cross(b - a, c - a)
-    normals = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), minlength=len(vertices)) for axis in range(3)],
-        axis=1,
-    )
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return normals / np.where(length > 0, length, 1.0)
-
-
 def draw_colors(view: RayHits, faces: Int[Array, "f 3"], colors: UInt8[Array, "v 3"]) -> UInt8[Array, "h w 3"]:
     """The mesh in its vertex colours, unlit: the photos' own light is in them."""
     return _paint_hits(view, interpolate_vertices(view, faces, colors.astype(np.float32)))
@@ -99,8 +88,7 @@ def draw_shape(view: RayHits, faces: Int[Array, "f 3"], normals: Float[Array, "v
 
 
 def _headlight_shading(view: RayHits, faces: Int[Array, "f 3"], normals: Float[Array, "v 3"]) -> Float[Array, "n"]:
-    normal = interpolate_vertices(view, faces, normals)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    normal = normalize(interpolate_vertices(view, faces, normals), 1e-9)
     return 0.18 + 0.82 * np.abs(np.einsum("nc,nc->n", normal, view.directions_world[view.hit]))
 
 

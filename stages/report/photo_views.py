@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.geometry.cameras import centers_world, project
+from quoin.pipeline.geometry.cameras import centers_world, is_in_image, project
+from quoin.pipeline.geometry.mesh import vertex_normals
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed, read_photo
 from quoin.pipeline.storage.run import Run
 from quoin.stages.report.data_urls import jpeg_uri
@@ -22,7 +23,6 @@ from quoin.stages.report.mesh_rendering import (
     draw_colors,
     draw_confidence,
     draw_shape,
-    mesh_vertex_normals,
     select_spread_cameras,
 )
 
@@ -59,7 +59,7 @@ def render_comparisons(
         centers_world(posed.cam_from_world), posed.cam_from_world[:, 2, :3], n_points, n_views
     )
     caster = MeshRaycaster(mesh.vertices_world, mesh.faces)
-    normals = mesh_vertex_normals(mesh.vertices_world, mesh.faces)
+    normals = vertex_normals(mesh.vertices_world, mesh.faces)
     comparisons = []
     with report.task("report", len(chosen), "views") as advance:
         for number, photo in enumerate(chosen, 1):
@@ -104,7 +104,7 @@ def _framed_share(posed: Posed, photo: int, mesh: PreviewMesh) -> float:
     """Share of the mesh's vertices that fall into the picture of ``photo``; the largest makes the best overview."""
     vertices = mesh.vertices_world[:: max(1, len(mesh.vertices_world) // 20_000)]
     xy, depth = project(posed.cam_from_world[photo], posed.intrinsics[photo], vertices)
-    return float(((depth > 0) & (xy > 0).all(1) & (xy < posed.sizes[photo]).all(1)).mean())
+    return float(is_in_image(xy, depth, posed.sizes[photo]).mean())
 
 
 def read_resized_photo(run: Run, photo: int, width: int, height: int) -> UInt8[Array, "h w 3"]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.cameras import centers_world
 
 Array = np.ndarray
 REFERENCE_CAMERA_FORMATS = (
@@ -72,7 +73,7 @@ def _read_colmap(path: Path) -> ReferenceCameras:
 
     images = [image for image in pycolmap.Reconstruction(path).images.values() if image.has_pose]
     matrices = np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4)
-    centers = -np.einsum("nji,nj->ni", matrices[:, :, :3], matrices[:, :, 3])
+    centers = centers_world(matrices)
     return ReferenceCameras([image.name for image in images], centers, matrices[:, :, :3])
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES, face_area_vectors, face_areas
+from quoin.pipeline.geometry.rays import normalize
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene.ply import read_ply_mesh
 
 Array = np.ndarray
 SURFACE_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".xyz")
 FACES_PER_BATCH = 1 << 20  # faces of which corners are in memory together
-MAX_SCENE_FACES = 6_000_000  # that rays are cast at together, at 150 bytes each
 MAX_BOUND_CORNERS = 200_000  # faces whose corners bound distances from above
 
 
@@ -38,17 +39,12 @@ class SurfaceGeometry:
         areas = np.empty(len(self.faces))
         for start in range(0, len(areas), FACES_PER_BATCH):
             rows = slice(start, start + FACES_PER_BATCH)
-            areas[rows] = np.linalg.norm(self._crosses(rows), axis=1) / 2
+            areas[rows] = face_areas(self.vertices, self.faces[rows])
         return areas
 
     def face_normals(self, rows: Int[Array, "n"]) -> Float[Array, "n 3"]:
         """Unit normals of some faces; of a face without area zero."""
-        crosses = self._crosses(rows)
-        return crosses / np.maximum(np.linalg.norm(crosses, axis=1, keepdims=True), 1e-30)
-
-    def _crosses(self, rows: slice | Int[Array, "n"]) -> Float[Array, "n 3"]:
-        a, b, c = (self.vertices[self.faces[rows, k]] for k in range(3))
-        return np.cross(b - a, c - a)
+        return normalize(face_area_vectors(self.vertices, self.faces[rows]), 1e-30)
 
     def bounds(self) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
         """Corners of the box around it."""
@@ -113,8 +109,8 @@ def nearest_on_surface(
 ) -> tuple[Float[Array, "n"], Float[Array, "n 3"] | None]:
     """Distances from points to the surface, and its normals there (None on bare points).
 
-    Exact on triangles (Embree through Open3D, float32 about their middle), of which MAX_SCENE_FACES are in its tree at
-    once: a part of the surface after the other is asked by the points that it may be nearest to.
+    Exact on triangles (Embree through Open3D, float32 about their middle), of which MAX_RAYCAST_FACES are in its tree
+    at once: a part of the surface after the other is asked by the points that it may be nearest to.
     """
     from scipy.spatial import cKDTree
 
@@ -139,15 +135,15 @@ def nearest_on_surface(
 
 
 def _face_chunks(surface: SurfaceGeometry) -> Iterator[Int[Array, "m"] | None]:
-    """Rows of the faces of compact parts with at most MAX_SCENE_FACES each; None, where that is all of them."""
-    if len(surface.faces) <= MAX_SCENE_FACES:
+    """Rows of the faces of compact parts with at most MAX_RAYCAST_FACES each; None, where that is all of them."""
+    if len(surface.faces) <= MAX_RAYCAST_FACES:
         yield None
         return
     corners = surface.vertices[surface.faces[:, 0]].astype(np.float32)
     pending = [np.arange(len(corners))]
     while pending:
         rows = pending.pop()
-        if len(rows) <= MAX_SCENE_FACES:
+        if len(rows) <= MAX_RAYCAST_FACES:
             yield rows
             continue
         extent = np.ptp(corners[rows], axis=0)

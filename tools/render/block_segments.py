@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from quoin.pipeline.geometry.rays import intersect_ray_box
+
 Array = np.ndarray
 
 
@@ -34,10 +36,7 @@ def intersect_box(
     origin: Float[Array, "3"], directions: Float[Array, "n 3"], box: Float[Array, "2 3"]
 ) -> tuple[Float[Array, "n"], Float[Array, "n"], Bool[Array, "n"]]:
     """Where rays enter and leave a box, at or after their origin; and whether they cross it (slab method)."""
-    inverse = 1.0 / np.where(np.abs(directions) < 1e-12, 1e-12, directions)
-    a, b = (box[0] - origin) * inverse, (box[1] - origin) * inverse
-    near = np.maximum(np.minimum(a, b).max(axis=1), 0.0)
-    far = np.maximum(np.maximum(a, b).min(axis=1), near)
+    near, far = intersect_ray_box(origin, directions, *box)
     return near, far, far > near
 
 

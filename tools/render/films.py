@@ -18,6 +18,7 @@ from jaxtyping import Float
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, pixel_grid, rays_world
+from quoin.pipeline.geometry.rays import normalize
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_held_out, read_partition
 from quoin.pipeline.storage import arrays
@@ -170,7 +171,7 @@ class _FrameBuffer:
         composited, opacities = composite(ray, begin, values, opacity, len(self.directions))
         has_surface = opacities > MIN_SURFACE_OPACITY
         colour, normal, distance = composited[:, :3], composited[:, 3:6], composited[:, 6] / np.maximum(opacities, 1e-6)
-        normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
+        normal = normalize(normal, 1e-6)
         forward = self.directions @ self.view.cam_from_world[2, :3]
         shape = (self.view.height, self.view.width)
         return posed_images.Rendering(

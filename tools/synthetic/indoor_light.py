@@ -12,6 +12,7 @@ import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
+from quoin.pipeline.geometry.rays import normalize
 from quoin.tools.synthetic.finishes import FINISHES, finish_albedo
 from quoin.tools.synthetic.materials import SolidNoise
 from quoin.tools.synthetic.photo_renderer import RadianceFunction, Solid, build_raycaster
@@ -84,8 +85,7 @@ def vertex_surroundings(
     total = np.zeros((len(vertices), values.shape[1]))
     for k in range(3):
         np.add.at(total, faces[:, k], values)
-    length = np.maximum(np.linalg.norm(total[:, :3], axis=1, keepdims=True), 1e-12)
-    return total[:, :3] / length, total[:, 3:6] / np.maximum(total[:, 6:], 1e-12)
+    return normalize(total[:, :3]), total[:, 3:6] / np.maximum(total[:, 6:], 1e-12)
 
 
 def _ambient_visibility(points: Array, normals: Array, caster: o3d.t.geometry.RaycastingScene) -> Array:
@@ -94,8 +94,7 @@ def _ambient_visibility(points: Array, normals: Array, caster: o3d.t.geometry.Ra
     angle, radius = index * np.pi * (3 - np.sqrt(5)), np.sqrt(index / N_DIRECTIONS)  # a sunflower's seeds
     local = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2)], axis=1)
     aside = np.where(np.abs(normals[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]])
-    tangent = np.cross(aside, normals)
-    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-12)
+    tangent = normalize(np.cross(aside, normals))
     frames = np.stack([tangent, np.cross(normals, tangent), normals], axis=1)
     directions = np.einsum("kc,ncd->nkd", local, frames)
     rays = np.concatenate([np.broadcast_to(points[:, None], directions.shape), directions], axis=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from quoin.pipeline.geometry.cameras import look_at
+from quoin.pipeline.geometry.cameras import center_world, look_at
 from quoin.tools.synthetic.landmark import landmark_ground_height_m
 
 Array = np.ndarray
@@ -51,7 +51,7 @@ def sample_standing_places(
     cam_from_world: Float[Array, "3 4"], n: int, nearest_m: float, rng: np.random.Generator
 ) -> Float[Array, "k 2"]:
     """Up to ``n`` places (x, y) from ``nearest_m`` to 8 m in front of the camera, none on the temple's steps."""
-    center = -cam_from_world[:, :3].T @ cam_from_world[:, 3]
+    center = center_world(cam_from_world)
     forward = cam_from_world[2, :2] / np.linalg.norm(cam_from_world[2, :2])
     ahead, aside = rng.uniform(nearest_m, 8.0, n), rng.uniform(-0.4, 0.4, n)
     right = np.array([forward[1], -forward[0]])

@@ -9,8 +9,9 @@ import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
-from quoin.pipeline.geometry.cameras import centers_world, project
+from quoin.pipeline.geometry.cameras import centers_world, is_in_image, project
 from quoin.pipeline.geometry.frustum import frustum_query
+from quoin.pipeline.geometry.rays import normalize
 
 Array = np.ndarray
 MIN_SEEN_COSINE = 0.1  # cosine: a face seen at less than 6 degrees from its plane is not seen
@@ -31,8 +32,7 @@ def visible_faces(
     ``occluders``: for every camera, what stands before it in its photo only.
     """
     middle = triangles.mean(axis=1)
-    normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    normal = normalize(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]))
     count = np.zeros(len(triangles), np.int64)
     occluders = occluders or [None] * len(cam_from_world)
     within = frustum_query(middle)
@@ -42,7 +42,7 @@ def visible_faces(
         toward = center - middle[candidates]
         distance = np.linalg.norm(toward, axis=1)
         facing = np.abs((normal[candidates] * toward).sum(1)) > MIN_SEEN_COSINE * distance
-        chosen = np.flatnonzero((depth > 0) & np.all((pixels >= 0) & (pixels < size), axis=1) & facing)
+        chosen = np.flatnonzero(is_in_image(pixels, depth, size) & facing)
         # The ray starts at the camera and must reach the face: only what is clearly before it hides it.
         rays = np.concatenate([np.broadcast_to(center, (len(chosen), 3)), -toward[chosen]], axis=1).astype(np.float32)
         hit_distances = [s.cast_rays(rays)["t_hit"].numpy() for s in (scene, occluder) if s is not None]

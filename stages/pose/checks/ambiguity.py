@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 
 from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.geometry.mesh import connected_components
 from quoin.stages.pose.checks.weak_links import leading_eigenvectors
 from quoin.stages.pose.colmap.camera_models import distort
 from quoin.stages.pose.colmap.sparse_model import SparseModel
@@ -190,7 +190,8 @@ def find_conflicting_side(comparison: PairComparison, n_photos: int) -> Bool[Arr
     balance = csr_array(coo_array(coo_entries, shape=(n_photos, n_photos)))
     balance = csr_array(balance + balance.T)
     balance.eliminate_zeros()
-    part_of = connected_components(balance, directed=False)[1]
+    first, second = balance.nonzero()
+    part_of = connected_components(first, second, n_photos)[1]
     best, lowest_balance = None, 0.0
     for part in np.unique(part_of[a[against]]):
         members = np.flatnonzero(part_of == part)

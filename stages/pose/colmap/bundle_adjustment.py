@@ -15,6 +15,7 @@ import numpy as np
 import pycolmap
 from jaxtyping import Float
 
+from quoin.pipeline.geometry.robust import robust_sigma
 from quoin.stages.pose.checks.registration import residuals_px
 from quoin.stages.pose.colmap import reconstruction
 from quoin.stages.pose.colmap.camera_models import mean_focal_px
@@ -103,7 +104,7 @@ def find_wrongly_shared_cameras(component: pycolmap.Reconstruction, threads: int
             float(np.mean(np.concatenate([error[k] for k in row]))) for error, row in zip(errors, rows, strict=True)
         ]
         focal = np.array([mean_focal_px(after.cameras[after.camera_index[k]]) for k in rows[1]])
-        spread = 1.4826 * float(np.median(np.abs(focal / np.median(focal) - 1)))
+        spread = robust_sigma(focal / np.median(focal) - 1)
         if mean[1] < MAX_SPLIT_ERROR_RATIO * mean[0] and spread > MIN_FOCAL_SPREAD:
             wrongly_shared.add(camera_id)
     return wrongly_shared

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from quoin.pipeline.geometry.mesh import connected_components
 
 Array = np.ndarray
 
@@ -97,8 +97,7 @@ def _links(edges: EdgePixels, shape: tuple[int, ...]) -> Int[Array, "2 m"]:
 
 def _parts(links: Int[Array, "2 m"], count: int) -> Int[Array, "n"]:
     """Which connected part each edge pixel belongs to."""
-    graph = coo_array((np.ones(links.shape[1], bool), (links[0], links[1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    return connected_components(links[0], links[1], count)[1]
 
 
 def _lines(

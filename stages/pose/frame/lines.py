@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from quoin.pipeline.geometry.rays import normalize
+
 Array = np.ndarray
 
 ENDPOINT_SIGMA_PX = 0.5  # by which an end of a segment is off, standard deviation
@@ -71,9 +73,9 @@ def lines_from_segments(
     ends = np.concatenate([e[rows] for e, rows in zip(segments, kept_rows, strict=True)] or [np.zeros((0, 2, 2))])
     length = np.concatenate([e[rows] for e, rows in zip(lengths, kept_rows, strict=True)] or [np.zeros(0)])
     ideal = (ends - intrinsics[photo, None, 2:]) / intrinsics[photo, None, :2]
-    rays = _unit(np.concatenate([ideal, np.ones((*ideal.shape[:2], 1))], axis=2))
+    rays = normalize(np.concatenate([ideal, np.ones((*ideal.shape[:2], 1))], axis=2))
     rays = np.einsum("sej,sjk->sek", rays, rotations[photo])
-    middle, normal = _unit(rays.sum(axis=1)), _unit(np.cross(rays[:, 0], rays[:, 1]))
+    middle, normal = normalize(rays.sum(axis=1)), normalize(np.cross(rays[:, 0], rays[:, 1]))
     sigma = np.hypot(np.sqrt(2) * ENDPOINT_SIGMA_PX / np.maximum(length, 1e-9), POSE_SIGMA_RAD)
     return Lines(middle, np.cross(normal, middle), normal, sigma, length, photo, len(segments))
 
@@ -87,7 +89,3 @@ def misfit_rad(lines: Lines, directions: Float[Array, "k 3"]) -> Float[Array, "k
     angle = np.arctan2(across, along)
     angle[np.hypot(across, along) < np.sin(MIN_VANISHING_POINT_ANGLE_RAD)] = np.pi / 2
     return angle
-
-
-def _unit(vectors: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from quoin.pipeline.core.parallel import thread_map
-from quoin.pipeline.geometry.cameras import pixel_grid, project, to_camera, unproject
+from quoin.pipeline.geometry.cameras import is_in_image, pixel_grid, project, to_camera, unproject
+from quoin.pipeline.geometry.robust import robust_sigma
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed
 from quoin.pipeline.scene.sensor_depth import (
     SIGMA_PER_M,
@@ -94,7 +95,7 @@ def reproject_depth(
     has_depth = depth_m.ravel() > 0
     points = unproject(k, pixel_grid(*depth_m.shape[::-1])[has_depth], depth_m.ravel()[has_depth])
     xy, depth = project(camera.photo_from_depth, pinhole.intrinsics / 2**level, points)
-    inside = (depth > 0) & np.all((xy >= 0) & (xy < (width, height)), axis=1)
+    inside = is_in_image(xy, depth, (width, height))
     column, row = np.floor(xy[inside]).astype(np.int64).T
     nearest = np.full(height * width, np.inf)
     np.minimum.at(nearest, row * width + column, depth[inside])
@@ -115,7 +116,7 @@ def depth_ratio(
     """Compare at undistorted pixels ``xy`` of level 0; None where fewer than MIN_SCALE_POINTS have a depth."""
     size = np.array(depth_m.shape[::-1])
     at = np.floor(xy / 2**level).astype(np.int64)
-    inside = np.all((at >= 0) & (at < size), axis=1) & (depth_sfm > 0)
+    inside = is_in_image(at, depth_sfm, size)
     column, row = at[inside].T
     sampled_depth = depth_m[row, column]
     ratio = sampled_depth[sampled_depth > 0] / depth_sfm[inside][sampled_depth > 0]
@@ -146,7 +147,7 @@ def estimate_scale(ratios: list[DepthRatio]) -> ScaleEstimate | None:
         return None
     medians = np.array([ratio.median for ratio in ratios])
     scale = float(np.median(medians))
-    error = 1.4826 * float(np.median(np.abs(medians / scale - 1))) / np.sqrt(len(medians))
+    error = robust_sigma(medians / scale - 1) / np.sqrt(len(medians))
     off = float(np.median([max(abs(r.median / scale - 1), r.deviation) for r in ratios]))
     return ScaleEstimate(scale, error, len(ratios), off)
 
@@ -251,7 +252,7 @@ def _visible_points(
     depth_map: Float[Array, "h w"], pixel: Float[Array, "p 2"], depth: Float[Array, "p"]
 ) -> Int[Array, "_"]:
     """Indices of the points that a depth map has where they fall into it."""
-    front = np.flatnonzero((depth > 0) & np.all((pixel >= 0) & (pixel < depth_map.shape[::-1]), axis=1))
+    front = np.flatnonzero(is_in_image(pixel, depth, depth_map.shape[::-1]))
     column, row = np.floor(pixel[front]).astype(np.int64).T
     return front[np.abs(depth_map[row, column] - depth[front]) < SAME_POINT_DEPTH_TOLERANCE * depth[front]]
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
+from quoin.pipeline.geometry.robust import robust_sigma
 from quoin.pipeline.scene.manhattan import ManhattanFrame
 from quoin.stages.pose.frame.lines import Lines, misfit_rad
 from quoin.stages.pose.frame.world_frame import Gravity, gravity_aligned_axes
@@ -67,8 +68,9 @@ def refine_gravity(lines: Lines, gravity: Gravity) -> RefinedGravity:
     up = _refine_direction(lines, candidates[best])
     is_vertical = _inliers(lines, up[None])[0]
     n_photos = lines.count_photos(is_vertical, 2)
-    stands_out = peak_height > MIN_PEAK_SIGMAS * _deviation(background) and peak_height > MIN_PEAK_RATIO * (
-        background.max() - median_votes
+    sigma = robust_sigma(background - np.median(background))
+    stands_out = (peak_height > MIN_PEAK_SIGMAS * sigma) and (
+        peak_height > MIN_PEAK_RATIO * (background.max() - median_votes)
     )
     if not stands_out or n_photos < MIN_DIRECTION_PHOTOS or up @ gravity.up < np.cos(np.radians(MAX_UP_ERROR_DEG + 2)):
         return unchanged
@@ -148,11 +150,6 @@ def _votes(lines: Lines, directions: Float[Array, "k 3"], blur_rad: float) -> Fl
     return np.concatenate([np.maximum(0, 1 - (misfit_rad(lines, p) / width) ** 2) @ length for p in parts])
 
 
-def _deviation(values: Float[Array, "n"]) -> float:
-    """Standard deviation of most of them, by the median distance from the median."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
-
-
 def _refine_direction(lines: Lines, direction: Float[Array, "3"]) -> Float[Array, "3"]:
     """The direction nearby orthogonal to the normals of its lines, reweighted (bisquare) in ever narrower windows."""
     for blur in np.radians([1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.0, 0.0, 0.0]):
@@ -194,7 +191,7 @@ def _peaks(level: Lines, up: Float[Array, "3"], total: float) -> tuple[Float[Arr
             [np.abs(_half_turn(yaws - yaw)) >= np.radians(MIN_SEPARATION_DEG) for yaw in tried_yaws]
         ).all(axis=0)
         best = int(np.argmax(np.where(is_separate, votes, -np.inf)))
-        if votes[best] < MIN_PEAK_SIGMAS * _deviation(votes):
+        if votes[best] < MIN_PEAK_SIGMAS * robust_sigma(votes - np.median(votes)):
             break
         tried_yaws.append(float(yaws[best]))
         is_inlier = _inliers(remaining, candidates[[best]], VOTE_BLUR_RAD)[0]

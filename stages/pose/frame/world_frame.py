@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from quoin.pipeline.geometry.robust import inlier_limit
 from quoin.pipeline.geometry.similarity import Similarity, fit_similarity_robust
 
 Array = np.ndarray
@@ -223,5 +224,5 @@ def _fit_level(centers: Array, enu: Array, gravity: Gravity) -> tuple[Similarity
         rotation = heading @ upright
         fit = Similarity(scale, rotation, mean_t - scale * heading @ mean_s)
         distances = np.linalg.norm((fit.apply(centers) - enu)[:, :2], axis=1)
-        inliers = distances <= max(3.0 * 1.4826 * float(np.median(distances[inliers])), 1e-9)
+        inliers = distances <= inlier_limit(distances[inliers])
     return fit, inliers

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
 from quoin.pipeline.geometry.cameras import pixel_grid, rays_world
+from quoin.pipeline.geometry.rays import normalize
 from quoin.stages.priors.sky.gaussian_mixture import GaussianMixture, fit_mixture
 
 Array = np.ndarray
@@ -68,8 +69,7 @@ def select_reliable_points(
     Clouds that were matched are not among them. Tracks are in CSR form.
     """
     length = np.diff(offsets)
-    directions = centers[photo] - np.repeat(points, length, axis=0)
-    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+    directions = normalize(centers[photo] - np.repeat(points, length, axis=0))
     first = np.repeat(directions[offsets[:-1].clip(max=max(len(photo) - 1, 0))], length, axis=0)
     min_cosine = np.ones(len(points))
     np.minimum.at(min_cosine, np.repeat(np.arange(len(points)), length), (directions * first).sum(axis=1))

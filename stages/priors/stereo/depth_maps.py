@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.geometry.cameras import project
+from quoin.pipeline.geometry.cameras import is_in_image, project
 from quoin.pipeline.geometry.covisibility import observation_matrix, observed_points, source_photos
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
@@ -232,7 +232,7 @@ class StereoPhotos:
         posed, neighbors = self.posed, self.neighbors[index]
         point_index = observed_points(self.visibility, [index, *neighbors])
         xy, depth = project(posed.cam_from_world[index], posed.intrinsics[index], posed.points_world[point_index])
-        inside = (depth > 0) & np.all((xy >= 0) & (xy < posed.sizes[index]), axis=1)
+        inside = is_in_image(xy, depth, posed.sizes[index])
         if inside.sum() < 8:
             return None
         nearest, farthest = np.percentile(depth[inside], [0.5, 99.5])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from quoin.pipeline.geometry.mesh import connected_components
 
 Array = np.ndarray
 
@@ -34,7 +34,6 @@ def speckles(depth: Float[Array, "h w"]) -> Bool[Array, "h w"]:
     ]
     first = np.concatenate([number[a][join] for (a, _), join in zip(_PAIRS, connected, strict=True)])
     second = np.concatenate([number[b][join] for (_, b), join in zip(_PAIRS, connected, strict=True)])
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(depth.size, depth.size))
-    segment = connected_components(graph, directed=False)[1]
+    segment = connected_components(first, second, depth.size)[1]
     small = np.bincount(segment) < MIN_SEGMENT_PX
     return is_valid & small[segment].reshape(depth.shape)

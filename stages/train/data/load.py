@@ -9,8 +9,9 @@ from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.geometry.cameras import pixel_grid, project, unproject
+from quoin.pipeline.geometry.cameras import centers_world, pixel_grid, project, unproject
 from quoin.pipeline.geometry.covisibility import observation_matrix, source_photos
+from quoin.pipeline.geometry.rays import intersect_ray_box, normalize
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import plane_maps, posed_images, priors
 from quoin.pipeline.scene.blocks import Block, read_held_out
@@ -76,7 +77,7 @@ def build_trainer(
     scale = 0.5**block.photo_level
     intrinsics, xy = posed.intrinsics[index] * scale[:, None], posed.track_xy[keep] * scale[photo][:, None]
     cameras = frame.to_cam_from_local(posed.cam_from_world[index])
-    centers = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
+    centers = centers_world(cameras)
 
     maps = _depth_maps(run, block, frame, posed, cameras)
     planes_of_photos = _plane_maps(run, block, frame, posed, cameras)
@@ -156,12 +157,12 @@ def build_supervision(
     All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A track's point weighs by its length
     and reprojection error, one of a depth map or a plane fully.
     """
-    centers = -np.einsum("kji,kj->ki", cameras[:, :, :3], cameras[:, :, 3])
+    centers = centers_world(cameras)
     inside = np.all(np.abs(points) <= frame.half_extent, axis=1)
     error, length = posed.point_errors_px[: len(points)], posed.track_lengths[: len(points)]
     weight = np.minimum(length, 6) / 6.0 / (1.0 + error**2)
     view_sum = np.zeros_like(points)
-    np.add.at(view_sum, point, _unit(centers[photo] - points[point]))
+    np.add.at(view_sum, point, normalize(centers[photo] - points[point], 1e-9))
     stereo, by = _stereo_points(maps, frame.half_extent, np.random.default_rng(random_seed))
     bare_maps = {
         k: DepthMap(plane_maps.depth_from_planes(number, planes, pose, lens), lens, pose)
@@ -177,7 +178,7 @@ def build_supervision(
     out["weight"] = np.concatenate([weight[inside], np.ones(len(stereo))])
     out["normal"] = np.concatenate([np.zeros((len(out["points"]) - len(normals), 3)), normals])
     out["sfm"] = np.concatenate([np.ones(inside.sum()), np.zeros(len(stereo))])
-    out["viewer_direction"] = np.concatenate([_unit(view_sum[inside]), _unit(centers[by] - stereo)])
+    out["viewer_direction"] = np.concatenate([normalize(view_sum[inside], 1e-9), normalize(centers[by] - stereo, 1e-9)])
     return out
 
 
@@ -252,20 +253,9 @@ def _median_depths(cameras: np.ndarray, points: np.ndarray, photo: np.ndarray, p
     return np.array([np.median(d) if len(d) else np.linalg.norm(cameras[k, :, 3]) for k, d in enumerate(depths)])
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-
 def _point_side(points: np.ndarray, center: np.ndarray, half_extent: np.ndarray) -> np.ndarray:
     """1 for points inside the box, -1 for points between the camera and the box, 0 for the others."""
     inside = np.all(np.abs(points) <= half_extent, axis=1)
-    # a ray through the point that meets the box only beyond it
-    reach = np.linalg.norm(points - center, axis=1)
-    enter = np.full(len(points), np.inf)
-    direction = (points - center) / np.maximum(reach, 1e-9)[:, None]
-    safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
-    a, b = (-half_extent - center) / safe, (half_extent - center) / safe
-    start, stop = np.minimum(a, b).max(axis=1), np.maximum(a, b).min(axis=1)
-    meets = stop > np.maximum(start, 0.0)
-    enter[meets] = start[meets]
-    return np.where(inside, 1, np.where(meets & (reach < enter), -1, 0))
+    near, far = intersect_ray_box(center, normalize(points - center, 1e-9), -half_extent, half_extent)
+    is_before_box = (far > near) & (np.linalg.norm(points - center, axis=1) < near)
+    return np.where(inside, 1, np.where(is_before_box, -1, 0))

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.cameras import centers_world
 
 TILE_SIZE_PX = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
 N_GRAY_LEVELS = 2  # whole and half size: patches begin at half
@@ -109,7 +110,7 @@ class PhotoSet(torch.nn.Module):
             "sizes": torch.from_numpy(sizes.astype(np.int64)),
             "pixel_from_local": torch.tensor(camera @ cam_from_local, dtype=torch.float32),
             "local_from_pixel": torch.tensor(np.linalg.inv(camera @ rotation), dtype=torch.float32),
-            "centers": torch.tensor(-np.einsum("kji,kj->ki", rotation, cam_from_local[:, :, 3]), dtype=torch.float32),
+            "centers": torch.tensor(centers_world(cam_from_local), dtype=torch.float32),
             "sources": torch.from_numpy(sources.astype(np.int64)),
             "tiles": torch.from_numpy(tiles),
             "tile_cdf": torch.cumsum(torch.from_numpy(weights), 0) / weights.sum(),

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from quoin.pipeline.geometry.rays import intersect_ray_box
+
+MIN_SEGMENT_LENGTH = 1e-4  # of a line of sight inside the block, in its unit
+
 
 @dataclass(frozen=True)
 class SfmSupervision:
@@ -38,11 +42,9 @@ def free_space_rays(
     origin, target = centers[photo], points[point]
     depth = np.linalg.norm(target - origin, axis=1)
     direction = (target - origin) / np.maximum(depth, 1e-9)[:, None]
-    safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
-    a, b = (-half_extent - origin) / safe, (half_extent - origin) / safe
-    near = np.maximum(np.minimum(a, b).max(axis=1), 0.0)
-    end = np.minimum(np.maximum(a, b).min(axis=1), depth)
-    keep = end > near + 1e-4
+    near, far = intersect_ray_box(origin, direction, -half_extent, half_extent)
+    end = np.minimum(far, depth)
+    keep = end > near + MIN_SEGMENT_LENGTH
     return {
         "ray_origin": origin[keep],
         "ray_direction": direction[keep],

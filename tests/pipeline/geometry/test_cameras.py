@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.pipeline.geometry.cameras import centers_world, look_at, pixel_grid, project, rays_world, to_camera
+from quoin.pipeline.geometry.cameras import (
+    center_world,
+    centers_world,
+    is_in_image,
+    look_at,
+    pixel_grid,
+    project,
+    rays_world,
+    to_camera,
+)
 
 INTRINSICS = np.array([500.0, 480.0, 321.5, 238.0])
 
@@ -59,3 +68,15 @@ def test_look_at_puts_the_target_in_the_middle_and_up_upwards(center):
     if center[0] or center[1]:
         above = to_camera(cam_from_world, np.array([[0.0, 0.0, 0.1]]))
         assert above[0, 1] < 0, "y points down in the camera"
+
+
+def test_points_in_front_of_the_camera_and_inside_its_image() -> None:
+    pixels = np.array([[0.0, 0.0], [639.9, 479.9], [640.0, 10.0], [-0.1, 5.0], [320.0, 240.0]])
+    depth = np.array([1.0, 1.0, 1.0, 1.0, -1.0])
+    assert is_in_image(pixels, depth, (640, 480)).tolist() == [True, True, False, False, False]
+
+
+def test_center_of_one_camera_is_that_of_many() -> None:
+    poses = np.stack([look_at(np.array([1.0, i, 2.0]), np.zeros(3)) for i in range(3)])
+    np.testing.assert_allclose(centers_world(poses), [[1, 0, 2], [1, 1, 2], [1, 2, 2]], atol=1e-12)
+    np.testing.assert_allclose([center_world(pose) for pose in poses], centers_world(poses), atol=1e-15)

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from quoin.pipeline.scene.ply import read_ply_mesh, read_vertex_property
-from quoin.stages.fuse.mesh import Mesh, vertex_normals
+from quoin.stages.fuse.mesh import Mesh
 from tests.plys import write_ply
 
 BOX = trimesh.creation.box()
@@ -22,7 +22,7 @@ def test_values_come_back_as_they_were_written(tmp_path: Path, offset: float) ->
     mesh = Mesh(
         np.asarray(BOX.vertices) + offset, np.asarray(BOX.faces), colors, {"confidence": told, "views": 7 * told}
     )
-    write_ply(tmp_path / "mesh.ply", mesh, vertex_normals(mesh))
+    write_ply(tmp_path / "mesh.ply", mesh, mesh.vertex_normals())
     for name, value in mesh.values.items():
         np.testing.assert_array_equal(read_vertex_property(tmp_path / "mesh.ply", name), value)
     assert read_vertex_property(tmp_path / "mesh.ply", "angle_deg") is None
@@ -43,7 +43,7 @@ def test_what_is_no_ply_has_none(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("offset", [0.0, 1e7])
 def test_triangles_are_read_as_a_library_reads_them(tmp_path: Path, offset: float) -> None:
     mesh = Mesh(np.asarray(BOX.vertices) + offset, np.asarray(BOX.faces), np.full((8, 3), 9, np.uint8), {})
-    write_ply(tmp_path / "mesh.ply", mesh, vertex_normals(mesh))
+    write_ply(tmp_path / "mesh.ply", mesh, mesh.vertex_normals())
     found = read_ply_mesh(tmp_path / "mesh.ply")
     assert found is not None
     theirs = trimesh.load(tmp_path / "mesh.ply", process=False)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from quoin.pipeline.geometry.mesh import face_components
 from quoin.stages.fuse.clean import (
     MAX_VERTEX_VOTES,
     NO_DEPTH_WEIGHT,
@@ -18,7 +19,7 @@ from quoin.stages.fuse.clean import (
     supported_faces,
     typical_disagreement,
 )
-from quoin.stages.fuse.mesh import Mesh, decimate, edge_counts, face_areas, face_components, vertex_normals
+from quoin.stages.fuse.mesh import Mesh, decimate, edge_counts
 from quoin.stages.fuse.mesh_files import write_glb
 from tests.plys import read_ply, write_ply
 
@@ -43,9 +44,9 @@ def together(*meshes: Mesh) -> Mesh:
 
 
 def test_areas_and_normals() -> None:
-    assert face_areas(box_mesh(2.0)).sum() == pytest.approx(24.0)
+    assert box_mesh(2.0).face_areas().sum() == pytest.approx(24.0)
     sphere = ball()
-    np.testing.assert_allclose(vertex_normals(sphere), sphere.vertices_world, atol=0.02)
+    np.testing.assert_allclose(sphere.vertex_normals(), sphere.vertices_world, atol=0.02)
 
 
 def test_edges_of_a_closed_box_have_two_faces_and_a_hole_has_a_boundary() -> None:
@@ -160,7 +161,7 @@ def test_small_gaps_stay_closed_and_wide_ones_open() -> None:
 
 def test_ply_comes_back_and_other_programs_read_it(tmp_path: Path) -> None:
     sphere = ball(2)
-    normals = vertex_normals(sphere)
+    normals = sphere.vertex_normals()
     write_ply(tmp_path / "m.ply", sphere, normals)
     back = read_ply(tmp_path / "m.ply")
     np.testing.assert_allclose(back.vertices_world, sphere.vertices_world, atol=1e-6)
@@ -178,11 +179,11 @@ def test_far_from_the_origin_ply_uses_doubles_and_glb_an_offset(tmp_path: Path) 
     offset = np.array([412_345.25, 5_812_345.5, 120.0])
     far = Mesh(near.vertices_world * 0.5 + offset, near.faces, near.colors)
     for name, mesh in (("far", far), ("near", near)):
-        write_ply(tmp_path / f"{name}.ply", mesh, vertex_normals(mesh))
+        write_ply(tmp_path / f"{name}.ply", mesh, mesh.vertex_normals())
     assert b"property double x" in (tmp_path / "far.ply").read_bytes()[:400]
     assert b"property float x" in (tmp_path / "near.ply").read_bytes()[:400]
     np.testing.assert_allclose(read_ply(tmp_path / "far.ply").vertices_world, far.vertices_world, atol=1e-8)
-    write_glb(tmp_path / "far.glb", far, vertex_normals(far))
+    write_glb(tmp_path / "far.glb", far, far.vertex_normals())
     scene = trimesh.load(tmp_path / "far.glb")
     [(name, shape)] = scene.geometry.items()
     assert np.abs(shape.vertices).max() < 1

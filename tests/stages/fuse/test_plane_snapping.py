@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.stages.fuse.mesh import Mesh, vertex_normals
+from quoin.stages.fuse.mesh import Mesh
 from quoin.stages.fuse.plane_snapping import PlaneVotes, snap_to_planes
 
 PLANES = np.array([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
@@ -30,7 +30,7 @@ def voted(n_vertices, *numbers):
 def test_a_rough_wall_becomes_flat_and_what_lies_farther_off_stays():
     mesh = sheet(0.004)
     mesh.vertices_world[:40, 2] = 0.05  # a ledge
-    flat = snap_to_planes(mesh, voted(400, 0, 0), PLANES, vertex_normals(mesh), 0.02)
+    flat = snap_to_planes(mesh, voted(400, 0, 0), PLANES, mesh.vertex_normals(), 0.02)
     moved = flat.vertices_world - mesh.vertices_world
     assert np.abs(moved[:, :2]).max() == 0
     assert np.abs(flat.vertices_world[100:, 2]).max() < 1e-12
@@ -41,7 +41,7 @@ def test_a_rough_wall_becomes_flat_and_what_lies_farther_off_stays():
 @pytest.mark.parametrize("numbers", [(0,), (0, 1), (0, 0, 1), (), (1, 1, 1), (2, 2, 2)])
 def test_one_photo_a_tie_and_a_plane_that_faces_away_move_nothing(numbers):
     mesh = sheet(0.004)
-    assert (snap_to_planes(mesh, voted(400, *numbers), PLANES, vertex_normals(mesh), 0.02).vertices_world
+    assert (snap_to_planes(mesh, voted(400, *numbers), PLANES, mesh.vertex_normals(), 0.02).vertices_world
             == mesh.vertices_world).all()  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quoin.pipeline.geometry.cameras import look_at
+from quoin.pipeline.geometry.mesh import vertex_normals
 from quoin.pipeline.scene.confidence import CONFIDENCE_COLORS, confidence_colors
 from quoin.stages.report import chart, maps, mesh_rendering, quantities
 from quoin.stages.report.collect import build_histogram
@@ -17,7 +18,6 @@ from quoin.stages.report.mesh_rendering import (
     downsample_half,
     draw_colors,
     draw_shape,
-    mesh_vertex_normals,
     select_spread_cameras,
 )
 from quoin.stages.report.svg import svg_tag
@@ -40,7 +40,7 @@ def test_sphere_silhouette_depth_and_shade_are_analytic():
     assert (ys + 0.5).mean() == pytest.approx(60, abs=0.2)
     assert view.depth_m[view.hit].min() == pytest.approx(2.5, abs=2e-3)
 
-    normals = mesh_vertex_normals(vertices, faces)
+    normals = vertex_normals(vertices, faces)
     assert np.allclose(normals, ball.vertices / 0.5, atol=1e-2)
     shape = draw_shape(view, faces, normals)
     assert shape[60, 80, 0] > shape[60, 80 + int(radius_px) - 2, 0] + 60  # bright in the middle, dark at the rim

@@ -26,7 +26,7 @@ def test_distances_part_by_part_are_those_of_the_whole(most_faces: int, monkeypa
     whole, normals = nearest_on_surface(ball(), points)
     radii = np.linalg.norm(points, axis=1)
     np.testing.assert_allclose(whole, np.abs(radii - 1), atol=3e-3)  # flat faces lie within
-    monkeypatch.setattr(reference_surface, "MAX_SCENE_FACES", most_faces)
+    monkeypatch.setattr(reference_surface, "MAX_RAYCAST_FACES", most_faces)
     monkeypatch.setattr(reference_surface, "MAX_BOUND_CORNERS", 50)
     parts = list(reference_surface._face_chunks(ball()))
     assert max(map(len, parts)) <= most_faces
