@@ -8,11 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from quoin import __version__
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
@@ -27,7 +30,7 @@ MODULES = {
     "pillow-heif": "pillow_heif",
     "pyyaml": "yaml",
 }
-OPTIONAL = {"viser", "onnxruntime", "obstore", "triton"}  # asked for by extras; comes with torch's CUDA build
+OPTIONAL = {"viser", "onnxruntime", "obstore", "triton", "IPython"}  # of extras; with torch's CUDA build; in notebooks
 
 
 def declared() -> set[str]:
@@ -91,8 +94,9 @@ def test_help_imports_nothing_heavy():
     assert not heavy & set(out.split())
 
 
-def test_the_distribution_is_one_package(tmp_path):
-    """A wheel puts ``quoin`` into site-packages, all of it, and nothing else."""
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Path:
+    """A clean checkout of what is here; what a build leaves behind stays out of ours."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -102,49 +106,135 @@ def test_the_distribution_is_one_package(tmp_path):
     )
     if listed.returncode:
         pytest.skip("not a git checkout")
-    copy = tmp_path / "checkout"  # what a build leaves in a checkout stays out of ours
+    copy = tmp_path_factory.mktemp("packaging") / "checkout"
     for name in listed.stdout.splitlines():
         if (ROOT / name).exists() and not name.startswith(("tests/", "docs/", "benchmarks/")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy / name, follow_symlinks=False)
+    return copy
+
+
+def build_wheel(sources: Path, out: Path) -> Path:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", str(tmp_path), str(copy)], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"quoin"}
-    code = {name for name in listed.stdout.splitlines() if name.endswith(".py") and name.split("/")[0] in FOLDERS}
-    assert {f"quoin/{name}" for name in code if (ROOT / name).exists()} <= set(names)
-    assert {"quoin/py.typed", "quoin/configs/presets/default.yaml"} <= set(names)
+    subprocess.run([*command, "--wheel-dir", str(out), str(sources)], check=True)
+    (wheel,) = out.glob("*.whl")
+    return wheel
 
 
-def test_folders_of_the_user_stand_in_no_way(tmp_path):
-    """quoin and the processes it starts work where the current folder has modules of the names of our folders."""
-    for name in ("pipeline.py", "flows.py", "cluster.py", "quoin.py"):
+@pytest.fixture(scope="module")
+def commit(sources) -> str:
+    """The commit of the checkout in ``sources``."""
+    me = ["-c", "user.name=quoin", "-c", "user.email=quoin@localhost"]
+    for command in (["init", "--quiet"], ["add", "."], [*me, "commit", "--quiet", "--message", "all"]):
+        subprocess.run(["git", *command], cwd=sources, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=sources, capture_output=True, text=True, check=True)
+    return head.stdout[:7]
+
+
+@pytest.fixture(scope="module")
+def wheel(sources, commit, tmp_path_factory) -> Path:
+    return build_wheel(sources, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """A fresh environment with the wheel in it; our dependencies are seen, our editable quoin is not."""
+    folder = tmp_path_factory.mktemp("fresh")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
+    subprocess.run([*pip, "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")  # whose own .pth are not read
+    return folder / "bin"
+
+
+@pytest.fixture
+def hostile_folder(tmp_path) -> Path:
+    """A folder of a user with modules of the names of our folders."""
+    for name in ("pipeline.py", "flows.py", "cluster.py"):
         (tmp_path / name).write_text("raise ImportError('the wrong one')\n")
     for name in ("configs", "stages", "pipeline"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('the wrong one')\n")
-    (tmp_path / "work").mkdir()
-    script = tmp_path / "elsewhere" / "script.py"
+    return tmp_path
+
+
+def call(folder: Path, *command: str | Path, **environment: str) -> str:
+    """What ``command`` says in ``folder``, without our source on the path."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | environment
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert "the wrong one" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_distribution_is_one_package(wheel, commit):
+    """A wheel puts ``quoin`` into site-packages, all of it, and nothing else."""
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"quoin"}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    code = {name for name in listed.splitlines() if name.endswith(".py") and name.split("/")[0] in FOLDERS}
+    assert {f"quoin/{name}" for name in code if (ROOT / name).exists()} <= set(names)
+    assert {"quoin/py.typed", "quoin/configs/presets/default.yaml"} <= set(names)
+    assert archive.read("quoin/commit.txt").decode().startswith(commit)
+
+
+def test_a_wheel_without_git_is_built_and_tells_its_version_only(sources, commit, tmp_path):
+    bare = tmp_path / "sources"
+    shutil.copytree(sources, bare, symlinks=True, ignore=shutil.ignore_patterns(".git", "build", "*.egg-info"))
+    assert "quoin/commit.txt" not in zipfile.ZipFile(build_wheel(bare, tmp_path)).namelist()
+
+
+def test_an_installed_quoin_works_in_any_folder(installed, commit, hostile_folder):
+    assert call(hostile_folder, installed / "quoin", "--version") == f"quoin {__version__} ({commit})\n"
+    assert "reconstruct" in call(hostile_folder, installed / "quoin", "--help")
+    assert "There is no run here" in call(hostile_folder, installed / "quoin", "resume", "stages")
+    code = "import quoin; print(quoin.__file__, quoin.open_run, quoin.load_settings('preview').train.steps)"
+    said = call(hostile_folder, installed / "python", "-c", code)
+    assert said.startswith(str(installed.parent))
+    assert said.endswith(" 400\n")
+
+
+@pytest.mark.slow
+def test_an_installed_quoin_works_in_ray_workers_and_for_prefect(installed, hostile_folder):
+    script = """
+import ray
+from prefect.flows import load_flow_from_entrypoint
+
+@ray.remote
+def where():
+    import quoin.stages.train.stage
+    import quoin.pipeline.storage.run
+    return quoin.__file__
+
+ray.init(num_cpus=1, include_dashboard=False)
+print(ray.get(where.remote()))
+print("flow", load_flow_from_entrypoint("quoin.flows.prefect.flow.reconstruct_flow").name)
+"""
+    (hostile_folder / "script.py").write_text(script)
+    said = call(hostile_folder, installed / "python", "script.py")
+    assert str(installed.parent / "lib") in said
+    assert "flow reconstruct" in said
+
+
+def test_folders_of_the_user_stand_in_no_way(hostile_folder):
+    """A child process of quoin, too, takes our modules and not the user's."""
+    (hostile_folder / "quoin.py").write_text("raise ImportError('the wrong one')\n")
+    (hostile_folder / "work").mkdir()
+    script = hostile_folder / "elsewhere" / "script.py"
     script.parent.mkdir()
     script.write_text(
         """
 from pathlib import Path
 
-from quoin.flows.settings import load_settings
 from quoin.pipeline.core.errors import QuoinError
 from quoin.stages.pose.colmap.subprocess_call import run_in_subprocess
 
-load_settings()
 try:
     run_in_subprocess("no such step", {}, Path("work"))
 except QuoinError as error:
     print(error)
 """
     )
-    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert "the wrong one" not in done.stdout + done.stderr
-    assert "no such step" in done.stdout, done.stderr
+    assert "no such step" in call(hostile_folder, sys.executable, script, PYTHONPATH=str(SOURCE))

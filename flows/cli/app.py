@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError
 
-from quoin import __version__
 from quoin.flows.cli.errors import exit_on_error, exit_process, install_sigterm_handler
 from quoin.flows.cli.options import DisplayOptions, Flag, ResultOptions, RunOptions
+from quoin.flows.cli.version import version_text
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.object_store import storage_url
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="quoin",
-    version=__version__,
+    version=version_text,
     help="Turn photo collections into surface meshes, block by block.",
     help_format="plaintext",
 )

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from quoin import __version__
 from quoin.fields.compile import cpp_compiler, inductor_cache_folder, missing_compiler
 from quoin.flows.cli.terminal import format_bytes
+from quoin.flows.cli.version import version_text
 from quoin.flows.prefect.server import is_responding
 from quoin.pipeline.core.errors import first_line
 
@@ -65,7 +65,9 @@ def _run_check(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
 
 def check_machine() -> Iterator[Finding]:
     """quoin, Python, cores, memory, disk."""
-    yield Finding("quoin", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    yield Finding(
+        "quoin", f"{version_text().removeprefix('quoin ')} on Python {platform.python_version()}, {platform.platform()}"
+    )
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Finding("machine", f"{cores} cores, {format_bytes(memory_bytes)} memory")

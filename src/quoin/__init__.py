@@ -1,11 +1,56 @@
-"""Photo collections to surface meshes, block by block."""
+"""Photo collections to surface meshes, block by block.
+
+The Python interface: ``run = quoin.reconstruct(photos, out)`` or ``run = quoin.open_run(folder)``, then ``run.mesh()``,
+``run.cameras()``, ``run.photos()``, ``run.report()``. Names are imported when first used, so ``import quoin`` is light.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quoin.flows.api import Cameras, RunResults, open_run, reconstruct
+    from quoin.flows.settings import Settings, load_settings, method_names, preset_names
+    from quoin.pipeline.core.errors import PartialResult, QuoinError
+    from quoin.stages.report.facts import PhotoFacts, Report
 
 # Threads that wait for each other go to sleep soon: to spin for long costs a multiple on a machine that does other work
 # as well (benchmarks/README.md). GNU OpenMP, as torch and pycolmap bring it, reads this when it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Cameras",
+    "PartialResult",
+    "PhotoFacts",
+    "QuoinError",
+    "Report",
+    "RunResults",
+    "Settings",
+    "load_settings",
+    "method_names",
+    "open_run",
+    "preset_names",
+    "reconstruct",
+]
+
+_MODULES = {
+    "quoin.flows.api": ("Cameras", "RunResults", "open_run", "reconstruct"),
+    "quoin.flows.settings": ("Settings", "load_settings", "method_names", "preset_names"),
+    "quoin.pipeline.core.errors": ("PartialResult", "QuoinError"),
+    "quoin.stages.report.facts": ("PhotoFacts", "Report"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -22,13 +22,6 @@ def test_nothing_heavy_is_imported_before_a_command_runs():
     assert not modules & HEAVY
 
 
-def test_version(capsys):
-    from quoin import __version__
-
-    assert run_command(["--version"]) == 0
-    assert capsys.readouterr().out.strip() == __version__
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
