@@ -11,7 +11,7 @@ help:
 	@echo "make install   .venv with everything quoin needs (then: $(BIN)/quoin --help)"
 	@echo "make demo      generate photos of a landmark with known truth, reconstruct them, score the mesh (demo/)"
 	@echo "make test      the fast tests        make test-all   the slow ones too"
-	@echo "make lint      style, import layers, types        make format   rewrite to the style"
+	@echo "make lint      style, import layers, types, dead code        make format   rewrite to the style"
 	@echo "make bench     the numbers of benchmarks/README.md"
 	@echo "make clean     remove what the above made, except runs"
 
@@ -43,6 +43,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+	$(BIN)/vulture
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
