@@ -90,11 +90,10 @@ _.verbose
 
 # The Python interface, and what only tests and benchmarks use.
 _.HEARTBEAT_SECONDS
-_._leaves_some
+_._
 _.brick_samples
 _.build_octagon_room
 _.build_round_room
-_.check_compatibility
 _.compose
 _.cover
 _.evaluate
