@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from quoin.flows import calibration
-from quoin.flows.cli.terminal import format_bytes
 from quoin.flows.settings import DEFAULT_METHOD, Settings
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.formatting import format_bytes
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quoin.fields.compile import cpp_compiler, inductor_cache_folder, missing_compiler
-from quoin.flows.cli.terminal import format_bytes
 from quoin.flows.cli.version import version_text
 from quoin.flows.prefect.server import is_responding
 from quoin.pipeline.core.errors import first_line
+from quoin.pipeline.core.formatting import format_bytes
 
 SYSTEM_LIBRARIES = "libusb-1.0-0 libgl1 libegl1 libx11-6 libudev1 libgomp1 libidn2-0"  # what Open3D's wheel needs
 PACKAGES = ("torch", "pycolmap", "zarr", "numpy", "pyarrow", "trimesh", "ray", "prefect", "fastapi", "pillow")

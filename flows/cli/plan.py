@@ -8,8 +8,8 @@ from rich.table import Table
 
 from quoin.flows import calibration
 from quoin.flows.capacity import estimate_stages
-from quoin.flows.cli.terminal import format_bytes, format_duration
 from quoin.flows.session import run_settings
+from quoin.pipeline.core.formatting import format_bytes, format_duration
 from quoin.pipeline.storage.run import Run
 from quoin.stages.partition.config import PartitionResult
 

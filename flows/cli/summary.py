@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quoin.flows.cli.terminal import format_duration
+from quoin.pipeline.core.formatting import format_duration
 from quoin.pipeline.storage.run import Run
 
 

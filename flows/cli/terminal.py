@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID,
 from rich.text import Text
 
 from quoin.pipeline.core.events import Event, JsonLinesSink, Sink
+from quoin.pipeline.core.formatting import format_duration
 
 PROGRESS_LINE_SECONDS = 10.0  # between two progress lines of one name
 UNEQUAL_UNITS = ("stages", "blocks")  # how long these take says nothing of the next
@@ -131,23 +132,6 @@ class WarningSink:
     def __call__(self, event: Event) -> None:
         if event["kind"] == "log" and event["level"] == "warning":
             _line(event["name"], f"warning: {event['message']}")
-
-
-def format_duration(seconds: float) -> str:
-    """``8.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def format_bytes(count: float) -> str:
-    """Bytes for a person: ``1.4 GiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 def _metrics(values: Mapping[str, float], between: str = " ") -> str:

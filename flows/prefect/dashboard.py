@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from quoin.flows.cli.terminal import format_duration
 from quoin.flows.prefect.artifacts import image_markdown
 from quoin.flows.prefect.block_map import draw_block_map
 from quoin.pipeline.core.events import Event, Reporter, Sink
+from quoin.pipeline.core.formatting import format_duration
 from quoin.pipeline.scene.blocks import Partition
 
 REFRESH_SECONDS = 10.0

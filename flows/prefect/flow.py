@@ -27,7 +27,6 @@ from pydantic import Field
 
 from quoin.cluster.executor import Device, Executor
 from quoin.flows.cli.errors import Terminated, kill_process_group
-from quoin.flows.cli.terminal import format_bytes
 from quoin.flows.pipeline import run_stage, run_stages
 from quoin.flows.prefect.artifacts import ArtifactSink, prefect_sender
 from quoin.flows.prefect.dashboard import BlockDashboard
@@ -35,6 +34,7 @@ from quoin.flows.session import ExecutorName, check_executor, make_executor, ope
 from quoin.flows.settings import Settings, load_settings, preset_names
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.formatting import format_bytes
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run

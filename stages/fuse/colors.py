@@ -33,19 +33,6 @@ class ColorSamples:
         self.rgb[v, slot], self.photo[v, slot], self.weight[v, slot] = rgb[better], photo, weight[better]
 
 
-def sample_colors(image: UInt8[Array, "h w 3"], uv: Float[Array, "n 2"]) -> UInt8[Array, "n 3"]:
-    """Colours at places given as shares of width and height, pixel centres at half-integers."""
-    height, width = image.shape[:2]
-    x = np.clip(uv[:, 0] * width - 0.5, 0, width - 1)
-    y = np.clip(uv[:, 1] * height - 0.5, 0, height - 1)
-    x0, y0 = np.minimum(x.astype(np.int32), max(width - 2, 0)), np.minimum(y.astype(np.int32), max(height - 2, 0))
-    x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
-    u, v = (x - x0)[:, None].astype(np.float32), (y - y0)[:, None].astype(np.float32)
-    top = image[y0, x0] * (1 - u) + image[y0, x1] * u
-    bottom = image[y1, x0] * (1 - u) + image[y1, x1] * u
-    return np.rint(top * (1 - v) + bottom * v).astype(np.uint8)
-
-
 def vertex_colors(
     samples: ColorSamples, gains: Float[Array, "p 3"], *, chunk: int = 50_000
 ) -> tuple[UInt8[Array, "v 3"], Float[Array, "v"]]:

@@ -14,14 +14,15 @@ from jaxtyping import Float, Int
 
 from quoin.pipeline.geometry.frustum import frustum_query
 from quoin.pipeline.imaging import labels
+from quoin.pipeline.imaging.filters import sample_bilinear, sample_nearest
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_held_out
 from quoin.pipeline.scene.plane_maps import depth_from_planes, read_plane_index, read_scene_planes
 from quoin.pipeline.storage.run import Run
-from quoin.stages.fuse.colors import ColorSamples, sample_colors
+from quoin.stages.fuse.colors import ColorSamples
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.plane_snapping import PlaneVotes
-from quoin.stages.fuse.vertex_confidence import ViewDirections, depth_votes, directions_to, sample_nearest
+from quoin.stages.fuse.vertex_confidence import ViewDirections, depth_votes, directions_to
 from quoin.stages.fuse.visibility import LocalView, VisibleVertices, make_local_view, split_sky, visible_vertices
 
 Array = np.ndarray
@@ -141,7 +142,7 @@ class PhotoObserver:
         footprint = found.depth / posed.intrinsics[i, :2].mean() / self.voxel_size_m  # voxels in a level-0 pixel
         finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
         level = int(np.clip(np.floor(finer + 0.25), 0, posed_images.PYRAMID_LEVELS - 1))
-        rgb = sample_colors(posed_images.read_photo(run, i, level), found.uv)
+        rgb = sample_bilinear(posed_images.read_photo(run, i, level), found.uv)
         weight = (found.cosine / np.sqrt(footprint)).astype(np.float32)
         return _PhotoObservation(found, sky_vertices, depth_vote, no_depth, plane_vertices, plane, rgb, weight)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from quoin.pipeline.geometry.rays import normalize
+from quoin.pipeline.imaging.filters import sample_nearest
 from quoin.stages.fuse.visibility import VisibleVertices
 
 Array = np.ndarray
@@ -69,13 +70,6 @@ def depth_votes(
     share = STEREO_ERROR_SHARE if sigma_per_unit is None else SENSOR_SIGMAS * sigma_per_unit * visible.depth
     allowed = np.maximum(share * visible.depth, tolerance)
     return np.where(photo_depth == 0, 0, (np.abs(beyond) <= allowed).astype(np.int32) - (beyond > allowed))
-
-
-def sample_nearest(picture: Shaped[Array, "h w"], uv: Float[Array, "n 2"]) -> Shaped[Array, "n"]:
-    """Values of the pixels in which places lie; places in [0, 1] from the top left corner, x and y."""
-    size = np.array(picture.shape[::-1])
-    column, row = np.minimum((uv * size).astype(np.int64), size - 1).T
-    return picture[row, column]
 
 
 def directions_to(center: Float[Array, "3"], vertices: Float[Array, "n 3"]) -> Float[Array, "n 3"]:

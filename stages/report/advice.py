@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from quoin.pipeline.core.formatting import timespans
+from quoin.pipeline.core.formatting import format_count, format_number, format_percent, timespans
 from quoin.stages.report.facts import (
     Advice,
     AdviceLevel,
@@ -16,7 +16,6 @@ from quoin.stages.report.facts import (
     PhotoFacts,
     PoseFacts,
 )
-from quoin.stages.report.quantities import format_count, format_number, format_percent
 
 # what a stage warns of and this page tells with more detail
 _REPLACED_WARNINGS = {"are not registered": "could not be placed", "do not connect": "do not connect"}

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
+from quoin.pipeline.core.formatting import format_bytes, format_duration
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene.blocks import Partition
 from quoin.pipeline.scene.posed_images import Posed
 from quoin.stages.report import maps
 from quoin.stages.report.data_urls import png_uri
 from quoin.stages.report.facts import BlockFacts
-from quoin.stages.report.quantities import format_bytes, format_duration
 
 Array = np.ndarray
 X_AXIS, Y_AXIS, Z_AXIS = np.eye(3)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from quoin.stages.report.quantities import format_number
+from quoin.pipeline.core.formatting import format_number
 from quoin.stages.report.svg import format_points, svg_tag
 
 Array = np.ndarray

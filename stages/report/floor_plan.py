@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
+from quoin.pipeline.core.formatting import format_quantity
 from quoin.stages.report import maps
 from quoin.stages.report.data_urls import png_uri
-from quoin.stages.report.quantities import format_quantity
 from quoin.stages.report.room_measures import FloorPlan, WallSegment
 from quoin.stages.report.svg import svg_tag
 

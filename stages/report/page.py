@@ -12,9 +12,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from quoin.pipeline.core.formatting import timespans
+from quoin.pipeline.core import formatting
 from quoin.pipeline.scene import confidence as shown
-from quoin.stages.report import chart, quantities
+from quoin.stages.report import chart
 from quoin.stages.report.atlas import SceneMaps
 from quoin.stages.report.facts import BlockFacts, Report
 from quoin.stages.report.photo_views import ViewerCamera
@@ -45,7 +45,7 @@ def training_charts(facts: Report) -> dict[str, Any]:
 
     def draw(name: str, log: bool) -> Markup:
         return chart.line_chart(
-            facts.curves.get(name, []), x_label="step", y_label="", title=quantities.key_label(name), log=log
+            facts.curves.get(name, []), x_label="step", y_label="", title=formatting.key_label(name), log=log
         )
 
     rest = {name: draw(name, not name.endswith("_db")) for name in sorted(facts.curves)}
@@ -65,7 +65,7 @@ def pose_charts(facts: Report) -> dict[str, Markup]:
         found = getattr(facts.pose, name, None)
         out[name] = Markup("")
         if found:
-            title = quantities.key_label(name)
+            title = formatting.key_label(name)
             out[name] = chart.histogram_chart(found.edges, found.counts, x_label=x_label, y_label=y_label, title=title)
     return out
 
@@ -88,13 +88,13 @@ def summary_sentence(facts: Report) -> str:
     """The run in one or two sentences."""
     h = facts.headline
     if h.n_faces is None:
-        return f"A run over {quantities.format_count(h.n_photos_used)} photos that has no surface yet."
-    n_faces, n_photos = quantities.format_count(h.n_faces), quantities.format_count(h.n_photos_posed)
+        return f"A run over {formatting.format_count(h.n_photos_used)} photos that has no surface yet."
+    n_faces, n_photos = formatting.format_count(h.n_faces), formatting.format_count(h.n_photos_posed)
     text = f"A surface of {n_faces} triangles from {n_photos} photos"
     text += f" in {len(facts.blocks)} blocks" if len(facts.blocks) > 1 else ""
-    text += f", made in {quantities.format_duration(h.total_seconds)}."
+    text += f", made in {formatting.format_duration(h.total_seconds)}."
     if h.heldout_psnr_db is not None:
-        psnr_db = quantities.format_number(h.heldout_psnr_db)
+        psnr_db = formatting.format_number(h.heldout_psnr_db)
         text += f" It reproduces pixels that it was not trained to match to {psnr_db} dB."
     return text
 
@@ -137,23 +137,23 @@ def render_page(
         trim_blocks=True,
     )
     environment.filters |= {
-        "count": quantities.format_count,
-        "duration": quantities.format_duration,
-        "label": quantities.key_label,
-        "number": quantities.format_number,
-        "percent": quantities.format_percent,
-        "size": quantities.format_bytes,
-        "visible": quantities.escape_invisible,
+        "count": formatting.format_count,
+        "duration": formatting.format_duration,
+        "label": formatting.key_label,
+        "number": formatting.format_number,
+        "percent": formatting.format_percent,
+        "size": formatting.format_bytes,
+        "visible": formatting.escape_invisible,
     }
-    environment.filters["spans"] = timespans
-    environment.filters["quantity"] = lambda value, key, length="m": quantities.escape_invisible(
-        quantities.format_quantity(key, value, length)
+    environment.filters["spans"] = formatting.timespans
+    environment.filters["quantity"] = lambda value, key, length="m": formatting.escape_invisible(
+        formatting.format_quantity(key, value, length)
     )
     style, script = ((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     three = (TEMPLATE_FOLDER / "vendor" / "three.min.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         facts=facts,
-        lacking=quantities.NOT_MEASURED,
+        lacking=formatting.NOT_MEASURED,
         title=title,
         lead=summary_sentence(facts),
         policy=content_security_policy([three, script] if glb else [script], style),

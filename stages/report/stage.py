@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.formatting import format_quantity, key_label
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene.blocks import Partition, read_partition
 from quoin.pipeline.scene.manhattan import read_trusted_frame
@@ -19,7 +20,6 @@ from quoin.stages.report.config import ReportConfig, ReportResult
 from quoin.stages.report.facts import MeshFacts, Report
 from quoin.stages.report.page import render_page
 from quoin.stages.report.photo_views import ViewComparison, render_comparisons
-from quoin.stages.report.quantities import format_quantity, key_label
 
 MAX_TABLE_BLOCKS, MAX_CURVE_BLOCKS = 200, 12  # blocks in the table, and in the charts of training
 

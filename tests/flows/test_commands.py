@@ -156,7 +156,7 @@ def planned(tmp_path) -> Run:
 def test_plan_tells_blocks_memory_disk_and_time(planned, capsys):
     print_plan(planned)
     out = capsys.readouterr().out
-    assert "2.0 GiB" in out
+    assert "2 GiB" in out
     assert "67%" in out, "share of the work of the costlier block"
     assert f"quoin resume {planned.path}" in out
     for stage in ("train", "fuse", "report"):
@@ -236,14 +236,14 @@ def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatc
     settings = load_settings()
     check_resources(planned, settings, "cpu")
     monkeypatch.setattr("quoin.flows.capacity.shutil.disk_usage", lambda path: SimpleNamespace(free=10 << 20))
-    with pytest.raises(QuoinError, match=r"more disk, and 10\.0 MiB are free"):
+    with pytest.raises(QuoinError, match=r"more disk, and 10 MiB are free"):
         check_resources(planned, settings, "cpu")
     with monkeypatch.context() as there:
         there.setattr("quoin.flows.capacity.storage_url", lambda home: "s3://bucket/run")
         check_resources(planned, settings, "cpu")
     monkeypatch.undo()
     monkeypatch.setattr("quoin.stages.partition.cost.machine_memory_bytes", lambda: 1 << 30)
-    with pytest.raises(QuoinError, match=r"Block \w+ needs 2\.0 GiB to train, this machine has 1\.0 GiB") as refused:
+    with pytest.raises(QuoinError, match=r"Block \w+ needs 2 GiB to train, this machine has 1 GiB") as refused:
         check_resources(planned, settings, "cpu")
     assert "Use one that has more" in str(refused.value), "no block is so small"
     manifest = planned.require("partition")
@@ -320,7 +320,7 @@ def test_doctor_tells_what_training_runs_on_and_what_is_kept_compiled(monkeypatc
     steps, kept = doctor.check_training()
     assert steps.is_ok is False
     assert "no C++ compiler" in steps.text
-    assert kept.text == f"2.0 KiB kept in {tmp_path / 'cache'}"
+    assert kept.text == f"2 KiB kept in {tmp_path / 'cache'}"
 
 
 @pytest.mark.parametrize(

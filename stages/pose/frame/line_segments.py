@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
 from quoin.pipeline.geometry.mesh import connected_components
+from quoin.pipeline.imaging.filters import rgb_to_gray
 
 Array = np.ndarray
 
@@ -36,7 +37,7 @@ def find_segments(rgb: UInt8[Array, "h w 3"], use: Bool[Array, "h w"]) -> Float[
     beside each other that face the same way are one edge. An edge that is not straight is halved across its length,
     again and again, and what stays shorter than MIN_LENGTH_PX is dropped. The line is that of least squares.
     """
-    gray = rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    gray = rgb_to_gray(rgb)
     edges = thin_edges(gray, ndimage.binary_erosion(use, iterations=3, border_value=0))
     if len(edges.xy) < 2:
         return np.zeros((0, 2, 2))

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from quoin.pipeline.geometry.cameras import pixel_grid, rays_world
 from quoin.pipeline.geometry.rays import normalize
+from quoin.pipeline.imaging.filters import local_contrast, rgb_to_gray
 from quoin.stages.priors.sky.gaussian_mixture import GaussianMixture, fit_mixture
 
 Array = np.ndarray
@@ -90,7 +91,7 @@ def segment_sky(
     mask.
     """
     color = rgb.astype(np.float32) / 255.0
-    gray = color @ np.array([0.299, 0.587, 0.114], np.float32)
+    gray = rgb_to_gray(color)
     h, w = gray.shape
     none = np.zeros((h, w), bool)
     photo_mask = np.ones((h, w), bool) if photo_mask is None else photo_mask
@@ -98,7 +99,7 @@ def segment_sky(
     reach = max(2.0, POINT_RADIUS_SHARE * max(h, w))
     point_distance_px = ndimage.distance_transform_edt(~points) if points.any() else np.full((h, w), np.inf)
     above_horizon = elevation > np.radians(MIN_ELEVATION_DEG)
-    deviation = local_std(gray)
+    deviation = local_contrast(gray)
     open_ = photo_mask & (deviation < MAX_SEED_CONTRAST) & (point_distance_px > reach)
     region = _sky_colored(
         _components_touching(open_, upward_border(elevation), round(MIN_SEED_SHARE * h * w)), color, gray
@@ -145,12 +146,6 @@ def _quantized_colors(rgb: UInt8[Array, "h w 3"]) -> tuple[Float[Array, "n 3"], 
     step = (rgb >> 2).astype(np.int32).reshape(-1, 3)
     number, palette_index = np.unique(step @ np.array([4096, 64, 1], np.int32), return_inverse=True)
     return (np.stack([number >> 12, (number >> 6) & 63, number & 63], axis=1) * 4 + 1.5) / 255.0, palette_index
-
-
-def local_std(gray: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """Standard deviation of gray over 5 × 5 pixels."""
-    mean, square = ndimage.uniform_filter(gray, 5), ndimage.uniform_filter(gray * gray, 5)
-    return np.sqrt(np.maximum(square - mean * mean, 0.0))
 
 
 def upward_border(elevation: Float[Array, "h w"]) -> Bool[Array, "h w"]:

@@ -12,6 +12,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import is_in_image, project
 from quoin.pipeline.geometry.covisibility import observation_matrix, observed_points, source_photos
 from quoin.pipeline.imaging import labels
+from quoin.pipeline.imaging.filters import rgb_to_gray
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_held_out
 from quoin.pipeline.scene.sensor_depth import SensorDepth, add_sensor_points, read_sensor_depth
@@ -222,10 +223,7 @@ class StereoPhotos:
         return float(good.mean()), float(np.median(count[good])) if good.any() else 0.0
 
     def _read_gray(self, index: int, level: int) -> torch.Tensor:
-        weights = np.array([0.299, 0.587, 0.114], np.float32) / 255.0
-        return torch.from_numpy(posed_images.read_photo(self.run, index, level).astype(np.float32) @ weights).to(
-            self.device
-        )
+        return torch.from_numpy(rgb_to_gray(posed_images.read_photo(self.run, index, level), 255.0)).to(self.device)
 
     def _inverse_depth_range(self, index: int) -> tuple[float, float] | None:
         """Inverse depths to sweep, from the points in the photo's frame that it or one of its neighbours sees."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.imaging.filters import rgb_to_gray
 
 TILE_SIZE_PX = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
 N_GRAY_LEVELS = 2  # whole and half size: patches begin at half
@@ -177,7 +178,7 @@ def sample_bilinear(
 
 
 def _gray_pyramid(rgb: np.ndarray) -> list[np.ndarray]:
-    gray = rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    gray = rgb_to_gray(rgb)
     levels = [gray]
     for _ in range(N_GRAY_LEVELS - 1):
         h, w = (levels[-1].shape[0] // 2) * 2, (levels[-1].shape[1] // 2) * 2

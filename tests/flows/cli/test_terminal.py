@@ -13,8 +13,6 @@ from quoin.flows.cli.terminal import (
     ProgressBarSink,
     WarningSink,
     display_sink,
-    format_bytes,
-    format_duration,
 )
 from quoin.pipeline.core.events import Reporter
 
@@ -39,7 +37,7 @@ def test_plain_lines_are_few_and_say_how_long_it_will_take(capsys):
     for one in TRAINING:
         sink(one)
     assert capsys.readouterr().err.splitlines() == [
-        "train/b0: 50 of 100 steps, about 20.0 s left",
+        "train/b0: 50 of 100 steps, about 20 s left",
         "train/b0: warning: a [bracket] and a warning",
         "train/b0: done after 1 min 05 s",
     ]
@@ -125,16 +123,3 @@ def test_every_display_survives_what_stages_say(show, capsys):
         assert kinds == ["start", "advance", "end", "log", "metrics", "table"]
     else:
         assert out == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
-)
-def test_durations(seconds, text):
-    assert format_duration(seconds) == text
-
-
-@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 40, "3.0 TiB")])
-def test_sizes(count, text):
-    assert format_bytes(count) == text

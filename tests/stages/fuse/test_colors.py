@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quoin.stages.fuse.colors import ColorSamples, fill_missing_colors, sample_colors, vertex_colors
+from quoin.stages.fuse.colors import ColorSamples, fill_missing_colors, vertex_colors
 
 
 def filled(rgb: np.ndarray, photo: np.ndarray, weight: np.ndarray) -> ColorSamples:
@@ -18,17 +18,6 @@ def test_only_the_strongest_samples_stay() -> None:
     assert sorted(samples.photo[1].tolist()) == [1, 3, 4]
     assert sorted(samples.rgb[1, :, 0].tolist()) == [10, 30, 40]
     assert (samples.weight[0] == 0).all()
-
-
-def test_bilinear_reads_pixel_centres_and_blends_between() -> None:
-    image = np.zeros((2, 4, 3), np.uint8)
-    image[:, :, 0] = np.array([0, 40, 80, 120])
-    image[:, :, 1] = np.array([[0], [200]])
-    place = np.array([[0.375, 0.25], [0.5, 0.5], [0.0, 0.0], [0.999, 0.999]], np.float32)
-    found = sample_colors(image, place)
-    assert found[:, 0].tolist() == [40, 60, 0, 120]
-    assert found[:, 1].tolist() == [0, 100, 0, 200]
-    assert sample_colors(np.full((1, 1, 3), 7, np.uint8), place).tolist() == [[7, 7, 7]] * 4
 
 
 def test_a_passer_by_is_outvoted_and_exposure_divided_out() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.geometry.mesh import vertex_normals
 from quoin.pipeline.scene.confidence import CONFIDENCE_COLORS, confidence_colors
-from quoin.stages.report import chart, maps, mesh_rendering, quantities
+from quoin.stages.report import chart, maps, mesh_rendering
 from quoin.stages.report.collect import build_histogram
 from quoin.stages.report.mesh_rendering import (
     MeshRaycaster,
@@ -194,43 +194,6 @@ def test_confidence_is_drawn_where_the_mesh_is_from_red_over_pale_to_blue():
     assert high[2] > high[0] + 80
     assert middle.min() > 150
     np.testing.assert_allclose(confidence_colors(np.array([0, 0.5, 1])), CONFIDENCE_COLORS)
-
-
-# -- words -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "text"),
-    [
-        ("n_points", 1234567, "1,234,567"),
-        ("median_reprojection_px", 0.4449, "0.445 px"),
-        ("heldout_psnr_db", 27.04, "27 dB"),
-        ("peak_memory_bytes", 1153433600, "1.07 GiB"),
-        ("seconds", 125.2, "2 min 05 s"),
-        ("total_seconds", 3599.9, "1 h 00 min"),
-        ("rays_per_s", 9250.0, "9,250"),
-        ("covered_share", 0.125, "12.5 %"),
-        ("voxel_size_m", 0.0625, "0.0625 m"),
-        ("georeferenced", False, "no"),
-        ("gain_range", [0.5, 2.0], "0.5, 2"),
-        ("heldout_psnr_db", None, "not measured"),
-        ("heldout_psnr_db", float("nan"), "not measured"),
-    ],
-)
-def test_numbers_are_written_with_the_unit_of_their_key(key: str, value: object, text: str):
-    assert quantities.format_quantity(key, value) == text
-
-
-def test_lengths_without_scale_are_not_called_metres():
-    assert quantities.format_quantity("voxel_size_m", 0.5, "units") == "0.5 units"
-    assert quantities.format_quantity("area_m2", 3.0, "units") == "3 units²"
-
-
-@given(st.text())
-def test_no_name_disguises_itself(name: str):
-    shown = quantities.escape_invisible(name)
-    assert not any(c in shown for c in "\n\r\t\x00\u202e\u2066\u2028")
-    assert quantities.escape_invisible("Überblick 城.jpg") == "Überblick 城.jpg"
 
 
 @given(st.text(), st.text())

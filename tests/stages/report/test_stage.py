@@ -15,12 +15,13 @@ import pytest
 import trimesh
 from PIL import Image
 
+from quoin.pipeline.core import formatting
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.gltf import decode_glb
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
 from quoin.pipeline.scene.photo_table import read_photo_table, write_photo_table
 from quoin.pipeline.storage.run import Run
-from quoin.stages.report import mesh_preview, previews, quantities
+from quoin.stages.report import mesh_preview, previews
 from quoin.stages.report.config import ReportConfig
 from quoin.stages.report.facts import Report
 from quoin.stages.report.stage import run as run_stage
@@ -144,7 +145,7 @@ def test_hostile_names_are_only_text(page: Page, hostile_run: Run, facts: Report
     assert all("onerror" not in a and (a.get("src") or "").startswith("data:") for a in page.of("img"))
     shown = "".join(page.texts)
     for name in HOSTILE:
-        assert quantities.escape_invisible(name) in shown
+        assert formatting.escape_invisible(name) in shown
     assert "49.jpg" not in shown  # {{ 7*7 }} is not a template
     assert [p.name for p in facts.photos][: len(HOSTILE)] == HOSTILE  # report.json has them as they are
     rows = {a["data-name"] for a in page.of("tr") if "data-name" in a}
@@ -160,15 +161,15 @@ def test_the_numbers_of_page_and_json_are_one(page: Page, facts: Report):
     assert h.peak_memory_bytes >= 1100 << 20
     for text in (
         f"{h.n_photos_posed} of {h.n_photos_used}",
-        quantities.format_count(h.n_faces),
-        quantities.format_duration(h.total_seconds),
-        quantities.format_bytes(h.peak_memory_bytes),
+        formatting.format_count(h.n_faces),
+        formatting.format_duration(h.total_seconds),
+        formatting.format_bytes(h.peak_memory_bytes),
         "27 dB",
-        *(quantities.format_quantity("x_px", p.reprojection_px) for p in facts.photos if p.state == "placed"),
-        *(quantities.format_duration(b.seconds) for b in facts.blocks),
-        *(quantities.format_duration(s.seconds) for s in facts.stages),
+        *(formatting.format_quantity("x_px", p.reprojection_px) for p in facts.photos if p.state == "placed"),
+        *(formatting.format_duration(b.seconds) for b in facts.blocks),
+        *(formatting.format_duration(s.seconds) for s in facts.stages),
         *(a.text for a in facts.advice),
-        *(quantities.format_percent(v.covered_share) for v in facts.views),
+        *(formatting.format_percent(v.covered_share) for v in facts.views),
     ):
         assert text in shown, text
 
