@@ -6,11 +6,11 @@ photo, and as much clutter again that nobody else sees. Photos are shuffled, so 
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 from PIL import Image
 
 POINTS_PER_PHOTO_STEP = 60  # points that come into view, and leave it, from one photo to the next
@@ -68,9 +68,8 @@ def simulate_walk(count: int, database: Path, seed: int = 0) -> SimulatedWalk:
 
     points = descriptors(count * POINTS_PER_PHOTO_STEP + POINTS_IN_VIEW)
     place, visible_points = rng.permutation(count), []
-    with sqlite3.connect(database) as connection:
-        for table in ("descriptors", "keypoints"):
-            connection.execute(f"CREATE TABLE {table} (image_id INTEGER PRIMARY KEY, rows, cols, data BLOB)")
+    with pycolmap.Database.open(str(database)) as opened:
+        camera_id = opened.write_camera(pycolmap.Camera(model="PINHOLE", width=1000, height=1000, params=[1000] * 4))
         for photo in range(count):
             visible_points.append(
                 np.sort(
@@ -82,10 +81,11 @@ def simulate_walk(count: int, database: Path, seed: int = 0) -> SimulatedWalk:
             ).astype(np.float32)
             both = np.concatenate([np.clip(noisy_descriptors, 0, 255).astype(np.uint8), descriptors(CLUTTER_POINTS)])
             shape = np.concatenate([rng.uniform(0, 1000, (len(both), 2)), rng.pareto(2, (len(both), 2)) + 1], axis=1)
-            for table, data in (("descriptors", both), ("keypoints", shape.astype(np.float32))):
-                row = (photo + 1, *data.shape, data.tobytes())
-                connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", row)
-    connection.close()
+            image = pycolmap.Image(name=f"{photo}.jpg", camera_id=camera_id, image_id=photo + 1)
+            opened.write_image(image, use_image_id=True)
+            opened.write_keypoints(photo + 1, shape.astype(np.float32))
+            sift = pycolmap.FeatureDescriptors(data=both, type=pycolmap.FeatureExtractorType.SIFT)
+            opened.write_descriptors(photo + 1, sift)
     return SimulatedWalk(place, visible_points)
 
 

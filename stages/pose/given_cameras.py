@@ -6,7 +6,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.stages.pose.cache_key import MODEL_FILE_SUFFIXES, MODEL_SUBFOLDERS
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 
 Array = np.ndarray
 
@@ -112,16 +112,7 @@ def scale_to_photo(camera: Camera, name: str, width: int, height: int) -> Camera
             where=name,
             hint="give cameras of the upright photos" if is_turned else "give cameras of these photos",
         )
-    has_one_focal = camera.model in (
-        "SIMPLE_PINHOLE",
-        "SIMPLE_RADIAL",
-        "RADIAL",
-        "SIMPLE_RADIAL_FISHEYE",
-        "RADIAL_FISHEYE",
-    )
-    scales = [(sx + sy) / 2, sx, sy] if has_one_focal else [sx, sy, sx, sy]
-    params = [p * s for p, s in zip(camera.params, scales, strict=False)] + list(camera.params[len(scales) :])
-    return Camera(camera.model, width, height, tuple(params), True)
+    return replace(camera.rescaled(width, height), prior_focal=True)
 
 
 def read_transforms(

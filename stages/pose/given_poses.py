@@ -12,8 +12,8 @@ from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.stages.pose.cache_key import TRANSFORMS_JSON
 from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
-from quoin.stages.pose.colmap.camera_models import pinhole_params
-from quoin.stages.pose.colmap.sparse_model import Camera, read_sparse_model
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.sparse_model import read_sparse_model
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.given_cameras import (
     GivenPhoto,
@@ -104,7 +104,7 @@ def _cameras(given_by_photo: dict[int, GivenPhoto], kept_photos: list[PhotoRow])
         camera = scale_to_photo(
             given_by_photo[photo["photo_id"]].camera, photo["name"], photo["width"], photo["height"]
         )
-        pinhole_params(camera)  # refuses a model that we cannot undistort
+        _ = camera.pinhole_params  # raises for a model that cannot be undistorted
         if camera not in cameras:
             cameras.append(camera)
         camera_of.append(cameras.index(camera))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 
 DEFAULT_FOCAL_FACTOR = (
     1.2  # times the long edge: a phone's or a kit lens's view of about 45 degrees, COLMAP's own default

@@ -16,9 +16,9 @@ from quoin.pipeline.scene.photo_table import read_photo_rows
 from quoin.pipeline.storage.cache import scratch_folder
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap import step_arguments
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.database import FEATURE_TABLES, MATCH_TABLES, copy_rows, merge_rows
 from quoin.stages.pose.colmap.image_copies import write_image_copies
-from quoin.stages.pose.colmap.sparse_model import Camera
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.hands import PhotosNotVisibleError
 from quoin.stages.pose.undistorted_images import ImageSegments, UndistortedImage, write_undistorted_batch

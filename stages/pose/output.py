@@ -24,7 +24,6 @@ from quoin.stages.pose.checks.registration import (
     residuals_px,
     unregistered_reason,
 )
-from quoin.stages.pose.colmap.camera_models import mean_focal_px
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.config import ComponentSummary, PoseConfig, PoseResult
 from quoin.stages.pose.frame.lines import Lines
@@ -126,7 +125,7 @@ def camera_warnings(model: SparseModel) -> list[str]:
 def exif_warnings(photos: list[PhotoRow], model: SparseModel) -> list[str]:
     """How many focal lengths in EXIF are far from what the photos bear out, with an example."""
     rows = [
-        (photos[i], mean_focal_px(model.cameras[c])) for i, c in zip(model.photo_ids, model.camera_index, strict=True)
+        (photos[i], model.cameras[c].mean_focal_px) for i, c in zip(model.photo_ids, model.camera_index, strict=True)
     ]
     mismatched = [
         (photo, estimated_px)
@@ -293,7 +292,7 @@ def write_tables(run: Run, photos: list[PhotoRow], result: SfmResult, errors: Fl
                 "component": component,
                 "n_points": int(counts[k]) if k is not None else 0,
                 "reprojection_px": float(medians[k]) if k is not None else math.nan,
-                "focal_px": mean_focal_px(camera) if camera else math.nan,
+                "focal_px": camera.mean_focal_px if camera else math.nan,
                 "reason": reason,
             }
         )

@@ -17,8 +17,9 @@ from quoin.pipeline.imaging.pyramid import build_pyramid
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, write_photo
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.image_copies import load_usable_mask
-from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel
+from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.frame.line_segments import find_segments
 from quoin.stages.pose.frame.lines import Lines, lines_from_segments
 from quoin.stages.pose.hands import PHOTOS_PER_TASK, NoWorkersError, Task, Workers

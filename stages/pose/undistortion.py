@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from quoin.stages.pose.colmap.camera_models import distort, is_within_valid_radius, pinhole_params, undistort
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 
 Array = np.ndarray
 
@@ -30,8 +29,8 @@ class PinholeCamera:
     height: int
 
     def pixels(self, camera: Camera, xy: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
-        """Undistorted pixels of pixels in the distorted photo."""
-        return undistort(camera, xy) * self.intrinsics[:2] + self.intrinsics[2:]
+        """Undistorted pixels of pixels in the distorted photo; NaN for those beyond the fold of its lens."""
+        return camera.cam_from_img(xy) * self.intrinsics[:2] + self.intrinsics[2:]
 
 
 def fit_pinhole(camera: Camera, max_edge_px: int) -> PinholeCamera:
@@ -40,13 +39,15 @@ def fit_pinhole(camera: Camera, max_edge_px: int) -> PinholeCamera:
 
     Same focal length as the photo at its own resolution, then shrunk to ``max_edge_px`` where it is larger.
     """
-    fx, fy, cx, cy = pinhole_params(camera)
+    fx, fy, cx, cy = camera.pinhole_params
     width, height = camera.width, camera.height
     across, down = np.linspace(0, width, 65), np.linspace(0, height, 65)
 
     def edge(x: Array | float, y: Array | float) -> Array:
         pixels = np.stack(np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float)), axis=1)
-        return undistort(camera, pixels) * [fx, fy] + [cx, cy]
+        ideal = camera.cam_from_img(pixels) * [fx, fy] + [cx, cy]
+        far_outside = np.where(pixels < [cx, cy], -np.inf, np.inf)
+        return np.where(np.isnan(ideal), far_outside, ideal)  # beyond the fold of the lens
 
     def bounded(value: float, side: float, size: int) -> int:
         return round(float(np.clip(value, side - MAX_CANVAS_CHANGE * size, side + MAX_CANVAS_CHANGE * size)))
@@ -71,7 +72,7 @@ def undistort_photo(
     """
     from PIL import Image
 
-    shrink = min(1.0, pinhole.intrinsics[0] / pinhole_params(camera)[0])
+    shrink = min(1.0, pinhole.intrinsics[0] / camera.pinhole_params[0])
     oversampling = min(
         MAX_OVERSAMPLING, 1.0 / shrink
     )  # bent at a finer resolution, then averaged: bending alone would blur
@@ -106,8 +107,8 @@ def _quads(camera: Camera, pinhole: PinholeCamera, ratio: Float[Array, "2"]) -> 
     ys = np.unique(np.append(np.arange(0, pinhole.height, QUAD_PX), pinhole.height))
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     ideal = (grid - pinhole.intrinsics[2:]) / pinhole.intrinsics[:2]
-    source = (distort(camera, ideal) * ratio).reshape(len(ys), len(xs), 2)
-    is_valid = is_within_valid_radius(camera, ideal).reshape(len(ys), len(xs))
+    source = (camera.img_from_cam(ideal) * ratio).reshape(len(ys), len(xs), 2)
+    is_valid = camera.is_within_valid_radius(ideal).reshape(len(ys), len(xs))
     quads, inside = [], np.zeros((pinhole.height, pinhole.width), bool)
     for row in range(len(ys) - 1):
         for column in range(len(xs) - 1):

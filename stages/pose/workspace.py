@@ -18,7 +18,7 @@ from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.registration import FilteredModel
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.subprocess_call import SubprocessDiedError, run_in_subprocess
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.hands import NoWorkersError, Workers

@@ -21,7 +21,6 @@ from scipy.sparse import coo_array, csr_array
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.mesh import connected_components
 from quoin.stages.pose.checks.weak_links import leading_eigenvectors
-from quoin.stages.pose.colmap.camera_models import distort
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 
 Array = np.ndarray
@@ -153,7 +152,7 @@ class _PhotoComparer:
         cam = xyz[rows] @ pose[:, :3].T + pose[:, 3]
         is_in_front = cam[:, 2] > 1e-9
         rows, cam = rows[is_in_front], cam[is_in_front]
-        share = distort(camera, cam[:, :2] / cam[:, 2:]) / [camera.width, camera.height]
+        share = camera.img_from_cam(cam[:, :2] / cam[:, 2:]) / [camera.width, camera.height]
         inside = ((share >= 0) & (share < 1)).all(axis=1)
         cells = np.full(len(xyz), -1)
         column, line = (share[inside] * GRID_CELLS_PER_SIDE).astype(int).T

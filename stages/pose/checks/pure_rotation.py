@@ -7,17 +7,15 @@ rotation.
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from quoin.stages.pose.colmap.database import open_read_only
+from quoin.stages.pose.colmap.database import read_two_view_geometries
 
 Array = np.ndarray
 
-MAX_IMAGE_ID = 2147483647  # COLMAP: pair id = this times the smaller image id, plus the larger
 MIN_ROTATION_PAIR_INLIERS = 30
 ROTATION_CONFIGS = (5, 6)  # COLMAP's two-view configurations PANORAMIC and PLANAR_OR_PANORAMIC
 FOCAL_CANDIDATES = np.geomspace(0.4, 4.0, 93)  # of the long edge, that are tried
@@ -46,21 +44,15 @@ def rotation_deviation(homography: Float[Array, "3 3"], sizes: Int[Array, "2 2"]
 
 
 def find_pure_rotations(database: Path) -> tuple[Int[Array, "m 2"], Bool[Array, "m"]]:
-    """Photo ids of strong pairs in a database of verified matches, and whether each time the camera only turned."""
-    with closing(open_read_only(database)) as connection:
-        query = "SELECT image_id, width, height FROM images JOIN cameras USING (camera_id)"
-        size = {row[0]: row[1:] for row in connection.execute(query)}
-        query = "SELECT pair_id, config, H FROM two_view_geometries WHERE rows >= ?"
-        strong = connection.execute(query, (MIN_ROTATION_PAIR_INLIERS,)).fetchall()
-    photos, is_rotation = np.zeros((len(strong), 2), np.int64), np.zeros(len(strong), bool)
-    for row, (pair_id, config, data) in enumerate(strong):
-        second = pair_id % MAX_IMAGE_ID
-        first = (pair_id - second) // MAX_IMAGE_ID
-        photos[row] = first - 1, second - 1
-        if config in ROTATION_CONFIGS and data:
-            sizes = np.array([size[first], size[second]])
-            is_rotation[row] = rotation_deviation(np.frombuffer(data).reshape(3, 3), sizes) < MAX_ROTATION_DEVIATION
-    return photos, is_rotation
+    """Photo ids of the strong pairs in a database of verified matches, and between which the camera only rotated."""
+    strong = read_two_view_geometries(database, MIN_ROTATION_PAIR_INLIERS)
+    is_rotation = [
+        pair.config in ROTATION_CONFIGS
+        and pair.homography is not None
+        and rotation_deviation(pair.homography, pair.sizes) < MAX_ROTATION_DEVIATION
+        for pair in strong
+    ]
+    return np.array([pair.photo_ids for pair in strong], np.int64).reshape(-1, 2), np.array(is_rotation, bool)
 
 
 def has_single_viewpoint(photos: Int[Array, "m 2"], is_rotation: Bool[Array, "m"]) -> bool:

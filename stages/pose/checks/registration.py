@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from quoin.pipeline.geometry.cameras import centers_world
-from quoin.stages.pose.colmap.camera_models import distort, mean_focal_px
-from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.sparse_model import SparseModel
 
 Array = np.ndarray
 
@@ -36,7 +36,7 @@ def residuals_px(model: SparseModel) -> Float[Array, "t"]:
     is_in_front = cam[:, 2] > 1e-9
     for camera, rows in zip(model.cameras, model.observations_by_camera(), strict=True):
         in_front_rows = rows[is_in_front[rows]]
-        projected_xy = distort(camera, cam[in_front_rows, :2] / cam[in_front_rows, 2:])
+        projected_xy = camera.img_from_cam(cam[in_front_rows, :2] / cam[in_front_rows, 2:])
         error[in_front_rows] = np.linalg.norm(projected_xy - model.track_xy[in_front_rows], axis=1)
     return error
 
@@ -97,7 +97,7 @@ def _is_outlying(model: SparseModel) -> Bool[Array, "k"]:
 
 def describe_bad_intrinsics(camera: Camera) -> str:
     """What is implausible about a camera's intrinsics, or ""."""
-    ratio = mean_focal_px(camera) / max(camera.width, camera.height)
+    ratio = camera.mean_focal_px / max(camera.width, camera.height)
     if not FOCAL_RATIO_RANGE[0] <= ratio <= FOCAL_RATIO_RANGE[1]:
         return f"its focal length is {ratio:.2f} times the photo's long edge"
     if camera.model in ("SIMPLE_RADIAL", "RADIAL", "OPENCV"):

@@ -18,7 +18,6 @@ from jaxtyping import Float
 from quoin.pipeline.geometry.robust import robust_sigma
 from quoin.stages.pose.checks.registration import residuals_px
 from quoin.stages.pose.colmap import reconstruction
-from quoin.stages.pose.colmap.camera_models import mean_focal_px
 from quoin.stages.pose.colmap.reconstruction import keep_photos_only
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 
@@ -103,7 +102,7 @@ def find_wrongly_shared_cameras(component: pycolmap.Reconstruction, threads: int
         mean = [
             float(np.mean(np.concatenate([error[k] for k in row]))) for error, row in zip(errors, rows, strict=True)
         ]
-        focal = np.array([mean_focal_px(after.cameras[after.camera_index[k]]) for k in rows[1]])
+        focal = np.array([after.cameras[after.camera_index[k]].mean_focal_px for k in rows[1]])
         spread = robust_sigma(focal / np.median(focal) - 1)
         if mean[1] < MAX_SPLIT_ERROR_RATIO * mean[0] and spread > MIN_FOCAL_SPREAD:
             wrongly_shared.add(camera_id)

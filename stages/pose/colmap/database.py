@@ -1,4 +1,7 @@
-"""COLMAP's databases (SQLite): opened to be read, and rows of one put into another."""
+"""COLMAP's database: read by pycolmap; rows of one copied into another by SQLite.
+
+pycolmap cannot copy rows: its ``merge`` numbers images anew, and its tables of features want the images beside them.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,84 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from quoin.stages.pose.colmap import load_pycolmap
+
+Array = np.ndarray
 TableName = Literal["keypoints", "descriptors", "matches", "two_view_geometries"]
 
 FEATURE_TABLES: tuple[TableName, ...] = ("keypoints", "descriptors")
 MATCH_TABLES: tuple[TableName, ...] = ("matches", "two_view_geometries")
 
 
-def open_read_only(database: Path) -> sqlite3.Connection:
-    """The database, which is there and stays as it is."""
-    return sqlite3.connect(_read_only_uri(database), uri=True)
+class DescriptorReader:
+    """Callable: photo id to its SIFT descriptors uint8 [n, 128] and their scales in pixels [n] (n may be 0)."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = _open(database)
+
+    def __call__(self, photo_id: int) -> tuple[UInt8[Array, "n d"], Float[Array, "n"]]:
+        descriptors = self._database.read_descriptors(photo_id + 1).data
+        keypoints = self._database.read_keypoints(photo_id + 1)
+        if not len(descriptors) or not len(keypoints):
+            return np.zeros((0, 128), np.uint8), np.zeros(0, np.float32)
+        # x, y, scale, orientation; or x, y and the affine shape a11, a12, a21, a22
+        is_similarity = keypoints.shape[1] == 4
+        return descriptors, keypoints[:, 2] if is_similarity else np.hypot(keypoints[:, 2], keypoints[:, 4])
+
+    def close(self) -> None:
+        self._database.close()
+
+
+class TwoViewGeometry(NamedTuple):
+    """The verified geometry of a pair of photos; ``sizes`` are width and height of both, in pixels."""
+
+    photo_ids: tuple[int, int]
+    config: int  # pycolmap.TwoViewGeometryConfiguration
+    homography: Float[Array, "3 3"] | None
+    sizes: Int[Array, "2 2"]
+
+
+def read_two_view_geometries(database: Path, min_inliers: int) -> list[TwoViewGeometry]:
+    """The geometry of every pair of photos with at least ``min_inliers`` verified matches."""
+    pycolmap, geometries = load_pycolmap(), []
+    with _open(database) as opened:
+        cameras = {image.image_id: opened.read_camera(image.camera_id) for image in opened.read_all_images()}
+        for pair_id, n_inliers in zip(*opened.read_two_view_geometry_num_inliers(), strict=True):
+            if n_inliers < min_inliers:
+                continue
+            images = pycolmap.pair_id_to_image_pair(pair_id)
+            geometry = opened.read_two_view_geometry(*images)
+            sizes = np.array([[cameras[image].width, cameras[image].height] for image in images])
+            photo_ids = (images[0] - 1, images[1] - 1)
+            geometries.append(TwoViewGeometry(photo_ids, int(geometry.config), geometry.H, sizes))
+    return geometries
+
+
+def pair_ids(pairs: Int[Array, "m 2"]) -> list[int]:
+    """COLMAP's id of each pair of photos, by which tables of matches are keyed."""
+    to_pair_id = load_pycolmap().image_pair_to_pair_id
+    return [to_pair_id(a + 1, b + 1) for a, b in pairs.tolist()]
+
+
+def existing_keys(database: Path, table: TableName) -> set[int]:
+    """COLMAP's ids of the images or pairs that a table has rows of, also of pairs without any match."""
+    column = "image_id" if table in FEATURE_TABLES else "pair_id"
+    with closing(sqlite3.connect(_read_only_uri(database), uri=True)) as connection:
+        rows = connection.execute(f"SELECT {column} FROM {table}")  # noqa: S608  (a TableName, which no user gives)
+        return {row[0] for row in rows}
 
 
 def copy_rows(
     source: Path, target: Path, tables: tuple[TableName, ...], image_ids: Collection[int] | None = None
 ) -> None:
-    """Put the rows of ``tables`` in ``source`` into those of ``target``, made where absent; all or none of them.
+    """Copy the rows of ``tables`` in ``source``, or those of ``image_ids`` only, into ``target``; all or none of them.
 
-    Of ``image_ids`` only, where given.
+    Tables that ``target`` lacks are made.
     """
     where_clause = "" if image_ids is None else " WHERE image_id IN (SELECT value FROM json_each(?))"
     ids = () if image_ids is None else (json.dumps(sorted(image_ids)),)
@@ -39,28 +101,25 @@ def copy_rows(
 
 
 def merge_rows(sources: Iterable[Path], target: Path, tables: tuple[TableName, ...]) -> None:
-    """Put the rows of ``tables`` in all ``sources`` into those of ``target``, which has them; all or none of them."""
+    """Copy the rows of ``tables`` in all ``sources`` into ``target``, which has the tables; all or none of them."""
     with closing(sqlite3.connect(target)) as connection, connection:
         for source in sources:
-            with closing(open_read_only(source)) as source_connection:
+            with closing(sqlite3.connect(_read_only_uri(source), uri=True)) as source_connection:
                 for table in tables:
                     rows = source_connection.execute(_select_all(table)).fetchall()
-                    if rows:  # of a photo without features there are none
+                    if rows:  # a photo without features has none
                         placeholders = ", ".join("?" * len(rows[0]))
-                        insert_statement = f"INSERT OR REPLACE INTO {table} VALUES ({placeholders})"  # noqa: S608  (a Table, no user's word)
+                        insert_statement = f"INSERT OR REPLACE INTO {table} VALUES ({placeholders})"  # noqa: S608
                         connection.executemany(insert_statement, rows)
 
 
-def existing_keys(database: Path, table: TableName) -> set[int]:
-    """The photos (COLMAP's image ids) or pairs that a table has."""
-    column = "image_id" if table in FEATURE_TABLES else "pair_id"
-    with closing(open_read_only(database)) as connection:
-        rows = connection.execute(f"SELECT {column} FROM {table}")  # noqa: S608  (a Table, which no user names)
-        return {row[0] for row in rows}
+def _open(database: Path) -> Any:
+    """The pycolmap.Database in a file that exists."""
+    return load_pycolmap().Database.open(str(database))
 
 
 def _select_all(table: TableName, database: str = "main") -> str:
-    return f"SELECT * FROM {database}.{table}"  # noqa: S608  (a Table, which no user names)
+    return f"SELECT * FROM {database}.{table}"  # noqa: S608  (a TableName, which no user gives)
 
 
 def _read_only_uri(database: Path) -> str:

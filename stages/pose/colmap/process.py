@@ -1,4 +1,4 @@
-"""The COLMAP process: one step per process, started by ``subprocess_call.py``. The only file that imports pycolmap.
+"""The COLMAP process: one step per process, started by ``subprocess_call.py``.
 
 ``python -m quoin.stages.pose.colmap.process JOB.json RESULT.json``. Steps are the functions in ``COLMAP_STEPS``; each
 takes the job and returns what JSON can hold. Photo i of the photo table is image i + 1, camera c of the job is camera c

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.sparse_model import SparseModel
 
 MIN_COMPONENT_PHOTOS = 3  # photos; the poses of two alone cannot be trusted
 MIN_PHOTOS_FOR_TRACK_SELECTION = (

@@ -5,32 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.sparse import coo_array, csr_array
 
+from quoin.stages.pose.colmap.camera import Camera
+
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A camera by COLMAP's name of its model and its parameters, in pixels of a ``width`` x ``height`` photo."""
-
-    model: str
-    width: int
-    height: int
-    params: tuple[float, ...]
-    prior_focal: bool = False
-
-    def as_json(self) -> list[Any]:
-        return [self.model, self.width, self.height, list(self.params), self.prior_focal]
-
-    @classmethod
-    def from_json(cls, data: list[Any]) -> Camera:
-        model, width, height, params, prior_focal = data
-        return cls(model, width, height, tuple(params), prior_focal)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.image_copies import write_masks
-from quoin.stages.pose.colmap.sparse_model import Camera
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.workspace import PhotoRow, Workspace
 

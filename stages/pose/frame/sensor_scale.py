@@ -25,8 +25,8 @@ from quoin.pipeline.scene.sensor_depth import (
     write_sensor_depth,
 )
 from quoin.pipeline.storage.run import Run
-from quoin.stages.pose.colmap.camera_models import distort, is_within_valid_radius, pinhole_params
-from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.undistortion import PinholeCamera
 from quoin.stages.pose.workspace import PhotoRow, Workspace
 
@@ -77,8 +77,8 @@ def undistort_depth(
     width, height = pinhole.width >> level, pinhole.height >> level
     ideal = (pixel_grid(width, height) * 2**level - pinhole.intrinsics[2:]) / pinhole.intrinsics[:2]
     size = np.array(depth_m.shape[::-1])
-    at = np.floor(distort(camera, ideal) / (camera.width, camera.height) * size).astype(np.int64)
-    inside = np.all((at >= 0) & (at < size), axis=1) & is_within_valid_radius(camera, ideal)
+    at = np.floor(camera.img_from_cam(ideal) / (camera.width, camera.height) * size).astype(np.int64)
+    inside = np.all((at >= 0) & (at < size), axis=1) & camera.is_within_valid_radius(ideal)
     column, row = np.clip(at, 0, size - 1).T
     return np.where(inside, depth_m[row, column], 0.0).reshape(height, width)
 
@@ -115,7 +115,7 @@ def depth_ratio(
 ) -> DepthRatio | None:
     """Compare at undistorted pixels ``xy`` of level 0; None where fewer than MIN_SCALE_POINTS have a depth."""
     size = np.array(depth_m.shape[::-1])
-    at = np.floor(xy / 2**level).astype(np.int64)
+    at = np.floor(np.nan_to_num(xy, nan=-1.0) / 2**level).astype(np.int64)
     inside = is_in_image(at, depth_sfm, size)
     column, row = at[inside].T
     sampled_depth = depth_m[row, column]
@@ -185,7 +185,7 @@ def _undistorted_depth(photo: PhotoRow, camera: Camera, pinhole: PinholeCamera) 
         focal_px = float(depth_camera.intrinsics[0]) * depth_m.shape[1] / depth_camera.size[0]
         level = matching_pyramid_level(float(pinhole.intrinsics[0]), focal_px)
         return reproject_depth(remove_depth_edges(depth_m, focal_px), depth_camera, pinhole, level), level
-    focal_px = float(pinhole_params(camera)[0]) * depth_m.shape[1] / camera.width
+    focal_px = float(camera.pinhole_params[0]) * depth_m.shape[1] / camera.width
     level = matching_pyramid_level(float(pinhole.intrinsics[0]), focal_px)
     return undistort_depth(remove_depth_edges(depth_m, focal_px), camera, pinhole, level), level
 

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from quoin.stages.pose.colmap import step_arguments
-from quoin.stages.pose.colmap.descriptors import DescriptorReader
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.colmap.image_copies import write_image_copies
-from quoin.stages.pose.colmap.sparse_model import Camera
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.frame.world_frame import enu_m, median_geodetic
 from quoin.stages.pose.pairing.expansion import first_round_pairs, match_in_rounds

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from quoin.stages.pose.checks.pure_rotation import MAX_IMAGE_ID
-from quoin.stages.pose.colmap.database import MATCH_TABLES, copy_rows, existing_keys
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.database import MATCH_TABLES, copy_rows, existing_keys, pair_ids
 from quoin.stages.pose.hands import PHOTOS_PER_TASK, NoWorkersError, Task, Workers
 from quoin.stages.pose.matching_jobs import export_features, import_features
 from quoin.stages.pose.workspace import WORKSPACE_PATH, Workspace
@@ -58,7 +57,7 @@ def match_pairs_on_workers(
     """Put into the database what the hands find of the pairs."""
     done = existing_keys(workspace.database, "two_view_geometries")
     pairs = np.sort(pairs, axis=1)
-    missing_pairs = pairs[[int(pair_id) not in done for pair_id in MAX_IMAGE_ID * (pairs[:, 0] + 1) + pairs[:, 1] + 1]]
+    missing_pairs = pairs[[pair_id not in done for pair_id in pair_ids(pairs)]]
     parts = list(split_pairs(missing_pairs, workers.n_workers))
     missing = sorted(
         set(np.unique(missing_pairs).tolist()) - workspace.exported_photo_ids

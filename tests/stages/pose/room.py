@@ -13,8 +13,7 @@ from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.scene.photo_table import write_photo_table
 from quoin.pipeline.storage.run import Run
-from quoin.stages.pose.colmap.camera_models import undistort
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 
 CAMERA = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 200.0, 150.0, -0.06))
 
@@ -38,7 +37,7 @@ def texture(seed: int, size: int = 512) -> np.ndarray:
 def _directions(camera: Camera, factor: int) -> np.ndarray:
     xs = (np.arange(camera.width * factor) + 0.5) / factor
     ys = (np.arange(camera.height * factor) + 0.5) / factor
-    ideal = undistort(camera, np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2))
+    ideal = camera.cam_from_img(np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2))
     return np.column_stack([ideal, np.ones(len(ideal))])
 
 

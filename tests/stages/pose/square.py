@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quoin.pipeline.geometry.cameras import look_at
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 from tests.stages.pose.room import _directions, texture
 
 LENS = Camera("SIMPLE_RADIAL", 400, 300, (330.0, 200.0, 150.0, 0.0))

@@ -9,8 +9,7 @@ import pytest
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import project
-from quoin.stages.pose.colmap.camera_models import pinhole_params
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.given_cameras import find_colmap_model, match_given_names, read_transforms, scale_to_photo
 from tests.stages.pose.room import cameras_around
 
@@ -58,7 +57,7 @@ def test_an_opengl_camera_sees_what_is_before_it(tmp_path: Path) -> None:
     frames = [{"file_path": "a", "transform_matrix": matrix.tolist()}]
     given = read_transforms(write(tmp_path / "t.json", frames=frames, k1=0), SIZES)[0]
     pixels, depth = project(
-        given.cam_from_world, pinhole_params(given.camera), np.array([[0.0, 0, 0], [0, 1, 0], [1, 0, 0]])
+        given.cam_from_world, given.camera.pinhole_params, np.array([[0.0, 0, 0], [0, 1, 0], [1, 0, 0]])
     )
     assert np.allclose(depth, 5)
     assert np.allclose(pixels, [[200, 150], [200, 150 - 76], [276, 150]])

@@ -11,7 +11,7 @@ from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.stage import run as ingest
-from quoin.stages.pose.colmap.descriptors import DescriptorReader
+from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.pairing.pairs import unique_pairs
 from quoin.stages.pose.pairing.retrieval import photo_similarity

@@ -20,8 +20,7 @@ from quoin.pipeline.scene.manhattan import read_manhattan_frame
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.registration import filter_photos
-from quoin.stages.pose.colmap.camera_models import undistort
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.config import PoseConfig, PoseResult
 from quoin.stages.pose.frame.sensor_scale import ScaleEstimate
 from quoin.stages.pose.initial_cameras import initial_cameras
@@ -379,7 +378,7 @@ def test_pairs_of_a_large_collection_are_found_in_rounds(photos: list[dict], tmp
 def corner_depth(cam_from_world: np.ndarray) -> np.ndarray:
     """Depth of the corner in every pixel of CAMERA, 0 where it is not seen; the unit of the room."""
     xs, ys = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
-    ideal = undistort(CAMERA, np.stack([xs, ys], axis=-1).reshape(-1, 2))
+    ideal = CAMERA.cam_from_img(np.stack([xs, ys], axis=-1).reshape(-1, 2))
     directions = np.column_stack([ideal, np.ones(len(ideal))]) @ cam_from_world[:, :3]
     origin = -cam_from_world[:, :3].T @ cam_from_world[:, 3]
     best = np.full(len(directions), np.inf)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quoin.pipeline.imaging.pyramid import build_pyramid
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.undistortion import fit_pinhole, undistort_photo
 from tests.stages.pose.room import cameras_around, render
 

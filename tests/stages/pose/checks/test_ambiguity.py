@@ -15,7 +15,6 @@ from quoin.stages.pose.checks.disambiguation import (
     split_conflicting,
 )
 from quoin.stages.pose.checks.registration import filter_photos
-from quoin.stages.pose.colmap.camera_models import distort
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.workspace import Component, Workspace
@@ -43,7 +42,7 @@ def model_of(seen_backdrops: list[list[int]], found: float = 0.7, seed: int = 0)
     observed, pixels = np.zeros((len(points), len(poses)), bool), np.zeros((len(points), len(poses), 2))
     for k, (pose, seen) in enumerate(zip(poses, seen_backdrops, strict=True)):
         cam = to_camera(pose, points)
-        pixels[:, k] = distort(CAMERA, cam[:, :2] / cam[:, 2:])
+        pixels[:, k] = CAMERA.img_from_cam(cam[:, :2] / cam[:, 2:])
         inside = ((pixels[:, k] > 0) & (pixels[:, k] < [CAMERA.width, CAMERA.height])).all(axis=1)
         observed[:, k] = inside & np.isin(kind, [-1, *seen]) & (rng.uniform(size=len(points)) < found)
     observed &= (observed.sum(axis=1) >= 2)[:, None]

@@ -13,8 +13,8 @@ from quoin.stages.pose.checks.registration import (
     residuals_px,
     unregistered_reason,
 )
-from quoin.stages.pose.colmap.camera_models import distort
-from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel, read_sparse_model, write_sparse_model
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.sparse_model import SparseModel, read_sparse_model, write_sparse_model
 from quoin.stages.pose.mapping import is_better
 from quoin.stages.pose.workspace import Component
 from tests.stages.pose.room import CAMERA, cameras_around
@@ -28,7 +28,7 @@ def model() -> SparseModel:
     pixels = []
     for pose in poses:
         cam = to_camera(pose, points)
-        pixels.append(distort(CAMERA, cam[:, :2] / cam[:, 2:]))
+        pixels.append(CAMERA.img_from_cam(cam[:, :2] / cam[:, 2:]))
     return SparseModel(
         photo_ids=np.arange(6) + 10,
         cam_from_sfm=poses,

@@ -11,8 +11,7 @@ from PIL import Image
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import pixel_grid, to_camera
 from quoin.pipeline.scene.sensor_depth import DepthCamera, load_upright_depth, read_depth_camera
-from quoin.stages.pose.colmap.camera_models import undistort
-from quoin.stages.pose.colmap.sparse_model import Camera
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.frame.sensor_scale import (
     DepthRatio,
     ScaleEstimate,
@@ -46,7 +45,7 @@ def rays_of(pinhole: PinholeCamera, level: int) -> np.ndarray:
 def test_depth_is_undistorted_at_any_resolution(width: int) -> None:
     size = np.array([width, width * 3 // 4])
     distorted = pixel_grid(*size.tolist()) * 400 / width
-    rays = np.column_stack([undistort(BENT, distorted), np.ones(len(distorted))])
+    rays = np.column_stack([BENT.cam_from_img(distorted), np.ones(len(distorted))])
     depth = plane_depth(rays).reshape(size[::-1])
     pinhole = fit_pinhole(BENT, 400)
     level = matching_pyramid_level(float(pinhole.intrinsics[0]), 380.0 * width / 400)

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene.manhattan import ManhattanFrame, read_manhattan_frame
 from quoin.pipeline.storage.run import Run
-from quoin.stages.pose.colmap.sparse_model import Camera, SparseModel
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.frame.line_segments import find_segments
 from quoin.stages.pose.frame.lines import Lines, lines_from_segments
 from quoin.stages.pose.frame.wall_directions import find_walls, gravity_from_walls, refine_gravity

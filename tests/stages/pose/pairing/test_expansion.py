@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from benchmarks.walk import SimulatedWalk, simulate_walk
-from quoin.stages.pose.colmap.descriptors import DescriptorReader
+from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.pairing.expansion import (
     FIRST_ROUND_PARTNERS,
     MIN_TRIED_PAIRS,

@@ -1,11 +1,7 @@
 """Whether photos that show the same look alike."""
 
-import sqlite3
-from pathlib import Path
-
 import numpy as np
 
-from quoin.stages.pose.colmap.descriptors import DescriptorReader
 from quoin.stages.pose.pairing.retrieval import (
     SIGNATURE_BITS,
     compute_signatures,
@@ -105,23 +101,3 @@ def test_likeness_is_the_kernel_of_the_paper() -> None:
         for j in range(i):
             expected = kernel(rows[i], rows[j]) / np.sqrt(kernel(rows[i], rows[i]) * kernel(rows[j], rows[j]))
             np.testing.assert_allclose(alike[i, j], expected, rtol=1e-4)
-
-
-def test_features_are_read_with_their_scales(tmp_path: Path) -> None:
-    descriptors = np.arange(256, dtype=np.uint8).reshape(2, 128)
-    plain = np.array([[1, 2, 5, 0.3], [3, 4, 7, 0.1]], np.float32)
-    affine = np.array([[1, 2, 0, -5, 5, 0], [3, 4, 7, 0, 0, 7]], np.float32)
-    with sqlite3.connect(tmp_path / "features.db") as connection:
-        for table in ("descriptors", "keypoints"):
-            connection.execute(f"CREATE TABLE {table} (image_id INTEGER PRIMARY KEY, rows, cols, data BLOB)")
-        for image, keypoints in ((1, plain), (2, affine)):
-            for table, data in (("descriptors", descriptors), ("keypoints", keypoints)):
-                connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", (image, *data.shape, data.tobytes()))
-    connection.close()
-    reader = DescriptorReader(tmp_path / "features.db")
-    for photo in (0, 1):
-        found, scales = reader(photo)
-        np.testing.assert_array_equal(found, descriptors)
-        np.testing.assert_allclose(scales, [5, 7])
-    assert [len(part) for part in reader(2)] == [0, 0]
-    reader.close()
