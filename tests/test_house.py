@@ -254,3 +254,10 @@ def test_vulture_is_told_of_nothing_that_is_used():
     command = [sys.executable, "-m", "vulture", *code]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     assert not set(allowed) - set(re.findall(r"unused \w+ '(\w+)'", found)), "take it out of tests/vulture_allowed.py"
+
+
+def test_the_glossary_is_in_alphabetical_order():
+    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
+    terms = [line.split("|")[1].strip().lower() for line in lines if line.startswith("| ")][1:]
+    assert len(terms) > 50
+    assert terms == sorted(set(terms))
