@@ -1,1 +1,1 @@
-"""The command line: one file a command, and what commands have in common."""
+"""The command line: commands, their options, display and error messages."""

@@ -1,22 +1,26 @@
-"""The command line. Everything heavy is imported inside the commands, so that ``quoin --help`` answers at once."""
+"""The commands of ``quoin``. Heavy modules are imported inside the commands, so that ``quoin --help`` is fast."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError
 
 from quoin.flows.cli.errors import exit_on_error, exit_process, install_sigterm_handler
-from quoin.flows.cli.options import DisplayOptions, Flag, ResultOptions, RunOptions
+from quoin.flows.cli.options import (
+    DisplayOptions,
+    Flag,
+    Pair,
+    ResultOptions,
+    RunOptions,
+    default_export_path,
+    default_run_folder,
+)
 from quoin.flows.cli.version import version_text
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.object_store import storage_url
-
-if TYPE_CHECKING:
-    from quoin.pipeline.storage.run import Run
 
 app = App(
     name="quoin",
@@ -35,16 +39,16 @@ def reconstruct(
     result_options: ResultOptions = ResultOptions(),
     run_options: RunOptions = RunOptions(),
 ) -> None:
-    """Make a mesh from a folder of photos, from videos, or from both.
+    """Reconstruct a mesh from a folder of photos, from videos, or from both.
 
     Parameters
     ----------
     photos
-        folder of photos and videos, or a video; a URL (s3://, gs://, az://) will do
+        folder of photos and videos, or a video; or a URL (s3://, gs://, az://)
     clips
-        videos besides
+        more videos
     out
-        run folder, or its URL; runs/<name of the photo folder> where not given
+        folder or URL of the run; by default runs/<name of the photo folder>
     """
     from quoin.flows.cli.summary import print_summary
     from quoin.flows.session import split_sources, start_run
@@ -52,14 +56,14 @@ def reconstruct(
     run_options.check()
     settings = result_options.settings()
     source, other_clips = split_sources([photos, *clips])
-    with start_run(source, out or _default_out(source), settings, result_options.seed, other_clips) as run:
+    with start_run(source, out or default_run_folder(source), settings, result_options.seed, other_clips) as run:
         run_options.execute(run, settings)
         print_summary(run, quiet=run_options.quiet or run_options.json)
 
 
 @app.command(sort_key=2)
 def resume(run: str, /, *, run_options: RunOptions = RunOptions()) -> None:
-    """Go on with a run that was stopped.
+    """Resume a run that was stopped.
 
     Parameters
     ----------
@@ -85,18 +89,18 @@ def plan(
     result_options: ResultOptions = ResultOptions(),
     run_options: RunOptions = RunOptions(),
 ) -> None:
-    """Say what a reconstruction would take: blocks, time, memory, disk. Poses the photos, trains nothing.
+    """Estimate the blocks, time, memory and disk of a reconstruction. Finds the cameras, trains nothing.
 
     Parameters
     ----------
     target
         folder of photos and videos, a video, or a run
     clips
-        videos besides
+        more videos
     out
-        run folder, as for reconstruct, which goes on from there
+        folder or URL of the run, as for reconstruct, which continues from there
     workers
-        of a cluster, each with a device like the one here, that would share the work
+        number of machines or GPUs to plan for, each like the one here
     """
     from quoin.cluster.executor import pick_device
     from quoin.flows.cli.plan import print_plan
@@ -105,13 +109,13 @@ def plan(
 
     run_options.check()
     if workers < 1:
-        raise QuoinError("A plan is for one worker or more", where=f"--workers {workers}", hint="give 1, 2, 3, ...")
+        raise QuoinError("The number of workers must be at least 1", where=f"--workers {workers}")
     if Run.exists(target):
         opened_run = resume_run(target)
     else:
         settings = result_options.settings()
         photos, other_clips = split_sources([target, *clips])
-        opened_run = start_run(photos, out or _default_out(photos), settings, result_options.seed, other_clips)
+        opened_run = start_run(photos, out or default_run_folder(photos), settings, result_options.seed, other_clips)
     with opened_run as run:
         run_options.execute(run, run_settings(run), last_stage="partition")
         print_plan(run, pick_device(run_options.device), workers)
@@ -129,23 +133,23 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     display_options: DisplayOptions = DisplayOptions(),
 ) -> None:
-    """Compare a run with a known surface (precision, recall, F, Chamfer, pose errors), or with photos it held out.
+    """Score a run against a reference surface (precision, recall, F, Chamfer, pose errors) or held-out photos.
 
     Parameters
     ----------
     run
         folder or URL of the run
     truth
-        mesh or points (PLY, OBJ, ...)
+        reference surface: a mesh or points (PLY, OBJ, ...)
     views
-        render the photos that were held out (partition.hold_out_every): PSNR and SSIM
+        render the held-out photos (partition.hold_out_every) and compute PSNR and SSIM
     cameras
-        reference cameras in the frame of the truth (transforms.json, a COLMAP model, .camera files, or a CSV of
-        name,x,y,z); without them, those the run was given with --poses
+        reference cameras in the frame of the truth: transforms.json, a COLMAP model, .camera files, or a CSV of
+        name,x,y,z; by default those given with --poses
     distance
-        where F is measured, in the truth's unit; 0.25, 0.5 and 1 % of its diagonal where not given; may be repeated
+        threshold of precision, recall and F, may be repeated; by default 0.25, 0.5 and 1 % of the truth's diagonal
     device
-        what renders
+        device that renders
     """
     from quoin.flows.cli.evaluate import evaluate_run
     from quoin.flows.session import resume_run
@@ -158,7 +162,7 @@ def evaluate(
 def export(
     run: str, /, *, format: str, out: Path | None = None, display_options: DisplayOptions = DisplayOptions()
 ) -> None:
-    """Write a run's mesh or cameras for other programs.
+    """Export the mesh or the cameras of a run for other programs.
 
     Parameters
     ----------
@@ -167,13 +171,13 @@ def export(
     format
         ply, glb, obj, colmap or nerfstudio
     out
-        file or folder to write; in the run's folder exports/ where not given
+        file or folder to write; by default in the folder exports/ of the run
     """
     from quoin.flows.session import resume_run
     from quoin.tools.export.export import export_run
 
     with resume_run(run) as opened, display_options.reporter(opened) as report:
-        exported = export_run(opened, format, out or _export_path(opened, format), report)
+        exported = export_run(opened, format, out or default_export_path(opened, format), report)
         print(opened.public_path(exported.path))
 
 
@@ -185,32 +189,32 @@ def render(
     path: Literal["orbit", "photos"] = "orbit",
     what: Literal["colour", "normals", "depth"] = "colour",
     out: Path | None = None,
-    size: Annotated[tuple[int, int], Flag] = (640, 360),
+    size: Annotated[tuple[int, int], Pair] = (640, 360),
     seconds: float = 6.0,
     fps: int = 24,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     display_options: DisplayOptions = DisplayOptions(),
 ) -> None:
-    """Make a film of a run's trained surface.
+    """Render a video of the trained surface.
 
     Parameters
     ----------
     run
         folder or URL of the run
     path
-        around what the photos look at, or past the photos
+        path of the camera: orbit around the scene, or along the photos
     what
-        what is shown
+        what the video shows
     out
-        a video (.mp4), or a folder for pictures; films/<path>.mp4 in the run where not given
+        a video (.mp4), or a folder for single images; by default films/<path>.mp4 in the run
     size
         width and height in pixels, even numbers
     seconds
-        how long the film is
+        length of the video
     fps
-        frames a second
+        frames per second
     device
-        what renders
+        device that renders
     """
     from quoin.flows.cli.render import render_run
     from quoin.flows.session import resume_run
@@ -225,16 +229,16 @@ def render(
 
 @app.command(sort_key=7)
 def view(run: str, /, *, port: int = 0, browser: bool = True) -> None:
-    """Look at a run in the browser: cameras, photos, points, mesh. Works on a run that is still going, too.
+    """View a run in the browser: cameras, photos, points, mesh. The run may still be going.
 
     Parameters
     ----------
     run
         folder or URL of the run
     port
-        where it is served, on loopback only; 0 takes a free one
+        port of the viewer on this machine (loopback only); 0 picks a free one
     browser
-        open a browser at once
+        open the browser
     """
     import webbrowser
 
@@ -258,56 +262,48 @@ def demo(
     out: Path = Path("runs/demo"),
     scene: Literal["landmark", "room", "town"] = "landmark",
     photos: int = 40,
-    size: Annotated[tuple[int, int], Flag] = (800, 600),
+    size: Annotated[tuple[int, int], Pair] = (800, 600),
     quarters: int = 16,
-    plain: bool = False,
-    wild: bool = False,
+    plain: Annotated[bool, Flag] = False,
+    wild: Annotated[bool, Flag] = False,
     preset: str | None = None,
     set: Annotated[tuple[str, ...], Flag] = (),
     seed: int = 0,
     run_options: RunOptions = RunOptions(),
 ) -> None:
-    """Generate a photo collection with known truth, reconstruct it, and print its score.
+    """Generate photos of a synthetic scene, reconstruct it, and print the score against the true surface.
 
     Parameters
     ----------
     out
-        folder for the collection and the run
+        folder for the photos and the run
     scene
-        a landmark seen from around it, a furnished room with bare walls seen from inside, or a town seen from the air
+        landmark: a building seen from all around; room: a furnished room with bare walls; town: seen from the air
     photos
-        how many photos of the landmark or the room; a town has as many as it needs, about 21 a quarter
+        number of photos of the landmark or the room; a town takes about 21 for each quarter
     size
         width and height of a photo in pixels
     quarters
-        how large the town is: quarters of 38 m by 38 m, and about as many blocks
+        size of the town: number of quarters of 38 m by 38 m, each about one block
     plain
-        the landmark with whitewashed walls instead of stone and brick: harder, for there is nothing on them to match
+        landmark with whitewashed walls instead of stone and brick: harder, because there is little to match
     wild
-        the landmark as strangers take it: a crowd before it, other exposures, tints and tone curves, more sky
+        landmark as in internet photos: crowds, different exposures, tints and tone curves, more sky
     preset
-        the name of a preset, or a YAML file; demo where not given, or town for the town
+        name of a preset, or a YAML file; by default demo, or town for the town
     set
-        section.key=value, laid on top of the preset; may be repeated
+        setting as section.key=value, overrides the preset; may be repeated
     seed
-        another seed builds another scene
+        seed of the scene and of the reconstruction
     """
-    from quoin.flows.cli.demo import run_demo
-    from quoin.tools.synthetic.config import ROOM_SETTINGS, TOWN_SETTINGS, WILD_SETTINGS
+    from quoin.flows.cli.demo import run_demo, scene_settings
 
     run_options.check()
     if storage_url(out):
-        raise QuoinError("The demo writes its photos into a folder", where=out, hint="name a folder with --out")
-    if scene != "landmark" and (plain or wild):
-        why = "The room is bare as it is, and nobody is in it" if scene == "room" else "The town has one kind of walls"
-        raise QuoinError(why, hint="leave --plain and --wild to the landmark")
-    if scene == "landmark":
-        scene_options = {"plain": plain, **(WILD_SETTINGS if wild else {})}
-    else:
-        scene_options = ROOM_SETTINGS if scene == "room" else {**TOWN_SETTINGS, "quarters": quarters}
+        raise QuoinError("The demo needs a folder, not a URL", where=out, hint="give a folder with --out")
     run_demo(
         out,
-        {"n_photos": photos, "width": size[0], "height": size[1], **scene_options},
+        {"n_photos": photos, "width": size[0], "height": size[1], **scene_settings(scene, quarters, plain, wild)},
         ResultOptions(preset=preset or ("town" if scene == "town" else "demo"), set=set, seed=seed),
         run_options,
     )
@@ -315,7 +311,7 @@ def demo(
 
 @app.command(sort_key=9)
 def doctor() -> None:
-    """Say what is installed, which device there is, and which fast paths are active."""
+    """Check the installation: versions, device, compiler, and which fast code paths are active."""
     from quoin.flows.cli.doctor import print_report
 
     print_report()
@@ -328,7 +324,7 @@ def ui(*, port: int = 4200) -> int:
     Parameters
     ----------
     port
-        where it listens, on loopback only
+        port of the server on this machine (loopback only)
     """
     from quoin.flows.prefect.server import run_server
 
@@ -349,32 +345,32 @@ def submit(
     gpu_share: float | None = None,
     watch: Annotated[bool, Flag] = False,
 ) -> int:
-    """Hand a reconstruction to a Prefect work pool or a Ray cluster, and print where to watch it.
+    """Submit a reconstruction to a Prefect work pool or a Ray cluster, and print where to watch it.
 
     Parameters
     ----------
     photos
-        folder of photos and videos, or a video, as the worker sees it
+        folder of photos and videos, or a video: its path on the worker, or a URL
     clips
-        videos besides
+        more videos
     to
-        name of a work pool, or the address of a Ray cluster (ray://… or http://…)
+        name of a work pool, or address of a Ray cluster (ray://… or http://…)
     out
-        run folder, as the worker sees it; runs/<name of the photo folder> where not given
+        folder of the run on the worker, or its URL; by default runs/<name of the photo folder>
     device
-        what trains; as the deployment says where not given, and so the next three
+        device that trains; by default what the deployment sets, and so for executor, address and gpu_share
     executor
-        blocks one after the other in the worker, or on Ray actors
+        inline: blocks one after the other in the worker; ray: on Ray actors
     address
-        a running Ray cluster (auto or host:port) for --executor ray; without one, Ray runs beside the worker
+        address of a running Ray cluster (auto or host:port) for --executor ray; without one, the worker starts Ray
     gpu_share
-        part of a GPU, and of its memory, that a Ray actor takes: 0.5 puts two on each
+        share of a GPU and of its memory for each Ray actor: 0.5 puts two on each GPU
     watch
-        follow the run until it has ended
+        follow the run until it ends
     """
     from quoin.flows.prefect.submit import flow_parameters, submit_run
 
-    out = out or str(_default_out(Path(photos)))
+    out = out or str(default_run_folder(Path(photos)))
     where = {"device": device, "executor": executor, "address": address, "gpu_share": gpu_share}
     parameters = flow_parameters(
         photos, out, result_options.preset, result_options.overrides(), result_options.seed, list(clips), **where
@@ -389,7 +385,7 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command; returns its exit status: 0 done, 1 our mistake, 2 refused, 3 partial, 130 and 143 stopped."""
+    """Run one command and return its exit status: 0 done, 1 crashed, 2 refused, 3 partial, 130 and 143 stopped."""
     try:
         with exit_on_error():
             try:
@@ -398,18 +394,6 @@ def run_command(arguments: list[str]) -> int:
                 raise QuoinError(str(error).rstrip("."), hint="see quoin --help") from None
     except SystemExit as end:
         return int(end.code or 0)
-
-
-def _default_out(photos: Path | str) -> Path:
-    source = Path(photos)
-    name = source.stem if os.path.isfile(source) else source.absolute().name
-    return Path("runs") / (name or "photos")
-
-
-def _export_path(run: Run, format: str) -> Path:
-    from quoin.tools.export.config import MESH_FORMATS
-
-    return run.path / "exports" / (f"{run.name}.{format}" if format in MESH_FORMATS else format)
 
 
 if __name__ == "__main__":

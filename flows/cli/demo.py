@@ -1,4 +1,4 @@
-"""``quoin demo``: a generated collection, reconstructed through the same path as any photos, and scored."""
+"""``quoin demo``: generate a photo collection, reconstruct it like any other, print the score."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from quoin.flows.cli.evaluate import evaluate_run
 from quoin.flows.cli.summary import print_summary
 from quoin.flows.session import start_run
 from quoin.pipeline.core.config import digest, validate_config
+from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.atomic import disk_error, write_atomic
 from quoin.pipeline.storage.run import Run
-from quoin.tools.synthetic.config import DemoConfig, DemoTruth
+from quoin.tools.synthetic.config import ROOM_SETTINGS, TOWN_SETTINGS, WILD_SETTINGS, DemoConfig, DemoTruth
 
 if TYPE_CHECKING:
     from quoin.flows.cli.options import ResultOptions, RunOptions
@@ -20,14 +21,23 @@ if TYPE_CHECKING:
 SCORE_DISTANCES_M: dict[str, tuple[float, ...]] = {
     "room": (0.02, 0.05, 0.1),
     "town": (0.1, 0.2, 0.5),
-}  # else shares of the diagonal
+}  # of other scenes: shares of the diagonal
+
+
+def scene_settings(scene: str, quarters: int, plain: bool, wild: bool) -> dict[str, Any]:
+    """Values of DemoConfig for a scene; QuoinError for options that it does not have."""
+    if scene == "landmark":
+        return {"plain": plain, **(WILD_SETTINGS if wild else {})}
+    if plain or wild:
+        raise QuoinError("Only the landmark has --plain and --wild", where=f"--scene {scene}", hint="leave them out")
+    return ROOM_SETTINGS if scene == "room" else {**TOWN_SETTINGS, "quarters": quarters}
 
 
 def run_demo(out: Path, config_values: dict[str, Any], result_options: ResultOptions, run_options: RunOptions) -> None:
-    """Generate into ``out``/collection (kept where it is the same), reconstruct into ``out``/run, print the score.
+    """Generate into ``out``/collection (unless it is there already), reconstruct into ``out``/run, print the score.
 
-    The room is scored at 2, 5 (as ManhattanSDF is) and 10 cm, the town at 10, 20 and 50 cm, the landmark at
-    shares of its diagonal. ``wanted``: values of DemoConfig.
+    The room is scored at 2, 5 (as in ManhattanSDF) and 10 cm, the town at 10, 20 and 50 cm, the landmark at
+    shares of its diagonal. ``config_values`` are those of DemoConfig.
     """
     settings = result_options.settings()
     config = validate_config(DemoConfig, config_values)
@@ -46,14 +56,14 @@ def run_demo(out: Path, config_values: dict[str, Any], result_options: ResultOpt
 
 
 def generate_collection(run: Run, folder: Path, config: DemoConfig, seed: int, run_options: RunOptions) -> DemoTruth:
-    """The generated collection in ``folder``; made where it is not there, or was made otherwise."""
+    """The truth of the collection in ``folder``, generated unless it is there with the same configuration."""
     from quoin.tools.synthetic.generate import generate_demo
 
     key_file, key = folder / "key", digest([config.model_dump(), seed])
     truth_file = folder / "truth" / "demo.json"
     if truth_file.exists() and key_file.exists() and key_file.read_text() == key:
         return DemoTruth.model_validate_json(truth_file.read_bytes())
-    key_file.unlink(missing_ok=True)  # until it is whole again
+    key_file.unlink(missing_ok=True)  # written again when the collection is complete
     for stale in (folder / "photos").glob("*"):
         stale.unlink()
     with run_options.reporter(run) as report:

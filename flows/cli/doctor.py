@@ -1,4 +1,4 @@
-"""``quoin doctor``: what is installed, which device there is, which fast paths are active, what to do."""
+"""``quoin doctor``: checks of the installation, and what to do about each problem."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "pycolmap", "zarr", "numpy", "pyarrow", "trimesh", "ray", "
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: whether it is well (None: neither good nor bad), and what to do where it is not."""
+    """One line of the report: ``is_ok`` is None for plain facts; ``hint`` is what to do about a problem."""
 
     topic: str
     text: str
@@ -32,7 +32,7 @@ class Finding:
 
 
 def print_report() -> None:
-    """Print all findings; what can be done about a problem stands below it."""
+    """Print all findings, each problem with its hint below."""
     marks = {True: "ok  ", False: "no  ", None: "    "}
     for finding in run_checks():
         print(f"{marks[finding.is_ok]}{finding.topic:<16}{finding.text}")
@@ -41,7 +41,7 @@ def print_report() -> None:
 
 
 def run_checks() -> Iterator[Finding]:
-    """All findings, one at a time; a check that breaks is a finding itself."""
+    """The findings of all checks; a check that raises gives a finding, too."""
     for check in (
         check_machine,
         check_packages,
@@ -77,7 +77,7 @@ def check_machine() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Versions of what quoin stands on."""
+    """Versions of the main dependencies."""
     versions = []
     for name in PACKAGES:
         try:
@@ -88,7 +88,7 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_device() -> Iterator[Finding]:
-    """What trains."""
+    """The device that trains."""
     import torch
 
     if torch.cuda.is_available():
@@ -101,11 +101,11 @@ def check_device() -> Iterator[Finding]:
 
 
 def check_compiler() -> Iterator[Finding]:
-    """Whether torch.compile works, tried on a small function."""
+    """Whether torch.compile works, tested on a small function."""
     import torch
 
     if torch.cuda.is_available():
-        where, needs = "cuda", "a working Triton (it comes with torch)"
+        where, needs = "cuda", "install a working Triton (it comes with torch)"
     else:
         where, needs = "cpu", "a C++ compiler: apt-get install g++"
         if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
@@ -122,7 +122,7 @@ def check_compiler() -> Iterator[Finding]:
 
 
 def check_training() -> Iterator[Finding]:
-    """Which code a training step runs, and what of it is kept compiled."""
+    """Whether training steps are compiled, and the size of the compile cache."""
     import torch
 
     where = "cuda" if torch.cuda.is_available() else "cpu"
@@ -132,11 +132,11 @@ def check_training() -> Iterator[Finding]:
     yield Finding("training", steps, reason is None)
     folder = inductor_cache_folder()
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    yield Finding("compiled code", f"{format_bytes(n_bytes)} kept in {folder}" if n_bytes else f"none yet in {folder}")
+    yield Finding("compiled code", f"{format_bytes(n_bytes)} in {folder}" if n_bytes else f"none yet in {folder}")
 
 
 def check_hash_grids() -> Iterator[Finding]:
-    """Which code reads hash grids where training runs."""
+    """Which implementation of hash grids training uses."""
     import torch
 
     from quoin.fields.encoding.hash_grid import uses_triton
@@ -146,21 +146,21 @@ def check_hash_grids() -> Iterator[Finding]:
     elif uses_triton("cuda"):
         yield Finding("hash grids", "read by Triton kernels on cuda", True)
     else:
-        yield Finding("hash grids", "read by PyTorch on cuda, for lack of Triton: slower", False, "pip install triton")
+        yield Finding("hash grids", "read by PyTorch on cuda without Triton: slower", False, "pip install triton")
 
 
 def check_pycolmap() -> Iterator[Finding]:
-    """What pycolmap can use."""
+    """Whether pycolmap uses CUDA."""
     import pycolmap
 
     if pycolmap.has_cuda:
         yield Finding("pycolmap", "uses CUDA for features and matching", True)
     else:
-        yield Finding("pycolmap", "runs on the CPU (pycolmap-cuda12, in its stead, uses CUDA)")
+        yield Finding("pycolmap", "runs on the CPU (pycolmap-cuda12 instead would use CUDA)")
 
 
 def check_open3d() -> Iterator[Finding]:
-    """Whether Open3D loads; its wheel needs libraries of the system."""
+    """Whether Open3D loads; its wheel needs system libraries."""
     try:
         import open3d
     except (ImportError, OSError) as error:
@@ -170,7 +170,7 @@ def check_open3d() -> Iterator[Finding]:
 
 
 def check_prefect() -> Iterator[Finding]:
-    """Whether a Prefect server is named and answers."""
+    """Whether PREFECT_API_URL names a Prefect server that responds."""
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         yield Finding("prefect server", "none named (PREFECT_API_URL); quoin ui starts one")

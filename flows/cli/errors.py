@@ -1,4 +1,4 @@
-"""How a command ends when it does not end well: one sentence, an exit status, never a traceback on the screen."""
+"""Exceptions of a command as one message on standard error and an exit status; tracebacks go into a file."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ EXIT_CRASHED, EXIT_REFUSED, EXIT_PARTIAL, EXIT_INTERRUPTED, EXIT_TERMINATED = 1,
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where the work is, so that it ends as Ctrl-C does."""
+    """SIGTERM as an exception in the main thread, handled like Ctrl-C."""
 
-    received = False  # some libraries pass it on as a bare KeyboardInterrupt
+    received = False  # some libraries re-raise it as a plain KeyboardInterrupt
 
 
 @contextmanager
 def exit_on_error(run_path: Path | None = None, run_location: str | None = None) -> Iterator[None]:
-    """Turn what is raised inside into a sentence and SystemExit; the run being worked on lies at ``run_location``.
+    """Turn an exception into a message and SystemExit.
 
-    Tracebacks go into its working folder ``run_path``.
+    The message names the run at ``run_location``; the traceback of a crash goes into its working folder ``run_path``.
     """
     try:
         yield
@@ -41,7 +41,7 @@ def exit_on_error(run_path: Path | None = None, run_location: str | None = None)
         print_error(str(error))
         raise SystemExit(EXIT_PARTIAL if isinstance(error, PartialResult) else EXIT_REFUSED) from None
     except KeyboardInterrupt:
-        resume_hint = f"; go on with: quoin resume {run_location or run_path}" if run_path else ""
+        resume_hint = f"; continue with: quoin resume {run_location or run_path}" if run_path else ""
         print(f"stopped{resume_hint}", file=sys.stderr)
         raise SystemExit(EXIT_TERMINATED if Terminated.received else EXIT_INTERRUPTED) from None
     except Exception as error:
@@ -50,19 +50,19 @@ def exit_on_error(run_path: Path | None = None, run_location: str | None = None)
             raise SystemExit(EXIT_REFUSED) from None
         path = save_traceback(error, run_path)
         print_error(
-            f"quoin broke, which is a mistake of ours: {type(error).__name__}: {error}. The details are in {path}"
+            f"quoin crashed, which is a bug in quoin: {type(error).__name__}: {error}. The traceback is in {path}"
         )
         raise SystemExit(EXIT_CRASHED) from None
 
 
 def print_error(sentence: str) -> None:
-    """One sentence on standard error, red in a terminal."""
+    """Print a message on standard error, red in a terminal."""
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
     print(f"{red}{sentence}{plain}", file=sys.stderr)
 
 
 def save_traceback(error: BaseException, run_path: Path | None) -> Path:
-    """Write the traceback into the run's logs, or else into the temporary folder; returns where."""
+    """Write the traceback into the run's logs, or else into the temporary folder; returns its path."""
     text = "".join(traceback.format_exception(error))
     path = run_path / "logs" / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt" if run_path else None
     if path is not None:
@@ -82,12 +82,12 @@ def raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def install_sigterm_handler() -> None:
-    """From here on SIGTERM raises Terminated in the main thread."""
+    """Make SIGTERM raise Terminated in the main thread."""
     signal.signal(signal.SIGTERM, raise_terminated)
 
 
 def exit_process(status: int) -> NoReturn:
-    """Exit; Prefect's threads, which try for minutes to reach a server that is gone, get a few seconds."""
+    """Exit; Prefect's threads, which retry for minutes if the server is gone, get EXIT_TIMEOUT_SECONDS."""
     if "prefect" in sys.modules:
         sys.stdout.flush()
         deadline = threading.Timer(EXIT_TIMEOUT_SECONDS, os._exit, [status])
@@ -97,9 +97,9 @@ def exit_process(status: int) -> NoReturn:
 
 
 def kill_process_group(seconds: float = EXIT_TIMEOUT_SECONDS) -> None:
-    """Have this process and those of its group killed then, compilers and all; by a shell, which outlives them.
+    """Kill this process and its process group after ``seconds``, from a shell that outlives them.
 
-    Only where this process leads its group, as runs that a Prefect worker has started do.
+    Only if this process leads its group, as runs started by a Prefect worker do.
     """
     if os.getpgrp() == os.getpid():
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""``quoin evaluate_surface``: the scores of a run as a table."""
+"""``quoin evaluate``: the scores of a run as tables."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def evaluate_run(
 
     if truth is None and views is None:
         raise QuoinError(
-            "There is nothing to compare the run with",
+            "Nothing to compare the run with was given",
             where=run.location,
-            hint="name a known surface with --truth, or say --views to compare with the photos that were held out",
+            hint="give a reference surface with --truth, or --views to compare with held-out photos",
         )
     config = validate_config(EvaluateConfig, {"distances_m": list(distances_m)})
     view_scores = None
@@ -57,8 +57,8 @@ def evaluate_run(
 
 
 def print_views(result: ViewsResult, run: Run) -> None:
-    """Scores of the photos that were held out, by photo, and their means."""
-    table = Table("photo held out", "PSNR", "colour-corrected", "SSIM", box=box.SIMPLE_HEAD)
+    """Print PSNR and SSIM of every held-out photo, and their means."""
+    table = Table("held-out photo", "PSNR", "color-corrected", "SSIM", box=box.SIMPLE_HEAD)
     rows: list[tuple[str, ViewScore | ViewsResult]] = [(score.photo, score) for score in result.photos]
     for name, score in [*rows, ("mean", result)]:
         table.add_row(name, f"{score.psnr_db:.2f} dB", f"{score.psnr_corrected_db:.2f} dB", f"{score.ssim:.3f}")
@@ -68,7 +68,7 @@ def print_views(result: ViewsResult, run: Run) -> None:
 
 
 def print_scores(result: EvaluateResult, run: Run) -> None:
-    """Surface scores by distance, then Chamfer and pose errors."""
+    """Print the surface scores by distance, then Chamfer and pose errors."""
     surface = result.surface
     table = Table("distance", "of the diagonal", "precision", "recall", "F", box=box.SIMPLE_HEAD)
     for score in surface.scores:
@@ -89,7 +89,7 @@ def print_scores(result: EvaluateResult, run: Run) -> None:
 
 
 def print_labels(result: EvaluateResult) -> None:
-    """Recall and normals of floor, ceiling, walls and the rest, each alone."""
+    """Print recall and normal errors of floor, ceiling, walls and the rest."""
     distances = [f"recall < {score.distance_m:.3g}" for score in result.surface.scores]
     table = Table("part of the truth", "area", *distances, "normals off by (median)", box=box.SIMPLE_HEAD)
     for part in result.labels:
@@ -99,7 +99,7 @@ def print_labels(result: EvaluateResult) -> None:
 
 
 def print_confidence(result: ConfidenceScore) -> None:
-    """Errors of the vertices by the confidence they claim, and the score of the confident part alone."""
+    """Print vertex errors by confidence, and the score of the confident part of the surface."""
     distances = [f"< {score.distance_m:.3g}" for score in result.confident]
     table = Table("confidence", "vertices", "mean error", "median", *distances, box=box.SIMPLE_HEAD)
     for part in result.parts:
@@ -114,9 +114,9 @@ def print_confidence(result: ConfidenceScore) -> None:
 
 
 def pose_error_text(poses: PoseErrors) -> str:
-    """Pose errors in a line."""
+    """The pose errors in one line."""
     text = (
-        f"{poses.n_matched} of {poses.n_reference} cameras; centres off by {poses.center_median_m:.4g} "
+        f"{poses.n_matched} of {poses.n_reference} cameras; camera centers off by {poses.center_median_m:.4g} "
         f"({poses.center_median_percent:.3f} % of their spread) in the median, {poses.center_max_m:.4g} at most"
     )
     if poses.rotation_median_deg is None or poses.rotation_max_deg is None:

@@ -1,4 +1,4 @@
-"""What commands have in common: options about the result, about where work runs, and about what is shown."""
+"""Options that commands share: about the result, about where it is computed, and about the display."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ if TYPE_CHECKING:
     from quoin.pipeline.core.events import Reporter
     from quoin.pipeline.storage.run import Run
 
-Flag = Parameter(negative="")
-RESULT_GROUP, RUN_GROUP = Group("What to make", sort_key=1), Group("How to run", sort_key=2)
+Flag = Parameter(negative="", show_default=False)  # may be repeated, where it has a value
+Pair = Parameter(negative="")
+RESULT_GROUP, RUN_GROUP = Group("Result", sort_key=1), Group("Execution", sort_key=2)
 
 
 @Parameter(name="*", group=RESULT_GROUP)
 @dataclass(frozen=True)
 class ResultOptions:
-    """What a user may turn about the result."""
+    """Options that change the result."""
 
     preset: str = "auto"
     "auto, the name of a preset, or a YAML file"
     set: Annotated[tuple[str, ...], Flag] = ()
-    "section.key=value, laid on top of the preset; may be repeated"
+    "setting as section.key=value, overrides the preset; may be repeated"
     masks: Path | None = None
-    "folder of masks (any usual naming; dark is ignored)"
+    "folder of masks, named like the photos; dark pixels are ignored"
     depth: Path | None = None
-    "folder of depth maps by a sensor, with the photos' names (16-bit PNG in millimetres, TIFF in metres)"
+    "folder of depth maps of a sensor, named like the photos (16-bit PNG in millimeters, TIFF in meters)"
     semantic_model: Path | None = None
-    "network that knows sky and passers-by, ADE20K's 150 classes: an ONNX or TorchScript file"
+    "network that labels sky, people and vehicles by the 150 classes of ADE20K: an ONNX or TorchScript file"
     poses: Path | None = None
     "cameras to use instead of estimating them: a COLMAP model or a transforms.json"
     memory: float | None = None
-    "GiB one block may take to train (more, smaller blocks of fewer photos); 60 % of the machine's where not given"
+    "memory in GiB for training one block: less gives more, smaller blocks; by default 60 % of the machine's"
     budget: str | None = None
-    "time to train all blocks in, such as 90s, 5m or 2h; at most train.steps each"
+    "time limit for training all blocks, such as 90s, 5m or 2h; each takes at most train.steps"
     seed: int = 0
-    "the same seed gives the same result, within what the hardware allows"
+    "the same seed gives the same result, as far as the hardware allows"
 
     def settings(self) -> Settings:
         from quoin.flows.settings import load_settings
@@ -55,7 +56,7 @@ class ResultOptions:
         return load_settings(self.preset, self.overrides())
 
     def overrides(self) -> list[str]:
-        """All that is laid on top of the preset, as section.key=value."""
+        """The options as settings, section.key=value, that override the preset."""
         from quoin.flows.settings import parse_minutes
 
         path_options = [
@@ -75,16 +76,16 @@ class ResultOptions:
 @Parameter(name="*", group=RUN_GROUP)
 @dataclass(frozen=True)
 class DisplayOptions:
-    """What is shown of the work."""
+    """Options that change the display."""
 
     json: Annotated[bool, Flag] = False
     "progress as JSON lines on standard output"
-    quiet: Annotated[bool, Parameter(negative="", alias="-q")] = False
+    quiet: Annotated[bool, Parameter(negative="", alias="-q", show_default=False)] = False
     "only warnings and errors"
 
     @contextmanager
     def reporter(self, run: Run) -> Iterator[Reporter]:
-        """A reporter that shows and keeps what happens in ``run``; what is raised meanwhile ends the command."""
+        """A reporter that displays and logs events of ``run``; an exception inside ends the command with a message."""
         from quoin.flows.cli.terminal import DisplayMode, display_sink
         from quoin.flows.session import open_reporter
 
@@ -96,20 +97,20 @@ class DisplayOptions:
 @Parameter(name="*", group=RUN_GROUP)
 @dataclass(frozen=True)
 class RunOptions(DisplayOptions):
-    """Where the work runs and what is shown of it."""
+    """Options that change where work runs, and the display."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    "what trains"
+    "device that trains"
     executor: Literal["inline", "ray"] = "inline"
-    "blocks one after the other here, or on Ray actors"
+    "inline: blocks one after the other in this process; ray: on Ray actors"
     address: str | None = None
-    "a running Ray cluster (auto or host:port); without one, Ray runs on this machine"
+    "address of a running Ray cluster (auto or host:port); without one, Ray starts on this machine"
     gpu_share: float = 1.0
-    "part of a GPU, and of its memory, that a Ray actor takes: 0.5 puts two on each"
+    "share of a GPU and of its memory for each Ray actor: 0.5 puts two on each GPU"
     engine: Literal["auto", "direct", "prefect"] = "auto"
-    "auto: Prefect where PREFECT_API_URL names a server that answers"
+    "direct: without Prefect; prefect: as a flow; auto: as a flow if PREFECT_API_URL names a server that responds"
     force: str | None = None
-    "redo this stage and all that comes of it"
+    "redo this stage and all stages that depend on it"
 
     def execute(self, run: Run, settings: Settings, *, last_stage: str = "report") -> None:
         """Reconstruct up to stage ``last_stage``."""
@@ -130,7 +131,7 @@ class RunOptions(DisplayOptions):
             record_durations(run, settings, pick_device(self.device), began, in_progress)
 
     def check(self) -> None:
-        """Refuse what is mistyped before anything is made."""
+        """Raise QuoinError for a wrong option, before anything is written."""
         from quoin.flows.session import check_executor
         from quoin.flows.settings import check_stage
 
@@ -140,7 +141,21 @@ class RunOptions(DisplayOptions):
 
 
 def quote_path(path: Path) -> str:
-    """An absolute path as a YAML scalar."""
+    """The absolute path as a YAML scalar; QuoinError if it does not exist."""
     if not os.path.exists(path):
-        raise QuoinError("There is nothing here", where=path, hint="name a folder or file that exists")
+        raise QuoinError("File or folder not found", where=path, hint="check the path")
     return json.dumps(str(path.absolute()))
+
+
+def default_run_folder(photos: Path | str) -> Path:
+    """runs/<name of the photo folder or of the video>."""
+    source = Path(photos)
+    name = source.stem if os.path.isfile(source) else source.absolute().name
+    return Path("runs") / (name or "photos")
+
+
+def default_export_path(run: Run, format: str) -> Path:
+    """exports/<name of the run>.<format> in the run for a mesh, exports/<format> for a folder."""
+    from quoin.tools.export.config import MESH_FORMATS
+
+    return run.path / "exports" / (f"{run.name}.{format}" if format in MESH_FORMATS else format)

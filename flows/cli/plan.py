@@ -1,4 +1,4 @@
-"""``quoin plan``: what a run would take, told before anything is spent on it."""
+"""``quoin plan``: the blocks of a run and the time, memory and disk of its stages, as tables."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAX_LISTED_BLOCKS = 40  # blocks
 
 
 def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
-    """Blocks, then memory, disk and time of the stages to come, for a run that is partitioned.
+    """Print the blocks of a partitioned run, then memory, disk and time of the stages to come.
 
-    Of ``workers`` that each have a ``device`` like the one here.
+    For ``workers`` machines or GPUs that each have a ``device`` like the one here.
     """
     result = PartitionResult.model_validate(run.require("partition").result)
     console = Console(width=110)
@@ -58,4 +58,4 @@ def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
         print(f"  times are those of runs on {name}")
     if workers > 1:
         print(f"  and {workers:,} such workers share the work: reckoned from what one takes, not measured")
-    print(f"  go on with: quoin resume {run.location}")
+    print(f"  continue with: quoin resume {run.location}")

@@ -1,4 +1,4 @@
-"""``quoin render``: films of a run's trained blocks. Here a block, which is train's to open, meets who looks at it."""
+"""``quoin render``: videos of the trained blocks of a run. Gives the trained blocks to tools/render."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def block_opener(run: Run, device: Device) -> Callable[[str], RayRenderer]:
-    """Opens a trained block of ``run`` by its id, on ``device``."""
+    """A function that loads a trained block of ``run`` by its id onto ``device``."""
     from quoin.stages.train.trained_block import load_ray_renderer
 
     return functools.partial(load_ray_renderer, run, device=pick_device(device))
 
 
 def render_run(run: Run, config: FilmConfig, out: Path | None, device: Device, report: Reporter) -> None:
-    """Make a film and say where it is."""
+    """Render a video and print its path."""
     from quoin.tools.render.films import render_film
 
     film = render_film(run, config, out or run.path / "films" / f"{config.path}.mp4", block_opener(run, device), report)

@@ -1,4 +1,4 @@
-"""The last words of a finished run."""
+"""The summary that is printed when a run has finished."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quoin.pipeline.storage.run import Run
 
 
 def print_summary(run: Run, *, quiet: bool = False) -> None:
-    """Where the results lie and what they amount to, on standard output."""
+    """Print counts, time and the paths of the results on standard output."""
     if quiet:
         return
     pose, train, fuse = (_result(run, stage) for stage in ("pose", "train", "fuse"))

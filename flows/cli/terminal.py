@@ -1,4 +1,4 @@
-"""What a person sees while a run works: live bars in a terminal, plain lines elsewhere. All on standard error."""
+"""Progress of a run on standard error: live bars in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quoin.pipeline.core.events import Event, JsonLinesSink, Sink
 from quoin.pipeline.core.formatting import format_duration
 
 PROGRESS_LINE_SECONDS = 10.0  # between two progress lines of one name
-UNEQUAL_UNITS = ("stages", "blocks")  # how long these take says nothing of the next
+UNEQUAL_UNITS = ("stages", "blocks")  # their durations differ too much to estimate the time left
 METRIC_FORMATS = {
     "loss": "loss {:.3f}",
     "heldout_psnr_db": "{:.1f} dB",
@@ -28,7 +28,7 @@ DisplayMode = Literal["auto", "json", "quiet"]
 
 @contextmanager
 def display_sink(mode: DisplayMode) -> Iterator[Sink]:
-    """The sink that suits: JSON lines on standard output, warnings only, live bars in a terminal, or plain lines."""
+    """The sink of a display mode; ``auto``: bars in a terminal, otherwise plain lines."""
     if mode == "json":
         yield JsonLinesSink(sys.stdout)
     elif mode == "quiet":
@@ -42,7 +42,7 @@ def display_sink(mode: DisplayMode) -> Iterator[Sink]:
 
 
 class TimeLeftColumn(TimeRemainingColumn):
-    """Time left, except where the parts are too unequal to say."""
+    """The time left; empty where the steps are too unequal to estimate it."""
 
     def render(self, task: Task) -> Text:
         return Text("") if task.fields["unit"] in UNEQUAL_UNITS else super().render(task)
@@ -62,7 +62,7 @@ class ProgressBarSink:
             console=console,
         )
         self._bars: dict[str, TaskID] = {}
-        self._metrics: dict[str, dict[str, float]] = {}  # the last that was told of each
+        self._metrics: dict[str, dict[str, float]] = {}  # the latest of each name
 
     def __call__(self, event: Event) -> None:
         name, bar = event["name"], self._bars.get(event["name"])
@@ -98,7 +98,7 @@ class PlainTextSink:
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
         self._printed_at: dict[str, float] = {}
-        self._metrics: dict[str, dict[str, float]] = {}  # the last that was told of each
+        self._metrics: dict[str, dict[str, float]] = {}  # the latest of each name
 
     def __call__(self, event: Event) -> None:
         name, now = event["name"], event["time"]

@@ -88,4 +88,4 @@ def test_a_walk_on_film_is_planned(tmp_path, monkeypatch, capsys):
     used, posed = made.require("ingest").result["n_used"], made.require("pose").result["n_registered"]
     assert used >= 6
     assert posed >= 0.9 * used
-    assert "go on with: quoin resume" in capsys.readouterr().out
+    assert "continue with: quoin resume" in capsys.readouterr().out

@@ -320,7 +320,7 @@ def test_doctor_tells_what_training_runs_on_and_what_is_kept_compiled(monkeypatc
     steps, kept = doctor.check_training()
     assert steps.is_ok is False
     assert "no C++ compiler" in steps.text
-    assert kept.text == f"2 KiB kept in {tmp_path / 'cache'}"
+    assert kept.text == f"2 KiB in {tmp_path / 'cache'}"
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_scores_are_told_in_a_table(planned, capsys):
     ("arguments", "sentence"),
     [
         (["evaluate", "run", "--truth", "absent.ply"], "'fuse' has not been completed"),
-        (["evaluate", "run"], "Name a known surface with --truth, or say --views"),
+        (["evaluate", "run"], "Give a reference surface with --truth, or --views"),
         (["evaluate", "run", "--views", "--device", "cpu"], "'train' has not been completed"),
         (["render", "run", "--out", "frames", "--device", "cpu"], "'train' has not been completed"),
         (["render", "run", "--out", "frames", "--size", "33", "20", "--device", "cpu"], "'width'"),
@@ -470,7 +470,7 @@ def test_a_demo_of_impossible_size_is_a_sentence(tmp_path, monkeypatch, capsys):
 def test_the_room_has_no_crowd_and_is_bare_as_it_is(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert app.run_command(["demo", "--scene", "room", option]) == 2
-    assert "The room is bare as it is" in capsys.readouterr().err
+    assert "Only the landmark has --plain and --wild" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

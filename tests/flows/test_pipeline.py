@@ -68,7 +68,7 @@ def test_one_process_at_a_time_and_ctrl_c_leaves_a_run_to_go_on_with(quoin):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"go on with: quoin resume {quoin.run}" in err
+    assert f"continue with: quoin resume {quoin.run}" in err
     assert "Traceback" not in err
     assert quoin("resume", "run").returncode == 0, "the lock goes with the process"
 

@@ -37,7 +37,7 @@ def test_nothing_heavy_is_imported_before_a_command_runs():
         (["reconstruct", "photos", "--set", "train.steps=many"], "'many' does not fit"),
         (["reconstruct", "photos", "--set", "train.steps"], "--set wants section.key=value"),
         (["reconstruct", "photos", "--force", "poze"], "Unknown stage ('poze'). Did you mean 'pose'?"),
-        (["reconstruct", "photos", "--masks", "absent"], "There is nothing here ('absent')"),
+        (["reconstruct", "photos", "--masks", "absent"], "File or folder not found ('absent')"),
         (["resume", "photos"], "There is no run here"),
         (["resume", "absent"], "There is no run here"),
         (["plan", "absent"], "There are no photos here"),
