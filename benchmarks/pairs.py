@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.measure import DATA, REPOSITORY
 from benchmarks.walk import simulate_walk, write_noise_photos
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.stage import run as ingest
@@ -37,7 +37,7 @@ from quoin.stages.pose.pairing import expansion
 from quoin.stages.pose.pairing.matching import MAX_SIMILAR_PHOTOS, find_features, match_pairs, sequential_pairs
 from quoin.stages.pose.pairing.pairs import exhaustive_pairs, unique_pairs
 from quoin.stages.pose.pairing.retrieval import photo_similarity
-from quoin.stages.pose.workspace import PhotoRow, Workspace
+from quoin.stages.pose.workspace import Workspace
 
 INLIER_THRESHOLDS = (15, 20, 30, 100)
 MAX_INGESTED_PHOTOS = 5000  # photos, at most

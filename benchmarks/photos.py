@@ -16,20 +16,26 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.imaging.io import load_upright
-from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.stage import reason_kind
 from quoin.stages.ingest.stage import run as ingest
 
-PIXEL_REASONS = {"duplicate", "near duplicate", "blurred", "blank", "panorama", "too small"}
+PIXEL_REASONS = {
+    Reason.DUPLICATE,
+    Reason.NEAR_DUPLICATE,
+    Reason.BLURRED,
+    Reason.BLANK,
+    Reason.PANORAMA,
+    Reason.TOO_SMALL,
+}
 
 
 def saved_variants(rgb: np.ndarray) -> Iterator[tuple[str, Image.Image]]:
@@ -72,7 +78,7 @@ def _watermarked(photo: Image.Image) -> Image.Image:
     return marked
 
 
-def ingest_folder(photos: Path, work: Path) -> list[dict[str, Any]]:
+def ingest_folder(photos: Path, work: Path) -> list[PhotoRow]:
     """The photo table of a folder."""
     run = Run.create(work, photos=photos, settings={}, seed=0)
     ingest(run, IngestConfig(), Reporter())
@@ -83,15 +89,15 @@ def summarize_unused(data: Path, name: str) -> str:
     """A table row: the set, how many photos, what was left out by its look and what has a frame."""
     with tempfile.TemporaryDirectory() as work:
         rows = ingest_folder(photo_folder(data, name), Path(work) / "run")
-    out = [row for row in rows if not row["used"] and reason_kind(str(row["reason"])) in PIXEL_REASONS]
-    framed = [row for row in rows if row["used"] and any(row["border"])]
-    for row in out:
-        print(f"    {row['name']}: {row['reason']}")
+    out = [(row.name, row.rejection) for row in rows if row.rejection and row.rejection.reason in PIXEL_REASONS]
+    framed = [row for row in rows if row.used and any(row.border)]
+    for photo, rejection in out:
+        print(f"    {photo}: {rejection}")
     for row in framed:
-        print(f"    {row['name']}: frame {row['border']} of {row['width']} x {row['height']}")
-    counts = Counter(reason_kind(str(row["reason"])) for row in out)
+        print(f"    {row.name}: frame {row.border} of {row.width} x {row.height}")
+    counts = Counter(rejection.reason.text for _, rejection in out)
     listed = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
-    return f"| `{name}` | {sum(bool(row['used']) for row in rows) + len(out)} | {listed} | {len(framed)} |"
+    return f"| `{name}` | {sum(row.used for row in rows) + len(out)} | {listed} | {len(framed)} |"
 
 
 def duplicate_recall(data: Path, name: str, count: int) -> dict[str, tuple[int, int]]:
@@ -109,12 +115,12 @@ def duplicate_recall(data: Path, name: str, count: int) -> dict[str, tuple[int, 
             for kind, photo in saved_variants(load_upright(files[index])):
                 photo.save(folder / f"{index} {kind}.png", compress_level=1)
         for row in ingest_folder(folder, Path(work) / "run"):
-            number, _, kind = Path(str(row["name"])).stem.partition(" ")
+            number, _, kind = Path(row.name).stem.partition(" ")
             if kind:
                 n_found, n_made = found.get(kind, (0, 0))
-                is_duplicate = reason_kind(str(row["reason"])) == "near duplicate"
-                if is_duplicate and Path(str(row["reason"]).rpartition("as ")[2]).stem.partition(" ")[0] != number:
-                    print(f"    FALSE: {row['name']}: {row['reason']}")
+                is_duplicate = row.rejection is not None and row.rejection.reason is Reason.NEAR_DUPLICATE
+                if is_duplicate and Path(str(row.rejection).rpartition("as ")[2]).stem.partition(" ")[0] != number:
+                    print(f"    FALSE: {row.name}: {row.rejection}")
                 found[kind] = (n_found + is_duplicate, n_made + 1)
     return found
 

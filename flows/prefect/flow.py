@@ -35,6 +35,7 @@ from quoin.flows.settings import Settings, load_settings, preset_names
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.formatting import format_bytes
+from quoin.pipeline.core.reasons import Rejection
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
@@ -241,7 +242,9 @@ def pose_rows(run: Run) -> list[dict[str, str]]:
     return [
         {
             "photo": photo["name"],
-            "placed": "yes" if photo["registered"] else f"no: {photo['reason']}",
+            "placed": "yes"
+            if photo["registered"]
+            else f"no: {Rejection.from_columns(photo['reason'], photo['detail'])}",
             "points": str(photo["n_points"]),
             "reprojection": f"{photo['reprojection_px']:.2f} px" if photo["registered"] else "",
         }

@@ -17,11 +17,11 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.reasons import Reason, RejectedFileError
 
 Array = np.ndarray
 
 MAX_PIXELS = 300_000_000  # above this a file is taken for a decompression bomb; the largest cameras have 150 million
-NOT_AN_IMAGE = "not an image quoin can read"
 ORIENTATION_TAG = 0x0112
 PHOTO_FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF"]
 
@@ -62,39 +62,40 @@ _silenced = _PillowWarnings()
 
 @contextlib.contextmanager
 def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """The file as a Pillow image, header read and pixels not yet; whatever a decoder throws becomes a QuoinError.
+    """The file as a Pillow image, header read and pixels not yet.
 
-    ``QuoinError.what`` is the reason alone ("truncated", "too large: ..."), fit for a table.
+    Whatever a decoder throws becomes a RejectedFileError, whose ``rejection`` says why the file cannot be used.
     """
     with _silenced:
         try:
             with Image.open(path, formats=PHOTO_FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels:
-                    raise QuoinError(_too_large(f"{width} x {height} pixels, ", max_pixels), where=path)
+                    raise _too_large(path, f"{width} x {height} pixels, ", max_pixels)
                 yield image
         except QuoinError:
             raise
         except Image.DecompressionBombError:
-            raise QuoinError(_too_large("", MAX_PIXELS), where=path) from None
+            raise _too_large(path, "", MAX_PIXELS) from None
         except UnidentifiedImageError:
-            raise QuoinError(NOT_AN_IMAGE, where=path) from None
+            raise RejectedFileError(Reason.UNREADABLE, "it holds no image of a known format", where=path) from None
         except Exception as error:  # hostile bytes make decoders raise anything, MemoryError included
-            raise QuoinError(_reason(error), where=path) from error
+            raise _decoder_error(path, error) from error
 
 
-def _too_large(size: str, max_pixels: int) -> str:
-    return f"too large: {size}the limit is {max_pixels / 1e6:g} megapixels"
+def _too_large(path: Path, size: str, max_pixels: int) -> RejectedFileError:
+    limit = f"{size}the limit is {max_pixels / 1e6:g} megapixels"
+    return RejectedFileError(Reason.TOO_LARGE, limit, where=path)
 
 
-def _reason(error: Exception) -> str:
+def _decoder_error(path: Path, error: Exception) -> RejectedFileError:
     if isinstance(error, OSError) and error.errno:
-        return f"unreadable: {error.strerror}"
+        return RejectedFileError(Reason.UNREADABLE, error.strerror or "", where=path)
     text = " ".join(str(error).split()) or type(error).__name__
     lowered = text.lower()
     if isinstance(error, EOFError) or "truncated" in lowered or "not enough data" in lowered:
-        return "truncated"
-    return f"unreadable: {text[:120]}"
+        return RejectedFileError(Reason.TRUNCATED, where=path)
+    return RejectedFileError(Reason.UNREADABLE, text[:120], where=path)
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -136,7 +137,7 @@ def upright_rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
 
 
 def load_upright(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[Array, "h w 3"]:
-    """A photo as upright RGB. Raises QuoinError with the reason where it cannot be read."""
+    """A photo as upright RGB. Raises RejectedFileError where it cannot be read."""
     with open_image(path, max_pixels) as image:
         return upright_rgb(image)
 
@@ -173,7 +174,7 @@ def _rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
         gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
         return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
-        raise QuoinError("unreadable: floating-point pixels are not a photo")
+        raise RejectedFileError(Reason.UNREADABLE, "floating-point pixels are not a photo")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
-from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.reasons import Reason, RejectedFileError
 from quoin.pipeline.imaging.io import apply_orientation
 from quoin.stages.ingest.keyframes import FrameSamples
 from quoin.stages.ingest.motion import MOTION_GRID_SIZE, estimate_motion, frame_sharpness, normalized_texture
@@ -133,7 +133,7 @@ def scan_clip(path: Path, advance: Callable[[float], None] = lambda done: None) 
         previous = current
         samples.append((decoded.number, last_s, moved, frame_sharpness(gray)))
     if not samples:
-        raise QuoinError("unreadable: none of its frames can be decoded", where=path)
+        raise RejectedFileError(Reason.UNREADABLE, "none of its frames can be decoded", where=path)
     number, times_s, motions, sharp = (np.array(part) for part in zip(*samples, strict=True))
     return FrameSamples(number, times_s, motions, sharp), n_frames, last_s
 
@@ -193,7 +193,7 @@ def _gray_frame(frame: av.VideoFrame) -> UInt8[Array, "h w"]:
 
 @contextlib.contextmanager
 def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its film stream, closed afterwards; what cannot be decoded becomes a QuoinError."""
+    """The container and its film stream, closed afterwards; what cannot be decoded becomes a RejectedFileError."""
     import av
 
     try:
@@ -201,12 +201,13 @@ def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         container = av.open(f"file:{path}", options=options, metadata_errors="ignore")
     except av.error.FFmpegError as error:
         if isinstance(error, OSError) and not isinstance(error, ValueError):
-            raise QuoinError(f"unreadable: {error.strerror}", where=path) from None
-        raise QuoinError("unreadable: no video, or one whose end, with its index, is missing", where=path) from None
+            raise RejectedFileError(Reason.UNREADABLE, error.strerror or "", where=path) from None
+        detail = "no video, or one whose end, with its index, is missing"
+        raise RejectedFileError(Reason.UNREADABLE, detail, where=path) from None
     with container:
         stream = container.streams.best("video")
         if stream is None:
-            raise QuoinError("unreadable: it holds no pictures, only sound", where=path)
+            raise RejectedFileError(Reason.UNREADABLE, "it holds no pictures, only sound", where=path)
         if stream.codec_context is None:
-            raise QuoinError("unreadable: nothing here decodes its codec", where=path)
+            raise RejectedFileError(Reason.UNREADABLE, "nothing here decodes its codec", where=path)
         yield container, stream

@@ -14,12 +14,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from quoin.pipeline.core.config import digest
-from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.formatting import timespans
+from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
 from quoin.stages.ingest.clip_decoder import ClipHeader, describe_truncation, read_clip_header, scan_clip, write_frames
 from quoin.stages.ingest.config import ClipResult, IngestConfig
-from quoin.stages.ingest.file_search import CLIP_REASON, PHOTO_SUFFIXES, SourceFile, suffix_of
+from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, SourceFile, suffix_of
 from quoin.stages.ingest.keyframes import FrameSamples, KeyframeChoice, choose_keyframes, fit_keyframe_step
 
 SCAN_VERSION = 1  # version of what is seen in a clip and of how its frames are written
@@ -46,23 +46,23 @@ def extract_frames(
 
     ``folder`` is the run's.
     """
-    clips = [file for file in files if file.reason == CLIP_REASON]
+    clips = [file for file in files if file.is_clip]
     if not clips:
         return list(files), []
-    scanned, reasons = _scan_clips(clips, _photos_by_stem(files), folder / "work" / "ingest", report)
+    scanned, rejections = _scan_clips(clips, _photos_by_stem(files), folder / "work" / "ingest", report)
     step = fit_keyframe_step([clip.samples for clip in scanned], config.max_frames)
     choices = [choose_keyframes(clip.samples, step, config.min_sharpness) for clip in scanned]
     selected = _write_all_frames(scanned, choices, folder / "frames", report)
     facts = [_clip_result(*clip) for clip in zip(scanned, choices, selected, strict=True)]
     frames_by_clip = {clip.file.name: frames for clip, frames in zip(scanned, selected, strict=True)}
-    reasons |= {
-        name: "blurred: nothing in this video is sharp" for name, frames in frames_by_clip.items() if not frames
-    }
+    blurred = Rejection(Reason.BLURRED, "nothing in this video is sharp")
+    rejections |= {name: blurred for name, frames in frames_by_clip.items() if not frames}
     out: list[SourceFile] = []
     for file in files:
-        frames = frames_by_clip.get(file.name, []) if file.reason == CLIP_REASON else []
-        reason = reasons.get(file.name, file.reason) if file.reason == CLIP_REASON else file.reason
-        out += frames or [replace(file, reason=reason)]
+        if not file.is_clip:
+            out.append(file)
+        else:
+            out += frames_by_clip.get(file.name) or [replace(file, rejection=rejections[file.name])]
     return out, [clip for clip in facts if clip.n_taken]
 
 
@@ -80,37 +80,37 @@ def describe_clip(clip: ClipResult) -> str:
 
 def _photos_by_stem(files: Sequence[SourceFile]) -> dict[str, str]:
     """Photos by their path without the suffix, in lower case."""
-    photos = [file.name for file in files if not file.reason and suffix_of(file.name) in PHOTO_SUFFIXES]
+    photos = [file.name for file in files if not file.rejection and suffix_of(file.name) in PHOTO_SUFFIXES]
     return {name[: -len(suffix_of(name))].casefold(): name for name in photos}
 
 
 def _scan_clips(
     clips: Sequence[SourceFile], photo_by_stem: dict[str, str], work: Path, report: Reporter
-) -> tuple[list[ScannedClip], dict[str, str]]:
-    """Every clip that can be decoded, and the reasons of the others by name."""
-    reasons: dict[str, str] = {}
+) -> tuple[list[ScannedClip], dict[str, Rejection]]:
+    """Every clip that can be decoded, and why the others give no frames, by name."""
+    rejections: dict[str, Rejection] = {}
     headers: dict[str, ClipHeader] = {}
     for file in clips:
         photo = photo_by_stem.get(file.name[: -len(suffix_of(file.name))].casefold())
         try:
             headers[file.name] = header = read_clip_header(file.path)
             if photo and suffix_of(file.name) == ".mov" and header.length_s <= MAX_LIVE_PHOTO_S:
-                reasons[file.name] = f"live photo: its photo {photo} is used"
-        except QuoinError as error:
-            reasons[file.name] = error.what
+                rejections[file.name] = Rejection(Reason.LIVE_PHOTO, f"its photo {photo} is used")
+        except RejectedFileError as error:
+            rejections[file.name] = error.rejection
     scanned = []
-    pending = [file for file in clips if file.name not in reasons]
+    pending = [file for file in clips if file.name not in rejections]
     with report.task("ingest/clips", sum(headers[file.name].n_frames for file in pending), "frames") as advance:
         before = 0
         for file in pending:
             header = headers[file.name]
             try:
                 scanned.append(_scan_cached(file, header, work, _offset_progress(before, advance)))
-            except QuoinError as error:
-                reasons[file.name] = error.what
+            except RejectedFileError as error:
+                rejections[file.name] = error.rejection
             before += header.n_frames
             advance(before)
-    return scanned, reasons
+    return scanned, rejections
 
 
 def _offset_progress(before: int, advance: Advance) -> Advance:
@@ -173,7 +173,7 @@ def _clear_unless_current(folder: Path, key: str) -> None:
 
 
 def _frame_file(clip: SourceFile, path: Path, time_s: float) -> SourceFile:
-    return SourceFile(f"{clip.name}/{path.name}", path, "", path.stat().st_size, clip.name, time_s)
+    return SourceFile(f"{clip.name}/{path.name}", path, None, path.stat().st_size, clip.name, time_s)
 
 
 def _clip_result(clip: ScannedClip, choice: KeyframeChoice, frames: Sequence[SourceFile]) -> ClipResult:

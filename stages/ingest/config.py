@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from quoin.pipeline.core.config import StageConfig, StageResult
+from quoin.pipeline.core.reasons import Reason
 
 
 class IngestConfig(StageConfig):
@@ -59,5 +60,5 @@ class IngestResult(StageResult):
     megapixels: float  # of all used photos together
     max_side_px: int  # longest side of any used photo
     clips: list[ClipResult]  # that gave frames
-    reasons: dict[str, int]  # kind of reason -> files and frames not used for it
+    reasons: dict[Reason, int]  # why not used -> how many files and frames
     contents: str  # hash of names and sizes of all files found, masks included

@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from quoin.pipeline.core.reasons import Reason, Rejection
+
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"}
 PHOTO_SUFFIXES |= {".bmp", ".ppm", ".pgm", ".jp2", ".j2k"}
 RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".raw"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".mpg", ".mpeg", ".wmv"}
-CLIP_REASON = "video"  # stands as the reason of a file that is to give frames
 RUN_FOLDER_ENTRIES = {
     "run.json",
     "logs",
@@ -31,17 +32,22 @@ SYSTEM_FILES = {
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file: ``name`` relative to the folder, with forward slashes; why it is no photo, "" where it may be one.
+    """A file: ``name`` relative to the folder, with forward slashes; why it is no photo, None where it may be one.
 
-    Of a frame also the name of its ``clip`` and the time in it, in seconds.
+    Of a frame also the name of its ``clip`` and the time in it, in seconds. A clip is a file rejected as VIDEO, until
+    its frames take its place.
     """
 
     name: str
     path: Path
-    reason: str = ""
+    rejection: Rejection | None = None
     n_bytes: int = 0
     clip: str = ""
     time_s: float = math.nan
+
+    @property
+    def is_clip(self) -> bool:
+        return self.rejection is not None and self.rejection.reason is Reason.VIDEO
 
 
 def find_files(root: Path, excluded: Collection[Path] = ()) -> list[SourceFile]:
@@ -70,7 +76,7 @@ def _walk(root: Path, excluded: set[Path]) -> Iterator[SourceFile]:
         try:
             entries = list(os.scandir(folder))
         except OSError as error:
-            yield _source_file(root, folder, reason=f"unreadable folder: {error.strerror}")
+            yield _source_file(root, folder, Rejection(Reason.UNREADABLE_FOLDER, error.strerror or ""))
             continue
         if folder != root and RUN_FOLDER_ENTRIES.issubset(entry.name for entry in entries):
             continue
@@ -89,32 +95,32 @@ def _check_file(root: Path, path: Path) -> SourceFile:
         if path.is_symlink():
             target = path.resolve(strict=True)
             if not target.is_relative_to(root):
-                return _source_file(root, path, reason="link: it leaves the photo folder")
+                return _source_file(root, path, Rejection(Reason.LINK, "it leaves the photo folder"))
             if target.is_dir():
-                return _source_file(root, path, reason="link: to a folder that is listed itself")
+                return _source_file(root, path, Rejection(Reason.LINK, "to a folder that is listed itself"))
         status = path.stat()
     except (OSError, RuntimeError) as error:  # broken links and rings of links
-        return _source_file(root, path, reason=f"unreadable: {getattr(error, 'strerror', None) or 'a ring of links'}")
+        detail = getattr(error, "strerror", None) or "a ring of links"
+        return _source_file(root, path, Rejection(Reason.UNREADABLE, detail))
     if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
-        return _source_file(root, path, reason="not a photo: not a regular file")
-    return _source_file(root, path, reason=_reject_reason(path.name), n_bytes=status.st_size)
+        return _source_file(root, path, Rejection(Reason.NOT_A_PHOTO, "not a regular file"))
+    return _source_file(root, path, _rejection_of_suffix(suffix_of(path.name)), n_bytes=status.st_size)
 
 
-def _reject_reason(name: str) -> str:
-    suffix = suffix_of(name)
+def _rejection_of_suffix(suffix: str) -> Rejection | None:
     if suffix in RAW_SUFFIXES:  # Pillow would take the thumbnail inside for the photo
-        return "camera raw: save it as TIFF or JPEG"
+        return Rejection(Reason.RAW, "save it as TIFF or JPEG")
     if suffix in VIDEO_SUFFIXES:
-        return CLIP_REASON
-    return ""
+        return Rejection(Reason.VIDEO)
+    return None
 
 
-def _source_file(root: Path, path: Path, reason: str, n_bytes: int = 0) -> SourceFile:
+def _source_file(root: Path, path: Path, rejection: Rejection | None, n_bytes: int = 0) -> SourceFile:
     name = path.relative_to(root).as_posix()
     try:
         str(path).encode()
     except UnicodeEncodeError:  # bytes that are no UTF-8 fit in no table
         readable = os.fsencode(path).decode(errors="backslashreplace")
         name = os.fsencode(name).decode(errors="backslashreplace")
-        return SourceFile(name, Path(readable), "unreadable: its name is not valid UTF-8", n_bytes)
-    return SourceFile(name, path, reason, n_bytes)
+        return SourceFile(name, Path(readable), Rejection(Reason.UNREADABLE, "its name is not valid UTF-8"), n_bytes)
+    return SourceFile(name, path, rejection, n_bytes)

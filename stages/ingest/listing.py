@@ -8,10 +8,11 @@ from pathlib import Path
 
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.storage.layout import sha256_of
 from quoin.stages.ingest.clip_decoder import read_clip_header
 from quoin.stages.ingest.depth_files import is_depth_name, match_depths
-from quoin.stages.ingest.file_search import CLIP_REASON, PHOTO_SUFFIXES, SourceFile, find_files, natural_key, suffix_of
+from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, SourceFile, find_files, natural_key, suffix_of
 from quoin.stages.ingest.mask_files import MASK_FOLDERS, is_in_mask_folder, match_masks, match_sidecar_masks
 
 
@@ -58,7 +59,7 @@ def list_sources(photos: Path, clips: Sequence[Path], masks: str, excluded: Path
         if clip.name in names:
             raise QuoinError("Two files have this name", where=clip, hint="rename one of them")
         names.add(clip.name)
-        found[clip.resolve()] = SourceFile(clip.name, clip.absolute(), CLIP_REASON, clip.stat().st_size)
+        found[clip.resolve()] = SourceFile(clip.name, clip.absolute(), Rejection(Reason.VIDEO), clip.stat().st_size)
     files = sorted(found.values(), key=lambda file: natural_key(file.name))
     named = [[file.name, file.n_bytes] for file in files]
     return replace(listing, files=files, contents=digest([listing.contents, named]))
@@ -85,7 +86,7 @@ def list_photos(root: Path, masks: str, excluded: Path, depth: str | None = None
     mask_files = _explicit_masks(Path(masks)) if named else _sibling_masks(root)
     # Names from here on start above the root, so that a folder of masks beside it has one too.
     image_files = {
-        f"{root.name}/{f.name}": f for f in files if not f.reason and not (is_mixed and f.name in depth_files)
+        f"{root.name}/{f.name}": f for f in files if not f.rejection and not (is_mixed and f.name in depth_files)
     }
     sidecars = match_sidecar_masks(image_files)
     masks_in_folders = {name: file for name, file in image_files.items() if is_in_mask_folder(file.name)}
@@ -113,14 +114,17 @@ def list_photos(root: Path, masks: str, excluded: Path, depth: str | None = None
         )
     unused_depths = sorted(depth_files.keys() - depth_of.values())
     used = set(mask_by_photo.values())
-    reasons = {
-        name: "mask" if name in used or masks == "none" else "mask: of no photo" for name in masks_in_folders | sidecars
+    rejections = {
+        name: Rejection(Reason.MASK, "" if name in used or masks == "none" else "of no photo")
+        for name in masks_in_folders | sidecars
     }
-    reasons |= {
-        f"{root.name}/{n}": "depth: of no photo" if n in unused_depths else "depth" for n in depth_files if is_mixed
+    rejections |= {
+        f"{root.name}/{n}": Rejection(Reason.DEPTH_MAP, "of no photo" if n in unused_depths else "")
+        for n in depth_files
+        if is_mixed
     }
     listed = [
-        SourceFile(f.name, f.path, f.reason or reasons.get(f"{root.name}/{f.name}", ""), f.n_bytes) for f in files
+        SourceFile(f.name, f.path, f.rejection or rejections.get(f"{root.name}/{f.name}"), f.n_bytes) for f in files
     ]
     everything = image_files | candidates
     return Listing(
@@ -129,7 +133,10 @@ def list_photos(root: Path, masks: str, excluded: Path, depth: str | None = None
         unused_masks=[] if masks == "none" else [name for name in candidates if name not in used],
         contents=digest(
             [
-                *([f.name, f.n_bytes, f.reason] for f in [*files, *mask_files.values(), *depth_files.values()]),
+                *(
+                    [f.name, f.n_bytes, f.rejection.reason if f.rejection else ""]
+                    for f in [*files, *mask_files.values(), *depth_files.values()]
+                ),
                 *(_content_digest(everything[mask].path) for mask in sorted(used)),
                 *(_content_digest(depth_files[name].path) for name in sorted(depth_of.values())),
             ]
@@ -175,4 +182,4 @@ def _content_digest(path: Path) -> str:
 
 
 def _is_image(file: SourceFile) -> bool:
-    return not file.reason and suffix_of(file.name) in PHOTO_SUFFIXES
+    return not file.rejection and suffix_of(file.name) in PHOTO_SUFFIXES

@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.imaging.io import NOT_AN_IMAGE, load_mask, open_image, stored_orientation, upright_rgb
+from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
+from quoin.pipeline.imaging.io import load_mask, open_image, stored_orientation, upright_rgb
 from quoin.pipeline.imaging.memory_budget import PixelBudget
 from quoin.stages.ingest.borders import NO_BORDER, find_borders
 from quoin.stages.ingest.exif import Exif, read_exif
@@ -30,7 +31,7 @@ ANIMATED_FORMATS = {
 
 @dataclass(frozen=True)
 class PhotoInspection:
-    """What a file turned out to be. ``reason`` is "" for a photo to use; ``mask_error`` is "" for a mask that fits."""
+    """What a file turned out to be. ``rejection``: None for a photo to use; ``mask_error``: "" for a mask that fits."""
 
     width: int = 0  # upright
     height: int = 0
@@ -39,7 +40,7 @@ class PhotoInspection:
     content_hash: str = ""
     signature: ImageSignature | None = None  # of a photo to use
     border: tuple[int, int, int, int] = NO_BORDER  # pixels at the left, top, right, bottom
-    reason: str = ""
+    rejection: Rejection | None = None
     mask_error: str = ""
 
 
@@ -50,28 +51,29 @@ def inspect_photo(
     try:
         with open_image(path, max_pixels) as image, budget.reserve(image.width * image.height):
             if image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1:
-                raise QuoinError("animated image: not a photo")
+                raise RejectedFileError(Reason.ANIMATED, "not a photo")
             orientation, exif = stored_orientation(image), read_exif(image)
             panorama_kind = read_panorama_tag(image)
             rgb = upright_rgb(image)
             image.close()  # its pixels are not needed twice
             height, width = rgb.shape[:2]
-            reason = _reject_reason(rgb, min_side_px, min_contrast)
-            if panorama_kind and not reason:
-                reason = f"panorama: the file says that it is {panorama_kind}"
+            rejection = _rejection_of_pixels(rgb, min_side_px, min_contrast)
+            if panorama_kind and not rejection:
+                rejection = Rejection(Reason.PANORAMA, f"the file says that it is {panorama_kind}")
             pixel_hash = content_hash(rgb)
-            signature = None if reason else image_signature(rgb)
-            border = NO_BORDER if reason else find_borders(rgb)
-    except QuoinError as error:
-        return PhotoInspection(reason=_error_reason(path, error.what))
+            signature = None if rejection else image_signature(rgb)
+            border = NO_BORDER if rejection else find_borders(rgb)
+    except RejectedFileError as error:
+        is_photo_name = suffix_of(path.name) in PHOTO_SUFFIXES
+        return PhotoInspection(rejection=error.rejection if is_photo_name else Rejection(Reason.NOT_A_PHOTO))
     mask_error = ""
-    if mask is not None and not reason:
+    if mask is not None and not rejection:
         try:
             if not load_mask(mask, (width, height), orientation).any():
-                reason = "masked: its mask ignores all of it"
+                rejection = Rejection(Reason.MASKED, "its mask ignores all of it")
         except QuoinError as error:
             mask_error = error.what
-    return PhotoInspection(width, height, orientation, exif, pixel_hash, signature, border, reason, mask_error)
+    return PhotoInspection(width, height, orientation, exif, pixel_hash, signature, border, rejection, mask_error)
 
 
 def content_hash(rgb: UInt8[Array, "h w 3"]) -> str:
@@ -85,14 +87,8 @@ def photo_contrast(rgb: UInt8[Array, "h w 3"]) -> float:
     return float(np.asarray(Image.fromarray(rgb).reduce(factor).convert("L")).std())
 
 
-def _reject_reason(rgb: UInt8[Array, "h w 3"], min_side_px: int, min_contrast: float) -> str:
+def _rejection_of_pixels(rgb: UInt8[Array, "h w 3"], min_side_px: int, min_contrast: float) -> Rejection | None:
     height, width = rgb.shape[:2]
     if min(width, height) < min_side_px:
-        return f"too small: {width} x {height} pixels"
-    return "blank: it shows nothing" if photo_contrast(rgb) < min_contrast else ""
-
-
-def _error_reason(path: Path, what: str) -> str:
-    if suffix_of(path.name) not in PHOTO_SUFFIXES:
-        return "not a photo"
-    return "unreadable: it holds no image of a known format" if what == NOT_AN_IMAGE else what
+        return Rejection(Reason.TOO_SMALL, f"{width} x {height} pixels")
+    return Rejection(Reason.BLANK, "it shows nothing") if photo_contrast(rgb) < min_contrast else None

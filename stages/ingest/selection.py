@@ -1,68 +1,69 @@
 """Which readable photos are used: of one picture the best file, no panorama, none far more blurred than the others.
 
-``rows`` are rows of the photo table; what is not to be used is marked there, with the reason.
+``rows`` are rows of the photo table; what is not to be used is replaced there by a row that says why.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.imaging.io import load_upright
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.stages.ingest.duplicates import is_same_picture, texture_pyramid
 from quoin.stages.ingest.near_duplicates import find_near_duplicates
 from quoin.stages.ingest.panorama import find_too_wide
 from quoin.stages.ingest.perceptual_hash import ImageSignature, gray_thumbnail
 
 Array = np.ndarray
-Row = dict[str, Any]
 
 SUFFICIENT_PHOTO_SHARPNESS = 0.07  # sharpness at which edges still tell where they are, whatever the other photos can
 MIN_PHOTOS_FOR_MEDIAN = 5  # photos; among fewer it cannot be told what is usual
 TEXTURE_CACHE_PHOTOS = 64  # photos whose details are kept while others are compared with them: a megabyte each
 
 
-def drop_duplicates(rows: list[Row]) -> None:
+def drop_duplicates(rows: list[PhotoRow]) -> None:
     """Of photos with equal pixels the first stays."""
     first: dict[str, str] = {}
-    for row in rows:
-        if row["used"] and (name := first.setdefault(row["content_hash"], row["name"])) != row["name"]:
-            _drop(row, f"duplicate: same pixels as {name}")
+    for i, row in enumerate(rows):
+        if row.used and (name := first.setdefault(row.content_hash, row.name)) != row.name:
+            rows[i] = row.rejected(Reason.DUPLICATE, f"same pixels as {name}")
 
 
-def drop_panoramas(rows: list[Row], max_aspect: float) -> None:
+def drop_panoramas(rows: list[PhotoRow], max_aspect: float) -> None:
     """Photos longer than ``max_aspect`` times their short side go, unless most are."""
-    used = [row for row in rows if row["used"]]
-    for row, wide in zip(used, find_too_wide([(r["width"], r["height"]) for r in used], max_aspect), strict=True):
-        if wide:
-            _drop(row, f"panorama: {row['width']} x {row['height']} pixels are more than one lens takes in")
+    used = [i for i, row in enumerate(rows) if row.used]
+    is_wide = find_too_wide([(rows[i].width, rows[i].height) for i in used], max_aspect)
+    for i in itertools.compress(used, is_wide):
+        detail = f"{rows[i].width} x {rows[i].height} pixels are more than one lens takes in"
+        rows[i] = rows[i].rejected(Reason.PANORAMA, detail)
 
 
-def drop_blurred(rows: list[Row], signatures: Sequence[ImageSignature | None], min_sharpness: float) -> None:
+def drop_blurred(rows: list[PhotoRow], signatures: Sequence[ImageSignature | None], min_sharpness: float) -> None:
     """Photos go that are blurred by themselves, and less sharp than ``min_sharpness`` times the median photo."""
-    measured = [
-        (r, signature.sharpness)
-        for r, signature in zip(rows, signatures, strict=True)
-        if r["used"] and signature is not None
-    ]
-    measured = [(row, value) for row, value in measured if not math.isnan(value)]
-    if len(measured) < MIN_PHOTOS_FOR_MEDIAN:
+    sharpness = {
+        i: signature.sharpness
+        for i, signature in enumerate(signatures)
+        if rows[i].used and signature is not None and not math.isnan(signature.sharpness)
+    }
+    if len(sharpness) < MIN_PHOTOS_FOR_MEDIAN:
         return
-    limit = min(SUFFICIENT_PHOTO_SHARPNESS, min_sharpness * float(np.median([value for _, value in measured])))
-    for row, value in measured:
+    limit = min(SUFFICIENT_PHOTO_SHARPNESS, min_sharpness * float(np.median(list(sharpness.values()))))
+    for i, value in sharpness.items():
         if value < limit:
-            _drop(row, "blurred: far less sharp than the other photos")
+            rows[i] = rows[i].rejected(Reason.BLURRED, "far less sharp than the other photos")
 
 
 def drop_near_duplicates(
-    rows: list[Row],
+    rows: list[PhotoRow],
     signatures: Sequence[ImageSignature | None],
     n_bytes: Sequence[int],
     advance: Callable[[float], None],
@@ -70,16 +71,16 @@ def drop_near_duplicates(
     """Of photos that are one picture saved in several ways the best stays: one with a mask, then the largest, then one
     that knows its focal length, then the least compressed.
     """
-    used = [i for i, row in enumerate(rows) if row["used"] and signatures[i] is not None]
+    used = [i for i, row in enumerate(rows) if row.used and signatures[i] is not None]
 
     def quality(i: int) -> tuple[bool, int, bool, int, int]:
         row = rows[i]
-        has_focal = not math.isnan(row["focal_px"])
-        return (bool(row["mask_path"]), row["width"] * row["height"], has_focal, n_bytes[i], -i)
+        has_focal = not math.isnan(row.focal_px)
+        return (bool(row.mask_path), row.width * row.height, has_focal, n_bytes[i], -i)
 
     @lru_cache(TEXTURE_CACHE_PHOTOS)
     def textures(i: int) -> list[Float32[Array, "_ _"]]:
-        return texture_pyramid(gray_thumbnail(load_upright(Path(rows[i]["path"]))))
+        return texture_pyramid(gray_thumbnail(load_upright(Path(rows[i].path))))
 
     def is_same(first_photo: int, second_photo: int) -> bool:
         try:
@@ -90,8 +91,4 @@ def drop_near_duplicates(
     bits = {i: signature.bits for i in used if (signature := signatures[i]) is not None}
     best_first = sorted(used, key=quality, reverse=True)
     for i, original in find_near_duplicates(bits, best_first, is_same, advance).items():
-        _drop(rows[i], f"near duplicate: the same picture as {rows[original]['name']}")
-
-
-def _drop(row: Row, reason: str) -> None:
-    row.update(used=False, reason=reason)
+        rows[i] = rows[i].rejected(Reason.NEAR_DUPLICATE, f"the same picture as {rows[original].name}")

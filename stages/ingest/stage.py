@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from math import isnan, nan
+from dataclasses import replace
+from math import isnan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.imaging.memory_budget import PixelBudget
-from quoin.pipeline.scene.photo_table import write_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.scene.sensor_depth import read_depth_camera
 from quoin.pipeline.storage.run import Run, stage
 from quoin.stages.ingest.camera_groups import camera_groups
@@ -28,14 +29,12 @@ from quoin.stages.ingest.photo_file import PhotoInspection, inspect_photo
 from quoin.stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
 
 MAX_THREADS = 16
-UNREADABLE_REASONS = {"unreadable", "unreadable folder", "truncated", "too large"}
-EXPECTED_REASONS = {"mask", "depth", "not a photo"}  # nothing to warn of
+UNREADABLE_REASONS = {Reason.UNREADABLE, Reason.UNREADABLE_FOLDER, Reason.TRUNCATED, Reason.TOO_LARGE}
+EXPECTED_REASONS = {Reason.MASK, Reason.DEPTH_MAP, Reason.NOT_A_PHOTO}  # nothing to warn of
 
 MAX_UNUSED_ROWS = 200  # of the live table; the report has all
 
 FILMING_ADVICE = "walk slowly around the thing while you film, or take photos from several places"
-
-Row = dict[str, Any]
 
 
 def contents(run: Run, config: IngestConfig) -> str:
@@ -95,8 +94,8 @@ def _inspect_all(
     budget = PixelBudget()
 
     def work(file: SourceFile) -> PhotoInspection:
-        if file.reason:
-            return PhotoInspection(reason=file.reason)
+        if file.rejection:
+            return PhotoInspection(rejection=file.rejection)
         return inspect_photo(
             file.path,
             listing.mask_of.get(file.name),
@@ -118,36 +117,34 @@ def _inspect_all(
     return out
 
 
-def _row(file: SourceFile, facts: PhotoInspection, mask: Path | None) -> Row:
-    return {
-        "photo_id": -1,
-        "name": file.name,
-        "path": str(file.path),
-        "width": facts.width,
-        "height": facts.height,
-        "orientation": facts.orientation,
-        "focal_px": facts.exif.focal_px,
-        "camera": facts.exif.camera,
-        "group": -1,
-        "latitude_deg": facts.exif.latitude_deg,
-        "longitude_deg": facts.exif.longitude_deg,
-        "altitude_m": facts.exif.altitude_m,
-        "taken_at": facts.exif.taken_at,
-        "mask_path": str(mask) if mask else "",
-        "depth_path": "",
-        "depth_unit_m": nan,
-        "depth_camera": "",
-        "border": list(facts.border),
-        "clip": file.clip,
-        "time_s": file.time_s,
-        "content_hash": facts.content_hash,
-        "used": not facts.reason,
-        "reason": facts.reason,
-    }
+def _row(file: SourceFile, facts: PhotoInspection, mask: Path | None) -> PhotoRow:
+    return PhotoRow(
+        name=file.name,
+        path=str(file.path),
+        width=facts.width,
+        height=facts.height,
+        orientation=facts.orientation,
+        focal_px=facts.exif.focal_px,
+        camera=facts.exif.camera,
+        latitude_deg=facts.exif.latitude_deg,
+        longitude_deg=facts.exif.longitude_deg,
+        altitude_m=facts.exif.altitude_m,
+        taken_at=facts.exif.taken_at,
+        mask_path=str(mask) if mask else "",
+        border=facts.border,
+        clip=file.clip,
+        time_s=file.time_s,
+        content_hash=facts.content_hash,
+        rejection=facts.rejection,
+    )
 
 
 def _drop_unusable(
-    rows: list[Row], inspections: list[PhotoInspection], files: list[SourceFile], config: IngestConfig, report: Reporter
+    rows: list[PhotoRow],
+    inspections: list[PhotoInspection],
+    files: list[SourceFile],
+    config: IngestConfig,
+    report: Reporter,
 ) -> None:
     """Leave out what is there twice and what is no photo of one view."""
     signatures = [facts.signature for facts in inspections]
@@ -156,23 +153,23 @@ def _drop_unusable(
     drop_blurred(rows, signatures, config.min_sharpness)
     if config.near_duplicates == "drop":
         n_bytes = [file.n_bytes for file in files]
-        with report.task("ingest/compare", total=sum(row["used"] for row in rows), unit="photos") as advance:
+        with report.task("ingest/compare", total=sum(row.used for row in rows), unit="photos") as advance:
             drop_near_duplicates(rows, signatures, n_bytes, advance)
 
 
 def _assign_depth_maps(
-    rows: list[Row], listing: Listing, config: IngestConfig, report: Reporter
+    rows: list[PhotoRow], listing: Listing, config: IngestConfig, report: Reporter
 ) -> tuple[int, float | None]:
     """Give the used photos their depth maps; how many have one, and metres per unit of the files."""
-    with_map = [row for row in rows if row["used"] and row["name"] in listing.depth_of]
+    with_map = [row for row in rows if row.used and row.name in listing.depth_of]
     if not with_map:
         return 0, None
 
-    def work(row: Row) -> DepthFileFacts:
-        size, path = (row["width"], row["height"]), listing.depth_of[row["name"]]
-        if config.depth_camera and row["orientation"] != 1:
+    def work(row: PhotoRow) -> DepthFileFacts:
+        size, path = (row.width, row.height), listing.depth_of[row.name]
+        if config.depth_camera and row.orientation != 1:
             return DepthFileFacts(reason="of a turned photo, whose depth camera looks another way")
-        return inspect_depth(path, size, row["orientation"], has_own_camera=config.depth_camera is not None)
+        return inspect_depth(path, size, row.orientation, has_own_camera=config.depth_camera is not None)
 
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest") as pool:
         facts = list(pool.map(work, with_map))
@@ -181,35 +178,38 @@ def _assign_depth_maps(
     for row, reason in failed[:1]:
         if not good:
             raise QuoinError(
-                f"None of the {len(failed)} depth maps can be used; that of {row['name']!r} is {reason}",
-                where=listing.depth_of[row["name"]],
+                f"None of the {len(failed)} depth maps can be used; that of {row.name!r} is {reason}",
+                where=listing.depth_of[row.name],
                 hint="give 16-bit PNG in millimetres or floating-point TIFF in metres, of the photos' shape",
             )
         report.log(
             "ingest",
-            f"{len(failed)} of {len(facts)} depth maps are left out; that of {row['name']!r} is {reason}",
+            f"{len(failed)} of {len(facts)} depth maps are left out; that of {row.name!r} is {reason}",
             level="warning",
         )
     unit_m, why = (config.depth_unit_m, "as set") if config.depth_unit_m else estimate_depth_unit(good)
-    for row, fact in zip(with_map, facts, strict=True):
-        if not fact.reason:
-            row["depth_path"], row["depth_unit_m"] = str(listing.depth_of[row["name"]]), unit_m
-            row["depth_camera"] = str(Path(config.depth_camera).resolve()) if config.depth_camera else ""
+    camera = str(Path(config.depth_camera).resolve()) if config.depth_camera else ""
+    usable = {row.name for row, fact in zip(with_map, facts, strict=True) if not fact.reason}
+    for i, row in enumerate(rows):
+        if row.name in usable:
+            path = str(listing.depth_of[row.name])
+            rows[i] = replace(row, depth_path=path, depth_unit_m=unit_m, depth_camera=camera)
     middle = float(np.median([fact.median for fact in good])) * unit_m
     report.log("ingest", f"depth unit {unit_m:g} m ({why}): depths about {middle:.2f} m; else set ingest.depth_unit_m")
     return len(good), unit_m
 
 
-def _assign_ids(rows: list[Row], inspections: list[PhotoInspection]) -> None:
+def _assign_ids(rows: list[PhotoRow], inspections: list[PhotoInspection]) -> None:
     """Give the used photos their ids and camera groups."""
-    used = [(row, facts.exif) for row, facts in zip(rows, inspections, strict=True) if row["used"]]
+    used = [i for i, row in enumerate(rows) if row.used]
     kinds, focals = [], []
-    for row, exif in used:
+    for i in used:
+        row, exif = rows[i], inspections[i].exif
         by_lens = isnan(exif.focal_px)  # in millimetres then: still tells the ends of a zoom apart
         focals.append(exif.focal_mm if by_lens else exif.focal_px)
-        kinds.append((os.path.dirname(row["name"]), row["width"], row["height"], exif.camera, by_lens))
-    for photo_id, ((row, _), group) in enumerate(zip(used, camera_groups(kinds, focals), strict=True)):
-        row.update(photo_id=photo_id, group=group)
+        kinds.append((os.path.dirname(row.name), row.width, row.height, exif.camera, by_lens))
+    for photo_id, (i, group) in enumerate(zip(used, camera_groups(kinds, focals), strict=True)):
+        rows[i] = replace(rows[i], photo_id=photo_id, group=group)
 
 
 def _check_masks(files: list[SourceFile], listing: Listing, inspections: list[PhotoInspection]) -> None:
@@ -226,49 +226,44 @@ def _check_masks(files: list[SourceFile], listing: Listing, inspections: list[Ph
 
 
 def _result(
-    rows: list[Row], listing: Listing, contents: str, clips: list[ClipResult], n_depths: int, unit_m: float | None
+    rows: list[PhotoRow], listing: Listing, contents: str, clips: list[ClipResult], n_depths: int, unit_m: float | None
 ) -> IngestResult:
-    used = [row for row in rows if row["used"]]
-    reasons = Counter(reason_kind(row["reason"]) for row in rows if not row["used"])
+    used = [row for row in rows if row.used]
+    reasons = Counter(row.rejection.reason for row in rows if row.rejection)
     return IngestResult(
         n_files=len(listing.files),
         n_used=len(used),
-        n_frames=sum(bool(row["clip"]) for row in used),
-        n_duplicates=reasons["duplicate"],
-        n_near_duplicates=reasons["near duplicate"],
-        n_unreadable=sum(reasons[kind] for kind in UNREADABLE_REASONS),
-        n_masks=sum(bool(row["mask_path"]) for row in used),
+        n_frames=sum(bool(row.clip) for row in used),
+        n_duplicates=reasons[Reason.DUPLICATE],
+        n_near_duplicates=reasons[Reason.NEAR_DUPLICATE],
+        n_unreadable=sum(reasons[reason] for reason in UNREADABLE_REASONS),
+        n_masks=sum(bool(row.mask_path) for row in used),
         n_depths=n_depths,
         depth_unit_m=unit_m,
-        n_borders=sum(any(row["border"]) for row in used),
-        n_with_focal=sum(not isnan(row["focal_px"]) for row in used),
-        n_with_gps=sum(not isnan(row["latitude_deg"]) for row in used),
-        n_groups=len({row["group"] for row in used}),
-        megapixels=round(sum(row["width"] * row["height"] for row in used) / 1e6, 3),
-        max_side_px=max((max(row["width"], row["height"]) for row in used), default=0),
+        n_borders=sum(any(row.border) for row in used),
+        n_with_focal=sum(not isnan(row.focal_px) for row in used),
+        n_with_gps=sum(not isnan(row.latitude_deg) for row in used),
+        n_groups=len({row.group for row in used}),
+        megapixels=round(sum(row.width * row.height for row in used) / 1e6, 3),
+        max_side_px=max((max(row.width, row.height) for row in used), default=0),
         clips=clips,
         reasons=dict(reasons.most_common()),
         contents=contents,
     )
 
 
-def reason_kind(reason: str) -> str:
-    """The part of a reason that many files share: "too small" of "too small: 100 x 68 pixels"."""
-    return reason.partition(":")[0]
+def _format_reasons(reasons: dict[Reason, int]) -> str:
+    return ", ".join(f"{count} {reason.text}" for reason, count in reasons.items())
 
 
-def _format_reasons(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in reasons.items())
-
-
-def _too_few_photos(rows: list[Row], result: IngestResult, where: Path) -> QuoinError:
+def _too_few_photos(rows: list[PhotoRow], result: IngestResult, where: Path) -> QuoinError:
     files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
     if where.is_file() and not result.clips:
-        return QuoinError(f"This video gives no frame ({rows[0]['reason']})", where=where, hint=FILMING_ADVICE)
+        return QuoinError(f"This video gives no frame ({rows[0].rejection})", where=where, hint=FILMING_ADVICE)
     if result.clips and result.n_frames == result.n_used:
         gave = " and ".join(describe_clip(clip) for clip in result.clips[:3])
         return QuoinError(f"The videos give too few different frames: {gave}", where=where, hint=FILMING_ADVICE)
-    if result.n_used == 1 and result.reasons and result.reasons.keys() <= {"duplicate", "near duplicate"}:
+    if result.n_used == 1 and result.reasons and result.reasons.keys() <= {Reason.DUPLICATE, Reason.NEAR_DUPLICATE}:
         return QuoinError(f"All {files} show the same picture", where=where, hint="take photos from several places")
     have = "is no photo" if result.n_used == 0 else "is 1 photo"
     why = f" ({_format_reasons(result.reasons)})" if result.reasons else ""
@@ -279,7 +274,7 @@ def _too_few_photos(rows: list[Row], result: IngestResult, where: Path) -> Quoin
     )
 
 
-def _log_summary(rows: list[Row], result: IngestResult, listing: Listing, report: Reporter) -> None:
+def _log_summary(rows: list[PhotoRow], result: IngestResult, listing: Listing, report: Reporter) -> None:
     files = "1 file" if result.n_files == 1 else f"{result.n_files} files"
     frames = f" ({result.n_frames} are frames of videos)" if result.n_frames else ""
     report.log(
@@ -288,12 +283,11 @@ def _log_summary(rows: list[Row], result: IngestResult, listing: Listing, report
         f"cameras {result.n_groups}, with focal length {result.n_with_focal}, with GPS {result.n_with_gps}, "
         f"with mask {result.n_masks}, with depth {result.n_depths}, with a frame that is ignored {result.n_borders}",
     )
-    unexpected = {kind: count for kind, count in result.reasons.items() if kind not in EXPECTED_REASONS}
+    unexpected = {reason: count for reason, count in result.reasons.items() if reason not in EXPECTED_REASONS}
     if unexpected:
         report.log("ingest", f"files not used: {_format_reasons(unexpected)}; the report says which", level="warning")
-        unused = [
-            {"file": row["name"], "reason": row["reason"]} for row in rows if reason_kind(row["reason"]) in unexpected
-        ]
+        rejected = [(row.name, row.rejection) for row in rows if row.rejection and row.rejection.reason in unexpected]
+        unused = [{"file": name, "reason": str(rejection)} for name, rejection in rejected]
         report.table("ingest", unused[:MAX_UNUSED_ROWS])
     if listing.unused_masks:
         first = listing.unused_masks[0]

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.geometry.cameras import centers_world
-from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.stages.pose.cache_key import TRANSFORMS_JSON
 from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
 from quoin.stages.pose.colmap.camera import Camera
@@ -24,7 +25,7 @@ from quoin.stages.pose.given_cameras import (
 )
 from quoin.stages.pose.pairing.matching import find_features, find_pairs
 from quoin.stages.pose.sfm import feature_inputs, no_overlap_error
-from quoin.stages.pose.workspace import Component, PhotoRow, SfmResult, Workspace
+from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 
 Array = np.ndarray
 
@@ -33,7 +34,7 @@ def triangulate_given_poses(workspace: Workspace, config: PoseConfig, photos: li
     """Points of the photos whose cameras are given in ``config.given``; their poses are kept to the last digit."""
     unused_names = unused_photo_names(workspace)
     given = read_given_cameras(workspace, Path(str(config.given)), photos, unused_names)
-    names = [photo["name"] for photo in photos]
+    names = [photo.name for photo in photos]
     matched = match_given_names([g.name for g in given], names, unused_names)
     if len(matched) < 2:
         example = f", for example {given[0].name!r}" if given else ""
@@ -43,7 +44,7 @@ def triangulate_given_poses(workspace: Workspace, config: PoseConfig, photos: li
             hint=f"call the photos as they are called in their folder, for example {names[0]!r}",
         )
     given_by_photo = {photo: given[row] for row, photo in matched.items()}
-    kept_photos = [photo for photo in photos if photo["photo_id"] in given_by_photo]
+    kept_photos = [photo for photo in photos if photo.photo_id in given_by_photo]
     cameras, camera_of = _cameras(given_by_photo, kept_photos)
     workspace.clear_if_changed(
         [
@@ -55,11 +56,11 @@ def triangulate_given_poses(workspace: Workspace, config: PoseConfig, photos: li
         ]
     )
     features, n_masks = find_features(workspace, config, kept_photos, cameras, camera_of)
-    poses = np.array([given_by_photo[photo["photo_id"]].cam_from_world for photo in kept_photos])
+    poses = np.array([given_by_photo[photo.photo_id].cam_from_world for photo in kept_photos])
     pairs = find_pairs(workspace, config, kept_photos, centers_world(poses))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap_error(workspace.run, features)
-    ids = np.array([photo["photo_id"] for photo in kept_photos])
+    ids = np.array([photo.photo_id for photo in kept_photos])
     component = _triangulate(workspace, dict(zip(ids.tolist(), poses, strict=True)), config)
     warnings = _pose_warnings(component, len(photos) - len(kept_photos))
     n_features = np.zeros(len(photos), int)
@@ -70,7 +71,7 @@ def triangulate_given_poses(workspace: Workspace, config: PoseConfig, photos: li
 def unused_photo_names(workspace: Workspace) -> list[str]:
     """Names of photos that are not used; masks and depth maps are none."""
     rows = read_photo_table(workspace.run)
-    return [row["name"] for row in rows if not row["used"] and not row["reason"].startswith(("mask", "depth"))]
+    return [row.name for row in rows if row.rejection and row.rejection.reason not in (Reason.MASK, Reason.DEPTH_MAP)]
 
 
 def read_given_cameras(
@@ -84,9 +85,7 @@ def read_given_cameras(
     if path.is_dir() and (path / TRANSFORMS_JSON).is_file():
         path = path / TRANSFORMS_JSON
     if path.is_file():
-        return read_transforms(
-            path, {photo["name"]: (photo["width"], photo["height"]) for photo in photos}, unused_names
-        )
+        return read_transforms(path, {photo.name: (photo.width, photo.height) for photo in photos}, unused_names)
     folder = find_colmap_model(path)
     result = workspace.run_colmap("import_model", {"path": str(folder), "output": str(workspace.folder / "given")})
     model = read_sparse_model(Path(result["component"]) / "model.npz")
@@ -101,9 +100,7 @@ def _cameras(given_by_photo: dict[int, GivenPhoto], kept_photos: list[PhotoRow])
     cameras: list[Camera] = []
     camera_of = []
     for photo in kept_photos:
-        camera = scale_to_photo(
-            given_by_photo[photo["photo_id"]].camera, photo["name"], photo["width"], photo["height"]
-        )
+        camera = scale_to_photo(given_by_photo[photo.photo_id].camera, photo.name, photo.width, photo.height)
         _ = camera.pinhole_params  # raises for a model that cannot be undistorted
         if camera not in cameras:
             cameras.append(camera)

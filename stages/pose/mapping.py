@@ -108,7 +108,7 @@ def _load_components(workspace: Workspace, path: str, min_points: int) -> list[C
         text = f"{size} photos hang on the others by {cut.n_shared} points only: not trusted to be in the right place"
         workspace.report.log("pose", text, "warning")
     components = [Component(path, filter_photos(part, min_points)) for part in parts]
-    components[0].filtered.drop_reasons.update(whole.filtered.drop_reasons)
+    components[0].filtered.dropped.update(whole.filtered.dropped)
     return components
 
 
@@ -162,5 +162,5 @@ def refine_component(workspace: Workspace, config: PoseConfig, component: Compon
     if result["n_split"]:
         text = f"{result['n_split']} photos were taken to share cameras, but do not; each got its own"
         workspace.report.log("pose", text)
-    refined.filtered.drop_reasons.update(component.filtered.drop_reasons)
+    refined.filtered.dropped.update(component.filtered.dropped)
     return refined, len(result["moved"])

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.parallel import thread_map
-from quoin.pipeline.scene.photo_table import read_photo_rows
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_rows
 from quoin.pipeline.storage.cache import scratch_folder
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap import step_arguments
@@ -22,7 +22,7 @@ from quoin.stages.pose.colmap.image_copies import write_image_copies
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.hands import PhotosNotVisibleError
 from quoin.stages.pose.undistorted_images import ImageSegments, UndistortedImage, write_undistorted_batch
-from quoin.stages.pose.workspace import WORKSPACE_PATH, PhotoRow, Workspace, no_op
+from quoin.stages.pose.workspace import WORKSPACE_PATH, Workspace, no_op
 
 Array = np.ndarray
 
@@ -75,7 +75,7 @@ class PoseSteps:
 
     def _photos(self, photo_ids: list[int]) -> list[PhotoRow]:
         photos = read_photo_rows(self.run, photo_ids)
-        for path in [photo[kind] for photo in photos for kind in ("path", "mask_path") if photo[kind]]:
+        for path in [path for photo in photos for path in (photo.path, photo.mask_path) if path]:
             if not Path(path).is_file():
                 raise PhotosNotVisibleError(
                     "Workers do not see the photos",

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.scene.posed_images import Posed, write_posed, write_transform
 from quoin.pipeline.scene.sensor_depth import SensorScale, write_sensor_points, write_sensor_scale
 from quoin.pipeline.storage import arrays
@@ -22,7 +24,7 @@ from quoin.stages.pose.checks.registration import (
     describe_bad_intrinsics,
     photo_median_errors,
     residuals_px,
-    unregistered_reason,
+    why_unregistered,
 )
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.config import ComponentSummary, PoseConfig, PoseResult
@@ -45,7 +47,7 @@ from quoin.stages.pose.frame.world_frame import (
 from quoin.stages.pose.initial_cameras import has_focal
 from quoin.stages.pose.undistorted_images import write_undistorted_photos
 from quoin.stages.pose.undistortion import PinholeCamera, fit_pinhole
-from quoin.stages.pose.workspace import Component, PhotoRow, SfmResult, Workspace
+from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 
 Array = np.ndarray
 
@@ -69,7 +71,7 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
     write_sparse(run, workspace, photos, result, world_from_sfm)
     posed, errors = to_posed(photos, model, pinholes, world_from_sfm)
     write_posed(run, posed)
-    n_depths = sum(bool(photos[i].get("depth_path")) for i in model.photo_ids)
+    n_depths = sum(bool(photos[i].depth_path) for i in model.photo_ids)
     warnings += write_sensor(
         run, posed, n_depths, scale_estimate, world_from_sfm, "given cameras" if result.mapper == "given" else "GPS"
     )
@@ -77,12 +79,14 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
     warnings += camera_warnings(model) + exif_warnings(photos, model)
     missing = len(photos) - used.n_photos
     if missing:
-        warnings.append(f"{missing} of {len(photos)} photos are not registered; tables/poses.parquet says why")
+        text = f"{missing} of {len(photos)} photos are not registered; tables/poses.parquet says why"
+        report.log("pose", text, "warning")
     if len(result.components) > 1:
-        warnings.append(
+        text = (
             f"The photos fall into {len(result.components)} parts that do not connect "
             f"({', '.join(str(c.n_photos) for c in result.components)} photos); the largest is used"
         )
+        report.log("pose", text, "warning")
     for text in warnings:
         report.log("pose", text, "warning")
     return PoseResult(
@@ -130,14 +134,14 @@ def exif_warnings(photos: list[PhotoRow], model: SparseModel) -> list[str]:
     mismatched = [
         (photo, estimated_px)
         for photo, estimated_px in rows
-        if has_focal(photo) and not 1 / MAX_EXIF_FOCAL_RATIO < estimated_px / photo["focal_px"] < MAX_EXIF_FOCAL_RATIO
+        if has_focal(photo) and not 1 / MAX_EXIF_FOCAL_RATIO < estimated_px / photo.focal_px < MAX_EXIF_FOCAL_RATIO
     ]
     if not mismatched:
         return []
     photo, estimated_px = mismatched[0]
     return [
-        f"The focal length in EXIF is wrong for {len(mismatched)} photos (for example {photo['name']}: "
-        f"{photo['focal_px']:.0f} px, found {estimated_px:.0f} px); the one found is used"
+        f"The focal length in EXIF is wrong for {len(mismatched)} photos (for example {photo.name}: "
+        f"{photo.focal_px:.0f} px, found {estimated_px:.0f} px); the one found is used"
     ]
 
 
@@ -161,7 +165,7 @@ def choose_frame(
         world_from_sfm = Similarity.identity("world of the given cameras")
     else:
         places = np.array(
-            [[photos[i][k] for k in ("latitude_deg", "longitude_deg", "altitude_m")] for i in model.photo_ids]
+            [[photos[i].latitude_deg, photos[i].longitude_deg, photos[i].altitude_m] for i in model.photo_ids]
         )
         geo = georeference(centers_world(model.cam_from_sfm), places.astype(np.float64), gravity, run.seed)
         if isinstance(geo, str):
@@ -239,7 +243,7 @@ def to_posed(
     counts = np.diff(kept_model.track_offsets)
     return (
         Posed(
-            names=[photos[i]["name"] for i in model.photo_ids],
+            names=[photos[i].name for i in model.photo_ids],
             photo_ids=model.photo_ids,
             cam_from_world=world_from_sfm.apply_to_poses(model.cam_from_sfm),
             intrinsics=np.array([pinholes[c].intrinsics for c in model.camera_index]),
@@ -267,33 +271,34 @@ def write_tables(run: Run, photos: list[PhotoRow], result: SfmResult, errors: Fl
     best, partners = _best_pairs(len(photos), pairs)
     rows = []
     for photo in photos:
-        i = photo["photo_id"]
+        i = photo.photo_id
         component, k = component_of.get(i, -1), row.get(i)
         registered = k is not None
         if registered:
-            reason = ""
+            why = None
         elif component > 0:
-            reason = other_component_reason(result.components, component)
-        elif i in used.filtered.drop_reasons:
-            reason = f"dropped by the gate: {used.filtered.drop_reasons[i]}"
+            why = why_in_other_component(result.components, component)
+        elif i in used.filtered.dropped:
+            why = used.filtered.dropped[i]
         elif result.mapper == "given":
-            reason = "it has no given camera"
+            why = Rejection(Reason.NO_GIVEN_POSE)
         else:
             of_partners = {component_of[p] for p in partners[i] if p in component_of}
-            reason = unregistered_reason(result.n_features[i], best[i], bool(of_partners))
+            why = why_unregistered(result.n_features[i], best[i], bool(of_partners))
             if best[i] >= MIN_USEFUL_INLIERS and of_partners and 0 not in of_partners:
-                reason = other_component_reason(result.components, min(of_partners))
+                why = why_in_other_component(result.components, min(of_partners))
         camera = used.filtered.model.cameras[used.filtered.model.camera_index[k]] if k is not None else None
         rows.append(
             {
                 "photo_id": i,
-                "name": photo["name"],
+                "name": photo.name,
                 "registered": registered,
                 "component": component,
                 "n_points": int(counts[k]) if k is not None else 0,
                 "reprojection_px": float(medians[k]) if k is not None else math.nan,
                 "focal_px": camera.mean_focal_px if camera else math.nan,
-                "reason": reason,
+                "reason": why.reason.value if why else "",
+                "detail": why.detail if why else "",
             }
         )
     pq.write_table(pa.Table.from_pylist(rows, schema=POSE_SCHEMA), run.table("poses"))
@@ -308,14 +313,15 @@ POSE_SCHEMA = pa.schema(
         ("n_points", pa.int64()),
         ("reprojection_px", pa.float64()),  # median
         ("focal_px", pa.float64()),  # of the upright photo
-        ("reason", pa.string()),
+        ("reason", pa.string()),  # a Reason, with its detail; "" where registered
+        ("detail", pa.string()),
     ]
 )
 
 
-def other_component_reason(components: list[Component], number: int) -> str:
+def why_in_other_component(components: list[Component], number: int) -> Rejection:
     """Why a photo that goes with a component that is not in use is missing."""
-    return f"it belongs to another group of {components[number].n_photos} photos (component {number})"
+    return Rejection(Reason.OTHER_COMPONENT, f"component {number}, of {components[number].n_photos} photos")
 
 
 def _component_of_photos(components: list[Component]) -> dict[int, int]:
@@ -352,4 +358,4 @@ def write_sparse(
         }
         for number, component in enumerate(result.components)
     ]
-    workspace.run_colmap("export_models", {"models": models, "names": [photo["name"] for photo in photos]})
+    workspace.run_colmap("export_models", {"models": models, "names": [photo.name for photo in photos]})

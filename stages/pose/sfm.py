@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.disambiguation import map_with_disambiguation
 from quoin.stages.pose.checks.pure_rotation import find_pure_rotations, has_single_viewpoint
@@ -16,7 +17,7 @@ from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.initial_cameras import has_focal, has_shared_camera, initial_cameras
 from quoin.stages.pose.mapping import is_better, mean_error_px, refine_component
 from quoin.stages.pose.pairing.matching import find_features, find_pairs, gps_positions_m
-from quoin.stages.pose.workspace import Component, PhotoRow, SfmResult, Workspace
+from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 
 Array = np.ndarray
 
@@ -49,7 +50,7 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
             where=run.photos,
             hint="take photos from many places around the thing, a step or more apart, that overlap by half or more",
         )
-    components, mapper = map_with_disambiguation(workspace, config, pairs, [photo["name"] for photo in photos])
+    components, mapper = map_with_disambiguation(workspace, config, pairs, [photo.name for photo in photos])
     components, mapper = _separate_cameras_if_better(workspace, config, photos, pairs, components, mapper)
     if not components:
         n_matching = int((pairs[:, 3] > 0).sum())
@@ -65,10 +66,7 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
 
 def feature_inputs(photos: list[PhotoRow]) -> list[Any]:
     """What features and matches depend on."""
-    return [
-        [p["content_hash"], p["group"], p["focal_px"], p["mask_path"], _modified_s(p["mask_path"]), p.get("border")]
-        for p in photos
-    ]
+    return [[p.content_hash, p.group, p.focal_px, p.mask_path, _modified_s(p.mask_path), p.border] for p in photos]
 
 
 def _modified_s(path: str) -> float:
@@ -103,7 +101,7 @@ def _separate_cameras_if_better(
         if is_good and components[0].n_photos >= MIN_SHARED_CAMERA_REGISTERED_SHARE * len(photos):
             return components, mapper
     workspace.report.log("pose", "One camera explains the photos badly; trying one for each photo")
-    names = [photo["name"] for photo in photos]
+    names = [photo.name for photo in photos]
     separate, separate_mapper = map_with_disambiguation(
         workspace.with_cameras(cameras, camera_of), config, pairs, names
     )

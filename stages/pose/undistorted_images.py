@@ -14,6 +14,7 @@ from quoin.pipeline.core.parallel import thread_map
 from quoin.pipeline.imaging.io import load_upright
 from quoin.pipeline.imaging.memory_budget import PixelBudget
 from quoin.pipeline.imaging.pyramid import build_pyramid
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, write_photo
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
@@ -24,7 +25,7 @@ from quoin.stages.pose.frame.line_segments import find_segments
 from quoin.stages.pose.frame.lines import Lines, lines_from_segments
 from quoin.stages.pose.hands import PHOTOS_PER_TASK, NoWorkersError, Task, Workers
 from quoin.stages.pose.undistortion import PinholeCamera, undistort_photo
-from quoin.stages.pose.workspace import PhotoRow, Workspace
+from quoin.stages.pose.workspace import Workspace
 
 Array = np.ndarray
 
@@ -49,9 +50,7 @@ class UndistortedImage:
 
     def write(self, run: Run, photo: PhotoRow) -> ImageSegments:
         """Its undistorted pyramid and mask, into the store; the straight lines it shows."""
-        rgb, use = undistort_photo(
-            load_upright(Path(photo["path"])), load_usable_mask(photo), self.camera, self.pinhole
-        )
+        rgb, use = undistort_photo(load_upright(Path(photo.path)), load_usable_mask(photo), self.camera, self.pinhole)
         levels = build_pyramid(rgb, PYRAMID_LEVELS)
         write_photo(run, self.index, levels, use)
         level = next((i for i, small in enumerate(levels) if max(small.shape) <= MAX_LINES_EDGE_PX), PYRAMID_LEVELS - 1)
@@ -84,7 +83,7 @@ def write_undistorted_batch(
     budget = PixelBudget()
 
     def write(i: int) -> ImageSegments:
-        with budget.reserve(photos[i]["width"] * photos[i]["height"]):
+        with budget.reserve(photos[i].width * photos[i].height):
             return images[i].write(run, photos[i])
 
     return thread_map(write, len(images), threads, advance)

@@ -24,7 +24,6 @@ from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.hands import NoWorkersError, Workers
 
 Array = np.ndarray
-PhotoRow = dict[str, Any]
 LogLineCallback = Callable[[str], None]
 
 WORKSPACE_PATH = "work/pose"  # in a run

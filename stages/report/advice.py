@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from quoin.pipeline.core.formatting import format_count, format_number, format_percent, timespans
+from quoin.pipeline.core.reasons import Rejection
 from quoin.stages.report.facts import (
     Advice,
     AdviceLevel,
@@ -17,8 +18,6 @@ from quoin.stages.report.facts import (
     PoseFacts,
 )
 
-# what a stage warns of and this page tells with more detail
-_REPLACED_WARNINGS = {"are not registered": "could not be placed", "do not connect": "do not connect"}
 _LEVEL_ORDER = {"problem": 0, "warning": 1, "note": 2}
 
 
@@ -35,12 +34,7 @@ def advise(
     results."""
     of_input = [*_photos(headline, files), *(advice for clip in clips for advice in _clip(clip))]
     entries = [*_mesh(headline, mesh), *of_input, *_pose(pose), *_training(headline, blocks)]
-    advice_text = " ".join(a.text for a in entries)
-    for text in dict.fromkeys(stage_warnings):
-        if not any(
-            warning_text in text and own_text in advice_text for warning_text, own_text in _REPLACED_WARNINGS.items()
-        ):
-            entries.append(Advice(level="warning", text=text))
+    entries += [Advice(level="warning", text=text) for text in dict.fromkeys(stage_warnings)]
     return sorted(entries, key=lambda a: _LEVEL_ORDER[a.level])
 
 
@@ -69,13 +63,13 @@ def _photos(headline: Headline, files: Sequence[PhotoFacts]) -> list[Advice]:
     out = []
     used, placed = headline.n_photos_used, headline.n_photos_posed
     if used and placed is not None and placed < used:
-        why = _reasons([p.reason for p in files if p.state == "not placed"])
+        why = _reasons([p.rejection for p in files if p.state == "not placed"])
         level: AdviceLevel = "problem" if placed < 0.5 * used else "warning" if placed < 0.9 * used else "note"
         text = f"{format_count(used - placed)} of {format_count(used)} usable photos could not be placed{why}."
         if level != "note":
             text += " More overlap between neighbouring photos helps most."
         out.append(Advice(level=level, text=text))
-    left = [p.reason for p in files if p.state == "not used"]
+    left = [p.rejection for p in files if p.state == "not used"]
     if left:
         files_were = "1 file was" if len(left) == 1 else f"{format_count(len(left))} files were"
         out.append(Advice(level="note", text=f"{files_were} not used{_reasons(left)}."))
@@ -105,8 +99,9 @@ def _clip(clip: ClipFacts) -> list[Advice]:
     return out
 
 
-def _reasons(reasons: Sequence[str]) -> str:
-    common = [f"{n} × {reason}" for reason, n in Counter(r for r in reasons if r).most_common(3)]
+def _reasons(rejections: Sequence[Rejection | None]) -> str:
+    counts = Counter(rejection.reason for rejection in rejections if rejection)
+    common = [f"{n} × {reason.text}" for reason, n in counts.most_common(3)]
     return f" ({'; '.join(common)})" if common else ""
 
 

@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Num
 
+from quoin.pipeline.core.reasons import Rejection
 from quoin.pipeline.scene.blocks import Partition
 from quoin.pipeline.scene.manhattan import read_manhattan_frame
+from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.scene.posed_images import Posed, read_transform
 from quoin.pipeline.storage.run import Manifest, Run
 from quoin.stages.report.chart import Curve, thin_curve
@@ -46,26 +48,27 @@ def collect_photos(run: Run) -> list[PhotoFacts]:
         return []
     posed = {r["photo_id"]: r for r in read_rows(run, "poses")} if run.manifest("pose") else None
     out = []
-    for row in read_rows(run, "photos"):
-        pose = (posed or {}).get(row["photo_id"]) if row["used"] else None
-        state = "not used" if not row["used"] else "used" if posed is None else "not placed"
+    for row in read_photo_table(run):
+        pose = (posed or {}).get(row.photo_id) if row.used else None
+        state = "not used" if not row.used else "used" if posed is None else "not placed"
         if pose and pose["registered"]:
             state = "placed"
-        focal = finite_or_none(pose["focal_px"]) if pose else finite_or_none(row["focal_px"])
+        focal = finite_or_none(pose["focal_px"]) if pose else finite_or_none(row.focal_px)
+        rejection = row.rejection or (Rejection.from_columns(pose["reason"], pose["detail"]) if pose else None)
         out.append(
             PhotoFacts(
-                name=row["name"],
+                name=row.name,
                 state=state,  # type: ignore[arg-type]
                 component=pose["component"] if pose and pose["component"] >= 0 else None,
                 n_points=int_or_none(pose["n_points"]) if pose else None,
                 reprojection_px=finite_or_none(pose["reprojection_px"]) if pose and pose["registered"] else None,
                 focal_px=focal if focal else None,
-                width=row["width"] or None,
-                height=row["height"] or None,
-                has_mask=bool(row["mask_path"]),
-                reason=row["reason"] or (pose["reason"] if pose else "") or "",
-                clip=row.get("clip") or "",
-                time_s=finite_or_none(row.get("time_s")),
+                width=row.width or None,
+                height=row.height or None,
+                has_mask=bool(row.mask_path),
+                rejection=rejection,
+                clip=row.clip,
+                time_s=finite_or_none(row.time_s),
             )
         )
     return out

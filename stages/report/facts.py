@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from quoin.pipeline.core.reasons import Rejection
 from quoin.stages.report.chart import Curve
 
 REPORT_FORMAT = 1
@@ -52,7 +53,7 @@ class PhotoFacts(Facts):
     width: int | None
     height: int | None
     has_mask: bool
-    reason: str
+    rejection: Rejection | None  # why it is not used or not placed
     clip: str = ""  # that it is a frame of; "" for photos
     time_s: float | None = None  # of a frame in its clip
 

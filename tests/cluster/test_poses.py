@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,14 @@ def test_photos_and_run_at_a_url(
         Bucket(f"{bucket}/photos").upload_file(path.name, path)
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "driver"))
     run = Run.create(f"{bucket}/run", photos=f"{bucket}/photos", settings={}, seed=alone.seed)
-    table = read_photo_table(alone)
-    for row in table:
-        row |= {key: str(run.photos / Path(row[key]).name) for key in ("path", "mask_path") if row[key]}
+    table = [
+        replace(
+            row,
+            path=str(run.photos / Path(row.path).name),
+            mask_path=row.mask_path and str(run.photos / Path(row.mask_path).name),
+        )
+        for row in read_photo_table(alone)
+    ]
     write_photo_table(run, table)
     run.upload_outputs("ingest")
     run.commit("ingest", "k", StageResult(), 0.0)

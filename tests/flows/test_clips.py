@@ -39,8 +39,8 @@ def test_a_video_beside_photos_in_any_order(folder, ingest_only, capsys):
     assert run_command(["reconstruct", "walk.mp4", "photos", "--engine", "direct"]) == 2
     made = Run.open(folder / "runs" / "photos")
     assert (made.photos, made.clips) == (folder / "photos", [folder / "walk.mp4"])
-    rows = [row for row in read_photo_table(made) if row["used"]]
-    assert [row["clip"] for row in rows] == [""] + ["walk.mp4"] * (len(rows) - 1)
+    rows = [row for row in read_photo_table(made) if row.used]
+    assert [row.clip for row in rows] == [""] + ["walk.mp4"] * (len(rows) - 1)
     assert len(rows) > 5
     told = capsys.readouterr()
     assert "walk.mp4: " in told.out + told.err
@@ -55,7 +55,7 @@ def test_a_video_by_itself(folder, ingest_only):
     assert run_command(["plan", "walk.mp4", "--engine", "direct"]) == 2
     made = Run.open(folder / "runs" / "walk")
     assert (made.photos, made.clips) == (folder / "walk.mp4", [])
-    assert {row["clip"] for row in read_photo_table(made)} == {"walk.mp4"}
+    assert {row.clip for row in read_photo_table(made)} == {"walk.mp4"}
 
 
 @pytest.mark.parametrize(

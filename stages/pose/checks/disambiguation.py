@@ -147,7 +147,7 @@ def split_conflicting(workspace: Workspace, components: list[Component], min_poi
     for chosen in (side, ~side):
         piece = Component(largest.path, filter_photos(largest.filtered.model.keep_photos(chosen), min_points))
         pieces += split_conflicting(workspace, [piece], min_points)
-    pieces[0].filtered.drop_reasons.update(largest.filtered.drop_reasons)
+    pieces[0].filtered.dropped.update(largest.filtered.dropped)
     return sorted([*pieces, *components[1:]], key=lambda component: -component.n_photos)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.sparse_model import SparseModel
@@ -21,10 +22,10 @@ MAX_RADIAL_DISTORTION = 0.6  # |k1| of a lens that a photo of buildings or objec
 
 @dataclass(frozen=True)
 class FilteredModel:
-    """The model without the photos that failed, and the reason by photo id of each that did."""
+    """The model without the photos that failed, and why each of those was dropped, by photo id."""
 
     model: SparseModel
-    drop_reasons: dict[int, str]
+    dropped: dict[int, Rejection]
 
 
 def residuals_px(model: SparseModel) -> Float[Array, "t"]:
@@ -50,17 +51,18 @@ def photo_median_errors(model: SparseModel, errors: Float[Array, "t"]) -> Float[
 
 def filter_photos(model: SparseModel, min_points: int) -> FilteredModel:
     """Drop photos with few points, wild centres, large errors or impossible cameras, until all that are left pass."""
-    drop_reasons: dict[int, str] = {}
+    dropped: dict[int, Rejection] = {}
     while len(model.photo_ids):
-        reasons = _drop_reasons(model, min_points)
-        if not any(reasons):
+        rejections = _rejections(model, min_points)
+        if not any(rejections):
             break
-        drop_reasons.update({int(i): reason for i, reason in zip(model.photo_ids, reasons, strict=True) if reason})
-        model = model.keep_photos(np.array([not reason for reason in reasons]))
-    return FilteredModel(model, drop_reasons)
+        dropped.update({int(i): why for i, why in zip(model.photo_ids, rejections, strict=True) if why})
+        model = model.keep_photos(np.array([why is None for why in rejections]))
+    return FilteredModel(model, dropped)
 
 
-def _drop_reasons(model: SparseModel, min_points: int) -> list[str]:
+def _rejections(model: SparseModel, min_points: int) -> list[Rejection | None]:
+    """Why each photo is to be dropped; None where it passes."""
     counts = model.n_observations
     medians = photo_median_errors(model, residuals_px(model))
     is_outlying = _is_outlying(model)
@@ -69,21 +71,20 @@ def _drop_reasons(model: SparseModel, min_points: int) -> list[str]:
         uses[i] == 1 and not model.cameras[i].prior_focal and bool(describe_bad_intrinsics(c))
         for i, c in enumerate(model.cameras)
     ]
-    reasons = []
+    rejections: list[Rejection | None] = []
     for k, count in enumerate(counts):
         if count < min_points:
-            reasons.append(f"its pose rests on {count} points only")
+            rejections.append(Rejection(Reason.FEW_POINTS, f"{count} points"))
         elif is_outlying[k]:
-            reasons.append("its pose lies far outside the scene")
+            rejections.append(Rejection(Reason.FAR_OUTSIDE))
         elif medians[k] > MAX_PHOTO_ERROR_PX:
-            reasons.append(f"its points are off by {medians[k]:.0f} pixels")
+            rejections.append(Rejection(Reason.LARGE_ERROR, f"{medians[k]:.0f} pixels"))
         elif has_bad_camera[model.camera_index[k]] and count < 10 * min_points:
-            reasons.append(
-                f"its camera came out impossible: {describe_bad_intrinsics(model.cameras[model.camera_index[k]])}"
-            )
+            trouble = describe_bad_intrinsics(model.cameras[model.camera_index[k]])
+            rejections.append(Rejection(Reason.BAD_INTRINSICS, trouble))
         else:
-            reasons.append("")
-    return reasons
+            rejections.append(None)
+    return rejections
 
 
 def _is_outlying(model: SparseModel) -> Bool[Array, "k"]:
@@ -111,14 +112,14 @@ MIN_USEFUL_FEATURES = 100
 MIN_USEFUL_INLIERS = 30
 
 
-def unregistered_reason(n_features: int, best_inliers: int, partner_registered: bool) -> str:
+def why_unregistered(n_features: int, best_inliers: int, partner_registered: bool) -> Rejection:
     """Why a photo that no mapper registered is missing, from its features and its best verified pair."""
     if n_features < MIN_USEFUL_FEATURES:
-        return f"few features ({n_features}): blurred, dark, masked or without texture"
+        return Rejection(Reason.FEW_FEATURES, f"{n_features}; blurred, dark, masked or without texture")
     if best_inliers == 0:
-        return "no other photo shows the same things (no verified pair)"
+        return Rejection(Reason.NO_MATCHES, "no verified pair")
     if best_inliers < MIN_USEFUL_INLIERS:
-        return f"few matches (its best pair has {best_inliers})"
+        return Rejection(Reason.FEW_MATCHES, f"its best pair has {best_inliers}")
     if not partner_registered:
-        return "it matches only photos that are not registered either"
-    return f"the mapper could not place it (its best pair has {best_inliers} matches)"
+        return Rejection(Reason.MATCHES_UNREGISTERED)
+    return Rejection(Reason.NOT_REGISTERED, f"its best pair has {best_inliers} matches")

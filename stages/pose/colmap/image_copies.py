@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from quoin.pipeline.core.parallel import thread_map
 from quoin.pipeline.imaging.io import exif_orientation, load_mask, load_upright, open_image
+from quoin.pipeline.scene.photo_table import PhotoRow
 
 Array = np.ndarray
 
@@ -20,7 +20,7 @@ _LINKABLE_FORMATS = {"JPEG": ".jpg", "PNG": ".png"}
 
 
 def write_image_copies(
-    photos: list[dict[str, Any]], folder: Path, threads: int, advance: Callable[[float], None]
+    photos: list[PhotoRow], folder: Path, threads: int, advance: Callable[[float], None]
 ) -> list[str]:
     """File names, in ``folder``, of a copy (a link where the file is upright 8-bit RGB already) of every photo.
 
@@ -29,8 +29,8 @@ def write_image_copies(
     folder.mkdir(parents=True, exist_ok=True)
 
     def copy(index: int) -> str:
-        source = Path(photos[index]["path"])
-        stem = f"{photos[index]['photo_id']:06d}"
+        source = Path(photos[index].path)
+        stem = f"{photos[index].photo_id:06d}"
         with open_image(source) as image:
             is_plain = image.format in _LINKABLE_FORMATS and image.mode == "RGB" and exif_orientation(image) == 1
             suffix = _LINKABLE_FORMATS.get(image.format or "", ".jpg")
@@ -56,26 +56,26 @@ def _save_jpeg(source: Path, target: Path) -> None:
     part.replace(target)
 
 
-def load_usable_mask(photo: dict[str, Any]) -> UInt8[Array, "h w"] | None:
+def load_usable_mask(photo: PhotoRow) -> UInt8[Array, "h w"] | None:
     """What of a photo is used, 255 or 0: its mask without its border; None where all of it is."""
-    width, height, path = photo["width"], photo["height"], photo["mask_path"]
-    left, top, right, bottom = photo.get("border") or (0, 0, 0, 0)
+    width, height, path = photo.width, photo.height, photo.mask_path
+    left, top, right, bottom = photo.border
     if not path and not any((left, top, right, bottom)):
         return None
     whole = np.full((height, width), 255, np.uint8)
-    mask = load_mask(Path(path), (width, height), photo["orientation"]) if path else whole
+    mask = load_mask(Path(path), (width, height), photo.orientation) if path else whole
     inside_border = np.zeros_like(mask)
     inside_border[top : height - bottom, left : width - right] = 255
     return np.minimum(mask, inside_border)
 
 
-def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, threads: int) -> int:
+def write_masks(photos: list[PhotoRow], files: list[str], folder: Path, threads: int) -> int:
     """Masks where COLMAP looks for them (``<folder>/<file>.png``, black is ignored); returns how many photos have one.
 
     A border counts as a mask. Where some photos have one, the others get a white one: COLMAP skips a photo whose mask
     it does not find.
     """
-    n_masks = sum(bool(photo["mask_path"]) or any(photo.get("border") or ()) for photo in photos)
+    n_masks = sum(bool(photo.mask_path) or any(photo.border) for photo in photos)
     if n_masks == 0:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def write_masks(photos: list[dict[str, Any]], files: list[str], folder: Path, th
         from PIL import Image
 
         usable = load_usable_mask(photos[index])
-        size = (photos[index]["width"], photos[index]["height"])
+        size = (photos[index].width, photos[index].height)
         mask = Image.new("L", size, 255) if usable is None else Image.fromarray(usable)
         mask.save(folder / f"{files[index]}.png")
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.image_copies import write_masks
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.workspace import PhotoRow, Workspace
+from quoin.stages.pose.workspace import Workspace
 
 Array = np.ndarray
 
@@ -37,7 +38,7 @@ def extraction_arguments(
     """Features of photos, whose masks are laid out for it; and how many photos have one."""
     n_masks = write_masks(photos, files, workspace.masks, workspace.threads)
     job = {
-        **image_import_arguments([photo["photo_id"] for photo in photos], files, cameras, camera_of),
+        **image_import_arguments([photo.photo_id for photo in photos], files, cameras, camera_of),
         "masks": str(workspace.masks) if n_masks else "",
         "max_edge_px": config.max_edge_px,
         "max_features": config.max_features,

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from quoin.pipeline.core.parallel import thread_map
 from quoin.pipeline.geometry.cameras import is_in_image, pixel_grid, project, to_camera, unproject
 from quoin.pipeline.geometry.robust import robust_sigma
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed
 from quoin.pipeline.scene.sensor_depth import (
     SIGMA_PER_M,
@@ -28,7 +29,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.undistortion import PinholeCamera
-from quoin.stages.pose.workspace import PhotoRow, Workspace
+from quoin.stages.pose.workspace import Workspace
 
 Array = np.ndarray
 
@@ -156,7 +157,7 @@ def write_sensor_depths(
     run: Run, workspace: Workspace, photos: list[PhotoRow], model: SparseModel, pinholes: list[PinholeCamera]
 ) -> ScaleEstimate | None:
     """Sensor depth of the posed photos into the store, in metres; None where nothing tells the scale of the poses."""
-    rows = [k for k, i in enumerate(model.photo_ids) if photos[i].get("depth_path")]
+    rows = [k for k, i in enumerate(model.photo_ids) if photos[i].depth_path]
     if not rows:
         return None
 
@@ -176,12 +177,12 @@ def write_sensor_depths(
 
 def _undistorted_depth(photo: PhotoRow, camera: Camera, pinhole: PinholeCamera) -> tuple[Float[Array, "h w"], int]:
     """Sensor depth (metres) of the undistorted photo, and its pyramid level."""
-    size, has_own_camera = (photo["width"], photo["height"]), bool(photo["depth_camera"])
+    size, has_own_camera = (photo.width, photo.height), bool(photo.depth_camera)
     depth_m = load_upright_depth(
-        Path(photo["depth_path"]), size, photo["orientation"], photo["depth_unit_m"], has_own_camera=has_own_camera
+        Path(photo.depth_path), size, photo.orientation, photo.depth_unit_m, has_own_camera=has_own_camera
     )
     if has_own_camera:
-        depth_camera = read_depth_camera(Path(photo["depth_camera"]))
+        depth_camera = read_depth_camera(Path(photo.depth_camera))
         focal_px = float(depth_camera.intrinsics[0]) * depth_m.shape[1] / depth_camera.size[0]
         level = matching_pyramid_level(float(pinhole.intrinsics[0]), focal_px)
         return reproject_depth(remove_depth_edges(depth_m, focal_px), depth_camera, pinhole, level), level

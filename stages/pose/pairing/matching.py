@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.stages.pose.colmap import step_arguments
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.database import DescriptorReader
@@ -21,7 +22,7 @@ from quoin.stages.pose.pairing.pairs import (
 )
 from quoin.stages.pose.pairing.retrieval import photo_similarity
 from quoin.stages.pose.pairing.shared_matching import find_features_on_workers, match_pairs_on_workers
-from quoin.stages.pose.workspace import PhotoRow, Workspace, no_op, progress_from_log
+from quoin.stages.pose.workspace import Workspace, no_op, progress_from_log
 
 Array = np.ndarray
 
@@ -40,7 +41,7 @@ def find_features(
     with workspace.report.task("pose/copies", len(photos), "photos") as advance:
         files = write_image_copies(photos, workspace.images, workspace.threads, advance)
     job, n_masks = step_arguments.extraction_arguments(workspace, config, photos, files, cameras, camera_of)
-    masked = sum(bool(photo["mask_path"]) for photo in photos)
+    masked = sum(bool(photo.mask_path) for photo in photos)
     if 0 < masked < len(photos):
         workspace.report.log("pose", f"Masks for {masked} of {len(photos)} photos; the others are used whole")
     with workspace.report.task("pose/features", len(photos), "photos") as advance:
@@ -71,8 +72,8 @@ def find_pairs(
 def _find_pairs(
     workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], positions: Float[Array, "n d"]
 ) -> Int[Array, "k 4"]:
-    count, ids = len(photos), np.array([photo["photo_id"] for photo in photos])
-    n_frames = sum(bool(photo.get("clip")) for photo in photos)
+    count, ids = len(photos), np.array([photo.photo_id for photo in photos])
+    n_frames = sum(bool(photo.clip) for photo in photos)
     if count <= config.exhaustive_max_photos and n_frames <= MAX_EXHAUSTIVE_FRAMES:
         return match_pairs(workspace, ids[exhaustive_pairs(count)])
     reader = DescriptorReader(workspace.database)
@@ -101,7 +102,7 @@ def _find_pairs(
 
 def sequential_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
     """Pairs of rows of photos that follow each other by name, in a clip, or by the time of taking within an hour."""
-    times = np.array([np.datetime64(photo.get("taken_at") or "NaT", "s") for photo in photos])
+    times = np.array([np.datetime64(photo.taken_at or "NaT", "s") for photo in photos])
     by_time = np.argsort(times, kind="stable")  # those that tell none come last
     by_time_pairs = by_time[window_pairs(len(photos), SEQUENCE_WINDOW)]
     is_soon = times[by_time_pairs[:, 1]] - times[by_time_pairs[:, 0]] <= np.timedelta64(1, "h")
@@ -113,16 +114,16 @@ def sequential_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
 def clip_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
     """Pairs of rows of frames of one clip, up to MAX_FRAME_GAP frames apart by the time in it."""
     pair_table = [np.zeros((0, 2), np.int64)]
-    for clip in sorted({photo.get("clip") or "" for photo in photos} - {""}):
-        rows = [row for row, photo in enumerate(photos) if photo.get("clip") == clip]
-        by_time = np.array(sorted(rows, key=lambda row: photos[row]["time_s"]))
+    for clip in sorted({photo.clip for photo in photos} - {""}):
+        rows = [row for row, photo in enumerate(photos) if photo.clip == clip]
+        by_time = np.array(sorted(rows, key=lambda row: photos[row].time_s))
         pair_table.append(by_time[quadratic_overlap_pairs(len(rows), MAX_FRAME_GAP)])
     return unique_pairs(np.concatenate(pair_table))
 
 
 def gps_positions_m(photos: list[PhotoRow]) -> Float[Array, "n 2"]:
     """East and north in metres from the middle of all photos with GPS; NaN for the others."""
-    geodetic = np.array([[p["latitude_deg"], p["longitude_deg"], 0.0] for p in photos])
+    geodetic = np.array([[p.latitude_deg, p.longitude_deg, 0.0] for p in photos])
     has_gps = np.isfinite(geodetic).all(axis=1)
     positions = np.full((len(photos), 2), np.nan)
     if has_gps.any():

@@ -142,12 +142,12 @@ def test_floating_point_pixels_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "not an image"),
-        (b"hello", "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),  # would start Ghostscript
+        (b"", "no image of a known format"),
+        (b"hello", "no image of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image of a known format"),  # would start Ghostscript
         (bomb_png(60_000, 60_000), "too large: the limit is 300 megapixels"),
         (bomb_png(10_000, 10_000), "truncated"),  # 100 megapixels are allowed; these are not there
-        (b"\xff\xd8\xff\xe0" + bytes(50), "not an image|unreadable"),
+        (b"\xff\xd8\xff\xe0" + bytes(50), "unreadable"),
     ],
 )
 def test_hostile_bytes_give_a_reason(tmp_path, content, reason):

@@ -9,6 +9,7 @@ import pytest
 
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.imaging import labels
@@ -27,7 +28,7 @@ from quoin.pipeline.scene.blocks import (
     write_partition,
     write_sdf_bricks,
 )
-from quoin.pipeline.scene.photo_table import PHOTO_SCHEMA, read_photo_table, write_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table, write_photo_table
 from quoin.pipeline.storage.run import Run
 from tests.synthetic import faces_camera, posed_points, ring_of_cameras, sphere_points
 
@@ -79,22 +80,20 @@ def assert_same(a: object, b: object) -> None:
 # -- photos ----------------------------------------------------------------------------------------------------------
 
 
-def row(**values) -> dict:
-    return dict.fromkeys(PHOTO_SCHEMA.names) | {"used": True, "reason": ""} | values
-
-
 def test_the_photo_table_keeps_every_file_and_orders_the_used_ones(run: Run):
     rows = [
-        row(name="b.jpg", photo_id=1, focal_px=float("nan")),
-        row(name="bad\n.jpg", photo_id=-1, used=False, reason="unreadable"),
-        row(name="a.jpg", photo_id=0, focal_px=812.5),
+        PhotoRow("b.jpg", "/p/b.jpg", photo_id=1, border=(1, 0, 2, 0)),
+        PhotoRow("bad\n.jpg", "/p/bad\n.jpg").rejected(Reason.TOO_SMALL, "64 x 3 pixels"),
+        PhotoRow("a.jpg", "/p/a.jpg", photo_id=0, focal_px=812.5),
     ]
     write_photo_table(run, rows)
-    assert [r["name"] for r in read_photo_table(run)] == ["b.jpg", "bad\n.jpg", "a.jpg"]
+    assert [r.name for r in read_photo_table(run)] == ["b.jpg", "bad\n.jpg", "a.jpg"]
     used = read_photo_table(run, used_only=True)
-    assert [r["photo_id"] for r in used] == [0, 1]
-    assert used[0]["focal_px"] == 812.5
-    assert np.isnan(used[1]["focal_px"])
+    assert [r.photo_id for r in used] == [0, 1]
+    assert used[1].border == (1, 0, 2, 0)
+    assert str(read_photo_table(run)[1].rejection) == "too small: 64 x 3 pixels"
+    assert used[0].focal_px == 812.5
+    assert np.isnan(used[1].focal_px)
 
 
 def test_an_empty_photo_table_has_its_columns(run: Run):

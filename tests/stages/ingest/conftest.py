@@ -50,6 +50,6 @@ def ingest(tmp_path: Path, photos: Path) -> Callable[..., tuple]:
         logs: list[str] = []
         reporter = Reporter(lambda event: logs.append(event["message"]) if event["kind"] == "log" else None)
         result = ingest_stage(run, IngestConfig(**settings), reporter)
-        return result, {row["name"]: row for row in read_photo_table(run)}, logs
+        return result, {row.name: row for row in read_photo_table(run)}, logs
 
     return go

@@ -19,12 +19,12 @@ WALK = np.arange(90) * 3.0  # pixels; 3 s at 30 frames a second
 
 
 def frames_of(rows, clip):
-    return [row for row in rows.values() if row["clip"] == clip and row["used"]]
+    return [row for row in rows.values() if row.clip == clip and row.used]
 
 
 def place_of(row, lefts):
     """Left edge, in pixels of the wall, of what a frame shows."""
-    return lefts[int(Path(row["path"]).stem)]
+    return lefts[int(Path(row.path).stem)]
 
 
 def test_frames_of_a_clip_beside_photos(photos, put, ingest):
@@ -37,22 +37,22 @@ def test_frames_of_a_clip_beside_photos(photos, put, ingest):
     assert 0.5 * STEP_PX <= steps.min() <= steps.max() <= 2 * STEP_PX
     assert result.n_frames == len(frames) == result.n_used - 2
     assert result.n_files == 3
-    assert [row["photo_id"] for row in rows.values()] == list(range(result.n_used))
-    assert list(rows) == ["a.jpg", *(row["name"] for row in frames), "z.jpg"]
-    assert len({row["group"] for row in frames}) == 1
-    assert frames[0]["group"] not in {rows["a.jpg"]["group"], rows["z.jpg"]["group"]}
+    assert [row.photo_id for row in rows.values()] == list(range(result.n_used))
+    assert list(rows) == ["a.jpg", *(row.name for row in frames), "z.jpg"]
+    assert len({row.group for row in frames}) == 1
+    assert frames[0].group not in {rows["a.jpg"].group, rows["z.jpg"].group}
     for row in frames:
-        number = int(Path(row["path"]).stem)
-        assert row["name"] == f"sub/walk.mp4/{number:06d}.jpg"
-        assert row["time_s"] == pytest.approx(number / 30, abs=2e-3)
-        shown = load_upright(Path(row["path"])).astype(int)
+        number = int(Path(row.path).stem)
+        assert row.name == f"sub/walk.mp4/{number:06d}.jpg"
+        assert row.time_s == pytest.approx(number / 30, abs=2e-3)
+        shown = load_upright(Path(row.path)).astype(int)
         assert np.abs(shown - pan([place_of(row, WALK)])[0]).mean() < 8
     (clip,) = result.clips
     assert (clip.name, clip.n_frames, clip.n_taken) == ("sub/walk.mp4", 90, len(frames))
     assert clip.frames_per_s == pytest.approx(30, abs=0.01)
     assert any("walk.mp4" in line and "of 90 frames taken (3.0 s, 30 a second)" in line for line in logs)
-    assert rows["a.jpg"]["clip"] == ""
-    assert np.isnan(rows["a.jpg"]["time_s"])
+    assert rows["a.jpg"].clip == ""
+    assert np.isnan(rows["a.jpg"].time_s)
 
 
 def test_a_pause_gives_no_duplicates_and_a_blurred_part_no_frame(photos, ingest):
@@ -61,7 +61,7 @@ def test_a_pause_gives_no_duplicates_and_a_blurred_part_no_frame(photos, ingest)
     shown[210:] = blurred(shown[210:], 6.0)
     write_clip(photos / "a.mp4", shown)
     result, rows, logs = ingest()
-    numbers = np.array([int(Path(row["path"]).stem) for row in frames_of(rows, "a.mp4")])
+    numbers = np.array([int(Path(row.path).stem) for row in frames_of(rows, "a.mp4")])
     assert not (numbers > 212).any()
     assert ((numbers > 95) & (numbers < 205)).sum() <= 1
     (clip,) = result.clips
@@ -85,8 +85,8 @@ def test_frames_stand_upright_as_the_display_matrix_says(photos, ingest, matrix)
     x, y = a * across + c * down, b * across + d * down
     turned = np.zeros((np.ptp(y) + 1, np.ptp(x) + 1, 3), int)
     turned[y - y.min(), x - x.min()] = stored
-    shown = load_upright(Path(row["path"])).astype(int)
-    assert (row["width"], row["height"], row["orientation"]) == (*turned.shape[1::-1], 1)
+    shown = load_upright(Path(row.path)).astype(int)
+    assert (row.width, row.height, row.orientation) == (*turned.shape[1::-1], 1)
     assert np.abs(shown - turned).mean() < 8
 
 
@@ -97,9 +97,9 @@ def test_pixels_that_are_not_square_and_frames_at_odd_times(photos, ingest):
     result, rows, _ = ingest()
     frames = frames_of(rows, "a.mkv")
     assert len(frames) >= 12
-    assert {(row["width"], row["height"]) for row in frames} == {(round(WIDTH * 4 / 3), HEIGHT)}
+    assert {(row.width, row.height) for row in frames} == {(round(WIDTH * 4 / 3), HEIGHT)}
     for row in frames:
-        assert row["time_s"] == pytest.approx(times[int(Path(row["path"]).stem)] - times[0], abs=0.01)
+        assert row.time_s == pytest.approx(times[int(Path(row.path).stem)] - times[0], abs=0.01)
     assert result.clips[0].seconds == pytest.approx(times[-1] - times[0], abs=0.01)
 
 
@@ -112,7 +112,7 @@ def test_a_cap_over_all_clips(photos, ingest, tmp_path):
     assert 8 <= few.n_frames <= 12
     assert abs(len(frames_of(rows, "a.mp4")) - len(frames_of(rows, "b.mp4"))) <= 2
     kept = {path.name for path in (tmp_path / "run/frames/a.mp4").glob("*.jpg")}
-    assert kept == {Path(row["path"]).name for row in frames_of(rows, "a.mp4")}, "frames of earlier settings go"
+    assert kept == {Path(row.path).name for row in frames_of(rows, "a.mp4")}, "frames of earlier settings go"
 
 
 def test_a_clip_is_looked_through_once_and_its_frames_are_written_once(photos, put, ingest, monkeypatch):
@@ -120,7 +120,7 @@ def test_a_clip_is_looked_through_once_and_its_frames_are_written_once(photos, p
 
     write_clip(photos / "a.mp4", pan(WALK))
     first, rows, _ = ingest()
-    file = Path(frames_of(rows, "a.mp4")[0]["path"])
+    file = Path(frames_of(rows, "a.mp4")[0].path)
     stamp = file.stat().st_mtime_ns
     with monkeypatch.context() as patch:
         patch.setattr(clip_frames, "scan_clip", None)
@@ -135,7 +135,7 @@ def test_a_clip_is_looked_through_once_and_its_frames_are_written_once(photos, p
     write_clip(photos / "a.mp4", pan(WALK, seed=3))
     _, rows, _ = ingest()
     row = frames_of(rows, "a.mp4")[0]
-    shown = load_upright(Path(row["path"])).astype(int)
+    shown = load_upright(Path(row.path)).astype(int)
     assert np.abs(shown - pan([place_of(row, WALK)], seed=3)[0]).mean() < 8, "another clip of that name: other frames"
 
 
@@ -152,7 +152,7 @@ def test_what_is_no_clip_says_why(photos, put, ingest):
     put("IMG_1.jpg", picture(1, 144, 192))
     write_clip(photos / "IMG_1.MOV", pan(WALK[:5]), format="mov")
     result, rows, logs = ingest()
-    reasons = {name: row["reason"] for name, row in rows.items() if not row["clip"]}
+    reasons = {name: str(row.rejection or "") for name, row in rows.items() if not row.clip}
     assert reasons["noindex.mp4"] == "unreadable: no video, or one whose end, with its index, is missing"
     assert reasons["text.mp4"] == reasons["empty.mov"] == reasons["playlist.mp4"] == reasons["noindex.mp4"]
     assert reasons["codec.mp4"] == "unreadable: nothing here decodes its codec"
@@ -177,7 +177,7 @@ def test_sound_without_pictures(photos, put, ingest):
         frame.rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    assert ingest()[1]["sound.mp4"]["reason"] == "unreadable: it holds no pictures, only sound"
+    assert str(ingest()[1]["sound.mp4"].rejection) == "unreadable: it holds no pictures, only sound"
 
 
 @pytest.mark.parametrize(

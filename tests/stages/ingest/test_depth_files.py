@@ -71,8 +71,8 @@ def test_photos_get_their_depth_maps_and_those_without_are_counted(ingest, rgbd)
     folder = rgbd(a=wall(), c=wall(), d=wall())
     result, rows, logs = ingest(depth=folder)
     assert (result.n_used, result.n_depths, result.depth_unit_m) == (3, 2, 0.001)
-    assert [bool(rows[f"{n}.jpg"]["depth_path"]) for n in "abc"] == [True, False, True]
-    assert rows["a.jpg"]["depth_unit_m"] == 0.001
+    assert [bool(rows[f"{n}.jpg"].depth_path) for n in "abc"] == [True, False, True]
+    assert rows["a.jpg"].depth_unit_m == 0.001
     assert any("with depth 2" in log for log in logs)
     assert any("1 depth maps belong to no photo, such as 'd.png'" in log for log in logs)
     assert any("millimetres" in log and "2.00 m" in log for log in logs)
@@ -85,7 +85,10 @@ def test_depth_maps_among_the_photos_are_no_photos(ingest, put, photos):
     Image.fromarray(wall()).save(photos / "x.depth.png")
     result, rows, _ = ingest(depth=str(photos))
     assert (result.n_used, result.n_depths) == (2, 2)
-    assert (rows["a.depth.png"]["reason"], rows["x.depth.png"]["reason"]) == ("depth", "depth: of no photo")
+    assert (str(rows["a.depth.png"].rejection), str(rows["x.depth.png"].rejection)) == (
+        "depth map",
+        "depth map: of no photo",
+    )
 
 
 def test_metres_and_a_unit_that_is_set(ingest, rgbd):
@@ -98,7 +101,7 @@ def test_bad_maps_are_left_out_with_a_reason(ingest, rgbd):
     folder = rgbd(a=wall(), b=wall(0, 255, np.uint8), c=np.zeros((144, 192), np.uint16))
     result, rows, logs = ingest(depth=folder)
     assert (result.n_used, result.n_depths) == (3, 1)
-    assert rows["b.jpg"]["depth_path"] == ""
+    assert rows["b.jpg"].depth_path == ""
     assert any("2 of 3 depth maps are left out" in log and "a picture of depth, not depth" in log for log in logs)
 
 
@@ -126,7 +129,7 @@ def test_a_file_that_is_no_image_and_names_that_do_not_match(ingest, rgbd, tmp_p
     with pytest.raises(QuoinError, match="None of the 1 depth maps in this folder belongs to a photo"):
         ingest(depth=folder)
     (tmp_path / "depth" / "a.png").write_bytes(b"no image")
-    with pytest.raises(QuoinError, match="not an image"):
+    with pytest.raises(QuoinError, match="no image of a known format"):
         ingest(depth=folder)
     with pytest.raises(QuoinError, match="no such folder of depth maps"):
         ingest(depth=str(tmp_path / "nowhere"))
@@ -137,7 +140,7 @@ def test_a_depth_camera_is_checked_and_its_maps_may_have_another_shape(ingest, r
     camera.write_text('{"fl_x": 100, "fl_y": 100, "cx": 72, "cy": 72, "w": 144, "h": 144}')
     result, rows, _ = ingest(depth=folder, depth_camera=str(camera))
     assert result.n_depths == 2
-    assert rows["a.jpg"]["depth_camera"] == str(camera)
+    assert rows["a.jpg"].depth_camera == str(camera)
     camera.write_text('{"fl_x": 100}')
     with pytest.raises(QuoinError, match="This is no depth camera"):
         ingest(depth=folder, depth_camera=str(camera))

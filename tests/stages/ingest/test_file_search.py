@@ -16,7 +16,7 @@ def names(root, **options):
 
 
 def reasons(root):
-    return {found.name: found.reason for found in find_files(root)}
+    return {found.name: str(found.rejection or "") for found in find_files(root)}
 
 
 def test_natural_order_through_folders(put, photos):
@@ -88,7 +88,7 @@ def test_a_name_of_other_bytes_is_listed_with_the_reason(photos):
         pass
     (found,) = find_files(photos)
     assert found.name == "caf\\xe9.jpg"
-    assert found.reason == "unreadable: its name is not valid UTF-8"
+    assert str(found.rejection) == "unreadable: its name is not valid UTF-8"
     assert str(found.path).encode()
 
 

@@ -13,8 +13,8 @@ from PIL.ExifTags import GPS, IFD, Base
 from scipy.ndimage import gaussian_filter
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.imaging.io import apply_orientation, load_mask, load_upright
-from quoin.pipeline.scene.photo_table import PHOTO_SCHEMA
 from tests.pictures import UNDO, bomb_png, picture, save
 from tests.stages.ingest.scenes import as_rgb, texture, view
 
@@ -31,14 +31,13 @@ def test_photos_of_a_nested_folder(put, photos, ingest):
     put("notes.txt", b"hello")
     put("Makefile", b"all:")
     result, rows, _ = ingest()
-    assert [r["name"] for r in rows.values() if r["used"]] == ["a/photo1.png", "a/photo2.png", "a/photo10.png", "b.jpg"]
-    assert [r["photo_id"] for r in rows.values() if r["used"]] == [0, 1, 2, 3]
-    assert {(r["photo_id"], r["group"]) for r in rows.values() if not r["used"]} == {(-1, -1)}
-    assert rows["a/photo2.png"]["path"] == str(photos.resolve() / "a/photo2.png")
-    assert (rows["b.jpg"]["width"], rows["b.jpg"]["height"]) == (192, 144)
-    assert rows["notes.txt"]["reason"] == rows["Makefile"]["reason"] == "not a photo"
-    assert set(rows["b.jpg"]) == set(PHOTO_SCHEMA.names)
-    assert (result.n_files, result.n_used, result.reasons) == (6, 4, {"not a photo": 2})
+    assert [r.name for r in rows.values() if r.used] == ["a/photo1.png", "a/photo2.png", "a/photo10.png", "b.jpg"]
+    assert [r.photo_id for r in rows.values() if r.used] == [0, 1, 2, 3]
+    assert {(r.photo_id, r.group) for r in rows.values() if not r.used} == {(-1, -1)}
+    assert rows["a/photo2.png"].path == str(photos.resolve() / "a/photo2.png")
+    assert (rows["b.jpg"].width, rows["b.jpg"].height) == (192, 144)
+    assert str(rows["notes.txt"].rejection) == str(rows["Makefile"].rejection) == "not a photo"
+    assert (result.n_files, result.n_used, result.reasons) == (6, 4, {Reason.NOT_A_PHOTO: 2})
     assert result.megapixels == pytest.approx(4 * 192 * 144 / 1e6, abs=1e-3)
     assert result.max_side_px == 192
 
@@ -52,12 +51,12 @@ def test_facts_of_a_photo(photos, put, ingest):
     put("b.jpg", 2)
     result, rows, _ = ingest()
     a = rows["a.jpg"]
-    assert (a["width"], a["height"], a["orientation"]) == (144, 192, 6)
-    assert a["focal_px"] == pytest.approx(43 / 43.2666 * 240, rel=1e-3)
-    assert (a["camera"], a["taken_at"]) == ("Quoinflex", "2020-01-02T03:04:05")
-    assert (a["latitude_deg"], a["longitude_deg"]) == (48.5, 2.0)
-    assert math.isnan(a["altitude_m"])
-    assert math.isnan(rows["b.jpg"]["focal_px"])
+    assert (a.width, a.height, a.orientation) == (144, 192, 6)
+    assert a.focal_px == pytest.approx(43 / 43.2666 * 240, rel=1e-3)
+    assert (a.camera, a.taken_at) == ("Quoinflex", "2020-01-02T03:04:05")
+    assert (a.latitude_deg, a.longitude_deg) == (48.5, 2.0)
+    assert math.isnan(a.altitude_m)
+    assert math.isnan(rows["b.jpg"].focal_px)
     assert (result.n_with_focal, result.n_with_gps, result.n_groups) == (1, 1, 2)
 
 
@@ -75,8 +74,8 @@ def test_groups_by_folder_size_and_camera(put, ingest):
     put("a/1.jpg", 1), put("a/2.jpg", 2), put("b/3.jpg", 3)
     put("a/4.jpg", picture(4, 192, 144))
     result, rows, _ = ingest()
-    assert rows["a/1.jpg"]["group"] == rows["a/2.jpg"]["group"]
-    assert len({row["group"] for row in rows.values()}) == result.n_groups == 3
+    assert rows["a/1.jpg"].group == rows["a/2.jpg"].group
+    assert len({row.group for row in rows.values()}) == result.n_groups == 3
 
 
 def test_ends_of_a_zoom_are_not_one_camera(photos, ingest):
@@ -86,8 +85,8 @@ def test_ends_of_a_zoom_are_not_one_camera(photos, ingest):
         exif.get_ifd(IFD.Exif)[Base.FocalLength] = focal_mm
         save(photos / f"{i}.jpg", picture(i, 144, 192), exif=exif)
     _, rows, _ = ingest()
-    assert [row["group"] for row in rows.values()] == [0, 0, 1]
-    assert all(math.isnan(row["focal_px"]) for row in rows.values())
+    assert [row.group for row in rows.values()] == [0, 0, 1]
+    assert all(math.isnan(row.focal_px) for row in rows.values())
 
 
 def test_a_second_call_keeps_what_is_there_until_a_photo_is_added(put, photos, ingest):
@@ -126,7 +125,7 @@ def test_every_reason(put, photos, ingest):
     frames[0].save(photos / "moving.webp", save_all=True, append_images=frames[1:])
     frames[0].save(photos / "pages.tif", save_all=True, append_images=frames[1:])  # its first page is a photo
     result, rows, logs = ingest()
-    reasons = {name: row["reason"] for name, row in rows.items()}
+    reasons = {name: str(row.rejection or "") for name, row in rows.items()}
     assert {name for name, reason in reasons.items() if not reason} == {"copy.png", "good2.png", "pages.tif"}
     assert reasons["good.png"] == reasons["no_suffix"] == "duplicate: same pixels as copy.png"
     assert reasons["copy_as_lossless.webp"] == "duplicate: same pixels as copy.png"
@@ -152,9 +151,9 @@ def test_of_one_picture_saved_in_several_ways_the_best_is_used(photos, put, inge
     put("d cut.png", photo[:, 12:])
     put("a step on.png", view(3.0))
     result, rows, logs = ingest()
-    assert {name for name, row in rows.items() if row["used"]} == {"a step on.png", "c original.png"}
-    assert rows["a half.png"]["reason"] == "near duplicate: the same picture as c original.png"
-    assert (result.n_used, result.n_near_duplicates, result.reasons) == (2, 3, {"near duplicate": 3})
+    assert {name for name, row in rows.items() if row.used} == {"a step on.png", "c original.png"}
+    assert str(rows["a half.png"].rejection) == "near duplicate: the same picture as c original.png"
+    assert (result.n_used, result.n_near_duplicates, result.reasons) == (2, 3, {Reason.NEAR_DUPLICATE: 3})
     assert any("3 near duplicate" in line for line in logs)
     assert ingest(near_duplicates="keep")[0].n_used == 5
     for name in ("a step on.png", "d cut.png"):
@@ -169,7 +168,7 @@ def test_a_near_duplicate_with_a_mask_stays(put, ingest):
     put("masks/small.png", np.full((300, 388), 255, np.uint8))
     put("other.png", view(5.0))
     _, rows, _ = ingest()
-    assert rows["large.png"]["reason"] == "near duplicate: the same picture as small.png"
+    assert str(rows["large.png"].rejection) == "near duplicate: the same picture as small.png"
 
 
 def test_blurred_photos_unless_all_are(put, ingest):
@@ -178,7 +177,7 @@ def test_blurred_photos_unless_all_are(put, ingest):
         put(f"{i}.png", as_rgb(photo))
     put("blurred.png", as_rgb(gaussian_filter(texture(9), 4.0)))
     result, rows, _ = ingest()
-    assert rows["blurred.png"]["reason"] == "blurred: far less sharp than the other photos"
+    assert str(rows["blurred.png"].rejection) == "blurred: far less sharp than the other photos"
     assert (result.n_used, result.reasons) == (5, {"blurred": 1})
     assert ingest(min_sharpness=0.0)[0].n_used == 6
     for i, photo in enumerate(sharp):
@@ -191,18 +190,18 @@ def test_panoramas(put, ingest):
     put("wide.png", as_rgb(texture(3, 200, 600)))
     put("tagged.jpg", as_rgb(texture(4)), xmp=b'GPano:ProjectionType="equirectangular"')
     _, rows, _ = ingest()
-    assert rows["wide.png"]["reason"] == "panorama: 600 x 200 pixels are more than one lens takes in"
-    assert rows["tagged.jpg"]["reason"] == "panorama: the file says that it is equirectangular"
-    assert ingest(max_aspect=4.0)[1]["wide.png"]["used"]
+    assert str(rows["wide.png"].rejection) == "panorama: 600 x 200 pixels are more than one lens takes in"
+    assert str(rows["tagged.jpg"].rejection) == "panorama: the file says that it is equirectangular"
+    assert ingest(max_aspect=4.0)[1]["wide.png"].used
 
 
 def test_a_frame_is_noted_and_the_photo_keeps_its_size(put, ingest):
     put("framed.png", np.pad(as_rgb(texture(1)), ((20, 20), (30, 30), (0, 0)), constant_values=255))
     put("plain.png", as_rgb(texture(2)))
     result, rows, _ = ingest()
-    assert (rows["framed.png"]["width"], rows["framed.png"]["height"]) == (460, 340)
-    assert rows["framed.png"]["border"] == [32, 22, 32, 22]
-    assert rows["plain.png"]["border"] == [0, 0, 0, 0]
+    assert (rows["framed.png"].width, rows["framed.png"].height) == (460, 340)
+    assert rows["framed.png"].border == (32, 22, 32, 22)
+    assert rows["plain.png"].border == (0, 0, 0, 0)
     assert result.n_borders == 1
 
 
@@ -213,8 +212,8 @@ def test_hostile_names_pass_through_the_table(put, ingest, name):
     put(name, 1), put("b.jpg", 2)
     result, rows, logs = ingest()
     assert result.n_used == 2
-    assert rows[name]["used"]
-    assert load_upright(Path(rows[name]["path"])).shape == (144, 192, 3)
+    assert rows[name].used
+    assert load_upright(Path(rows[name].path)).shape == (144, 192, 3)
     assert all("\n" not in line for line in logs)
 
 
@@ -224,7 +223,7 @@ def test_a_photo_outside_is_not_read_through_a_link(put, photos, ingest, tmp_pat
     (photos / "c.png").symlink_to(tmp_path / "secret.png")
     result, rows, _ = ingest()
     assert result.n_used == 2
-    assert rows["c.png"]["reason"] == "link: it leaves the photo folder"
+    assert str(rows["c.png"].rejection) == "link: it leaves the photo folder"
 
 
 def test_the_runs_own_pictures_are_no_photos(put, photos, ingest, tmp_path):
@@ -293,8 +292,8 @@ def test_photo_and_mask_agree_in_every_orientation(photos, put, ingest, tmp_path
     result, rows, _ = ingest()
     assert result.n_masks == 1
     a = rows["a.png"]
-    mask = load_mask(Path(a["mask_path"]), (a["width"], a["height"]), a["orientation"])
-    np.testing.assert_array_equal(mask > 0, load_upright(Path(a["path"]))[..., 0] > 128)
+    mask = load_mask(Path(a.mask_path), (a.width, a.height), a.orientation)
+    np.testing.assert_array_equal(mask > 0, load_upright(Path(a.path))[..., 0] > 128)
 
 
 def test_masks_are_counted_listed_and_not_taken_for_photos(put, photos, ingest):
@@ -307,12 +306,12 @@ def test_masks_are_counted_listed_and_not_taken_for_photos(put, photos, ingest):
     put("c.jpg.png", np.zeros_like(half))
     result, rows, logs = ingest()
     assert (result.n_used, result.n_masks) == (3, 2)
-    assert rows["a.jpg"]["mask_path"] == str(photos.resolve() / "masks/a.jpg.png")
-    assert rows["b.jpg"]["mask_path"] == str(photos.resolve() / "b_mask.png")
-    assert rows["c.jpg"]["reason"] == "masked: its mask ignores all of it"
-    assert rows["d.jpg"]["mask_path"] == ""
-    assert rows["masks/a.jpg.png"]["reason"] == rows["b_mask.png"]["reason"] == "mask"
-    assert rows["masks/stranger.png"]["reason"] == "mask: of no photo"
+    assert rows["a.jpg"].mask_path == str(photos.resolve() / "masks/a.jpg.png")
+    assert rows["b.jpg"].mask_path == str(photos.resolve() / "b_mask.png")
+    assert str(rows["c.jpg"].rejection) == "masked: its mask ignores all of it"
+    assert rows["d.jpg"].mask_path == ""
+    assert str(rows["masks/a.jpg.png"].rejection) == str(rows["b_mask.png"].rejection) == "mask"
+    assert str(rows["masks/stranger.png"].rejection) == "mask: of no photo"
     assert any("1 masks belong to no photo" in line and "stranger" in line for line in logs)
     assert any("with mask 2" in line for line in logs)
 
@@ -322,7 +321,7 @@ def test_a_folder_that_holds_photos_beside_masks(put, ingest):
         put(f"photos/{i}.jpg", i)
         put(f"masks/{i}.png", np.full((144, 192), 255, np.uint8))
     result, _, _ = ingest()
-    assert (result.n_used, result.n_masks, result.reasons) == (3, 3, {"mask": 3})
+    assert (result.n_used, result.n_masks, result.reasons) == (3, 3, {Reason.MASK: 3})
 
 
 def test_masks_where_told_and_not_at_all(put, ingest, tmp_path):
@@ -331,12 +330,12 @@ def test_masks_where_told_and_not_at_all(put, ingest, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     Image.fromarray(np.full((144, 192), 255, np.uint8)).save(other / "b.png")
-    assert ingest()[1]["a.jpg"]["mask_path"]
+    assert ingest()[1]["a.jpg"].mask_path
     _, rows, _ = ingest(masks=str(other))
-    assert [bool(rows[name]["mask_path"]) for name in ("a.jpg", "b.jpg")] == [False, True]
+    assert [bool(rows[name].mask_path) for name in ("a.jpg", "b.jpg")] == [False, True]
     result, rows, _ = ingest(masks="none")
     assert (result.n_used, result.n_masks) == (2, 0)
-    assert rows["masks/a.png"]["reason"] == "mask"
+    assert str(rows["masks/a.png"].rejection) == "mask"
 
 
 def test_masks_that_were_told_but_fit_nothing(put, ingest, tmp_path):
@@ -362,7 +361,7 @@ def test_masks_of_the_wrong_size(put, ingest):
 
 def test_an_unreadable_mask(put, ingest):
     put("a.jpg", 1), put("b.jpg", 2), put("masks/a.png", b"x")
-    with pytest.raises(QuoinError, match=r"The mask of 'a.jpg' cannot be used: not an image"):
+    with pytest.raises(QuoinError, match=r"The mask of 'a.jpg' cannot be used: unreadable: it holds no image"):
         ingest()
 
 
@@ -375,13 +374,13 @@ def test_all_bad_inputs_in_one_run(photos, ingest):
     photos.rmdir()
     shutil.copytree(DATA / "bad_inputs", photos)
     result, rows, _ = ingest()
-    used = {name for name, row in rows.items() if row["used"]}
-    reasons = {Path(name).name: row["reason"] for name, row in rows.items()}
+    used = {name for name, row in rows.items() if row.used}
+    reasons = {Path(name).name: str(row.rejection or "") for name, row in rows.items()}
     assert len(rows) == sum(path.is_file() for path in photos.rglob("*")) == result.n_files
     for kind in ("landscape", "portrait"):  # one picture in eight orientations, each with its number written over it
         names = [f"exif-samples/orientation/{kind}_{i}.jpg" for i in range(1, 9)]
         assert len([name for name in names if name in used]) == 1
-        assert {rows[name]["reason"].partition(":")[0] for name in names} == {"", "near duplicate"}
+        assert {getattr(rows[name].rejection, "reason", None) for name in names} == {None, Reason.NEAR_DUPLICATE}
     assert {f"exif-samples/gps/DSCN00{i}.jpg" for i in (10, 12, 21, 25, 27, 29, 38, 40, 42)} <= used
     assert reasons["DJI_20251001213509_0003_D_LENS_CAP.JPG"] == "blank: it shows nothing"
     assert reasons["DJI_20251027143608_0008_D_LENS_CAP.JPG"] == "blank: it shows nothing"

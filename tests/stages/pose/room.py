@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.geometry.cameras import look_at
-from quoin.pipeline.scene.photo_table import write_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap.camera import Camera
 
@@ -104,22 +103,13 @@ def ingested(out: Path, photos: list[dict], seed: int = 1) -> Run:
     """A run whose ingest is done, with these rows of the photo table (path, and whatever differs from the default)."""
     folder = Path(photos[0]["path"]).parent
     run = Run.create(out, photos=folder, settings={}, seed=seed)
-    unknown = dict.fromkeys(("focal_px", "latitude_deg", "longitude_deg", "altitude_m"), math.nan)
-    fixed = {"width": 400, "height": 300, "orientation": 1, "camera": "", "group": 0, "taken_at": "", "mask_path": ""}
+    common = {"width": 400, "height": 300, "group": 0}
+    names = [Path(photo["path"]).name for photo in photos]
     write_photo_table(
         run,
         [
-            {
-                **unknown,
-                **fixed,
-                "photo_id": index,
-                "name": Path(photo["path"]).name,
-                "content_hash": Path(photo["path"]).name,
-                "used": True,
-                "reason": "",
-                **photo,
-            }
-            for index, photo in enumerate(photos)
+            PhotoRow(**{**common, "photo_id": index, "name": name, "content_hash": name, **photo})
+            for index, (name, photo) in enumerate(zip(names, photos, strict=True))
         ],
     )
     run.commit("ingest", "k", _Ingested(n=len(photos)), 0.0)

@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.geometry.cameras import look_at
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
 from quoin.stages.pose.output import write_tables
 from quoin.stages.pose.stage import run as pose
@@ -29,13 +31,12 @@ def test_photos_that_match_another_group_only_are_told_so(tmp_path: Path) -> Non
         np.array([[0, 9, 90, 80], [1, 2, 90, 80], [1, 9, 90, 80], [12, 13, 90, 80]]),
         0,
     )
-    photos = [{"photo_id": i, "name": f"{i}.jpg"} for i in range(14)]
+    photos = [PhotoRow(f"{i}.jpg", f"/{i}.jpg", photo_id=i) for i in range(14)]
     write_tables(run, photos, found, residuals_px(parts[0]))
     reasons = [row["reason"] for row in pq.read_table(run.table("poses")).to_pylist()]
-    group = "it belongs to another group of 4 photos (component 1)"
-    assert [i for i, reason in enumerate(reasons) if reason == group] == [0, 8, 9, 10, 11]
-    assert "could not place" in reasons[1]
-    assert "not registered either" in reasons[12]
+    assert [i for i, reason in enumerate(reasons) if reason == Reason.OTHER_COMPONENT] == [0, 8, 9, 10, 11]
+    assert reasons[1] == Reason.NOT_REGISTERED
+    assert reasons[12] == Reason.MATCHES_UNREGISTERED
     assert reasons[2:8] == [""] * 6
 
 

@@ -11,12 +11,13 @@ import trimesh
 from PIL import Image
 
 from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.geometry.cameras import look_at, project
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
 from quoin.pipeline.scene.gltf import GltfMesh, encode_glb
-from quoin.pipeline.scene.photo_table import write_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.scene.posed_images import Posed, write_photo, write_posed, write_transform
 from quoin.pipeline.storage.run import Run
 
@@ -81,19 +82,10 @@ def commit(run: Run, stage: str, took_s: float, **values: object) -> None:
 
 
 def _ingest(run: Run, names: list[str], size: tuple[int, int], *_: object) -> None:
-    base = {
-        "orientation": 1, "focal_px": float("nan"), "camera": "", "group": 0, "latitude_deg": float("nan"),
-        "longitude_deg": float("nan"), "altitude_m": float("nan"), "taken_at": "", "mask_path": "", "content_hash": "x",
-    }  # fmt: skip
     rows = [
-        {**base, "photo_id": i, "name": name, "path": "/p/" + name, "width": size[0], "height": size[1], "used": True,
-         "reason": ""}
-        for i, name in enumerate(names)
-    ]  # fmt: skip
-    rows.append(
-        {**base, "photo_id": -1, "name": "broken.jpg", "path": "/p/broken.jpg", "width": 0, "height": 0, "used": False,
-         "reason": "not a readable photo"}
-    )  # fmt: skip
+        PhotoRow(name, "/p/" + name, photo_id=i, width=size[0], height=size[1], group=0) for i, name in enumerate(names)
+    ]
+    rows.append(PhotoRow("broken.jpg", "/p/broken.jpg").rejected(Reason.TRUNCATED))
     write_photo_table(run, rows)
     commit(run, "ingest", 1.5, n_found=len(rows), n_used=len(names), n_masks=0)
 
@@ -150,7 +142,8 @@ def _pose(
     rows = [
         {"photo_id": i, "name": name, "registered": i < n, "component": 0 if i < n else -1,
          "n_points": int((seen == i).sum()), "reprojection_px": 0.4 + 0.02 * i if i < n else float("nan"),
-         "focal_px": 0.95 * width if i < n else float("nan"), "reason": "" if i < n else "too few matches"}
+         "focal_px": 0.95 * width if i < n else float("nan"), "reason": "" if i < n else Reason.FEW_MATCHES.value,
+         "detail": ""}
         for i, name in enumerate(names)
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), run.table("poses"))

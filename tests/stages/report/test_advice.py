@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.stages.report.advice import advise
 from quoin.stages.report.facts import (
     Advice,
@@ -95,7 +96,10 @@ def clip(**changes: object) -> dict[str, list[ClipFacts]]:
 
 def photos(n_placed: int, n_not: int, n_unused: int = 0) -> list[PhotoFacts]:
     states = ["placed"] * n_placed + ["not placed"] * n_not + ["not used"] * n_unused
-    reasons = {"placed": "", "not placed": "too few matches", "not used": "the same photo as a.jpg"}
+    rejections = {
+        "not placed": Rejection(Reason.FEW_MATCHES, "its best pair has 9"),
+        "not used": Rejection(Reason.DUPLICATE),
+    }
     return [
         PhotoFacts(
             name=f"{i}.jpg",
@@ -107,7 +111,7 @@ def photos(n_placed: int, n_not: int, n_unused: int = 0) -> list[PhotoFacts]:
             width=800,
             height=600,
             has_mask=False,
-            reason=reasons[state],
+            rejection=rejections.get(state),
         )
         for i, state in enumerate(states)
     ]
@@ -137,8 +141,8 @@ def test_nothing_is_said_about_a_good_run():
         ({"block": {"why_smaller": "MemoryError"}}, "warning", "trained less finely, as memory did not suffice"),
         ({"headline": {"n_faces": 12}}, "problem", "only 12 triangles"),
         ({"headline": {"n_photos_posed": 4}, "files": photos(4, 6)}, "problem", "6 of 10 usable photos"),
-        ({"headline": {"n_photos_posed": 8}, "files": photos(8, 2)}, "warning", "2 × too few matches"),
-        ({"files": photos(10, 0, 1)}, "note", "1 file was not used (1 × the same photo as a.jpg)"),
+        ({"headline": {"n_photos_posed": 8}, "files": photos(8, 2)}, "warning", "2 × few matches"),
+        ({"files": photos(10, 0, 1)}, "note", "1 file was not used (1 × duplicate)"),
         ({"files": photos(10, 0, 3)}, "note", "3 files were not used"),
         (clip(n_placed=0, n_unplaced=40), "warning", "None of the 40 frames of walk.mp4 could be placed"),
         (
@@ -165,21 +169,6 @@ def test_each_fault_is_told_once(changes: dict[str, object], level: str, words: 
     (only,) = given(**changes)
     assert only.level == level
     assert words in only.text
-
-
-def test_what_a_stage_said_is_not_said_again():
-    stage_warnings = [
-        "2 of 10 photos are not registered; see the table",
-        "The photos fall into 2 parts that do not connect",
-    ]
-    both = given(
-        headline={"n_photos_posed": 8}, files=photos(8, 2), pose={"components": [8, 2]}, stage_warnings=stage_warnings
-    )
-    assert len(both) == 2
-    assert not {a.text for a in both} & set(stage_warnings)
-    assert [
-        a.text for a in given(stage_warnings=stage_warnings)
-    ] == stage_warnings  # but where the page does not know, it is
 
 
 def test_the_worst_comes_first():

@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -331,9 +332,7 @@ def test_ply_and_glb_are_read_into_the_same_frame_and_colours(tmp_path: Path):
 def test_a_video_has_its_row_with_the_times_of_frames_that_could_not_be_placed(tmp_path: Path):
     name = "<b>walk</b>.mp4"
     run = make_run(tmp_path, names=[f"{name}/{i:06d}.jpg" for i in range(10)], fraction_placed=0.7, upto="pose")
-    rows = [
-        {**row, "clip": name if row["used"] else "", "time_s": 2.0 * row["photo_id"]} for row in read_photo_table(run)
-    ]
+    rows = [replace(row, clip=name if row.used else "", time_s=2.0 * row.photo_id) for row in read_photo_table(run)]
     write_photo_table(run, rows)
     facts = {"seconds": 20.0, "frames_per_s": 29.97, "n_frames": 600, "n_taken": 10, "cut_off": ""}
     run.record.manifests["ingest"].result["clips"] = [

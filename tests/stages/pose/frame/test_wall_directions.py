@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene.manhattan import ManhattanFrame, read_manhattan_frame
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.sparse_model import SparseModel
@@ -157,7 +158,7 @@ def test_the_stored_world_stands_upright_and_square(tmp_path: Path, given: bool)
     room = prism(box(rng), rng)
     sfm = Similarity(1.0, rotation, np.zeros(3)).apply_to_poses(poses)
     lines = lines_from_segments([seen(room, p, rng) for p in poses], np.tile(INTRINSICS, (N, 1)), sfm[:, :, :3])
-    unknown = dict.fromkeys(("latitude_deg", "longitude_deg", "altitude_m"), np.nan)
+    photo = PhotoRow("a.jpg", "/a.jpg")
     camera = Camera("PINHOLE", *SIZE.tolist(), tuple(INTRINSICS))
     none = np.zeros(0, np.int64)
     model = SparseModel(
@@ -165,7 +166,7 @@ def test_the_stored_world_stands_upright_and_square(tmp_path: Path, given: bool)
         np.zeros((len(room), 3), np.uint8), np.zeros(len(room) + 1, np.int64), none, np.zeros((0, 2)),
     )  # fmt: skip
     run = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
-    world_from_sfm, gravity, geo, walls = choose_frame(run, [unknown] * N, model, lines, given, [], None)
+    world_from_sfm, gravity, geo, walls = choose_frame(run, [photo] * N, model, lines, given, [], None)
     assert geo is None
     assert gravity.confidence > 0.9
     up, axes = (rotation[:, 2], rotation[:, :2].T) if given else (np.array([0.0, 0, 1]), np.eye(3)[:2])
