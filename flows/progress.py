@@ -11,8 +11,8 @@ from typing import Any
 from quoin.flows.cli.terminal import display_sink, format_duration
 from quoin.pipeline.core.events import Event, Sink
 
-REFRESH_SECONDS = 0.5  # between two updates of a notebook's display
-MAX_LOG_LINES = 8
+DISPLAY_INTERVAL_S = 0.5  # between two updates of a notebook's display
+MAX_SHOWN_LOG_LINES = 8
 
 
 @contextmanager
@@ -56,12 +56,12 @@ class NotebookSink:
                 self._log.append(f"{name}: {'warning: ' * (event['level'] == 'warning')}{event['message']}")
             case _:
                 return
-        if event["kind"] in ("end", "log") or time.monotonic() - self._shown_at > REFRESH_SECONDS:
+        if event["kind"] in ("end", "log") or time.monotonic() - self._shown_at > DISPLAY_INTERVAL_S:
             self._show()
 
     def text(self) -> str:
         """The last log lines, then one line for everything that is running."""
-        return "\n".join(self._log[-MAX_LOG_LINES:] + [f"{name}: {done}" for name, done in self._running.items()])
+        return "\n".join(self._log[-MAX_SHOWN_LOG_LINES:] + [f"{name}: {done}" for name, done in self._running.items()])
 
     def _show(self) -> None:
         from IPython.display import display
