@@ -100,8 +100,8 @@ def generate_demo_data(folder: Path, changes: Mapping[str, Any]) -> tuple[Path, 
     """Photos and truth of a demo with ``changes`` to its settings, in ``folder``."""
     from quoin.pipeline.core.config import validate_config
     from quoin.pipeline.core.events import Reporter
-    from quoin.tools.synthetic.config import DemoConfig
-    from quoin.tools.synthetic.generate import generate_demo
+    from quoin.tools.synthetic.config import SyntheticConfig
+    from quoin.tools.synthetic.generate import generate_photos
 
-    generate_demo(folder, validate_config(DemoConfig, dict(changes)), 0, Reporter())
+    generate_photos(folder, validate_config(SyntheticConfig, dict(changes)), 0, Reporter())
     return folder / "photos", folder / "truth"

@@ -12,7 +12,7 @@ from quoin.pipeline.core.config import digest, validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.atomic import disk_error, write_atomic
 from quoin.pipeline.storage.run import Run
-from quoin.tools.synthetic.config import ROOM_SETTINGS, TOWN_SETTINGS, WILD_SETTINGS, DemoConfig, DemoTruth
+from quoin.tools.synthetic.config import ROOM_SETTINGS, TOWN_SETTINGS, WILD_SETTINGS, SyntheticConfig, SyntheticTruth
 
 if TYPE_CHECKING:
     from quoin.flows.cli.options import ResultOptions, RunOptions
@@ -25,9 +25,9 @@ SCORE_DISTANCES_M: dict[str, tuple[float, ...]] = {
 
 
 def scene_settings(scene: str, quarters: int, plain: bool, wild: bool) -> dict[str, Any]:
-    """Values of DemoConfig for a scene; QuoinError for options that it does not have."""
+    """Values of SyntheticConfig for a scene; QuoinError for options that it does not have."""
     if scene == "landmark":
-        return {"plain": plain, **(WILD_SETTINGS if wild else {})}
+        return {"textureless_walls": plain, **(WILD_SETTINGS if wild else {})}
     if plain or wild:
         raise QuoinError("Only the landmark has --plain and --wild", where=f"--scene {scene}", hint="leave them out")
     return ROOM_SETTINGS if scene == "room" else {**TOWN_SETTINGS, "quarters": quarters}
@@ -37,10 +37,10 @@ def run_demo(out: Path, config_values: dict[str, Any], result_options: ResultOpt
     """Generate into ``out``/collection (unless it is there already), reconstruct into ``out``/run, print the score.
 
     The room is scored at 2, 5 (as in ManhattanSDF) and 10 cm, the town at 10, 20 and 50 cm, the landmark at
-    shares of its diagonal. ``config_values`` are those of DemoConfig.
+    shares of its diagonal. ``config_values`` are those of SyntheticConfig.
     """
     settings = result_options.settings()
-    config = validate_config(DemoConfig, config_values)
+    config = validate_config(SyntheticConfig, config_values)
     collection = out / "collection"
     photos = collection / "photos"
     try:
@@ -55,18 +55,20 @@ def run_demo(out: Path, config_values: dict[str, Any], result_options: ResultOpt
             evaluate_run(run, Path(truth.mesh), Path(truth.cameras), SCORE_DISTANCES_M.get(config.scene, ()), report)
 
 
-def generate_collection(run: Run, folder: Path, config: DemoConfig, seed: int, run_options: RunOptions) -> DemoTruth:
+def generate_collection(
+    run: Run, folder: Path, config: SyntheticConfig, seed: int, run_options: RunOptions
+) -> SyntheticTruth:
     """The truth of the collection in ``folder``, generated unless it is there with the same configuration."""
-    from quoin.tools.synthetic.generate import generate_demo
+    from quoin.tools.synthetic.generate import generate_photos
 
     key_file, key = folder / "key", digest([config.model_dump(), seed])
     truth_file = folder / "truth" / "demo.json"
     if truth_file.exists() and key_file.exists() and key_file.read_text() == key:
-        return DemoTruth.model_validate_json(truth_file.read_bytes())
+        return SyntheticTruth.model_validate_json(truth_file.read_bytes())
     key_file.unlink(missing_ok=True)  # written again when the collection is complete
     for stale in (folder / "photos").glob("*"):
         stale.unlink()
     with run_options.reporter(run) as report:
-        truth = generate_demo(folder, config, seed, report)
+        truth = generate_photos(folder, config, seed, report)
     write_atomic(key_file, key.encode())
     return truth

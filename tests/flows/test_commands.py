@@ -25,7 +25,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.partition import cost
 from quoin.stages.partition.config import BlockPlan, PartitionResult
 from quoin.tools.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
-from quoin.tools.synthetic.config import DemoConfig, DemoTruth
+from quoin.tools.synthetic.config import SyntheticConfig, SyntheticTruth
 from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -433,13 +433,13 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
             "people_share": 0.0,
             "seed": seed,
         }
-        truth = DemoTruth.model_validate(facts)
+        truth = SyntheticTruth.model_validate(facts)
         (folder / "truth" / "demo.json").write_text(truth.model_dump_json())
         return truth
 
-    monkeypatch.setattr("quoin.tools.synthetic.generate.generate_demo", generate)
+    monkeypatch.setattr("quoin.tools.synthetic.generate.generate_photos", generate)
     folder, run_options = tmp_path / "collection", RunOptions(quiet=True)
-    five, six = validate_config(DemoConfig, {"n_photos": 5}), validate_config(DemoConfig, {"n_photos": 6})
+    five, six = validate_config(SyntheticConfig, {"n_photos": 5}), validate_config(SyntheticConfig, {"n_photos": 6})
     assert generate_collection(run, folder, five, 0, run_options) == generate_collection(
         run, folder, five, 0, run_options
     )
@@ -452,7 +452,7 @@ def test_the_demo_collection_is_generated_once(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as there:
-        there.setattr("quoin.tools.synthetic.generate.generate_demo", stopped)
+        there.setattr("quoin.tools.synthetic.generate.generate_photos", stopped)
         with pytest.raises(SystemExit):
             generate_collection(run, folder, five, 0, run_options)
     generate_collection(run, folder, six, 0, run_options)

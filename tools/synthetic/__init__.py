@@ -1,1 +1,1 @@
-"""Demo: a generated photo collection of a landmark or a furnished room, with known cameras and known surface."""
+"""Synthetic: photo collections of a landmark, a furnished room or a town, with known cameras and a known surface."""

@@ -1,6 +1,8 @@
-"""How the town is photographed: five flights of a drone, one looking straight down, four aslant from the four sides."""
+"""Cameras of the town: five flights of a drone, one nadir (straight down) and four oblique, from the four sides."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
@@ -10,13 +12,11 @@ from quoin.tools.synthetic.streets import world_from_street
 
 Array = np.ndarray
 FLIGHT_HEIGHT_M = 60.0  # of the drone above the middle of the ground
-OBLIQUE_TILT_DEG = 30.0  # of the slanted flights, from straight down
-FORWARD_OVERLAP, SIDE_OVERLAP, OBLIQUE_OVERLAP = (
-    0.76,
-    0.66,
-    0.6,
-)  # overlap along and across the lines of the upright flight; of the others both
-AIM_INSET_M = 10.0  # photos aim so far inside the outermost streets: a lake is nothing to look at
+OBLIQUE_TILT_DEG = 30.0  # of the oblique flights, from straight down
+OBLIQUE_HEADINGS_RAD = (0.0, np.pi / 2, np.pi, -np.pi / 2)  # where they look: east, north, west, south
+FORWARD_OVERLAP, SIDE_OVERLAP = 0.76, 0.66  # of neighbouring nadir photos, along and across the flight lines
+OBLIQUE_OVERLAP = 0.6  # of neighbouring oblique photos, both along and across
+AIM_INSET_M = 10.0  # photos aim this far inside the outermost streets, not at the lake around
 GPS_SIGMA_M = 0.4  # of a position in EXIF, per axis
 ORIGIN_GEODETIC = (48.2, 8.1, 410.0)  # latitude, longitude, altitude of the world's origin
 _WGS84_A, _WGS84_E2 = 6378137.0, 0.00669437999014
@@ -27,30 +27,41 @@ def flight_cameras(
 ) -> Float[Array, "n 3 4"]:
     """cam_from_world of all photos, flight after flight, line after line, every other line backwards.
 
-    Photos aim at a grid of places over the town, whatever flight they are of, so that there are as many of a quarter
-    in a town of any size; a slanted flight stands off. The drone sways by half a metre and a degree.
+    Photos of every flight aim at a grid of places over the town, and oblique flights stand off from it, so that a
+    quarter has as many photos in a town of any size. The drone sways by half a metre and a degree.
     """
     rng = np.random.default_rng([seed, 3])
-    footprint_width, footprint_height = (
-        FLIGHT_HEIGHT_M * side / focal for side, focal in zip(size, intrinsics[:2], strict=True)
-    )  # footprint
+    footprint_m = FLIGHT_HEIGHT_M * size[0] / intrinsics[0], FLIGHT_HEIGHT_M * size[1] / intrinsics[1]
     poses = []
-    for heading in (None, 0.0, np.pi / 2, np.pi, -np.pi / 2):
-        overlaps = (FORWARD_OVERLAP, SIDE_OVERLAP) if heading is None else (OBLIQUE_OVERLAP, OBLIQUE_OVERLAP)
-        forward, side = footprint_height * (1 - overlaps[0]), footprint_width * (1 - overlaps[1])
-        # lines run along y and pictures are upright on them; flights to the east and west have lines along x
-        turned = heading is not None and abs(np.sin(heading)) < 0.5
-        steps = (forward, side) if turned else (side, forward)
-        ss, ts = (_grid_positions(e, step) for e, step in zip(extent_m, steps, strict=True))
-        lines = [[(s, t) for s in ss] for t in ts] if turned else [[(s, t) for t in ts] for s in ss]
-        for number, line in enumerate(lines):
-            for s, t in line[:: -1 if number % 2 else 1]:
-                poses.append(_pose(s, t, heading, rng))
+    for heading in (None, *OBLIQUE_HEADINGS_RAD):
+        for s, t in _aim_points(extent_m, footprint_m, heading):
+            poses.append(_pose(s, t, heading, rng))
     return np.stack(poses)
 
 
+def _aim_points(
+    extent_m: tuple[float, float], footprint_m: tuple[float, float], heading: float | None
+) -> Iterator[tuple[float, float]]:
+    """Street coordinates that the photos of one flight aim at, in the order they are taken.
+
+    Lines run along y, and photos stand upright on them; on flights to the east and the west lines run along x.
+    ``footprint_m``: width and height of the ground that a photo taken straight down shows.
+    """
+    is_along_x = heading is not None and abs(np.sin(heading)) < 0.5
+    forward_overlap, side_overlap = (
+        (FORWARD_OVERLAP, SIDE_OVERLAP) if heading is None else (OBLIQUE_OVERLAP, OBLIQUE_OVERLAP)
+    )
+    forward_m, side_m = footprint_m[1] * (1 - forward_overlap), footprint_m[0] * (1 - side_overlap)
+    s = _grid_positions(extent_m[0], forward_m if is_along_x else side_m)
+    t = _grid_positions(extent_m[1], side_m if is_along_x else forward_m)
+    across, along = (t, s) if is_along_x else (s, t)
+    for number, line in enumerate(across):
+        for place in along[:: -1 if number % 2 else 1]:
+            yield (place, line) if is_along_x else (line, place)
+
+
 def _grid_positions(extent: float, step: float) -> Float[Array, "n"]:
-    """Places at most ``step`` apart, from AIM_INSET_M inside one edge of the town to the other."""
+    """Coordinates at most ``step`` apart, from AIM_INSET_M inside one edge of the town to the other."""
     low, high = AIM_INSET_M, extent - AIM_INSET_M
     return np.linspace(low, high, max(2, int(np.ceil((high - low) / step)) + 1))
 
@@ -73,7 +84,7 @@ def _pose(s: float, t: float, heading: float | None, rng: np.random.Generator) -
 
 
 def geodetic(centers_world: Float[Array, "n 3"], seed: int) -> Float[Array, "n 3"]:
-    """Latitude, longitude (degrees) and altitude (metres) that the drone notes of its places, with their noise.
+    """Latitude, longitude (degrees) and altitude (metres) of the drone's GPS at its positions, with GPS noise.
 
     World is metres east, north, up of ORIGIN_GEODETIC; on the ellipsoid's radii there, good to a centimetre over 500 m.
     """

@@ -1,7 +1,7 @@
-"""Colour of what a town is made of, at points of its surface, as seen from the air. Linear reflectances in [0, 1].
+"""Colour of the town's materials at points of its surface, as seen from the air. Linear reflectances in [0, 1].
 
 Walls have plinth, windows and doors by the frame of their house; roofs have tiles along their slope; the ground is
-road, pavement, garden or square by its street coordinates. Everything carries noise that no two places share.
+road, pavement, garden or square by its street coordinates. All of it carries noise that does not repeat.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _pick_color(table: Array, seed: Array, salt: int) -> Array:
 
 
 def _along_wall(local: Array, facing: Array) -> Array:
-    """How far along a wall or a roof's eaves."""
+    """Coordinate along a wall or a roof's eaves, in metres."""
     return np.where(np.abs(facing[:, 0]) > np.abs(facing[:, 1]), local[:, 1], local[:, 0])
 
 
@@ -101,7 +101,7 @@ def _wall(local: Array, facing: Array, seed: Array, fine: Array, coarse: Array, 
 
 
 def _roof(local: Array, facing: Array, seed: Array, fine: Array, coarse: Array, broad: Array) -> Array:
-    """Tiles on what slopes; a gable's end is wall, the underside of the eaves wood."""
+    """Tiles with moss and roof windows on the slopes, wall on the upright faces (gable ends) and below the eaves."""
     lying = facing[:, 2] > 0.2
     out = np.empty((len(local), 3), np.float32)
     rest = (local[~lying], facing[~lying], seed[~lying], fine[~lying], coarse[~lying], broad[~lying])
@@ -182,7 +182,7 @@ def _leaves(local: Array, facing: Array, seed: Array, fine: Array, coarse: Array
 
 
 def _water(local: Array, facing: Array, seed: Array, fine: Array, coarse: Array, broad: Array) -> Array:
-    """Smooth: nothing on a lake can be found again."""
+    """One colour: a lake has no features to match."""
     return np.broadcast_to(np.array([0.045, 0.085, 0.095], np.float32), local.shape)
 
 

@@ -1,7 +1,7 @@
-"""Colour of what stands in a room, at points of its surface. Linear reflectances; walls are all but uniform.
+"""Colour of a room's surfaces and furniture at points. Linear reflectances; walls are nearly uniform.
 
-A finish turns the tint of a piece into the colour of a point: points in the room's frame in metres, whole numbers that
-tell pieces apart, and the solid noise of materials.py.
+A finish maps the tint of pieces to the colour of their points, given the points in the room's frame in metres, the
+number of each point's piece, and the solid noise of materials.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def finish_albedo(
 
 
 def _paint(points: Array, tint: Array, piece: Array, noise: SolidNoise) -> Array:
-    """A wall as a camera sees it: the roller's traces are half a grey level of 255."""
+    """Wall paint: the roller's traces differ by half a gray level of 255."""
     return tint * (1 + 0.005 * noise.coarse(points))[:, None]
 
 
@@ -59,7 +59,7 @@ def _wood(points: Array, tint: Array, piece: Array, noise: SolidNoise) -> Array:
 
 
 def _grain(points: Array, stretch: Array, shift: Array, noise: SolidNoise) -> Array:
-    """Noise drawn out along an axis; another part of it for every board."""
+    """Noise stretched along an axis, shifted for every board."""
     return noise.fine((points * stretch + 5 * shift[:, None]).astype(np.float32))
 
 
@@ -78,7 +78,7 @@ def _rug(points: Array, tint: Array, piece: Array, noise: SolidNoise) -> Array:
 
 
 def _print(points: Array, tint: Array, piece: Array, noise: SolidNoise) -> Array:
-    """A picture, a cover: patches of three colours with soft and hard edges."""
+    """Prints and book covers: patches of three colours with soft and hard edges."""
     moved = (0.6 * points + 3 * cell_random(piece, piece + 1)[:, None]).astype(np.float32)
     broad, fine = noise.fine(moved), noise.fine((2.1 * moved + 1).astype(np.float32))
     first_color = 0.1 + 0.4 * np.stack([cell_random(piece, piece + k) for k in (5, 6, 7)], axis=1)
@@ -88,7 +88,7 @@ def _print(points: Array, tint: Array, piece: Array, noise: SolidNoise) -> Array
 
 
 def _book(points: Array, tint: Array, piece: Array, noise: SolidNoise) -> Array:
-    """Spines: bands, and a column of signs."""
+    """Spines of books: bands of colour, and a column of letters."""
     band = cell_random(np.floor(points[:, 2] / 0.035), piece)
     sign = cell_random(np.floor(points[:, 2] / 0.008), np.floor(points[:, 0] / 0.006), piece)
     light = np.where(band < 0.2, 0.45, np.where(band > 0.75, 1.5, 1.0))

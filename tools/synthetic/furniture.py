@@ -1,4 +1,4 @@
-"""What stands in the living room and hangs on its walls: closed solids, with texture and without. Metres, z up."""
+"""Furniture of the living room and pictures on its walls: closed solids, textured and plain. Metres, z up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import trimesh
 
 from quoin.pipeline.imaging.labels import OTHER
-from quoin.tools.synthetic.scene import Point
+from quoin.tools.synthetic.scene import Point3
 from quoin.tools.synthetic.shapes import bumpy_sphere, closed_box, revolved_profile, rounded_box
 
 LinearColor = tuple[float, float, float]
@@ -50,7 +50,7 @@ LAMP_SHADE = [(0.2, 1.42), (0.13, 1.72), (0.122, 1.72), (0.192, 1.42), (0.2, 1.4
 
 
 def furniture_parts(rng: np.random.Generator) -> Iterator[RoomPart]:
-    """All of it; ``rng`` moves books, chairs and foliage."""
+    """All pieces; ``rng`` moves books, chairs and foliage."""
     yield from _window()
     yield from _door()
     yield from _radiator()
@@ -107,8 +107,8 @@ def _shelf(rng: np.random.Generator) -> Iterator[RoomPart]:
             yield from _books((start + thick, 0.03, z + thick), (right - left) / 2 - 2 * thick, 0.31, rng)
 
 
-def _books(at: Point, width: float, tall: float, rng: np.random.Generator) -> Iterator[RoomPart]:
-    """A row of books from ``at`` on along x, their spines towards y; now and then a gap."""
+def _books(at: Point3, width: float, tall: float, rng: np.random.Generator) -> Iterator[RoomPart]:
+    """A row of books from ``at`` along x, spines towards y, with some gaps."""
     x = at[0] + 0.004
     while True:
         thick, high, deep = rng.uniform(0.014, 0.05), tall * rng.uniform(0.6, 0.95), rng.uniform(0.13, 0.21)
@@ -146,7 +146,7 @@ def _stack(x: float, y: float, z: float, rng: np.random.Generator) -> Iterator[R
 
 
 def _chair(x: float, y: float, yaw_deg: float) -> Iterator[RoomPart]:
-    """A chair whose back is towards +y before it is turned; seat of 42 cm, legs of 3."""
+    """A chair, its back towards +y before the yaw: a seat of 42 cm, legs of 3 cm."""
     half, leg = 0.21, 0.03
     parts = [((-half, -half, 0.43), (half, half, 0.455))]
     for sx in (-half, half - leg):
@@ -156,7 +156,7 @@ def _chair(x: float, y: float, yaw_deg: float) -> Iterator[RoomPart]:
         yield RoomPart(_place_mesh(closed_box(low, high), (x, y, 0.0), yaw_deg), "lacquer", BLACK)
 
 
-def _place_mesh(mesh: trimesh.Trimesh, at: Point, yaw_deg: float) -> trimesh.Trimesh:
+def _place_mesh(mesh: trimesh.Trimesh, at: Point3, yaw_deg: float) -> trimesh.Trimesh:
     mesh.apply_transform(trimesh.transformations.rotation_matrix(np.radians(yaw_deg), [0, 0, 1]))
     return mesh.apply_translation(at)
 
@@ -179,7 +179,7 @@ def _sofa() -> Iterator[RoomPart]:
 
 
 def _cabinet(rng: np.random.Generator) -> Iterator[RoomPart]:
-    """A low white cabinet, nothing on its front but the gaps between its doors."""
+    """A low white cabinet whose front shows only the gaps between its doors, with a few things on top."""
     x0, y0, y1 = 4.76, 0.9, 2.3
     yield RoomPart(closed_box((x0 + 0.05, y0 + 0.03, 0.0), (5.18, y1 - 0.03, 0.08)), "lacquer", BLACK)
     yield RoomPart(closed_box((x0 + 0.02, y0, 0.08), (5.18, y1, 0.6)), "lacquer", FURNITURE_WHITE)
@@ -192,8 +192,8 @@ def _cabinet(rng: np.random.Generator) -> Iterator[RoomPart]:
     yield from _stack(4.95, 1.88, 0.6, rng)
 
 
-def _picture(low: Point, high: Point) -> Iterator[RoomPart]:
-    """A dark frame flat on a wall of constant x or y, the print on it, 6 mm thick."""
+def _picture(low: Point3, high: Point3) -> Iterator[RoomPart]:
+    """A dark frame on a wall of constant x or y, with a print 6 mm thick in it."""
     flat = 0 if high[0] - low[0] < high[1] - low[1] else 1
     yield RoomPart(closed_box(low, high), "wood", WALNUT)
     inner_low, inner_high = np.array(low) + 0.04, np.array(high) - 0.04

@@ -1,6 +1,6 @@
-"""What stands in a town, put together from frusta and balls: houses of many shapes, a church, trees, cars.
+"""Objects of a town, built of frusta and spheres: houses of several shapes, a church, trees, cars.
 
-All in the frame of its lot: x along the street, y into the garden, z up from the ground; metres.
+Each is in the frame of its lot: x along the street, y into the garden, z up from the ground; metres.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from quoin.tools.synthetic.shapes import bumpy_sphere, grid_faces, revolved_prof
 Array = np.ndarray
 Rect = tuple[float, float, float, float]  # x0, y0, x1, y1; may be a line or a point
 TownPart = tuple[str, trimesh.Trimesh]
-TOWN_CELL_M = 0.5  # faces are about this large, because what is seen is decided face by face
-FOUNDATION_DEPTH_M = 1.2  # how deep walls go, so that no house floats on a slope
+TOWN_CELL_M = 0.5  # size of faces, as visibility is decided face by face
+FOUNDATION_DEPTH_M = 1.2  # of walls below the ground, so that no house floats on a slope
 STOREY_HEIGHT_M = 2.9
 
 HOUSE_SHAPES = ("gable", "gable", "across", "hip", "flat", "mansard", "wing")
@@ -38,7 +38,7 @@ def frustum(low: Rect, low_z: float, high: Rect, high_z: float, *, bottom: bool 
 
 
 def _patch(a: Array, b: Array, c: Array, d: Array) -> trimesh.Trimesh | None:
-    """The quadrilateral a b c d in cells, its faces without area left out; None where all are."""
+    """The quadrilateral a b c d in cells, without faces of no area; None where none is left."""
     along = max(np.linalg.norm(b - a), np.linalg.norm(c - d))
     across = max(np.linalg.norm(d - a), np.linalg.norm(c - b))
     n, m = (int(np.ceil(length / TOWN_CELL_M)) + 1 for length in (along, across))
@@ -71,7 +71,7 @@ def ridge_line(rect: Rect, *, along_x: bool, hip: float = 0.0) -> Rect:
 
 
 def house_parts(shape: str, width: float, depth: float, floors: int, rng: np.random.Generator) -> Iterator[TownPart]:
-    """A house over (0, 0) to (width, depth): walls, roof, chimney, and what else its shape has."""
+    """A house over (0, 0) to (width, depth): walls, roof, chimney, and a wing or dormers with some shapes."""
     eaves = STOREY_HEIGHT_M * floors + rng.uniform(0.2, 0.6)
     plan: Rect = (0.0, 0.0, width, depth)
     pitch = rng.uniform(0.65, 1.0)
@@ -175,7 +175,7 @@ def fountain_parts() -> Iterator[TownPart]:
 
 
 def tree_parts(height: float, rng: np.random.Generator) -> Iterator[TownPart]:
-    """A trunk and a crown of four bumpy balls."""
+    """A trunk and a crown of four bumpy spheres."""
     yield "bark", revolved_profile([(0.2, -0.5), (0.14, 0.5 * height), (0.0, 0.7 * height)], (0, 0, 0))
     radius = 0.3 * height
     for turn in range(4):

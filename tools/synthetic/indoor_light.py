@@ -1,9 +1,9 @@
-"""The light indoors: a bright window and a soft ambient light, worked out once for every vertex of a room.
+"""Indoor light: a bright window and a soft ambient light, computed once for every vertex of a room.
 
 Irradiance E(x, n) = A · (1/k) Σᵢ vᵢ(x, n) + W · (1/m) Σⱼ sⱼ(x) cos θ cos θⱼ / (π r²) · area: over k directions of the
 hemisphere about n, cosine-weighted, v = 1 − MAX_OCCLUSION exp(−distance to what is met / OCCLUSION_RANGE_M), which
 darkens corners (ambient occlusion; Zhukov et al. 1998); over m points of the window, s = 1 where nothing stands
-between. Interpolated over faces, it is the same from wherever it is looked at. No mirrors, no second bounce.
+between. It is interpolated over faces and does not depend on the view. No mirrors, no second bounce.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from quoin.tools.synthetic.rooms import Room
 Array = np.ndarray
 AMBIENT_LIGHT = np.array([0.50, 0.48, 0.45], np.float32)
 WINDOW_LIGHT = np.array([7.6, 8.0, 8.4], np.float32)  # radiance of the window times π, as far as it lights the room
-PANE_RADIANCE = 1.5  # what is seen of the window itself, which is more than a photo can show
+PANE_RADIANCE = 1.5  # of the window itself in a photo: overexposed
 OCCLUSION_RANGE_M, MAX_OCCLUSION = 0.35, 0.6
-SAMPLE_INSET_SHARE = (
-    0.15  # of the way to its faces' middles: light is taken there, where no neighbour stands on the spot
-)
+# A vertex takes its light this share of the way to the middle of its faces, where no neighbouring piece covers it.
+SAMPLE_INSET_SHARE = 0.15
 N_DIRECTIONS, N_WINDOW_POINTS = 48, 24
-VERTICES_PER_BATCH = 20_000  # vertices at once, which bounds memory
+VERTICES_PER_BATCH = 20_000  # to bound memory
 
 
 def light_room(room: Room, noise: SolidNoise) -> tuple[Solid, RadianceFunction]:
-    """The room to cast rays at, and what is seen of it."""
+    """The room as a solid, and the light that rays see in it."""
     caster = build_raycaster(room.vertices, room.faces)
     light = irradiance(room, caster)
     turn = room.world_from_room.astype(np.float32)
@@ -57,7 +56,7 @@ def light_room(room: Room, noise: SolidNoise) -> tuple[Solid, RadianceFunction]:
 
 
 def irradiance(room: Room, caster: o3d.t.geometry.RaycastingScene) -> Float[Array, "v 3"]:
-    """Light that arrives at each vertex from the side its faces look to, 1 being white paint at full exposure."""
+    """Light that arrives at each vertex from the side its faces look to; 1 exposes white paint fully."""
     normals, middles = vertex_surroundings(room.vertices, room.faces)
     places = room.vertices + SAMPLE_INSET_SHARE * (middles - room.vertices) + 2e-3 * normals
     bright = np.zeros(len(room.vertices), bool)
@@ -89,7 +88,7 @@ def vertex_surroundings(
 
 
 def _ambient_visibility(points: Array, normals: Array, caster: o3d.t.geometry.RaycastingScene) -> Array:
-    """1 in the open, less where something is near."""
+    """Share of ambient light that reaches each point: 1 in the open, less near other surfaces."""
     index = np.arange(N_DIRECTIONS) + 0.5
     angle, radius = index * np.pi * (3 - np.sqrt(5)), np.sqrt(index / N_DIRECTIONS)  # a sunflower's seeds
     local = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2)], axis=1)
@@ -103,7 +102,7 @@ def _ambient_visibility(points: Array, normals: Array, caster: o3d.t.geometry.Ra
 
 
 def _window_samples(room: Room) -> tuple[Array, Array, float]:
-    """Points spread over the panes, their normals, and the area that all of them stand for."""
+    """Points spread over the window panes, their normals, and the area of all panes."""
     faces = room.faces[room.material == FINISHES.index("pane")]
     a, b, c = (room.vertices[faces[:, k]] for k in range(3))
     cross = np.cross(b - a, c - a)
@@ -120,7 +119,7 @@ def _window_form_factor(
     area: float,
     caster: o3d.t.geometry.RaycastingScene,
 ) -> Array:
-    """Share of the hemisphere, by cosine, that the window fills, seen from each point."""
+    """Cosine-weighted share of the hemisphere that the window fills, seen from each point."""
     total = np.zeros(len(points))
     for pane, pane_normal in zip(panes, pane_normals, strict=True):
         away = pane + 5e-3 * pane_normal - points

@@ -1,4 +1,4 @@
-"""Where the photographer stands indoors: a slow walk along the walls, looking across the room."""
+"""Cameras of the room: a slow walk along the walls, looking across the room."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ EYE_HEIGHT_RANGE_M = (1.3, 1.7)
 def indoor_walk_cameras(room: Room, n_photos: int, seed: int) -> Float[Array, "n 3 4"]:
     """cam_from_world of the photos, in the order of one walk around ``room.path``.
 
-    Each looks over the middle of the walk to the other side, by turns more to the left or to the right, a little down;
-    place, height, pitch and roll vary by hand. With 40 photos neighbours stand about 30 cm apart.
+    Each looks across the middle of the walk to the other side, alternately more to the left or to the right and a
+    little down; position, height, pitch and roll vary as in handheld photos. With 40 photos neighbours stand about 30 cm apart.
     """
     rng = np.random.default_rng([seed, 3])
     closed = np.concatenate([room.path, room.path[:1]])

@@ -1,4 +1,4 @@
-"""Colour of every material at points of its surface: solid noise over masonry patterns, no spot like another.
+"""Colour of the landmark's materials at points of its surface: masonry patterns under solid noise, never repeating.
 
 Colours are linear reflectances in [0, 1]. All noise comes from one periodic volume with a power-law spectrum (the solid
 texture of Perlin 1985, made in Fourier space), read at two scales along turned axes so that no plane meets its period.
@@ -54,15 +54,17 @@ def landmark_albedo(
     material: Int[Array, "n"],
     noise: SolidNoise,
     *,
-    plain: bool,
+    textureless_walls: bool,
 ) -> Float[Array, "n 3"]:
-    """Linear reflectance of points on surfaces of ``material`` (index into LANDMARK_MATERIALS); ``plain``:
-    WALL_MATERIALS are bare."""
+    """Linear reflectance of points on surfaces of ``material`` (index into LANDMARK_MATERIALS).
+
+    With ``textureless_walls``, WALL_MATERIALS are whitewashed.
+    """
     fine, coarse = noise.fine(points), noise.coarse(points)
     out = np.empty((len(points), 3), np.float32)
     for index, name in enumerate(LANDMARK_MATERIALS):
         chosen = np.flatnonzero(material == index)
-        reflectance = _whitewash if plain and name in WALL_MATERIALS else _MATERIAL_ALBEDO[name]
+        reflectance = _whitewash if textureless_walls and name in WALL_MATERIALS else _MATERIAL_ALBEDO[name]
         if len(chosen):
             out[chosen] = reflectance(points[chosen], normals[chosen], fine[chosen], coarse[chosen])
     return np.clip(out, 0.01, 0.95)
@@ -74,7 +76,7 @@ def _mix_colors(low: tuple[float, ...], high: tuple[float, ...], share: Array) -
 
 
 def cell_random(*cells: Array) -> Array:
-    """A pseudo-random number in [0, 1) for integer cells."""
+    """A pseudo-random number in [0, 1) for each combination of integer cells."""
     mixed = np.zeros(len(cells[0]), np.int64)
     for cell, prime in zip(cells, (73856093, 19349663, 83492791), strict=False):
         mixed ^= cell.astype(np.int64) * prime

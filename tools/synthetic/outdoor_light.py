@@ -1,4 +1,4 @@
-"""The light outdoors: one shadow ray to the sun, Lambert shading, a cloudy sky, haze."""
+"""Outdoor light: one shadow ray to the sun, Lambert shading, a cloudy sky, haze."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def outdoor_radiance(
     directions: Float[Array, "n 3"],
     haze_m: float = HAZE_LENGTH_M,
 ) -> Float[Array, "n 3"]:
-    """Linear light that comes along ``-directions`` to ``origin``; after ``haze_m`` a third of it is left."""
+    """Linear light that arrives at ``origin`` from ``directions``; haze leaves a third of it after ``haze_m``."""
     rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
     casts = [solid.scene.cast_rays(rays) for solid in solids]
     depths = np.stack([cast["t_hit"].numpy() for cast in casts])
@@ -54,7 +54,7 @@ def outdoor_radiance(
 
 
 def sky_color(directions: Float[Array, "n 3"], noise: SolidNoise) -> Float[Array, "n 3"]:
-    """Blue that pales to the horizon, with soft clouds on a plane far above."""
+    """Colour of the sky: blue that pales towards the horizon, with soft clouds on a plane far above."""
     up = np.clip(directions[:, 2:], 0.0, 1.0)
     blue = HORIZON_COLOR * (1 - up) ** 3 + ZENITH_COLOR * (1 - (1 - up) ** 3)
     plane = np.concatenate([directions[:, :2] / np.maximum(up + 0.08, 0.08), np.zeros_like(up)], axis=1)

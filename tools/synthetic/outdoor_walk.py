@@ -12,11 +12,11 @@ Array = np.ndarray
 TEMPLE_HALF_SIZE_M = np.array([4.2, 4.9])  # half the ground plan of the temple, with room to stand beside it
 
 
-def outdoor_walk_cameras(n_photos: int, seed: int, look_up_deg: float = 0.0) -> Float[Array, "n 3 4"]:
+def outdoor_walk_cameras(n_photos: int, seed: int, pitch_deg: float = 0.0) -> Float[Array, "n 3 4"]:
     """cam_from_world of the photos: about 65 % at eye height, 25 % raised to 4.5–9 m, 10 % close to the steps.
 
-    Each group goes once around; distance, height, aim and roll vary by hand. From 30 photos on, neighbours at eye
-    height stand near enough (20 degrees) for SIFT to tie all of them together. ``look_up_deg`` turns every camera up.
+    Each group goes once around; distance, height, aim and roll vary as in handheld photos. From 30 photos on,
+    neighbours at eye height are near enough (20 degrees) for SIFT to match. ``pitch_deg`` turns every camera up.
     """
     rng = np.random.default_rng([seed, 3])
     n_raised, n_close = round(0.25 * n_photos), round(0.1 * n_photos)
@@ -37,20 +37,20 @@ def outdoor_walk_cameras(n_photos: int, seed: int, look_up_deg: float = 0.0) -> 
             roll = rng.normal(0, 0.02)
             up = np.array([-np.sin(angle) * roll, np.cos(angle) * roll, 1.0])
             poses.append(look_at(np.array(center), np.array(target), up))
-    c, s = np.cos(np.radians(look_up_deg)), np.sin(np.radians(look_up_deg))
+    c, s = np.cos(np.radians(pitch_deg)), np.sin(np.radians(pitch_deg))
     up_from_level = np.array([[1.0, 0.0, 0.0], [0.0, c, s], [0.0, -s, c]])  # camera axes: x right, y down, z ahead
     return (up_from_level @ np.stack(poses))[rng.permutation(n_photos)]
 
 
 def sample_passers_by(cam_from_world: Float[Array, "3 4"], rng: np.random.Generator) -> Float[Array, "n 2"]:
-    """Where up to 4 people stand (x, y): in front of the camera, not on the temple's steps."""
+    """Positions (x, y) of up to 4 people in front of the camera, not on the temple's steps."""
     return sample_standing_places(cam_from_world, 12, 3.0, rng)[: rng.integers(1, 5)]
 
 
 def sample_standing_places(
     cam_from_world: Float[Array, "3 4"], n: int, nearest_m: float, rng: np.random.Generator
 ) -> Float[Array, "k 2"]:
-    """Up to ``n`` places (x, y) from ``nearest_m`` to 8 m in front of the camera, none on the temple's steps."""
+    """Up to ``n`` positions (x, y) from ``nearest_m`` to 8 m in front of the camera, none on the temple's steps."""
     center = center_world(cam_from_world)
     forward = cam_from_world[2, :2] / np.linalg.norm(cam_from_world[2, :2])
     ahead, aside = rng.uniform(nearest_m, 8.0, n), rng.uniform(-0.4, 0.4, n)

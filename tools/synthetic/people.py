@@ -1,4 +1,4 @@
-"""Passers-by: rounded figures in coloured clothes, in the photos but not in the truth."""
+"""People: rounded figures in coloured clothes, in the photos but not in the true surface."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BODY_PROFILE = [
 
 
 def build_people(spots: Float[Array, "n 2"], noise: SolidNoise, rng: np.random.Generator) -> Solid:
-    """People who stand at ``spots``."""
+    """A solid of people who stand at ``spots``."""
     vertices: list[Array] = []
     faces: list[Array] = []
     colours: list[Array] = []
@@ -64,7 +64,7 @@ def build_crowd(
     noise: SolidNoise,
     seed: Sequence[int],
 ) -> Solid | None:
-    """As many people as cover ``share`` of a photo, or the most that find a place; None where nobody does."""
+    """As many people as cover ``share`` of a photo, or all that have room; None where nobody has."""
     spots = sample_standing_places(cam_from_world, MAX_PEOPLE, MIN_CROWD_DISTANCE_M, np.random.default_rng([*seed, 0]))
 
     def first_people(count: int) -> Solid:

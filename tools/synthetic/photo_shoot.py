@@ -1,4 +1,4 @@
-"""What a generated collection is made of: a scene, cameras before or in it, what passes by, and how it is lit."""
+"""A photo shoot for each kind of scene: its geometry, cameras, passers-by and light."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from quoin.tools.synthetic import (
     rooms,
     town,
 )
-from quoin.tools.synthetic.config import DemoConfig
+from quoin.tools.synthetic.config import SyntheticConfig
 from quoin.tools.synthetic.materials import SolidNoise, landmark_albedo
 from quoin.tools.synthetic.people import build_crowd, build_people
 from quoin.tools.synthetic.photo_renderer import SAMPLES_PER_AXIS, RadianceFunction, Solid, build_raycaster
@@ -29,32 +29,35 @@ from quoin.tools.synthetic.scene import Scene
 
 Array = np.ndarray
 PEOPLE_SHARE = 0.35  # of the landmark's photos
-CLEAR_HAZE_LENGTH_M = 1500.0  # haze on a day for flying
+CLEAR_HAZE_LENGTH_M = 1500.0  # on a clear day
 
 
 @dataclass(frozen=True)
 class PhotoShoot:
-    """``people_in``: who is in photo ``index`` (its generator decides); ``radiance_function``: what is seen with them
-    or without."""
+    """All that photos of a scene are rendered from.
+
+    ``people_in`` returns the people in photo ``index``, drawn with its generator; ``radiance_function`` the light that
+    rays see, with such people or without.
+    """
 
     scene: Scene
     solid: Solid
     cam_from_world: Float[Array, "n 3 4"]
     people_in: Callable[[int, np.random.Generator], Solid | None]
     radiance_function: Callable[[Solid | None], RadianceFunction]
-    geodetic: Float[Array, "n 3"] | None = None  # latitude, longitude, altitude that the camera notes, if it does
+    geodetic: Float[Array, "n 3"] | None = None  # latitude, longitude, altitude, of cameras with GPS
     samples: int = SAMPLES_PER_AXIS  # rays per pixel and axis
 
 
-def shoot_landmark(config: DemoConfig, intrinsics: Float[Array, "4"], seed: int) -> PhotoShoot:
-    """The landmark in daylight from a walk around it; people in a third of the photos, or as many as asked for."""
+def shoot_landmark(config: SyntheticConfig, intrinsics: Float[Array, "4"], seed: int) -> PhotoShoot:
+    """The landmark in daylight from a walk around it, with people in a third of the photos or a crowd in all."""
     made, noise = landmark.build_landmark(seed), SolidNoise(seed)
 
     def reflectance(points: Array, normals: Array, face: Array) -> Array:
-        return landmark_albedo(points, normals, made.material[face], noise, plain=config.plain)
+        return landmark_albedo(points, normals, made.material[face], noise, textureless_walls=config.textureless_walls)
 
     solid = Solid(build_raycaster(made.vertices, made.faces), reflectance)
-    poses = outdoor_walk.outdoor_walk_cameras(config.n_photos, seed, config.look_up_deg)
+    poses = outdoor_walk.outdoor_walk_cameras(config.n_photos, seed, config.pitch_deg)
     size = (config.width, config.height)
     shuffled = np.random.default_rng([seed, 5]).permutation(config.n_photos)
     photos_with_people = set(shuffled[: round(PEOPLE_SHARE * config.n_photos)].tolist())
@@ -72,9 +75,9 @@ def shoot_landmark(config: DemoConfig, intrinsics: Float[Array, "4"], seed: int)
     return PhotoShoot(made, solid, poses, people_in, radiance_function)
 
 
-def shoot_room(config: DemoConfig, seed: int) -> PhotoShoot:
-    """The furnished room by the light of its window, from a walk along its walls; nobody passes by."""
-    made, noise = rooms.build_room(seed, config.turn_deg), SolidNoise(seed)
+def shoot_room(config: SyntheticConfig, seed: int) -> PhotoShoot:
+    """The furnished room in the light of its window, from a walk along its walls, without people."""
+    made, noise = rooms.build_room(seed, config.yaw_deg), SolidNoise(seed)
     solid, radiance_function = indoor_light.light_room(made, noise)
     return PhotoShoot(
         made,
@@ -85,8 +88,8 @@ def shoot_room(config: DemoConfig, seed: int) -> PhotoShoot:
     )
 
 
-def shoot_town(config: DemoConfig, intrinsics: Float[Array, "4"], seed: int) -> PhotoShoot:
-    """The town in daylight from a drone that notes where it is; its streets are empty."""
+def shoot_town(config: SyntheticConfig, intrinsics: Float[Array, "4"], seed: int) -> PhotoShoot:
+    """The town in daylight from a drone with GPS, without people."""
     made, noise = town.build_town(config.quarters, seed), SolidNoise(seed)
     solid = Solid(build_raycaster(made.vertices, made.faces), partial(facades.town_albedo, made, noise=noise))
     poses = drone_flight.flight_cameras(made.extent_m, intrinsics, (config.width, config.height), seed)
@@ -95,8 +98,8 @@ def shoot_town(config: DemoConfig, intrinsics: Float[Array, "4"], seed: int) -> 
     return PhotoShoot(made, solid, poses, lambda *_: None, lambda _: radiance_function, places, samples=1)
 
 
-def shoot_scene(config: DemoConfig, intrinsics: Float[Array, "4"], seed: int) -> PhotoShoot:
-    """The scene that is asked for."""
+def shoot_scene(config: SyntheticConfig, intrinsics: Float[Array, "4"], seed: int) -> PhotoShoot:
+    """The photo shoot of ``config.scene``."""
     if config.scene == "room":
         return shoot_room(config, seed)
     return (shoot_town if config.scene == "town" else shoot_landmark)(config, intrinsics, seed)

@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, WALL
 from quoin.tools.synthetic.finishes import FINISHES
 from quoin.tools.synthetic.furniture import LinearColor, RoomPart, furniture_parts
-from quoin.tools.synthetic.scene import Point, Scene
+from quoin.tools.synthetic.scene import Point3, Scene
 from quoin.tools.synthetic.shapes import closed_box, grid_lines, hollow_prism, voxel_surface
 
 Array = np.ndarray
 ROOM_WIDTH_M, ROOM_DEPTH_M, ROOM_HEIGHT_M = 5.2, 4.2, 2.6
-NOTCH_M = (3.6, 3.0)  # beyond these x and y the rectangle is not room: its plan is an L
+NOTCH_M = (3.6, 3.0)  # the corner beyond these x and y is not part of the room: its plan is an L
 WINDOW_BOX_M = ((-0.14, 1.2, 0.9), (0.0, 2.9, 2.2))  # a recess in the wall x = 0, the pane at its end
 DOOR_BOX_M = ((4.05, -0.06, 0.0), (4.9, 0.0, 2.05))  # a recess in the wall y = 0, the leaf at its end
 WALK_PATH_M = [(0.75, 0.8), (4.5, 0.7), (4.4, 2.4), (3.25, 2.75), (3.1, 3.5), (2.9, 2.85), (0.75, 2.75)]
@@ -32,7 +32,7 @@ TRIM_LACQUER: LinearColor = (0.74, 0.73, 0.70)
 
 @dataclass(frozen=True, kw_only=True)
 class Room(Scene):
-    """A scene seen from inside. ``tint``: colour of each face before its material's pattern; ``piece``: whose it is."""
+    """A scene seen from inside. ``tint``: colour of each face under its material's pattern; ``piece``: number of its solid."""
 
     tint: Float[Array, "f 3"]
     piece: Int[Array, "f"]
@@ -40,17 +40,17 @@ class Room(Scene):
     world_from_room: Float[Array, "3 3"]  # patterns follow the room where it is turned
 
 
-def build_room(seed: int, turn_deg: float = 0.0) -> Room:
+def build_room(seed: int, yaw_deg: float = 0.0) -> Room:
     """The furnished room, the same for the same seed (which moves books, chairs and foliage), turned about z."""
     rng = np.random.default_rng([seed, 7])
     pieces = [*_shell_parts(), *furniture_parts(rng)]
-    return _assemble_room(pieces, WALK_PATH_M, (0.0, 90.0), turn_deg)
+    return _assemble_room(pieces, WALK_PATH_M, (0.0, 90.0), yaw_deg)
 
 
-def build_octagon_room(seed: int, turn_deg: float = 0.0, radius_m: float = 2.4) -> Room:
+def build_octagon_room(seed: int, yaw_deg: float = 0.0, radius_m: float = 2.4) -> Room:
     """A bare room with eight walls, 45° apart, and a few printed boxes."""
     corners = np.radians(22.5 + 45 * np.arange(8))
-    return _bare_room(corners, radius_m, (0.0, 45.0, 90.0, 135.0), seed, turn_deg)
+    return _bare_room(corners, radius_m, (0.0, 45.0, 90.0, 135.0), seed, yaw_deg)
 
 
 def build_round_room(seed: int, radius_m: float = 2.4) -> Room:
@@ -72,7 +72,7 @@ def room_shell() -> trimesh.Trimesh:
 
 
 def _shell_parts() -> Iterator[RoomPart]:
-    """The shell cut by what its parts are made of."""
+    """The shell split by finish: floor, ceiling, walls, pane, recesses, and the skirting boards."""
     mesh = room_shell()
     x, y, z = mesh.triangles_center.T
     recessed = (x < 0) | (y < 0)
@@ -91,7 +91,7 @@ def _shell_parts() -> Iterator[RoomPart]:
         yield RoomPart(closed_box(low, high), "lacquer", TRIM_LACQUER)
 
 
-def _skirting(tall: float = 0.08, thick: float = 0.014) -> Iterator[tuple[Point, Point]]:
+def _skirting(tall: float = 0.08, thick: float = 0.014) -> Iterator[tuple[Point3, Point3]]:
     across, deep, (x, y) = ROOM_WIDTH_M, ROOM_DEPTH_M, NOTCH_M
     door_low, door_high = DOOR_BOX_M[0][0] - 0.07, DOOR_BOX_M[1][0] + 0.07  # the door's frame stands there
     plan: list[tuple[float, float, float, float]] = [
@@ -107,7 +107,7 @@ def _skirting(tall: float = 0.08, thick: float = 0.014) -> Iterator[tuple[Point,
         yield (x0, y0, 0.0), (x1, y1, tall)
 
 
-def _bare_room(corners: Float[Array, "n"], radius: float, yaws: Sequence[float], seed: int, turn_deg: float) -> Room:
+def _bare_room(corners: Float[Array, "n"], radius: float, yaws: Sequence[float], seed: int, yaw_deg: float) -> Room:
     rng = np.random.default_rng([seed, 8])
     floor, ceiling, *walls = hollow_prism(radius * np.stack([np.cos(corners), np.sin(corners)], axis=1), ROOM_HEIGHT_M)
     pieces = [RoomPart(floor, "planks", FLOOR_OAK, FLOOR), RoomPart(ceiling, "paint", CEILING_WHITE, CEILING)]
@@ -123,13 +123,13 @@ def _bare_room(corners: Float[Array, "n"], radius: float, yaws: Sequence[float],
     )
     turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     path = [(0.4 * radius * np.cos(a), 0.4 * radius * np.sin(a)) for a in turns]
-    return _assemble_room(pieces, path, yaws, turn_deg)
+    return _assemble_room(pieces, path, yaws, yaw_deg)
 
 
 def _assemble_room(
-    pieces: Sequence[RoomPart], path: Sequence[tuple[float, float]], yaws: Sequence[float], turn_deg: float
+    pieces: Sequence[RoomPart], path: Sequence[tuple[float, float]], yaws: Sequence[float], yaw_deg: float
 ) -> Room:
-    c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    c, s = np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg))
     turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     counts = [len(p.mesh.faces) for p in pieces]
     offsets = np.cumsum([0] + [len(p.mesh.vertices) for p in pieces])
@@ -144,7 +144,7 @@ def _assemble_room(
         region_low_m=(float(low[0]), float(low[1]), float(low[2])),
         region_high_m=(float(high[0]), float(high[1]), float(high[2])),
         label=np.repeat([p.label for p in pieces], counts),
-        wall_yaws_deg=tuple(sorted((yaw + turn_deg) % 180 for yaw in yaws)),
+        wall_yaws_deg=tuple(sorted((yaw + yaw_deg) % 180 for yaw in yaws)),
         tint=np.repeat(np.array([p.tint for p in pieces]), counts, axis=0),
         piece=np.repeat(np.arange(len(pieces)), counts),
         path=np.array(path) @ turn[:2, :2].T,

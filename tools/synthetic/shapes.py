@@ -1,4 +1,4 @@
-"""Shapes the scenes are put together from: boxes, turned profiles, bumpy balls, reliefs, blocks. Metres, z up."""
+"""Meshes of the shapes that scenes are built from: boxes, revolved profiles, spheres, reliefs, voxels. Metres, z up."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, Int
 
+from quoin.tools.synthetic.scene import Point3
+
 Array = np.ndarray
-Point = tuple[float, float, float]
-CELL_EDGE_M = 0.09  # faces are about this large, because what is seen is decided face by face
+CELL_EDGE_M = 0.09  # size of faces, as visibility is decided face by face
 
 
-def grid_box(low: Point, high: Point) -> trimesh.Trimesh:
+def grid_box(low: Point3, high: Point3) -> trimesh.Trimesh:
     """An axis-aligned box from corner to corner, its sides in square cells."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     sides = [
@@ -31,9 +32,9 @@ def grid_box(low: Point, high: Point) -> trimesh.Trimesh:
 
 
 def revolved_profile(
-    profile: Sequence[tuple[float, float]], at: Point, *, flutes: int = 0, depth: float = 0.12
+    profile: Sequence[tuple[float, float]], at: Point3, *, flutes: int = 0, depth: float = 0.12
 ) -> trimesh.Trimesh:
-    """A profile of (radius, height) points turned about the vertical through ``at``.
+    """The surface of revolution of a profile of (radius, height) points about the vertical through ``at``.
 
     ``flutes`` grooves are cut into it, ``depth`` of the radius deep.
     """
@@ -58,9 +59,9 @@ def revolved_profile(
 
 
 def bumpy_sphere(
-    at: Point, radius: float, rng: np.random.Generator | None = None, *, squash: float = 1.0, bumps: float = 0.1
+    at: Point3, radius: float, rng: np.random.Generator | None = None, *, squash: float = 1.0, bumps: float = 0.1
 ) -> trimesh.Trimesh:
-    """A ball; with ``rng`` a bumpy one, ``bumps`` of the radius high (foliage, rocks)."""
+    """A sphere; with ``rng`` a bumpy one, whose bumps are ``bumps`` of the radius high (foliage, rocks)."""
     mesh = trimesh.creation.icosphere(subdivisions=4 if rng is not None and radius < 1 else 3)
     vertices = np.array(mesh.vertices)
     if rng is not None:
@@ -91,7 +92,7 @@ def grid_faces(rows: int, columns: int) -> Int[Array, "f 3"]:
     return np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
 
 
-def panel_matrix(at: Point, u_axis: Point, v_axis: Point) -> Float[Array, "4 4"]:
+def panel_matrix(at: Point3, u_axis: Point3, v_axis: Point3) -> Float[Array, "4 4"]:
     """Matrix that puts a panel's corner at ``at`` with its width and height along two axes."""
     u, v = (np.array(axis) / np.linalg.norm(axis) for axis in (u_axis, v_axis))
     out = np.eye(4)
@@ -127,10 +128,11 @@ def voxel_surface(
     *,
     is_outside_solid: bool,
 ) -> trimesh.Trimesh:
-    """The surface between solid cells of a grid of lines and the others, facing the others; ``is_outside_solid`` it all
-    is solid.
+    """The surface between solid and empty cells of a grid of lines, facing the empty ones.
 
-    Sides of one direction share vertices, sides of two do not: a corner is sharp. Merged, the surface is closed.
+    ``is_outside_solid``: what lies outside the grid counts as solid.
+
+    Faces of one direction share vertices, faces of two do not, so that corners are sharp. Merged, the surface is closed.
     """
     filled = np.pad(solid, 1, constant_values=is_outside_solid).astype(np.int8)
     vertices: list[Array] = []
@@ -155,13 +157,13 @@ def voxel_surface(
     return trimesh.Trimesh(np.concatenate(vertices), np.concatenate(faces), process=False)
 
 
-def closed_box(low: Point, high: Point) -> trimesh.Trimesh:
-    """An axis-aligned box as one of ``voxel_surface``."""
+def closed_box(low: Point3, high: Point3) -> trimesh.Trimesh:
+    """An axis-aligned box, closed once its vertices are merged (``voxel_surface``)."""
     xs, ys, zs = (grid_lines(ends) for ends in zip(low, high, strict=True))
     return voxel_surface(xs, ys, zs, np.ones((len(xs) - 1, len(ys) - 1, len(zs) - 1), bool), is_outside_solid=False)
 
 
-def rounded_box(low: Point, high: Point, radius: float) -> trimesh.Trimesh:
+def rounded_box(low: Point3, high: Point3, radius: float) -> trimesh.Trimesh:
     """A box whose edges and corners are rounded by ``radius``, at most half its shortest side."""
     bend = radius * (1 - np.tan(np.linspace(0, np.pi / 4, 7)))  # equal angles along the bend
     grid = []

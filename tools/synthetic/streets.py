@@ -1,4 +1,4 @@
-"""Where the town's streets run: a grid of quarters, gently bent, on gentle ground, a lake around it. Metres, z up.
+"""Streets of the town: a gently bent grid of quarters on gentle hills, with a lake around it. Metres, z up.
 
 Street coordinates (s, t) are those of the straight grid, whose lines lie at multiples of QUARTER_SIZE_M; the world is
 bent: x = s + bend(t), y = t + bend(s), which turns a house with its street.
@@ -20,7 +20,7 @@ LAKE_WIDTH_M = 160.0  # how far the water goes
 
 
 def grid_shape(size: int) -> tuple[int, int]:
-    """Quarters along s and t, together ``size``: the two factors that are nearest to each other."""
+    """Quarters along s and t of a town of ``size`` quarters: the two factors nearest to each other."""
     along = max(n for n in range(1, int(np.sqrt(size)) + 1) if size % n == 0)
     return size // along, along
 
@@ -31,7 +31,7 @@ def is_square(column: Int[Array, "*n"], row: Int[Array, "*n"]) -> Bool[Array, "*
 
 
 def street_bend(along: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """How far aside a street runs."""
+    """Sideways offset of a street from its straight line, in metres."""
     return np.asarray(BEND_AMPLITUDE_M * np.sin(2 * np.pi * along / BEND_PERIOD_M + 0.7))
 
 

@@ -49,10 +49,10 @@ MAX_TOWN_HEIGHT_M = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Town(Scene):
-    """The town with what its paint needs: of every face the thing it belongs to, of every thing its frame and look.
+    """The town, and what its facades need: the object of each face, the frame and a random seed of each object.
 
-    ``object_frames`` [k, 4]: x, y, z of its origin and its yaw (radians); ``object_seeds`` [k]: a number that tells
-    things apart. ``extent_m``: size in street coordinates, from (0, 0).
+    ``object_frames``: x, y, z of the object's origin, and its yaw in radians. ``extent_m``: size of the town in street
+    coordinates, from (0, 0).
     """
 
     object_index: Int[Array, "f"]
@@ -63,7 +63,7 @@ class Town(Scene):
 
 @dataclass(frozen=True)
 class _TownObject:
-    """Pieces in a frame of their own, and where it stands: street coordinates of its origin and a turn."""
+    """Meshes in a frame of their own, with the street coordinates of its origin and its yaw."""
 
     pieces: list[TownPart]
     s: float
@@ -118,7 +118,7 @@ def build_town(size: int, seed: int) -> Town:
 
 
 def _quarter(square: bool, rng: np.random.Generator) -> Iterator[_TownObject]:
-    """What stands between four streets; street coordinates from the quarter's own corner."""
+    """Objects between four streets; street coordinates from the quarter's own corner."""
     low, high = PAVEMENT_EDGE_M, QUARTER_SIZE_M - PAVEMENT_EDGE_M
     if square:
         yield _TownObject(list(church_parts(rng)), 0.58 * QUARTER_SIZE_M, 0.52 * QUARTER_SIZE_M, rng.normal(0, 0.05))
@@ -163,7 +163,7 @@ def _houses(low: float, high: float, rng: np.random.Generator) -> Iterator[_Town
 
 
 def _land(extent: tuple[float, float]) -> Iterator[TownPart]:
-    """The ground up to the quay, the quay's wall, the water."""
+    """The ground up to the quay, the quay wall and the water."""
     lines = [np.linspace(-QUAY_EDGE_M, e + QUAY_EDGE_M, round((e + 2 * QUAY_EDGE_M) / TOWN_CELL_M) + 1) for e in extent]
     s, t = np.meshgrid(*lines, indexing="ij")
     x, y = world_from_street(s, t)

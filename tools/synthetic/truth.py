@@ -1,4 +1,4 @@
-"""What of the surface the cameras see: the part a reconstruction can be asked for."""
+"""The part of a surface that its cameras see, which a reconstruction can be scored on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from quoin.pipeline.geometry.frustum import frustum_query
 from quoin.pipeline.geometry.rays import normalize
 
 Array = np.ndarray
-MIN_SEEN_COSINE = 0.1  # cosine: a face seen at less than 6 degrees from its plane is not seen
+MIN_CAMERAS = 2  # that see a triangle: one alone cannot tell how far away it is
+MIN_VIEW_COSINE = 0.1  # faces seen at less than 6 degrees from their plane do not count as seen
 
 
 def visible_faces(
@@ -23,13 +24,12 @@ def visible_faces(
     cam_from_world: Float[Array, "n 3 4"],
     intrinsics: Float[Array, "4"],
     size: tuple[int, int],
-    min_cameras: int = 2,
     occluders: Sequence[o3d.t.geometry.RaycastingScene | None] | None = None,
 ) -> Bool[Array, "f"]:
-    """Which triangles at least ``min_cameras`` cameras see: in the picture, turned towards it, the middle not hidden.
+    """Mask of the triangles that at least MIN_CAMERAS cameras see: in the picture, not edge-on, the middle not hidden.
 
-    Triangles have no inner side here: one turned away is seen from its back, unless its own solid hides it.
-    ``occluders``: for every camera, what stands before it in its photo only.
+    Triangles count from either side; the inside of a solid is hidden by its own faces. ``occluders``: for each camera,
+    what stands before it in its photo only.
     """
     middle = triangles.mean(axis=1)
     normal = normalize(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]))
@@ -41,14 +41,14 @@ def visible_faces(
         pixels, depth = project(pose, intrinsics, middle[candidates])
         toward = center - middle[candidates]
         distance = np.linalg.norm(toward, axis=1)
-        facing = np.abs((normal[candidates] * toward).sum(1)) > MIN_SEEN_COSINE * distance
+        facing = np.abs((normal[candidates] * toward).sum(1)) > MIN_VIEW_COSINE * distance
         chosen = np.flatnonzero(is_in_image(pixels, depth, size) & facing)
-        # The ray starts at the camera and must reach the face: only what is clearly before it hides it.
+        # The ray starts at the camera and must reach the face; what lies within 5 mm of the face does not hide it.
         rays = np.concatenate([np.broadcast_to(center, (len(chosen), 3)), -toward[chosen]], axis=1).astype(np.float32)
         hit_distances = [s.cast_rays(rays)["t_hit"].numpy() for s in (scene, occluder) if s is not None]
         reach = np.min(hit_distances, axis=0) * distance[chosen]
         count[candidates[chosen]] += reach > distance[chosen] - 0.005
-    return count >= min_cameras
+    return count >= MIN_CAMERAS
 
 
 def write_mesh(

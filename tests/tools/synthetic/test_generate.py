@@ -14,16 +14,17 @@ from PIL import Image
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, look_at, pixel_grid, project, rays_world
 from quoin.tools.synthetic import landmark, outdoor_walk
-from quoin.tools.synthetic.config import WILD_SETTINGS, DemoConfig, DemoTruth
-from quoin.tools.synthetic.generate import generate_demo
+from quoin.tools.synthetic.config import WILD_SETTINGS, SyntheticConfig, SyntheticTruth
+from quoin.tools.synthetic.generate import generate_photos
 from quoin.tools.synthetic.materials import LANDMARK_MATERIALS, WALL_MATERIALS, SolidNoise, landmark_albedo
 from quoin.tools.synthetic.outdoor_light import outdoor_radiance
 from quoin.tools.synthetic.people import build_crowd
-from quoin.tools.synthetic.photo_renderer import Solid, build_raycaster, covered_share, render_photo
+from quoin.tools.synthetic.photo_renderer import PhotoDevelopment, Solid, build_raycaster, covered_share, render_photo
 from quoin.tools.synthetic.scene import Scene
 from quoin.tools.synthetic.truth import visible_faces
 
-CONFIG = DemoConfig(n_photos=8, width=160, height=120)
+NEUTRAL = PhotoDevelopment(np.ones(3))
+CONFIG = SyntheticConfig(n_photos=8, width=160, height=120)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +35,13 @@ def made() -> Scene:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo")
-    generate_demo(path, CONFIG, 0, Reporter())
+    generate_photos(path, CONFIG, 0, Reporter())
     return path
 
 
 @pytest.fixture(scope="module")
-def facts(folder: Path) -> DemoTruth:
-    return DemoTruth.model_validate_json((folder / "truth" / "demo.json").read_text())
+def facts(folder: Path) -> SyntheticTruth:
+    return SyntheticTruth.model_validate_json((folder / "truth" / "demo.json").read_text())
 
 
 def photos(folder: Path) -> list[np.ndarray]:
@@ -51,7 +52,7 @@ def photos(folder: Path) -> list[np.ndarray]:
     return out
 
 
-def test_writes_the_photos_it_was_asked_for(folder: Path, facts: DemoTruth) -> None:
+def test_writes_the_photos_it_was_asked_for(folder: Path, facts: SyntheticTruth) -> None:
     taken = photos(folder)
     assert len(taken) == facts.n_photos == 8
     for photo in taken:
@@ -61,13 +62,13 @@ def test_writes_the_photos_it_was_asked_for(folder: Path, facts: DemoTruth) -> N
 
 def test_the_same_seed_gives_the_same_photos_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
-        generate_demo(tmp_path / str(seed), CONFIG, seed, Reporter())
+        generate_photos(tmp_path / str(seed), CONFIG, seed, Reporter())
     first, again, other = photos(folder), photos(tmp_path / "0"), photos(tmp_path / "1")
     assert all(np.array_equal(x, y) for x, y in zip(first, again, strict=True))
     assert not any(np.array_equal(x, y) for x, y in zip(first, other, strict=True))
 
 
-def test_exif_says_the_focal_length_by_either_reading(folder: Path, facts: DemoTruth) -> None:
+def test_exif_says_the_focal_length_by_either_reading(folder: Path, facts: SyntheticTruth) -> None:
     with Image.open(next((folder / "photos").glob("*.jpg"))) as picture:
         exif = picture.getexif()
         details = exif.get_ifd(0x8769)
@@ -79,14 +80,14 @@ def test_exif_says_the_focal_length_by_either_reading(folder: Path, facts: DemoT
     assert 0.9 < facts.focal_px / 160 < 1.1
 
 
-def test_ingest_finds_the_focal_length(folder: Path, facts: DemoTruth) -> None:
+def test_ingest_finds_the_focal_length(folder: Path, facts: SyntheticTruth) -> None:
     from quoin.stages.ingest.exif import read_exif
 
     with Image.open(next((folder / "photos").glob("*.jpg"))) as picture:
         assert read_exif(picture).focal_px == pytest.approx(facts.focal_px, rel=0.01)
 
 
-def test_transforms_describe_the_cameras_that_took_the_photos(folder: Path, facts: DemoTruth) -> None:
+def test_transforms_describe_the_cameras_that_took_the_photos(folder: Path, facts: SyntheticTruth) -> None:
     data = json.loads(Path(facts.cameras).read_text())
     poses = outdoor_walk.outdoor_walk_cameras(8, 0)
     assert (data["w"], data["h"], data["cx"], data["cy"]) == (160, 120, 80, 60)
@@ -101,7 +102,7 @@ def test_transforms_describe_the_cameras_that_took_the_photos(folder: Path, fact
         assert (Path(facts.cameras).parent / frame["file_path"]).resolve().is_file()
 
 
-def test_the_truth_is_what_the_facts_say(facts: DemoTruth) -> None:
+def test_the_truth_is_what_the_facts_say(facts: SyntheticTruth) -> None:
     mesh = trimesh.load(facts.mesh, process=False)
     full = trimesh.load(facts.full_mesh, process=False)
     assert np.linalg.norm(np.ptp(mesh.vertices, axis=0)) == pytest.approx(facts.diagonal_m, rel=1e-6)
@@ -116,12 +117,15 @@ def test_pixels_show_the_surface_at_its_place(made: Scene) -> None:
     noise = SolidNoise(0)
     caster = build_raycaster(made.vertices, made.faces)
     solid = Solid(
-        caster, lambda points, normals, face: landmark_albedo(points, normals, made.material[face], noise, plain=False)
+        caster,
+        lambda points, normals, face: landmark_albedo(
+            points, normals, made.material[face], noise, textureless_walls=False
+        ),
     )
     poses, size = outdoor_walk.outdoor_walk_cameras(40, 0), (200, 150)
     intrinsics = np.array([190.0, 190, 100, 75])
     radiance_function = partial(outdoor_radiance, [solid], noise)
-    pictures = [render_photo(radiance_function, pose, intrinsics, size, np.ones(3)) for pose in poses[:6]]
+    pictures = [render_photo(radiance_function, pose, intrinsics, size, NEUTRAL) for pose in poses[:6]]
     differences, shuffled = [], []
     rng = np.random.default_rng(0)
     for i in range(6):
@@ -187,8 +191,8 @@ def test_no_camera_stands_in_something_and_all_look_at_the_temple(made: Scene) -
 
 def test_passers_by_are_in_photos_and_not_in_the_truth(tmp_path: Path) -> None:
     """A third of the photos has people; the truth ends where the region ends, wherever they stand."""
-    config = DemoConfig(n_photos=12, width=48, height=36)
-    facts = generate_demo(tmp_path, config, 0, Reporter())
+    config = SyntheticConfig(n_photos=12, width=48, height=36)
+    facts = generate_photos(tmp_path, config, 0, Reporter())
     assert 0.25 < facts.n_photos_with_people / 12 < 0.4
     mesh = trimesh.load(facts.mesh, process=False)
     low, high = mesh.bounds
@@ -210,8 +214,8 @@ def test_wild_photos_differ_in_exposure_tint_and_tone_and_show_more_sky(tmp_path
     size = {"n_photos": 6, "width": 48, "height": 36}
     calm = {**WILD_SETTINGS, "crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
     photos = {}
-    for name, wanted in (("wild", WILD_SETTINGS), ("calm", calm), ("level", {**calm, "look_up_deg": 0.0})):
-        facts = generate_demo(tmp_path / name, DemoConfig(**size, **wanted), 0, Reporter())
+    for name, wanted in (("wild", WILD_SETTINGS), ("calm", calm), ("level", {**calm, "pitch_deg": 0.0})):
+        facts = generate_photos(tmp_path / name, SyntheticConfig(**size, **wanted), 0, Reporter())
         photos[name] = np.stack([np.asarray(Image.open(p), float) for p in sorted(Path(facts.photos).iterdir())])
         assert (facts.people_share > 0.1) == (name == "wild")
         masks = sorted(Path(facts.masks).iterdir()) if facts.masks else []
@@ -258,7 +262,7 @@ def test_every_material_varies_and_reflects_less_than_it_gets(name: str) -> None
     normals = rng.normal(size=(4000, 3)).astype(np.float32)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     colours = landmark_albedo(
-        points, normals, np.full(4000, LANDMARK_MATERIALS.index(name)), SolidNoise(0), plain=False
+        points, normals, np.full(4000, LANDMARK_MATERIALS.index(name)), SolidNoise(0), textureless_walls=False
     )
     assert colours.min() > 0
     assert colours.max() < 1
@@ -270,18 +274,18 @@ def test_plain_walls_have_nothing_to_match_and_the_rest_is_as_it_was() -> None:
     normals = np.tile(np.array([1, 0, 0], np.float32), (2000, 1))
     for index, name in enumerate(LANDMARK_MATERIALS):
         kind = np.full(2000, index)
-        plain = landmark_albedo(points, normals, kind, SolidNoise(0), plain=True)
+        plain = landmark_albedo(points, normals, kind, SolidNoise(0), textureless_walls=True)
         if name in WALL_MATERIALS:
             assert plain.std(axis=0).max() < 0.01
         else:
-            assert np.array_equal(plain, landmark_albedo(points, normals, kind, SolidNoise(0), plain=False))
+            assert np.array_equal(plain, landmark_albedo(points, normals, kind, SolidNoise(0), textureless_walls=False))
 
 
 @pytest.mark.slow
 def test_most_photos_register(tmp_path: Path) -> None:
     """What the demo is for: SIFT works on it. 30 photos of full size, 27 at least in one model."""
     pycolmap = pytest.importorskip("pycolmap")
-    generate_demo(tmp_path, DemoConfig(n_photos=30), 0, Reporter())
+    generate_photos(tmp_path, SyntheticConfig(n_photos=30), 0, Reporter())
     database = tmp_path / "database.db"
     pycolmap.extract_features(database, tmp_path / "photos")
     pycolmap.match_exhaustive(database)

@@ -12,14 +12,15 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, look_at, pixel_grid, project, rays_world
 from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, WALL
 from quoin.tools.synthetic import indoor_light, indoor_walk, rooms, shapes
-from quoin.tools.synthetic.config import ROOM_SETTINGS, DemoConfig, DemoTruth
+from quoin.tools.synthetic.config import ROOM_SETTINGS, SyntheticConfig, SyntheticTruth
 from quoin.tools.synthetic.finishes import FINISHES
-from quoin.tools.synthetic.generate import generate_demo
+from quoin.tools.synthetic.generate import generate_photos
 from quoin.tools.synthetic.materials import SolidNoise
-from quoin.tools.synthetic.photo_renderer import RadianceFunction, build_raycaster, render_photo
+from quoin.tools.synthetic.photo_renderer import PhotoDevelopment, RadianceFunction, build_raycaster, render_photo
 from quoin.tools.synthetic.rooms import Room
 
 SIZE, INTRINSICS = (80, 60), np.array([57.8, 57.8, 40, 30])
+NEUTRAL = PhotoDevelopment(np.ones(3))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def made() -> Room:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("room")
-    generate_demo(path, DemoConfig(n_photos=6, width=96, height=72, **ROOM_SETTINGS), 0, Reporter())
+    generate_photos(path, SyntheticConfig(n_photos=6, width=96, height=72, **ROOM_SETTINGS), 0, Reporter())
     return path
 
 
@@ -110,9 +111,9 @@ def test_cameras_walk_inside_at_hand_height_and_neighbours_see_the_same(made: Ro
     assert np.median(shared) > 0.6
 
 
-@pytest.mark.parametrize("turn_deg", [0.0, 27.0])
-def test_labels_match_normals_and_places(turn_deg: float) -> None:
-    scene = rooms.build_room(0, turn_deg)
+@pytest.mark.parametrize("yaw_deg", [0.0, 27.0])
+def test_labels_match_normals_and_places(yaw_deg: float) -> None:
+    scene = rooms.build_room(0, yaw_deg)
     assert scene.label is not None
     normals, label = normals_of(scene), scene.label
     height = scene.vertices[scene.faces][:, :, 2]
@@ -121,7 +122,7 @@ def test_labels_match_normals_and_places(turn_deg: float) -> None:
     assert np.abs(height[label == FLOOR]).max() < 1e-9
     assert np.abs(height[label == CEILING] - 2.6).max() < 1e-9
     yaws = np.degrees(np.arctan2(normals[:, 1], normals[:, 0])) % 180
-    assert scene.wall_yaws_deg == pytest.approx((turn_deg, 90 + turn_deg))
+    assert scene.wall_yaws_deg == pytest.approx((yaw_deg, 90 + yaw_deg))
     off = np.abs((yaws[label == WALL, None] - np.array(scene.wall_yaws_deg) + 90) % 180 - 90).min(axis=1)
     assert off.max() < 1e-6
     assert np.abs(normals[label == WALL, 2]).max() < 1e-9
@@ -147,7 +148,7 @@ def test_the_same_seed_gives_the_same_room_and_photos(made: Room, folder: Path, 
     assert np.array_equal(again.vertices, made.vertices)
     assert np.array_equal(again.tint, made.tint)
     assert len(other.vertices) != len(made.vertices)
-    generate_demo(tmp_path, DemoConfig(n_photos=6, width=96, height=72, **ROOM_SETTINGS), 0, Reporter())
+    generate_photos(tmp_path, SyntheticConfig(n_photos=6, width=96, height=72, **ROOM_SETTINGS), 0, Reporter())
     for path in sorted((folder / "photos").iterdir()):
         assert path.read_bytes() == (tmp_path / "photos" / path.name).read_bytes()
     for name in ("mesh.ply", "full.ply", "transforms.json"):
@@ -155,7 +156,7 @@ def test_the_same_seed_gives_the_same_room_and_photos(made: Room, folder: Path, 
 
 
 def test_the_truth_carries_the_labels_of_its_faces(folder: Path, made: Room) -> None:
-    facts = DemoTruth.model_validate_json((folder / "truth" / "demo.json").read_text())
+    facts = SyntheticTruth.model_validate_json((folder / "truth" / "demo.json").read_text())
     assert facts.wall_yaws_deg == (0.0, 90.0)
     assert 7.0 < facts.diagonal_m < 7.5
     assert (facts.n_photos_with_people, facts.people_share) == (0, 0.0)
@@ -186,7 +187,7 @@ def test_a_wall_has_nothing_on_it_but_its_shade(radiance_function: RadianceFunct
     left = {}
     for name, target in (("wall", [2.6, 0.0, 1.9]), ("ceiling", [2.2, 2.6, 2.6]), ("floor", [1.3, 1.6, 0.0])):
         pose = look_at(np.array([2.0, 2.5, 1.5]), np.array(target))
-        grey = render_photo(radiance_function, pose, intrinsics, (120, 120), np.ones(3)).astype(float).mean(axis=2)
+        grey = render_photo(radiance_function, pose, intrinsics, (120, 120), NEUTRAL).astype(float).mean(axis=2)
         corners = [(i, j) for i in range(0, 99, 11) for j in range(0, 99, 11)]
         patches = np.stack([grey[i : i + 11, j : j + 11].ravel() for i, j in corners])
         y, x = np.mgrid[:11, :11]
@@ -227,7 +228,7 @@ def test_what_is_seen_does_not_depend_on_where_from(made: Room, radiance_functio
     back[:3, :3] = turned.world_from_room.T
     pose = indoor_walk.indoor_walk_cameras(made, 4, 0)[1]
     one, two = (
-        render_photo(see, at, INTRINSICS, SIZE, np.ones(3)).astype(float)
+        render_photo(see, at, INTRINSICS, SIZE, NEUTRAL).astype(float)
         for see, at in ((radiance_function, pose), (views(turned), pose @ back))
     )
     assert np.median(np.abs(one - two)) <= 1

@@ -14,9 +14,9 @@ from quoin.pipeline.geometry.cameras import centers_world, project
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.pose.frame.world_frame import enu_m
 from quoin.tools.synthetic import drone_flight, streets, town
-from quoin.tools.synthetic.config import TOWN_SETTINGS, DemoConfig, DemoTruth
+from quoin.tools.synthetic.config import TOWN_SETTINGS, SyntheticConfig, SyntheticTruth
 from quoin.tools.synthetic.facades import town_albedo
-from quoin.tools.synthetic.generate import generate_demo
+from quoin.tools.synthetic.generate import generate_photos
 from quoin.tools.synthetic.houses import HOUSE_SHAPES, house_parts
 from quoin.tools.synthetic.materials import SolidNoise
 from quoin.tools.synthetic.photo_renderer import build_raycaster
@@ -35,9 +35,9 @@ def four() -> town.Town:
 
 
 @pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> DemoTruth:
-    config = DemoConfig(quarters=1, width=80, height=60, **TOWN_SETTINGS)
-    return generate_demo(tmp_path_factory.mktemp("town"), config, 0, Reporter())
+def facts(tmp_path_factory: pytest.TempPathFactory) -> SyntheticTruth:
+    config = SyntheticConfig(quarters=1, width=80, height=60, **TOWN_SETTINGS)
+    return generate_photos(tmp_path_factory.mktemp("town"), config, 0, Reporter())
 
 
 def poses_of(size: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_a_quarter_is_the_same_in_a_town_of_any_size(quarter: town.Town) -> None
     assert other.vertices.shape != quarter.vertices.shape or not np.allclose(other.vertices, quarter.vertices)
 
 
-def test_the_truth_is_dry_land_within_its_region(facts: DemoTruth) -> None:
+def test_the_truth_is_dry_land_within_its_region(facts: SyntheticTruth) -> None:
     mesh, full = (trimesh.load(path, process=False) for path in (facts.mesh, facts.full_mesh))
     assert mesh.area < full.area
     assert np.all(full.bounds[0] >= np.array(facts.region_low_m) - 1)
@@ -99,8 +99,8 @@ def test_the_truth_is_dry_land_within_its_region(facts: DemoTruth) -> None:
     assert mesh.bounds[1][2] > 6  # roofs are seen
 
 
-def test_photos_show_a_town_and_are_the_same_for_the_same_seed(facts: DemoTruth, tmp_path: Path) -> None:
-    again = generate_demo(tmp_path, DemoConfig(quarters=1, width=80, height=60, **TOWN_SETTINGS), 0, Reporter())
+def test_photos_show_a_town_and_are_the_same_for_the_same_seed(facts: SyntheticTruth, tmp_path: Path) -> None:
+    again = generate_photos(tmp_path, SyntheticConfig(quarters=1, width=80, height=60, **TOWN_SETTINGS), 0, Reporter())
     paths = sorted(Path(facts.photos).glob("*.jpg"))
     assert len(paths) == facts.n_photos == again.n_photos
     pictures = [pixels(path) for path in paths]
@@ -119,7 +119,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.array(picture)
 
 
-def test_exif_says_where_the_drone_was_and_when(facts: DemoTruth) -> None:
+def test_exif_says_where_the_drone_was_and_when(facts: SyntheticTruth) -> None:
     paths = sorted(Path(facts.photos).glob("*.jpg"))
     noted = [noted_in(path) for path in paths]
     places = np.array([[e.latitude_deg, e.longitude_deg, e.altitude_m] for e in noted])
