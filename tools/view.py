@@ -1,4 +1,4 @@
-"""Look at a run in the browser: cameras with their photos, points, and the mesh. Serves on this machine only."""
+"""Viewer of a run in the browser: cameras with their photos, points, and the mesh. Serves this machine only."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from quoin.pipeline.storage.run import Run
 Array = np.ndarray
 
 VIEWER_HOST = "127.0.0.1"
-MAX_DRAWN_POINTS = 500_000  # a browser draws these smoothly; of more, a random choice is shown
-MAX_THUMBNAILS = 300  # photos sent along with their cameras, evenly chosen
+MAX_DRAWN_POINTS = 500_000  # that a browser draws smoothly; of more, a random choice is drawn
+MAX_THUMBNAILS = 300  # cameras drawn with their photo, evenly chosen
 Z_UP_FROM_Y_UP_WXYZ = (math.sqrt(0.5), math.sqrt(0.5), 0.0, 0.0)  # quaternion wxyz: glTF is y up, the world z up
 
 
@@ -31,7 +31,7 @@ def serve_viewer(run: Run, port: int = 0) -> Any:
         raise QuoinError("The viewer needs viser", hint='run: pip install "viser>=1.0"') from None
     if run.manifest("pose") is None:
         raise QuoinError(
-            "There is nothing to look at yet: no photo has been posed", where=run.location, hint="run quoin resume"
+            "There is nothing to view yet: no photo has a pose", where=run.location, hint="run quoin resume"
         )
     posed = read_posed(run)
     server = viser.ViserServer(
@@ -68,7 +68,7 @@ def _add_cameras(server: Any, run: Run, posed: Posed) -> list[Any]:
     import viser.transforms
 
     centers = centers_world(posed.cam_from_world)
-    shown = set(np.linspace(0, len(posed) - 1, min(len(posed), MAX_THUMBNAILS)).round().astype(int).tolist())
+    with_thumbnail = set(np.linspace(0, len(posed) - 1, min(len(posed), MAX_THUMBNAILS)).round().astype(int).tolist())
     frusta = []
     for i, name in enumerate(posed.names):
         width, height = (float(v) for v in posed.sizes[i])
@@ -78,7 +78,7 @@ def _add_cameras(server: Any, run: Run, posed: Posed) -> list[Any]:
             aspect=width / height,
             scale=0.3 * camera_spacing(centers),
             color=(164, 82, 30),
-            image=read_photo(run, i, PYRAMID_LEVELS - 1) if i in shown else None,
+            image=read_photo(run, i, PYRAMID_LEVELS - 1) if i in with_thumbnail else None,
             wxyz=viser.transforms.SO3.from_matrix(posed.cam_from_world[i, :, :3].T).wxyz,
             position=centers[i],
         )
@@ -88,7 +88,7 @@ def _add_cameras(server: Any, run: Run, posed: Posed) -> list[Any]:
 
 
 def _camera_click_handler(center: Float[Array, "3"], cam_from_world: Float[Array, "3 4"], name: str) -> Any:
-    """What a click on a camera does: stand there and look along, and say which photo it is."""
+    """The action of a click on a camera: move the view there, and show the name of its photo."""
 
     def move_to_camera(event: Any) -> None:
         reach = float(np.linalg.norm(event.client.camera.look_at - center)) or 1.0
@@ -113,7 +113,7 @@ def _add_points(server: Any, posed: Posed) -> Any:
 
 
 def _add_confidence(server: Any, glb: Path) -> Any:
-    """The mesh once more in the colours of its confidence; None where it tells none."""
+    """The mesh in the colours of its confidence; None where it has none."""
     import trimesh
 
     mesh = trimesh.load_mesh(glb, process=False)
@@ -131,11 +131,11 @@ def _add_checkboxes(server: Any, cameras: list[Any], points: Any, surface: Any, 
     for label, nodes in rows.items():
         if not nodes or nodes[0] is None:
             continue
-        shown = label not in ("Confidence", "Points") or (label == "Points" and not surface)
-        boxes[label] = box = server.gui.add_checkbox(label, initial_value=shown)
+        is_visible = label not in ("Confidence", "Points") or (label == "Points" and not surface)
+        boxes[label] = box = server.gui.add_checkbox(label, initial_value=is_visible)
         box.on_update(_visibility_handler(box, nodes))
         _visibility_handler(box, nodes)(None)
-    if "Confidence" in boxes:  # both lie in the same place
+    if "Confidence" in boxes:  # it hides the mesh, so only one of them is visible
         boxes["Confidence"].on_update(lambda _: setattr(boxes["Mesh"], "value", not boxes["Confidence"].value))
     size = points.point_size
     slider = server.gui.add_slider("Point size", min=0.2, max=5.0, step=0.1, initial_value=1.0)
@@ -151,7 +151,7 @@ def _visibility_handler(box: Any, nodes: list[Any]) -> Any:
 
 
 def _set_initial_camera(server: Any, posed: Posed) -> None:
-    """Start behind and above one camera, looking where it looks."""
+    """Start behind and above the first camera, looking at the middle of the scene."""
     center = centers_world(posed.cam_from_world)[0]
     middle = (
         np.median(posed.points_world, axis=0) if len(posed.points_world) else center + posed.cam_from_world[0, 2, :3]

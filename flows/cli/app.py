@@ -221,7 +221,7 @@ def render(
     from quoin.pipeline.core.config import validate_config
     from quoin.tools.render.config import FilmConfig
 
-    film_options = {"path": path, "what": what, "width": size[0], "height": size[1], "seconds": seconds}
+    film_options = {"path": path, "output": what, "width": size[0], "height": size[1], "seconds": seconds}
     config = validate_config(FilmConfig, {**film_options, "frames_per_s": fps})
     with resume_run(run) as opened, display_options.reporter(opened) as report:
         render_run(opened, config, out, device, report)

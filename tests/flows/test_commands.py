@@ -398,7 +398,7 @@ def test_scores_are_told_in_a_table(planned, capsys):
         (["render", "run", "--path", "oval"], "oval"),
         (["export", "run", "--format", "plyy"], "Unknown export format ('plyy'). Did you mean 'ply'?"),
         (["export", "run", "--format", "ply"], "'fuse' has not been completed"),
-        (["view", "run", "--no-browser"], "There is nothing to look at yet"),
+        (["view", "run", "--no-browser"], "There is nothing to view yet"),
     ],
 )
 def test_what_cannot_be_done_yet_is_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):

@@ -43,7 +43,7 @@ def test_without_viser_it_says_what_to_install(made: Run, monkeypatch: pytest.Mo
 
 def test_without_poses_there_is_nothing_to_look_at(tmp_path: Path):
     pytest.importorskip("viser")
-    with pytest.raises(QuoinError, match="nothing to look at"):
+    with pytest.raises(QuoinError, match="nothing to view"):
         view.serve_viewer(make_run(tmp_path, names=["a.jpg"], upto="ingest"))
 
 

@@ -1,4 +1,4 @@
-"""A run's frame laid over the reference's, by camera centres; and how far the cameras are then apart."""
+"""Alignment of a run to a reference by the camera centres of both, and the camera errors that remain."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from quoin.tools.evaluate.config import PoseErrors
 from quoin.tools.evaluate.reference_cameras import ReferenceCameras, match_camera_names
 
 Array = np.ndarray
-MIN_WIDTH_RATIO = 1e-3  # of the cameras' length: nearer to a line, the turn about it is anyone's guess
+MIN_WIDTH_RATIO = 1e-3  # of the cameras' extent: nearer to a line, the rotation about it is not determined
 
 
 def align_to_reference(
     names: list[str], cam_from_world: Float[Array, "n 3 4"], reference: ReferenceCameras, *, seed: int = 0
 ) -> tuple[Similarity, PoseErrors, list[dict[str, float | str | None]]]:
-    """truth_from_world fitted robustly to the centres of cameras of one name, the errors, and a row per matched photo.
+    """truth_from_world fitted robustly to the centres of cameras of equal name, the errors, and a row per such camera.
 
-    The errors are over all matched cameras, also those the fit left out as outliers.
+    The errors are over all matched cameras, including the outliers of the fit.
     """
     ours, theirs = match_camera_names(names, reference.names)
     if len(ours) < 3:
         raise QuoinError(
             f"Only {len(ours)} of the {len(names)} posed photos are among the {len(reference.names)} reference cameras",
             where=f"{names[0] if names else 'no photo'} / {reference.names[0]}",
-            hint="give reference cameras named like the photos, three at least",
+            hint="give at least three reference cameras named like the photos",
         )
     centers, truth = centers_world(cam_from_world[ours]), reference.centers[theirs]
     length, width, _ = np.linalg.svd(truth - truth.mean(axis=0), compute_uv=False)
     if width < MIN_WIDTH_RATIO * length:
-        raise QuoinError("The matched reference cameras stand in a line, which fixes no alignment", hint="give others")
+        raise QuoinError(
+            "The matched reference cameras stand in a line, so the rotation about it is unknown",
+            hint="give reference cameras that do not stand in a line",
+        )
     truth_from_world, inliers = fit_similarity_robust(
         centers, truth, seed=seed, provenance="robust fit to reference camera centres"
     )

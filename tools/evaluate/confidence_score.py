@@ -1,9 +1,9 @@
-"""Whether a mesh knows where it is right: errors of its vertices by the confidence it claims for them.
+"""Errors of a mesh's vertices by their confidence: whether the confidence tells right from wrong.
 
-Judged are the vertices in the reference's bounding box grown by the smallest distance. Ordered by confidence, they fall
-into four parts of equal number; a confidence that means something has errors that fall from part to part. And the part
-of the surface whose confidence is above 0.5 is scored alone, as ``score.py`` scores all of it: it should gain precision
-and lose little recall.
+The vertices in the reference's bounding box, grown by the smallest distance, are ordered by confidence and split into
+four bins of equal number; with a meaningful confidence the errors fall from bin to bin. The part of the surface whose
+confidence is above 0.5 is also scored alone, as ``score.py`` scores all of it: it should gain precision and lose little
+recall.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def score_confidence(
     n_samples: int = 400_000,
     seed: int = 0,
 ) -> ConfidenceScore | None:
-    """``mesh`` with its ``confidence``, in the frame of ``reference``, at the distances it was ``surface_score`` at.
+    """Score ``mesh`` by its ``confidence``, in the frame of ``reference``, at the distances of ``surface_score``.
 
     None where fewer than N_CONFIDENCE_BINS vertices lie in the reference's box.
     """
@@ -44,7 +44,7 @@ def score_confidence(
     judged = judged[np.argsort(confidence[judged], kind="stable")]
     ends = np.linspace(0, len(judged), N_CONFIDENCE_BINS + 1).astype(int)
     quarters = [judged[a:b] for a, b in pairwise(ends)]
-    sampled = [rows[:: -(-len(rows) // n_samples)] for rows in quarters]  # of many vertices every k-th is compared
+    sampled = [rows[:: -(-len(rows) // n_samples)] for rows in quarters]  # every k-th where there are many
     errors_m = nearest_on_surface(reference, mesh.vertices[np.concatenate(sampled)])[0]
     errors_by_bin = np.split(errors_m, np.cumsum([len(rows) for rows in sampled])[:-1])
     parts = [
@@ -60,7 +60,7 @@ def score_confidence(
 
 
 def _score_bin(confidence: Float[Array, "n"], errors_m: Float[Array, "m"], distances: list[float]) -> ConfidenceBin:
-    """Vertices of about one confidence, in the order of it, and how far those are off that were compared."""
+    """One bin: ``confidence`` of its vertices in ascending order, and the errors of those that were compared."""
     return ConfidenceBin(
         low=float(confidence[0]),
         high=float(confidence[-1]),

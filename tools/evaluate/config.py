@@ -1,4 +1,4 @@
-"""What an evaluation may be asked for, and what it says."""
+"""Settings of an evaluation, and its results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class EvaluateConfig(StageConfig):
 
     # distances at which precision, recall and F are given; empty: 0.25, 0.5 and 1 % of the reference's diagonal
     distances_m: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    # points drawn on each surface, 1,000..10,000,000
+    # points drawn on each surface
     n_samples: int = Field(400_000, ge=1_000, le=10_000_000)
 
 
@@ -44,7 +44,7 @@ class PoseErrors(StageResult):
 
 
 class SurfaceScore(StageResult):
-    """Two surfaces compared; ``score.py`` states the protocol. None where no part of the reconstruction is judged."""
+    """Comparison of two surfaces by the protocol of ``score.py``; None where no part of the first is judged."""
 
     diagonal_m: float  # of the reference's bounding box
     scores: list[DistanceScore]
@@ -54,7 +54,7 @@ class SurfaceScore(StageResult):
     completeness_median_m: float | None
     chamfer_m: float | None  # mean of accuracy_mean_m and completeness_mean_m
     normal_consistency: float | None  # 0..1; None where the reference is points
-    cropped_share: float  # of the reconstruction's area: outside the reference's box and not judged
+    cropped_share: float  # of the reconstruction's area: outside the reference's box, so not judged
     n_reconstruction: int  # points drawn on the reconstruction
     n_reference: int  # points drawn on the reference
     reference_spacing_m: float  # median distance of neighbouring reference points; 0 where the reference is a mesh
@@ -72,7 +72,7 @@ class ConfidenceBin(StageResult):
 
 
 class ConfidenceScore(StageResult):
-    """Whether confidence tells right from wrong: ``confidence.py`` states the measures."""
+    """Whether confidence tells right from wrong: ``confidence_score.py`` states the measures."""
 
     parts: list[ConfidenceBin]  # least confident first
     confident_share: float  # of the area: faces whose corners are above 0.5 in the mean
@@ -80,7 +80,7 @@ class ConfidenceScore(StageResult):
 
 
 class LabelScore(StageResult):
-    """How much of one kind of surface is there, and how it is turned; ``labels.py`` states the measures."""
+    """Recall and normal error of one kind of surface; ``label_scores.py`` states the measures."""
 
     label: str  # other, floor, ceiling or wall
     share: float  # of the reference's area
@@ -89,7 +89,7 @@ class LabelScore(StageResult):
 
 
 class ViewScore(StageResult):
-    """One photo that was held out, against its rendering; ``views.py`` states the measures."""
+    """Errors of the rendering of one held-out photo; ``view_scores.py`` states the measures."""
 
     photo: str
     psnr_db: float
@@ -99,7 +99,7 @@ class ViewScore(StageResult):
 
 
 class ViewsResult(StageResult):
-    """All photos that were held out, and the means over them."""
+    """Errors of all held-out photos, and their means."""
 
     psnr_db: float
     psnr_corrected_db: float
@@ -117,6 +117,6 @@ class EvaluateResult(StageResult):
     translation: list[float]
     surface: SurfaceScore
     poses: PoseErrors
-    confidence: ConfidenceScore | None = None  # where the mesh tells how far it may be believed
-    labels: tuple[LabelScore, ...] = ()  # where the reference tells what its faces are
-    views: ViewsResult | None = None  # where they were asked for
+    confidence: ConfidenceScore | None = None  # where the mesh has a confidence
+    labels: tuple[LabelScore, ...] = ()  # where the reference has labels of its faces
+    views: ViewsResult | None = None  # where views were evaluated

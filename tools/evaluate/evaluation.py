@@ -1,4 +1,4 @@
-"""Evaluate a run: its mesh, aligned by its cameras, against a reference; its renderings against photos held out."""
+"""Evaluation of a run: its mesh against a reference surface, its renderings against held-out photos."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def evaluate_surface(
 ) -> EvaluateResult:
     """Precision, recall, F, Chamfer and pose errors of a fused run against ``truth`` (a mesh or points).
 
-    ``cameras`` are the reference cameras, in the frame of ``truth``; the run is moved onto them by a robust similarity.
-    Without them, the cameras that the run was given (pose.given) serve. Writes evaluation.json with ``views`` in it,
-    tables/evaluation.parquet (a row per distance) and tables/evaluation_poses.parquet (a row per matched photo).
+    ``cameras`` are the reference cameras in the frame of ``truth``, by default those that the run was given as prior
+    poses; a robust similarity aligns the run to them. Writes evaluation.json, which includes ``views``, and the tables
+    evaluation (a row per distance) and evaluation_poses (a row per matched photo).
     """
     from quoin.tools.evaluate.alignment import align_to_reference
     from quoin.tools.evaluate.confidence_score import score_confidence
@@ -81,8 +81,8 @@ def evaluate_surface(
     if surface.reference_spacing_m > smallest:
         report.log(
             "evaluate",
-            f"the reference points lie {surface.reference_spacing_m:.3g} apart: "
-            f"precision at {smallest:.3g} is underrated",
+            f"the reference points lie {surface.reference_spacing_m:.3g} apart, so that precision at {smallest:.3g} "
+            "comes out too low",
             level="warning",
         )
     write_atomic(run.path / "evaluation.json", result.model_dump_json(indent=1).encode())
@@ -93,9 +93,9 @@ def evaluate_surface(
 
 
 def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
-    """PSNR, SSIM and colour-corrected PSNR of the photos that were held out, whose renderings are in the store.
+    """PSNR, SSIM and colour-corrected PSNR of the held-out photos, whose renderings are in the store.
 
-    Writes evaluation.json (``views``, all there is in it) and tables/evaluation_views.parquet (a row per photo).
+    Writes evaluation.json, with ``views`` only, and the table evaluation_views (a row per photo).
     """
     from quoin.tools.evaluate.view_scores import score_view
 
@@ -104,7 +104,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
         colour, mask = posed_images.read_rendering(run, index).colour, posed_images.read_mask(run, index) > 127
         view_score = score_view(colour, posed_images.read_photo(run, index).astype(np.float32) / 255.0, mask)
         if view_score is None:
-            report.log("evaluate", f"{posed.names[index]}: its mask leaves nothing to compare", "warning")
+            report.log("evaluate", f"{posed.names[index]}: its mask hides all of it, so it is not compared", "warning")
             continue
         psnr, corrected, ssim = view_score
         scores.append(
@@ -117,7 +117,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
             )
         )
     if not scores:
-        raise QuoinError("The masks leave nothing of the held-out photos", where=run.location, hint="check the masks")
+        raise QuoinError("The masks hide all of the held-out photos", where=run.location, hint="check the masks")
     rows = [score.model_dump() for score in scores]
     mean = {name: float(np.mean([row[name] for row in rows])) for name in ("psnr_db", "psnr_corrected_db", "ssim")}
     result = ViewsResult(**mean, photos=scores)
@@ -128,13 +128,13 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
 
 
 def _given_cameras(run: Run) -> Path:
-    """The cameras that the run was given."""
+    """The file of cameras that the run was given as prior poses."""
     section = run.record.settings.get("pose")
     given = section.get("given") if isinstance(section, dict) else None
     if not given:
         raise QuoinError(
-            "Without reference cameras the run cannot be laid over the truth",
+            "Without reference cameras the run cannot be aligned with the truth",
             where=run.location,
-            hint="name them with --cameras (transforms.json, a COLMAP model, .camera files, or a CSV of name,x,y,z)",
+            hint="give them with --cameras (transforms.json, a COLMAP model, .camera files, or a CSV of name,x,y,z)",
         )
     return Path(given)

@@ -1,4 +1,4 @@
-"""How well floor, ceiling, walls and the rest come out, each alone, where the reference tells them apart.
+"""Recall and normal error of floor, ceiling, walls and the rest, each alone, where the reference labels its faces.
 
 Points are drawn evenly by area on the reference (seeded), as in ``score.py``. Of each label: recall(d) is the share of
 its points nearer than d to the reconstruction; the normal error is the angle between the normal there and that of the
@@ -21,7 +21,7 @@ Array = np.ndarray
 
 
 def normal_errors_deg(normals: Float[Array, "n 3"], truth: Float[Array, "n 3"]) -> Float[Array, "n"]:
-    """Angles 0..90° between unit normals, whichever way they are turned; by the sine, which is exact for small ones."""
+    """Angles 0..90° between unit normals of either sign; computed by the sine, which is exact for small angles."""
     sine = np.linalg.norm(np.cross(normals, truth), axis=1)
     return np.degrees(np.arctan2(sine, np.abs((normals * truth).sum(axis=1))))
 
@@ -35,10 +35,9 @@ def score_labels(
     n_samples: int = 400_000,
     seed: int = 0,
 ) -> tuple[LabelScore, ...]:
-    """A score for each label (SURFACE_LABEL_NAMES) among ``labels`` of the reference's faces; both surfaces in one
-    frame.
+    """A score for each label (SURFACE_LABEL_NAMES) that the reference's faces have; both surfaces are in one frame.
 
-    Faces without area, and a reconstruction of bare points, tell no normals.
+    Faces without area, and a reconstruction of bare points, have no normals to compare.
     """
     points, face = reference.sample(n_samples, np.random.default_rng(seed))
     normals, areas = reference.face_normals(face), reference.face_areas()

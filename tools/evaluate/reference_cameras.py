@@ -1,8 +1,9 @@
-"""Reference cameras as others write them: transforms.json, COLMAP models, Strecha's .camera files, tables."""
+"""Readers of reference cameras: transforms.json, COLMAP models, Strecha's .camera files, CSV tables."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +24,7 @@ REFERENCE_CAMERA_FORMATS = (
 
 @dataclass(frozen=True)
 class ReferenceCameras:
-    """Camera centres by photo name, and cam_from_world rotations (x right, y down, z forward) where they are known."""
+    """Camera centres by photo name, and cam_from_world rotations (x right, y down, z forward) if the file has any."""
 
     names: list[str]
     centers: Float[Array, "n 3"]
@@ -31,22 +32,23 @@ class ReferenceCameras:
 
 
 def read_cameras(path: Path) -> ReferenceCameras:
-    """Reference cameras of a file or folder (REFERENCE_CAMERA_FORMATS); QuoinError where it is none of them, or
-    damaged."""
+    """Reference cameras of a file or folder (REFERENCE_CAMERA_FORMATS); QuoinError where it cannot be read."""
     if not path.exists():
-        raise QuoinError("There are no reference cameras here", where=path, hint=f"name {REFERENCE_CAMERA_FORMATS}")
+        raise QuoinError("The reference cameras do not exist", where=path, hint=f"give {REFERENCE_CAMERA_FORMATS}")
     reader = _select_reader(path)
     if reader is None:
-        raise QuoinError("These are no reference cameras we read", where=path, hint=f"name {REFERENCE_CAMERA_FORMATS}")
+        raise QuoinError(
+            "This is no known format of reference cameras", where=path, hint=f"give {REFERENCE_CAMERA_FORMATS}"
+        )
     try:
         cameras = reader(path)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         raise QuoinError(
-            f"The reference cameras cannot be read: {error}", where=path, hint=f"name {REFERENCE_CAMERA_FORMATS}"
+            f"The reference cameras cannot be read: {error}", where=path, hint=f"give {REFERENCE_CAMERA_FORMATS}"
         ) from error
     if not cameras.names or not np.isfinite(cameras.centers).all():
         raise QuoinError(
-            "The reference cameras are empty or not finite", where=path, hint=f"name {REFERENCE_CAMERA_FORMATS}"
+            "The reference cameras are empty or not finite", where=path, hint=f"give {REFERENCE_CAMERA_FORMATS}"
         )
     return cameras
 
@@ -94,19 +96,17 @@ def _read_table(path: Path) -> ReferenceCameras:
 
 
 def match_camera_names(names: list[str], reference: list[str]) -> tuple[Int[Array, "m"], Int[Array, "m"]]:
-    """Indices into both of the photos with one name: by the last k parts of their paths, with and without the ending.
+    """Indices into both lists of the photos of equal name: by the last k parts of their paths, with or without suffix.
 
-    Whatever matches the most wins (long tails and endings first, where it is the same); a name that is not unique on
-    either side matches nothing. So "images/a/1.jpg" is "a/1.png", unless there are two of those.
+    The k and the suffix rule with the most matches win (of equal ones the longest paths, with suffix); a name that is
+    not unique on either side matches nothing. So "images/a/1.jpg" matches "a/1.png", unless there are two of those.
     """
     ours, theirs = ([PurePosixPath(name.lower().replace("\\", "/")) for name in side] for side in (names, reference))
     best: list[tuple[int, int]] = []
-    for depth in range(max((len(path.parts) for path in ours), default=0), 0, -1):
-        for strip in (False, True):
-            matches = _match_unique(
-                [_path_tail(p, depth, strip) for p in ours], [_path_tail(p, depth, strip) for p in theirs]
-            )
-            best = matches if len(matches) > len(best) else best
+    max_depth = max((len(path.parts) for path in ours), default=0)
+    for depth, strip in itertools.product(range(max_depth, 0, -1), (False, True)):
+        matches = _match_unique(*([_path_tail(path, depth, strip) for path in side] for side in (ours, theirs)))
+        best = matches if len(matches) > len(best) else best
     return np.array([i for i, _ in best], np.int64), np.array([j for _, j in best], np.int64)
 
 

@@ -1,4 +1,4 @@
-"""A surface as triangles or as bare points: read from files, sampled evenly, asked for its nearest point."""
+"""A surface of triangles or bare points: reading it, sampling it evenly, nearest points on it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from quoin.pipeline.scene.ply import read_ply_mesh
 
 Array = np.ndarray
 SURFACE_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".xyz")
-FACES_PER_BATCH = 1 << 20  # faces of which corners are in memory together
-MAX_BOUND_CORNERS = 200_000  # faces whose corners bound distances from above
+FACES_PER_BATCH = 1 << 20  # to bound memory
+MAX_BOUND_CORNERS = 200_000  # face corners that bound distances from above
 
 
 @dataclass(frozen=True)
 class SurfaceGeometry:
-    """Triangles, or bare points where there are no ``faces``. Float64, in whatever frame its user names."""
+    """Triangles, or bare points where there are no ``faces``; float64."""
 
     vertices: Float[Array, "v 3"]
     faces: Int[Array, "f 3"]
@@ -43,16 +43,16 @@ class SurfaceGeometry:
         return areas
 
     def face_normals(self, rows: Int[Array, "n"]) -> Float[Array, "n 3"]:
-        """Unit normals of some faces; of a face without area zero."""
+        """Unit normals of some faces; zero for a face without area."""
         return normalize(face_area_vectors(self.vertices, self.faces[rows]), 1e-30)
 
     def bounds(self) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
-        """Corners of the box around it."""
+        """Low and high corner of the bounding box."""
         vertices = self.vertices if self.is_points else self.vertices[self._used_vertices()]
         return vertices.min(axis=0), vertices.max(axis=0)
 
     def submesh(self, faces: Int[Array, "n 3"]) -> SurfaceGeometry:
-        """Some of the triangles, with the vertices they use."""
+        """Some of the triangles, with only the vertices they use."""
         part = SurfaceGeometry(self.vertices, faces)
         used = part._used_vertices()
         return SurfaceGeometry(self.vertices[used], (np.cumsum(used, dtype=np.int32) - 1)[faces])
@@ -64,7 +64,7 @@ class SurfaceGeometry:
         return used
 
     def clipped(self, low: Float[Array, "3"], high: Float[Array, "3"]) -> SurfaceGeometry:
-        """What lies in the box; triangles are cut at its sides."""
+        """The part in the box; triangles are cut at its sides."""
         if self.is_points:
             return SurfaceGeometry(self.vertices[in_box(self.vertices, low, high)], self.faces)
         from trimesh.intersections import slice_faces_plane
@@ -74,7 +74,7 @@ class SurfaceGeometry:
         is_cut = ~is_fully_inside
         for axis in range(3):
             for side in range(2):
-                is_cut &= within[side, :, axis][self.faces].any(axis=1)  # no triangle lies beyond one side
+                is_cut &= within[side, :, axis][self.faces].any(axis=1)  # triangles beyond a side are left out
         vertices, faces = self.vertices, self.faces[is_cut]
         if len(faces):
             part = self.submesh(faces)
@@ -109,8 +109,8 @@ def nearest_on_surface(
 ) -> tuple[Float[Array, "n"], Float[Array, "n 3"] | None]:
     """Distances from points to the surface, and its normals there (None on bare points).
 
-    Exact on triangles (Embree through Open3D, float32 about their middle), of which MAX_RAYCAST_FACES are in its tree
-    at once: a part of the surface after the other is asked by the points that it may be nearest to.
+    Exact on triangles (Embree through Open3D, float32 about their middle). Surfaces over MAX_RAYCAST_FACES are searched
+    in compact parts, each only for the points that it may be nearest to.
     """
     from scipy.spatial import cKDTree
 
@@ -135,7 +135,7 @@ def nearest_on_surface(
 
 
 def _face_chunks(surface: SurfaceGeometry) -> Iterator[Int[Array, "m"] | None]:
-    """Rows of the faces of compact parts with at most MAX_RAYCAST_FACES each; None, where that is all of them."""
+    """Face rows of compact parts of at most MAX_RAYCAST_FACES each; None where all faces are one part."""
     if len(surface.faces) <= MAX_RAYCAST_FACES:
         yield None
         return
@@ -152,7 +152,7 @@ def _face_chunks(surface: SurfaceGeometry) -> Iterator[Int[Array, "m"] | None]:
 
 
 def _closest_faces(surface: SurfaceGeometry, points: Float[Array, "n 3"]) -> tuple[Float[Array, "n"], Int[Array, "n"]]:
-    """Distances, and the faces there."""
+    """Distance to the nearest face for each point, and that face."""
     import open3d as o3d
 
     middle = (surface.vertices.min(axis=0) + surface.vertices.max(axis=0)) / 2
@@ -175,7 +175,7 @@ def in_box(points: Float[Array, "n 3"], low: Float[Array, "3"], high: Float[Arra
 
 
 def voxel_downsample(points: Float[Array, "n 3"], cell: float) -> Float[Array, "m 3"]:
-    """One of the points per cubic ``cell``: so that a scanner's near side counts no more than its far side."""
+    """One point per cubic ``cell``, so that what was near the scanner counts no more than what was far."""
     keys = np.floor((points - points.min(axis=0)) / cell).astype(np.int64)
     return points[np.unique(keys, axis=0, return_index=True)[1]]
 
@@ -191,7 +191,7 @@ def point_spacing(points: Float[Array, "n 3"], rng: np.random.Generator) -> floa
 
 
 def read_face_labels(path: Path, n_faces: int) -> Int[Array, "f"] | None:
-    """Property ``label`` of the faces of a PLY (pipeline/labels.py), None where the file has none for each face."""
+    """Labels of a PLY's faces (pipeline/imaging/labels.py, property ``label``); None where not every face has one."""
     import trimesh
 
     if path.suffix.lower() != ".ply" or not n_faces:
@@ -219,12 +219,10 @@ def read_surface(path: Path) -> SurfaceGeometry:
     """Triangles or points of a file (SURFACE_SUFFIXES); QuoinError where it cannot be read or is empty."""
     if not path.is_file():
         raise QuoinError(
-            "There is no such file", where=path, hint=f"name a mesh or points: {', '.join(SURFACE_SUFFIXES)}"
+            "The file does not exist", where=path, hint=f"give a mesh or points: {', '.join(SURFACE_SUFFIXES)}"
         )
     if path.suffix.lower() not in SURFACE_SUFFIXES:
-        raise QuoinError(
-            "This kind of file is not a surface we read", where=path, hint=f"use {', '.join(SURFACE_SUFFIXES)}"
-        )
+        raise QuoinError("This is no known format of a surface", where=path, hint=f"use {', '.join(SURFACE_SUFFIXES)}")
     try:
         if (triangles := read_ply_mesh(path)) is not None:
             vertices, faces = triangles
@@ -240,5 +238,5 @@ def read_surface(path: Path) -> SurfaceGeometry:
         surface = SurfaceGeometry(vertices[finite], faces)
         empty = not finite.any()
     if empty:
-        raise QuoinError("The file holds no surface", where=path, hint="name a mesh or points")
+        raise QuoinError("The file holds no triangles and no points", where=path, hint="give a mesh or points")
     return surface

@@ -1,6 +1,6 @@
-"""Renderings against photos that were held out: PSNR, SSIM, and PSNR after a change of colours.
+"""Errors of renderings of held-out photos: PSNR, SSIM, and PSNR after a colour correction.
 
-Colours are in [0, 1]. Renderings are clipped to that, as a screen does. Only pixels that the photo's mask leaves count.
+Colours are in [0, 1]; renderings are clipped to that, as on a screen. Only pixels that the photo's mask keeps count.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Array = np.ndarray
 
 SSIM_SIGMA_PX, SSIM_RADIUS_PX = 1.5, 5  # of the Gaussian window, 11 × 11 pixels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K1 L)² and (K2 L)², with L = 1 the range of values
-MAX_PSNR_DB = 100.0  # what no error at all counts as
+MAX_PSNR_DB = 100.0  # of a rendering without any error
 
 
 def score_view(
@@ -35,8 +35,8 @@ def psnr_db(rendered: Float[Array, "n 3"], truth: Float[Array, "n 3"]) -> float:
 def color_correct(rendered: Float[Array, "n 3"], truth: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
     """``rendered`` after the affine change of colours c' = A c + b that brings it nearest to ``truth`` (least squares).
 
-    Twelve numbers for a photo, fitted to that photo: they stand for its exposure, white balance and haze, which nobody
-    can know of a photo that was not looked at (RawNeRF, Mildenhall et al. 2022, evaluates with such a fit).
+    Twelve numbers fitted to each photo stand for its exposure, white balance and haze, which training could not learn
+    of a held-out photo (RawNeRF, Mildenhall et al. 2022, evaluates with such a fit).
     """
     ones = np.concatenate([rendered, np.ones_like(rendered[:, :1])], axis=1).astype(np.float64)
     return ones @ np.linalg.lstsq(ones, truth.astype(np.float64), rcond=None)[0]

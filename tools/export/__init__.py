@@ -1,1 +1,1 @@
-"""Export: a run's surface and cameras in the files other programs read."""
+"""Export: a run's surface and cameras in file formats of other programs."""

@@ -1,4 +1,4 @@
-"""Posed photos as a COLMAP model of undistorted PINHOLE cameras, with the points and their tracks."""
+"""Writer of COLMAP models: posed photos as undistorted PINHOLE cameras, with the points and their tracks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quoin.pipeline.scene.posed_images import Posed
 
 
 def write_colmap_model(folder: Path, posed: Posed, names: list[str]) -> None:
-    """A binary COLMAP model in ``folder``, in the run's world frame; photos of equal intrinsics share a camera."""
+    """Write a binary COLMAP model in the run's world frame; photos of equal intrinsics share a camera."""
     import pycolmap
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,7 @@ def write_colmap_model(folder: Path, posed: Posed, names: list[str]) -> None:
         )
         model.add_camera_with_trivial_rig(camera)
 
-    index_in_photo = np.empty(len(posed.track_photo), np.int64)  # of every observation in its photo's list
+    index_in_photo = np.empty(len(posed.track_photo), np.int64)  # of each observation in its image's list of points
     for index, name in enumerate(names):
         observations = np.flatnonzero(posed.track_photo == index)
         index_in_photo[observations] = np.arange(len(observations))

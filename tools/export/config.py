@@ -1,4 +1,4 @@
-"""What a run can be exported as."""
+"""Formats that a run can be exported in, and the result of an export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MESH_FORMATS = ("ply", "glb", "obj")  # one file; the others are folders
 
 
 class ExportResult(StageResult):
-    """What was written."""
+    """The files that an export wrote."""
 
     format: str
     path: str  # the file, or the folder

@@ -1,4 +1,4 @@
-"""Export a run, from what its stages committed only. What is there already is never overwritten."""
+"""Export of a run from the committed results of its stages; existing files are never overwritten."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def export_run(run: Run, format: str, out: Path, report: Reporter) -> ExportResu
     """Write ``out``: a file for ply (full surface), glb (light), obj (full, vertex colours); a folder for the others.
 
     colmap: images/, masks/ (of photos that have one) and sparse/0, a model of undistorted PINHOLE cameras with points.
-    nerfstudio: images/, masks/, transforms.json, sparse_pc.ply. Both in the run's world frame. ``out`` appears whole or
-    not at all.
+    nerfstudio: images/, masks/, transforms.json, sparse_pc.ply. Both in the run's world frame. ``out`` is
+    complete or does not exist.
     """
     if format not in EXPORT_FORMATS:
         raise QuoinError("Unknown export format", where=format, hint=suggest_closest(format, EXPORT_FORMATS))
@@ -58,9 +58,9 @@ def _check_output_path(out: Path, format: str) -> None:
         if out.suffix.lower() != f".{format}":
             raise QuoinError(f"A {format} file ends in .{format}", where=out, hint=f"name it {out.stem}.{format}")
         if out.exists():
-            raise QuoinError("There is something here already", where=out, hint="choose another --out")
+            raise QuoinError("The output already exists", where=out, hint="choose another --out")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise QuoinError("There is something here already", where=out, hint="choose another --out, or an empty folder")
+        raise QuoinError("The output already exists", where=out, hint="choose another --out, or an empty folder")
 
 
 Advance = Callable[[float], None]
@@ -71,7 +71,7 @@ def _committed_mesh(run: Run, name: str) -> Path:
     run.require("fuse")
     path = run.file(name)
     if not path.is_file():
-        raise QuoinError("The run's mesh is gone", where=path, hint="redo it with --force fuse")
+        raise QuoinError("The run's mesh file is missing", where=path, hint="make it again with --force fuse")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Posed photos as nerfstudio's transforms.json, with the points as a PLY."""
+"""Writers of nerfstudio's transforms.json, and of its points as a PLY."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = np.ndarray
 
 
 def write_nerfstudio_transforms(path: Path, posed: Posed, names: list[str], has_mask: list[bool]) -> None:
-    """Camera-to-world, camera axes x right, y up, z backwards (OpenGL); pinhole, intrinsics per photo."""
+    """Write transforms.json: camera-to-world, camera axes x right, y up, z backwards (OpenGL); intrinsics per photo."""
     frames = []
     for index, center in enumerate(centers_world(posed.cam_from_world)):
         world_from_cam = np.eye(4)
@@ -33,7 +33,7 @@ def write_nerfstudio_transforms(path: Path, posed: Posed, names: list[str], has_
 
 
 def write_point_cloud(path: Path, points_world: Float[Array, "p 3"], colors: UInt8[Array, "p 3"]) -> None:
-    """A binary PLY of coloured points."""
+    """Write a binary PLY of coloured points."""
     import trimesh
 
     trimesh.PointCloud(points_world, colors=colors).export(path)

@@ -1,4 +1,4 @@
-"""Undistorted photos and their masks as files."""
+"""Writer of undistorted photos and their masks as image files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ EXPORT_JPEG_QUALITY = 95
 
 
 def jpeg_names(names: list[str]) -> list[str]:
-    """A JPEG's name per photo: its own with the ending .jpg, its whole name and .jpg where that would not be unique."""
+    """A JPEG name per photo: its own with suffix .jpg, or with .jpg appended where that would not be unique."""
     short = [str(PurePosixPath(name).with_suffix(".jpg")) for name in names]
-    count = Counter(name.lower() for name in short)  # some disks know no case
+    count = Counter(name.lower() for name in short)  # some file systems ignore case
     return [s if count[s.lower()] == 1 else f"{name}.jpg" for s, name in zip(short, names, strict=True)]
 
 
 def export_photos(run: Run, folder: Path, names: list[str], advance: Callable[[float], None]) -> list[bool]:
-    """``images``/<name> and, of photos with pixels to ignore, ``masks``/<name>.png; returns which have a mask.
+    """Write ``images``/<name> and, for photos with masked pixels, ``masks``/<name>.png; returns which have a mask.
 
-    Masks are 255 use, 0 ignore, named as COLMAP wants them.
+    In masks 255 is used and 0 ignored; they are named as COLMAP expects.
     """
     has_mask = []
     for index, name in enumerate(names):

@@ -1,1 +1,1 @@
-"""Render: pictures and films of the trained blocks, from where photos were taken or from where none was."""
+"""Render: held-out views and films of the trained blocks."""

@@ -1,9 +1,9 @@
-"""Which block renders which stretch of a ray.
+"""Segments of rays by block: which block renders which part of a ray.
 
 The cores are boxes that do not overlap. A ray is rendered by the blocks whose cores it crosses, each from where it
-enters the core to where it leaves it. The first block also has what lies before its core inside its outer box, the last
-one what lies behind, and all beyond. A ray that crosses no core belongs to the block whose outer box it enters first,
-or, meeting none, to the one nearest to the camera, for what lies beyond.
+enters the core to where it leaves it. The first block also renders what lies in front of its core inside its outer box;
+the last one what lies behind its core, and the background. A ray that crosses no core belongs to the block whose outer
+box it enters first; one that meets no box to the block nearest to the camera, for the background.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class RayEndBlocks(NamedTuple):
 def intersect_box(
     origin: Float[Array, "3"], directions: Float[Array, "n 3"], box: Float[Array, "2 3"]
 ) -> tuple[Float[Array, "n"], Float[Array, "n"], Bool[Array, "n"]]:
-    """Where rays enter and leave a box, at or after their origin; and whether they cross it (slab method)."""
+    """Distances at which rays enter and leave a box, from 0 on; and whether they cross it (slab method)."""
     near, far = intersect_ray_box(origin, directions, *box)
     return near, far, far > near
 
 
 def find_end_blocks(origin: Float[Array, "3"], directions: Float[Array, "n 3"], boxes: BlockBoxes) -> RayEndBlocks:
-    """Who has the beginning and the end of each ray."""
+    """The blocks that render the beginning and the end of each ray."""
     n = len(directions)
     first, last, outer = (np.full(n, -1) for _ in range(3))
     nearest, farthest, entered = np.full(n, np.inf), np.full(n, -np.inf), np.full(n, np.inf)
@@ -60,7 +60,7 @@ def find_end_blocks(origin: Float[Array, "3"], directions: Float[Array, "n 3"], 
 def block_segments(
     origin: Float[Array, "3"], directions: Float[Array, "n 3"], boxes: BlockBoxes, end_blocks: RayEndBlocks, block: int
 ) -> tuple[Float[Array, "n"], Float[Array, "n"], Bool[Array, "n"]]:
-    """Where ``block`` begins and ends to render each ray, and whether the ray ends in it; nothing is begin = end."""
+    """The segment of each ray that ``block`` renders (empty where begin = end), and whether the ray ends in it."""
     near, far, is_hit = intersect_box(origin, directions, boxes.cores[block])
     outer_near, outer_far, _ = intersect_box(origin, directions, boxes.outers[block])
     is_first, is_last = end_blocks.first == block, end_blocks.last == block

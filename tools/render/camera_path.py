@@ -1,4 +1,4 @@
-"""Where the camera of a film goes: around what the photos look at, or past the photos."""
+"""Camera paths of films: an orbit around what the photos look at, or a path through the photos' cameras."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from quoin.pipeline.geometry.cameras import centers_world, look_at
 
 Array = np.ndarray
 
-MAX_ORBIT_GAP_RAD = np.pi / 2  # a wider gap between the photos' directions is not crossed: nobody looked from there
-MAX_TWO_OPT_ROUNDS = 30  # improvements of a way past the photos, each over all pairs
-MAX_WAYPOINTS = 400  # passed; of more, every n-th on the way
+MAX_ORBIT_GAP_RAD = np.pi / 2  # of directions without photos; wider gaps are not crossed
+MAX_TWO_OPT_ROUNDS = 30  # improvements of the tour, each over all pairs
+MAX_WAYPOINTS = 400  # cameras on a path; of more photos, every n-th
 
 
 def orbit_path(
@@ -19,7 +19,7 @@ def orbit_path(
 ) -> Float[Array, "n_frames 3 4"]:
     """A circle around what the photos look at, at their median distance and height, from the first photo's direction.
 
-    Where the photos leave a gap of more than 90° the way goes over the arc that they cover, there and back.
+    Where no photos were taken over more than 90°, the camera goes back and forth over the arc that they cover.
     """
     centers = centers_world(cam_from_world)
     target = np.clip(focus_point(centers, cam_from_world[:, 2, :3]), region[0], region[1])
@@ -40,7 +40,7 @@ def orbit_path(
 
 
 def focus_point(centers: Float[Array, "n 3"], forward: Float[Array, "n 3"]) -> Float[Array, "3"]:
-    """The point nearest to the photos' axes: least Σ |(I − d dᵀ)(x − c)|², with a little pull to the photos' middle."""
+    """The point nearest to all optical axes: minimum of Σ |(I − d dᵀ)(x − c)|², drawn slightly to the mean centre."""
     across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
     middle = centers.mean(axis=0)
     pull = 1e-3 * len(centers) * np.eye(3)
@@ -48,9 +48,9 @@ def focus_point(centers: Float[Array, "n 3"], forward: Float[Array, "n 3"]) -> F
 
 
 def interpolated_path(cam_from_world: Float[Array, "n 3 4"], n_frames: int) -> Float[Array, "n_frames 3 4"]:
-    """A smooth way past the photos' cameras, in a short order, at even pace.
+    """A smooth path through the photos' cameras, along a short tour, at constant speed.
 
-    Centres by a monotone cubic (PCHIP, which does not overshoot), rotations by a smooth spline of rotations.
+    Centres follow a monotone cubic (PCHIP, which does not overshoot), rotations a rotation spline.
     """
     from scipy.interpolate import PchipInterpolator
     from scipy.spatial.transform import Rotation, RotationSpline
@@ -58,7 +58,7 @@ def interpolated_path(cam_from_world: Float[Array, "n 3 4"], n_frames: int) -> F
     order = tour_order(pose_distances(cam_from_world))
     poses = cam_from_world[order[:: -(-len(order) // MAX_WAYPOINTS)]]
     step_lengths = np.diagonal(pose_distances(poses), offset=1)
-    poses = poses[np.concatenate([[True], step_lengths > 1e-6])]  # two photos from one place are one stop
+    poses = poses[np.concatenate([[True], step_lengths > 1e-6])]  # photos from one place count once
     if len(poses) == 1:
         return np.repeat(poses, n_frames, axis=0)
     at = np.concatenate([[0.0], np.cumsum(np.diagonal(pose_distances(poses), offset=1))])
@@ -69,7 +69,7 @@ def interpolated_path(cam_from_world: Float[Array, "n 3 4"], n_frames: int) -> F
 
 
 def pose_distances(cam_from_world: Float[Array, "n 3 4"]) -> Float[Array, "n n"]:
-    """From photo to photo: the distance, in mean distances of cameras from their middle, plus the angle, radians."""
+    """Distances between poses: of centres, relative to their mean distance from the mean, plus the angle in radians."""
     centers = centers_world(cam_from_world)
     spread = max(float(np.linalg.norm(centers - centers.mean(axis=0), axis=1).mean()), 1e-12)
     distance = np.linalg.norm(centers[:, None] - centers[None], axis=2) / spread
@@ -78,7 +78,7 @@ def pose_distances(cam_from_world: Float[Array, "n 3 4"]) -> Float[Array, "n n"]
 
 
 def tour_order(distances: Float[Array, "n n"]) -> Int[Array, "n"]:
-    """A short way that visits everything once: the nearest next from the most remote one, then 2-opt."""
+    """A short open tour: nearest neighbours from the most remote pose on, then 2-opt."""
     left = np.ones(len(distances), bool)
     order = [int(distances.sum(axis=1).argmax())]
     while len(order) < len(distances):
@@ -88,7 +88,7 @@ def tour_order(distances: Float[Array, "n n"]) -> Int[Array, "n"]:
     for _ in range(MAX_TWO_OPT_ROUNDS):
         before = _tour_length(tour, distances)
         for i in range(len(tour) - 1):
-            # turning way[i + 1 .. j] round replaces steps i → i + 1 and j → j + 1; the way's end is free
+            # reversing tour[i + 1 .. j] replaces steps i → i + 1 and j → j + 1; the end of the tour is free
             j = np.arange(i + 1, len(tour))
             after = np.minimum(j + 1, len(tour) - 1)
             open_end = j + 1 < len(tour)

@@ -1,4 +1,4 @@
-"""Layers of several blocks put together, front to back."""
+"""Front-to-back compositing of what several blocks rendered."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Array = np.ndarray
 def composite(
     ray: Int[Array, "m"], begin_m: Float[Array, "m"], values: Float[Array, "m v"], opacity: Float[Array, "m"], n: int
 ) -> tuple[Float[Array, "n v"], Float[Array, "n"]]:
-    """Values [n, v] and opacity [n] of rays 0..n-1, of parts given in any order: Σₖ vₖ Πⱼ<ₖ (1 − oⱼ), 1 − Πₖ (1 − oₖ).
+    """Values and opacity of rays 0..n-1 from segments in any order: Σₖ vₖ Πⱼ<ₖ (1 − oⱼ), 1 − Πₖ (1 − oₖ).
 
-    Part k belongs to ray ``ray[k]``, lies behind those of the ray that begin before it, and its ``values`` are already
-    weighted by what shows of them within the part (Porter & Duff 1984, over).
+    Segment k belongs to ray ``ray[k]`` and lies behind the segments of that ray that begin before it; its ``values``
+    are already weighted by the opacity within the segment (Porter & Duff 1984, over).
     """
     order = np.lexsort((begin_m, ray))
     ray, values, opacity = ray[order], values[order], opacity[order]

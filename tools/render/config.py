@@ -1,4 +1,4 @@
-"""What may be asked of a film, and what is said of it."""
+"""Settings of a film, and its result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ RenderOutput = Literal["colour", "normals", "depth"]
 class FilmConfig(StageConfig):
     """A film of the trained blocks."""
 
-    path: FilmPath = "orbit"  # around what the photos look at, or past the photos
-    what: RenderOutput = "colour"
+    path: FilmPath = "orbit"  # around what the photos look at, or through the photos' cameras
+    output: RenderOutput = "colour"
     width: int = Field(640, ge=16, le=8192, multiple_of=2)  # pixels; even, as H.264 wants it
     height: int = Field(360, ge=16, le=8192, multiple_of=2)
     seconds: float = Field(6.0, gt=0, le=3600)
@@ -28,8 +28,8 @@ class FilmConfig(StageConfig):
 
 
 class FilmResult(StageResult):
-    """The film."""
+    """A film that was rendered."""
 
     file: str  # the video, or the folder of pictures
     n_frames: int
-    seconds_per_frame: float  # that rendering took
+    seconds_per_frame: float  # of rendering

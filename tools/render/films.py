@@ -1,7 +1,7 @@
-"""Render trained blocks: the photos that were held out into the store, or films.
+"""Renderings of trained blocks: of the held-out photos into the store, or as films.
 
-A block's model is one stage's business, train's; here a block is what it is opened as, a function that looks along rays
-(``RenderRays``, of ``stages/train/trained.py``), which the caller hands in.
+Opening a trained block is up to the train stage, which this tool does not import: the caller passes a ``BlockOpener``
+(``flows/cli/render.py`` has the one for runs).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -26,17 +26,36 @@ from quoin.pipeline.storage.run import Run
 from quoin.tools.render.block_segments import BlockBoxes, RayEndBlocks, block_segments, find_end_blocks
 from quoin.tools.render.camera_path import interpolated_path, orbit_path
 from quoin.tools.render.composite import composite
-from quoin.tools.render.config import FilmConfig, FilmResult
+from quoin.tools.render.config import FilmConfig, FilmResult, RenderOutput
 from quoin.tools.render.pictures import output_picture, save_picture
 from quoin.tools.render.video import open_frame_writer
 
 Array = np.ndarray
-RenderRays = Callable[[Array, Array, Array, Array, Array], Any]  # origin, directions, enter, leave, ends: a layer
-BlockOpener = Callable[[str], RenderRays]
 
-MAX_GROUP_PIXELS = 4_000_000  # of as many frames as fit; each block is opened once for all of them
-MIN_OPAQUE_OPACITY = 0.999
-MIN_SURFACE_OPACITY = 0.5  # less is no surface
+MAX_GROUP_PIXELS = 4_000_000  # of the frames that are rendered together, for which each block is opened once
+MIN_OPAQUE_OPACITY = 0.999  # from it on a ray is not followed further
+MIN_SURFACE_OPACITY = 0.5  # of a ray that meets a surface
+
+
+class RenderedSegments(Protocol):
+    """What rays see of one block, each value weighted by its visibility (``RayOutput`` of a trained block)."""
+
+    @property
+    def color(self) -> Float[Array, "n 3"]: ...
+
+    @property
+    def opacity(self) -> Float[Array, "n"]: ...
+
+    @property
+    def distance_m(self) -> Float[Array, "n"]: ...
+
+    @property
+    def normal(self) -> Float[Array, "n 3"]: ...
+
+
+# origin [3], directions [n, 3], begin_m [n], end_m [n] and whether a ray ends in the block [n] -> what the rays see
+RenderRays = Callable[[Array, Array, Array, Array, Array], RenderedSegments]
+BlockOpener = Callable[[str], RenderRays]  # opens a trained block by its id
 
 
 class RenderCamera(NamedTuple):
@@ -49,18 +68,18 @@ class RenderCamera(NamedTuple):
 
 
 def render_held_out(run: Run, open_block: BlockOpener, report: Reporter) -> list[int]:
-    """What the photos that were held out should look like, at their own size, into the store; returns which they are.
+    """Render the held-out photos at their own size into the store; returns their indices.
 
-    And pictures into ``views/`` of the run: photo, rendering, normals and depth side by side. QuoinError where no photo
-    was held out.
+    Also writes pictures into ``views/`` of the run: photo, rendering, normals and depth side by side. QuoinError where
+    no photo was held out.
     """
     run.require("train")
     posed, held_out = posed_images.read_posed(run), read_held_out(run).tolist()
     if not held_out:
         raise QuoinError(
-            "No photo of this run was held out, so there is none to compare new views with",
+            "This run held out no photos, so there is nothing to compare renderings with",
             where=run.location,
-            hint="reconstruct with --set partition.hold_out_every=8 (the poses are kept, what follows is done again)",
+            hint="reconstruct with --set partition.hold_out_every=8 (poses are kept, later stages run again)",
         )
     arrays.delete_node(run.scene, "renderings")
     folder = run.path / "views"
@@ -68,27 +87,29 @@ def render_held_out(run: Run, open_block: BlockOpener, report: Reporter) -> list
     views = [RenderCamera(posed.cam_from_world[i], posed.intrinsics[i], *map(int, posed.sizes[i])) for i in held_out]
     for index, rendering in zip(held_out, render_views(run, views, open_block, report), strict=True):
         posed_images.write_rendering(run, index, rendering)
-        shown = [output_picture(rendering, what, scene_depth_range(posed)) for what in ("colour", "normals", "depth")]
+        outputs: tuple[RenderOutput, ...] = ("colour", "normals", "depth")
+        pictures = [output_picture(rendering, output, scene_depth_range(posed)) for output in outputs]
         save_picture(
-            folder / f"{posed.names[index]}.png", np.concatenate([posed_images.read_photo(run, index), *shown], axis=1)
+            folder / f"{posed.names[index]}.png",
+            np.concatenate([posed_images.read_photo(run, index), *pictures], axis=1),
         )
     return held_out
 
 
 def render_film(run: Run, config: FilmConfig, out: Path, open_block: BlockOpener, report: Reporter) -> FilmResult:
-    """A film of the trained blocks into ``out``, a video where it ends in .mp4 and else a folder of pictures."""
+    """Render a film of the trained blocks into ``out``: a video where it ends in .mp4, else a folder of pictures."""
     run.require("train")
     with open_frame_writer(out, config.width, config.height, config.frames_per_s) as write:
         views, depths = film_cameras(run, config), scene_depth_range(posed_images.read_posed(run))
         began = time.monotonic()
         for rendering in render_views(run, views, open_block, report):
-            write(output_picture(rendering, config.what, depths))
+            write(output_picture(rendering, config.output, depths))
         seconds = time.monotonic() - began
     return FilmResult(file=str(out), n_frames=len(views), seconds_per_frame=seconds / len(views))
 
 
 def film_cameras(run: Run, config: FilmConfig) -> list[RenderCamera]:
-    """The cameras of a film. Their angle of view is the photos' median, across the picture's diagonal."""
+    """The cameras of a film; their field of view across the diagonal is the median of the photos'."""
     posed, partition = posed_images.read_posed(run), read_partition(run)
     if config.path == "orbit":
         region = np.stack([partition.region_low_world, partition.region_high_world])
@@ -104,30 +125,47 @@ def film_cameras(run: Run, config: FilmConfig) -> list[RenderCamera]:
 def render_views(
     run: Run, views: list[RenderCamera], open_block: BlockOpener, report: Reporter
 ) -> Iterator[posed_images.Rendering]:
-    """What each view shows, in order. One block at a time is in memory, with what it adds to a few frames."""
-    partition, train = read_partition(run), run.manifest("train")
-    missing = train.result.get("missing", {}) if train else {}
-    trained_blocks = [block for block in partition.blocks if block.id not in missing]
-    blocks = [block.id for block in trained_blocks]
-    boxes = BlockBoxes(
-        np.array([partition.lattice.box_world(block.core) for block in trained_blocks]),
-        np.array([partition.lattice.box_world(block.outer) for block in trained_blocks]),
-    )
-    with report.task("render", len(views) * len(blocks), "looks") as advance:
-        done = 0
+    """The rendering of each view, in order. One block at a time is in memory, with its layers of a few views."""
+    block_ids, boxes = _trained_blocks(run)
+    core_centers = boxes.cores.mean(axis=1)
+    with report.task("render", len(views) * len(block_ids), "looks") as advance:
+        n_views_done = 0
         for group in _group_views(views):
             frames = [_FrameBuffer(view, boxes) for view in group]
             middle = np.mean([frame.origin for frame in frames], axis=0)
-            nearest_first = np.argsort(np.linalg.norm(boxes.cores.mean(axis=1) - middle, axis=1))
-            for block in nearest_first.tolist():
-                render_rays = open_block(blocks[block])
-                for frame in frames:
-                    frame.add(block, render_rays)
-                    done += 1
-                    advance(done)
-                del render_rays
+            nearest_first = np.argsort(np.linalg.norm(core_centers - middle, axis=1)).tolist()
+            for n_blocks_done, block in enumerate(nearest_first):
+                n_done = n_views_done * len(block_ids) + n_blocks_done * len(frames)
+                _render_block(frames, block, open_block(block_ids[block]), n_done, advance)
+            n_views_done += len(frames)
             for frame in frames:
                 yield frame.rendering()
+
+
+def _trained_blocks(run: Run) -> tuple[list[str], BlockBoxes]:
+    """Ids and boxes of the blocks of the run that could be trained."""
+    partition, train = read_partition(run), run.manifest("train")
+    missing = train.result.get("missing", {}) if train else {}
+    blocks = [block for block in partition.blocks if block.id not in missing]
+    boxes = BlockBoxes(
+        np.array([partition.lattice.box_world(block.core) for block in blocks]),
+        np.array([partition.lattice.box_world(block.outer) for block in blocks]),
+    )
+    return [block.id for block in blocks], boxes
+
+
+def _render_block(
+    frames: list[_FrameBuffer],
+    block: int,
+    render_rays: RenderRays,
+    n_done: int,
+    advance: Callable[[float], None],
+) -> None:
+    """Add the segments of one block to each frame; its renderer is released with the return."""
+    for frame in frames:
+        frame.add(block, render_rays)
+        n_done += 1
+        advance(n_done)
 
 
 def _group_views(views: list[RenderCamera]) -> Iterator[list[RenderCamera]]:
@@ -142,18 +180,18 @@ def _group_views(views: list[RenderCamera]) -> Iterator[list[RenderCamera]]:
 
 
 class _FrameBuffer:
-    """A view while blocks are added to it."""
+    """The rays of a view, and the segments of them that blocks have rendered so far."""
 
     def __init__(self, view: RenderCamera, boxes: BlockBoxes) -> None:
         self.view, self.boxes = view, boxes
         pixels = pixel_grid(view.width, view.height)
         self.origin, self.directions = rays_world(view.cam_from_world, view.intrinsics, pixels)
         self.end_blocks: RayEndBlocks = find_end_blocks(self.origin, self.directions, boxes)
-        self.opaque_from_m = np.full(len(pixels), np.inf)  # where a ray is known to see nothing any more
+        self.opaque_from_m = np.full(len(pixels), np.inf)  # distance at which a ray is fully opaque
         self.layers: list[tuple[Array, Array, Array, Array]] = []  # ray, begin, values, opacity
 
     def add(self, block: int, render_rays: RenderRays) -> None:
-        """Let ``block`` render its stretches of the rays that still see something there."""
+        """Let ``block`` render its segments of the rays that are not opaque in front of it."""
         begin, end, is_last = block_segments(self.origin, self.directions, self.boxes, self.end_blocks, block)
         ray = np.flatnonzero(((end > begin) | is_last) & (begin < self.opaque_from_m))
         if len(ray) == 0:
@@ -166,7 +204,7 @@ class _FrameBuffer:
         self.layers.append((ray[is_visible], begin[ray[is_visible]], values[is_visible], layer.opacity[is_visible]))
 
     def rendering(self) -> posed_images.Rendering:
-        """All blocks together."""
+        """The composite of all segments."""
         ray, begin, values, opacity = (np.concatenate(part) for part in zip(*self.layers, strict=True))
         composited, opacities = composite(ray, begin, values, opacity, len(self.directions))
         has_surface = opacities > MIN_SURFACE_OPACITY
@@ -183,7 +221,7 @@ class _FrameBuffer:
 
 
 def scene_depth_range(posed: posed_images.Posed) -> tuple[float, float]:
-    """Distances that pictures tell apart: those from which the photos see their points, without outliers."""
+    """Range of depths that pictures show: 1st to 99th percentile of the distances from cameras to their SfM points."""
     center = centers_world(posed.cam_from_world)[posed.track_photo]
     near, far = np.percentile(np.linalg.norm(posed.points_world[posed.track_point] - center, axis=1), [1, 99])
     return float(near), float(far)

@@ -1,4 +1,4 @@
-"""Renderings as pictures."""
+"""Renderings as 8-bit pictures: colour, normals, depth."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from quoin.pipeline.storage.atomic import disk_error
 from quoin.tools.render.config import RenderOutput
 
 Array = np.ndarray
-# depth from near to far: a few colours whose lightness falls evenly, interpolated
+# Depth from near to far: interpolated colours whose lightness falls evenly.
 DEPTH_COLORS = np.array([[253, 231, 165], [244, 157, 98], [200, 84, 104], [118, 45, 117], [40, 22, 72]], np.float64)
 
 
 def output_picture(
     rendering: Rendering, output: RenderOutput, depth_range_m: tuple[float, float]
 ) -> UInt8[Array, "h w 3"]:
-    """Colour, normals or depth of a rendering."""
+    """A picture of the colour, the normals or the depth of a rendering."""
     if output == "colour":
         return color_picture(rendering.colour)
     if output == "normals":
@@ -28,7 +28,7 @@ def output_picture(
 
 
 def save_picture(path: Path, rgb: UInt8[Array, "h w 3"]) -> None:
-    """Write a picture; a folder that is missing is made."""
+    """Write a picture, and its folder where it does not exist."""
     from PIL import Image
 
     try:
@@ -39,18 +39,18 @@ def save_picture(path: Path, rgb: UInt8[Array, "h w 3"]) -> None:
 
 
 def color_picture(colour: Float[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
-    """Colours in [0, 1]."""
+    """A picture of colours in [0, 1]."""
     return np.rint(np.clip(colour, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def normal_picture(normal: Float[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
-    """Red, green, blue as x, y, z of the world from −1 to 1; white where there is no surface."""
+    """A picture of normals: red, green, blue are world x, y, z from −1 to 1; white where there is no surface."""
     has_surface = np.abs(normal).sum(axis=2, keepdims=True) > 0
     return np.where(has_surface, np.rint((normal * 0.5 + 0.5) * 255.0), 255.0).astype(np.uint8)
 
 
 def depth_picture(depth_m: Float[Array, "h w"], range_m: tuple[float, float]) -> UInt8[Array, "h w 3"]:
-    """Light is near, dark is far, even in inverse depth over ``range_m``; white where there is no surface."""
+    """A picture of depth: light is near, dark is far, linear in inverse depth; white where there is no surface."""
     near, far = range_m
     inverse = 1.0 / np.maximum(depth_m, 1e-9)
     share = np.clip((1.0 / near - inverse) / max(1.0 / near - 1.0 / far, 1e-12), 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Frames into a video, or into a folder of pictures."""
+"""Writers of frames: into a video, or into a folder of pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FrameWriter = Callable[[UInt8[Array, "h w 3"]], None]
 
 @contextmanager
 def open_frame_writer(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[FrameWriter]:
-    """A function that takes frame after frame: of a video where ``out`` ends in .mp4, else of a folder of PNGs."""
+    """A function that writes frame after frame: to a video where ``out`` ends in .mp4, else to a folder of PNGs."""
     video = out.suffix.lower() == ".mp4"
     try:
         (out.parent if video else out).mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def _picture_writer(folder: Path) -> FrameWriter:
 
 @contextmanager
 def _video_writer(out: Path, width: int, height: int, frames_per_s: int) -> Iterator[FrameWriter]:
-    """H.264 in 4:2:0, which everything plays; it takes the place of ``out`` when it is complete."""
+    """H.264 in 4:2:0, which all players read; the file replaces ``out`` when it is complete."""
     import av
 
     part = out.with_name(f".{out.stem}.partial.mp4")
@@ -64,6 +64,6 @@ def _video_writer(out: Path, width: int, height: int, frames_per_s: int) -> Iter
         part.replace(out)
     except av.error.FFmpegError as error:
         what = f"Cannot write the video: {error.strerror}"
-        raise QuoinError(what, where=out, hint="give --out another place") from None
+        raise QuoinError(what, where=out, hint="choose another --out") from None
     finally:
         part.unlink(missing_ok=True)

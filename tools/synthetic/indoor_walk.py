@@ -16,7 +16,8 @@ def indoor_walk_cameras(room: Room, n_photos: int, seed: int) -> Float[Array, "n
     """cam_from_world of the photos, in the order of one walk around ``room.path``.
 
     Each looks across the middle of the walk to the other side, alternately more to the left or to the right and a
-    little down; position, height, pitch and roll vary as in handheld photos. With 40 photos neighbours stand about 30 cm apart.
+    little down; position, height, pitch and roll vary as in handheld photos. With 40 photos, neighbours stand about
+    30 cm apart.
     """
     rng = np.random.default_rng([seed, 3])
     closed = np.concatenate([room.path, room.path[:1]])

@@ -32,7 +32,7 @@ TRIM_LACQUER: LinearColor = (0.74, 0.73, 0.70)
 
 @dataclass(frozen=True, kw_only=True)
 class Room(Scene):
-    """A scene seen from inside. ``tint``: colour of each face under its material's pattern; ``piece``: number of its solid."""
+    """A scene seen from inside. ``tint``: the colour of each face under its pattern; ``piece``: its solid's number."""
 
     tint: Float[Array, "f 3"]
     piece: Int[Array, "f"]

@@ -132,7 +132,7 @@ def voxel_surface(
 
     ``is_outside_solid``: what lies outside the grid counts as solid.
 
-    Faces of one direction share vertices, faces of two do not, so that corners are sharp. Merged, the surface is closed.
+    Only faces of one direction share vertices, so that corners are sharp. Merged, the surface is closed.
     """
     filled = np.pad(solid, 1, constant_values=is_outside_solid).astype(np.int8)
     vertices: list[Array] = []

@@ -79,7 +79,7 @@ def test_sparse_reference_points_are_told(run: Run, tmp_path: Path) -> None:
     events: list[dict] = []
     config = EvaluateConfig(n_samples=1000, distances_m=(0.01,))
     evaluate_surface(run, tmp_path / "truth.xyz", tmp_path / "cameras.csv", Reporter(events.append), config)
-    assert any(e["kind"] == "log" and e["level"] == "warning" and "underrated" in e["message"] for e in events)
+    assert any(e["kind"] == "log" and e["level"] == "warning" and "comes out too low" in e["message"] for e in events)
 
 
 def test_cameras_are_asked_for_where_the_run_was_given_none(run: Run, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_damaged_and_empty_surfaces_are_refused(tmp_path: Path, name: str, conte
     (tmp_path / name).write_bytes(content)
     with pytest.raises(QuoinError):
         read_surface(tmp_path / name)
-    with pytest.raises(QuoinError, match="no such file"):
+    with pytest.raises(QuoinError, match="does not exist"):
         read_surface(tmp_path / "absent.ply")
 
 

@@ -138,14 +138,14 @@ def test_held_out_photos_are_rendered_at_their_size_and_shown_beside_them(tmp_pa
 
 def test_without_held_out_photos_there_is_a_sentence(tmp_path):
     run = ball_run(tmp_path, boxes())
-    with pytest.raises(QuoinError, match=r"No photo of this run was held out.*hold_out_every"):
+    with pytest.raises(QuoinError, match=r"This run held out no photos.*hold_out_every"):
         render_held_out(run, opener(run), Reporter())
 
 
 @pytest.mark.parametrize("path", ["orbit", "photos"])
 def test_a_film_has_its_frames(tmp_path, path):
     run = ball_run(tmp_path, boxes(2))
-    config = FilmConfig(path=path, what="normals", width=24, height=16, seconds=0.25, frames_per_s=16)
+    config = FilmConfig(path=path, output="normals", width=24, height=16, seconds=0.25, frames_per_s=16)
     result = render_film(run, config, tmp_path / "film", opener(run), Reporter())
     assert result.n_frames == len(list((tmp_path / "film").glob("*.png"))) == 4
     frame = np.asarray(Image.open(tmp_path / "film" / "frame_00002.png"))
