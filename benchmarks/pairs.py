@@ -32,11 +32,11 @@ from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.stage import run as ingest
 from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.initial_cameras import initial_cameras
 from quoin.stages.pose.pairing import expansion
-from quoin.stages.pose.pairing.matching import MAX_SIMILAR_PHOTOS, find_features, match_pairs, sequential_pairs
-from quoin.stages.pose.pairing.pairs import exhaustive_pairs, unique_pairs
+from quoin.stages.pose.pairing.matching import MAX_SIMILAR_PHOTOS, find_features, match_pairs
+from quoin.stages.pose.pairing.pairs import exhaustive_pairs, sequential_pairs, unique_pairs
 from quoin.stages.pose.pairing.retrieval import photo_similarity
+from quoin.stages.pose.sfm import initial_cameras
 from quoin.stages.pose.workspace import Workspace
 
 INLIER_THRESHOLDS = (15, 20, 30, 100)

@@ -14,7 +14,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.fencing import Attempt
 from quoin.pipeline.storage.run import Run, stage
-from quoin.stages.pose.cache_key import pose_cache_inputs
+from quoin.stages.pose.camera_files import pose_cache_inputs
 from quoin.stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
 
 MAX_LOCAL_PHOTOS = 32  # up to which nothing is gained by handing out

@@ -69,10 +69,7 @@ DUPLICATE_NAMES: set[str] = {
     "sample_bilinear",
     "voxel_downsample",
 }
-DUPLICATE_STEMS: set[str] = {
-    "stages/pose/cache_key.py",
-    "stages/priors/cache_key.py",
-}
+DUPLICATE_STEMS: set[str] = set()
 SHORT_OR_LONG_FILES: set[str] = {
     "fields/batching.py",
     "fields/field/background.py",

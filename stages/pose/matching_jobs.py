@@ -15,14 +15,20 @@ from quoin.pipeline.core.parallel import thread_map
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_rows
 from quoin.pipeline.storage.cache import scratch_folder
 from quoin.pipeline.storage.run import Run
-from quoin.stages.pose.colmap import step_arguments
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.database import FEATURE_TABLES, MATCH_TABLES, copy_rows, merge_rows
 from quoin.stages.pose.colmap.image_copies import write_image_copies
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.hands import PhotosNotVisibleError
 from quoin.stages.pose.undistorted_images import ImageSegments, UndistortedImage, write_undistorted_batch
-from quoin.stages.pose.workspace import WORKSPACE_PATH, Workspace, no_op
+from quoin.stages.pose.workspace import (
+    WORKSPACE_PATH,
+    Workspace,
+    extraction_arguments,
+    image_import_arguments,
+    matching_arguments,
+    no_op,
+)
 
 Array = np.ndarray
 
@@ -45,7 +51,7 @@ class PoseSteps:
         photos = self._photos(photo_ids)
         with self._shop() as workspace:
             files = write_image_copies(photos, workspace.images, workspace.threads, no_op)
-            job, _ = step_arguments.extraction_arguments(workspace, self.config, photos, files, cameras, camera_of)
+            job, _ = extraction_arguments(workspace, self.config, photos, files, cameras, camera_of)
             workspace.run_colmap_with_retry("extract_features", job)
             export_features(self.run, workspace.database, photo_ids)
 
@@ -55,13 +61,11 @@ class PoseSteps:
         """A database of the matches and the verified geometry of pairs of these photos."""
         files = [f"{photo_id:06d}.jpg" for photo_id in photo_ids]
         with self._shop() as workspace:
-            workspace.run_colmap(
-                "import_images", step_arguments.image_import_arguments(photo_ids, files, cameras, camera_of)
-            )
+            workspace.run_colmap("import_images", image_import_arguments(photo_ids, files, cameras, camera_of))
             import_features(self.run, workspace.database, photo_ids)
             workspace.run_colmap_with_retry(
                 "match_images",
-                step_arguments.matching_arguments(workspace, dict(zip(photo_ids, files, strict=True)), pairs),
+                matching_arguments(workspace, dict(zip(photo_ids, files, strict=True)), pairs),
             )
             database_path = workspace.folder / "found.db"
             copy_rows(workspace.database, database_path, MATCH_TABLES)

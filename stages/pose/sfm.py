@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.disambiguation import map_with_disambiguation
 from quoin.stages.pose.checks.pure_rotation import find_pure_rotations, has_single_viewpoint
+from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.initial_cameras import has_focal, has_shared_camera, initial_cameras
 from quoin.stages.pose.mapping import is_better, mean_error_px, refine_component
-from quoin.stages.pose.pairing.matching import find_features, find_pairs, gps_positions_m
+from quoin.stages.pose.pairing.matching import find_features, find_pairs
+from quoin.stages.pose.pairing.pairs import gps_positions_m
 from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 
 Array = np.ndarray
 
+DEFAULT_FOCAL_FACTOR = (
+    1.2  # times the long edge: a phone's or a kit lens's view of about 45 degrees, COLMAP's own default
+)
 OVERLAP_ADVICE = "take photos that overlap by half or more, of something with texture that stands still"
 MIN_SHARED_CAMERA_REGISTERED_SHARE = (
     0.7  # of all photos; fewer registered with a shared camera: perhaps it is not one camera
@@ -106,3 +111,41 @@ def _separate_cameras_if_better(
         workspace.with_cameras(cameras, camera_of), config, pairs, names
     )
     return (separate, separate_mapper) if is_better(separate, components) else (components, mapper)
+
+
+# -- initial cameras ---------------------------------------------------------------------------------------------------
+
+
+def initial_cameras(photos: list[PhotoRow], *, share: bool = True) -> tuple[list[Camera], list[int]]:
+    """Cameras and, for every photo, which one it uses.
+
+    Photos of a group and size share one; with ``share`` false those without a focal length in EXIF each get their own,
+    but for frames of a clip, which one camera took.
+    """
+    keys = [
+        (
+            photo.group,
+            photo.width,
+            photo.height,
+            -1 if share or has_shared_camera(photo) else photo.photo_id,
+        )
+        for photo in photos
+    ]
+    order = sorted(set(keys))
+    cameras = []
+    for key in order:
+        focals = [p.focal_px for p, k in zip(photos, keys, strict=True) if k == key and has_focal(p)]
+        width, height = key[1], key[2]
+        focal = float(np.median(focals)) if focals else DEFAULT_FOCAL_FACTOR * max(width, height)
+        cameras.append(Camera("SIMPLE_RADIAL", width, height, (focal, width / 2, height / 2, 0.0), bool(focals)))
+    return cameras, [order.index(key) for key in keys]
+
+
+def has_shared_camera(photo: PhotoRow) -> bool:
+    """Whether a photo is known to be of one camera with the others of its group."""
+    return has_focal(photo) or bool(photo.clip)
+
+
+def has_focal(photo: PhotoRow) -> bool:
+    """Whether EXIF gave a usable focal length."""
+    return not math.isnan(photo.focal_px) and photo.focal_px > 0

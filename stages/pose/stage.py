@@ -12,7 +12,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run, stage
-from quoin.stages.pose.cache_key import pose_cache_inputs
+from quoin.stages.pose.camera_files import pose_cache_inputs
 from quoin.stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
 from quoin.stages.pose.hands import Workers
 
@@ -22,7 +22,7 @@ def find_poses(run: Run, config: PoseConfig, report: Reporter, workers: Workers 
 
     ``hands``: who shares in features, matches and undistortion; None does all here.
     """
-    from quoin.stages.pose.given_poses import triangulate_given_poses
+    from quoin.stages.pose.known_poses import triangulate_given_poses
     from quoin.stages.pose.output import write_outputs
     from quoin.stages.pose.pairing.shared_matching import remove_exported_features
     from quoin.stages.pose.sfm import estimate_poses

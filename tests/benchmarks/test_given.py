@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmarks.given import split_projection, strecha_transforms, write_pose_transforms
-from quoin.stages.pose.given_cameras import read_transforms
+from quoin.stages.pose.camera_files import read_transforms
 from quoin.tools.evaluate.reference_cameras import read_cameras
 
 CAMERA = np.array([[900.0, 0.0, 410.0], [0.0, 880.0, 290.0], [0.0, 0.0, 1.0]])

@@ -6,28 +6,24 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.scene.photo_table import PhotoRow
-from quoin.stages.pose.colmap import step_arguments
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.colmap.image_copies import write_image_copies
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.frame.world_frame import enu_m, median_geodetic
 from quoin.stages.pose.pairing.expansion import first_round_pairs, match_in_rounds
-from quoin.stages.pose.pairing.pairs import (
-    exhaustive_pairs,
-    nearest_pairs,
-    quadratic_overlap_pairs,
-    unique_pairs,
-    window_pairs,
-)
+from quoin.stages.pose.pairing.pairs import exhaustive_pairs, nearest_pairs, sequential_pairs, unique_pairs
 from quoin.stages.pose.pairing.retrieval import photo_similarity
 from quoin.stages.pose.pairing.shared_matching import find_features_on_workers, match_pairs_on_workers
-from quoin.stages.pose.workspace import Workspace, no_op, progress_from_log
+from quoin.stages.pose.workspace import (
+    Workspace,
+    extraction_arguments,
+    matching_arguments,
+    no_op,
+    progress_from_log,
+)
 
 Array = np.ndarray
 
-SEQUENCE_WINDOW = 1  # photos before and after, in the order of names and of time, that a photo is first matched with
-MAX_FRAME_GAP = 8  # frames of a clip that far apart, of those taken, are first matched: half a picture's width and more
 MAX_EXHAUSTIVE_FRAMES = (
     60  # frames of clips up to which every pair is matched: most of a walk shows nothing of its beginning
 )
@@ -40,7 +36,7 @@ def find_features(
     """SIFT of every photo: number of keypoints per photo, and how many masks were used."""
     with workspace.report.task("pose/copies", len(photos), "photos") as advance:
         files = write_image_copies(photos, workspace.images, workspace.threads, advance)
-    job, n_masks = step_arguments.extraction_arguments(workspace, config, photos, files, cameras, camera_of)
+    job, n_masks = extraction_arguments(workspace, config, photos, files, cameras, camera_of)
     masked = sum(bool(photo.mask_path) for photo in photos)
     if 0 < masked < len(photos):
         workspace.report.log("pose", f"Masks for {masked} of {len(photos)} photos; the others are used whole")
@@ -100,41 +96,10 @@ def _find_pairs(
     return pair_table
 
 
-def sequential_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
-    """Pairs of rows of photos that follow each other by name, in a clip, or by the time of taking within an hour."""
-    times = np.array([np.datetime64(photo.taken_at or "NaT", "s") for photo in photos])
-    by_time = np.argsort(times, kind="stable")  # those that tell none come last
-    by_time_pairs = by_time[window_pairs(len(photos), SEQUENCE_WINDOW)]
-    is_soon = times[by_time_pairs[:, 1]] - times[by_time_pairs[:, 0]] <= np.timedelta64(1, "h")
-    return unique_pairs(
-        np.concatenate([window_pairs(len(photos), SEQUENCE_WINDOW), by_time_pairs[is_soon], clip_pairs(photos)])
-    )
-
-
-def clip_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
-    """Pairs of rows of frames of one clip, up to MAX_FRAME_GAP frames apart by the time in it."""
-    pair_table = [np.zeros((0, 2), np.int64)]
-    for clip in sorted({photo.clip for photo in photos} - {""}):
-        rows = [row for row, photo in enumerate(photos) if photo.clip == clip]
-        by_time = np.array(sorted(rows, key=lambda row: photos[row].time_s))
-        pair_table.append(by_time[quadratic_overlap_pairs(len(rows), MAX_FRAME_GAP)])
-    return unique_pairs(np.concatenate(pair_table))
-
-
-def gps_positions_m(photos: list[PhotoRow]) -> Float[Array, "n 2"]:
-    """East and north in metres from the middle of all photos with GPS; NaN for the others."""
-    geodetic = np.array([[p.latitude_deg, p.longitude_deg, 0.0] for p in photos])
-    has_gps = np.isfinite(geodetic).all(axis=1)
-    positions = np.full((len(photos), 2), np.nan)
-    if has_gps.any():
-        positions[has_gps] = enu_m(geodetic[has_gps], median_geodetic(geodetic[has_gps]))[:, :2]
-    return positions
-
-
 def match_pairs(workspace: Workspace, pairs: Int[Array, "m 2"], task: str = "pose/matching") -> Int[Array, "k 4"]:
     """Match pairs of photos: photo a, photo b, matches, verified inliers of every pair matched by now with matches."""
     files = {int(path.stem): path.name for path in workspace.images.iterdir()}
-    job = step_arguments.matching_arguments(workspace, files, pairs)
+    job = matching_arguments(workspace, files, pairs)
     block = job["block_size"]
     with workspace.report.task(task, len(pairs), "pairs") as advance:
         on_log_line = progress_from_log(

@@ -7,7 +7,13 @@ import itertools
 import numpy as np
 from jaxtyping import Float, Int
 
+from quoin.pipeline.scene.photo_table import PhotoRow
+from quoin.stages.pose.frame.world_frame import enu_m, median_geodetic
+
 Array = np.ndarray
+
+SEQUENCE_WINDOW = 1  # photos before and after, in the order of names and of time, that a photo is first matched with
+MAX_FRAME_GAP = 8  # frames of a clip that far apart, of those taken, are first matched: half a picture's width and more
 
 
 def exhaustive_pairs(n: int) -> Int[Array, "m 2"]:
@@ -53,3 +59,34 @@ def quadratic_overlap_pairs(n: int, max_step: int) -> Int[Array, "m 2"]:
     """Pairs of ``n`` frames in order that are 1, 2, 4, 8 … apart, up to ``max_step``."""
     steps = [2**k for k in range(max_step.bit_length()) if 2**k <= max_step]
     return np.array([(a, a + step) for step in steps for a in range(n - step)], np.int64).reshape(-1, 2)
+
+
+def sequential_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
+    """Pairs of rows of photos that follow each other by name, in a clip, or by the time of taking within an hour."""
+    times = np.array([np.datetime64(photo.taken_at or "NaT", "s") for photo in photos])
+    by_time = np.argsort(times, kind="stable")  # those that tell none come last
+    by_time_pairs = by_time[window_pairs(len(photos), SEQUENCE_WINDOW)]
+    is_soon = times[by_time_pairs[:, 1]] - times[by_time_pairs[:, 0]] <= np.timedelta64(1, "h")
+    return unique_pairs(
+        np.concatenate([window_pairs(len(photos), SEQUENCE_WINDOW), by_time_pairs[is_soon], clip_pairs(photos)])
+    )
+
+
+def clip_pairs(photos: list[PhotoRow]) -> Int[Array, "m 2"]:
+    """Pairs of rows of frames of one clip, up to MAX_FRAME_GAP frames apart by the time in it."""
+    pair_table = [np.zeros((0, 2), np.int64)]
+    for clip in sorted({photo.clip for photo in photos} - {""}):
+        rows = [row for row, photo in enumerate(photos) if photo.clip == clip]
+        by_time = np.array(sorted(rows, key=lambda row: photos[row].time_s))
+        pair_table.append(by_time[quadratic_overlap_pairs(len(rows), MAX_FRAME_GAP)])
+    return unique_pairs(np.concatenate(pair_table))
+
+
+def gps_positions_m(photos: list[PhotoRow]) -> Float[Array, "n 2"]:
+    """East and north in metres from the middle of all photos with GPS; NaN for the others."""
+    geodetic = np.array([[p.latitude_deg, p.longitude_deg, 0.0] for p in photos])
+    has_gps = np.isfinite(geodetic).all(axis=1)
+    positions = np.full((len(photos), 2), np.nan)
+    if has_gps.any():
+        positions[has_gps] = enu_m(geodetic[has_gps], median_geodetic(geodetic[has_gps]))[:, :2]
+    return positions

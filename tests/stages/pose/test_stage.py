@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.stages.pose.test_given_cameras import gl_from
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
@@ -24,16 +25,15 @@ from quoin.stages.pose.checks.registration import filter_photos
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.config import PoseConfig, PoseResult
 from quoin.stages.pose.frame.sensor_scale import ScaleEstimate
-from quoin.stages.pose.initial_cameras import initial_cameras
 from quoin.stages.pose.mapping import is_better, is_good_enough, load_component, map_photos
 from quoin.stages.pose.output import write_sensor
 from quoin.stages.pose.pairing.matching import find_features, find_pairs, gps_positions_m
+from quoin.stages.pose.sfm import initial_cameras
 from quoin.stages.pose.stage import run as pose
 from quoin.stages.pose.undistortion import fit_pinhole
 from quoin.stages.pose.workspace import Component, Workspace
 from tests.stages.pose.colmap.test_subprocess_call import children, needs_proc
 from tests.stages.pose.room import CAMERA, cameras_around, ingested, render, save, store_turned, texture
-from tests.stages.pose.test_given_cameras import gl_from
 
 CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
 N = 8
@@ -207,7 +207,7 @@ def test_given_cameras_of_other_photos_are_refused(photos: list[dict], tmp_path:
 
 
 def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
-    from quoin.stages.pose.cache_key import hash_given_files
+    from quoin.stages.pose.camera_files import hash_given_files
 
     path = tmp_path / "t.json"
     path.write_text("1")

@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quoin.pipeline.scene.photo_table import PhotoRow
-from quoin.stages.pose.initial_cameras import initial_cameras
-from quoin.stages.pose.pairing.matching import clip_pairs, sequential_pairs
 from quoin.stages.pose.pairing.pairs import (
+    clip_pairs,
     exhaustive_pairs,
     nearest_pairs,
     quadratic_overlap_pairs,
+    sequential_pairs,
     unique_pairs,
     window_pairs,
 )
+from quoin.stages.pose.sfm import initial_cameras
 
 
 @given(st.integers(0, 45))

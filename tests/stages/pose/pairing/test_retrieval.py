@@ -4,11 +4,14 @@ import numpy as np
 
 from quoin.stages.pose.pairing.retrieval import (
     SIGNATURE_BITS,
+    Vocabulary,
+    build_vocabulary,
     compute_signatures,
+    kmeans,
+    nearest_centers,
     photo_similarity,
     signature_similarity,
 )
-from quoin.stages.pose.pairing.vocabulary import Vocabulary, build_vocabulary, kmeans, nearest_centers
 
 
 def test_codebook_finds_separate_clusters() -> None:

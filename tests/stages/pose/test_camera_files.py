@@ -9,8 +9,8 @@ import pytest
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import project
+from quoin.stages.pose.camera_files import find_colmap_model, match_given_names, read_transforms, scale_to_photo
 from quoin.stages.pose.colmap.camera import Camera
-from quoin.stages.pose.given_cameras import find_colmap_model, match_given_names, read_transforms, scale_to_photo
 from tests.stages.pose.room import cameras_around
 
 SIZES = {"a.jpg": (400, 300), "b.jpg": (400, 300)}

@@ -11,18 +11,18 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
-from quoin.stages.pose.cache_key import TRANSFORMS_JSON
-from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
-from quoin.stages.pose.colmap.camera import Camera
-from quoin.stages.pose.colmap.sparse_model import read_sparse_model
-from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.given_cameras import (
+from quoin.stages.pose.camera_files import (
+    TRANSFORMS_JSON,
     GivenPhoto,
     find_colmap_model,
     match_given_names,
     read_transforms,
     scale_to_photo,
 )
+from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
+from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.sparse_model import read_sparse_model
+from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.pairing.matching import find_features, find_pairs
 from quoin.stages.pose.sfm import feature_inputs, no_overlap_error
 from quoin.stages.pose.workspace import Component, SfmResult, Workspace
