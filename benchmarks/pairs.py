@@ -105,7 +105,7 @@ def measure_photo_set(name: str, out: Path, reference: Path | None, max_edge_px:
         return inliers[pairs[:, 0], pairs[:, 1]] > 0
 
     first = unique_pairs(np.concatenate([expansion.first_round_pairs(similarity), sequential_pairs(photos)]))
-    expansion.match_in_rounds(similarity, first, 2 * PoseConfig().neighbours, verify)
+    expansion.match_in_rounds(similarity, first, 2 * PoseConfig().neighbors, verify)
 
 
 def measure_simulation(count: int, out: Path) -> None:
@@ -142,7 +142,7 @@ def measure_simulation(count: int, out: Path) -> None:
     reader.close()
     with timed("rounds"):
         search_result = expansion.match_in_rounds(
-            similarity, expansion.first_round_pairs(similarity), 2 * PoseConfig().neighbours, verify
+            similarity, expansion.first_round_pairs(similarity), 2 * PoseConfig().neighbors, verify
         )
     seconds["rounds"] -= verifying
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

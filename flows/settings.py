@@ -31,7 +31,7 @@ PATH_KEYS = (
     ("ingest", "masks"),
     ("ingest", "depth"),
     ("ingest", "depth_camera"),
-    ("pose", "given"),
+    ("pose", "known_poses"),
     ("priors", "semantic_model"),
 )
 STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")

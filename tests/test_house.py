@@ -122,7 +122,6 @@ IDENTIFIERS_MISSPELLED: set[str] = {
     "GREY_BLUE",
     "colour",
     "colour_squared",
-    "neighbours",
 }
 
 # -- the rules ---------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class ResultOptions:
             ("ingest.masks", self.masks),
             ("ingest.depth", self.depth),
             ("priors.semantic_model", self.semantic_model),
-            ("pose.given", self.poses),
+            ("pose.known_poses", self.poses),
         ]
         chosen = [f"{key}={quote_path(path)}" for key, path in path_options if path is not None]
         if self.memory is not None:

@@ -1,4 +1,4 @@
-"""Cameras given by the user: transforms.json (nerfstudio, instant-ngp, NeRF) or a COLMAP model, matched by name."""
+"""Files of known poses: transforms.json (nerfstudio, instant-ngp, NeRF) or a COLMAP model; photos matched by name."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from quoin.stages.pose.config import PoseConfig
 Array = np.ndarray
 
 TRANSFORMS_JSON = "transforms.json"
-MODEL_SUBFOLDERS = (".", "sparse/0", "sparse", "0")  # of a folder that is given, where COLMAP's model may lie
+MODEL_SUBFOLDERS = (".", "sparse/0", "sparse", "0")  # of the folder the user names, where a COLMAP model may be
 MODEL_FILE_STEMS = ("cameras", "images", "points3D", "rigs", "frames")
 MODEL_FILE_SUFFIXES = (".bin", ".txt")
 
 
 @dataclass(frozen=True)
-class GivenPhoto:
-    """Pose and camera of one photo, as given; ``name`` as the file that gives them calls it."""
+class KnownPose:
+    """Pose and camera of one photo, read from a file; ``name`` is the photo's name in that file."""
 
     name: str
     cam_from_world: Float[Array, "3 4"]
@@ -37,30 +37,30 @@ class GivenPhoto:
 
 
 def pose_cache_inputs(run: Run, config: PoseConfig) -> str:
-    """What pose reads outside the run: the files of given cameras."""
+    """Hash of what the pose stage reads outside the run: the files of known poses."""
     del run
-    return hash_given_files(config.given)
+    return hash_camera_files(config.known_poses)
 
 
-def hash_given_files(given_path: str | None) -> str:
-    """Hash of the files that give the cameras, so that a changed file redoes the stage; "" where none are given."""
-    if given_path is None:
+def hash_camera_files(path: str | None) -> str:
+    """Hash of the files of known poses at ``path``, so that a changed file runs the stage again; "" for None."""
+    if path is None:
         return ""
-    files = [path for path in candidate_files(Path(given_path)) if path.is_file()]
-    return digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    files = [file for file in candidate_files(Path(path)) if file.is_file()]
+    return digest([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
 
 
-def candidate_files(given_path: Path) -> list[Path]:
-    """The files that given cameras are read from: a transforms.json, or those of a COLMAP model; those that may be."""
-    if given_path.is_file():
-        return [given_path]
+def candidate_files(path: Path) -> list[Path]:
+    """Paths of all files that known poses may be read from: a transforms.json, or those of a COLMAP model."""
+    if path.is_file():
+        return [path]
     names = [
         f"{subfolder}/{table}{suffix}"
         for subfolder in MODEL_SUBFOLDERS
         for table in MODEL_FILE_STEMS
         for suffix in MODEL_FILE_SUFFIXES
     ]
-    return [given_path / name for name in (TRANSFORMS_JSON, *names)]
+    return [path / name for name in (TRANSFORMS_JSON, *names)]
 
 
 def find_colmap_model(path: Path) -> Path:
@@ -86,7 +86,7 @@ def find_colmap_model(path: Path) -> Path:
     )
 
 
-def match_given_names(given_names: list[str], photos: list[str], unused_names: Sequence[str] = ()) -> dict[int, int]:
+def match_names(names: list[str], photos: list[str], unused_names: Sequence[str] = ()) -> dict[int, int]:
     """Index of the photo for each given name that has one: the same path from its end on, with or without an extension.
 
     A name that fits one of ``unused_names``, photos that are left out, better than any of ``photos`` has none.
@@ -99,7 +99,7 @@ def match_given_names(given_names: list[str], photos: list[str], unused_names: S
     unused_suffixes = {suffix for other in unused_names for suffix in _path_suffixes(other)}
     matched: dict[int, int] = {}
     name_of_photo: dict[int, str] = {}
-    for row, name in enumerate(given_names):
+    for row, name in enumerate(names):
         best = next(
             (suffix for suffix in _path_suffixes(name) if suffix in photos_by_suffix or suffix in unused_suffixes), ""
         )
@@ -124,13 +124,13 @@ def match_given_names(given_names: list[str], photos: list[str], unused_names: S
 
 
 def _path_suffixes(name: str) -> list[str]:
-    """All ways to say the path from its end on, the longest first: a/b/c.jpg, a/b/c, b/c.jpg, b/c, c.jpg, c."""
+    """Ends of a path, with and without its extension, the longest first: a/b/c.jpg, a/b/c, b/c.jpg, b/c, c.jpg, c."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in (".", "..", "/")]
-    given_photos = []
+    suffixes = []
     for start in range(len(parts)):
         tail = "/".join(parts[start:])
-        given_photos += [tail, str(PurePosixPath(tail).with_suffix(""))] if PurePosixPath(tail).suffix else [tail]
-    return given_photos
+        suffixes += [tail, str(PurePosixPath(tail).with_suffix(""))] if PurePosixPath(tail).suffix else [tail]
+    return suffixes
 
 
 def scale_to_photo(camera: Camera, name: str, width: int, height: int) -> Camera:
@@ -149,9 +149,7 @@ def scale_to_photo(camera: Camera, name: str, width: int, height: int) -> Camera
     return replace(camera.rescaled(width, height), prior_focal=True)
 
 
-def read_transforms(
-    path: Path, sizes: dict[str, tuple[int, int]], unused_names: Sequence[str] = ()
-) -> list[GivenPhoto]:
+def read_transforms(path: Path, sizes: dict[str, tuple[int, int]], unused_names: Sequence[str] = ()) -> list[KnownPose]:
     """Cameras of a transforms.json; camera axes there are OpenGL's (y up, looking along -z), the world is kept.
 
     ``sizes`` (width, height) by photo name stand in where the file does not say them. Raises QuoinError with the place.
@@ -172,15 +170,15 @@ def read_transforms(
             raise QuoinError(f"Frame {index} has no file_path", where=path, hint="repair the file")
         names.append(name)
     photos = list(sizes)
-    size_of = {row: sizes[photos[photo]] for row, photo in match_given_names(names, photos, unused_names).items()}
-    given_photos = []
+    size_of = {row: sizes[photos[photo]] for row, photo in match_names(names, photos, unused_names).items()}
+    known_poses = []
     for row, frame in enumerate(frames):
         if row in size_of:
             where = f"{path}, frame {names[row]}"
             fields = {**{k: v for k, v in data.items() if k != "frames"}, **frame}
             pose = _pose(frame.get("transform_matrix"), where)
-            given_photos.append(GivenPhoto(names[row], pose, _camera(fields, size_of[row], where)))
-    return given_photos
+            known_poses.append(KnownPose(names[row], pose, _camera(fields, size_of[row], where)))
+    return known_poses
 
 
 def _pose(matrix: Any, where: str) -> Float[Array, "3 4"]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,39 +14,41 @@ NEEDS = ("ingest",)
 
 
 class PoseConfig(StageConfig):
-    """How photos are posed. Defaults suit anything from ten photos to a few thousand."""
+    """Settings of the pose stage. Defaults suit anything from ten photos to a few thousand."""
 
-    # cameras given instead of estimated: a COLMAP model folder or a transforms.json; None estimates them
-    given: str | None = None
-    # features are found at this long edge at most, pixels, 256..16000
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"given": "known_poses", "neighbours": "neighbors"}
+
+    # path of a COLMAP model folder or a transforms.json whose poses and cameras are kept; None estimates them
+    known_poses: str | None = None
+    # long edge of the photos in which features are found, at most, pixels, 256..16000
     max_edge_px: int = Field(3200, ge=256, le=16000)
     # SIFT keypoints kept per photo, 256..65536 (a keypoint with two orientations counts twice)
     max_features: int = Field(8192, ge=256, le=65536)
-    # up to so many photos every pair is matched; above, the likely ones; photos, 2..5000
+    # every pair of up to this many photos is matched; of more photos, the likely pairs; photos, 2..5000
     exhaustive_max_photos: int = Field(300, ge=2, le=5000)
-    # above that number: photos near by GPS that each is matched with; by looks at most twice as many; photos, 2..500
-    neighbours: int = Field(30, ge=2, le=500)
-    # "auto": incremental up to 60 photos, above global; the other one too where the gate is not content
+    # of more: nearest photos by GPS that each is matched with, and at most twice as many by similarity; photos, 2..500
+    neighbors: int = Field(30, ge=2, le=500)
+    # "auto": incremental up to 60 photos, global above; also the other one where the first result is not good enough
     mapper: Literal["auto", "global", "incremental"] = "auto"
-    # a photo with fewer observed points is not registered; points, 3..1000
+    # points that a photo must observe to count as registered, 3..1000
     min_points: int = Field(15, ge=3, le=1000)
-    # refine the principal point (and a second radial term) of cameras where the data supports it
+    # refine the principal point of a camera, and split cameras wrongly shared, where the photos support it
     refine_intrinsics: bool = True
     # long edge of the undistorted photos that training reads, pixels, 64..16000
     photo_max_edge_px: int = Field(1600, ge=64, le=16000)
-    # threads for features, matching, mapping and undistortion; 0 takes every core
+    # threads for features, matching, mapping and undistortion, 0..1024; 0 takes every core
     threads: int = Field(0, ge=0, le=1024)
 
 
 class ComponentSummary(StageResult):
-    """One connected part of the collection: how much of it was registered."""
+    """Size of one component: photos that are registered together, and their points."""
 
     n_photos: int
     n_points: int
 
 
 class PoseResult(StageResult):
-    """What pose measured; reprojection errors in pixels of the upright photos, over the component in use."""
+    """Result of the pose stage; reprojection errors in pixels of the upright photos, over the component in use."""
 
     n_photos: int  # photos given to the stage
     n_registered: int  # photos of the component in use
@@ -57,12 +60,12 @@ class PoseResult(StageResult):
     median_track_length: float
     n_pairs: int  # pairs of photos with verified matches
     n_masks: int  # photos whose mask was given to feature extraction
-    mapper: str  # "global", "incremental" or "given"
+    mapper: str  # "global", "incremental" or "known_poses"
     refined_cameras: int  # cameras whose principal point was moved
-    georeferenced: bool  # world is metres, east north up
-    gravity_confidence: float  # 0..1; z of the world is up with this confidence
+    georeferenced: bool  # the world frame is meters east, north, up, by GPS
+    gravity_confidence: float  # 0..1, that z of the world frame is up
     n_depths: int = 0  # photos whose sensor depth is used
-    metric: bool = False  # world is metres, by GPS or by sensor depth
-    wall_directions: int  # directions in which walls stand; 0 where no frame of walls is trusted
+    metric: bool = False  # the world frame is in meters, by GPS or by sensor depth
+    wall_directions: int  # directions of walls; 0 where none are trusted
     wall_confidence: float  # 0..1
     warnings: list[str]

@@ -1,4 +1,4 @@
-"""Poses as the user gives them: only points and tracks are still to be found."""
+"""Structure from known poses: the user's cameras are kept, and points and tracks are triangulated."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.stages.pose.camera_files import (
     TRANSFORMS_JSON,
-    GivenPhoto,
+    KnownPose,
     find_colmap_model,
-    match_given_names,
+    match_names,
     read_transforms,
     scale_to_photo,
 )
@@ -30,22 +30,22 @@ from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 Array = np.ndarray
 
 
-def triangulate_given_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow]) -> SfmResult:
-    """Points of the photos whose cameras are given in ``config.given``; their poses are kept to the last digit."""
+def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow]) -> SfmResult:
+    """Points triangulated from the poses and cameras in ``config.known_poses``, which are kept to the last digit."""
     unused_names = unused_photo_names(workspace)
-    given = read_given_cameras(workspace, Path(str(config.given)), photos, unused_names)
+    known_poses = read_known_poses(workspace, Path(str(config.known_poses)), photos, unused_names)
     names = [photo.name for photo in photos]
-    matched = match_given_names([g.name for g in given], names, unused_names)
+    matched = match_names([pose.name for pose in known_poses], names, unused_names)
     if len(matched) < 2:
-        example = f", for example {given[0].name!r}" if given else ""
+        example = f", for example {known_poses[0].name!r}" if known_poses else ""
         raise QuoinError(
             f"{len(matched)} of the {len(photos)} photos have a given camera; the names do not match{example}",
-            where=config.given,
-            hint=f"call the photos as they are called in their folder, for example {names[0]!r}",
+            where=config.known_poses,
+            hint=f"name the photos as in their folder, for example {names[0]!r}",
         )
-    given_by_photo = {photo: given[row] for row, photo in matched.items()}
-    kept_photos = [photo for photo in photos if photo.photo_id in given_by_photo]
-    cameras, camera_of = _cameras(given_by_photo, kept_photos)
+    known_pose_of = {photo: known_poses[row] for row, photo in matched.items()}
+    kept_photos = [photo for photo in photos if photo.photo_id in known_pose_of]
+    cameras, camera_of = _cameras(known_pose_of, kept_photos)
     workspace.clear_if_changed(
         [
             feature_inputs(kept_photos),
@@ -56,7 +56,7 @@ def triangulate_given_poses(workspace: Workspace, config: PoseConfig, photos: li
         ]
     )
     features, n_masks = find_features(workspace, config, kept_photos, cameras, camera_of)
-    poses = np.array([given_by_photo[photo.photo_id].cam_from_world for photo in kept_photos])
+    poses = np.array([known_pose_of[photo.photo_id].cam_from_world for photo in kept_photos])
     pairs = find_pairs(workspace, config, kept_photos, centers_world(poses))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap_error(workspace.run, features)
@@ -65,19 +65,19 @@ def triangulate_given_poses(workspace: Workspace, config: PoseConfig, photos: li
     warnings = _pose_warnings(component, len(photos) - len(kept_photos))
     n_features = np.zeros(len(photos), int)
     n_features[ids] = features
-    return SfmResult([component], "given", n_features.tolist(), pairs, n_masks, 0, warnings)
+    return SfmResult([component], "known_poses", n_features.tolist(), pairs, n_masks, 0, warnings)
 
 
 def unused_photo_names(workspace: Workspace) -> list[str]:
-    """Names of photos that are not used; masks and depth maps are none."""
+    """Names of photos that ingest left out; masks and depth maps are no photos."""
     rows = read_photo_table(workspace.run)
     return [row.name for row in rows if row.rejection and row.rejection.reason not in (Reason.MASK, Reason.DEPTH_MAP)]
 
 
-def read_given_cameras(
+def read_known_poses(
     workspace: Workspace, path: Path, photos: list[PhotoRow], unused_names: list[str]
-) -> list[GivenPhoto]:
-    """All cameras in a transforms.json or a COLMAP model; ``unused_names``: names of photos that are left out."""
+) -> list[KnownPose]:
+    """All poses in a transforms.json or a COLMAP model; ``unused_names`` are those of photos that are left out."""
     if not path.exists():
         raise QuoinError(
             "The given cameras do not exist", where=path, hint="name a COLMAP model folder or a transforms.json"
@@ -87,20 +87,22 @@ def read_given_cameras(
     if path.is_file():
         return read_transforms(path, {photo.name: (photo.width, photo.height) for photo in photos}, unused_names)
     folder = find_colmap_model(path)
-    result = workspace.run_colmap("import_model", {"path": str(folder), "output": str(workspace.folder / "given")})
+    result = workspace.run_colmap(
+        "import_model", {"path": str(folder), "output": str(workspace.folder / "known_poses")}
+    )
     model = read_sparse_model(Path(result["component"]) / "model.npz")
     return [
-        GivenPhoto(name, pose, model.cameras[camera])
+        KnownPose(name, pose, model.cameras[camera])
         for name, pose, camera in zip(result["names"], model.cam_from_sfm, model.camera_index, strict=True)
     ]
 
 
-def _cameras(given_by_photo: dict[int, GivenPhoto], kept_photos: list[PhotoRow]) -> tuple[list[Camera], list[int]]:
-    """Each different camera once."""
+def _cameras(known_pose_of: dict[int, KnownPose], kept_photos: list[PhotoRow]) -> tuple[list[Camera], list[int]]:
+    """Each different camera once, and the index of every photo's camera."""
     cameras: list[Camera] = []
     camera_of = []
     for photo in kept_photos:
-        camera = scale_to_photo(given_by_photo[photo.photo_id].camera, photo.name, photo.width, photo.height)
+        camera = scale_to_photo(known_pose_of[photo.photo_id].camera, photo.name, photo.width, photo.height)
         _ = camera.pinhole_params  # raises for a model that cannot be undistorted
         if camera not in cameras:
             cameras.append(camera)
@@ -119,10 +121,10 @@ def _triangulate(workspace: Workspace, poses: dict[int, Array], config: PoseConf
     if len(model.points_sfm) < config.min_points:
         raise QuoinError(
             f"The given cameras do not explain the photos: they agree on {len(model.points_sfm)} points only",
-            where=config.given,
+            where=config.known_poses,
             hint="check that they belong to these photos, and which way their axes point",
         )
-    # exactly as given, where COLMAP went through quaternions
+    # the user's poses: those of COLMAP were rounded on the way through quaternions
     return Component(
         path, FilteredModel(replace(model, cam_from_sfm=np.array([poses[i] for i in model.photo_ids])), {})
     )

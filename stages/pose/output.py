@@ -65,16 +65,15 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
     pinholes = [fit_pinhole(camera, config.photo_max_edge_px) for camera in model.cameras]
     lines = write_undistorted_photos(run, workspace, photos, model, pinholes)
     scale_estimate = write_sensor_depths(run, workspace, photos, model, pinholes)
-    frame = choose_frame(run, photos, model, lines, result.mapper == "given", warnings, scale_estimate)
+    frame = choose_frame(run, photos, model, lines, result.mapper == "known_poses", warnings, scale_estimate)
     world_from_sfm, gravity, geo, walls = frame
     report.log("pose", walls.summary())
     write_sparse(run, workspace, photos, result, world_from_sfm)
     posed, errors = to_posed(photos, model, pinholes, world_from_sfm)
     write_posed(run, posed)
     n_depths = sum(bool(photos[i].depth_path) for i in model.photo_ids)
-    warnings += write_sensor(
-        run, posed, n_depths, scale_estimate, world_from_sfm, "given cameras" if result.mapper == "given" else "GPS"
-    )
+    source_of_scale = "given cameras" if result.mapper == "known_poses" else "GPS"
+    warnings += write_sensor(run, posed, n_depths, scale_estimate, world_from_sfm, source_of_scale)
     write_tables(run, photos, result, errors)
     warnings += camera_warnings(model) + exif_warnings(photos, model)
     missing = len(photos) - used.n_photos
@@ -107,7 +106,7 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
         georeferenced=geo is not None,
         gravity_confidence=gravity.confidence,
         n_depths=n_depths if scale_estimate else 0,
-        metric=geo is not None or (scale_estimate is not None and result.mapper != "given"),
+        metric=geo is not None or (scale_estimate is not None and result.mapper != "known_poses"),
         wall_directions=len(walls.normals_world),
         wall_confidence=walls.confidence,
         warnings=warnings,
@@ -280,7 +279,7 @@ def write_tables(run: Run, photos: list[PhotoRow], result: SfmResult, errors: Fl
             why = why_in_other_component(result.components, component)
         elif i in used.filtered.dropped:
             why = used.filtered.dropped[i]
-        elif result.mapper == "given":
+        elif result.mapper == "known_poses":
             why = Rejection(Reason.NO_GIVEN_POSE)
         else:
             of_partners = {component_of[p] for p in partners[i] if p in component_of}

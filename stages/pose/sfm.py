@@ -37,7 +37,7 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
     """Poses of ``photos``; QuoinError with what to do where nothing can be posed."""
     run = workspace.run
     workspace.clear_if_changed(
-        [feature_inputs(photos), config.max_edge_px, config.max_features, config.given, workspace.seed]
+        [feature_inputs(photos), config.max_edge_px, config.max_features, config.known_poses, workspace.seed]
     )
     cameras, camera_of = initial_cameras(photos)
     n_unknown_focal = sum(not has_focal(photo) for photo in photos)

@@ -22,14 +22,14 @@ def find_poses(run: Run, config: PoseConfig, report: Reporter, workers: Workers 
 
     ``hands``: who shares in features, matches and undistortion; None does all here.
     """
-    from quoin.stages.pose.known_poses import triangulate_given_poses
+    from quoin.stages.pose.known_poses import triangulate_known_poses
     from quoin.stages.pose.output import write_outputs
     from quoin.stages.pose.pairing.shared_matching import remove_exported_features
     from quoin.stages.pose.sfm import estimate_poses
     from quoin.stages.pose.workspace import Workspace
 
     photos = read_photo_table(run, used_only=True)
-    if len(photos) < (2 if config.given else 3):  # the focal length cannot be told from two
+    if len(photos) < (2 if config.known_poses else 3):  # the focal length cannot be told from two
         count = ("There are no usable photos", "There is one usable photo", "There are two usable photos")[len(photos)]
         raise QuoinError(
             f"{count}; poses need three that overlap, a good surface many more",
@@ -37,7 +37,7 @@ def find_poses(run: Run, config: PoseConfig, report: Reporter, workers: Workers 
             hint="take photos from many sides that overlap by half or more",
         )
     workspace = Workspace(run, config, report, workers)
-    result = (triangulate_given_poses if config.given else estimate_poses)(workspace, config, photos)
+    result = (triangulate_known_poses if config.known_poses else estimate_poses)(workspace, config, photos)
     remove_exported_features(workspace)
     return write_outputs(workspace, config, photos, result)
 

@@ -101,9 +101,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_settings_have_the_names_of_the_command_line():
     from quoin.flows.api import setting_overrides
 
-    overrides = setting_overrides({"train.steps": 4, "pose.given": ROOT, "priors.sky": False})
+    overrides = setting_overrides({"train.steps": 4, "pose.known_poses": ROOT, "priors.sky": False})
     settings = quoin.load_settings("preview", overrides)
-    assert (settings.train.steps, settings.pose.given, settings.priors.sky) == (4, str(ROOT), False)
+    assert (settings.train.steps, settings.pose.known_poses, settings.priors.sky) == (4, str(ROOT), False)
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_overrides_lie_on_top_of_a_file_and_of_a_run(tmp_path):
 
 
 def test_settings_survive_the_run_folder():
-    settings = load_settings("demo", ["pose.given='a path: with signs # and more'", "train.rates.grid=1e-3"])
+    settings = load_settings("demo", ["pose.known_poses='a path: with signs # and more'", "train.rates.grid=1e-3"])
     assert settings.train.rates.grid == 1e-3
     assert validate_config(Settings, settings.model_dump(mode="json")) == settings
 
@@ -72,9 +72,9 @@ def test_a_budget_that_is_none_is_told(text):
 
 def test_paths_are_whole_wherever_a_run_is_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = load_settings(overrides=["ingest.masks=../masks", "pose.given=s3://bucket/model", "ingest.depth=/d"])
+    found = load_settings(overrides=["ingest.masks=../masks", "pose.known_poses=s3://bucket/model", "ingest.depth=/d"])
     assert found.ingest.masks == str(tmp_path / ".." / "masks")
-    assert (found.pose.given, found.ingest.depth) == ("s3://bucket/model", "/d")
+    assert (found.pose.known_poses, found.ingest.depth) == ("s3://bucket/model", "/d")
     assert load_settings().ingest.masks == "auto"
 
 
@@ -99,7 +99,7 @@ def test_any_path_can_be_given_for_masks_and_poses(name, tmp_path, monkeypatch):
     path = tmp_path / name
     path.mkdir()
     assert parse_overrides([f"ingest.masks={quote_path(path)}"]) == {"ingest": {"masks": str(path)}}
-    assert ResultOptions(masks=path, poses=path).settings().pose.given == str(path)
+    assert ResultOptions(masks=path, poses=path).settings().pose.known_poses == str(path)
     assert ResultOptions(semantic_model=path).settings().priors.semantic_model == str(path)
 
 

@@ -88,8 +88,8 @@ def _find_pairs(
         verified_pairs = {(a, b) for a, b, _, inliers in pair_table.tolist() if inliers}
         return np.array([pair in verified_pairs for pair in map(tuple, ids[pairs].tolist())], bool)
 
-    first = [nearest_pairs(positions, config.neighbours), first_round_pairs(similarity), sequential_pairs(photos)]
-    tried_pairs = match_in_rounds(similarity, unique_pairs(np.concatenate(first)), 2 * config.neighbours, verify)
+    first = [nearest_pairs(positions, config.neighbors), first_round_pairs(similarity), sequential_pairs(photos)]
+    tried_pairs = match_in_rounds(similarity, unique_pairs(np.concatenate(first)), 2 * config.neighbors, verify)
     n_pairs, n_verified = count * (count - 1) // 2, int(tried_pairs.verified.sum())
     text = f"{len(tried_pairs.pairs)} of {n_pairs} pairs were matched, {n_verified} verified"
     workspace.report.log("pose", text)

@@ -9,7 +9,7 @@ import pytest
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import project
-from quoin.stages.pose.camera_files import find_colmap_model, match_given_names, read_transforms, scale_to_photo
+from quoin.stages.pose.camera_files import find_colmap_model, match_names, read_transforms, scale_to_photo
 from quoin.stages.pose.colmap.camera import Camera
 from tests.stages.pose.room import cameras_around
 
@@ -111,20 +111,18 @@ def test_broken_and_missing_files(tmp_path: Path) -> None:
 
 def test_names_match_from_the_end() -> None:
     photos = ["left/0001.jpg", "right/0001.jpg", "right/0002.jpg"]
-    assert match_given_names(["../x/left/0001.jpg", "0002", "0003"], photos) == {0: 0, 1: 2}
+    assert match_names(["../x/left/0001.jpg", "0002", "0003"], photos) == {0: 0, 1: 2}
     with pytest.raises(QuoinError, match="fits 2 photos"):
-        match_given_names(["0001.jpg"], photos)
+        match_names(["0001.jpg"], photos)
     with pytest.raises(QuoinError, match="the same photo"):
-        match_given_names(["0002.jpg", "right/0002.jpg"], photos)
+        match_names(["0002.jpg", "right/0002.jpg"], photos)
 
 
 def test_the_pose_of_a_photo_that_is_left_out_is_nobody_else_s() -> None:
     used, others = ["right/0001.jpg", "right/0002.jpg"], ["left/0001.jpg", "small/0002.jpg"]
-    assert match_given_names(["left/0001.jpg", "right/0002.jpg"], used, others) == {1: 1}
-    assert match_given_names(["left/0001.jpg", "right/0001.jpg"], used, others) == {1: 0}
-    assert match_given_names(["0001.jpg", "images/0002"], used, others) == {0: 0, 1: 1}, (
-        "of two that fit, the one there is"
-    )
+    assert match_names(["left/0001.jpg", "right/0002.jpg"], used, others) == {1: 1}
+    assert match_names(["left/0001.jpg", "right/0001.jpg"], used, others) == {1: 0}
+    assert match_names(["0001.jpg", "images/0002"], used, others) == {0: 0, 1: 1}, "of two that fit, the one there is"
 
 
 def test_cameras_follow_a_resized_photo() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.stages.pose.test_given_cameras import gl_from
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
@@ -27,13 +26,15 @@ from quoin.stages.pose.config import PoseConfig, PoseResult
 from quoin.stages.pose.frame.sensor_scale import ScaleEstimate
 from quoin.stages.pose.mapping import is_better, is_good_enough, load_component, map_photos
 from quoin.stages.pose.output import write_sensor
-from quoin.stages.pose.pairing.matching import find_features, find_pairs, gps_positions_m
+from quoin.stages.pose.pairing.matching import find_features, find_pairs
+from quoin.stages.pose.pairing.pairs import gps_positions_m
 from quoin.stages.pose.sfm import initial_cameras
 from quoin.stages.pose.stage import run as pose
 from quoin.stages.pose.undistortion import fit_pinhole
 from quoin.stages.pose.workspace import Component, Workspace
 from tests.stages.pose.colmap.test_subprocess_call import children, needs_proc
 from tests.stages.pose.room import CAMERA, cameras_around, ingested, render, save, store_turned, texture
+from tests.stages.pose.test_camera_files import gl_from
 
 CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
 N = 8
@@ -170,7 +171,7 @@ def test_the_same_seed_gives_the_same_poses(posed: tuple, photos: list[dict], tm
 
 
 @pytest.mark.parametrize("kind", ["colmap", "transforms"])
-def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path, kind: str) -> None:
+def test_camera_files_are_kept(posed: tuple, photos: list[dict], tmp_path: Path, kind: str) -> None:
     first = posed[0]
     if kind == "colmap":
         given, truth = first.path / "sparse", posed_images.read_posed(first).cam_from_world
@@ -180,9 +181,9 @@ def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path
         f, cx, cy, k = CAMERA.params
         given.write_text(json.dumps({"fl_x": f, "cx": cx, "cy": cy, "k1": k, "w": 400, "h": 300, "frames": frames}))
     run = ingested(tmp_path / "run", photos)
-    result = pose(run, CONFIG.model_copy(update={"given": str(given)}), Reporter())
+    result = pose(run, CONFIG.model_copy(update={"known_poses": str(given)}), Reporter())
     found = posed_images.read_posed(run)
-    assert result.mapper == "given"
+    assert result.mapper == "known_poses"
     assert np.abs(found.cam_from_world - truth).max() < 1e-9
     assert posed_images.read_transform(run, "world_from_sfm").matrix().tolist() == np.eye(4).tolist()
     assert result.n_points > 200
@@ -196,34 +197,34 @@ def test_given_cameras_are_kept(posed: tuple, photos: list[dict], tmp_path: Path
         assert fit_pinhole(CAMERA, 1600).width == found.sizes[0, 0]
 
 
-def test_given_cameras_of_other_photos_are_refused(photos: list[dict], tmp_path: Path) -> None:
+def test_camera_files_of_other_photos_are_refused(photos: list[dict], tmp_path: Path) -> None:
     frames = [{"file_path": f"{i}.png", "transform_matrix": gl_from(TRUTH[i])} for i in range(3)]
     (tmp_path / "t.json").write_text(json.dumps({"fl_x": 380, "frames": frames}))
     run = ingested(tmp_path / "run", photos)
     with pytest.raises(QuoinError, match="0 of the 8 photos have a given camera"):
-        pose(run, CONFIG.model_copy(update={"given": str(tmp_path / "t.json")}), Reporter())
+        pose(run, CONFIG.model_copy(update={"known_poses": str(tmp_path / "t.json")}), Reporter())
     with pytest.raises(QuoinError, match="do not exist"):
-        pose(run, CONFIG.model_copy(update={"given": str(tmp_path / "none")}), Reporter())
+        pose(run, CONFIG.model_copy(update={"known_poses": str(tmp_path / "none")}), Reporter())
 
 
 def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
-    from quoin.stages.pose.camera_files import hash_given_files
+    from quoin.stages.pose.camera_files import hash_camera_files
 
     path = tmp_path / "t.json"
     path.write_text("1")
-    before = hash_given_files(str(path))
+    before = hash_camera_files(str(path))
     path.write_text("22")
-    assert hash_given_files(str(path)) != before
-    assert hash_given_files(None) == ""
+    assert hash_camera_files(str(path)) != before
+    assert hash_camera_files(None) == ""
     model = tmp_path / "sparse" / "0" / "cameras.bin"
     model.parent.mkdir(parents=True)
-    before = hash_given_files(str(tmp_path))
+    before = hash_camera_files(str(tmp_path))
     model.write_text("cameras")
-    assert hash_given_files(str(tmp_path)) != before
-    before = hash_given_files(str(tmp_path))
+    assert hash_camera_files(str(tmp_path)) != before
+    before = hash_camera_files(str(tmp_path))
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "run.json").write_text("changes with every commit")
-    assert hash_given_files(str(tmp_path)) == before
+    assert hash_camera_files(str(tmp_path)) == before
 
 
 def test_photos_without_overlap_are_one_sentence(tmp_path: Path) -> None:

@@ -6,4 +6,4 @@ PoseResult = FakeResult
 
 
 class PoseConfig(FakeConfig):
-    given: str | None = None
+    known_poses: str | None = None
