@@ -109,7 +109,7 @@ def _fence_block(run_location: str, block_id: str, attempt_id: str) -> None:
     run = Run.open(run_location)
     folder = block_folder(run, block_id)
     fence(folder, attempt_id)
-    run.upload((folder.relative_to(run.path) / FENCING_TOKEN_FILE).as_posix())
+    run.storage.upload((folder.relative_to(run.path) / FENCING_TOKEN_FILE).as_posix())
 
 
 def _train_one(

@@ -64,4 +64,4 @@ def _run_step(
 
     del device, attempt  # what an earlier one leaves of a part is the same
     run = Run.open(run_location)
-    return getattr(FuseSteps(run, config, report, state, ScratchStore(run)), step)(n, *arguments)
+    return getattr(FuseSteps(run, config, report, state, ScratchStore(run.storage)), step)(n, *arguments)

@@ -85,4 +85,4 @@ def invalidate_from(run: Run, stage: str) -> None:
     if "priors" in redone:
         arrays.delete_node(run.scene, "priors")
     for later in redone:
-        run.remove(f"work/{'blocks' if later == 'train' else later}")
+        run.storage.remove(f"work/{'blocks' if later == 'train' else later}")

@@ -47,16 +47,16 @@ def start_run(
 def _upload_sidecars(run: Run) -> Iterator[None]:
     """Inside, work is done on ``run``; what it wrote beside the stages (logs, an evaluation) is then brought home."""
     began = time.time() - 1.0  # clocks of file systems are coarse
-    run.download_if_stale(EVENTS_FILE)  # another machine may have gone on with it
+    run.storage.download(EVENTS_FILE, keep_longer=True)  # another machine may have gone on with it
     try:
         yield
     except BaseException as error:  # an interrupt too, and it goes on: what was written until then belongs home
         if not is_storage_unavailable(error):
             with suppress(QuoinError):  # what stopped the run matters more
-                run.upload_sidecars(began)
+                run.storage.upload_sidecars(began)
         raise
     else:
-        run.upload_sidecars(began)
+        run.storage.upload_sidecars(began)
 
 
 def _exists(source: Location) -> bool:

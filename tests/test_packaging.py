@@ -189,7 +189,7 @@ def test_a_wheel_without_git_is_built_and_tells_its_version_only(sources, commit
 def test_an_installed_quoin_works_in_any_folder(installed, commit, hostile_folder):
     assert call(hostile_folder, installed / "quoin", "--version") == f"quoin {__version__} ({commit})\n"
     assert "reconstruct" in call(hostile_folder, installed / "quoin", "--help")
-    assert "There is no run here" in call(hostile_folder, installed / "quoin", "resume", "stages")
+    assert "There is no quoin run here" in call(hostile_folder, installed / "quoin", "resume", "stages")
     code = "import quoin; print(quoin.__file__, quoin.open_run, quoin.load_settings('preview').train.steps)"
     said = call(hostile_folder, installed / "python", "-c", code)
     assert said.startswith(str(installed.parent))

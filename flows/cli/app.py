@@ -178,7 +178,7 @@ def export(
 
     with resume_run(run) as opened, display_options.reporter(opened) as report:
         exported = export_run(opened, format, out or default_export_path(opened, format), report)
-        print(opened.public_path(exported.path))
+        print(opened.storage.public_path(exported.path))
 
 
 @app.command(sort_key=6)

@@ -63,8 +63,8 @@ def print_views(result: ViewsResult, run: Run) -> None:
     for name, score in [*rows, ("mean", result)]:
         table.add_row(name, f"{score.psnr_db:.2f} dB", f"{score.psnr_corrected_db:.2f} dB", f"{score.ssim:.3f}")
     Console(width=100).print(table)
-    print(f"  {run.public_path('views')}")
-    print(f"  {run.public_path('evaluation.json')}")
+    print(f"  {run.storage.public_path('views')}")
+    print(f"  {run.storage.public_path('evaluation.json')}")
 
 
 def print_scores(result: EvaluateResult, run: Run) -> None:
@@ -85,7 +85,7 @@ def print_scores(result: EvaluateResult, run: Run) -> None:
     if result.confidence is not None:
         print_confidence(result.confidence)
     print(f"  {pose_error_text(result.poses)}")
-    print(f"  {run.public_path('evaluation.json')}")
+    print(f"  {run.storage.public_path('evaluation.json')}")
 
 
 def print_labels(result: EvaluateResult) -> None:

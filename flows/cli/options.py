@@ -158,4 +158,4 @@ def default_export_path(run: Run, format: str) -> Path:
     """exports/<name of the run>.<format> in the run for a mesh, exports/<format> for a folder."""
     from quoin.tools.export.config import MESH_FORMATS
 
-    return run.path / "exports" / (f"{run.name}.{format}" if format in MESH_FORMATS else format)
+    return run.path / "exports" / (f"{Path(run.location).name}.{format}" if format in MESH_FORMATS else format)

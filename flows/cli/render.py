@@ -29,4 +29,4 @@ def render_run(run: Run, config: FilmConfig, out: Path | None, device: Device, r
 
     film = render_film(run, config, out or run.path / "films" / f"{config.path}.mp4", block_opener(run, device), report)
     print(f"  {film.n_frames} frames, {film.seconds_per_frame:.1f} s each")
-    print(f"  {run.public_path(film.file)}")
+    print(f"  {run.storage.public_path(film.file)}")

@@ -23,7 +23,7 @@ def print_summary(run: Run, *, quiet: bool = False) -> None:
     print(", ".join(fact for fact in facts if fact))
     for name in ("mesh.ply", "mesh.glb", "report.html"):
         if run.file(name).exists():
-            print(f"  {run.public_path(name)}")
+            print(f"  {run.storage.public_path(name)}")
 
 
 def _result(run: Run, stage: str) -> dict[str, Any]:

@@ -256,7 +256,7 @@ def report_page(run: Run) -> str:
     """Where the results lie, in Markdown."""
     lines = [f"The results of `{run.record.photos}` are in `{run.location}`:", ""]
     for name in ("report.html", "mesh.ply", "mesh.glb"):
-        path, public_path = run.file(name), run.public_path(name)
+        path, public_path = run.file(name), run.storage.public_path(name)
         if path.exists():
             link = public_path if storage_url(public_path) else path.as_uri()
             lines.append(f"- [{name}]({link}) ({format_bytes(path.stat().st_size)}): `{public_path}`")

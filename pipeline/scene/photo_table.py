@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quoin.pipeline.core.reasons import Reason, Rejection
+from quoin.pipeline.storage.object_store import storage_url
+from quoin.pipeline.storage.photo_mirror import mirror_file
 from quoin.pipeline.storage.run import Run
 
 PATH_COLUMNS = ("path", "mask_path", "depth_path", "depth_camera")
@@ -78,9 +81,30 @@ def read_photo_rows(run: Run, photo_ids: Sequence[int]) -> list[PhotoRow]:
     return [row_of[photo_id] for photo_id in photo_ids]
 
 
+def to_stored_path(run: Run, path: str) -> str:
+    """A path as the table stores it: in the run's folder, or in a copy of photos at a URL, relative to that folder."""
+    copies = {"run": run.path}  # which may be moved, or a copy of what is at a URL
+    copies |= {"photos": run.photos} if storage_url(run.record.photos) else {}
+    for kind, folder in copies.items():
+        if path and Path(path).is_relative_to(folder):
+            return f"{kind}:{Path(path).relative_to(folder).as_posix()}"
+    return path
+
+
+def to_local_path(run: Run, stored_path: str, *, single_file: bool = False) -> str:
+    """The path on this machine of a stored one; with ``single_file`` no other photos at a URL are downloaded."""
+    kind, _, name = stored_path.partition(":")
+    match kind:
+        case "run":
+            return str(run.file(name))
+        case "photos":
+            return str(mirror_file(run.record.photos, name) if single_file else run.photos / name)
+    return stored_path
+
+
 def _to_columns(run: Run, row: PhotoRow) -> dict[str, Any]:
     columns = asdict(replace(row, rejection=None))
-    columns |= {name: run.relative_path(columns[name]) for name in PATH_COLUMNS if columns[name]}
+    columns |= {name: to_stored_path(run, columns[name]) for name in PATH_COLUMNS if columns[name]}
     rejection = row.rejection
     reason, detail = (rejection.reason.value, rejection.detail) if rejection else ("", "")
     return columns | {"used": row.used, "reason": reason, "detail": detail}
@@ -93,7 +117,9 @@ def _photo_rows(run: Run, filters: list[tuple] | None = None, *, single_file: bo
 
 def _from_columns(run: Run, columns: dict[str, Any], single_file: bool) -> PhotoRow:
     rejection = Rejection.from_columns(columns.pop("reason"), columns.pop("detail"))
-    columns |= {name: run.local(columns[name], single_file=single_file) for name in PATH_COLUMNS if columns[name]}
+    columns |= {
+        name: to_local_path(run, columns[name], single_file=single_file) for name in PATH_COLUMNS if columns[name]
+    }
     columns |= {"border": tuple(columns["border"]), "rejection": rejection}
     del columns["used"]
     return PhotoRow(**columns)

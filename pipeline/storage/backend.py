@@ -1,8 +1,9 @@
-"""Where a run lives: in a folder, or at a URL with a working folder on this machine.
+"""Where a run's files are stored: in a folder, or in object storage with a working folder on this machine.
 
-Every process writes files into its working folder. In a folder that is all. At a URL, whoever did the work *hands in*
-the files that a stage leaves (puts them, and then a receipt of them), and whoever commits writes the receipt into the
-manifest: so the put of run.json stays the only one that counts, and readers anywhere know which bytes they must get.
+Every process writes files into its working folder. For a run in a folder that is all. For a run in object storage the
+process that did a stage's work uploads the files that the stage leaves, then an upload manifest that lists them; the
+driver copies that list into the stage's manifest when it commits. So the put of run.json is the only commit, and
+readers anywhere know the hash of every file they download.
 """
 
 from __future__ import annotations
@@ -30,79 +31,86 @@ MAX_UPLOADS = 8  # files on the way
 
 
 class LocalStorage:
-    """The place where a run lives: here a folder, in which every process writes as well.
+    """A run stored in a folder, in which every process writes as well.
 
-    ``location`` is for people and for other processes; ``folder`` is where this process writes files.
+    ``location``: that folder, or a URL, for people and other processes; ``folder``: where this process writes files.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.location = folder, str(folder)
 
+    # -- the run itself ----------------------------------------------------------------------------------------------
+
     def read_record(self) -> bytes | None:
-        """run.json, or None where there is no run."""
+        """The content of run.json, or None where there is no run."""
         try:
             return (self.folder / RUN_FILE).read_bytes()
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
                 return None
             raise QuoinError(
-                f"run.json cannot be read: {error}", where=self.folder, hint="restore it or start anew"
+                f"run.json cannot be read: {error}", where=self.folder, hint="restore it or start a new run"
             ) from None
 
     def write_record(self, data: bytes) -> None:
-        """Put run.json: the commit."""
+        """Replace run.json in one step: this is the commit."""
         write_atomic(self.folder / RUN_FILE, data)
 
-    def create(self) -> None:
-        """Make room for a new run; QuoinError where something else is there."""
+    def prepare(self, run_id: str, *, is_new: bool = False) -> None:
+        """Make the working folder ready for the run; QuoinError where it ``is_new`` and the place is not empty."""
+        del run_id
+        if not is_new:
+            return
         folder = self.folder
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise QuoinError(
-                "The output folder is not empty and holds no run", where=folder, hint="choose another --out"
-            )
+            raise _not_empty_error(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, folder) from error
 
-    def prepare_folder(self, run_id: str) -> None:
-        """Have a working folder for this run, and nothing of another one in it."""
-        del run_id
-
-    def open_scene(self, commit: Callable[[], str | None]) -> zarr.Group:
-        """scene.zarr; ``commit()`` names the commit that its photos are of."""
-        del commit
+    def open_scene(self, commit_name: Callable[[], str | None]) -> zarr.Group:
+        """The group scene.zarr; ``commit_name()`` names the commit that its photos belong to."""
+        del commit_name
         return arrays.open_local_group(self.folder / SCENE_STORE)
 
+    # -- files that a stage leaves -----------------------------------------------------------------------------------
+
     def upload_outputs(self, stage: str) -> None:
-        """Put what ``stage`` left in the working folder."""
+        """Upload the files that ``stage`` left in the working folder, and the list of them; before it is committed."""
         del stage
 
-    def upload_manifest(self, stage: str) -> dict[str, FileEntry]:
-        """What was handed in of ``stage``."""
+    def read_upload_manifest(self, stage: str) -> dict[str, FileEntry]:
+        """The files of ``stage`` that were uploaded, by name; empty in a folder."""
         del stage
         return {}
 
-    def file(self, name: str, entry: FileEntry | None, commit: str) -> Path:
-        """A file of the run to be read: as ``commit`` left it where that names it, else as it is here."""
-        del entry, commit
+    def committed_file(self, name: str, entry: FileEntry | None, commit_name: str) -> Path:
+        """Path on this machine of a file as it was committed, or as it is here where no commit lists it (no entry)."""
+        del entry, commit_name
         return self.folder / name
 
-    def upload(self, name: str, backup_name: str | None) -> None:
-        """Put a working file now, for another machine to go on with; what was there is kept as ``before``."""
+    def upload_sidecars(self, since: float) -> None:
+        """Upload what commands beside the stages have written (logs, an evaluation) since then, in epoch seconds."""
+        del since
+
+    # -- working files, for other machines to continue from ----------------------------------------------------------
+
+    def upload(self, name: str, *, backup_name: str | None = None) -> None:
+        """Upload a working file now; the stored version before it is kept under ``backup_name``."""
         del name, backup_name
 
-    def download(self, name: str) -> None:
-        """Have a shared working file here as it is at home; where there is none, there is none here."""
-        del name
+    def download(self, name: str, *, keep_longer: bool = False) -> Path:
+        """Path of a working file, brought up to date with the stored one; it does not exist where none is stored.
 
-    def download_if_stale(self, name: str) -> None:
-        """Have a working file that only grows here as it is at home, unless more of it is here."""
-        del name
+        With ``keep_longer``, for files that only grow, a file here that is at least as long as the stored one stays.
+        """
+        del keep_longer
+        return self.folder / name
 
     @contextlib.contextmanager
     def open_for_upload(self, name: str) -> Iterator[Path]:
-        """A path to write to: what was written there is a working file at home, whole, and nowhere else."""
+        """A temporary path to write to; after the block its content is the stored working file, if all went well."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as part:
@@ -110,17 +118,20 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def open_downloaded(self, name: str) -> Iterator[Path]:
-        """A working file as it is at home, to be read; it may not exist."""
+        """A path to read a stored working file from, inside the block; it may not exist."""
         yield self.folder / name
 
     def remove(self, name: str) -> None:
-        """Remove a working file or folder, here and at home."""
+        """Remove a working file or folder, here and where it is stored."""
         path = self.folder / name
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def upload_sidecars(self, since: float) -> None:
-        """Put what commands beside the stages have written since then (seconds since the epoch)."""
-        del since
+    def public_path(self, path: Path | str) -> str:
+        """The location that a person finds a file under: below the run's URL where its working folder holds it."""
+        full_path = self.folder / path
+        if not full_path.is_relative_to(self.folder):
+            return str(path)
+        return f"{self.location}/{full_path.relative_to(self.folder).as_posix()}"
 
 
 class ObjectStorage(LocalStorage):
@@ -131,7 +142,7 @@ class ObjectStorage(LocalStorage):
         self.location = url
         self.bucket = Bucket(url)
         self.cache = DiskCache(storage_cache_folder("objects", url).parent)
-        self._cached = storage_cache_folder("objects", url).name
+        self._cache_key = storage_cache_folder("objects", url).name
         self._etag: str | None = None  # of run.json as this process last saw it
 
     def read_record(self) -> bytes | None:
@@ -143,22 +154,18 @@ class ObjectStorage(LocalStorage):
         etag = self.bucket.put_if_match(RUN_FILE, data, self._etag)
         if etag is None:
             raise QuoinError(
-                "Another quoin has changed this run meanwhile, so this one stops",
+                "Another quoin process has changed this run, so this one stops",
                 where=self.location,
                 hint="wait for it, or stop it and run quoin resume",
             )
         self._etag = etag
 
-    def create(self) -> None:
-        if not self.bucket.is_empty():
-            raise QuoinError(
-                "There is something here, and it is no run", where=self.location, hint="choose another --out"
-            )
-
-    def prepare_folder(self, run_id: str) -> None:
+    def prepare(self, run_id: str, *, is_new: bool = False) -> None:
+        if is_new and not self.bucket.is_empty():
+            raise _not_empty_error(self.location)
         run_id_file = self.folder / "run-id"
         try:
-            with file_lock(self.folder):  # workers of one machine come at the same time
+            with file_lock(self.folder):  # workers of one machine open the run at the same time
                 if run_id_file.exists() and run_id_file.read_text(encoding="ascii") == run_id:
                     return
                 if self.folder.exists():
@@ -168,34 +175,32 @@ class ObjectStorage(LocalStorage):
         except OSError as error:
             raise disk_error(error, self.folder) from error
 
-    def open_scene(self, commit: Callable[[], str | None]) -> zarr.Group:
+    def open_scene(self, commit_name: Callable[[], str | None]) -> zarr.Group:
         from quoin.pipeline.storage.remote_arrays import open_remote_scene
 
-        def named() -> str | None:
-            return None if (name := commit()) is None else f"{self._cached}/{name}"
+        def cache_prefix() -> str | None:
+            return None if (name := commit_name()) is None else f"{self._cache_key}/{name}"
 
-        return open_remote_scene(f"{self.location}/{SCENE_STORE}", self.cache, named)
+        return open_remote_scene(f"{self.location}/{SCENE_STORE}", self.cache, cache_prefix)
 
     def upload_outputs(self, stage: str) -> None:
         globs = output_patterns(stage)
         if not globs:
             return
-        previous, names = self.upload_manifest(stage), list(matching_files(self.folder, globs))
+        previous, names = self.read_upload_manifest(stage), list(matching_files(self.folder, globs))
         entries = dict(zip(names, self._put(names), strict=True))
         for removed in sorted(previous.keys() - entries.keys()):
             self.bucket.remove(removed)
         upload_manifest = {name: entry.model_dump() for name, entry in entries.items()}
         self.bucket.put(_upload_manifest_name(stage), json.dumps(upload_manifest, indent=1).encode())
 
-    def upload_manifest(self, stage: str) -> dict[str, FileEntry]:
+    def read_upload_manifest(self, stage: str) -> dict[str, FileEntry]:
         if not output_patterns(stage):
             return {}
-        data = self.bucket.read(_upload_manifest_name(stage))
-        return (
-            {} if data is None else {name: FileEntry.model_validate(entry) for name, entry in json.loads(data).items()}
-        )
+        data = self.bucket.read(_upload_manifest_name(stage)) or b"{}"
+        return {name: FileEntry.model_validate(entry) for name, entry in json.loads(data).items()}
 
-    def file(self, name: str, entry: FileEntry | None, commit: str) -> Path:
+    def committed_file(self, name: str, entry: FileEntry | None, commit_name: str) -> Path:
         local_path = self.folder / name
         if entry is None or (local_path.is_file() and sha256_of(local_path) == entry.sha256):
             return local_path
@@ -204,29 +209,29 @@ class ObjectStorage(LocalStorage):
             found = self.bucket.download(name, path)
             if found != entry.sha256:
                 raise QuoinError(
-                    f"This file is {'gone' if found is None else 'not the one that was committed'}",
+                    f"A file of this run is {'missing' if found is None else 'not the one that was committed'}",
                     where=f"{self.location}/{name}",
                     hint="redo its stage with quoin resume --force",
                 )
 
-        return self.cache.file(f"{self._cached}/{commit}/{name}", fetch)
+        return self.cache.file(f"{self._cache_key}/{commit_name}/{name}", fetch)
 
-    def upload(self, name: str, backup_name: str | None) -> None:
+    def upload(self, name: str, *, backup_name: str | None = None) -> None:
         if backup_name is not None:
             self.bucket.copy(name, backup_name)
         self.bucket.upload_file(name, self.folder / name)
 
-    def download(self, name: str) -> None:
+    def download(self, name: str, *, keep_longer: bool = False) -> Path:
         path = self.folder / name
+        if keep_longer:
+            remote = self.bucket.head(name)
+            if remote is None or remote[0] <= (path.stat().st_size if path.exists() else 0):
+                return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as part:
             if self.bucket.download(name, part) is None:
                 path.unlink(missing_ok=True)
-
-    def download_if_stale(self, name: str) -> None:
-        local_path, remote = self.folder / name, self.bucket.head(name)
-        if remote is not None and remote[0] > (local_path.stat().st_size if local_path.exists() else 0):
-            self.download(name)
+        return path
 
     @contextlib.contextmanager
     def open_for_upload(self, name: str) -> Iterator[Path]:
@@ -242,7 +247,7 @@ class ObjectStorage(LocalStorage):
 
     @contextlib.contextmanager
     def _temporary_file(self, name: str) -> Iterator[Path]:
-        """A file here that nobody else has, for as long as it is on its way."""
+        """A path in a folder of its own, which goes with the block."""
         with scratch_folder(self.folder) as folder:
             yield folder / name.rpartition("/")[2]
 
@@ -270,9 +275,14 @@ class ObjectStorage(LocalStorage):
 
 
 def open_storage(location: str | Path) -> LocalStorage:
-    """The home at a path or a URL."""
+    """The storage of the run at a path or a URL."""
     url = storage_url(location)
     return LocalStorage(Path(location).absolute()) if url is None else ObjectStorage(url)
+
+
+def _not_empty_error(location: object) -> QuoinError:
+    what = "The output folder is not empty and holds no quoin run"
+    return QuoinError(what, where=location, hint="choose another --out")
 
 
 def _upload_manifest_name(stage: str) -> str:

@@ -1,7 +1,6 @@
 """A run: identity, resolved configuration, manifests. One atomic put of run.json is a stage's commit.
 
-It lives in a folder or in object storage (``pipeline.storage.backend``), and is written by way of a folder of this
-machine.
+It is stored in a folder or in object storage (``pipeline.storage.backend``); files go through ``run.storage``.
 
 A stage's key is the hash of its configuration section, the keys of the stages it needs, the seed and its code version.
 Same key: the stage is skipped. Different: it is redone, and everything downstream with it. Only the driver commits.
@@ -16,7 +15,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +30,7 @@ from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error
 from quoin.pipeline.storage.backend import RUN_FILE, LocalStorage, open_storage
 from quoin.pipeline.storage.layout import FileEntry
 from quoin.pipeline.storage.object_store import storage_url
-from quoin.pipeline.storage.photo_mirror import mirror_file, mirror_photos
+from quoin.pipeline.storage.photo_mirror import mirror_photos
 
 __all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory", "stage"]
 
@@ -71,12 +70,13 @@ class RunRecord(pydantic.BaseModel):
 class Run:
     """One run. ``Run.create`` makes or re-opens it, ``Run.open`` opens an existing one: by its folder, or its URL.
 
-    ``path`` is the folder where this process writes files: the run's own, or a working folder on this machine.
+    ``location`` is that folder or URL; ``path`` is the folder where this process writes files: the run's own, or a
+    working folder on this machine. ``storage`` moves files between the two.
     """
 
     def __init__(self, storage: LocalStorage, record: RunRecord) -> None:
-        self._storage, self.record = storage, record
-        self.path = storage.folder
+        self.storage, self.record = storage, record
+        self.path, self.location, self.seed = storage.folder, storage.location, record.seed
 
     @classmethod
     def create(
@@ -102,20 +102,20 @@ class Run:
             "quoin": __version__,
         }
         if (data := storage.read_record()) is not None:
-            run = cls(storage, _parse_record(data, storage.location))
-            others = _resolved_source(run.record.photos) != _resolved_source(source)
-            if others and run.record.manifests:  # without a commit there is nothing to lose
+            record = _parse_record(data, storage.location)
+            is_of_others = _resolved_source(record.photos) != _resolved_source(source)
+            if is_of_others and record.manifests:  # without a commit there is nothing to lose
                 raise QuoinError(
-                    f"This folder holds another run, of the photos in {run.record.photos!r}",
+                    f"This folder holds another run, of the photos in {record.photos!r}",
                     where=storage.location,
                     hint="choose another --out, or delete the folder",
                 )
-            run.record = run.record.model_copy(update=now)
+            record = record.model_copy(update=now)
         else:
-            storage.create()
             new = {"id": uuid.uuid4().hex[:12], "python": platform.python_version(), "created_at": time.time()}
-            run = cls(storage, RunRecord.model_validate(new | now))
-        storage.prepare_folder(run.record.id)
+            record = RunRecord.model_validate(new | now)
+        storage.prepare(record.id, is_new=data is None)
+        run = cls(storage, record)
         run.save()
         return run
 
@@ -125,10 +125,10 @@ class Run:
         storage = open_storage(place)
         data = storage.read_record()
         if data is None:
-            hint = "name a run made by quoin reconstruct"
-            raise QuoinError("There is no run here", where=storage.location, hint=hint)
+            hint = "name the folder or URL of a run made by quoin reconstruct"
+            raise QuoinError("There is no quoin run here", where=storage.location, hint=hint)
         run = cls(storage, _parse_record(data, storage.location))
-        storage.prepare_folder(run.record.id)
+        storage.prepare(run.record.id)
         return run
 
     @staticmethod
@@ -137,131 +137,56 @@ class Run:
         return open_storage(place).read_record() is not None
 
     def save(self) -> None:
-        self._storage.write_record(self.record.model_dump_json(indent=1).encode())
-
-    @property
-    def location(self) -> str:
-        """The run's folder or URL: for people, and for other processes to open it."""
-        return self._storage.location
-
-    @property
-    def name(self) -> str:
-        """The last part of the run's folder or URL."""
-        return self.location.rpartition("/")[2]
-
-    @property
-    def seed(self) -> int:
-        return self.record.seed
+        """Write run.json."""
+        self.storage.write_record(self.record.model_dump_json(indent=1).encode())
 
     @functools.cached_property
     def photos(self) -> Path:
-        """The photos on this machine: their folder, or for a URL a copy that is brought up to date first."""
+        """Folder of the photos on this machine; of those at a URL, that of a copy that is brought up to date first."""
         return mirror_photos(self.record.photos)
 
     @functools.cached_property
     def clips(self) -> list[Path]:
+        """Files of the clips given beside the photos, on this machine."""
         return [mirror_photos(clip) for clip in self.record.clips]
 
     @functools.cached_property
     def scene(self) -> zarr.Group:
-        """scene.zarr, what stages exchange."""
-        return self._storage.open_scene(lambda: self._commit_name("pose"))
+        """The group scene.zarr: arrays that stages exchange."""
+        return self.storage.open_scene(lambda: self._commit_name("pose"))
 
     def table(self, name: str) -> Path:
-        """Path of tables/<name>.parquet to be written (its folder made)."""
+        """Path of tables/<name>.parquet for writing; its folder is made."""
         folder = self.path / "tables"
         folder.mkdir(exist_ok=True)
         return folder / f"{name}.parquet"
 
-    # -- files -------------------------------------------------------------------------------------------------------
-
     def file(self, name: str) -> Path:
-        """A file of the run to be read: as it was committed, brought to this machine where it is not here.
+        """Path of a file of the run for reading: as it was committed, downloaded where it is not on this machine.
 
-        What no commit names is looked for in the working folder only, and may not exist. QuoinError where the home
-        has no longer what was committed.
+        A file that no commit lists is looked for in the working folder only, and may not exist. QuoinError where the
+        storage no longer has what was committed.
         """
         for stage, manifest in self.record.manifests.items():
             if name in manifest.files:
-                return self._storage.file(name, manifest.files[name], self._commit_name(stage) or "")
-        return self._storage.file(name, None, "")
+                return self.storage.committed_file(name, manifest.files[name], self._commit_name(stage) or "")
+        return self.storage.committed_file(name, None, "")
 
     def files(self, folder: str) -> list[Path]:
-        """The committed files in ``folder`` of the run, or those that are there where no commit names any."""
+        """The committed files in ``folder`` of the run; all files there where no commit lists any."""
         named = [n for m in self.record.manifests.values() for n in m.files if n.rpartition("/")[0] == folder]
         if named:
             return [self.file(name) for name in sorted(named)]
         return sorted(path for path in (self.path / folder).glob("*") if path.is_file())
 
-    def public_path(self, path: Path | str) -> str:
-        """Where a person finds a file of the working folder, or of this name."""
-        full_path = self.path / path
-        return (
-            f"{self.location}/{full_path.relative_to(self.path).as_posix()}"
-            if full_path.is_relative_to(self.path)
-            else str(path)
-        )
-
-    def upload_outputs(self, stage: str) -> None:
-        """Bring home what ``stage`` left in the working folder: whoever did its work, before it is committed."""
-        self._storage.upload_outputs(stage)
-
-    def upload(self, name: str, *, backup_name: str | None = None) -> None:
-        """Bring a working file home at once, for another machine to go on with; ``before``: name for what was there."""
-        self._storage.upload(name, backup_name)
-
-    def download(self, name: str) -> Path:
-        """A shared working file as it is at home; it may not exist."""
-        self._storage.download(name)
-        return self.path / name
-
-    def download_if_stale(self, name: str) -> None:
-        """Have a working file that only grows as it is at home, unless more of it is here."""
-        self._storage.download_if_stale(name)
-
-    def open_for_upload(self, name: str) -> AbstractContextManager[Path]:
-        """A path to write to: what was written there is a working file at home, whole, and nowhere else."""
-        return self._storage.open_for_upload(name)
-
-    def open_downloaded(self, name: str) -> AbstractContextManager[Path]:
-        """A working file as it is at home, to be read inside; it may not exist."""
-        return self._storage.open_downloaded(name)
-
-    def remove(self, name: str) -> None:
-        """Remove a working file or folder, here and at home."""
-        self._storage.remove(name)
-
-    def upload_sidecars(self, since: float) -> None:
-        """Bring home what commands beside the stages wrote since then (seconds since the epoch)."""
-        self._storage.upload_sidecars(since)
-
-    def relative_path(self, path: str) -> str:
-        """A path as a table keeps it: one in the run, or of this machine's copies, by where it lies in there."""
-        copies = {"run": self.path}  # which may be moved, or a copy of what is at a URL
-        copies |= {"photos": self.photos} if storage_url(self.record.photos) else {}
-        for kind, folder in copies.items():
-            if path and Path(path).is_relative_to(folder):
-                return f"{kind}:{Path(path).relative_to(folder).as_posix()}"
-        return path
-
-    def local(self, path: str, *, single_file: bool = False) -> str:
-        """The path on this machine of what ``relative_path`` named; ``single_file``: without bringing all other photos
-        here."""
-        kind, _, name = path.partition(":")
-        match kind:
-            case "run":
-                return str(self.file(name))
-            case "photos":
-                return str(mirror_file(self.record.photos, name) if single_file else self.photos / name)
-        return path
-
     # -- manifests ---------------------------------------------------------------------------------------------------
 
     def manifest(self, stage: str) -> Manifest | None:
+        """The manifest of ``stage``, or None where it is not committed."""
         return self.record.manifests.get(stage)
 
     def require(self, stage: str) -> Manifest:
-        """The committed manifest of ``stage``, or a sentence that it is missing."""
+        """The manifest of ``stage``; QuoinError where it is not committed."""
         found = self.manifest(stage)
         if found is None:
             raise QuoinError(
@@ -276,7 +201,7 @@ class Run:
         return digest([*parts, *self.record.clips, *([inputs] if inputs else [])])
 
     def commit(self, stage: str, key: str, result: StageResult, seconds: float, needs: tuple[str, ...] = ()) -> None:
-        """Put the manifest entry of ``stage``: from here on readers may trust what it wrote."""
+        """Write the manifest of ``stage`` into run.json: from here on readers may trust what it wrote."""
         manifest = Manifest(
             key=key,
             result=result.model_dump(mode="json"),
@@ -284,7 +209,7 @@ class Run:
             committed_at=time.time(),
             peak_memory_bytes=peak_memory_bytes(),
             needs=needs,
-            files=self._storage.upload_manifest(stage),
+            files=self.storage.read_upload_manifest(stage),
         )
         previous = self.record
         self.record = previous.model_copy(update={"manifests": {**previous.manifests, stage: manifest}})
@@ -295,7 +220,7 @@ class Run:
             raise
 
     def _commit_name(self, stage: str) -> str | None:
-        """A name for what ``stage`` last committed, and nothing else ever; None where it has not."""
+        """A name for the last commit of ``stage`` that no other commit ever has; None where it is not committed."""
         done = self.manifest(stage)
         where = stage.replace("/", "-")
         return None if done is None else f"{self.record.id}/{where}-{done.key[:12]}-{int(1e6 * done.committed_at):x}"
@@ -392,7 +317,7 @@ def stage(
                 if error.errno in UNWRITABLE_ERRNOS:
                     raise disk_error(error, error.filename or run.path) from error
                 raise
-            run.upload_outputs(name)
+            run.storage.upload_outputs(name)
             run.commit(name, key, stage_result, time.monotonic() - began, needs)
             cleanup(run)
             return stage_result

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Protocol, runtime_checkable
-
 import numpy as np
+
+from quoin.pipeline.storage.backend import LocalStorage
 
 Array = np.ndarray
 
 SCRATCH_FOLDER = "work/fuse"
 
 
-@runtime_checkable
-class ScratchFiles(Protocol):
-    """Keeps files: a run, for all that work on it, or a ``pipeline.storage.backend.Home``, for this process."""
-
-    def open_for_upload(self, name: str) -> AbstractContextManager[Path]: ...
-
-    def open_downloaded(self, name: str) -> AbstractContextManager[Path]: ...
-
-    def remove(self, name: str) -> None: ...
-
-
 class ScratchStore:
     """Named arrays by part; kept in files at ``files`` unless that is None. ``clear`` leaves nothing."""
 
-    def __init__(self, files: ScratchFiles | None) -> None:
+    def __init__(self, files: LocalStorage | None) -> None:
         self._files, self._in_memory = files, dict[str, dict[str, Array]]()
 
     def put(self, chunk: int, name: str, **arrays: Array) -> None:

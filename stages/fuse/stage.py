@@ -28,7 +28,7 @@ from quoin.stages.fuse.config import VERSION, FuseConfig, FuseResult
 from quoin.stages.fuse.mesh import Mesh, VertexClustering, decimate, edge_counts
 from quoin.stages.fuse.mesh_chunks import make_chunks
 from quoin.stages.fuse.mesh_files import PlyWriter, open_atomic, write_glb
-from quoin.stages.fuse.scratch import SCRATCH_FOLDER, ScratchFiles, ScratchStore
+from quoin.stages.fuse.scratch import SCRATCH_FOLDER, ScratchStore
 from quoin.stages.fuse.steps import FaceCounts, FuseState, FuseSteps
 from quoin.stages.fuse.vertex_index import VertexIndex
 
@@ -155,7 +155,7 @@ class Fusion:
                 max_faces = min(max_faces, max(n_faces // (2 * self.workers.n), MIN_CHUNK_FACES))
             chunks = make_chunks(tiles, max_faces)
             self._require_surface(len(chunks) > 0)
-            self.run.remove(SCRATCH_FOLDER)  # of an attempt that was killed, wherever it kept them
+            self.run.storage.remove(SCRATCH_FOLDER)  # of an attempt that was killed, wherever it kept them
             self.steps.scratch = ScratchStore(self._scratch_storage(len(chunks)))
             largest = max(sum(tile.n_faces for tile in part.own) for part in chunks)
             self.update_state(n_chunks=len(chunks), part_faces=largest)
@@ -167,10 +167,10 @@ class Fusion:
                 message = f"{self.n_torn_edges} open edges inside the known bricks: the blocks do not fit together"
                 self.report.log("fuse", message, "warning")
 
-    def _scratch_storage(self, n_chunks: int) -> ScratchFiles | None:
-        """Where the shelf stands: with the run, where others work on it."""
+    def _scratch_storage(self, n_chunks: int) -> LocalStorage | None:
+        """Storage of scratch files: the run's, where workers share it; None where one chunk fits in memory."""
         if self.workers.n > 1:
-            return self.run
+            return self.run.storage
         return LocalStorage(self.run.path) if n_chunks > 1 else None
 
     def _require_surface(self, has_surface: bool) -> None:

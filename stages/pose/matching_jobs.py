@@ -98,7 +98,7 @@ def export_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:
     """Write the files of these photos' features, from a database that has them."""
 
     def export(i: int) -> None:
-        with run.open_for_upload(features_path(photo_ids[i])) as path:
+        with run.storage.open_for_upload(features_path(photo_ids[i])) as path:
             copy_rows(database, path, FEATURE_TABLES, [photo_ids[i] + 1])
 
     thread_map(export, len(photo_ids), MAX_PARALLEL_TRANSFERS, no_op)
@@ -108,7 +108,7 @@ def import_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:
     """Put these photos' features into a database, from the files that were left of them."""
     with ExitStack() as stack:
         files = thread_map(
-            lambda i: stack.enter_context(run.open_downloaded(features_path(photo_ids[i]))),
+            lambda i: stack.enter_context(run.storage.open_downloaded(features_path(photo_ids[i]))),
             len(photo_ids),
             MAX_PARALLEL_TRANSFERS,
             no_op,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from markupsafe import Markup
 
@@ -61,7 +62,7 @@ def write_html_report(run: Run, config: ReportConfig, report: Reporter) -> Repor
     report.table("report", rows)
     shared_fields = set(ReportResult.model_fields) & set(type(facts.headline).model_fields)
     return ReportResult(
-        path=run.public_path("report.html"),
+        path=run.storage.public_path("report.html"),
         size_bytes=len(page),
         n_warnings=sum(a.level != "note" for a in facts.advice),
         **{name: getattr(facts.headline, name) for name in shared_fields},
@@ -73,8 +74,9 @@ run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write_htm
 
 def title(run: Run) -> str:
     """What to call the run: the first of its folders whose name tells something."""
-    names = [run.name, *reversed(run.record.photos.split("/")[-2:])]
-    return next((n for n in names if n and n.lower() not in {"run", "runs", "photos", "images", "input"}), run.name)
+    run_name = Path(run.location).name
+    names = [run_name, *reversed(run.record.photos.split("/")[-2:])]
+    return next((n for n in names if n and n.lower() not in {"run", "runs", "photos", "images", "input"}), run_name)
 
 
 def mesh_facts(run: Run, mesh: mesh_preview.PreviewMesh | None, embedded: tuple[bytes, int] | None) -> MeshFacts:

@@ -53,13 +53,15 @@ def load_checkpoint(
 def upload_checkpoint(run: Run, folder: Path) -> None:
     """Bring the checkpoint home, for another machine to go on from."""
     within = folder.relative_to(run.path)
-    run.upload((within / CHECKPOINT_FILE).as_posix(), backup_name=(within / PREVIOUS_CHECKPOINT_FILE).as_posix())
+    run.storage.upload(
+        (within / CHECKPOINT_FILE).as_posix(), backup_name=(within / PREVIOUS_CHECKPOINT_FILE).as_posix()
+    )
 
 
 def download_checkpoint(run: Run, folder: Path) -> None:
     """Have the checkpoint here that another machine left."""
     for name in (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
-        run.download((folder.relative_to(run.path) / name).as_posix())
+        run.storage.download((folder.relative_to(run.path) / name).as_posix())
 
 
 def checksum(state: Mapping[str, Tensor]) -> str:

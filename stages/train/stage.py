@@ -97,7 +97,7 @@ def _train_block(
         all_cost = read_total_cost(run)
         trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
     log = MetricLog(run.table(f"train_{block_id}"))
-    run.download(f"tables/train_{block_id}.parquet")
+    run.storage.download(f"tables/train_{block_id}.parquet")
     checkpoint.download_checkpoint(run, folder)
     state = checkpoint.load_checkpoint(folder, key, trainer.warn)
     if state is not None:
@@ -112,7 +112,7 @@ def _train_block(
 
     def check() -> None:
         if attempt.id:
-            run.download((folder.relative_to(run.path) / FENCING_TOKEN_FILE).as_posix())
+            run.storage.download((folder.relative_to(run.path) / FENCING_TOKEN_FILE).as_posix())
         attempt.check(folder)
 
     def save(trainer: Trainer) -> None:
@@ -121,7 +121,7 @@ def _train_block(
             checkpoint.save_checkpoint(folder, trainer.state_dict(), key)
             log.write()
             checkpoint.upload_checkpoint(run, folder)
-            run.upload(f"tables/train_{block_id}.parquet")
+            run.storage.upload(f"tables/train_{block_id}.parquet")
 
         retry(write, run.path, trainer.warn)
 
@@ -155,7 +155,7 @@ def _train_block(
             table, refined_cameras.refined_camera_rows(trainer.cameras, frame, names, block.photo_level), report, name
         )
     log.write()
-    run.upload_outputs(name)
+    run.storage.upload_outputs(name)
     return BlockResult(
         block=block_id,
         steps=trainer.step,

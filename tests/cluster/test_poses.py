@@ -209,7 +209,7 @@ def test_photos_and_run_at_a_url(
         for row in read_photo_table(alone)
     ]
     write_photo_table(run, table)
-    run.upload_outputs("ingest")
+    run.storage.upload_outputs("ingest")
     run.commit("ingest", "k", StageResult(), 0.0)
     workers = Three(homes=tmp_path)
     estimate_poses(run, CONFIG, workers, Reporter())

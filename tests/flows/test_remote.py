@@ -15,6 +15,7 @@ from quoin.flows.cli import app
 from quoin.flows.cli.options import DisplayOptions
 from quoin.flows.session import resume_run
 from quoin.pipeline.core.config import StageResult
+from quoin.pipeline.scene.photo_table import to_local_path, to_stored_path
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.tools.view import serve_viewer
@@ -137,8 +138,8 @@ def test_photos_may_lie_at_a_url(quoin: Quoin, bucket: str):
     assert json.loads((quoin.run / "run.json").read_text())["photos"] == f"{bucket}/photos"
     run = Run.open(quoin.run)
     assert [path.name for path in run.photos.iterdir()] == ["a.jpg"]
-    assert run.local(run.relative_path(str(run.photos / "a.jpg"))) == str(run.photos / "a.jpg")
-    assert run.relative_path(str(run.photos / "a.jpg")) == "photos:a.jpg"
+    assert to_local_path(run, to_stored_path(run, str(run.photos / "a.jpg"))) == str(run.photos / "a.jpg")
+    assert to_stored_path(run, str(run.photos / "a.jpg")) == "photos:a.jpg"
     nothing = quoin("reconstruct", f"{bucket}/none", "--out", "other")
     assert nothing.returncode == 2
     assert "There are no photos here" in nothing.stderr
@@ -166,7 +167,7 @@ def fused(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("mesh.ply", "mesh.glb"):
         ball.export(run.path / name)
     ball.export(tmp_path / "truth.ply")
-    run.upload_outputs("fuse")
+    run.storage.upload_outputs("fuse")
     run.commit("fuse", "fuse-key", Fused(n_faces=len(ball.faces), glb_faces=len(ball.faces)), 0.0)
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
     return url

@@ -80,7 +80,7 @@ def match_pairs_on_workers(
 
 def remove_exported_features(workspace: Workspace) -> None:
     """Remove the files of features, which the database has too, also those of an attempt that was killed."""
-    workspace.run.remove(f"{WORKSPACE_PATH}/shared")
+    workspace.run.storage.remove(f"{WORKSPACE_PATH}/shared")
     workspace.exported_photo_ids.clear()
 
 

@@ -38,8 +38,8 @@ def test_nothing_heavy_is_imported_before_a_command_runs():
         (["reconstruct", "photos", "--set", "train.steps"], "--set wants section.key=value"),
         (["reconstruct", "photos", "--force", "poze"], "Unknown stage ('poze'). Did you mean 'pose'?"),
         (["reconstruct", "photos", "--masks", "absent"], "File or folder not found ('absent')"),
-        (["resume", "photos"], "There is no run here"),
-        (["resume", "absent"], "There is no run here"),
+        (["resume", "photos"], "There is no quoin run here"),
+        (["resume", "absent"], "There is no quoin run here"),
         (["plan", "absent"], "There are no photos here"),
         (["reconstruct", "n" * 5000], "There are no photos here"),
         (["reconstruct", "photos", "--out", "o" * 300], "Cannot write: File name too long"),
@@ -80,7 +80,7 @@ def test_a_folder_that_holds_another_run_is_left_alone(folder, capsys):
 def test_a_folder_that_holds_something_else_is_left_alone(folder, capsys):
     (folder / "mine").mkdir()
     (folder / "mine" / "thesis.txt").touch()
-    assert "is not empty and holds no run" in told(capsys, "reconstruct", "photos", "--out", "mine")
+    assert "is not empty and holds no quoin run" in told(capsys, "reconstruct", "photos", "--out", "mine")
     assert [path.name for path in (folder / "mine").iterdir()] == ["thesis.txt"]
 
 

@@ -24,7 +24,7 @@ def test_workers_that_come_at_the_same_time_do_not_take_each_other_s_folder_away
     for run_id in ("first", "second"):
 
         def work(number: int, run_id: str = run_id) -> None:
-            homes[number].prepare_folder(run_id)
+            homes[number].prepare(run_id)
             (homes[number].folder / f"{run_id} {number}").write_text("")
 
         with ThreadPoolExecutor(16) as pool:

@@ -126,7 +126,7 @@ def test_a_run_that_committed_nothing_takes_other_photos(run: Run, tmp_path: Pat
 
 def test_a_folder_with_something_else_in_it_is_refused_and_nothing_is_lost(tmp_path: Path):
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(QuoinError, match="holds no run"):
+    with pytest.raises(QuoinError, match="holds no quoin run"):
         Run.create(tmp_path, photos=tmp_path, settings={}, seed=0)
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
 
@@ -155,7 +155,7 @@ def test_a_damaged_run_file_is_one_sentence(run: Run, content: str):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path):
-    with pytest.raises(QuoinError, match="no run here"):
+    with pytest.raises(QuoinError, match="no quoin run here"):
         Run.open(tmp_path)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.scene.photo_table import to_local_path, to_stored_path
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.listing import list_photos, list_sources
 
@@ -51,11 +52,15 @@ def test_masks_and_depth_maps_are_not_for_a_video(tmp_path: Path, given: dict):
 def test_a_run_may_be_moved_and_its_photos_be_named_otherwise(tmp_path: Path, photos: Path, monkeypatch):
     run = Run.create(tmp_path / "run", photos=photos, settings={}, seed=0)
     frame = run.path / "frames" / "walk.mp4" / "000001.png"
-    kept = run.relative_path(str(frame))
+    kept = to_stored_path(run, str(frame))
     (tmp_path / "run").rename(tmp_path / "moved")
     moved = Run.open(tmp_path / "moved")
-    assert moved.local(kept) == str(tmp_path / "moved" / "frames" / "walk.mp4" / "000001.png")
-    assert moved.local(str(photos / "a.jpg")) == moved.relative_path(str(photos / "a.jpg")) == str(photos / "a.jpg")
+    assert to_local_path(moved, kept) == str(tmp_path / "moved" / "frames" / "walk.mp4" / "000001.png")
+    assert (
+        to_local_path(moved, str(photos / "a.jpg"))
+        == to_stored_path(moved, str(photos / "a.jpg"))
+        == str(photos / "a.jpg")
+    )
     monkeypatch.chdir(run.photos)
     run = Run.open(tmp_path / "moved")
     run.commit("ingest", "key", StageResult(), 0.0)  # from here on photos of another place are refused
