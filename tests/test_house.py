@@ -60,9 +60,7 @@ DUPLICATE_NAMES: set[str] = {
     "Advance",
     "INLIER_SIGMAS",
     "LogLineCallback",
-    "Point",
     "ProgressCallback",
-    "Row",
     "estimate_poses",
     "intersect_ray_box",
     "local_contrast",
@@ -119,7 +117,6 @@ IDENTIFIERS_WITH_BANNED_WORDS: set[str] = {
     "stretch",
 }
 IDENTIFIERS_MISSPELLED: set[str] = {
-    "GREY_BLUE",
     "colour",
     "colour_squared",
 }

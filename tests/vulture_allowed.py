@@ -47,7 +47,6 @@ _.n_registered
 _.n_sensor_maps
 _.n_unreadable
 _.n_warnings
-_.normal_consistency
 _.off_m
 _.people_share
 _.photos_folder
@@ -75,7 +74,6 @@ _.found_inf
 _.function_tolerance
 _.loss_function_scale
 _.loss_function_type
-_.mask_path
 _.max_num_features
 _.max_num_iterations
 _.num_threads

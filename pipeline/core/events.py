@@ -20,6 +20,7 @@ import numpy as np
 
 Event = dict[str, Any]
 Sink = Callable[[Event], None]
+Advance = Callable[[float], None]  # called with how much of a task is done so far
 
 
 class Reporter:

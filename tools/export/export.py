@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quoin.pipeline.core.config import suggest_closest
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.storage.atomic import disk_error
 from quoin.pipeline.storage.run import Run
@@ -63,7 +63,6 @@ def _check_output_path(out: Path, format: str) -> None:
         raise QuoinError("The output already exists", where=out, hint="choose another --out, or an empty folder")
 
 
-Advance = Callable[[float], None]
 ExportCounts = tuple[int, int, int]  # photos, points, faces
 
 

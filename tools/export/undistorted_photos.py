@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from quoin.pipeline.core.events import Advance
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.storage.run import Run
 
@@ -21,7 +21,7 @@ def jpeg_names(names: list[str]) -> list[str]:
     return [s if count[s.lower()] == 1 else f"{name}.jpg" for s, name in zip(short, names, strict=True)]
 
 
-def export_photos(run: Run, folder: Path, names: list[str], advance: Callable[[float], None]) -> list[bool]:
+def export_photos(run: Run, folder: Path, names: list[str], advance: Advance) -> list[bool]:
     """Write ``images``/<name> and, for photos with masked pixels, ``masks``/<name>.png; returns which have a mask.
 
     In masks 255 is used and 0 ignored; they are named as COLMAP expects.

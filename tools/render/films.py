@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.geometry.cameras import centers_world, pixel_grid, rays_world
 from quoin.pipeline.geometry.rays import normalize
 from quoin.pipeline.scene import posed_images
@@ -159,7 +159,7 @@ def _render_block(
     block: int,
     render_rays: RenderRays,
     n_done: int,
-    advance: Callable[[float], None],
+    advance: Advance,
 ) -> None:
     """Add the segments of one block to each frame; its renderer is released with the return."""
     for frame in frames:

@@ -29,7 +29,7 @@ WALNUT: LinearColor = (0.24, 0.14, 0.08)
 BEECH: LinearColor = (0.52, 0.37, 0.22)
 FURNITURE_WHITE: LinearColor = (0.72, 0.72, 0.70)
 BLACK: LinearColor = (0.035, 0.035, 0.04)
-GREY_BLUE: LinearColor = (0.17, 0.22, 0.30)
+GRAY_BLUE: LinearColor = (0.17, 0.22, 0.30)
 STEEL: LinearColor = (0.40, 0.41, 0.42)
 CLAY: LinearColor = (0.42, 0.20, 0.12)
 GREEN: LinearColor = (0.10, 0.20, 0.05)
@@ -169,7 +169,7 @@ def _sofa() -> Iterator[RoomPart]:
     for a, b in [(x0 + 0.21, middle), (middle, x1 - 0.21)]:
         parts += [((a, y0 + 0.01, 0.27), (b, y1 - 0.22, 0.46), 0.07), ((a, y1 - 0.42, 0.4), (b, y1 - 0.2, 0.78), 0.09)]
     for low, high, radius in parts:
-        yield RoomPart(rounded_box(low, high, radius), "fabric", GREY_BLUE)
+        yield RoomPart(rounded_box(low, high, radius), "fabric", GRAY_BLUE)
     for x in (x0 + 0.1, x1 - 0.15):
         for y in (y0 + 0.08, y1 - 0.12):
             yield RoomPart(closed_box((x, y, 0.0), (x + 0.05, y + 0.05, 0.08)), "lacquer", BLACK)
