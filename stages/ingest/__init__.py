@@ -1,1 +1,1 @@
-"""Ingest: which files are photos, what is known of each, and why the others are not used."""
+"""Ingest: the table of photos, with the facts of each, and the files that are not used, with the reason."""

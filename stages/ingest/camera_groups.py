@@ -1,4 +1,4 @@
-"""Photos that one camera at one zoom may have taken."""
+"""Camera groups: photos that one camera at one zoom setting may have taken, which may share intrinsics."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ FOCAL_TOLERANCE = 0.01
 def camera_groups(kinds: Sequence[Hashable], focals: Sequence[float]) -> list[int]:
     """Group number of every photo, counted in order of first appearance.
 
-    Photos share a group where their kind (folder, size, camera) is equal and their focal lengths lie within 1 % of the
-    group's smallest. An unknown focal length (NaN) goes with unknown ones only.
+    Photos share a group if their kind (folder, size, camera) is equal and their focal lengths lie within 1 % of the
+    group's smallest. Photos of unknown focal length (NaN) form groups of their own.
     """
     by_focal = sorted(range(len(kinds)), key=lambda i: (math.isnan(focals[i]), focals[i], i))
     anchors: dict[Hashable, float] = {}

@@ -1,6 +1,7 @@
-"""Clips: frames decoded one after the other by FFmpeg's libraries, through PyAV, and never more than a few at once.
+"""Decoder of clips: headers, frames and their measurements, by FFmpeg's libraries through PyAV.
 
-Only containers of films are opened, and no file but the clip itself: a playlist under a clip's name leads nowhere.
+Frames are decoded one by one, so that few are in memory. Only video containers are opened, and no file but the clip
+itself: a playlist named like a clip cannot make FFmpeg open other files.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 CONTAINER_FORMATS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,dv,nut,h264,hevc"
-MAX_SAMPLES_PER_S = 15.0  # frames a second that are looked at; more of them tell nothing new
-SAMPLE_EDGE_PX = 512  # long edge of the grey copy that sharpness is told by
-MIN_DECODED_SHARE = 0.9  # of the length its header tells; less was cut off
+MAX_SAMPLES_PER_S = 15.0  # frames per second that are measured; more would add nothing
+SAMPLE_EDGE_PX = 512  # long edge of the gray copy that sharpness is measured on
+MIN_DECODED_SHARE = 0.9  # of the length in its header; a clip with less is truncated
 FRAME_JPEG_QUALITY = 95
-FIXED_POINT_ONE = 1 << 16  # stands for 1 in a display matrix
-# rows of a display matrix (a b; c d), x right and y down, as EXIF orientations
+FIXED_POINT_ONE = 1 << 16  # the 1 of the fixed-point numbers in a display matrix
+# EXIF orientation of a display matrix (a b; c d), x right and y down.
 ORIENTATION_BY_MATRIX = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -45,7 +46,7 @@ ORIENTATION_BY_MATRIX = {
 
 @dataclass(frozen=True)
 class ClipHeader:
-    """What a clip says of itself; 0 where it does not. ``length_s`` in seconds."""
+    """Facts in the header of a clip; 0 where it has none."""
 
     length_s: float
     frames_per_s: float
@@ -54,10 +55,7 @@ class ClipHeader:
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """One frame, its place in the clip, and its time in seconds from the first.
-
-    ``aspect`` is the width of a pixel over its height.
-    """
+    """One frame, its number in the clip, its time from the first; ``aspect`` is a pixel's width over its height."""
 
     frame: av.VideoFrame
     number: int
@@ -76,9 +74,9 @@ def read_clip_header(path: Path) -> ClipHeader:
 
 
 def decode_frames(path: Path) -> Iterator[DecodedFrame]:
-    """All frames that can be decoded, in the order they are shown; those that arrive damaged are not counted.
+    """All frames that can be decoded, in display order, without damaged ones.
 
-    A clip that breaks off ends there. QuoinError where it is none that can be decoded.
+    A truncated clip ends where its data end. QuoinError where it is none that can be decoded.
     """
     import av
 
@@ -110,7 +108,7 @@ def _decode_packets(container: Any, stream: Any, decode_error: type[Exception]) 
 
 
 def scan_clip(path: Path, advance: Callable[[float], None] = lambda done: None) -> tuple[FrameSamples, int, float]:
-    """What there is to see in a clip, how many frames can be decoded, and the time of the last, in seconds.
+    """Measurements of a clip's frames, how many frames can be decoded, and the time of the last, in seconds.
 
     ``advance`` is called with the number of frames decoded so far.
     """
@@ -139,7 +137,7 @@ def scan_clip(path: Path, advance: Callable[[float], None] = lambda done: None) 
 
 
 def write_frames(path: Path, targets: dict[int, Path], advance: Callable[[float], None] = lambda done: None) -> None:
-    """Write frames of a clip, upright and with square pixels, as JPEG: number in the clip -> file.
+    """Write frames of a clip (``targets``: number -> file) as JPEG, upright and with square pixels.
 
     ``advance`` is called with the number of files written so far.
     """
@@ -159,7 +157,7 @@ def write_frames(path: Path, targets: dict[int, Path], advance: Callable[[float]
 
 
 def upright_frame(decoded: DecodedFrame) -> UInt8[Array, "h w 3"]:
-    """The frame in RGB as it is to be seen: its pixels square, turned by its display matrix."""
+    """The frame in RGB, upright by its display matrix and with square pixels."""
     frame = decoded.frame
     width = round(frame.width * decoded.aspect)
     return apply_orientation(
@@ -168,7 +166,7 @@ def upright_frame(decoded: DecodedFrame) -> UInt8[Array, "h w 3"]:
 
 
 def frame_orientation(frame: av.VideoFrame) -> int:
-    """The frame's display matrix as an EXIF orientation 1..8; 1 where there is none, or none of quarter turns."""
+    """The EXIF orientation 1..8 of the frame's display matrix; 1 without one, or where it is no quarter turn."""
     data: Any
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
@@ -178,7 +176,7 @@ def frame_orientation(frame: av.VideoFrame) -> int:
 
 
 def describe_truncation(n_frames: int, last_s: float, header: ClipHeader) -> str:
-    """That a clip broke off, and how much of it there is; "" where it is whole."""
+    """A text about how much of a truncated clip there is; "" where it is complete."""
     if last_s >= MIN_DECODED_SHARE * header.length_s - 1.0 / max(header.frames_per_s, 1.0):
         return ""
     expected = f" of about {header.n_frames}" if header.n_frames else ""

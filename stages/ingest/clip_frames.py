@@ -1,20 +1,21 @@
-"""Clips among the files: each gives the frames worth taking, as files of their own, or the reason why it gives none.
+"""Keyframes of the clips among the files, written as files of their own; or why a clip gives none.
 
-Frames lie in ``frames/<clip>/000123.jpg`` of the run, numbered as in the clip. What was seen in a clip is kept in
-``work/ingest``, so that a run that was stopped, or one with other settings, does not look through it again.
+Frames lie in ``frames/<clip>/000123.jpg`` of the run, numbered as in the clip. Measurements of a clip are kept in
+``work/ingest``, so that a run that was stopped, or has other settings now, need not decode it again.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from quoin.pipeline.core.config import digest
-from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.core.formatting import timespans
 from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
 from quoin.stages.ingest.clip_decoder import ClipHeader, describe_truncation, read_clip_header, scan_clip, write_frames
@@ -22,14 +23,14 @@ from quoin.stages.ingest.config import ClipResult, IngestConfig
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, SourceFile, suffix_of
 from quoin.stages.ingest.keyframes import FrameSamples, KeyframeChoice, choose_keyframes, fit_keyframe_step
 
-SCAN_VERSION = 1  # version of what is seen in a clip and of how its frames are written
-MAX_LIVE_PHOTO_S = 4.0  # phones add a film of that length, at most, to a photo
-Advance = Callable[[float], None]
+SCAN_VERSION = 1  # of the measurements of a clip, and of how its frames are written
+BLURRED_CLIP = Rejection(Reason.BLURRED, "nothing in this video is sharp")
+MAX_LIVE_PHOTO_S = 4.0  # length of the film that phones add to a photo, at most
 
 
 @dataclass(frozen=True)
 class ScannedClip:
-    """A clip that was looked through: ``n_frames`` can be decoded, the last of them at ``last_s`` seconds."""
+    """A clip with measurements of its frames: ``n_frames`` can be decoded, the last of them at ``last_s`` seconds."""
 
     file: SourceFile
     key: str
@@ -40,46 +41,37 @@ class ScannedClip:
 
 
 def extract_frames(
-    files: Sequence[SourceFile], folder: Path, config: IngestConfig, report: Reporter
+    files: Sequence[SourceFile], run_folder: Path, config: IngestConfig, report: Reporter
 ) -> tuple[list[SourceFile], list[ClipResult]]:
-    """``files`` with every clip replaced by its frames, or by itself with a reason; and the facts of those with frames.
-
-    ``folder`` is the run's.
-    """
+    """``files`` with each clip replaced by its frames, or rejected if it gives none; a result per clip with frames."""
     clips = [file for file in files if file.is_clip]
     if not clips:
         return list(files), []
-    scanned, rejections = _scan_clips(clips, _photos_by_stem(files), folder / "work" / "ingest", report)
+    scanned, rejections = _scan_clips(clips, _photos_by_stem(files), run_folder / "work" / "ingest", report)
     step = fit_keyframe_step([clip.samples for clip in scanned], config.max_frames)
     choices = [choose_keyframes(clip.samples, step, config.min_sharpness) for clip in scanned]
-    selected = _write_all_frames(scanned, choices, folder / "frames", report)
-    facts = [_clip_result(*clip) for clip in zip(scanned, choices, selected, strict=True)]
-    frames_by_clip = {clip.file.name: frames for clip, frames in zip(scanned, selected, strict=True)}
-    blurred = Rejection(Reason.BLURRED, "nothing in this video is sharp")
-    rejections |= {name: blurred for name, frames in frames_by_clip.items() if not frames}
-    out: list[SourceFile] = []
-    for file in files:
-        if not file.is_clip:
-            out.append(file)
-        else:
-            out += frames_by_clip.get(file.name) or [replace(file, rejection=rejections[file.name])]
-    return out, [clip for clip in facts if clip.n_taken]
+    frames = _write_all_frames(scanned, choices, run_folder / "frames", report)
+    sources = {clip.name: [replace(clip, rejection=rejections.get(clip.name, BLURRED_CLIP))] for clip in clips}
+    sources |= {clip.file.name: taken for clip, taken in zip(scanned, frames, strict=True) if taken}
+    results = [_clip_result(*outcome) for outcome in zip(scanned, choices, frames, strict=True)]
+    sources_in_order = itertools.chain.from_iterable(sources[f.name] if f.is_clip else [f] for f in files)
+    return list(sources_in_order), [result for result in results if result.n_taken]
 
 
 def describe_clip(clip: ClipResult) -> str:
-    """What a clip gave, in a line."""
+    """One line of text about the frames taken of a clip."""
     rate = f", {clip.frames_per_s:.3g} a second" if clip.frames_per_s else ""
     text = f"{clip.name}: {clip.n_taken} of {clip.n_frames} frames taken ({clip.seconds:.1f} s{rate})"
     parts = [
-        f"blurred, none taken: {timespans(clip.blurred_s)}" if clip.blurred_s else "",
-        f"still, one taken: {timespans(clip.still_s)}" if clip.still_s else "",
+        f"blurred, no frame taken: {timespans(clip.blurred_s)}" if clip.blurred_s else "",
+        f"still, one frame taken: {timespans(clip.still_s)}" if clip.still_s else "",
         clip.cut_off,
     ]
     return "; ".join(part for part in [text, *parts] if part)
 
 
 def _photos_by_stem(files: Sequence[SourceFile]) -> dict[str, str]:
-    """Photos by their path without the suffix, in lower case."""
+    """Names of photos by their path without suffix, in lower case."""
     photos = [file.name for file in files if not file.rejection and suffix_of(file.name) in PHOTO_SUFFIXES]
     return {name[: -len(suffix_of(name))].casefold(): name for name in photos}
 
@@ -114,12 +106,12 @@ def _scan_clips(
 
 
 def _offset_progress(before: int, advance: Advance) -> Advance:
-    """Advances from ``before`` on."""
+    """A callback that adds ``before`` to the progress."""
     return lambda done: advance(before + done)
 
 
 def _scan_cached(file: SourceFile, header: ClipHeader, work: Path, advance: Advance) -> ScannedClip:
-    """What is seen in a clip, from an earlier look where there was one."""
+    """Measure the frames of a clip, or read the measurements of an earlier run."""
     status = file.path.stat()
     key = digest([file.name, status.st_size, status.st_mtime_ns, SCAN_VERSION])
     path = work / f"{key}.npz"
@@ -138,7 +130,7 @@ def _scan_cached(file: SourceFile, header: ClipHeader, work: Path, advance: Adva
 def _write_all_frames(
     scanned: Sequence[ScannedClip], choices: Sequence[KeyframeChoice], folder: Path, report: Reporter
 ) -> list[list[SourceFile]]:
-    """The chosen frames of every clip as files; those that are there stay, others of earlier choices go."""
+    """Write the chosen frames of every clip that are not there yet, and delete those of earlier choices."""
     out = []
     with report.task("ingest/frames", sum(len(choice.selected) for choice in choices), "frames") as advance:
         before = 0
@@ -164,7 +156,7 @@ KEY_FILE = "clip"
 
 
 def _clear_unless_current(folder: Path, key: str) -> None:
-    """Empty the folder unless its frames are of the clip with this key."""
+    """Empty the folder of a clip's frames unless they are of the file with this key."""
     note = folder / KEY_FILE
     if not note.exists() or note.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Which depth map belongs to which photo, by name alone; and what a depth file holds.
+"""Depth maps by file name: the photo that each belongs to, and the facts of a file.
 
-Names agree but for what says photo or depth: ``frame-000000.color.jpg`` and ``frame-000000.depth.png``, ``rgb/12.png``
-and ``depth/12.png``, ``a.jpg`` and ``a.png``, ``a_depth.tiff``, ``depth_a.png``; numbers alone agree in any width.
+Names agree but for the words for photo and depth: ``frame-0000.color.jpg`` and ``frame-0000.depth.png``, ``rgb/12.png``
+and ``depth/12.png``, ``a.jpg`` and ``a.png``, ``a_depth.tiff``, ``depth_a.png``; numbers agree with any leading zeros.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from quoin.pipeline.scene.sensor_depth import load_depth, load_upright_depth
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
 
 DEPTH_SUFFIXES = {".png", ".tif", ".tiff", ".pgm"}
-MILLIMETER_M, TUM_UNIT_M = 0.001, 0.0002  # metres; the latter of the TUM RGB-D benchmark: 5000 to a metre
-MAX_MILLIMETER_DEPTH_M = 15.0  # sensors of millimetres see less far: what lies beyond is another unit
-MAX_METER_MEDIAN = 100.0  # floating-point depths with a median below are metres, above millimetres
+MILLIMETER_M, TUM_UNIT_M = 0.001, 0.0002  # metres; the TUM RGB-D benchmark has 5000 units to a metre
+MAX_MILLIMETER_DEPTH_M = 15.0  # range of sensors that write millimetres; larger values have another unit
+MAX_METER_MEDIAN = 100.0  # median of floating-point depths: below it they are metres, above it millimetres
 
 _DEPTH_NAME = re.compile(r"(?:depths?[._ -](?P<after>.+)|(?P<before>.+?)[._ -]depths?)", re.DOTALL)
 _PHOTO_NAME = re.compile(
@@ -37,7 +37,7 @@ def is_depth_name(name: str) -> bool:
 
 
 def match_depths(photos: Iterable[str], depths: Iterable[str]) -> dict[str, str]:
-    """Photo name -> depth name, both relative to their own folders. A name that fits two photos or maps fits none."""
+    """Photo name -> depth map name, each relative to its own folder; a name that fits two photos or maps fits none."""
     photos, depths = list(photos), [name for name in depths if suffix_of(name) in DEPTH_SUFFIXES]
     matches: dict[str, str] = {}
     for key in (_path_key, _name_key, _number_key):
@@ -48,7 +48,7 @@ def match_depths(photos: Iterable[str], depths: Iterable[str]) -> dict[str, str]
 
 
 def _unique_by_key(key: MatchKey, names: Iterable[str], pattern: re.Pattern[str]) -> dict[tuple[str, ...], str]:
-    """Names by their key, those without one or with that of another left out."""
+    """Names by their key, without those that have no key or share it."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         if k := key(name, pattern):
@@ -73,7 +73,7 @@ def _number_key(name: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
 
 
 def _stem(name: str) -> str:
-    """The file's name without its suffix (and one more of a photo, as in a.jpg.png), in one spelling."""
+    """The normalized file name without its suffix, and without a photo's suffix before that (as in a.jpg.png)."""
     stem = unicodedata.normalize("NFC", name).casefold().rsplit("/", 1)[-1]
     stem = stem[: len(stem) - len(suffix_of(stem))]
     return stem[: len(stem) - len(suffix_of(stem))] if suffix_of(stem) in PHOTO_SUFFIXES else stem
@@ -81,7 +81,7 @@ def _stem(name: str) -> str:
 
 @dataclass(frozen=True)
 class DepthFileFacts:
-    """What a depth file turned out to be; ``reason`` is "" where it can be used. Depths in the unit of the file."""
+    """Facts of a depth map file, in the unit of the file; ``reason`` says why it cannot be used, "" where it can."""
 
     is_integer: bool = True  # whole numbers
     median: float = 0.0
@@ -104,7 +104,7 @@ def inspect_depth(path: Path, size: tuple[int, int], orientation: int, *, has_ow
 
 
 def estimate_depth_unit(facts: list[DepthFileFacts]) -> tuple[float, str]:
-    """Metres per unit of the files, and why: by whether they hold whole numbers, and how large."""
+    """Metres per unit of the files, estimated from the type and size of their numbers, and a text that says how."""
     far_depth, median = (float(np.median([getattr(fact, name) for fact in facts])) for name in ("far_depth", "median"))
     if sum(fact.is_integer for fact in facts) * 2 < len(facts):
         if median < MAX_METER_MEDIAN:

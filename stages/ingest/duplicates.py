@@ -1,5 +1,6 @@
-"""Whether two photos are one picture, recompressed, resized, cropped a little, marked or brightened, or two pictures
-of one thing. Photos taken a step apart look alike but shift against each other by depth, and stereo lives on that.
+"""Comparison of two photos: one picture (recompressed, resized, cropped a little, marked, brightened), or two.
+
+Photos taken a step apart look alike, but show parallax, which stereo needs.
 """
 
 from __future__ import annotations
@@ -14,35 +15,33 @@ Array = np.ndarray
 
 TEXTURE_EDGES_PX = (64, 128, 256, 512)  # long edges
 MAX_CROP_SHARE = 0.15  # of the size, cut from either photo
-MAX_OVERHANG = 0.006  # of the size, by which a crop may stick out of what it was cut from; a moved camera shows more
-MAX_COARSE_OVERHANG = 0.015  # the same while the crop is known coarsely
+MAX_OVERHANG = 0.006  # of the size, by which a crop may exceed the photo it was cut from; a moved camera shows more
+MAX_COARSE_OVERHANG = 0.015  # the same while the crop is only known coarsely
 MATCH_TILE_PX = 32
 MIN_TEXTURE_CORRELATION = 0.45  # of the fine structure at every size
-MIN_TEXTURED_TILES = 8  # with texture; fewer prove nothing
-MATCHED_CORRELATION, DOUBTFUL_CORRELATION, LOST_CORRELATION = (
-    0.7,
-    0.5,
-    0.3,
-)  # correlation of a tile that shows the same, perhaps the same, something else
-MIN_MATCHED_SHARE, MAX_LOST_TILE_SHARE = 0.75, 0.12  # shares of the tiles; what is written over a photo may cover some
+MIN_TEXTURED_TILES = 8  # fewer tiles with texture prove nothing
+MATCHED_CORRELATION = 0.7  # above it both tiles show the same
+DOUBTFUL_CORRELATION = 0.5  # up to it a tile may show something else
+LOST_CORRELATION = 0.3  # below it a tile shows something else
+MIN_MATCHED_SHARE, MAX_LOST_TILE_SHARE = 0.75, 0.12  # of the tiles; text over a photo may cover some
 MAX_SHIFT_PX = (
     0.15,
     0.3,
-)  # median and 90th percentile over tiles that are not doubtful, after the best crop, at 512 px
-TILE_SEARCH_PX = 16  # around a doubtful tile, where what it shows is looked for: if it is there, it moved
-MAX_MOVED_TILES = 1  # tiles
+)  # median and 90th percentile over tiles that are not doubtful, at 512 px, after the best crop
+TILE_SEARCH_PX = 16  # around a doubtful tile, where its content is searched: if it is found, it moved
+MAX_MOVED_TILES = 1
 
 
 @dataclass(frozen=True)
 class CropTransform:
-    """The second photo's place in the first, both in units of their size: first = scale * second + offset (x, y)."""
+    """Map from the second photo to the first, in units of their sizes: first = scale * second + offset (x, y)."""
 
     scale: Float64[Array, "2"]
     offset: Float64[Array, "2"]
 
 
 def texture_pyramid(gray: Float32[Array, "h w"]) -> list[Float32[Array, "_ _"]]:
-    """Fine structure of a photo, coarse to fine, evened out so that neither exposure nor gamma matters much."""
+    """Fine structure of a photo at several sizes, coarse to fine, normalized against exposure and gamma."""
     out = []
     for edge in TEXTURE_EDGES_PX:
         scale = min(1.0, edge / max(gray.shape))
@@ -62,9 +61,9 @@ def _normalize_texture(gray: Float32[Array, "h w"]) -> Float32[Array, "h w"]:
 
 
 def is_same_picture(first: list[Float32[Array, "_ _"]], second: list[Float32[Array, "_ _"]]) -> bool:
-    """Whether one of two photos (their ``texture_pyramid``) is a crop of the other, up to how it was saved.
+    """Whether one of two photos (their ``texture_pyramid``) is a crop of the other, however it was saved.
 
-    The best crop is found by Gauss-Newton from coarse to fine. What it leaves must not move anywhere: parallax does.
+    The best crop is found by Gauss-Newton from coarse to fine. After it no part may be shifted, as it is by parallax.
     """
     crop = CropTransform(np.ones(2), np.zeros(2))
     is_aligned = False
@@ -89,7 +88,7 @@ def _correlation(first: Float32[Array, "n"], second: Float32[Array, "n"]) -> flo
 
 
 def _align(source: Float32[Array, "h w"], target: Float32[Array, "h2 w2"], crop: CropTransform) -> CropTransform:
-    """The crop of ``source`` most like ``target``: Gauss-Newton on 4 numbers, outliers held down (Huber)."""
+    """The crop of ``source`` most like ``target``: Gauss-Newton on 4 numbers with Huber weights."""
     height, width = target.shape
     down, across = np.mgrid[:height, :width]
     position = np.stack([(across + 0.5) / width, (down + 0.5) / height])
@@ -113,7 +112,7 @@ def _align(source: Float32[Array, "h w"], target: Float32[Array, "h2 w2"], crop:
 def _warp(
     source: Float32[Array, "h w"], crop: CropTransform, shape: tuple[int, ...]
 ) -> tuple[Float32[Array, "h2 w2"], Bool[Array, "h2 w2"]]:
-    """``source`` resampled to a picture of ``shape`` by the crop, and where it reaches."""
+    """``source`` resampled to ``shape`` by the crop, and the mask of the pixels it covers."""
     from scipy.ndimage import affine_transform
 
     sizes = np.array(source.shape, float)
@@ -129,7 +128,7 @@ def _warp(
 
 
 def _is_contained(crop: CropTransform, overhang: float) -> bool:
-    """Whether one photo lies in the other. A camera that turned or moved shows something new at one side."""
+    """Whether one photo lies within the other; a camera that turned or moved shows something new at one side."""
     low, high = crop.offset, crop.offset + crop.scale
     second_in_first = bool((low >= -overhang).all() and (high <= 1.0 + overhang).all())
     first_in_second = bool((low <= overhang).all() and (high >= 1.0 - overhang).all())
@@ -137,7 +136,7 @@ def _is_contained(crop: CropTransform, overhang: float) -> bool:
 
 
 def _is_aligned(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], inside: Bool[Array, "h w"]) -> bool:
-    """Whether nearly all tiles show the same, and none of them in another place (one step of Lucas-Kanade each)."""
+    """Whether nearly all tiles show the same, and in the same place (one step of Lucas-Kanade per tile)."""
     slope_y, slope_x = np.gradient(aligned)
     residual = (aligned - target) * inside
 
@@ -175,7 +174,7 @@ def _is_aligned(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], i
 
 
 def _count_moved_tiles(aligned: Float32[Array, "h w"], target: Float32[Array, "h w"], tiles: Int[Array, "n 2"]) -> int:
-    """How many tiles (row, column) of ``target`` lie in ``aligned`` beside their place: things before a far wall."""
+    """How many tiles (row, column) of ``target`` are shifted in ``aligned``, such as objects in front of a wall."""
     n_moved = 0
     for top, left in tiles * MATCH_TILE_PX:
         rows = slice(max(0, top - TILE_SEARCH_PX), top + MATCH_TILE_PX + TILE_SEARCH_PX)

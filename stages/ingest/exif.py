@@ -1,4 +1,4 @@
-"""EXIF facts of one photo. Nothing here raises: what cannot be read is unknown (NaN or ""), the photo stays."""
+"""Reader of a photo's EXIF; what is missing or corrupt is NaN or "", and nothing raises."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESOLUTION_UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # FocalPlaneResolutio
 
 @dataclass(frozen=True)
 class Exif:
-    """What a photo's EXIF says; NaN or "" where it does not."""
+    """EXIF facts of a photo; NaN or "" where unknown."""
 
     camera: str = ""
     taken_at: str = ""
@@ -29,7 +29,7 @@ class Exif:
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """EXIF of an opened image, its focal length in pixels of the file as it is."""
+    """EXIF of an opened image, with the focal length in pixels of the file."""
     tags, exif_tags, gps = _read_tags(image)
     latitude_deg, longitude_deg = _gps_position(gps)
     focal_mm = _float_or_nan(exif_tags.get(Base.FocalLength))
@@ -64,7 +64,7 @@ def exif_focal_px(
     pixels_per_mm: float = math.nan,
     recorded_size: tuple[int, int] = (0, 0),
 ) -> float:
-    """Focal length in pixels of a file of ``size``; NaN where EXIF does not support one.
+    """Focal length in pixels of a file of ``size``; NaN where EXIF is not sufficient or implausible.
 
     The 35 mm equivalent is taken by the diagonal, as CIPA DCG-001 defines it; by the width an iPhone 7 would be off by
     4 %, the Sceaux camera by 5 %. It holds at any resolution. Without it, ``focal_mm * pixels_per_mm`` counts pixels of
@@ -87,8 +87,10 @@ def exif_focal_px(
 
 
 def _sensor_is_plausible(width_mm: float, focal_mm: float) -> bool:
-    """Software that shrinks a photo often rewrites its recorded size but not its pixels per mm, which then shows as a
-    sensor smaller than any: a compact camera's behind an SLR's lens, or one between a compact's and an SLR's.
+    """Whether a camera with such a sensor exists.
+
+    Software that shrinks a photo often updates its recorded size but not its pixels per mm, which results in a sensor
+    of impossible size: a compact camera's with an SLR's lens, or one between a compact's and an SLR's.
     """
     compact = 4.0 <= width_mm <= 10.0 and focal_mm < 14.0
     return compact or 20.0 <= width_mm <= 60.0
@@ -156,7 +158,7 @@ def _taken_at(tags: dict[int, Any], exif_tags: dict[int, Any]) -> str:
 
 
 def _gps_position(gps: dict[int, Any]) -> tuple[float, float]:
-    """Latitude and longitude in degrees, both or neither; (0, 0) is what receivers write before they know."""
+    """Latitude and longitude in degrees, or NaN for both; receivers write (0, 0) while they have no position."""
     latitude_deg = _degrees(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), "S")
     longitude_deg = _degrees(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), "W")
     is_valid = abs(latitude_deg) <= 90.0 and abs(longitude_deg) <= 180.0 and (latitude_deg, longitude_deg) != (0.0, 0.0)

@@ -1,6 +1,4 @@
-"""Which files a photo folder holds: every one of them, in natural name order, none outside it, each that cannot be a
-photo with the reason.
-"""
+"""Search of a photo folder: every file in natural name order, and why it cannot be a photo, by its name and type."""
 
 from __future__ import annotations
 
@@ -18,24 +16,16 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".ti
 PHOTO_SUFFIXES |= {".bmp", ".ppm", ".pgm", ".jp2", ".j2k"}
 RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".raw"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".mpg", ".mpeg", ".wmv"}
-RUN_FOLDER_ENTRIES = {
-    "run.json",
-    "logs",
-}  # in a folder: it is a run of quoin, whose pictures are none of the collection
-SYSTEM_FILES = {
-    "__MACOSX",
-    "@eaDir",
-    "Thumbs.db",
-    "desktop.ini",
-}  # what systems leave in folders, as hidden as dot files
+RUN_FOLDER_ENTRIES = {"run.json", "logs"}  # a folder with both is a run of quoin; its pictures are not photos
+SYSTEM_FILES = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}  # written by systems; skipped like dot files
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file: ``name`` relative to the folder, with forward slashes; why it is no photo, None where it may be one.
+    """A file: ``name`` relative to the folder, with forward slashes; its rejection, None where it may be a photo.
 
-    Of a frame also the name of its ``clip`` and the time in it, in seconds. A clip is a file rejected as VIDEO, until
-    its frames take its place.
+    A frame also has the name of its ``clip`` and its time in seconds. A clip is a file rejected as VIDEO until its
+    frames replace it.
     """
 
     name: str
@@ -51,12 +41,12 @@ class SourceFile:
 
 
 def find_files(root: Path, excluded: Collection[Path] = ()) -> list[SourceFile]:
-    """All files below ``root`` but hidden ones and those below ``excluded``, in natural order of their names."""
+    """All files below ``root`` but hidden ones and those below ``excluded``, in natural order of names."""
     return sorted(_walk(root.resolve(), set(excluded)), key=lambda file: natural_key(file.name))
 
 
 def natural_key(name: str) -> tuple[object, ...]:
-    """Sorts photo2 before photo10, folder by folder; the name itself decides between equals."""
+    """Sort key that puts photo2 before photo10, folder by folder; the name itself decides between equals."""
     parts = [
         [(part.casefold(), 0) if i % 2 == 0 else ("", int(part)) for i, part in enumerate(re.split(r"(\d{1,18})", p))]
         for p in name.split("/")
@@ -65,7 +55,7 @@ def natural_key(name: str) -> tuple[object, ...]:
 
 
 def suffix_of(name: str) -> str:
-    """The last suffix, lower case, with its dot."""
+    """The last suffix with its dot, in lower case."""
     return os.path.splitext(name)[1].lower()
 
 
@@ -119,7 +109,7 @@ def _source_file(root: Path, path: Path, rejection: Rejection | None, n_bytes: i
     name = path.relative_to(root).as_posix()
     try:
         str(path).encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8 fit in no table
+    except UnicodeEncodeError:  # a table holds only UTF-8
         readable = os.fsencode(path).decode(errors="backslashreplace")
         name = os.fsencode(name).decode(errors="backslashreplace")
         return SourceFile(name, Path(readable), Rejection(Reason.UNREADABLE, "its name is not valid UTF-8"), n_bytes)

@@ -1,4 +1,4 @@
-"""What a photo folder holds, before any file is opened: what may be a photo, which mask is whose, what is neither."""
+"""Which files of a photo folder may be photos, and which mask and depth map belongs to each, before any is opened."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from quoin.stages.ingest.depth_files import is_depth_name, match_depths
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, SourceFile, find_files, natural_key, suffix_of
 from quoin.stages.ingest.mask_files import MASK_FOLDERS, is_in_mask_folder, match_masks, match_sidecar_masks
 
+FileByName = dict[str, SourceFile]
+
 
 @dataclass(frozen=True)
 class Listing:
-    """All ``files`` in name order, those that are no photos with a reason; mask and depth map by the photo's name."""
+    """All ``files`` in name order, those that are no photos rejected; mask and depth map by the photo's name."""
 
     files: list[SourceFile]
     mask_of: dict[str, Path]
@@ -28,156 +30,219 @@ class Listing:
     unused_depths: list[str] = field(default_factory=list)
 
 
-def list_sources(photos: Path, clips: Sequence[Path], masks: str, excluded: Path, depth: str | None = None) -> Listing:
-    """List the folder ``photos``, or the one clip that it is, with ``clips`` that lie elsewhere; see ``list_photos``.
+@dataclass(frozen=True)
+class _FolderImages:
+    """The image files of a photo folder by name, and which of them are photos or masks, as far as names tell.
 
-    Raises QuoinError where a file is no clip, or has the name of another.
+    Names start above the folder, so that a folder of masks beside it has such names, too.
+    """
+
+    files: FileByName
+    photos: list[str]
+    in_mask_folders: list[str]
+    photo_by_sidecar: dict[str, str]  # of masks that lie beside their photo
+
+
+@dataclass(frozen=True)
+class _Companions:
+    """The masks, or the depth maps, of a photo folder: ``files`` by name, and the name of each photo's file.
+
+    ``rejections`` are those of masks or depth maps among the photos, by their names in the photo folder.
+    """
+
+    files: FileByName
+    name_by_photo: dict[str, str]
+    unused: list[str]
+    rejections: dict[str, Rejection]
+
+    def paths(self) -> dict[str, Path]:
+        """The file of each photo that has one."""
+        return {photo: self.files[name].path for photo, name in self.name_by_photo.items()}
+
+    def content_digests(self) -> list[str]:
+        """Hashes of the files in use: a mask that is made anew often has the size of the old one."""
+        return [_content_digest(self.files[name].path) for name in sorted(set(self.name_by_photo.values()))]
+
+
+def list_sources(photos: Path, clips: Sequence[Path], masks: str, excluded: Path, depth: str | None = None) -> Listing:
+    """List the folder ``photos``, or the one clip that it is, with ``clips`` from other folders; see ``list_photos``.
+
+    Raises QuoinError where a clip is no video, or has the name of another file.
     """
     if photos.is_file():
         if depth or masks not in ("auto", "none"):
             raise QuoinError(
-                "Masks and depth maps are for photos, not for frames of a video", where=photos, hint="leave them out"
+                "Masks and depth maps can be given for photos, not for a video",
+                where=photos,
+                hint="leave out the masks and the depth maps, or give a folder of photos",
             )
-        clips, listing = [photos, *clips], Listing([], {}, [], "")
-    else:
-        listing = list_photos(photos, masks, excluded, depth)
-    if not clips:
-        return listing
-    found = {file.path.resolve(): file for file in listing.files}
+        return _add_clips(Listing([], {}, [], ""), [photos, *clips])
+    listing = list_photos(photos, masks, excluded, depth)
+    return _add_clips(listing, clips) if clips else listing
+
+
+def _add_clips(listing: Listing, clips: Sequence[Path]) -> Listing:
+    """The listing with the clips that are not in it yet."""
+    file_by_path = {file.path.resolve(): file for file in listing.files}
     names = {file.name for file in listing.files}
     for clip in clips:
-        if clip.resolve() in found:  # it lies in the folder, too
+        if clip.resolve() in file_by_path:  # it lies in the photo folder, too
             continue
-        try:
-            read_clip_header(clip)
-        except QuoinError as error:
-            raise QuoinError(
-                f"This is a file, not a folder of photos, and no video that can be read ({error.what})",
-                where=clip,
-                hint="name a folder of photos, or a video",
-            ) from None
+        _check_clip(clip)
         if clip.name in names:
-            raise QuoinError("Two files have this name", where=clip, hint="rename one of them")
+            raise QuoinError(f"Two files are named {clip.name!r}", where=clip, hint="rename one of them")
         names.add(clip.name)
-        found[clip.resolve()] = SourceFile(clip.name, clip.absolute(), Rejection(Reason.VIDEO), clip.stat().st_size)
-    files = sorted(found.values(), key=lambda file: natural_key(file.name))
-    named = [[file.name, file.n_bytes] for file in files]
-    return replace(listing, files=files, contents=digest([listing.contents, named]))
+        file_by_path[clip.resolve()] = SourceFile(
+            clip.name, clip.absolute(), Rejection(Reason.VIDEO), clip.stat().st_size
+        )
+    files = sorted(file_by_path.values(), key=lambda file: natural_key(file.name))
+    names_and_sizes = [[file.name, file.n_bytes] for file in files]
+    return replace(listing, files=files, contents=digest([listing.contents, names_and_sizes]))
+
+
+def _check_clip(clip: Path) -> None:
+    try:
+        read_clip_header(clip)
+    except QuoinError as error:
+        raise QuoinError(
+            f"This file is neither a folder of photos nor a video that can be read ({error.what})",
+            where=clip,
+            hint="give a folder of photos, or a video",
+        ) from None
 
 
 def list_photos(root: Path, masks: str, excluded: Path, depth: str | None = None) -> Listing:
     """List ``root`` but what lies below ``excluded``; ``masks`` is "auto", "none" or a folder, ``depth`` a folder.
 
-    Raises QuoinError where there is no folder of photos, or masks or depth were named and none belongs to a photo.
+    Raises QuoinError where there is no folder of photos, or masks or depth were given and none belongs to a photo.
     """
-    if not root.exists():
-        raise QuoinError("There is no such folder of photos", where=root, hint="check the path")
-    if not root.is_dir():
-        raise QuoinError("This is a file, not a folder of photos", where=root, hint="name the folder that holds it")
-    root = root.resolve()
-    if Path(masks).resolve() == root:  # they lie among the photos, as they may
+    _check_folder(root)
+    root, excluded = root.resolve(), excluded.resolve()
+    if Path(masks).resolve() == root:  # masks among the photos are found anyway
         masks = "auto"
-    named = masks not in ("auto", "none")
-    mask_folders = [Path(masks).resolve()] if named else []
-    depth_files, is_mixed = _find_depth_files(root, depth, excluded.resolve())
-    if depth and not is_mixed:
-        mask_folders.append(Path(depth).resolve())
-    files = find_files(root, excluded=[excluded.resolve(), *mask_folders])
-    mask_files = _explicit_masks(Path(masks)) if named else _sibling_masks(root)
-    # Names from here on start above the root, so that a folder of masks beside it has one too.
-    image_files = {
-        f"{root.name}/{f.name}": f for f in files if not f.rejection and not (is_mixed and f.name in depth_files)
-    }
-    sidecars = match_sidecar_masks(image_files)
-    masks_in_folders = {name: file for name, file in image_files.items() if is_in_mask_folder(file.name)}
-    photos = [name for name in image_files if name not in sidecars and name not in masks_in_folders]
+    mask_folder = None if masks in ("auto", "none") else Path(masks).resolve()
+    depth_folder = Path(depth).resolve() if depth else None
+    folders = [folder for folder in (mask_folder, depth_folder) if folder is not None and folder != root]
+    files = find_files(root, excluded=[excluded, *folders])
+    depth_files = _find_depth_files(root, depth_folder, excluded)
+    outside_masks = _find_sibling_masks(root) if mask_folder is None else _find_given_masks(mask_folder)
 
-    candidates = {n: f for n, f in (mask_files if named else mask_files | masks_in_folders).items() if _is_image(f)}
-    mask_by_photo = match_masks(photos, candidates)
-    if not named:
-        for mask, photo in sidecars.items():
-            mask_by_photo.setdefault(photo, mask)
-    if named and not mask_by_photo:
+    images = _split_images(root, files, depth_files if depth_folder == root else {})
+    mask = _match_masks(images, outside_masks, masks)
+    depth_map = _match_depths(images, depth_files, depth_folder, root)
+    rejections = mask.rejections | depth_map.rejections
+    searched = [*files, *outside_masks.values(), *depth_files.values()]
+    names_and_sizes = [[f.name, f.n_bytes, f.rejection.reason if f.rejection else ""] for f in searched]
+    return Listing(
+        files=[replace(file, rejection=file.rejection or rejections.get(file.name)) for file in files],
+        mask_of=mask.paths(),
+        unused_masks=mask.unused,
+        contents=digest([*names_and_sizes, *mask.content_digests(), *depth_map.content_digests()]),
+        depth_of=depth_map.paths(),
+        unused_depths=depth_map.unused,
+    )
+
+
+def _check_folder(root: Path) -> None:
+    if not root.exists():
+        raise QuoinError("The photo folder does not exist", where=root, hint="check the path")
+    if not root.is_dir():
+        raise QuoinError("This is a file, not a folder of photos", where=root, hint="give the folder that holds it")
+
+
+def _split_images(root: Path, files: Sequence[SourceFile], depth_files: FileByName) -> _FolderImages:
+    """Tell photos from masks, by name; ``depth_files`` are neither."""
+    images = {f"{root.name}/{file.name}": file for file in files if not file.rejection and file.name not in depth_files}
+    photo_by_sidecar = match_sidecar_masks(images)
+    in_mask_folders = [name for name, file in images.items() if is_in_mask_folder(file.name)]
+    photos = [name for name in images if name not in {*photo_by_sidecar, *in_mask_folders}]
+    return _FolderImages(images, photos, in_mask_folders, photo_by_sidecar)
+
+
+def _match_masks(images: _FolderImages, outside_masks: FileByName, masks: str) -> _Companions:
+    """The mask of each photo: of the folder ``masks``, or ("auto") of folders of masks and then beside the photo."""
+    masks_in_root = [*images.in_mask_folders, *images.photo_by_sidecar]
+    if masks == "none":
+        return _Companions({}, {}, [], {images.files[name].name: Rejection(Reason.MASK) for name in masks_in_root})
+    searched = dict(outside_masks)
+    if masks == "auto":
+        searched |= {name: images.files[name] for name in images.in_mask_folders}
+    candidates = {name: file for name, file in searched.items() if _is_image(file)}
+    mask_by_photo = match_masks(images.photos, candidates)
+    if masks == "auto":
+        for name, photo in images.photo_by_sidecar.items():
+            mask_by_photo.setdefault(photo, name)
+    elif not mask_by_photo:
         raise QuoinError(
             f"None of the {len(candidates)} masks in this folder belongs to a photo",
             where=masks,
             hint="name the mask of img.jpg img.jpg.png or img.png",
         )
-    if masks == "none":
-        mask_by_photo = {}
-    depth_of = match_depths([image_files[photo].name for photo in photos], depth_files)
-    if depth and not depth_of:
-        raise QuoinError(
-            f"None of the {len(depth_files)} depth maps in this folder belongs to a photo",
-            where=depth,
-            hint="name the depth map of img.jpg img.png, img_depth.png or img.depth.png (PNG or TIFF)",
-        )
-    unused_depths = sorted(depth_files.keys() - depth_of.values())
     used = set(mask_by_photo.values())
-    rejections = {
-        name: Rejection(Reason.MASK, "" if name in used or masks == "none" else "of no photo")
-        for name in masks_in_folders | sidecars
-    }
-    rejections |= {
-        f"{root.name}/{n}": Rejection(Reason.DEPTH_MAP, "of no photo" if n in unused_depths else "")
-        for n in depth_files
-        if is_mixed
-    }
-    listed = [
-        SourceFile(f.name, f.path, f.rejection or rejections.get(f"{root.name}/{f.name}"), f.n_bytes) for f in files
-    ]
-    everything = image_files | candidates
-    return Listing(
-        files=listed,
-        mask_of={image_files[photo].name: everything[mask].path for photo, mask in mask_by_photo.items()},
-        unused_masks=[] if masks == "none" else [name for name in candidates if name not in used],
-        contents=digest(
-            [
-                *(
-                    [f.name, f.n_bytes, f.rejection.reason if f.rejection else ""]
-                    for f in [*files, *mask_files.values(), *depth_files.values()]
-                ),
-                *(_content_digest(everything[mask].path) for mask in sorted(used)),
-                *(_content_digest(depth_files[name].path) for name in sorted(depth_of.values())),
-            ]
-        ),
-        depth_of={photo: depth_files[name].path for photo, name in depth_of.items()},
-        unused_depths=unused_depths,
+    return _Companions(
+        files=images.files | candidates,
+        name_by_photo={images.files[photo].name: name for photo, name in mask_by_photo.items()},
+        unused=[name for name in candidates if name not in used],
+        rejections={
+            images.files[name].name: Rejection(Reason.MASK, "" if name in used else "of no photo")
+            for name in masks_in_root
+        },
     )
 
 
-def _find_depth_files(root: Path, depth: str | None, excluded: Path) -> tuple[dict[str, SourceFile], bool]:
-    """Files that may be depth maps, by their names in their folder; and whether they lie among the photos."""
-    if depth is None:
-        return {}, False
-    folder = Path(depth).resolve()
-    if not folder.is_dir():
-        raise QuoinError("There is no such folder of depth maps", where=depth, hint="correct --depth")
-    found = find_files(folder, excluded=[excluded] if folder == root else [excluded, root])
-    is_mixed = folder == root
-    return {f.name: f for f in found if _is_image(f) and (not is_mixed or is_depth_name(f.name))}, is_mixed
+def _match_depths(images: _FolderImages, depth_files: FileByName, folder: Path | None, root: Path) -> _Companions:
+    """The depth map of each photo, from the files of ``folder``."""
+    depth_by_photo = match_depths([images.files[name].name for name in images.photos], depth_files)
+    if folder is not None and not depth_by_photo:
+        raise QuoinError(
+            f"None of the {len(depth_files)} depth maps in this folder belongs to a photo",
+            where=folder,
+            hint="name the depth map of img.jpg img.png, img_depth.png or img.depth.png (PNG or TIFF)",
+        )
+    unused = sorted(depth_files.keys() - depth_by_photo.values())
+    return _Companions(
+        files=depth_files,
+        name_by_photo=depth_by_photo,
+        unused=unused,
+        rejections={
+            name: Rejection(Reason.DEPTH_MAP, "of no photo" if name in unused else "")
+            for name in depth_files
+            if folder == root
+        },
+    )
 
 
-def _explicit_masks(folder: Path) -> dict[str, SourceFile]:
+def _find_depth_files(root: Path, folder: Path | None, excluded: Path) -> FileByName:
+    """Files of ``folder`` that may be depth maps; among the photos, those whose name says depth."""
+    if folder is None:
+        return {}
     if not folder.is_dir():
-        raise QuoinError("There is no such folder of masks", where=folder, hint="correct ingest.masks")
+        raise QuoinError("The folder of depth maps does not exist", where=folder, hint="correct --depth")
+    is_root = folder == root
+    files = find_files(folder, excluded=[excluded] if is_root else [excluded, root])
+    return {file.name: file for file in files if _is_image(file) and (not is_root or is_depth_name(file.name))}
+
+
+def _find_given_masks(folder: Path) -> FileByName:
+    if not folder.is_dir():
+        raise QuoinError("The folder of masks does not exist", where=folder, hint="correct ingest.masks")
     return {f"{MASK_FOLDERS[0]}/{file.name}": file for file in find_files(folder)}
 
 
-def _sibling_masks(root: Path) -> dict[str, SourceFile]:
+def _find_sibling_masks(root: Path) -> FileByName:
+    """Files of the folders of masks beside ``root``."""
     try:
-        sidecars = sorted(path for path in root.parent.iterdir() if path.name.casefold() in MASK_FOLDERS)
+        siblings = sorted(path for path in root.parent.iterdir() if path.name.casefold() in MASK_FOLDERS)
     except OSError:  # one may read a folder without being allowed to list the one above
         return {}
-    folders = [folder for folder in sidecars if folder != root and folder.is_dir()]
+    folders = [folder for folder in siblings if folder != root and folder.is_dir()]
     return {f"{folder.name}/{file.name}": file for folder in folders for file in find_files(folder)}
 
 
 def _content_digest(path: Path) -> str:
-    """Of what a mask or a depth map holds: one that is made anew often has the size of the old one."""
     try:
         return sha256_of(path)
-    except OSError:  # it will be told when it is read
+    except OSError:  # whoever reads the file reports it
         return ""
 
 

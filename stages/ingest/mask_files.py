@@ -1,4 +1,4 @@
-"""Which mask belongs to which photo, by name alone.
+"""Masks by file name: the photo that each belongs to.
 
 Masks lie in a folder named masks or mask, inside the photos' folder or beside it, mirroring its subfolders; or next to
 the photos under a name that says mask. For ``img.jpg``: ``img.jpg.png``, ``img.png``, ``img_mask.png``,
@@ -67,7 +67,7 @@ def match_masks(photos: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
 
 
 def _match_numbers(photos: set[str], masks: set[str]) -> dict[str, str]:
-    """Pairs by number alone, as in ``image/000012.png`` and ``mask/012.png`` of the DTU sets; each number once only."""
+    """Photo -> mask by number, as in ``image/000012.png`` and ``mask/012.png`` of the DTU sets; unique numbers only."""
     by_number: dict[tuple[str, int], list[str]] = {}
     for mask in masks:
         folder, file = _normalized_parts(mask)

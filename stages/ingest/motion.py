@@ -1,8 +1,8 @@
-"""How the picture moves from one frame of a clip to the next, and how sharp a frame is; on small grey copies.
+"""Motion of the picture from one frame of a clip to the next, and sharpness of a frame; on small gray copies.
 
-The motion is a smooth field: what a camera turns away from moves all alike, but who walks around a thing and keeps it
-in the middle sees its front go one way and what is behind it the other. Phase correlation (Kuglin and Hines 1975) finds
-what the picture moves by as a whole, windows of Lucas and Kanade (1981), coarse to fine, what each place does besides.
+The motion is a smooth field: a camera that turns moves the whole picture alike, but one that walks around an object
+moves its front one way and the background the other. Phase correlation (Kuglin and Hines 1975) finds the motion of the
+whole picture; windows of Lucas and Kanade (1981), coarse to fine, the rest at each place.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ from PIL import Image
 Array = np.ndarray
 
 MOTION_EDGE_PX = 160  # long edge of the copies that motion is measured on
-MIN_TEXTURE_STD = (
-    1.0  # grey levels (standard deviation) of the fine structure; below it nothing tells how a picture moves
-)
-MIN_FRAME_CORRELATION = 0.35  # correlation of two frames, one laid over the other; below it they show different things
-FLOW_LEVELS = ((4, 3), (2, 2), (1, 1))  # how often smaller the copies are, and steps taken there
+MIN_TEXTURE_STD = 1.0  # gray levels (standard deviation) of the fine structure; below it motion cannot be measured
+MIN_FRAME_CORRELATION = 0.35  # of two aligned frames; below it they show different things
+FLOW_LEVELS = ((4, 3), (2, 2), (1, 1))  # how many times smaller the copies are, and iterations on them
 FLOW_WINDOW_SHARE = 0.2  # of the long edge
-FLOW_REGULARIZATION = 0.05  # of the mean slopes: windows with much less keep what the whole picture does
-MOTION_GRID_SIZE = 5  # across and down, where the motion is kept
-COARSE_FACTOR = 4  # the copy that slopes are compared with
-SLOPE_FLOOR = 2.0  # grey levels a pixel, added to its slopes: where there are none, nothing is sharp
+FLOW_REGULARIZATION = 0.05  # of the mean squared slopes; windows with much less keep the motion of the whole picture
+MOTION_GRID_SIZE = 5  # places across and down at which the motion is kept
+COARSE_FACTOR = 4  # how many times smaller the copy is that slopes are compared with
+SLOPE_FLOOR = 2.0  # gray levels per pixel, added to the slopes of the copy, so that flat frames are not sharp
 WIDE_EDGE_RATIO = 1.0 / COARSE_FACTOR  # ratio of slopes at edges wider than the coarse pixels
 
 
@@ -40,10 +38,9 @@ def normalized_texture(gray: UInt8[Array, "h w"]) -> Float32[Array, "h2 w2"]:
 
 
 def estimate_motion(previous: Float32[Array, "h w"], current: Float32[Array, "h w"]) -> Float32[Array, "m 2"]:
-    """How far (x, y) each of 25 places goes from ``previous`` to ``current`` (both ``normalized_texture``), in long
-    edges.
+    """Motion (x, y) of 25 places from ``previous`` to ``current`` (both ``normalized_texture``), in long edges.
 
-    NaN where the frames show different things; zeros where either is flat: nothing tells that anything moved.
+    NaN if the frames show different things; zeros if either is flat, as no motion can be seen then.
     """
     if not previous.any() or not current.any():
         return np.zeros((MOTION_GRID_SIZE**2, 2), np.float32)
@@ -61,18 +58,18 @@ def estimate_motion(previous: Float32[Array, "h w"], current: Float32[Array, "h 
 
 
 def displacement(moved: Float[Array, "m 2"]) -> float:
-    """How far a picture has moved, in long edges: what three quarters of its places stay within.
+    """Distance that a picture has moved, in long edges: the 75th percentile over its places.
 
-    Of a thing that stays in the middle while the camera walks around it, the middle hardly moves.
+    The middle hardly moves while a camera walks around an object, so that the median would be too small.
     """
     return float(np.percentile(np.hypot(moved[:, 0], moved[:, 1]), 75))
 
 
 def frame_sharpness(gray: UInt8[Array, "h w"]) -> float:
-    """How much finer the frame's edges are than a copy of a quarter of its size can tell; 0 where it is blurred.
+    """Sharpness of a frame: how much finer its edges are than those of a copy of a quarter of its size; 0 if blurred.
 
-    Root mean square slope a pixel over that of the copy, in the direction where that is less: a camera that moves blurs
-    along its way only.
+    Root mean square slope per pixel over that of the copy, in the direction where it is lower, because motion blurs in
+    one direction only.
     """
     height, width = (side // COARSE_FACTOR * COARSE_FACTOR for side in gray.shape)
     fine = gray[:height, :width].astype(np.float32)
@@ -87,7 +84,7 @@ def frame_sharpness(gray: UInt8[Array, "h w"]) -> float:
 
 
 def _phase_correlation(previous: Float32[Array, "h w"], current: Float32[Array, "h w"]) -> Float32[Array, "2"]:
-    """(x, y) in long edges, to the pixel, by phase correlation."""
+    """Shift (x, y) of the whole picture in long edges, to the pixel, by phase correlation."""
     from scipy.fft import irfft2, rfft2
 
     window = np.outer(*(np.hanning(side + 2)[1:-1] for side in previous.shape))
@@ -110,7 +107,7 @@ def _resize_flow(flow: Float32[Array, "2 h w"], shape: tuple[int, ...]) -> Float
 
 
 def _smooth_flow(flow: Float32[Array, "2 h w"]) -> Float32[Array, "2 h w"]:
-    """Without ripples finer than a window, which windows would only make larger."""
+    """The flow without structure finer than a window, which further iterations would amplify."""
     from scipy.ndimage import gaussian_filter
 
     sigma = FLOW_WINDOW_SHARE / 4 * max(flow.shape)
@@ -120,7 +117,7 @@ def _smooth_flow(flow: Float32[Array, "2 h w"]) -> Float32[Array, "2 h w"]:
 def _lucas_kanade_step(
     previous: Float32[Array, "h w"], aligned: Float32[Array, "h w"], inside: Bool[Array, "h w"]
 ) -> Float32[Array, "2 h w"]:
-    """What is left to move around each pixel, (x, y) in long edges: one step of Lucas and Kanade."""
+    """Remaining motion (x, y) around each pixel in long edges: one step of Lucas and Kanade."""
     from scipy.ndimage import uniform_filter
 
     edge = max(previous.shape)
@@ -139,7 +136,7 @@ def _lucas_kanade_step(
 
 
 def _warp(current: Float32[Array, "h w"], flow: Float32[Array, "2 h w"]) -> tuple[Array, Array]:
-    """``current`` laid over the picture before it, and where it reaches."""
+    """``current`` resampled onto the frame before it, and the mask of the pixels it covers."""
     from scipy.ndimage import map_coordinates
 
     height, width = current.shape

@@ -1,4 +1,4 @@
-"""Panoramas: pictures that no pinhole camera took."""
+"""Detection of panoramas, which are no pinhole images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _APPLE_PANORAMA = 6  # CustomRendered of iPhones
 
 
 def read_panorama_tag(image: Image.Image) -> str:
-    """What the file says of being a panorama (GPano in XMP, or EXIF of iPhones); "" where it does not."""
-    with contextlib.suppress(Exception):  # metadata is never worth a photo
+    """The kind of panorama in the file's metadata (GPano in XMP, or EXIF of iPhones); "" where it has none."""
+    with contextlib.suppress(Exception):  # corrupt metadata is no reason to lose a photo
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
         match = _PROJECTION.search(xmp.encode() if isinstance(xmp, str) else xmp)
         if match and match[1].lower() != b"perspective":
@@ -29,6 +29,6 @@ def read_panorama_tag(image: Image.Image) -> str:
 
 
 def find_too_wide(sizes: Sequence[tuple[int, int]], max_aspect: float) -> list[bool]:
-    """Which photos are longer than ``max_aspect`` times their short side; none where most are, as some cameras' are."""
+    """Mask of the photos longer than ``max_aspect`` times their short side; none if most are, as with some cameras."""
     wide = [max(size) > max_aspect * min(size) for size in sizes]
     return wide if 2 * int(np.sum(wide)) <= len(wide) else [False] * len(wide)

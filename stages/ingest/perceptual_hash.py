@@ -1,4 +1,4 @@
-"""What is kept of a photo's look while others are read: a perceptual hash and a sharpness, from a small grey copy."""
+"""Signature of a photo, from a small gray copy: a perceptual hash and a sharpness."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from PIL import Image
 
 Array = np.ndarray
 
-GRAY_EDGE_PX = 512  # long edge of the grey copy
-HASH_SIDE_PX = 64  # the hash sees the photo squeezed into this square
+GRAY_EDGE_PX = 512  # long edge of the gray copy
+HASH_SIDE_PX = 64  # side of the square that the photo is resized to for the hash
 HASH_BITS = 64
 SHARPNESS_TILE_PX = 64
-MIN_TILE_SLOPE = 3.0  # grey levels a coarse pixel; tiles with less have no edge to be sharp
+MIN_TILE_SLOPE = 3.0  # gray levels per coarse pixel; tiles with less have no edges
 MIN_EDGE_TILES = 3
 
 
 @dataclass(frozen=True)
 class ImageSignature:
-    """``bits``: perceptual hash; ``sharpness``: 0 (blurred) to about 1, NaN where there is no edge to tell by."""
+    """``bits``: perceptual hash; ``sharpness``: 0 (blurred) to about 1, NaN where a photo has no edges."""
 
     bits: int
     sharpness: float
 
 
 def image_signature(rgb: UInt8[Array, "h w 3"]) -> ImageSignature:
-    """The look of an upright photo."""
+    """The signature of an upright photo."""
     gray = gray_thumbnail(rgb)
     return ImageSignature(perceptual_hash(gray), photo_sharpness(gray))
 
 
 def gray_thumbnail(rgb: UInt8[Array, "h w 3"], edge_px: int = GRAY_EDGE_PX) -> Float32[Array, "h2 w2"]:
-    """The photo in grey levels, shrunk by averaging until its long edge is at most ``edge_px``."""
+    """The photo in gray levels, its long edge reduced to ``edge_px`` at most, by averaging."""
     image = Image.fromarray(rgb)
     scale = edge_px / max(image.size)
     if scale < 1.0:
@@ -59,7 +59,7 @@ def perceptual_hash(gray: Float32[Array, "h w"]) -> int:
 
 
 def photo_sharpness(gray: Float32[Array, "h w"]) -> float:
-    """How much finer the photo's edges are than its small copy can tell, in the direction where that is least.
+    """How much finer a photo's edges are than those of a smaller copy, in the direction where they are least so.
 
     In each tile of 64 px: root mean square slope per pixel over the same in the copy of a quarter of the size. An edge
     wider than 4 pixels gives 1/4, which counts as 0; real photos lie between 0.1 and 1. Of the tiles with edges the

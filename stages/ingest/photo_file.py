@@ -1,4 +1,4 @@
-"""One file examined: upright size, EXIF facts, content hash, look and border, or the reason why it is not used."""
+"""Inspection of one file: upright size, EXIF, content hash, signature and border, or why it is not used."""
 
 from __future__ import annotations
 
@@ -22,11 +22,8 @@ from quoin.stages.ingest.perceptual_hash import ImageSignature, image_signature
 
 Array = np.ndarray
 
-ANIMATED_FORMATS = {
-    "PNG",
-    "WEBP",
-    "AVIF",
-}  # where further frames make a film; elsewhere they are previews, pages, second eyes
+# In other formats further frames are previews, pages, or a second eye.
+ANIMATED_FORMATS = {"PNG", "WEBP", "AVIF"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Which readable photos are used: of one picture the best file, no panorama, none far more blurred than the others.
+"""Selection of the readable photos to use: no duplicates, no panoramas, none far more blurred than the others.
 
-``rows`` are rows of the photo table; what is not to be used is replaced there by a row that says why.
+``rows`` are rows of the photo table; those of photos not to use are replaced by rejected ones.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from quoin.stages.ingest.perceptual_hash import ImageSignature, gray_thumbnail
 
 Array = np.ndarray
 
-SUFFICIENT_PHOTO_SHARPNESS = 0.07  # sharpness at which edges still tell where they are, whatever the other photos can
-MIN_PHOTOS_FOR_MEDIAN = 5  # photos; among fewer it cannot be told what is usual
-TEXTURE_CACHE_PHOTOS = 64  # photos whose details are kept while others are compared with them: a megabyte each
+SUFFICIENT_PHOTO_SHARPNESS = 0.07  # edges can still be located; photos above it are used, whatever the median
+MIN_PHOTOS_FOR_MEDIAN = 5  # with fewer the median means little
+TEXTURE_CACHE_PHOTOS = 64  # photos in memory for comparisons, a megabyte each
 
 
 def drop_duplicates(rows: list[PhotoRow]) -> None:
-    """Of photos with equal pixels the first stays."""
+    """Reject photos with the same pixels as an earlier one."""
     first: dict[str, str] = {}
     for i, row in enumerate(rows):
         if row.used and (name := first.setdefault(row.content_hash, row.name)) != row.name:
@@ -39,7 +39,7 @@ def drop_duplicates(rows: list[PhotoRow]) -> None:
 
 
 def drop_panoramas(rows: list[PhotoRow], max_aspect: float) -> None:
-    """Photos longer than ``max_aspect`` times their short side go, unless most are."""
+    """Reject photos longer than ``max_aspect`` times their short side, unless most photos are."""
     used = [i for i, row in enumerate(rows) if row.used]
     is_wide = find_too_wide([(rows[i].width, rows[i].height) for i in used], max_aspect)
     for i in itertools.compress(used, is_wide):
@@ -48,7 +48,7 @@ def drop_panoramas(rows: list[PhotoRow], max_aspect: float) -> None:
 
 
 def drop_blurred(rows: list[PhotoRow], signatures: Sequence[ImageSignature | None], min_sharpness: float) -> None:
-    """Photos go that are blurred by themselves, and less sharp than ``min_sharpness`` times the median photo."""
+    """Reject blurred photos that are also less sharp than ``min_sharpness`` times the median photo."""
     sharpness = {
         i: signature.sharpness
         for i, signature in enumerate(signatures)
@@ -68,8 +68,9 @@ def drop_near_duplicates(
     n_bytes: Sequence[int],
     advance: Callable[[float], None],
 ) -> None:
-    """Of photos that are one picture saved in several ways the best stays: one with a mask, then the largest, then one
-    that knows its focal length, then the least compressed.
+    """Reject all but the best of photos that are one picture saved in several ways.
+
+    The best has a mask, then the most pixels, then a known focal length, then the largest file.
     """
     used = [i for i, row in enumerate(rows) if row.used and signatures[i] is not None]
 
@@ -85,7 +86,7 @@ def drop_near_duplicates(
     def is_same(first_photo: int, second_photo: int) -> bool:
         try:
             return is_same_picture(textures(first_photo), textures(second_photo))
-        except QuoinError:  # it was readable a moment ago: whoever reads it next will say so
+        except QuoinError:  # it could be read before; the stage that reads it next reports it
             return False
 
     bits = {i: signature.bits for i in used if (signature := signatures[i]) is not None}

@@ -70,7 +70,9 @@ def test_a_pause_gives_no_duplicates_and_a_blurred_part_no_frame(photos, ingest)
     assert end == pytest.approx(9.9, abs=0.1)
     ((begin, end),) = clip.still_s
     assert begin <= 3.0 <= 6.9 <= end
-    assert any("; blurred, none taken: 0:0" in line and "; still, one taken: 0:02–0:0" in line for line in logs)
+    assert any(
+        "; blurred, no frame taken: 0:0" in line and "; still, one frame taken: 0:02–0:0" in line for line in logs
+    )
 
 
 @pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (0, -1, 1, 0), (-1, 0, 0, -1), (-1, 0, 0, 1)])
@@ -184,8 +186,11 @@ def test_sound_without_pictures(photos, put, ingest):
     ("shown", "sentence"),
     [
         (pan([100.0]), "The videos give too few different frames: clip.mp4: 1 of 1 frames taken"),
-        (pan([100.0] * 90), r"clip.mp4: 1 of 90 frames taken .*still, one taken: 0:00–0:02"),
-        (blurred(pan(WALK[:30]), 8.0), r"This video gives no frame \(blurred: nothing in this video is sharp\)"),
+        (pan([100.0] * 90), r"clip.mp4: 1 of 90 frames taken .*still, one frame taken: 0:00–0:02"),
+        (
+            blurred(pan(WALK[:30]), 8.0),
+            r"No frame of this video can be used \(blurred: nothing in this video is sharp\)",
+        ),
     ],
 )
 def test_one_clip_that_gives_too_little(tmp_path, shown, sentence):
@@ -215,9 +220,9 @@ def test_clips_given_by_name(tmp_path, photos, put):
 
     assert go() == {"in.mp4"}
     assert go(beside, inside) == {"in.mp4", "beside.mp4"}, "a clip more is noticed; one of the folder counts once"
-    with pytest.raises(QuoinError, match="Two files have this name"):
+    with pytest.raises(QuoinError, match="Two files are named"):
         go(write_clip(tmp_path / "other" / "in.mp4", pan(WALK[:3])))
-    with pytest.raises(QuoinError, match="no video that can be read"):
+    with pytest.raises(QuoinError, match="nor a video that can be read"):
         go(put("../a.txt", b"x"))
 
 

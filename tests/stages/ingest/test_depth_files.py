@@ -73,7 +73,7 @@ def test_photos_get_their_depth_maps_and_those_without_are_counted(ingest, rgbd)
     assert (result.n_used, result.n_depths, result.depth_unit_m) == (3, 2, 0.001)
     assert [bool(rows[f"{n}.jpg"].depth_path) for n in "abc"] == [True, False, True]
     assert rows["a.jpg"].depth_unit_m == 0.001
-    assert any("with depth 2" in log for log in logs)
+    assert any("with depth map: 2" in log for log in logs)
     assert any("1 depth maps belong to no photo, such as 'd.png'" in log for log in logs)
     assert any("millimetres" in log and "2.00 m" in log for log in logs)
 
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_image_and_names_that_do_not_match(ingest, rgbd, tmp_p
     (tmp_path / "depth" / "a.png").write_bytes(b"no image")
     with pytest.raises(QuoinError, match="no image of a known format"):
         ingest(depth=folder)
-    with pytest.raises(QuoinError, match="no such folder of depth maps"):
+    with pytest.raises(QuoinError, match="folder of depth maps does not exist"):
         ingest(depth=str(tmp_path / "nowhere"))
 
 

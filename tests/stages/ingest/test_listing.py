@@ -45,7 +45,7 @@ def test_masks_among_the_photos_may_be_named_by_their_folder(put, photos: Path):
 def test_masks_and_depth_maps_are_not_for_a_video(tmp_path: Path, given: dict):
     clip = tmp_path / "walk.mp4"
     clip.write_bytes(b"")
-    with pytest.raises(QuoinError, match="not for frames of a video"):
+    with pytest.raises(QuoinError, match="not for a video"):
         list_sources(clip, [], excluded=tmp_path / "run", **given)
 
 

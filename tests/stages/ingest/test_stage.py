@@ -245,22 +245,22 @@ def test_missing_folder_file_and_empty_folder(photos, put, ingest):
     with pytest.raises(QuoinError, match="The photo folder is empty"):
         ingest()
     photos.rmdir()
-    with pytest.raises(QuoinError, match="There is no such folder of photos"):
+    with pytest.raises(QuoinError, match="The photo folder does not exist"):
         ingest()
     photos.write_bytes(b"")
-    with pytest.raises(QuoinError, match="This is a file, not a folder of photos"):
+    with pytest.raises(QuoinError, match="neither a folder of photos nor a video"):
         ingest()
 
 
 def test_no_photos(put, ingest):
     put("a.txt", b"x"), put("b.json", b"{}"), put("c.jpg", b"x")
-    with pytest.raises(QuoinError, match=r"Among 3 files there is no photo to use \(2 not a photo, 1 unreadable\)"):
+    with pytest.raises(QuoinError, match=r"Of 3 files, no photo can be used \(2 not a photo, 1 unreadable\)"):
         ingest()
 
 
 def test_one_photo(put, ingest, tmp_path):
     put("a.png", 1)
-    with pytest.raises(QuoinError, match="Among 1 file there is 1 photo to use, and a surface needs at least 2"):
+    with pytest.raises(QuoinError, match="Of 1 file, only 1 photo can be used, and a surface needs at least 2"):
         ingest()
     assert (tmp_path / "run/tables/photos.parquet").exists()
 
@@ -313,7 +313,7 @@ def test_masks_are_counted_listed_and_not_taken_for_photos(put, photos, ingest):
     assert str(rows["masks/a.jpg.png"].rejection) == str(rows["b_mask.png"].rejection) == "mask"
     assert str(rows["masks/stranger.png"].rejection) == "mask: of no photo"
     assert any("1 masks belong to no photo" in line and "stranger" in line for line in logs)
-    assert any("with mask 2" in line for line in logs)
+    assert any("with mask: 2" in line for line in logs)
 
 
 def test_a_folder_that_holds_photos_beside_masks(put, ingest):
@@ -341,7 +341,7 @@ def test_masks_where_told_and_not_at_all(put, ingest, tmp_path):
 def test_masks_that_were_told_but_fit_nothing(put, ingest, tmp_path):
     put("a.jpg", 1), put("b.jpg", 2)
     other = tmp_path / "other"
-    with pytest.raises(QuoinError, match="There is no such folder of masks"):
+    with pytest.raises(QuoinError, match="The folder of masks does not exist"):
         ingest(masks=str(other))
     other.mkdir()
     Image.fromarray(np.full((144, 192), 255, np.uint8)).save(other / "x.png")
