@@ -84,11 +84,17 @@ def split_box(box: BrickBox, n: int, halo_bricks: int = 1) -> list[Block]:
     return [Block(f"b{i:03d}", core, halo_bricks, photos, weights) for i, core in enumerate(cores)]
 
 
+def brick_samples(lattice: Lattice, brick: np.ndarray) -> np.ndarray:
+    """Sample indices [B+1, B+1, B+1, 3] of a brick."""
+    axes = [np.arange(lattice.brick_size + 1) + int(b) * lattice.brick_size for b in brick]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
 def sdf_bricks(lattice: Lattice, block: Block, sdf: Sdf) -> SdfBricks:
     """What training would leave: the bricks of the block's outer box that the surface passes through."""
     kept, values = [], []
     for brick in block.outer.bricks():
-        samples = sdf(lattice.sample_world(lattice.brick_samples(brick))) / lattice.voxel_size_m
+        samples = sdf(lattice.sample_world(brick_samples(lattice, brick))) / lattice.voxel_size_m
         if samples.min() <= 0 <= samples.max():
             kept.append(brick)
             values.append(np.clip(samples, -SDF_CLIP_VOXELS, SDF_CLIP_VOXELS).astype(np.float16))

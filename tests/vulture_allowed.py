@@ -89,11 +89,8 @@ _.verbose
 # The Python interface, and what only tests and benchmarks use.
 _.HEARTBEAT_SECONDS
 _._
-_.brick_samples
 _.build_octagon_room
 _.build_round_room
-_.compose
-_.cover
 _.evaluate
 _.finish
 _.hide
@@ -106,5 +103,3 @@ _.reconstruct
 _.report_path
 _.undistort_photos
 _.with_read_only
-_.write_rows
-_.yaws_deg

@@ -77,21 +77,10 @@ class Lattice:
         """Brick coordinates that hold world points."""
         return np.floor(self.index_of(points_world) / self.brick_size).astype(np.int64)
 
-    def brick_samples(self, brick: Int[Array, "3"]) -> Int[Array, "s s s 3"]:
-        """Sample indices [B+1, B+1, B+1, 3] of a brick."""
-        axes = [np.arange(self.brick_size + 1) + int(b) * self.brick_size for b in brick]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-
     def box_world(self, box: BrickBox) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
         """World corners (low, high) of a box of bricks."""
         size = self.brick_size
         return self.sample_world(np.array(box.low) * size), self.sample_world(np.array(box.high) * size)
-
-    def cover(self, low_world: Float[Array, "3"], high_world: Float[Array, "3"]) -> BrickBox:
-        """The smallest box of bricks that holds the world box."""
-        low = np.floor(self.index_of(low_world) / self.brick_size + 1e-9).astype(int)
-        high = np.ceil(self.index_of(high_world) / self.brick_size - 1e-9).astype(int)
-        return BrickBox(tuple(int(v) for v in low), tuple(int(v) for v in np.maximum(high, low + 1)))  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -41,15 +41,6 @@ class Similarity:
             1.0 / self.scale, rotation, -(rotation @ self.translation) / self.scale, f"inverse of {self.provenance}"
         )
 
-    def compose(self, inner: Similarity) -> Similarity:
-        """``self ∘ inner``: first ``inner``, then ``self``."""
-        return Similarity(
-            self.scale * inner.scale,
-            self.rotation @ inner.rotation,
-            self.apply(inner.translation),
-            f"{self.provenance} after {inner.provenance}",
-        )
-
     def apply_to_poses(self, cam_from_source: Float[Array, "n 3 4"]) -> Float[Array, "n 3 4"]:
         """``cam_from_target`` for the same cameras; camera axes stay metric in the target's unit."""
         rotation = cam_from_source[:, :, :3] @ self.rotation.T

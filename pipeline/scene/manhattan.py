@@ -30,14 +30,6 @@ class ManhattanFrame:
     confidence: float
     reason: str = ""
 
-    @property
-    def yaws_deg(self) -> Float[Array, "k"]:
-        """Where the normals point, in [0, 180): anticlockwise about up from x, from y where x is nearly up."""
-        x = np.eye(3)[0 if abs(self.up_world[0]) < 0.9 else 1]
-        x = x - (x @ self.up_world) * self.up_world
-        y = np.cross(self.up_world, x)
-        return np.degrees(np.arctan2(self.normals_world @ y, self.normals_world @ x)) % 180.0
-
     def rotated(self, rotation: Float[Array, "3 3"]) -> ManhattanFrame:
         """The same in a world that ``rotation`` takes this one into."""
         return replace(self, up_world=rotation @ self.up_world, normals_world=self.normals_world @ rotation.T)

@@ -1,7 +1,6 @@
-"""The one place that touches Zarr: arrays written whole or by aligned regions, read back as numpy.
+"""Zarr arrays written whole and read back as numpy. Other modules do not call Zarr themselves.
 
-Arrays are created once, by the driver. A chunk or shard has one writer; a region that cuts one is refused.
-That an array opens does not mean it is complete: readers trust manifests (``pipeline.storage.run``) only.
+That an array opens does not mean that it is complete: readers trust manifests (``pipeline.storage.run``) only.
 """
 
 from __future__ import annotations
@@ -38,29 +37,6 @@ def _chunks(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
     return (max(1, min(shape[0] or 1, MAX_CHUNK_BYTES // row)), *(max(1, s) for s in shape[1:]))
 
 
-def create_array(
-    group: zarr.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: Any,
-    *,
-    chunks: tuple[int, ...] | None = None,
-    fill_value: Any = 0,
-) -> zarr.Array:
-    """A new array at ``name`` ("blocks/b0/sdf"), replacing what was there."""
-    kind = np.dtype(dtype)
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=kind,
-        chunks=chunks or _chunks(shape, kind),
-        compressors=_codecs(kind),
-        chunk_key_encoding={"name": "default", "separator": "."},  # files, not folders five deep
-        fill_value=fill_value,
-        overwrite=True,
-    )
-
-
 def write_array(
     group: zarr.Group,
     name: str,
@@ -69,31 +45,25 @@ def write_array(
     chunks: tuple[int, ...] | None = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a whole array at ``name``, replacing what was there; it has its ``attrs`` once all of it is written."""
+    """Write a whole array at ``name`` ("blocks/b0/sdf"), replacing what was there.
+
+    It has its ``attrs`` only once all of it is written.
+    """
     data = np.asarray(values)
-    array = create_array(group, name, data.shape, data.dtype, chunks=chunks)
+    array = group.create_array(
+        name,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=chunks or _chunks(data.shape, data.dtype),
+        compressors=_codecs(data.dtype),
+        chunk_key_encoding={"name": "default", "separator": "."},  # files, not folders five deep
+        fill_value=0,
+        overwrite=True,
+    )
     if data.size:
         array[...] = data
     if attrs:
-        array.update_attributes(dict(attrs))  # at once: attrs.update would put them one by one
-
-
-def write_rows(array: zarr.Array, start: int, values: np.ndarray) -> None:
-    """Write rows ``start : start + len(values)``; refuses a region not aligned to whole chunks of the first axis.
-
-    The last chunk may be a part: a region that ends with the array is whole.
-    """
-    step = (array.shards or array.chunks)[0]
-    stop = start + len(values)
-    if stop > array.shape[0]:
-        raise QuoinError(f"Rows {start}:{stop} lie beyond the {array.shape[0]} there are", where=array.name)
-    if start % step or (stop % step and stop != array.shape[0]):
-        raise QuoinError(
-            f"Rows {start}:{stop} cut a chunk of {step} rows that another writer may own",
-            where=array.name,
-            hint="write whole chunks",
-        )
-    array[start:stop] = values
+        array.update_attributes(dict(attrs))  # at once: attrs.update would write them one by one
 
 
 def read_array(group: zarr.Group, name: str, rows: Any = ...) -> np.ndarray:

@@ -18,7 +18,7 @@ from quoin.flows.cli.plan import print_plan
 from quoin.flows.settings import STAGES, Settings, load_settings, parse_minutes, preset_names
 from quoin.pipeline.core.config import StageResult, parse_overrides, validate_config
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.geometry.lattice import Lattice
+from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, block_folder, write_partition
 from quoin.pipeline.storage.run import Run
@@ -114,7 +114,7 @@ def planned(tmp_path) -> Run:
     posed = posed_points(ring_of_cameras(6, 4.0), sphere_points(500), faces_camera)
     posed_images.write_posed(run, posed)
     lattice = Lattice((-1.2, -1.2, -1.2), 0.05, 16)
-    box = lattice.cover(np.full(3, -1.1), np.full(3, 1.1))
+    box = BrickBox((0, 0, 0), (3, 3, 3))
     blocks = [
         Block(b.id, b.core, 1, np.arange(6), np.ones(6), 1.0 + i, (1 + i) << 30, {"n_bricks": 20, "n_points": 250})
         for i, b in enumerate(split_box(box, 2))

@@ -40,29 +40,6 @@ def test_a_point_lies_in_the_brick_that_owns_its_cell(lattice: Lattice, index, w
     np.testing.assert_array_equal(lattice.brick_of(point), expected)
 
 
-@given(lattices, bricks)
-def test_a_brick_shares_its_last_samples_with_the_next(lattice: Lattice, brick) -> None:
-    samples = lattice.brick_samples(np.array(brick))
-    assert samples.shape == (lattice.brick_size + 1,) * 3 + (3,)
-    nxt = lattice.brick_samples(np.array(brick) + np.array([0, 1, 0]))
-    np.testing.assert_array_equal(samples[:, -1], nxt[:, 0])
-
-
-@given(lattices, bricks, st.tuples(*[st.integers(1, 4)] * 3))
-def test_cover_is_the_smallest_box_around(lattice: Lattice, low, shape) -> None:
-    box = BrickBox(low, tuple(w + n for w, n in zip(low, shape, strict=True)))
-    low_world, high_world = lattice.box_world(box)
-    inset = 0.1 * lattice.brick_size_m
-    assert lattice.cover(low_world + inset, high_world - inset) == box
-
-
-def test_cover_of_whole_bricks_is_themselves_and_of_a_point_is_one_brick() -> None:
-    lattice = Lattice((0.1, -3.7, 12.0), 0.1, 32)
-    box = BrickBox((-2, 0, 3), (1, 2, 5))
-    assert lattice.cover(*lattice.box_world(box)) == box
-    assert lattice.cover(np.array([0.2, -3.6, 12.1]), np.array([0.2, -3.6, 12.1])).count == 1
-
-
 @given(boxes, boxes)
 def test_boxes_are_sets_of_bricks(a: BrickBox, b: BrickBox) -> None:
     assert len(as_set(a)) == a.count

@@ -49,49 +49,6 @@ def test_large_arrays_are_cut_into_chunks_of_bounded_size(group: zarr.Group, mon
     np.testing.assert_array_equal(arrays.read_array(group, "a"), values)
 
 
-@given(
-    rows=st.integers(1, 20),
-    step=st.integers(1, 6),
-    start=st.integers(0, 20),
-    length=st.integers(1, 20),
-)
-def test_only_whole_chunks_or_the_last_part_may_be_written(tmp_path_factory, rows, step, start, length):
-    start, stop = min(start, rows), min(min(start, rows) + length, rows)
-    array = arrays.create_array(
-        arrays.open_local_group(tmp_path_factory.mktemp("store")),
-        "a",
-        (rows, 2),
-        np.int64,
-        chunks=(step, 2),
-        fill_value=-1,
-    )
-    values = np.arange(2 * (stop - start)).reshape(-1, 2)
-    aligned = start % step == 0 and (stop % step == 0 or stop == rows)
-    expected = np.full((rows, 2), -1)
-    if aligned:
-        arrays.write_rows(array, start, values)
-        expected[start:stop] = values
-    else:
-        with pytest.raises(QuoinError, match="another writer"):
-            arrays.write_rows(array, start, values)
-    np.testing.assert_array_equal(array[...], expected)
-
-
-def test_rows_beyond_the_end_are_refused(group: zarr.Group):
-    array = arrays.create_array(group, "a", (4, 2), np.int64, chunks=(2, 2))
-    with pytest.raises(QuoinError, match="beyond"):
-        arrays.write_rows(array, 4, np.zeros((2, 2), np.int64))
-    with pytest.raises(QuoinError, match="beyond"):
-        arrays.write_rows(array, 2, np.zeros((4, 2), np.int64))
-
-
-def test_shards_are_the_unit_when_there_are_any(group: zarr.Group):
-    array = group.create_array("sharded", shape=(8, 2), dtype="f4", chunks=(1, 2), shards=(4, 2))
-    arrays.write_rows(array, 4, np.ones((4, 2), np.float32))
-    with pytest.raises(QuoinError, match="another writer"):
-        arrays.write_rows(array, 1, np.ones((3, 2), np.float32))
-
-
 def test_attributes_say_that_an_array_was_written_to_its_end(group: zarr.Group, monkeypatch: pytest.MonkeyPatch):
     arrays.write_array(group, "whole", np.ones(3), attrs={"level": 1})
     assert arrays.open_array(group, "whole").attrs["level"] == 1

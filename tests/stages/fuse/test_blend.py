@@ -76,7 +76,7 @@ def test_a_shared_sample_has_one_value_whichever_brick_asks(n_blocks: int) -> No
     values: dict[tuple[int, int, int], float] = {}
     n_shared = 0
     for brick in bricks_to_march(block_sdfs):
-        samples = LATTICE.brick_samples(brick).reshape(-1, 3).tolist()
+        samples = synthetic.brick_samples(LATTICE, brick).reshape(-1, 3).tolist()
         blended = blend_brick(block_sdfs, tuple(brick.tolist()), B, CLIP).ravel().tolist()
         for sample, value in zip(map(tuple, samples), blended, strict=True):
             n_shared += sample in values
@@ -96,7 +96,7 @@ def test_blocks_that_agree_blend_to_what_they_agree_on() -> None:
     truth = synthetic.plane(9.3)
     block_sdfs = sources_of([truth] * 4, 4, box)
     for brick in [(1, 1, 1), (2, 2, 1), (1, 2, 1), (0, 3, 1)]:
-        expected = np.clip(truth(LATTICE.sample_world(LATTICE.brick_samples(np.array(brick)))), -CLIP, CLIP)
+        expected = np.clip(truth(LATTICE.sample_world(synthetic.brick_samples(LATTICE, np.array(brick)))), -CLIP, CLIP)
         np.testing.assert_allclose(blend_brick(block_sdfs, brick, B, CLIP), expected, atol=4e-3)  # float16
 
 
@@ -116,7 +116,7 @@ def test_the_sign_of_absent_bricks_stays_unknown_where_nothing_or_contradictions
     empty = np.zeros((0, 3), np.int64)
     assert not absent_signs(box, empty, lambda row: np.zeros((B + 1,) * 3, np.float32)).any()
     middle = np.array([[1, 1, 1]])
-    plane = synthetic.plane(12.0)(LATTICE.sample_world(LATTICE.brick_samples(middle[0]))).astype(np.float32)
+    plane = synthetic.plane(12.0)(LATTICE.sample_world(synthetic.brick_samples(LATTICE, middle[0]))).astype(np.float32)
     assert not absent_signs(box, middle, lambda row: plane).any()  # the plane leaves through the sides: no one sign
 
 

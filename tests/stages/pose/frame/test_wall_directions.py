@@ -52,7 +52,10 @@ def solve(
 
 def yaws_off_deg(found: ManhattanFrame, truth_deg: list[float]) -> float:
     """The farthest a wall direction is from the nearest true one, or a true one from the nearest found."""
-    off = np.abs((found.yaws_deg[:, None] - np.array(truth_deg) + 90) % 180 - 90)
+    x = np.eye(3)[0] - found.up_world[0] * found.up_world
+    y = np.cross(found.up_world, x)
+    yaws_deg = np.degrees(np.arctan2(found.normals_world @ y, found.normals_world @ x))
+    off = np.abs((yaws_deg[:, None] - np.array(truth_deg) + 90) % 180 - 90)
     return float(max(off.min(axis=0).max(), off.min(axis=1).max()))
 
 

@@ -133,7 +133,7 @@ def test_gps_gives_metres_and_north() -> None:
     geo, sfm_from_world = fitted(poses, 0.1)
     assert isinstance(geo, Georeference)
     assert abs(geo.world_from_sfm.scale * 0.07 - 1) < 0.02
-    turned = geo.world_from_sfm.compose(sfm_from_world).rotation
+    turned = geo.world_from_sfm.rotation @ sfm_from_world.rotation
     assert np.degrees(np.arccos((np.trace(turned) - 1) / 2)) < 2
 
 
@@ -144,7 +144,7 @@ def test_a_straight_line_takes_its_tilt_from_gravity() -> None:
     geo, sfm_from_world = fitted(poses, 0.3)
     assert isinstance(geo, Georeference)
     assert "tilt" in geo.world_from_sfm.provenance
-    turned = geo.world_from_sfm.compose(sfm_from_world).rotation
+    turned = geo.world_from_sfm.rotation @ sfm_from_world.rotation
     assert np.degrees(np.arccos((np.trace(turned) - 1) / 2)) < 4
 
 
