@@ -1,17 +1,18 @@
-"""From matches to components: the mappers, the gate, and which result to keep."""
+"""Components from matches: run the mappers, filter their photos, and keep the better result."""
 
 from __future__ import annotations
 
 import functools
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.stages.pose.checks.registration import MIN_USEFUL_INLIERS, filter_photos, photo_median_errors, residuals_px
+from quoin.stages.pose.checks.registration import REGISTRATION, filter_photos, photo_median_errors, residuals_px
 from quoin.stages.pose.checks.weak_links import split_at_weak_cuts
 from quoin.stages.pose.colmap.sparse_model import read_sparse_model
 from quoin.stages.pose.config import PoseConfig
@@ -19,25 +20,33 @@ from quoin.stages.pose.workspace import Component, LogLineCallback, Workspace, p
 
 Array = np.ndarray
 
-MAX_INCREMENTAL_FIRST_PHOTOS = 60  # photos
-MIN_REGISTERED_SHARE = 0.9  # of the photos that match others well; fewer registered: the other mapper is tried
-MAX_REFINEMENT_LOSS_SHARE = 0.03  # of the photos, that refinement may find to be wrong
-SAME_SIZE_TOLERANCE = 0.02  # components that differ by a smaller share of photos are of one size: the error decides
-MAX_GOOD_ERROR_PX = 1.0  # mean over photos of the median reprojection error; a worse one likewise
+
+@dataclass(frozen=True)
+class MappingParams:
+    """Which mapper comes first, and what result needs no second."""
+
+    max_incremental_first_photos: int = 60  # photos; the incremental mapper is faster (benchmarks/poses.md)
+    min_registered_share: float = 0.9  # of the photos that match others; else the other mapper is tried
+    max_good_error_px: float = 1.0  # mean over photos of the median reprojection error; else likewise
+    same_size_tolerance: float = 0.02  # relative difference in photos, up to which the error decides
+    max_refinement_loss_share: float = 0.03  # of the photos, that refinement may drop
+
+
+MAPPING = MappingParams()
 
 
 def map_photos(
     workspace: Workspace, config: PoseConfig, pairs: Int[Array, "m 4"], n_photos: int
 ) -> tuple[list[Component], str]:
-    """Gated components, largest first, and the mapper that made them ("" and none where none could).
+    """Filtered components, largest first, and the mapper that made them ("" and no components where none could).
 
-    The global mapper first: it uses all pairs at once and does not depend on where it starts. For small collections
-    the incremental one first: it finds the same poses there in a fraction of the time (benchmarks/poses.md). Where the
-    gate is not content with the first, the other too, and the better of both.
+    The global mapper comes first: it uses all pairs at once and does not depend on where it starts. For small
+    collections the incremental mapper does: it finds the same poses there in a fraction of the time
+    (benchmarks/poses.md). Where the first result is not good enough, the other mapper runs too, and the better is kept.
     """
-    n_matchable = len(np.unique(pairs[pairs[:, 3] >= MIN_USEFUL_INLIERS, :2]))
+    n_matchable = len(np.unique(pairs[pairs[:, 3] >= REGISTRATION.min_useful_inliers, :2]))
     components_by_mapper: dict[str, list[Component]] = {}
-    order = ("incremental", "global") if n_photos <= MAX_INCREMENTAL_FIRST_PHOTOS else ("global", "incremental")
+    order = ("incremental", "global") if n_photos <= MAPPING.max_incremental_first_photos else ("global", "incremental")
     for mapper in order if config.mapper == "auto" else (config.mapper,):
         try:
             components_by_mapper[mapper] = _run_mapper(workspace, mapper, config, n_photos)
@@ -56,12 +65,12 @@ def map_photos(
 
 
 def is_good_enough(components: list[Component], n_matchable: int) -> bool:
-    """Whether a result needs no second opinion: nearly all photos that match others, in one component, precisely."""
+    """Whether nearly all photos that match others are registered in one component with small errors."""
     if not components:
         return False
     return (
-        components[0].n_photos >= MIN_REGISTERED_SHARE * n_matchable
-        and mean_error_px(components[0]) <= MAX_GOOD_ERROR_PX
+        components[0].n_photos >= MAPPING.min_registered_share * n_matchable
+        and mean_error_px(components[0]) <= MAPPING.max_good_error_px
     )
 
 
@@ -70,19 +79,19 @@ def is_better(first: list[Component], second: list[Component]) -> bool:
     if not first or not second:
         return len(first) > len(second)
     n_first, n_second = first[0].n_photos, second[0].n_photos
-    if abs(n_first - n_second) > SAME_SIZE_TOLERANCE * max(n_first, n_second):
+    if abs(n_first - n_second) > MAPPING.same_size_tolerance * max(n_first, n_second):
         return n_first > n_second
     return mean_error_px(first[0]) < mean_error_px(second[0])
 
 
 def mean_error_px(component: Component) -> float:
-    """Mean over photos of the median reprojection error."""
+    """Mean over photos of the median reprojection error, pixels."""
     model = component.filtered.model
     return float(np.nanmean(photo_median_errors(model, residuals_px(model))))
 
 
 def load_component(path: str, min_points: int) -> Component:
-    """The component in a folder, through the gate."""
+    """The component in a folder, filtered."""
     return Component(path, filter_photos(read_sparse_model(Path(path) / "model.npz"), min_points))
 
 
@@ -98,14 +107,14 @@ def _run_mapper(workspace: Workspace, mapper: str, config: PoseConfig, n_photos:
 
 
 def _load_components(workspace: Workspace, path: str, min_points: int) -> list[Component]:
-    """The component in a folder, through the gate; several where its photos hang together by a thread only."""
+    """The filtered component in a folder, split at weak cuts."""
     whole = load_component(path, min_points)
     parts, cuts = split_at_weak_cuts(whole.filtered.model)
     if not cuts:
         return [whole]
     for cut in cuts:
         size = min(int(cut.side.sum()), int((~cut.side).sum()))
-        text = f"{size} photos hang on the others by {cut.n_shared} points only: not trusted to be in the right place"
+        text = f"{size} photos share only {cut.n_shared} points with the others: their place is not trusted"
         workspace.report.log("pose", text, "warning")
     components = [Component(path, filter_photos(part, min_points)) for part in parts]
     components[0].filtered.dropped.update(whole.filtered.dropped)
@@ -135,9 +144,9 @@ def _mapping_progress(mapper: str, n_photos: int, advance: Callable[[float], Non
 
 
 def refine_component(workspace: Workspace, config: PoseConfig, component: Component) -> tuple[Component, int]:
-    """The component after a robust bundle adjustment and the gate, and how many principal points were moved.
+    """The component after a robust bundle adjustment, filtered, and how many principal points moved.
 
-    Stays as it is where the adjustment fails, loses photos, or explains them worse.
+    The component stays as it is where the adjustment fails, loses photos, or explains them worse.
     """
     model = component.filtered.model
     output = workspace.folder / "refined"
@@ -156,11 +165,13 @@ def refine_component(workspace: Workspace, config: PoseConfig, component: Compon
         return component, 0
     refined = load_component(result["component"], config.min_points)
     n_lost = component.n_photos - refined.n_photos
-    if n_lost > MAX_REFINEMENT_LOSS_SHARE * component.n_photos or mean_error_px(refined) > mean_error_px(component):
-        workspace.report.log("pose", "Refining made the poses worse, and was not taken", "warning")
+    if n_lost > MAPPING.max_refinement_loss_share * component.n_photos or mean_error_px(refined) > mean_error_px(
+        component
+    ):
+        workspace.report.log("pose", "Refinement made the poses worse and is not used", "warning")
         return component, 0
     if result["n_split"]:
-        text = f"{result['n_split']} photos were taken to share cameras, but do not; each got its own"
+        text = f"{result['n_split']} photos were assumed to share cameras but do not; each got its own"
         workspace.report.log("pose", text)
     refined.filtered.dropped.update(component.filtered.dropped)
     return refined, len(result["moved"])

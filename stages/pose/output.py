@@ -1,4 +1,4 @@
-"""What pose leaves behind: world frame, posed photos, undistorted pictures, tables, sparse/."""
+"""Outputs of the pose stage: world frame, posed photos, undistorted photos, tables, sparse/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from quoin.pipeline.scene.sensor_depth import SensorScale, write_sensor_points, 
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.registration import (
-    MIN_USEFUL_INLIERS,
+    REGISTRATION,
     describe_bad_intrinsics,
     photo_median_errors,
     residuals_px,
@@ -30,7 +30,7 @@ from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.config import ComponentSummary, PoseConfig, PoseResult
 from quoin.stages.pose.frame.lines import Lines
 from quoin.stages.pose.frame.sensor_scale import (
-    SCALE_TOLERANCE,
+    SENSOR,
     ScaleEstimate,
     find_sensor_points,
     scale_warnings,
@@ -57,7 +57,7 @@ MAX_EXIF_FOCAL_RATIO = (
 
 
 def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], result: SfmResult) -> PoseResult:
-    """Write everything of the component in use; returns the stage's result."""
+    """Write all outputs; returns the stage's result."""
     run, report = workspace.run, workspace.report
     used = result.components[0]
     model = used.filtered.model
@@ -114,19 +114,17 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
 
 
 def camera_warnings(model: SparseModel) -> list[str]:
-    """What is implausible about the cameras in use, with how many photos it concerns."""
+    """Warnings about cameras with implausible intrinsics, and how many photos they concern."""
     uses = np.bincount(model.camera_index, minlength=len(model.cameras))
     problems = [(describe_bad_intrinsics(camera), count) for camera, count in zip(model.cameras, uses, strict=True)]
     implausible = [(problem, int(count)) for problem, count in problems if problem]
     if not implausible:
         return []
-    return [
-        f"The cameras of {sum(n for _, n in implausible)} photos came out strange, for example: {implausible[0][0]}"
-    ]
+    return [f"The cameras of {sum(n for _, n in implausible)} photos are implausible, for example: {implausible[0][0]}"]
 
 
 def exif_warnings(photos: list[PhotoRow], model: SparseModel) -> list[str]:
-    """How many focal lengths in EXIF are far from what the photos bear out, with an example."""
+    """Warnings about focal lengths in EXIF that are far from the estimated ones, with an example."""
     rows = [
         (photos[i], model.cameras[c].mean_focal_px) for i, c in zip(model.photo_ids, model.camera_index, strict=True)
     ]
@@ -217,7 +215,7 @@ def write_sensor(
     arrays.delete_node(run.scene, "sensor")
     m_per_world = scale_estimate.m_per_sfm / world_from_sfm.scale if scale_estimate else 1.0
     if scale_estimate:
-        is_same_scale = abs(m_per_world - 1) <= SCALE_TOLERANCE
+        is_same_scale = abs(m_per_world - 1) <= SENSOR.scale_tolerance
         write_sensor_scale(run, SensorScale(1.0 if is_same_scale else 1.0 / m_per_world, str(scale_estimate)))
         points = find_sensor_points(run, posed)
         if points is not None:
@@ -284,7 +282,7 @@ def write_tables(run: Run, photos: list[PhotoRow], result: SfmResult, errors: Fl
         else:
             of_partners = {component_of[p] for p in partners[i] if p in component_of}
             why = why_unregistered(result.n_features[i], best[i], bool(of_partners))
-            if best[i] >= MIN_USEFUL_INLIERS and of_partners and 0 not in of_partners:
+            if best[i] >= REGISTRATION.min_useful_inliers and of_partners and 0 not in of_partners:
                 why = why_in_other_component(result.components, min(of_partners))
         camera = used.filtered.model.cameras[used.filtered.model.camera_index[k]] if k is not None else None
         rows.append(

@@ -1,4 +1,4 @@
-"""Poses from the photos alone: features, pairs, mapping, gate, refinement."""
+"""Structure from motion: features, pairs, mapping with its checks, refinement."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_SHARED_CAMERA_ERROR_PX = 1.5  # of a photo 1600 pixels wide, mean over photo
 
 
 def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow]) -> SfmResult:
-    """Poses of ``photos``; QuoinError with what to do where nothing can be posed."""
+    """Poses of ``photos`` by structure from motion; QuoinError where no poses can be found."""
     run = workspace.run
     workspace.clear_if_changed(
         [feature_inputs(photos), config.max_edge_px, config.max_features, config.known_poses, workspace.seed]
@@ -43,7 +43,7 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
     n_unknown_focal = sum(not has_focal(photo) for photo in photos)
     if n_unknown_focal:
         workspace.report.log(
-            "pose", f"{n_unknown_focal} of {len(photos)} photos tell no focal length; it is estimated from the photos"
+            "pose", f"{n_unknown_focal} of {len(photos)} photos have no focal length in EXIF; it is estimated"
         )
     n_features, n_masks = find_features(workspace, config, photos, cameras, camera_of)
     pairs = find_pairs(workspace, config, photos, gps_positions_m(photos))
@@ -51,7 +51,7 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
         raise no_overlap_error(run, n_features)
     if has_single_viewpoint(*find_pure_rotations(workspace.database)):
         raise QuoinError(
-            "The photos were taken from one spot: the camera turned but did not move, so nothing tells distances",
+            "The photos were taken from one spot: the camera turned but did not move, so no distances can be found",
             where=run.photos,
             hint="take photos from many places around the thing, a step or more apart, that overlap by half or more",
         )
@@ -70,7 +70,7 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
 
 
 def feature_inputs(photos: list[PhotoRow]) -> list[Any]:
-    """What features and matches depend on."""
+    """Values of the photos on which features and matches depend."""
     return [[p.content_hash, p.group, p.focal_px, p.mask_path, _modified_s(p.mask_path), p.border] for p in photos]
 
 
@@ -95,7 +95,7 @@ def _separate_cameras_if_better(
     components: list[Component],
     mapper: str,
 ) -> tuple[list[Component], str]:
-    """Photos without EXIF are taken to share a camera; where that explains them badly, map with one camera for each."""
+    """Components with a camera for each photo without EXIF, where one shared camera explains them badly."""
     shared, _ = initial_cameras(photos)
     cameras, camera_of = initial_cameras(photos, share=False)
     if len(cameras) == len(shared) or all(has_shared_camera(photo) for photo in photos):
@@ -105,7 +105,7 @@ def _separate_cameras_if_better(
         is_good = mean_error_px(components[0]) <= MAX_SHARED_CAMERA_ERROR_PX * max(1.0, width / 1600)
         if is_good and components[0].n_photos >= MIN_SHARED_CAMERA_REGISTERED_SHARE * len(photos):
             return components, mapper
-    workspace.report.log("pose", "One camera explains the photos badly; trying one for each photo")
+    workspace.report.log("pose", "One shared camera explains the photos badly; mapping with one for each photo")
     names = [photo.name for photo in photos]
     separate, separate_mapper = map_with_disambiguation(
         workspace.with_cameras(cameras, camera_of), config, pairs, names
@@ -117,7 +117,7 @@ def _separate_cameras_if_better(
 
 
 def initial_cameras(photos: list[PhotoRow], *, share: bool = True) -> tuple[list[Camera], list[int]]:
-    """Cameras and, for every photo, which one it uses.
+    """Cameras that the mapper starts from, and the index of every photo's camera.
 
     Photos of a group and size share one; with ``share`` false those without a focal length in EXIF each get their own,
     but for frames of a clip, which one camera took.

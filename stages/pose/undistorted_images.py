@@ -1,4 +1,4 @@
-"""Undistorted photos in the store, and the straight lines that they show."""
+"""Undistorted photos, written by workers or here, and the straight lines in them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_LINES_EDGE_PX = 1000  # long edge of the photos that straight lines are look
 
 
 class ImageSegments(NamedTuple):
-    """Straight segments of a picture, ends [S, 2, 2] in pixels of the photo shrunk by ``downscale``."""
+    """Straight segments of a photo, ends [S, 2, 2] in pixels of the photo shrunk by ``downscale``."""
 
     segments: Float[Array, "s 2 2"]
     downscale: int
@@ -41,7 +41,7 @@ class ImageSegments(NamedTuple):
 
 @dataclass(frozen=True)
 class UndistortedImage:
-    """Posed photo ``index``: which photo it is, its camera, and the one it shall seem to be taken with."""
+    """Posed photo ``index`` of the scene: its photo id, its camera, and the pinhole camera of the undistorted photo."""
 
     index: int
     photo_id: int
@@ -49,7 +49,7 @@ class UndistortedImage:
     pinhole: PinholeCamera
 
     def write(self, run: Run, photo: PhotoRow) -> ImageSegments:
-        """Its undistorted pyramid and mask, into the store; the straight lines it shows."""
+        """Write the undistorted pyramid and mask; returns the straight lines in the photo."""
         rgb, use = undistort_photo(load_upright(Path(photo.path)), load_usable_mask(photo), self.camera, self.pinhole)
         levels = build_pyramid(rgb, PYRAMID_LEVELS)
         write_photo(run, self.index, levels, use)
@@ -61,7 +61,7 @@ class UndistortedImage:
 def write_undistorted_photos(
     run: Run, workspace: Workspace, photos: list[PhotoRow], model: SparseModel, pinholes: list[PinholeCamera]
 ) -> Lines:
-    """Undistorted pyramids and masks of the posed photos; the straight lines they show, in the frame of SfM."""
+    """Write undistorted pyramids and masks of the posed photos; returns their straight lines, in the frame of SfM."""
     arrays.delete_node(run.scene, "photos")
     run.scene.create_group("photos")  # before many write in it
     photo_and_camera = zip(model.photo_ids.tolist(), model.camera_index.tolist(), strict=True)
@@ -79,7 +79,7 @@ def write_undistorted_photos(
 def write_undistorted_batch(
     run: Run, images: list[UndistortedImage], photos: list[PhotoRow], threads: int, advance: Callable[[float], None]
 ) -> list[ImageSegments]:
-    """Pictures of ``photos``, one each, into the store; only so many pixels are decoded at a time."""
+    """Write the undistorted image of each of ``photos``; the number of pixels decoded at a time is bounded."""
     budget = PixelBudget()
 
     def write(i: int) -> ImageSegments:

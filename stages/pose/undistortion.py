@@ -1,7 +1,7 @@
-"""Undistorted photos: a pinhole camera for each, the photo and its mask seen through it, and its pyramid.
+"""Undistortion: the pinhole camera of a photo, and the photo and its mask resampled for it.
 
-The photo is bent once with bicubic interpolation along a mesh of small quads (within 0.02 pixel of the exact map for
-lenses of normal photos), and shrunk with filters that average.
+The photo is resampled once with bicubic interpolation along a mesh of small quads (within 0.02 pixel of the exact map
+for lenses of normal photos), and shrunk with filters that average.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class PinholeCamera:
 
 
 def fit_pinhole(camera: Camera, max_edge_px: int) -> PinholeCamera:
-    """The canvas that holds the photo without blank borders, each side moved by at most ``MAX_CANVAS_CHANGE`` of the
-    size.
+    """The pinhole camera that shows the photo without blank borders, each side moved by at most ``MAX_CANVAS_CHANGE``
+    of the size.
 
     Same focal length as the photo at its own resolution, then shrunk to ``max_edge_px`` where it is larger.
     """

@@ -1,4 +1,4 @@
-"""The stage's working folder, and how COLMAP is run in it."""
+"""Working folder of the pose stage, and calls of COLMAP's steps in it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ WORKSPACE_PATH = "work/pose"  # in a run
 
 @dataclass(frozen=True)
 class Component:
-    """A gated component and the folder of its COLMAP model."""
+    """A filtered component, and the folder of its COLMAP model."""
 
     path: str
     filtered: FilteredModel
-    warnings: list[str] = field(default_factory=list)  # what a person should know of how it came about
+    warnings: list[str] = field(default_factory=list)  # for the user, about how it was found
 
     @property
     def n_photos(self) -> int:
@@ -46,7 +46,7 @@ class Component:
 
 @dataclass(frozen=True)
 class SfmResult:
-    """What this stage found: components, largest first, and what is known of every photo and pair."""
+    """Result of SfM: components, largest first, and the features and matches of every photo and pair."""
 
     components: list[Component]
     mapper: str
@@ -62,7 +62,7 @@ def no_op(value: object) -> None:
 
 
 class Workspace:
-    """Working folder (``run/work/pose``, unless another is given), seed, threads, progress, and who else works."""
+    """Working folder of one SfM run (by default ``work/pose`` in the run), its database, seed, threads and workers."""
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class Workspace:
         self.run, self.report, self.seed, self.workers = run, report, run.seed, workers
         self.threads = config.threads or threads or os.cpu_count() or 1
         self.database = self.folder / "database.db"
-        self.cameras: dict[int, Camera] = {}  # of every photo, by its id, where hands share in it
-        self.exported_photo_ids: set[int] = set()  # photos whose features lie in a file
+        self.cameras: dict[int, Camera] = {}  # by photo id, where workers share in matching
+        self.exported_photo_ids: set[int] = set()  # photos whose features are in a file for workers
 
     @property
     def images(self) -> Path:
@@ -91,17 +91,17 @@ class Workspace:
         return self.folder / "masks"
 
     def cameras_of(self, photo_ids: list[int]) -> tuple[list[Camera], list[int]]:
-        """The cameras of some photos, each once, and which of them every photo has."""
+        """Cameras of some photos, each once, and the index of every photo's camera."""
         cameras = list(dict.fromkeys(self.cameras[photo_id] for photo_id in photo_ids))
         number = {camera: n for n, camera in enumerate(cameras)}
         return cameras, [number[self.cameras[photo_id]] for photo_id in photo_ids]
 
     def log_local_fallback(self, error: NoWorkersError) -> None:
-        """Tell why the next is done here."""
+        """Log why this process does the work of the workers."""
         self.report.log("pose", f"{error} Meanwhile this process does their part", "warning")
 
     def with_cameras(self, cameras: list[Camera], camera_of: list[int]) -> Workspace:
-        """A workshop on a copy of the database in which photo i uses ``cameras[camera_of[i]]``."""
+        """A workspace with a copy of the database in which photo i has ``cameras[camera_of[i]]``."""
         copied = copy.copy(self)
         copied.database = self.folder / "own_cameras.db"
         shutil.copyfile(self.database, copied.database)
@@ -109,7 +109,7 @@ class Workspace:
         return copied
 
     def without_pairs(self, pairs: Int[Array, "c 2"], name: str) -> Workspace:
-        """A workshop on a copy of the database, called ``name``, in which these pairs of photos have no matches."""
+        """A workspace with a copy of the database, called ``name``, without the verified matches of these pairs."""
         copied = copy.copy(self)
         copied.database = self.folder / f"{name}.db"
         shutil.copyfile(self.database, copied.database)
@@ -117,7 +117,7 @@ class Workspace:
         return copied
 
     def clear_if_changed(self, inputs: Any) -> None:
-        """Empty the folder unless it holds work on the same ``inputs`` (then its features and matches are kept)."""
+        """Empty the folder unless it was filled for the same ``inputs``, whose features and matches are then kept."""
         key, key_file = digest(inputs), self.folder / "inputs"
         if not key_file.exists() or key_file.read_text() != key:
             shutil.rmtree(self.folder)
@@ -125,23 +125,23 @@ class Workspace:
             key_file.write_text(key)
 
     def run_colmap(self, step: str, job: dict[str, Any], on_log_line: LogLineCallback = no_op) -> dict[str, Any]:
-        """Result of a step of ``stages.pose.colmap.process``, given what every step needs and ``job``."""
+        """Result of a step of ``stages.pose.colmap.process`` on ``job``, to which the workspace adds its own values."""
         base = {"database": str(self.database), "images": str(self.images), "seed": self.seed, "threads": self.threads}
         return run_in_subprocess(step, {**base, **job}, self.folder, on_log_line)
 
     def run_colmap_with_retry(
         self, step: str, job: dict[str, Any], on_log_line: LogLineCallback = no_op
     ) -> dict[str, Any]:
-        """The same for a step that keeps what it has done: where the process dies, once more with one thread."""
+        """As ``run_colmap``, for a step that keeps what it has done: if the process dies, again with one thread."""
         try:
             return self.run_colmap(step, job, on_log_line)
         except SubprocessDiedError as error:
-            self.report.log("pose", f"{error.what}; once more with one thread", "warning")
+            self.report.log("pose", f"{error.what}; trying again with one thread", "warning")
             return self.run_colmap(step, {**job, "threads": 1}, on_log_line)
 
 
 def progress_from_log(pattern: str, advance: Callable[[float], None]) -> LogLineCallback:
-    """Calls ``advance`` with the number that ``pattern`` finds in a line of the log."""
+    """Callback that gives ``advance`` the number that ``pattern`` finds in a line of the log."""
     compiled = re.compile(pattern)
 
     def on_log_line(line: str) -> None:
@@ -154,7 +154,7 @@ def progress_from_log(pattern: str, advance: Callable[[float], None]) -> LogLine
 def image_import_arguments(
     photo_ids: list[int], files: list[str], cameras: list[Camera], camera_of: list[int]
 ) -> dict[str, Any]:
-    """Photos, the file of each, and their cameras."""
+    """Arguments of ``import_images``: photos, their files, and their cameras."""
     rows = zip(photo_ids, files, camera_of, strict=True)
     return {
         "cameras": [camera.as_json() for camera in cameras],
@@ -170,7 +170,7 @@ def extraction_arguments(
     cameras: list[Camera],
     camera_of: list[int],
 ) -> tuple[dict[str, Any], int]:
-    """Features of photos, whose masks are laid out for it; and how many photos have one."""
+    """Arguments of ``extract_features``, whose masks are written; and how many photos have a mask."""
     n_masks = write_masks(photos, files, workspace.masks, workspace.threads)
     job = {
         **image_import_arguments([photo.photo_id for photo in photos], files, cameras, camera_of),
@@ -182,7 +182,7 @@ def extraction_arguments(
 
 
 def matching_arguments(workspace: Workspace, files: dict[int, str], pairs: Int[Array, "m 2"]) -> dict[str, Any]:
-    """Pairs of photos, listed in a file by the files of the photos."""
+    """Arguments of ``match_images``: the pairs are listed in a file, by the names of their files."""
     listing = workspace.folder / "pairs.txt"
     listing.write_text("".join(f"{files[a]} {files[b]}\n" for a, b in pairs.tolist()))
     return {"pairs_file": str(listing), "block_size": int(np.clip(len(pairs) // 40, 50, 1225))}

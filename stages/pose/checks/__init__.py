@@ -1,1 +1,1 @@
-"""What makes a sparse model unbelievable, and what is done about it."""
+"""Checks of a sparse model: photos, cameras and groups of photos that are registered wrongly, and what is done then."""

@@ -1,20 +1,22 @@
-"""Mapping that does not lay look-alikes over one another: map, look for conflicts, map again without their pairs."""
+"""Disambiguation of look-alikes: map, find groups of photos in conflict, map again without the pairs between them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.stages.pose.checks.ambiguity import (
-    MIN_RECONSTRUCTED_INLIER_SHARE,
+    AMBIGUITY,
     PairComparison,
     compare_photos,
     find_conflicting_side,
     find_contradicted_pairs,
 )
 from quoin.stages.pose.checks.registration import filter_photos
-from quoin.stages.pose.checks.weak_links import MIN_CUT_SIDE_PHOTOS
+from quoin.stages.pose.checks.weak_links import WEAK_LINKS
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.mapping import map_photos
@@ -22,25 +24,31 @@ from quoin.stages.pose.workspace import Component, Workspace
 
 Array = np.ndarray
 
-MAX_REMAPPING_ROUNDS = 3  # of mapping again without the pairs in conflict
-MIN_UNDISPUTED_BALANCE = 0.95  # balance of a pair across the sides from which on nothing speaks against it
-MIN_CONTRADICTED_PAIRS = 3  # strong pairs that the poses contradict; as many and
-MIN_KEPT_PHOTOS_SHARE = (
-    0.9  # of the photos that another mapper must place to be taken in place of one that tears pairs apart
-)
-MIN_CONTRADICTED_SHARE = 0.03  # more than this share of all strong ones are told
-MAX_NAMED_PHOTOS = 4  # photos named in a message
+
+@dataclass(frozen=True)
+class DisambiguationParams:
+    """Limits of mapping again without the pairs that lay look-alikes over one another."""
+
+    max_remapping_rounds: int = 3  # rounds of mapping again without the pairs in conflict
+    min_undisputed_balance: float = 0.95  # balance of a pair across the sides from which on nothing speaks against it
+    min_contradicted_pairs: int = 3  # strong pairs that the poses contradict, from which on it is reported
+    min_contradicted_share: float = 0.03  # share of all strong pairs, likewise; both must hold
+    min_kept_photos_share: float = 0.9  # photos that the other mapper must register, per photo of the first
+    max_named_photos: int = 4  # photos named in a message
+
+
+DISAMBIGUATION = DisambiguationParams()
 
 
 def map_with_disambiguation(
     workspace: Workspace, config: PoseConfig, pairs: Int[Array, "m 4"], names: list[str]
 ) -> tuple[list[Component], str]:
-    """What ``map_photos`` finds, without photos laid over others that only look the same.
+    """Components of ``map_photos`` without photos laid over others that only look the same, and the mapper.
 
-    Where two groups of the largest component are in conflict, the matches that hold them together are put aside and all
-    photos are mapped again. Where that does not help, or places fewer photos than one of the groups has, the groups
-    become components of their own. Where strong pairs are torn apart even then, the other mapper gets its chance.
-    ``warnings`` of the first component say what was done, and what is still doubtful.
+    Where two groups of the largest component are in conflict, all photos are mapped again without the matches between
+    them. Where that does not help, or registers fewer photos than one of the groups has, the groups become components
+    of their own. Where the poses contradict strong pairs even then, the other mapper is tried. ``warnings`` of the
+    first component say what was done, and what is still doubtful.
     """
     components, mapper, torn_share = _map_with_disambiguation(workspace, config, pairs, names)
     if torn_share and config.mapper == "auto":
@@ -55,7 +63,7 @@ def map_with_disambiguation(
         if (
             other_components
             and other_torn_share < torn_share
-            and other_components[0].n_photos >= MIN_KEPT_PHOTOS_SHARE * components[0].n_photos
+            and other_components[0].n_photos >= DISAMBIGUATION.min_kept_photos_share * components[0].n_photos
         ):
             return other_components, other_mapper
     return components, mapper
@@ -64,10 +72,10 @@ def map_with_disambiguation(
 def _map_with_disambiguation(
     workspace: Workspace, config: PoseConfig, pairs: Int[Array, "m 4"], names: list[str]
 ) -> tuple[list[Component], str, float]:
-    """Components, the mapper, and the share of strong pairs that the poses contradict (0 where few are)."""
+    """Components, the mapper, and the share of strong pairs that the poses contradict (0 where they are few)."""
     components, mapper = map_photos(workspace, config, pairs, len(names))
     first_components, first_mapper, warnings = components, mapper, []
-    for attempt in range(MAX_REMAPPING_ROUNDS):
+    for attempt in range(DISAMBIGUATION.max_remapping_rounds):
         conflict = _find_conflict(workspace, components)
         if conflict is None:
             break
@@ -76,7 +84,7 @@ def _map_with_disambiguation(
         binding = find_binding_pairs(model, side, comparison, pairs)
         text = (
             f"{int(side.sum())} photos ({format_names(names, model.photo_ids[side])}) were laid over others that "
-            f"look the same but show another place; {len(binding)} pairs of photos were put aside"
+            f"look the same but show another place; {len(binding)} pairs of photos were left out"
         )
         workspace.report.log(
             "pose", "Photos lie over others that only look the same; mapping again without their pairs"
@@ -108,7 +116,7 @@ def _map_with_disambiguation(
 
 
 def _find_conflict(workspace: Workspace, components: list[Component]) -> tuple[Bool[Array, "k"], PairComparison] | None:
-    if not components or components[0].n_photos < 2 * MIN_CUT_SIDE_PHOTOS:
+    if not components or components[0].n_photos < 2 * WEAK_LINKS.min_cut_side_photos:
         return None
     model = components[0].filtered.model
     with workspace.report.task("pose/comparing", len(model.photo_ids), "photos") as advance:
@@ -120,16 +128,18 @@ def _find_conflict(workspace: Workspace, components: list[Component]) -> tuple[B
 def find_binding_pairs(
     model: SparseModel, side: Bool[Array, "k"], comparison: PairComparison, pairs: Int[Array, "m 4"]
 ) -> Int[Array, "c 2"]:
-    """Verified pairs (photo ids) across the sides that the model bears out, without those that agree all over.
+    """Verified pairs (photo ids) across the sides that are points of the model, without those that agree everywhere.
 
-    What the model contradicts stays: it may be what is true.
+    Pairs that the model contradicts stay: they may be the true ones.
     """
     a, b = model.rows_of(pairs[:, :2]).T
     across = (a >= 0) & (b >= 0) & (pairs[:, 3] > 0) & (side[a] != side[b])
     n_shared = np.asarray(model.shared_points()[a, b]).ravel()
-    agree = {tuple(pair) for pair in comparison.photos[comparison.balance > MIN_UNDISPUTED_BALANCE].tolist()}
+    agree = {
+        tuple(pair) for pair in comparison.photos[comparison.balance > DISAMBIGUATION.min_undisputed_balance].tolist()
+    }
     agrees = np.array([(min(p, q), max(p, q)) in agree for p, q in zip(a.tolist(), b.tolist(), strict=True)], bool)
-    return pairs[across & (n_shared >= MIN_RECONSTRUCTED_INLIER_SHARE * pairs[:, 3]) & ~agrees][:, :2]
+    return pairs[across & (n_shared >= AMBIGUITY.min_reconstructed_inlier_share * pairs[:, 3]) & ~agrees][:, :2]
 
 
 def _without_pairs(pairs: Int[Array, "m 4"], binding: Int[Array, "c 2"]) -> Int[Array, "k 4"]:
@@ -138,7 +148,7 @@ def _without_pairs(pairs: Int[Array, "m 4"], binding: Int[Array, "c 2"]) -> Int[
 
 
 def split_conflicting(workspace: Workspace, components: list[Component], min_points: int) -> list[Component]:
-    """The components, the first parted where its photos are in conflict, until none is; largest first."""
+    """The components, the first split until no groups of its photos are in conflict; largest first."""
     conflict = _find_conflict(workspace, components[:1])
     if conflict is None:
         return components
@@ -152,9 +162,10 @@ def split_conflicting(workspace: Workspace, components: list[Component], min_poi
 
 
 def describe_contradictions(model: SparseModel, pairs: Int[Array, "m 4"], names: list[str]) -> tuple[str, float] | None:
-    """A sentence where many strong pairs are torn apart by the poses, and their share; None where few are."""
+    """Warning that the poses contradict many strong pairs, and their share; None where they are few."""
     contradicted_pairs, n_strong = find_contradicted_pairs(model, pairs)
-    if len(contradicted_pairs) < MIN_CONTRADICTED_PAIRS or len(contradicted_pairs) < MIN_CONTRADICTED_SHARE * n_strong:
+    n_reported = max(DISAMBIGUATION.min_contradicted_pairs, DISAMBIGUATION.min_contradicted_share * n_strong)
+    if len(contradicted_pairs) < n_reported:
         return None
     ids, counts = np.unique(contradicted_pairs, return_counts=True)
     ids = ids[np.argsort(-counts, kind="stable")]
@@ -166,6 +177,7 @@ def describe_contradictions(model: SparseModel, pairs: Int[Array, "m 4"], names:
 
 
 def format_names(names: list[str], ids: Int[Array, "n"]) -> str:
-    """The first few names, and how many more there are."""
-    text = ", ".join(names[i] for i in ids[:MAX_NAMED_PHOTOS])
-    return text if len(ids) <= MAX_NAMED_PHOTOS else f"{text} and {len(ids) - MAX_NAMED_PHOTOS} more"
+    """Text of the first few names and the number of further ones."""
+    n_named = DISAMBIGUATION.max_named_photos
+    text = ", ".join(names[i] for i in ids[:n_named])
+    return text if len(ids) <= n_named else f"{text} and {len(ids) - n_named} more"

@@ -1,4 +1,4 @@
-"""The gate: which registered photos are really registered, and why the others are missing."""
+"""Filter of registered photos: which poses and cameras are believable, and why the other photos are missing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ from quoin.stages.pose.colmap.sparse_model import SparseModel
 
 Array = np.ndarray
 
-MAX_CENTER_DISTANCE_FACTOR = 100.0  # centres farther out than this many times the scene's size are no poses
-MAX_PHOTO_ERROR_PX = 8.0  # median over a photo's observations; a good pose has under 2
-FOCAL_RATIO_RANGE = (0.3, 5.0)  # of the long edge: wider is a fisheye, longer a telescope
-MAX_RADIAL_DISTORTION = 0.6  # |k1| of a lens that a photo of buildings or objects is taken with
+
+@dataclass(frozen=True)
+class RegistrationParams:
+    """Limits of believable poses and cameras, and of photos that can be registered at all."""
+
+    max_center_distance_factor: float = 100.0  # of a camera center from the middle, in sizes of the scene
+    max_photo_error_px: float = 8.0  # median reprojection error of a photo, pixels; a good pose has under 2
+    focal_ratio_range: tuple[float, float] = (0.3, 5.0)  # per long edge: fisheyes are below, telescopes above
+    max_radial_distortion: float = 0.6  # |k1| of a lens that photos of buildings or objects are taken with
+    min_useful_features: int = 100  # SIFT features with fewer of which a photo hardly matches any other
+    min_useful_inliers: int = 30  # verified matches of a pair that registers a photo (COLMAP: abs_pose_min_num_inliers)
+
+
+REGISTRATION = RegistrationParams()
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class FilteredModel:
 
 
 def residuals_px(model: SparseModel) -> Float[Array, "t"]:
-    """Distance between every observation and its point's projection, in pixels of the photo; inf behind the camera."""
+    """Reprojection error of every observation in pixels of the photo; inf for a point behind the camera."""
     points = model.points_sfm[model.track_point]
     poses = model.cam_from_sfm[model.track_photo]
     cam = np.einsum("tij,tj->ti", poses[:, :, :3], points) + poses[:, :, 3]
@@ -50,7 +60,7 @@ def photo_median_errors(model: SparseModel, errors: Float[Array, "t"]) -> Float[
 
 
 def filter_photos(model: SparseModel, min_points: int) -> FilteredModel:
-    """Drop photos with few points, wild centres, large errors or impossible cameras, until all that are left pass."""
+    """The model without photos of few points, outlying centers, large errors or impossible cameras, until all pass."""
     dropped: dict[int, Rejection] = {}
     while len(model.photo_ids):
         rejections = _rejections(model, min_points)
@@ -77,7 +87,7 @@ def _rejections(model: SparseModel, min_points: int) -> list[Rejection | None]:
             rejections.append(Rejection(Reason.FEW_POINTS, f"{count} points"))
         elif is_outlying[k]:
             rejections.append(Rejection(Reason.FAR_OUTSIDE))
-        elif medians[k] > MAX_PHOTO_ERROR_PX:
+        elif medians[k] > REGISTRATION.max_photo_error_px:
             rejections.append(Rejection(Reason.LARGE_ERROR, f"{medians[k]:.0f} pixels"))
         elif has_bad_camera[model.camera_index[k]] and count < 10 * min_points:
             trouble = describe_bad_intrinsics(model.cameras[model.camera_index[k]])
@@ -93,32 +103,28 @@ def _is_outlying(model: SparseModel) -> Bool[Array, "k"]:
     distance = np.linalg.norm(centers - middle, axis=1)
     points = np.linalg.norm(model.points_sfm - middle, axis=1)
     size = max(float(np.median(distance)), float(np.median(points)) if len(points) else 0.0)
-    return distance > MAX_CENTER_DISTANCE_FACTOR * max(size, 1e-12)
+    return distance > REGISTRATION.max_center_distance_factor * max(size, 1e-12)
 
 
 def describe_bad_intrinsics(camera: Camera) -> str:
-    """What is implausible about a camera's intrinsics, or ""."""
+    """Text that says what is implausible about a camera's intrinsics; "" for nothing."""
     ratio = camera.mean_focal_px / max(camera.width, camera.height)
-    if not FOCAL_RATIO_RANGE[0] <= ratio <= FOCAL_RATIO_RANGE[1]:
+    if not REGISTRATION.focal_ratio_range[0] <= ratio <= REGISTRATION.focal_ratio_range[1]:
         return f"its focal length is {ratio:.2f} times the photo's long edge"
     if camera.model in ("SIMPLE_RADIAL", "RADIAL", "OPENCV"):
         k1 = camera.params[{"SIMPLE_RADIAL": 3, "RADIAL": 3, "OPENCV": 4}[camera.model]]
-        if abs(k1) > MAX_RADIAL_DISTORTION:
+        if abs(k1) > REGISTRATION.max_radial_distortion:
             return f"its radial distortion is {k1:.2f}"
     return ""
 
 
-MIN_USEFUL_FEATURES = 100
-MIN_USEFUL_INLIERS = 30
-
-
 def why_unregistered(n_features: int, best_inliers: int, partner_registered: bool) -> Rejection:
     """Why a photo that no mapper registered is missing, from its features and its best verified pair."""
-    if n_features < MIN_USEFUL_FEATURES:
+    if n_features < REGISTRATION.min_useful_features:
         return Rejection(Reason.FEW_FEATURES, f"{n_features}; blurred, dark, masked or without texture")
     if best_inliers == 0:
         return Rejection(Reason.NO_MATCHES, "no verified pair")
-    if best_inliers < MIN_USEFUL_INLIERS:
+    if best_inliers < REGISTRATION.min_useful_inliers:
         return Rejection(Reason.FEW_MATCHES, f"its best pair has {best_inliers}")
     if not partner_registered:
         return Rejection(Reason.MATCHES_UNREGISTERED)

@@ -1,12 +1,13 @@
-"""Where a model hangs together by a thread: two groups of photos that see hardly anything in common.
+"""Weak cuts of the view graph: two groups of photos that share hardly any points.
 
 Repeated or symmetric things match though they are not the same. Where such matches alone join two groups of photos,
-each group is fine in itself and stands in the wrong place beside the other: the mesh shows the object twice. The error
-is in no residual, only in how little the groups share.
+each group is right in itself and stands in the wrong place beside the other: the mesh shows the object twice. No
+residual shows that error, only how few points the groups share.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,15 +20,23 @@ from quoin.stages.pose.colmap.sparse_model import SparseModel
 
 Array = np.ndarray
 
-MIN_CUT_SIDE_PHOTOS = 3  # photos
-MIN_SHARED_POINTS = 150  # points that photos of both groups see; with fewer,
-MIN_SHARED_POINTS_SHARE = 0.06  # and less than this share of what the smaller group sees itself, a bridge is weak
-N_EIGENVECTORS = 3
-MAX_DENSE_PHOTOS = 1000  # photos up to which eigenvectors are found of the whole matrix
+
+@dataclass(frozen=True)
+class WeakLinkParams:
+    """Limits below which the points that two groups share may be chance matches."""
+
+    min_cut_side_photos: int = 3  # photos on the smaller side of a cut
+    min_shared_points: int = 150  # points seen from both sides, from which on a link is not weak
+    min_shared_points_share: float = 0.06  # of the points that the smaller side sees itself, likewise
+    n_eigenvectors: int = 3  # eigenvectors of the Laplacian along which cuts are looked for
+    max_dense_photos: int = 1000  # photos; of more, eigenvectors are found by Lanczos iterations
+
+
+WEAK_LINKS = WeakLinkParams()
 
 
 class ViewGraphCut(NamedTuple):
-    """A way to part the photos in two, and what joins them."""
+    """Cut of the photos into two sides, and the points that both see."""
 
     side: Bool[Array, "k"]
     n_shared: int  # points seen from both sides
@@ -35,24 +44,24 @@ class ViewGraphCut(NamedTuple):
 
     @property
     def is_weak(self) -> bool:
-        """Whether so little joins the sides that chance matches could."""
-        return self.n_shared < MIN_SHARED_POINTS and self.share < MIN_SHARED_POINTS_SHARE
+        """Whether the sides share so few points that chance matches could join them."""
+        return self.n_shared < WEAK_LINKS.min_shared_points and self.share < WEAK_LINKS.min_shared_points_share
 
 
 def weakest_cut(model: SparseModel) -> ViewGraphCut | None:
-    """The parting with the least share of shared points; None for fewer than six photos.
+    """The cut with the least share of shared points; None for fewer than six photos.
 
     Candidates are the prefixes of the photos in the order of each of the first eigenvectors of the normalised Laplacian
     of how many points two photos share (spectral bisection: Shi and Malik 2000).
     """
     n = len(model.photo_ids)
-    if n < 2 * MIN_CUT_SIDE_PHOTOS or len(model.points_sfm) == 0:
+    if n < 2 * WEAK_LINKS.min_cut_side_photos or len(model.points_sfm) == 0:
         return None
     shared = csr_array(model.shared_points(), dtype=float)
     shared = shared - diags_array(shared.diagonal())
     scale = 1.0 / np.sqrt(np.maximum(shared.sum(axis=1), 1.0))
     affinity = diags_array(scale) @ shared @ diags_array(scale)  # the Laplacian is the identity less this
-    eigenvectors = leading_eigenvectors(csr_array(affinity), min(N_EIGENVECTORS, n - 1) + 1)[:, 1:]
+    eigenvectors = leading_eigenvectors(csr_array(affinity), min(WEAK_LINKS.n_eigenvectors, n - 1) + 1)[:, 1:]
     return min((_best_prefix(model, np.argsort(v * scale)) for v in eigenvectors.T), key=lambda cut: cut.share)
 
 
@@ -62,7 +71,7 @@ def leading_eigenvectors(matrix: csr_array, count: int) -> Float[Array, "n k"]:
     All at once where the matrix is small, by Lanczos iterations (which cost what its entries do) where it is not.
     """
     n = matrix.shape[0]
-    if n <= MAX_DENSE_PHOTOS:
+    if n <= WEAK_LINKS.max_dense_photos:
         return eigh(matrix.toarray(), subset_by_index=[n - count, n - 1])[1][:, ::-1]
     start = np.random.default_rng(0).normal(size=n)
     values, eigenvectors = eigsh(matrix, count, which="LA", v0=start, tol=1e-6)
@@ -70,7 +79,7 @@ def leading_eigenvectors(matrix: csr_array, count: int) -> Float[Array, "n k"]:
 
 
 def _best_prefix(model: SparseModel, order: Int[Array, "k"]) -> ViewGraphCut:
-    """The prefix of ``order`` that shares least with the rest.
+    """Cut between the prefix of ``order`` that shares the least and the rest.
 
     A point joins a prefix and the rest where its first observer lies within and its last beyond; it is the prefix's own
     where its second observer lies within, and the rest's where its last but one lies beyond.
@@ -85,19 +94,19 @@ def _best_prefix(model: SparseModel, order: Int[Array, "k"]) -> ViewGraphCut:
     first, second, second_last, last = (rank[at] for at in (start, start + 1, end - 1, end))
 
     def within(position: Int[Array, "p"]) -> Int[Array, "k"]:
-        """Of how many points this position lies within the prefix of every length 0 to k - 1."""
+        """Number of points whose position lies within the prefix, for every length 0 to k - 1."""
         return np.concatenate([[0], np.cumsum(np.bincount(position, minlength=n))[:-1]])
 
     n_shared = within(first) - within(last)
     n_own = np.minimum(within(second), len(first) - within(second_last))
     share = n_shared / np.maximum(n_own, 1)
-    lengths = np.arange(MIN_CUT_SIDE_PHOTOS, n - MIN_CUT_SIDE_PHOTOS + 1)
+    lengths = np.arange(WEAK_LINKS.min_cut_side_photos, n - WEAK_LINKS.min_cut_side_photos + 1)
     best = lengths[np.argmin(share[lengths])]
     return ViewGraphCut(position < best, int(n_shared[best]), float(share[best]))
 
 
 def split_at_weak_cuts(model: SparseModel) -> tuple[list[SparseModel], list[ViewGraphCut]]:
-    """The model parted at its weak bridges, largest part first, and those bridges; itself alone where it has none."""
+    """The model split at its weak cuts, largest part first, and those cuts; the whole model where it has none."""
     cut = weakest_cut(model)
     if cut is None or not cut.is_weak:
         return [model], []

@@ -1,9 +1,9 @@
-"""A last bundle adjustment inside the COLMAP process: robust, and with as much of each camera as the photos determine.
+"""Last bundle adjustment, in the COLMAP process: robust, and with as many intrinsics as the photos determine.
 
-Mappers leave the principal point at the centre and keep some wrong observations. Where a camera took enough photos, its
-principal point is tried free on every second photo and on the others: when both halves find the same shift, it is real.
-And photos that were only taken to share a camera are tried with one each: when that explains them clearly better, they
-do not share it.
+Mappers leave the principal point at the center and keep some wrong observations. For a camera with enough photos, the
+principal point is estimated from every second photo and from the others: a shift on which both halves agree is real.
+Photos that are only assumed to share a camera are adjusted with one camera each: where that explains them clearly
+better, they do not share one.
 """
 
 from __future__ import annotations
@@ -23,38 +23,48 @@ from quoin.stages.pose.colmap.sparse_model import SparseModel
 
 Array = np.ndarray
 
-MAX_ERROR_PX = 4.0  # observations farther off are no observations
-MIN_TRIANGULATION_ANGLE_DEG = 1.5  # points seen under a smaller angle have no depth
-MIN_PRINCIPAL_POINT_PHOTOS = 8  # of one camera, to try its principal point
-MAX_PHOTOS_PER_HALF = 40  # of a camera looked at in each half
-MAX_PRINCIPAL_POINT_SHIFT = 0.03  # of the long edge, by which a principal point may move
-FUNCTION_TOLERANCE = 1e-5  # relative change of the cost in a step from which on steps gain nothing
-TRIAL_ITERATIONS = 30  # enough to tell which cameras the photos bear out
-MAX_SPLIT_ERROR_RATIO = 0.85  # of the squared error that photos with cameras of their own must get below
-MIN_FOCAL_SPREAD = 0.01  # spread of their focal lengths, relative, from which on they are not one lens
-MAX_HALF_DISAGREEMENT = 0.4  # of the shift, by which the two halves may differ
+
+@dataclass(frozen=True)
+class RefinementParams:
+    """Limits of the last bundle adjustment, and what frees or splits a camera in it."""
+
+    max_error_px: float = 4.0  # reprojection error of an observation (COLMAP: filter_max_reproj_error)
+    min_triangulation_angle_deg: float = 1.5  # of a point (COLMAP: filter_min_tri_angle)
+    min_principal_point_photos: int = 8  # photos of a camera, from which on its principal point is tried
+    max_photos_per_half: int = 40  # photos of a camera in each half that tries its principal point
+    max_principal_point_shift: float = 0.03  # of the long edge
+    max_half_disagreement: float = 0.4  # difference between the shifts in both halves, per mean shift
+    function_tolerance: float = 1e-5  # relative change of the cost in a step, at which the solver stops
+    trial_iterations: int = 30  # iterations of a trial, enough to tell which cameras the photos support
+    max_split_error_ratio: float = 0.85  # mean squared error with a camera for each photo, per error with a shared one
+    min_focal_spread: float = 0.01  # relative spread of focal lengths, from which on photos do not share a lens
+
+
+REFINEMENT = RefinementParams()
 
 
 @dataclass(frozen=True)
 class PrincipalPointShift:
-    """A principal point's shift from the centre in pixels, as each half of a camera's photos and all of them see it."""
+    """Shift of a principal point from the center in pixels, estimated from each half of a camera's photos."""
 
     first_half: Float[Array, "2"]
     second_half: Float[Array, "2"]
 
     def is_consistent(self, long_edge: int) -> bool:
-        """The halves differ by less than MAX_HALF_DISAGREEMENT of what they found, and it is small beside the photo."""
+        """Whether the halves agree (within ``max_half_disagreement``) on a shift that is small beside the photo."""
         mean = (self.first_half + self.second_half) / 2
         size = float(np.linalg.norm(mean))
         return (
-            float(np.linalg.norm(self.first_half - self.second_half)) < MAX_HALF_DISAGREEMENT * size
-            and size < MAX_PRINCIPAL_POINT_SHIFT * long_edge
+            float(np.linalg.norm(self.first_half - self.second_half)) < REFINEMENT.max_half_disagreement * size
+            and size < REFINEMENT.max_principal_point_shift * long_edge
         )
 
 
 def filter_points(component: pycolmap.Reconstruction) -> None:
-    """Remove observations that do not fit, and points without depth."""
-    pycolmap.ObservationManager(component).filter_all_points3D(MAX_ERROR_PX, MIN_TRIANGULATION_ANGLE_DEG)
+    """Remove observations with large errors, and points with small triangulation angles."""
+    pycolmap.ObservationManager(component).filter_all_points3D(
+        REFINEMENT.max_error_px, REFINEMENT.min_triangulation_angle_deg
+    )
 
 
 def adjust_bundle(
@@ -69,7 +79,7 @@ def adjust_bundle(
     options.ceres.loss_function_scale = max(0.2, 2.0 * _median_error(component))
     options.ceres.solver_options.num_threads = threads
     options.ceres.solver_options.max_num_iterations = iterations
-    options.ceres.solver_options.function_tolerance = FUNCTION_TOLERANCE
+    options.ceres.solver_options.function_tolerance = REFINEMENT.function_tolerance
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in component.reg_image_ids():
         config.add_image(image_id)
@@ -83,7 +93,7 @@ def adjust_bundle(
 
 
 def find_wrongly_shared_cameras(component: pycolmap.Reconstruction, threads: int) -> set[int]:
-    """Cameras whose photos are explained clearly better, and with other focal lengths, by a camera for each."""
+    """Ids of cameras whose photos a camera for each explains clearly better, with different focal lengths."""
     before = reconstruction.to_sparse_model(component)
     uses: dict[int, list[int]] = {}
     for image_id in sorted(component.reg_image_ids()):
@@ -92,7 +102,7 @@ def find_wrongly_shared_cameras(component: pycolmap.Reconstruction, threads: int
     if not shared:
         return set()
     split = reconstruction.split_shared_cameras(component, shared)
-    adjust_bundle(split, threads, set(), TRIAL_ITERATIONS)
+    adjust_bundle(split, threads, set(), REFINEMENT.trial_iterations)
     after = reconstruction.to_sparse_model(split)
     errors = [_squared_errors(model) for model in (before, after)]
     row_of = [{photo: row for row, photo in enumerate(model.photo_ids.tolist())} for model in (before, after)]
@@ -104,14 +114,14 @@ def find_wrongly_shared_cameras(component: pycolmap.Reconstruction, threads: int
         ]
         focal = np.array([after.cameras[after.camera_index[k]].mean_focal_px for k in rows[1]])
         spread = robust_sigma(focal / np.median(focal) - 1)
-        if mean[1] < MAX_SPLIT_ERROR_RATIO * mean[0] and spread > MIN_FOCAL_SPREAD:
+        if mean[1] < REFINEMENT.max_split_error_ratio * mean[0] and spread > REFINEMENT.min_focal_spread:
             wrongly_shared.add(camera_id)
     return wrongly_shared
 
 
 def _squared_errors(model: SparseModel) -> list[Float[Array, "_"]]:
-    """Squared reprojection errors of every photo, none above MAX_ERROR_PX."""
-    squared = np.minimum(residuals_px(model), MAX_ERROR_PX) ** 2
+    """Squared reprojection errors of every photo, clipped at ``max_error_px``."""
+    squared = np.minimum(residuals_px(model), REFINEMENT.max_error_px) ** 2
     order = np.argsort(model.track_photo, kind="stable")
     return np.split(squared[order], np.cumsum(model.n_observations)[:-1])
 
@@ -125,16 +135,16 @@ def _median_error(component: pycolmap.Reconstruction) -> float:
 def find_principal_point_shifts(
     path: Path, photo_ids: list[int], excluded_cameras: set[int], threads: int
 ) -> dict[int, PrincipalPointShift]:
-    """By camera id, the principal point's shift in both halves of its photos, for cameras with enough of them."""
+    """Shift of the principal point by camera id, for cameras with enough photos."""
     whole = pycolmap.Reconstruction(path)
     by_camera: dict[int, list[int]] = {}
     for photo in sorted(photo_ids):
         by_camera.setdefault(whole.image(photo + 1).camera_id, []).append(photo)
     shifts = {}
     for camera_id, photos in by_camera.items():
-        if len(photos) < MIN_PRINCIPAL_POINT_PHOTOS or camera_id in excluded_cameras:
+        if len(photos) < REFINEMENT.min_principal_point_photos or camera_id in excluded_cameras:
             continue
-        photos = photos[: 2 * MAX_PHOTOS_PER_HALF]
+        photos = photos[: 2 * REFINEMENT.max_photos_per_half]
         halves = [_principal_point_shift(path, photos[start::2], camera_id, threads) for start in (0, 1)]
         if halves[0] is not None and halves[1] is not None:
             shifts[camera_id] = PrincipalPointShift(halves[0], halves[1])
@@ -147,6 +157,6 @@ def _principal_point_shift(path: Path, photos: list[int], camera_id: int, thread
     filter_points(part)
     if part.num_reg_images() < 3 or part.compute_num_observations() < 30 * part.num_reg_images():
         return None
-    adjust_bundle(part, threads, {camera_id}, TRIAL_ITERATIONS)
+    adjust_bundle(part, threads, {camera_id}, REFINEMENT.trial_iterations)
     camera = part.camera(camera_id)
     return np.array([camera.principal_point_x - camera.width / 2, camera.principal_point_y - camera.height / 2])

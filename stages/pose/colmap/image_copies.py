@@ -1,4 +1,4 @@
-"""Working copies of the photos for COLMAP: safe names, upright, 8-bit RGB; masks in its own naming."""
+"""Copies of photos and masks for COLMAP: upright, 8-bit RGB, under names that COLMAP expects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quoin.pipeline.scene.photo_table import PhotoRow
 
 Array = np.ndarray
 
-# COLMAP reads and turns these by itself, but of odd colour modes and of EXIF turns we trust our own reading only
+# COLMAP reads these as we do; photos in other color modes, or turned by EXIF, are copied as we read them
 _LINKABLE_FORMATS = {"JPEG": ".jpg", "PNG": ".png"}
 
 
@@ -57,7 +57,7 @@ def _save_jpeg(source: Path, target: Path) -> None:
 
 
 def load_usable_mask(photo: PhotoRow) -> UInt8[Array, "h w"] | None:
-    """What of a photo is used, 255 or 0: its mask without its border; None where all of it is."""
+    """Mask of what of a photo is used, 255 or 0, without its border; None where all of it is."""
     width, height, path = photo.width, photo.height, photo.mask_path
     left, top, right, bottom = photo.border
     if not path and not any((left, top, right, bottom)):
@@ -70,7 +70,7 @@ def load_usable_mask(photo: PhotoRow) -> UInt8[Array, "h w"] | None:
 
 
 def write_masks(photos: list[PhotoRow], files: list[str], folder: Path, threads: int) -> int:
-    """Masks where COLMAP looks for them (``<folder>/<file>.png``, black is ignored); returns how many photos have one.
+    """Write masks for COLMAP (``<folder>/<file>.png``, black is ignored); returns how many photos have one.
 
     A border counts as a mask. Where some photos have one, the others get a white one: COLMAP skips a photo whose mask
     it does not find.

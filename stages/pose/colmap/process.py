@@ -58,7 +58,7 @@ def import_images(job: StepArguments) -> StepArguments:
 
 
 def _write_cameras(database: pycolmap.Database, cameras: list[list[Any]], first_id: int) -> None:
-    """Each with a rig of the same id, as COLMAP wants of a camera on its own."""
+    """Write cameras, each with a rig of the same id, as COLMAP requires of a single camera."""
     for camera_id, (model, width, height, params, prior) in enumerate(cameras, first_id):
         camera = pycolmap.Camera(model=model, width=width, height=height, params=params, camera_id=camera_id)
         camera.has_prior_focal_length = prior
@@ -69,7 +69,7 @@ def _write_cameras(database: pycolmap.Database, cameras: list[list[Any]], first_
 
 
 def set_cameras(job: StepArguments) -> StepArguments:
-    """Other cameras for the photos of a database that has features and matches."""
+    """Replace the cameras of the photos in a database, which keeps its features and matches."""
     with pycolmap.Database.open(job["database"]) as database:
         first_id = 1 + max(camera.camera_id for camera in database.read_all_cameras())
         _write_cameras(database, job["cameras"], first_id)
@@ -110,7 +110,7 @@ def match_images(job: StepArguments) -> StepArguments:
 
 
 def map_images(job: StepArguments) -> StepArguments:
-    """Every component found by the mapper named in the job, written to ``output``/<k> and ``output``/<k>.npz."""
+    """Write every component that the mapper named in the job finds to ``output``/component<k>."""
     run = {"global": reconstruction.map_globally, "incremental": reconstruction.map_incrementally}[job["mapper"]]
     components = run(job["database"], job["images"], job["output"], job["seed"], job["threads"])
     paths = []
@@ -121,14 +121,14 @@ def map_images(job: StepArguments) -> StepArguments:
 
 
 def import_model(job: StepArguments) -> StepArguments:
-    """A model of the user's, as arrays, and the names of its photos in their order."""
+    """Arrays of the user's model, and the names of its photos in their order."""
     component = pycolmap.Reconstruction(job["path"])
     names = [component.image(image_id).name for image_id in sorted(component.reg_image_ids())]
     return {"component": _save(component, Path(job["output"])), "names": names}
 
 
 def triangulate(job: StepArguments) -> StepArguments:
-    """Points of photos whose poses are given; poses and cameras stay as they are."""
+    """Triangulate points from known poses; poses and cameras stay as they are."""
     posed = reconstruction.reconstruction_from_poses(job["database"], job["poses"])
     options = pycolmap.IncrementalPipelineOptions(random_seed=job["seed"], num_threads=job["threads"])
     options.triangulation.random_seed = options.mapper.random_seed = job["seed"]
@@ -144,8 +144,8 @@ def triangulate(job: StepArguments) -> StepArguments:
 def refine_model(job: StepArguments) -> StepArguments:
     """A robust bundle adjustment of the model at ``path`` without dropped photos, written to ``output``.
 
-    With ``free``, as much of the cameras is freed as the photos bear out: tells which cameras' principal points moved,
-    the shifts that were seen, and how many photos got a camera of their own.
+    With ``free``, intrinsics are refined as far as the photos support it: returns the cameras whose principal points
+    moved, the shifts in both halves, and how many photos got a camera of their own.
     """
     component = pycolmap.Reconstruction(job["path"])
     reconstruction.keep_photos_only(component, set(job["photo_ids"]))
@@ -172,7 +172,7 @@ def refine_model(job: StepArguments) -> StepArguments:
 
 
 def export_models(job: StepArguments) -> StepArguments:
-    """Models without what the gate dropped, in the world frame, under the photos' own names, for other tools."""
+    """Write models for other tools: without dropped photos, in the world frame, under the photos' own names."""
     for entry in job["models"]:
         component = pycolmap.Reconstruction(entry["path"])
         reconstruction.keep_photos_only(component, set(entry["photo_ids"]))
@@ -209,7 +209,7 @@ COLMAP_STEPS = {
 
 
 def main(job_path: str, result_path: str) -> None:
-    """Run the job and write its result, or what the library said."""
+    """Run the job and write its result, or the error message of the library."""
     exit_with_parent()
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     pycolmap.logging.alsologtostderr = True

@@ -1,4 +1,4 @@
-"""What is done to pycolmap reconstructions inside the COLMAP process: map, convert to arrays, move, prune."""
+"""Operations on pycolmap reconstructions, in the COLMAP process: map, convert to arrays, split, transform, prune."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sparse model as arrays: what leaves the COLMAP process and what everything else in this stage works on."""
+"""Sparse model as arrays: what the COLMAP process writes and the rest of this stage works on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SparseModel:
         return row[photo_ids]
 
     def shared_points(self) -> csr_array:
-        """How many points two photos both see, [K, K]."""
+        """Number of points that two photos both see, [K, K]."""
         ones, shape = np.ones(len(self.track_photo), np.int64), (len(self.photo_ids), len(self.points_sfm))
         visibility = coo_array((ones, (self.track_photo, self.track_point)), shape=shape).tocsr()
         visibility.data[:] = 1
@@ -108,13 +108,13 @@ _ARRAYS = [
 
 
 def write_sparse_model(path: Path, model: SparseModel) -> None:
-    """One .npz file."""
+    """Write the model to one .npz file."""
     cameras = json.dumps([camera.as_json() for camera in model.cameras])
     np.savez(path, cameras=np.array(cameras), **{name: getattr(model, name) for name in _ARRAYS})
 
 
 def read_sparse_model(path: Path) -> SparseModel:
-    """What ``write_sparse_model`` wrote."""
+    """The model in a file by ``write_sparse_model``."""
     with np.load(path, allow_pickle=False) as data:
         cameras = [Camera.from_json(camera) for camera in json.loads(str(data["cameras"]))]
         return SparseModel(cameras=cameras, **{name: data[name] for name in _ARRAYS})

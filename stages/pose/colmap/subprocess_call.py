@@ -1,4 +1,4 @@
-"""Runs one step of COLMAP in a process of its own, so that an abort of the library is an error of ours, not our end.
+"""One step of COLMAP in a child process, so that an abort of the library becomes a QuoinError.
 
 The child reads a job (JSON), writes its result (JSON), and logs to stderr, which the parent keeps in a file and reads
 for progress. It dies with its parent: its stdin closes.

@@ -1,7 +1,8 @@
-"""Straight line segments of a photo: thin edges to a fraction of a pixel, linked, and split until they are straight."""
+"""Straight line segments of a photo: edges to a fraction of a pixel, linked, and split until they are straight."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,20 @@ from quoin.pipeline.imaging.filters import rgb_to_gray
 
 Array = np.ndarray
 
-GRADIENT_BLUR_PX = 1.0
-MIN_GRADIENT = 4.0  # gray levels of 255 per pixel
-MAX_GRADIENT_ANGLE_DEG = 20.0  # between the gradients of two neighbouring pixels of an edge
-MAX_BEND_PX = 0.35  # standard deviation of an edge's pixels across its line; more is a curve or a corner
-MAX_SPLIT_ROUNDS = 7  # rounds of halving what is not straight
-MIN_LENGTH_PX = 20.0
+
+@dataclass(frozen=True)
+class SegmentParams:
+    """What makes neighboring edge pixels one straight segment."""
+
+    gradient_blur_px: float = 1.0  # standard deviation of the Gaussian of the derivatives (Canny 1986)
+    min_gradient: float = 4.0  # gray levels of 255 per pixel
+    max_gradient_angle_deg: float = 20.0  # between the gradients of two neighboring pixels of an edge
+    max_bend_px: float = 0.35  # standard deviation of an edge's pixels across its line; more is a curve or a corner
+    max_split_rounds: int = 7  # rounds in which edges that are not straight are halved
+    min_length_px: float = 20.0  # length of a segment
+
+
+SEGMENTS = SegmentParams()
 
 
 class EdgePixels(NamedTuple):
@@ -35,7 +44,7 @@ def find_segments(rgb: UInt8[Array, "h w 3"], use: Bool[Array, "h w"]) -> Float[
 
     Edges are maxima of the gradient across it (Canny 1986), each placed by the parabola through three values; pixels
     beside each other that face the same way are one edge. An edge that is not straight is halved across its length,
-    again and again, and what stays shorter than MIN_LENGTH_PX is dropped. The line is that of least squares.
+    again and again, and what stays shorter than SEGMENTS.min_length_px is dropped. The line is that of least squares.
     """
     gray = rgb_to_gray(rgb)
     edges = thin_edges(gray, ndimage.binary_erosion(use, iterations=3, border_value=0))
@@ -43,9 +52,9 @@ def find_segments(rgb: UInt8[Array, "h w 3"], use: Bool[Array, "h w"]) -> Float[
         return np.zeros((0, 2, 2))
     links = _links(edges, gray.shape)
     label = _parts(links, len(edges.xy))
-    for _ in range(MAX_SPLIT_ROUNDS):
+    for _ in range(SEGMENTS.max_split_rounds):
         middle, along, _, deviation = _lines(edges.xy, label)
-        is_bent = deviation[label] > MAX_BEND_PX
+        is_bent = deviation[label] > SEGMENTS.max_bend_px
         if not is_bent.any():
             break
         side = ((edges.xy - middle[label]) * along[label]).sum(axis=1) > 0
@@ -55,16 +64,16 @@ def find_segments(rgb: UInt8[Array, "h w 3"], use: Bool[Array, "h w"]) -> Float[
     middle, along, _, deviation = _lines(edges.xy, label)
     at = ((edges.xy - middle[label]) * along[label]).sum(axis=1)
     low, high = ndimage.minimum(at, label, np.arange(len(middle))), ndimage.maximum(at, label, np.arange(len(middle)))
-    good = (deviation <= MAX_BEND_PX) & (high - low >= MIN_LENGTH_PX)
+    good = (deviation <= SEGMENTS.max_bend_px) & (high - low >= SEGMENTS.min_length_px)
     ends = np.stack([low[good], high[good]], axis=1)
     return middle[good][:, None] + ends[:, :, None] * along[good][:, None]
 
 
 def thin_edges(gray: Float[Array, "h w"], use: Bool[Array, "h w"]) -> EdgePixels:
     """Pixels whose gradient is a maximum across the edge, where ``use`` is true."""
-    dy, dx = (ndimage.gaussian_filter(gray, GRADIENT_BLUR_PX, order=order) for order in ((1, 0), (0, 1)))
+    dy, dx = (ndimage.gaussian_filter(gray, SEGMENTS.gradient_blur_px, order=order) for order in ((1, 0), (0, 1)))
     size = np.hypot(dx, dy)
-    is_strong = (size > MIN_GRADIENT) & use
+    is_strong = (size > SEGMENTS.min_gradient) & use
     is_strong[[0, -1]] = is_strong[:, [0, -1]] = False
     row, column = np.nonzero(is_strong)
     gx, gy, magnitude = dx[row, column], dy[row, column], size[row, column]
@@ -91,7 +100,7 @@ def _links(edges: EdgePixels, shape: tuple[int, ...]) -> Int[Array, "2 m"]:
         other = index[edges.row + down, edges.column + 1 + right]
         here = np.nonzero(other >= 0)[0]
         other = other[here]
-        same = np.cos(edges.angle[here] - edges.angle[other]) > np.cos(np.radians(MAX_GRADIENT_ANGLE_DEG))
+        same = np.cos(edges.angle[here] - edges.angle[other]) > np.cos(np.radians(SEGMENTS.max_gradient_angle_deg))
         pairs.append(np.stack([here[same], other[same]]))
     return np.concatenate(pairs, axis=1)
 

@@ -1,7 +1,8 @@
-"""Straight lines of all photos in one frame, and how well a direction in space explains each."""
+"""Straight lines of all photos in one frame, and their misfit to directions in space."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,13 +13,19 @@ from quoin.pipeline.geometry.rays import normalize
 
 Array = np.ndarray
 
-ENDPOINT_SIGMA_PX = 0.5  # by which an end of a segment is off, standard deviation
-POSE_SIGMA_RAD = np.radians(0.25)  # by which poses and lenses turn a segment
-MIN_VANISHING_POINT_ANGLE_RAD = np.radians(
-    8.0
-)  # a segment that points at a direction from so near agrees with it however it lies
-MAX_LINES_PER_PHOTO = 250  # segments, the longest; a brick wall has thousands
-MAX_LINES = 40_000  # segments of all photos
+
+@dataclass(frozen=True)
+class LineParams:
+    """Errors of straight segments, and how many are used."""
+
+    endpoint_sigma_px: float = 0.5  # error of an end of a segment, standard deviation
+    pose_sigma_rad: float = math.radians(0.25)  # error of a segment's direction by poses and lenses, standard deviation
+    min_vanishing_point_angle_rad: float = math.radians(8.0)  # nearer ones agree with any direction
+    max_lines_per_photo: int = 250  # segments of a photo, the longest; a brick wall has thousands
+    max_lines: int = 40_000  # segments of all photos
+
+
+LINES = LineParams()
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def lines_from_segments(
 
     ``rotations`` [n, 3, 3] take the common frame into each camera's.
     """
-    max_lines_per_photo = max(10, min(MAX_LINES_PER_PHOTO, MAX_LINES // max(len(segments), 1)))
+    max_lines_per_photo = max(10, min(LINES.max_lines_per_photo, LINES.max_lines // max(len(segments), 1)))
     lengths = [np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1) for ends in segments]
     kept_rows = [np.argsort(-length, kind="stable")[:max_lines_per_photo] for length in lengths]
     photo = np.repeat(np.arange(len(segments)), [len(rows) for rows in kept_rows])
@@ -76,7 +83,7 @@ def lines_from_segments(
     rays = normalize(np.concatenate([ideal, np.ones((*ideal.shape[:2], 1))], axis=2))
     rays = np.einsum("sej,sjk->sek", rays, rotations[photo])
     middle, normal = normalize(rays.sum(axis=1)), normalize(np.cross(rays[:, 0], rays[:, 1]))
-    sigma = np.hypot(np.sqrt(2) * ENDPOINT_SIGMA_PX / np.maximum(length, 1e-9), POSE_SIGMA_RAD)
+    sigma = np.hypot(np.sqrt(2) * LINES.endpoint_sigma_px / np.maximum(length, 1e-9), LINES.pose_sigma_rad)
     return Lines(middle, np.cross(normal, middle), normal, sigma, length, photo, len(segments))
 
 
@@ -87,5 +94,5 @@ def misfit_rad(lines: Lines, directions: Float[Array, "k 3"]) -> Float[Array, "k
     """
     across, along = np.abs(directions @ lines.normal.T), np.abs(directions @ lines.along.T)
     angle = np.arctan2(across, along)
-    angle[np.hypot(across, along) < np.sin(MIN_VANISHING_POINT_ANGLE_RAD)] = np.pi / 2
+    angle[np.hypot(across, along) < np.sin(LINES.min_vanishing_point_angle_rad)] = np.pi / 2
     return angle

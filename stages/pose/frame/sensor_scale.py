@@ -1,4 +1,4 @@
-"""Sensor depth as the undistorted photos see it, and what it says of the scale that photos alone leave open."""
+"""Sensor depth of the undistorted photos, and the scale of the SfM frame by it."""
 
 from __future__ import annotations
 
@@ -33,19 +33,25 @@ from quoin.stages.pose.workspace import Workspace
 
 Array = np.ndarray
 
-MAX_SLOPE = 5.7  # tangent between a surface's normal and the ray, 80 degrees: flatter ones are not measured well
-MIN_SCALE_POINTS = 8  # SfM points on a depth map that tell its scale
-MAX_SENSOR_POINTS, MAX_SENSOR_POINTS_PER_PHOTO = (
-    50_000,
-    400,
-)  # of the sensor that are kept as points, in all and of one photo
-SAME_POINT_DEPTH_TOLERANCE = 0.03  # of the depth: two photos measured one point
-SCALE_TOLERANCE = 0.03  # by which scales may differ without a word
-DEPTH_TOLERANCE = 0.05  # by which depths may differ from those of points, in the median, without a word
+
+@dataclass(frozen=True)
+class SensorParams:
+    """How sensor depth is compared with SfM points and other depth maps."""
+
+    max_slope: float = 5.7  # tangent of the angle between normal and ray, 80 degrees
+    min_scale_points: int = 8  # SfM points on a depth map, from which on it tells the scale
+    max_sensor_points: int = 50_000  # points kept of all depth maps
+    max_sensor_points_per_photo: int = 400  # points kept of one depth map
+    same_point_depth_tolerance: float = 0.03  # of the depth, up to which two photos measured one point
+    scale_tolerance: float = 0.03  # relative difference of two scales, up to which nothing is reported
+    depth_tolerance: float = 0.05  # median relative difference between depth maps and points, likewise
+
+
+SENSOR = SensorParams()
 
 
 def remove_depth_edges(depth_m: Float[Array, "h w"], focal_px: float) -> Float[Array, "h w"]:
-    """Depths without those on either side of a jump: more than noise and the steepest surface explain.
+    """Depth map without the pixels on either side of a jump that noise and the steepest surface do not explain.
 
     Sensors mix near and far there, and where surfaces are seen at a grazing angle.
     """
@@ -56,7 +62,9 @@ def remove_depth_edges(depth_m: Float[Array, "h w"], focal_px: float) -> Float[A
     ):
         a, b = depth_m[slice_a], depth_m[slice_b]
         nearer = np.minimum(a, b)
-        jump = (nearer > 0) & (np.abs(a - b) > MAX_SLOPE * nearer / focal_px + 3 * np.sqrt(2) * SIGMA_PER_M * nearer**2)
+        jump = (nearer > 0) & (
+            np.abs(a - b) > SENSOR.max_slope * nearer / focal_px + 3 * np.sqrt(2) * SIGMA_PER_M * nearer**2
+        )
         bad[slice_a] |= jump
         bad[slice_b] |= jump
     return np.where(bad, 0.0, depth_m)
@@ -114,14 +122,14 @@ class DepthRatio(NamedTuple):
 def depth_ratio(
     depth_m: Float[Array, "h w"], level: int, xy: Float[Array, "n 2"], depth_sfm: Float[Array, "n"]
 ) -> DepthRatio | None:
-    """Compare at undistorted pixels ``xy`` of level 0; None where fewer than MIN_SCALE_POINTS have a depth."""
+    """Compare at undistorted pixels ``xy`` of level 0; None where fewer than SENSOR.min_scale_points have a depth."""
     size = np.array(depth_m.shape[::-1])
     at = np.floor(np.nan_to_num(xy, nan=-1.0) / 2**level).astype(np.int64)
     inside = is_in_image(at, depth_sfm, size)
     column, row = at[inside].T
     sampled_depth = depth_m[row, column]
     ratio = sampled_depth[sampled_depth > 0] / depth_sfm[inside][sampled_depth > 0]
-    if len(ratio) < MIN_SCALE_POINTS:
+    if len(ratio) < SENSOR.min_scale_points:
         return None
     middle = float(np.median(ratio))
     return DepthRatio(middle, float(np.median(np.abs(ratio / middle - 1))), len(ratio))
@@ -199,16 +207,14 @@ def scale_warnings(scale_estimate: ScaleEstimate | None, n_maps: int, m_per_worl
     if scale_estimate is None:
         if n_maps == 0:
             return []
-        return [
-            f"Sensor depth is not used: none of {n_maps} depth maps shows {MIN_SCALE_POINTS} points that photos know"
-        ]
+        return [f"Sensor depth is not used: none of {n_maps} depth maps shows {SENSOR.min_scale_points} SfM points"]
     out = []
-    if abs(m_per_world - 1) > SCALE_TOLERANCE:
+    if abs(m_per_world - 1) > SENSOR.scale_tolerance:
         out.append(
             f"By sensor depth a unit of the {source} is {m_per_world:.4g} m, not 1 m: the {source} are kept and depths "
             "are brought to them; if the depth maps' unit is wrong, set ingest.depth_unit_m"
         )
-    if scale_estimate.disagreement > DEPTH_TOLERANCE:
+    if scale_estimate.disagreement > SENSOR.depth_tolerance:
         out.append(
             f"Sensor depth and photos disagree by {scale_estimate.disagreement:.0%} (median at points): "
             "was it taken with a camera of its own (ingest.depth_camera)? Are the poses right?"
@@ -227,7 +233,7 @@ def find_sensor_points(run: Run, posed: Posed) -> SensorPoints | None:
     n_maps = sum(1 for _ in maps())
     if n_maps == 0:
         return None
-    points_per_photo = int(np.clip(MAX_SENSOR_POINTS // n_maps, 1, MAX_SENSOR_POINTS_PER_PHOTO))
+    points_per_photo = int(np.clip(SENSOR.max_sensor_points // n_maps, 1, SENSOR.max_sensor_points_per_photo))
     parts, measured_in = [], []
     for k, sensor_depth in maps():
         height, width = sensor_depth.depth.shape
@@ -255,7 +261,7 @@ def _visible_points(
     """Indices of the points that a depth map has where they fall into it."""
     front = np.flatnonzero(is_in_image(pixel, depth, depth_map.shape[::-1]))
     column, row = np.floor(pixel[front]).astype(np.int64).T
-    return front[np.abs(depth_map[row, column] - depth[front]) < SAME_POINT_DEPTH_TOLERANCE * depth[front]]
+    return front[np.abs(depth_map[row, column] - depth[front]) < SENSOR.same_point_depth_tolerance * depth[front]]
 
 
 def _tracks(

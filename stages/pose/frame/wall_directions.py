@@ -7,6 +7,8 @@ measured in the directions where nothing stands out, and does not count.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,48 +22,52 @@ from quoin.stages.pose.frame.world_frame import Gravity, gravity_aligned_axes
 
 Array = np.ndarray
 
-MIN_GRAVITY_CONFIDENCE = 0.3  # confidence of the cameras' up, from which on it says which lines to take for upright
-MAX_UP_ERROR_DEG = 20.0  # by which the cameras' up may be off
-UP_ERROR_SIGMA_DEG = 8.0  # by which it usually is at most
-INLIER_SIGMAS = 2.5  # standard deviations
-MIN_PEAK_SIGMAS = 6.0  # standard deviations above other directions
-MIN_PEAK_RATIO = 1.5  # times as far above the usual as any other upright direction
-VOTE_BLUR_RAD = np.radians(0.5)  # of directions that are tried about a degree apart
-BASELINE_WINDOW_DEG = 30.0  # votes as broad as that are no direction
-YAW_STEP_DEG = 0.5
-MIN_DIRECTION_SHARE = 0.05  # of the length of all lines but upright ones, for a direction of walls
-MIN_SHARE_OF_STRONGEST = 0.3  # share of a direction beside that of the strongest
-MAX_DIRECTIONS = 4
-MIN_SEPARATION_DEG = 10.0  # directions nearer to each other are one, of walls that are not quite straight
-RIGHT_ANGLE_SHARE_FACTOR = (
-    0.4  # of those two shares, for a direction at a right angle to one found: most rooms are boxes
-)
-RIGHT_ANGLE_TOLERANCE_DEG = 3.0  # two directions so near a right angle are at a right angle
-MIN_EXPLAINED_SHARE, FULL_EXPLAINED_SHARE = (
-    0.15,
-    0.45,
-)  # explained by all directions: up to here no walls, from here on no doubt
-MIN_WALL_CONFIDENCE = 0.5
-MIN_DIRECTION_PHOTOS = 3  # that show a direction, with MIN_LINES_PER_PHOTO each
-MIN_LINES_PER_PHOTO = 3
+
+@dataclass(frozen=True)
+class WallParams:
+    """How lines vote for up and for the directions of walls, and which of those are trusted."""
+
+    min_gravity_confidence: float = 0.3  # of the cameras' up, 0..1, to look for vertical lines near it
+    max_up_error_deg: float = 20.0  # error of the cameras' up, at most
+    up_error_sigma_deg: float = 8.0  # error of the cameras' up, standard deviation
+    inlier_sigmas: float = 2.5  # standard deviations of its angle, up to which a line fits a direction
+    min_peak_sigmas: float = 6.0  # height of a peak of votes, in standard deviations of the votes elsewhere
+    min_peak_ratio: float = 1.5  # height of the peak of up, per height of any other within reach
+    vote_blur_rad: float = math.radians(0.5)  # blur of votes: directions are tried about a degree apart
+    baseline_window_deg: float = 30.0  # of the median taken off the votes: a hill as broad is no direction
+    yaw_step_deg: float = 0.5  # between the yaws that are tried
+    min_direction_share: float = 0.05  # of the length of all lines but vertical ones, for a direction of walls
+    min_share_of_strongest: float = 0.3  # of the strongest direction's share, likewise
+    max_directions: int = 4  # directions; with more there are no walls
+    min_separation_deg: float = 10.0  # between two directions; walls that are not quite straight are one
+    right_angle_share_factor: float = 0.4  # on both shares, at a right angle to one found: rooms are boxes
+    right_angle_tolerance_deg: float = 3.0  # deviation from a right angle, up to which two directions are made square
+    min_explained_share: float = 0.15  # share of lines explained by all directions, up to which the confidence is 0
+    full_explained_share: float = 0.45  # share of lines explained by all directions, from which on the confidence is 1
+    min_wall_confidence: float = 0.5  # confidence from which on walls are trusted, 0..1
+    min_direction_photos: int = 3  # photos that show a direction
+    min_lines_per_photo: int = 3  # lines from which on a photo shows a direction
+
+
+WALLS = WallParams()
 
 
 class RefinedGravity(NamedTuple):
-    """Gravity after lines have had their say; ``upright`` [S] marks lines that stand upright."""
+    """Gravity refined by vertical lines; ``is_vertical`` [S] marks them."""
 
     gravity: Gravity
     is_vertical: Bool[Array, "s"]
 
 
 def refine_gravity(lines: Lines, gravity: Gravity) -> RefinedGravity:
-    """The direction near the cameras' up that most lines stand in; the cameras' own where none stands out."""
+    """Gravity along the direction near the cameras' up that most lines have; the cameras' own where none stands out."""
     unchanged = RefinedGravity(gravity, np.zeros(len(lines), bool))
-    if gravity.confidence < MIN_GRAVITY_CONFIDENCE or len(lines) == 0:
+    if gravity.confidence < WALLS.min_gravity_confidence or len(lines) == 0:
         return unchanged
-    candidates = _directions_near(gravity.up, MAX_UP_ERROR_DEG)
-    votes = _votes(lines, candidates, VOTE_BLUR_RAD)
+    candidates = _directions_near(gravity.up, WALLS.max_up_error_deg)
+    votes = _votes(lines, candidates, WALLS.vote_blur_rad)
     angles = np.degrees(np.arccos(np.clip(candidates @ gravity.up, -1, 1)))
-    best = int(np.argmax(votes * np.exp(-0.5 * (angles / UP_ERROR_SIGMA_DEG) ** 2)))
+    best = int(np.argmax(votes * np.exp(-0.5 * (angles / WALLS.up_error_sigma_deg) ** 2)))
     background = votes[candidates @ candidates[best] < np.cos(np.radians(5.0))]
     median_votes = float(np.median(background))
     peak_height = votes[best] - median_votes
@@ -69,10 +75,14 @@ def refine_gravity(lines: Lines, gravity: Gravity) -> RefinedGravity:
     is_vertical = _inliers(lines, up[None])[0]
     n_photos = lines.count_photos(is_vertical, 2)
     sigma = robust_sigma(background - np.median(background))
-    stands_out = (peak_height > MIN_PEAK_SIGMAS * sigma) and (
-        peak_height > MIN_PEAK_RATIO * (background.max() - median_votes)
+    stands_out = (peak_height > WALLS.min_peak_sigmas * sigma) and (
+        peak_height > WALLS.min_peak_ratio * (background.max() - median_votes)
     )
-    if not stands_out or n_photos < MIN_DIRECTION_PHOTOS or up @ gravity.up < np.cos(np.radians(MAX_UP_ERROR_DEG + 2)):
+    if (
+        not stands_out
+        or n_photos < WALLS.min_direction_photos
+        or up @ gravity.up < np.cos(np.radians(WALLS.max_up_error_deg + 2))
+    ):
         return unchanged
     chance = np.median(_inliers(lines, candidates[:: max(1, len(candidates) // 50)]) @ lines.length_px)
     share = float((lines.length_px[is_vertical].sum() - chance) / lines.length_px.sum())
@@ -84,11 +94,11 @@ def refine_gravity(lines: Lines, gravity: Gravity) -> RefinedGravity:
 def find_walls(lines: Lines, refined: RefinedGravity) -> ManhattanFrame:
     """The directions of walls, in the frame of ``lines``; up is refined by them as well where they are trusted."""
     gravity = refined.gravity
-    if gravity.confidence < MIN_GRAVITY_CONFIDENCE:
+    if gravity.confidence < WALLS.min_gravity_confidence:
         return _no_walls(gravity.up, "what is up is not known well enough")
     level = lines.select(~refined.is_vertical)
     total = float(level.length_px.sum())
-    if level.count_photos(np.ones(len(level), bool), MIN_LINES_PER_PHOTO) < MIN_DIRECTION_PHOTOS:
+    if level.count_photos(np.ones(len(level), bool), WALLS.min_lines_per_photo) < WALLS.min_direction_photos:
         return _no_walls(gravity.up, "the photos show hardly any straight lines")
     yaws, shares = _peaks(level, gravity.up, total)
     if len(yaws) == 0:
@@ -96,24 +106,24 @@ def find_walls(lines: Lines, refined: RefinedGravity) -> ManhattanFrame:
     yaws, group = _snap_right_angles(yaws)
     up, yaws = _fit_directions(lines, refined, yaws, group)
     inlier = _inliers(level, _horizontal(up, yaws)) if len(yaws) else np.zeros((0, len(level)), bool)
-    n_photos = np.array([level.count_photos(is_inlier, MIN_LINES_PER_PHOTO) for is_inlier in inlier])
-    kept = n_photos >= MIN_DIRECTION_PHOTOS
+    n_photos = np.array([level.count_photos(is_inlier, WALLS.min_lines_per_photo) for is_inlier in inlier])
+    kept = n_photos >= WALLS.min_direction_photos
     yaws, shares, n_photos = yaws[kept], shares[kept], n_photos[kept]
     if len(yaws) == 0:
         return _no_walls(gravity.up, "lines in one direction are seen in too few photos")
-    if len(yaws) > MAX_DIRECTIONS:
+    if len(yaws) > WALLS.max_directions:
         return _no_walls(gravity.up, "level lines run in more directions than walls usually do")
     share = float(shares.sum())
-    photo_share = level.count_photos(np.asarray(inlier[kept].any(axis=0)), MIN_LINES_PER_PHOTO) / lines.n_photos
-    explained = (share - MIN_EXPLAINED_SHARE) / (FULL_EXPLAINED_SHARE - MIN_EXPLAINED_SHARE)
+    photo_share = level.count_photos(np.asarray(inlier[kept].any(axis=0)), WALLS.min_lines_per_photo) / lines.n_photos
+    explained = (share - WALLS.min_explained_share) / (WALLS.full_explained_share - WALLS.min_explained_share)
     confidence = float(np.clip(explained, 0, 1) * np.clip(photo_share / 0.5, 0, 1))
-    if confidence < MIN_WALL_CONFIDENCE:
+    if confidence < WALLS.min_wall_confidence:
         return _no_walls(gravity.up, f"walls would explain {share:.0%} of the lines only", confidence)
     return ManhattanFrame(up, _horizontal(up, yaws + np.pi / 2), shares, n_photos, confidence)
 
 
 def gravity_from_walls(refined: RefinedGravity, walls: ManhattanFrame) -> Gravity:
-    """What is up when walls have had their say too."""
+    """Gravity refined by the directions of walls as well."""
     if walls.reason:
         return refined.gravity
     confidence = float(1 - (1 - refined.gravity.confidence) * (1 - 0.9 * walls.confidence))
@@ -143,7 +153,7 @@ def _votes(lines: Lines, directions: Float[Array, "k 3"], blur_rad: float) -> Fl
 
     (Epanechnikov's kernel.) Short lines make broad hills, long ones the peaks.
     """
-    width = INLIER_SIGMAS * np.hypot(lines.sigma_rad, blur_rad)
+    width = WALLS.inlier_sigmas * np.hypot(lines.sigma_rad, blur_rad)
     length = lines.length_px * np.radians(1.0) / width
     chunk = max(1, 1_000_000 // max(len(lines), 1))
     parts = [directions[i : i + chunk] for i in range(0, len(directions), chunk)]
@@ -153,7 +163,7 @@ def _votes(lines: Lines, directions: Float[Array, "k 3"], blur_rad: float) -> Fl
 def _refine_direction(lines: Lines, direction: Float[Array, "3"]) -> Float[Array, "3"]:
     """The direction nearby orthogonal to the normals of its lines, reweighted (bisquare) in ever narrower windows."""
     for blur in np.radians([1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.0, 0.0, 0.0]):
-        scale = INLIER_SIGMAS * np.hypot(lines.sigma_rad, blur)
+        scale = WALLS.inlier_sigmas * np.hypot(lines.sigma_rad, blur)
         share = np.maximum(0, 1 - (misfit_rad(lines, direction[None])[0] / scale) ** 2) ** 2
         reach = 1 - (lines.middle @ direction) ** 2
         weight = lines.length_px * share / (lines.sigma_rad**2 * np.maximum(reach, 1e-4))
@@ -177,31 +187,32 @@ def _peaks(level: Lines, up: Float[Array, "3"], total: float) -> tuple[Float[Arr
 
     After each, its lines are taken out: what is left of the votes beside it is no direction of its own.
     """
-    yaws = np.radians(np.arange(0, 180, YAW_STEP_DEG))
+    yaws = np.radians(np.arange(0, 180, WALLS.yaw_step_deg))
     candidates = _horizontal(up, yaws)
-    window = 2 * round(BASELINE_WINDOW_DEG / YAW_STEP_DEG / 2) + 1
+    window = 2 * round(WALLS.baseline_window_deg / WALLS.yaw_step_deg / 2) + 1
     tried_yaws: list[float] = []
     found_yaws: list[float] = []
     shares: list[float] = []
     remaining = level
-    for _ in range(2 * MAX_DIRECTIONS):
-        votes = _votes(remaining, candidates, VOTE_BLUR_RAD)
+    for _ in range(2 * WALLS.max_directions):
+        votes = _votes(remaining, candidates, WALLS.vote_blur_rad)
         votes -= ndimage.median_filter(votes, window, mode="wrap")
         is_separate = np.array(
-            [np.abs(_half_turn(yaws - yaw)) >= np.radians(MIN_SEPARATION_DEG) for yaw in tried_yaws]
+            [np.abs(_half_turn(yaws - yaw)) >= np.radians(WALLS.min_separation_deg) for yaw in tried_yaws]
         ).all(axis=0)
         best = int(np.argmax(np.where(is_separate, votes, -np.inf)))
-        if votes[best] < MIN_PEAK_SIGMAS * robust_sigma(votes - np.median(votes)):
+        if votes[best] < WALLS.min_peak_sigmas * robust_sigma(votes - np.median(votes)):
             break
         tried_yaws.append(float(yaws[best]))
-        is_inlier = _inliers(remaining, candidates[[best]], VOTE_BLUR_RAD)[0]
-        chance = np.median(_inliers(remaining, candidates[::4], VOTE_BLUR_RAD) @ remaining.length_px)
+        is_inlier = _inliers(remaining, candidates[[best]], WALLS.vote_blur_rad)[0]
+        chance = np.median(_inliers(remaining, candidates[::4], WALLS.vote_blur_rad) @ remaining.length_px)
         share = float(remaining.length_px[is_inlier].sum() - chance) / total
         is_square = (
-            np.abs(_half_turn(np.array(found_yaws) - yaws[best] - np.pi / 2)) < np.radians(RIGHT_ANGLE_TOLERANCE_DEG)
+            np.abs(_half_turn(np.array(found_yaws) - yaws[best] - np.pi / 2))
+            < np.radians(WALLS.right_angle_tolerance_deg)
         ).any()
-        if share < max(MIN_DIRECTION_SHARE, MIN_SHARE_OF_STRONGEST * max(shares, default=0.0)) * (
-            RIGHT_ANGLE_SHARE_FACTOR if is_square else 1.0
+        if share < max(WALLS.min_direction_share, WALLS.min_share_of_strongest * max(shares, default=0.0)) * (
+            WALLS.right_angle_share_factor if is_square else 1.0
         ):
             continue
         found_yaws.append(float(yaws[best]))
@@ -216,14 +227,14 @@ def _half_turn(angle: Float[Array, "n"]) -> Float[Array, "n"]:
 
 
 def _inliers(lines: Lines, directions: Float[Array, "k 3"], blur_rad: float = 0.0) -> Bool[Array, "k s"]:
-    return misfit_rad(lines, directions) < INLIER_SIGMAS * np.hypot(lines.sigma_rad, blur_rad)
+    return misfit_rad(lines, directions) < WALLS.inlier_sigmas * np.hypot(lines.sigma_rad, blur_rad)
 
 
 def _snap_right_angles(yaws: Float[Array, "k"]) -> tuple[Float[Array, "k"], Int[Array, "k"]]:
     """Yaws, those at a right angle to a stronger one made exactly so; the row of that stronger one, or their own."""
     yaws, group = yaws.copy(), np.arange(len(yaws))
     for row in range(1, len(yaws)):
-        is_square = np.abs(_half_turn(yaws[row] - yaws[:row] - np.pi / 2)) < np.radians(RIGHT_ANGLE_TOLERANCE_DEG)
+        is_square = np.abs(_half_turn(yaws[row] - yaws[:row] - np.pi / 2)) < np.radians(WALLS.right_angle_tolerance_deg)
         is_square &= group[:row] == np.arange(row)
         if is_square.any():
             group[row] = np.argmax(is_square)
@@ -264,11 +275,11 @@ def _fit_directions(
         angles = misfit_rad(lines, np.vstack([up[None], level])) / np.hypot(lines.sigma_rad, blur)
         nearest_direction = np.argmin(angles, axis=0)
         nearest = angles[nearest_direction, np.arange(len(lines))]
-        rows = np.nonzero(nearest < INLIER_SIGMAS)[0]
+        rows = np.nonzero(nearest < WALLS.inlier_sigmas)[0]
         nearest_direction = nearest_direction[rows]
         if len(rows) < len(p):
             break
-        weight = (1 - (nearest[rows] / INLIER_SIGMAS) ** 2) ** 2 * lines.length_px[rows] / lines.length_px.mean()
+        weight = (1 - (nearest[rows] / WALLS.inlier_sigmas) ** 2) ** 2 * lines.length_px[rows] / lines.length_px.mean()
         residuals = misfit(p, rows, nearest_direction)
         steps = 1e-5 * np.eye(len(p))
         jacobian = np.stack(

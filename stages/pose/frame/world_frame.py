@@ -1,4 +1,4 @@
-"""The world frame: metres, east north up where GPS is known; else the scale of SfM, gravity by cameras and lines."""
+"""World frame: meters east, north, up by GPS; without GPS the scale of SfM, upright by cameras and lines."""
 
 from __future__ import annotations
 
@@ -14,19 +14,30 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
+class WorldFrameParams:
+    """How much cameras and GPS are trusted to say what is up and where north is."""
+
+    max_up_disagreement_deg: float = 30.0  # between two cameras' ups; farther ones disagree, however far
+    max_sampled_photos: int = 500  # photos among which the up that most agree on is looked for
+    camera_up_weight: float = 0.01  # of the cameras' own up, beside variances of right axes up to 0.5
+    min_gps_photos: int = 4  # registered photos with GPS
+    min_tilt_gravity_confidence: float = 0.4  # of gravity, 0..1, to stand in for the tilt by GPS
+    max_tilt_deg: float = 20.0  # between up by GPS and by gravity, beyond which GPS is not trusted
+    min_inlier_share: float = 0.5  # of the photos with GPS, that a fit must explain
+    max_error_share: float = 0.05  # standard error of the fit, per extent of the positions along their main axis
+    max_second_error_share: float = 0.1  # likewise along their second axis, where GPS gives the tilt
+
+
+WORLD_FRAME = WorldFrameParams()
+
+
+@dataclass(frozen=True)
 class Gravity:
-    """Unit vector ``up`` in the frame of the cameras it came from, a confidence 0..1, and what it was told by."""
+    """Unit vector ``up`` in the frame of the cameras, its confidence 0..1, and its source."""
 
     up: Float[Array, "3"]
     confidence: float
     provenance: str = "camera axes"
-
-
-MAX_UP_DISAGREEMENT_DEG = 30.0  # ways up that are farther apart do not agree
-MAX_SAMPLED_PHOTOS = 500  # photos that are asked for the way up most agree on
-CAMERA_UP_WEIGHT = (
-    0.01  # of the cameras' own up, beside variances of right axes that are 0.5 when photos look all round
-)
 
 
 def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
@@ -40,8 +51,10 @@ def gravity_from_cameras(cam_from_sfm: Float[Array, "n 3 4"]) -> Gravity:
     """
     right, own_up, forward = cam_from_sfm[:, 0, :3], -cam_from_sfm[:, 1, :3], cam_from_sfm[:, 2, :3]
     mean_up = own_up.mean(axis=0)
-    sampled_up = own_up[:: max(1, len(own_up) // MAX_SAMPLED_PHOTOS)]
-    angles = np.minimum(np.arccos(np.clip(sampled_up @ sampled_up.T, -1, 1)), np.radians(MAX_UP_DISAGREEMENT_DEG))
+    sampled_up = own_up[:: max(1, len(own_up) // WORLD_FRAME.max_sampled_photos)]
+    angles = np.minimum(
+        np.arccos(np.clip(sampled_up @ sampled_up.T, -1, 1)), np.radians(WORLD_FRAME.max_up_disagreement_deg)
+    )
     starts = np.ones(len(right)), 1.0 / _tilt_of(right, sampled_up[np.argmin(angles.sum(axis=1))])
     candidates = [_least_variance_axis(right, mean_up, weights) for weights in starts]
     up = min(candidates, key=lambda axis: float(_tilt_of(right, axis).mean()))
@@ -65,7 +78,7 @@ def _least_variance_axis(
 ) -> Float[Array, "3"]:
     for _ in range(20):
         spread = np.einsum("n,ni,nj->ij", weights, right, right) / weights.sum()
-        up = np.linalg.eigh(spread - CAMERA_UP_WEIGHT * np.outer(mean_up, mean_up))[1][:, 0]
+        up = np.linalg.eigh(spread - WORLD_FRAME.camera_up_weight * np.outer(mean_up, mean_up))[1][:, 0]
         weights = 1.0 / _tilt_of(right, up)
     return up
 
@@ -157,10 +170,6 @@ class Georeference:
     n_inliers: int
 
 
-MIN_GPS_PHOTOS = 4
-MIN_TILT_GRAVITY_CONFIDENCE = 0.4  # confidence from which on gravity may stand in for the tilt
-
-
 def georeference(
     centers_sfm: Float[Array, "n 3"], geodetic: Float[Array, "n 3"], gravity: Gravity, seed: int
 ) -> Georeference | str:
@@ -171,8 +180,8 @@ def georeference(
     metres; NaN for photos without GPS; unknown altitudes count as level.
     """
     has_gps = np.isfinite(geodetic[:, :2]).all(axis=1)
-    if has_gps.sum() < MIN_GPS_PHOTOS:
-        return f"{has_gps.sum()} registered photos have GPS, a georeference needs {MIN_GPS_PHOTOS}"
+    if has_gps.sum() < WORLD_FRAME.min_gps_photos:
+        return f"{has_gps.sum()} registered photos have GPS, a georeference needs {WORLD_FRAME.min_gps_photos}"
     places, centers = geodetic[has_gps].copy(), centers_sfm[has_gps]
     altitude = places[:, 2]
     altitude[~np.isfinite(altitude)] = np.nanmedian(altitude) if np.isfinite(altitude).any() else 0.0
@@ -180,15 +189,21 @@ def georeference(
     enu = enu_m(places, origin)
     fit, inliers = fit_similarity_robust(centers, enu, seed=seed, provenance="GPS")
     residual, error, extent = _fit_quality(fit, centers, enu, inliers)
-    if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * has_gps.sum()):
+    if inliers.sum() >= max(WORLD_FRAME.min_gps_photos, WORLD_FRAME.min_inlier_share * has_gps.sum()):
         tilt = np.degrees(np.arccos(np.clip((fit.rotation @ gravity.up)[2], -1, 1)))
-        is_consistent = gravity.confidence < MIN_TILT_GRAVITY_CONFIDENCE or tilt < 20
-        if error < 0.05 * extent[0] and error < 0.1 * extent[1] and is_consistent:
+        is_consistent = gravity.confidence < WORLD_FRAME.min_tilt_gravity_confidence or tilt < WORLD_FRAME.max_tilt_deg
+        fits = (
+            error < WORLD_FRAME.max_error_share * extent[0] and error < WORLD_FRAME.max_second_error_share * extent[1]
+        )
+        if fits and is_consistent:
             return Georeference(_with_provenance(fit, "GPS", inliers, residual), origin, residual, int(inliers.sum()))
-    if gravity.confidence >= MIN_TILT_GRAVITY_CONFIDENCE:
+    if gravity.confidence >= WORLD_FRAME.min_tilt_gravity_confidence:
         fit, inliers = _fit_level(centers, enu, gravity)
         residual, error, extent = _fit_quality(fit, centers, enu, inliers)
-        if inliers.sum() >= max(MIN_GPS_PHOTOS, 0.5 * has_gps.sum()) and error < 0.05 * extent[0]:
+        if (
+            inliers.sum() >= max(WORLD_FRAME.min_gps_photos, WORLD_FRAME.min_inlier_share * has_gps.sum())
+            and error < WORLD_FRAME.max_error_share * extent[0]
+        ):
             named = _with_provenance(fit, "GPS with tilt from camera axes", inliers, residual)
             return Georeference(named, origin, residual, int(inliers.sum()))
     return f"GPS positions do not fit the cameras (off by {residual:.1f} m over {extent[0]:.1f} m)"

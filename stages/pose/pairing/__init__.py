@@ -1,1 +1,1 @@
-"""Which photos are matched with which: proposal, retrieval, matching, expansion."""
+"""Pairs of photos: proposed by order, GPS and similarity, matched, and expanded in rounds."""

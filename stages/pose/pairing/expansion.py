@@ -1,4 +1,4 @@
-"""Pairs in rounds: match the likeliest, see which are verified, and let those say where more are.
+"""Query expansion of pairs: match the likeliest pairs, and let the verified ones propose the next round.
 
 Query expansion by geometric verification (Chum et al., "Total Recall", ICCV 2007; for building scenes from photos,
 Agarwal et al., "Building Rome in a Day", ICCV 2009): what is like a photo's verified partners is likely to match the
@@ -18,15 +18,23 @@ from quoin.stages.pose.pairing.pairs import unique_pairs
 
 Array = np.ndarray
 
-FIRST_ROUND_PARTNERS = 5  # partners asked for in the first round,
-LATER_ROUND_PARTNERS = 3  # and in each that follows
-MIN_TRIED_PAIRS = 10  # pairs of a photo that are tried whatever comes of them
-MIN_VERIFIED_SHARE = 0.5  # of the last round's pairs of a photo verified: it asks for more
-PARTNER_SIMILARITY_WEIGHT = 0.5  # weight of likeness to the verified partners, beside that to the photo itself,
-COMMON_PARTNERS_WEIGHT = 0.1  # and of verified partners in common, times the likeness of a verified pair
-MIN_NEW_VERIFIED_SHARE = 0.03  # of all verified pairs; a round that adds a smaller share is the last
-MAX_MATCHING_ROUNDS = 20
-PHOTOS_PER_SLICE = 1024  # photos whose expectations are held at once
+
+@dataclass(frozen=True)
+class ExpansionParams:
+    """How many pairs each round tries; recall by benchmarks/pairs.py."""
+
+    first_round_partners: int = 5  # partners of each photo in the first round
+    later_round_partners: int = 3  # partners of each photo in every later round
+    min_tried_pairs: int = 10  # pairs of a photo that are tried whatever comes of them
+    min_verified_share: float = 0.5  # of a photo's pairs in the last round, from which on it asks for more
+    partner_similarity_weight: float = 0.5  # of the similarity to verified partners, beside that to the photo itself
+    common_partners_weight: float = 0.1  # of verified partners in common, times the mean similarity of a verified pair
+    min_new_verified_share: float = 0.03  # of all verified pairs; a round that adds fewer is the last
+    max_matching_rounds: int = 20  # rounds
+    photos_per_slice: int = 1024  # photos whose expected similarities are held in memory at once
+
+
+EXPANSION = ExpansionParams()
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,16 @@ class TriedPairs:
     in_last_round: Bool[Array, "m"]
 
     def with_round(self, pairs: Int[Array, "k 2"], verified: Bool[Array, "k"]) -> TriedPairs:
-        """One round more."""
+        """These pairs and those of one more round."""
         in_last_round = np.concatenate([np.zeros(len(self.pairs), bool), np.ones(len(pairs), bool)])
         return TriedPairs(np.concatenate([self.pairs, pairs]), np.concatenate([self.verified, verified]), in_last_round)
 
     @property
     def is_worthwhile(self) -> bool:
-        """Whether the last round found more than a few."""
-        return int((self.verified & self.in_last_round).sum()) > MIN_NEW_VERIFIED_SHARE * int(self.verified.sum())
+        """Whether the last round verified enough pairs to go on."""
+        return int((self.verified & self.in_last_round).sum()) > EXPANSION.min_new_verified_share * int(
+            self.verified.sum()
+        )
 
 
 NO_PAIRS_TRIED = TriedPairs(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.zeros(0, bool))
@@ -54,12 +64,12 @@ NO_PAIRS_TRIED = TriedPairs(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.ze
 def match_in_rounds(
     similarity: csr_array, pairs: Int[Array, "m 2"], max_pairs: int, verify: Callable[[Array, int], Array]
 ) -> TriedPairs:
-    """What came of ``pairs`` and of the rounds that follow from them.
+    """All pairs tried: ``pairs``, and those of the rounds that follow from them.
 
     ``verify(pairs, number)`` matches the pairs [k, 2] of a round and says of each whether it is verified.
     """
     tried_pairs = NO_PAIRS_TRIED
-    for number in range(1, MAX_MATCHING_ROUNDS + 1):
+    for number in range(1, EXPANSION.max_matching_rounds + 1):
         tried_pairs = tried_pairs.with_round(pairs, verify(pairs, number))
         if not tried_pairs.is_worthwhile:
             break
@@ -74,7 +84,7 @@ def first_round_pairs(similarity: csr_array) -> Int[Array, "m 2"]:
     candidates = [
         (photo, photo_b)
         for photo, row in enumerate(_rows(similarity))
-        for photo_b, _ in _best(*row, FIRST_ROUND_PARTNERS)
+        for photo_b, _ in _best(*row, EXPANSION.first_round_partners)
     ]
     return unique_pairs(np.array(candidates, np.int64).reshape(-1, 2))
 
@@ -87,17 +97,17 @@ def next_round_pairs(similarity: csr_array, tried_pairs: TriedPairs, max_pairs: 
     already_tried = _symmetric(tried_pairs.pairs, count) + diags_array(np.ones(count), format="csr")
     n_tried = np.bincount(tried_pairs.pairs.ravel(), minlength=count)
     active_photos = np.flatnonzero(
-        (_is_productive(tried_pairs, count) | (n_tried < MIN_TRIED_PAIRS)) & (n_tried < max_pairs)
+        (_is_productive(tried_pairs, count) | (n_tried < EXPANSION.min_tried_pairs)) & (n_tried < max_pairs)
     )
     candidates: list[tuple[float, int, int]] = []
-    for start in range(0, len(active_photos), PHOTOS_PER_SLICE):
-        photos = active_photos[start : start + PHOTOS_PER_SLICE]
+    for start in range(0, len(active_photos), EXPANSION.photos_per_slice):
+        photos = active_photos[start : start + EXPANSION.photos_per_slice]
         scores = expected_similarity(similarity, partner, photos)
         scores = scores - scores.multiply(already_tried[photos] > 0)
         for photo, row in zip(photos.tolist(), _rows(csr_array(scores)), strict=True):
             candidates += [
                 (score, min(photo, photo_b), max(photo, photo_b))
-                for photo_b, score in _best(*row, LATER_ROUND_PARTNERS)
+                for photo_b, score in _best(*row, EXPANSION.later_round_partners)
             ]
     chosen = []
     for _, photo_a, photo_b in sorted(set(candidates), key=lambda pair: (-pair[0], pair[1:])):
@@ -122,8 +132,8 @@ def expected_similarity(similarity: csr_array, partner: csr_array, photos: Int[A
     common = (root @ partner)[photos] @ (partner @ root)
     return csr_array(
         similarity[photos]
-        + 0.5 * PARTNER_SIMILARITY_WEIGHT * expanded
-        + COMMON_PARTNERS_WEIGHT * mean_verified_similarity * common
+        + 0.5 * EXPANSION.partner_similarity_weight * expanded
+        + EXPANSION.common_partners_weight * mean_verified_similarity * common
     )
 
 
@@ -137,7 +147,7 @@ def _is_productive(tried_pairs: TriedPairs, count: int) -> Bool[Array, "n"]:
     n_verified = np.bincount(
         tried_pairs.pairs[tried_pairs.in_last_round & tried_pairs.verified].ravel(), minlength=count
     )
-    return n_verified >= MIN_VERIFIED_SHARE * np.maximum(n_asked, 1)
+    return n_verified >= EXPANSION.min_verified_share * np.maximum(n_asked, 1)
 
 
 def _rows(matrix: csr_array) -> list[tuple[Int[Array, "_"], Float[Array, "_"]]]:

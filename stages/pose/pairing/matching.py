@@ -1,4 +1,4 @@
-"""Which photos see the same things: features, proposed pairs, verified matches."""
+"""Features of photos, and verified matches of pairs of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_SIMILAR_PHOTOS = 100  # photos most like a photo that are remembered
 def find_features(
     workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], cameras: list[Camera], camera_of: list[int]
 ) -> tuple[list[int], int]:
-    """SIFT of every photo: number of keypoints per photo, and how many masks were used."""
+    """Find SIFT features of every photo; returns the number of keypoints per photo, and how many photos have a mask."""
     with workspace.report.task("pose/copies", len(photos), "photos") as advance:
         files = write_image_copies(photos, workspace.images, workspace.threads, advance)
     job, n_masks = extraction_arguments(workspace, config, photos, files, cameras, camera_of)
@@ -53,11 +53,11 @@ def find_features(
 def find_pairs(
     workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], positions: Float[Array, "n d"]
 ) -> Int[Array, "k 4"]:
-    """Photo a, photo b, matches, verified inliers: of all pairs of a small collection, of the likely ones of a large.
+    """Table of matched pairs: photo a, photo b, matches, verified inliers.
 
-    First neighbours in ``positions``, by looks, names and time; then, in rounds, what the verified ones suggest. A
-    collection with more than a few frames of clips is a large one: their order says what to match, and looks find
-    where a walk comes back to its beginning. Hands may rest then: mapping may take hours.
+    A small collection is matched exhaustively. In a large one, or one with many frames of clips, the first round has
+    neighbors by ``positions``, by similarity, by name and by time; verified pairs propose the next rounds. Similarity
+    also finds where a walk comes back to its beginning. Workers are released afterwards: mapping may take hours.
     """
     pair_table = _find_pairs(workspace, config, photos, positions)
     if workspace.workers is not None:
@@ -97,7 +97,7 @@ def _find_pairs(
 
 
 def match_pairs(workspace: Workspace, pairs: Int[Array, "m 2"], task: str = "pose/matching") -> Int[Array, "k 4"]:
-    """Match pairs of photos: photo a, photo b, matches, verified inliers of every pair matched by now with matches."""
+    """Match pairs of photos; returns the table of all pairs with matches so far, also those of earlier calls."""
     files = {int(path.stem): path.name for path in workspace.images.iterdir()}
     job = matching_arguments(workspace, files, pairs)
     block = job["block_size"]

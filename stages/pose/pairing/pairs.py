@@ -1,4 +1,4 @@
-"""Which photos to match: all pairs of a small collection; neighbours by GPS, looks and order of a large one."""
+"""Proposed pairs: exhaustive, nearest by position, sequential by name, time and clip."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Which photos look alike, offline: the aggregated selective match kernel over words of the collection's own SIFT.
+"""Image retrieval: similarity of photos by the aggregated selective match kernel over their own SIFT words.
 
 Tolias, Avrithis and Jégou, "To aggregate or not to aggregate" (ICCV 2013), with binary residuals (their ASMK*): per
-photo and word the residuals of its descriptors are summed, turned and reduced to 128 signs. Two photos are as alike as
-the signs that they have for the words they share, rare words first. An inverted index finds who shares a word.
+photo and word the residuals of its descriptors are summed, rotated and reduced to 128 signs. The similarity of two
+photos is that of their signs over the words they share, rare words first. An inverted index finds shared words.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ Array = np.ndarray
 FeatureReader = Callable[[int], tuple[UInt8[Array, "n d"], Float[Array, "n"]]]
 ProgressCallback = Callable[[float], None]
 
-MAX_FEATURES_PER_PHOTO = (
-    1000  # features of a photo that are looked at: those of the largest scale, which others find again most often
-)
-WORDS_PER_PHOTO = 8  # so that about 120 photos share a word, however many there are,
-VOCABULARY_SIDE_RANGE = (64, 256)  # between 64² and 256² words
-DESCRIPTORS_PER_WORD = 24
-MAX_VOCABULARY_PHOTOS = 2000
-SIGNATURE_BITS = 128
-SELECTIVITY_EXPONENT = 3  # similarities of residuals count by this power
-PHOTOS_PER_BATCH = 64  # photos whose descriptors are in memory at once
-MAX_KMEANS_ROUNDS = 8  # of Lloyd's algorithm
-COARSE_SAMPLE_SIZE = 100_000  # descriptors that the first level is learnt from
-DESCRIPTORS_PER_SLICE = 32_768  # descriptors whose distances to all centres are held at once
+
+@dataclass(frozen=True)
+class RetrievalParams:
+    """Sizes of the vocabulary and of the signatures; recall and time by benchmarks/pairs.py."""
+
+    max_features_per_photo: int = 1000  # of the largest scale, which other photos show most often
+    words_per_photo: int = 8  # visual words per photo, so that about 120 photos share a word, however many there are
+    vocabulary_side_range: tuple[int, int] = (64, 256)  # words of each level; the vocabulary has the square of it
+    descriptors_per_word: int = 24  # descriptors that a word is learnt from
+    max_vocabulary_photos: int = 2000  # photos that the vocabulary is learnt from
+    signature_bits: int = 128  # bits of a signature (Tolias et al. 2013)
+    selectivity_exponent: int = 3  # alpha of the selectivity function (Tolias et al. 2013, equation 9)
+    photos_per_batch: int = 64  # photos whose descriptors are in memory at once
+    max_kmeans_rounds: int = 8  # rounds of Lloyd's algorithm
+    coarse_sample_size: int = 100_000  # descriptors that the first level is learnt from
+    descriptors_per_slice: int = 32_768  # descriptors whose distances to all centers are held in memory at once
+
+
+RETRIEVAL = RetrievalParams()
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def photo_similarity(
     threads: int = 1,
     advance: ProgressCallback = lambda done: None,
 ) -> csr_array:
-    """Likeness [count, count] of each photo to the ``keep`` photos most like it, and theirs to it; at most 1.
+    """Similarity [count, count] of each photo to the ``keep`` photos most like it, and theirs to it; at most 1.
 
     ``features_of(i)`` gives a photo's descriptors and their scales, and is asked twice. Symmetric, its diagonal empty.
     """
@@ -70,15 +76,15 @@ def photo_similarity(
 
 def select_largest_features(descriptors: UInt8[Array, "n d"], scales: Float[Array, "n"]) -> UInt8[Array, "m d"]:
     """Descriptors of the features of the largest scale."""
-    return descriptors[np.argsort(-scales, kind="stable")[:MAX_FEATURES_PER_PHOTO]]
+    return descriptors[np.argsort(-scales, kind="stable")[: RETRIEVAL.max_features_per_photo]]
 
 
 def learn_vocabulary(features_of: FeatureReader, count: int, seed: int) -> Vocabulary | None:
-    """Words of the collection, more for more photos; None where there are no descriptors."""
-    side = int(np.clip(np.sqrt(WORDS_PER_PHOTO * count), *VOCABULARY_SIDE_RANGE))
+    """Vocabulary learnt from the collection, larger for more photos; None where there are no descriptors."""
+    side = int(np.clip(np.sqrt(RETRIEVAL.words_per_photo * count), *RETRIEVAL.vocabulary_side_range))
     rng = np.random.default_rng(seed)
-    sampled_photos = np.sort(rng.choice(count, min(count, MAX_VOCABULARY_PHOTOS), replace=False))
-    samples_per_photo = -(-DESCRIPTORS_PER_WORD * side**2 // max(1, len(sampled_photos)))
+    sampled_photos = np.sort(rng.choice(count, min(count, RETRIEVAL.max_vocabulary_photos), replace=False))
+    samples_per_photo = -(-RETRIEVAL.descriptors_per_word * side**2 // max(1, len(sampled_photos)))
     parts = []
     for photo in sampled_photos.tolist():
         descriptors = select_largest_features(*features_of(photo))
@@ -98,12 +104,15 @@ def compute_signatures(
     n_dims = vocabulary.coarse.shape[1]
     # random directions, in as many rotations as it takes
     rng = np.random.default_rng(seed)
-    rotations = [np.linalg.qr(rng.normal(size=(n_dims, n_dims)))[0] for _ in range(-(-SIGNATURE_BITS // n_dims))]
-    projection = np.concatenate(rotations, axis=1)[:, :SIGNATURE_BITS].astype(np.float32)
+    rotations = [
+        np.linalg.qr(rng.normal(size=(n_dims, n_dims)))[0] for _ in range(-(-RETRIEVAL.signature_bits // n_dims))
+    ]
+    projection = np.concatenate(rotations, axis=1)[:, : RETRIEVAL.signature_bits].astype(np.float32)
     all_words, all_signs, sizes = [], [], []
-    for start in range(0, count, PHOTOS_PER_BATCH):
+    for start in range(0, count, RETRIEVAL.photos_per_batch):
         batch = [
-            select_largest_features(*features_of(photo)) for photo in range(start, min(start + PHOTOS_PER_BATCH, count))
+            select_largest_features(*features_of(photo))
+            for photo in range(start, min(start + RETRIEVAL.photos_per_batch, count))
         ]
         owner = np.repeat(np.arange(len(batch)), [len(part) for part in batch])
         descriptors = np.concatenate(batch).reshape(len(owner), n_dims).astype(np.float32)
@@ -125,7 +134,7 @@ def compute_signatures(
 def signature_similarity(
     signatures: Signatures, keep: int, threads: int = 1, advance: ProgressCallback = lambda done: None
 ) -> csr_array:
-    """Likeness of each photo to the ``keep`` most like it, made symmetric.
+    """Similarity of each photo to the ``keep`` most like it, made symmetric.
 
     k(X, Y) = g(X) g(Y) sum_w idf_w² s(h_w), over words w that both have; h_w is how many of the B signs differ,
     s = (1 - 2 h / B)³ where that is above zero (equations 9 and 12 there), and g makes k(X, X) = 1.
@@ -138,7 +147,10 @@ def signature_similarity(
     starts = np.concatenate([[0], np.cumsum(lengths)])
     idf = np.log(count / np.maximum(lengths, 1)) ** 2
     norm = np.sqrt(np.bincount(photos, idf[words], count))
-    bit_similarity = np.maximum(1.0 - 2.0 * np.arange(SIGNATURE_BITS + 1) / SIGNATURE_BITS, 0.0) ** SELECTIVITY_EXPONENT
+    bit_similarity = (
+        np.maximum(1.0 - 2.0 * np.arange(RETRIEVAL.signature_bits + 1) / RETRIEVAL.signature_bits, 0.0)
+        ** RETRIEVAL.selectivity_exponent
+    )
 
     def partners_of(photo: int) -> tuple[Int[Array, "_"], Float[Array, "_"]]:
         own_rows = slice(offsets[photo], offsets[photo + 1])
@@ -192,7 +204,7 @@ class Vocabulary:
 
 def build_vocabulary(descriptors: Shaped[Array, "n d"], side: int, seed: int) -> Vocabulary:
     """Words from a sample of descriptors (bytes are welcome), by k-means of the sample, then of each cluster."""
-    sample = np.random.default_rng(seed).permutation(len(descriptors))[:COARSE_SAMPLE_SIZE]
+    sample = np.random.default_rng(seed).permutation(len(descriptors))[: RETRIEVAL.coarse_sample_size]
     coarse = kmeans(descriptors[sample].astype(np.float32), side, seed)
     coarse = np.concatenate([coarse, np.repeat(coarse[-1:], side - len(coarse), axis=0)])
     fine = np.repeat(coarse[:, None], side, axis=1)  # a cluster with fewer descriptors has fewer words: never nearest
@@ -209,7 +221,7 @@ def kmeans(descriptors: Float[Array, "n d"], words: int, seed: int) -> Float[Arr
     rng = np.random.default_rng(seed)
     words = min(words, len(descriptors))
     centers = descriptors[rng.choice(len(descriptors), words, replace=False)].copy()
-    for _ in range(MAX_KMEANS_ROUNDS if words < len(descriptors) else 0):
+    for _ in range(RETRIEVAL.max_kmeans_rounds if words < len(descriptors) else 0):
         nearest = nearest_centers(descriptors, centers)
         counts = np.bincount(nearest, minlength=words)
         filled = counts > 0
@@ -224,8 +236,8 @@ def nearest_centers(descriptors: Shaped[Array, "n d"], centers: Float[Array, "w 
     """Index of each descriptor's nearest centre, the first of several."""
     lengths = (centers**2).sum(axis=1)
     nearest = np.zeros(len(descriptors), np.int64)
-    for start in range(0, len(descriptors), DESCRIPTORS_PER_SLICE):
-        part = slice(start, start + DESCRIPTORS_PER_SLICE)
+    for start in range(0, len(descriptors), RETRIEVAL.descriptors_per_slice):
+        part = slice(start, start + RETRIEVAL.descriptors_per_slice)
         nearest[part] = np.argmin(
             lengths - 2.0 * (descriptors[part].astype(np.float32, copy=False) @ centers.T), axis=1
         )

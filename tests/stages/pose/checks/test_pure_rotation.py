@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import look_at
-from quoin.stages.pose.checks.pure_rotation import MAX_ROTATION_DEVIATION, has_single_viewpoint, rotation_deviation
+from quoin.stages.pose.checks.pure_rotation import PURE_ROTATION, has_single_viewpoint, rotation_deviation
 from quoin.stages.pose.stage import run as pose
 from tests.stages.pose.room import ingested, render, save
 from tests.stages.pose.test_stage import CONFIG
@@ -25,13 +25,13 @@ def homography(turn_deg: float, shift: np.ndarray, focal: float = 380.0) -> np.n
 @pytest.mark.parametrize("turn", [1.0, 10.0, 30.0])
 @pytest.mark.parametrize("focal", [250.0, 380.0, 900.0])
 def test_a_turn_is_a_turn_for_any_focal_length(turn: float, focal: float) -> None:
-    assert rotation_deviation(homography(turn, np.zeros(3), focal), SIZE) < MAX_ROTATION_DEVIATION / 3
+    assert rotation_deviation(homography(turn, np.zeros(3), focal), SIZE) < PURE_ROTATION.max_rotation_deviation / 3
 
 
 @pytest.mark.parametrize("shift", [[0.3, 0, 0], [0, 0.3, 0.1], [0.2, 0.1, -0.2]])
 def test_a_step_before_a_plane_is_no_turn(shift: list[float]) -> None:
     for turn in (0.0, 10.0, 25.0):
-        assert rotation_deviation(homography(turn, np.array(shift)), SIZE) > MAX_ROTATION_DEVIATION
+        assert rotation_deviation(homography(turn, np.array(shift)), SIZE) > PURE_ROTATION.max_rotation_deviation
 
 
 def test_a_few_photos_decide_neither_way() -> None:

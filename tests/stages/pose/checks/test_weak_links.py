@@ -1,11 +1,14 @@
 """Groups of photos that hang together by a thread are parted; whatever shares enough is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
+from quoin.stages.pose.checks import weak_links
 from quoin.stages.pose.checks.weak_links import leading_eigenvectors, split_at_weak_cuts, weakest_cut
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from tests.stages.pose.room import CAMERA
@@ -79,7 +82,7 @@ def test_leading_vectors_of_a_large_matrix_are_those_of_a_small_one(monkeypatch)
     matrix = csr_array(np.where((near > 0) & (near < 4), rng.uniform(0.5, 1.0, (n, n)), 0.0))
     matrix = csr_array(matrix + matrix.T)
     whole = leading_eigenvectors(matrix, 3)
-    monkeypatch.setattr("quoin.stages.pose.checks.weak_links.MAX_DENSE_PHOTOS", 10)
+    monkeypatch.setattr(weak_links, "WEAK_LINKS", replace(weak_links.WEAK_LINKS, max_dense_photos=10))
     iterated = leading_eigenvectors(matrix, 3)
     np.testing.assert_allclose(np.abs((whole * iterated).sum(axis=0)), 1.0, atol=1e-5)
     np.testing.assert_array_equal(leading_eigenvectors(matrix, 3), iterated)  # and the same every time

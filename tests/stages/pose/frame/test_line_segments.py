@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from quoin.stages.pose.frame.line_segments import MIN_LENGTH_PX, find_segments
+from quoin.stages.pose.frame.line_segments import SEGMENTS, find_segments
 
 
 def drawn(shapes: list[tuple[str, list, float]], size: tuple[int, int] = (320, 240), noise: float = 2.0) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_the_sides_of_a_turned_square_are_found_to_a_fraction_of_a_pixel() -> No
 def test_circles_and_noise_are_not_straight() -> None:
     rgb = drawn([("ellipse", [(100, 60), (160, 120)], 180), ("ellipse", [(200, 100), (280, 180)], 20)])
     segments = find_segments(rgb, everywhere(rgb))
-    assert np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1).max(initial=0) < 1.7 * MIN_LENGTH_PX
+    assert np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1).max(initial=0) < 1.7 * SEGMENTS.min_length_px
     dull = drawn([])
     assert find_segments(dull, everywhere(dull)).shape == (0, 2, 2)
 

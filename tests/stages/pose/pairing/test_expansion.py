@@ -9,8 +9,7 @@ from scipy.sparse import csr_array
 from benchmarks.walk import SimulatedWalk, simulate_walk
 from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.pairing.expansion import (
-    FIRST_ROUND_PARTNERS,
-    MIN_TRIED_PAIRS,
+    EXPANSION,
     NO_PAIRS_TRIED,
     expected_similarity,
     first_round_pairs,
@@ -90,10 +89,10 @@ def test_expectations_are_what_they_are_said_to_be() -> None:
 
 def test_photos_whose_pairs_fail_ask_for_no_more() -> None:
     """Thirteen photos that all look alike; each was tried with the five before and after it."""
-    count = MIN_TRIED_PAIRS + 3
+    count = EXPANSION.min_tried_pairs + 3
     alike = matrix(count, {(a, b): 0.5 for a in range(count) for b in range(a + 1, count)})
     pairs = np.array(
-        [sorted((a, (a + gap) % count)) for a in range(count) for gap in range(1, MIN_TRIED_PAIRS // 2 + 1)]
+        [sorted((a, (a + gap) % count)) for a in range(count) for gap in range(1, EXPANSION.min_tried_pairs // 2 + 1)]
     )
     assert len(next_round_pairs(alike, NO_PAIRS_TRIED.with_round(pairs, np.zeros(len(pairs), bool)), MOST)) == 0
     more = next_round_pairs(alike, NO_PAIRS_TRIED.with_round(pairs, np.ones(len(pairs), bool)), MOST)
@@ -102,9 +101,13 @@ def test_photos_whose_pairs_fail_ask_for_no_more() -> None:
 
 
 def test_first_pairs_are_the_most_alike() -> None:
-    alike = matrix(FIRST_ROUND_PARTNERS + 2, {(0, b): 0.1 * b for b in range(1, FIRST_ROUND_PARTNERS + 2)})
+    alike = matrix(
+        EXPANSION.first_round_partners + 2, {(0, b): 0.1 * b for b in range(1, EXPANSION.first_round_partners + 2)}
+    )
     asked = first_round_pairs(alike[[0]])  # the first photo alone
-    assert as_set(asked) == {(0, b) for b in range(2, FIRST_ROUND_PARTNERS + 2)}
-    assert as_set(first_round_pairs(alike)) == {(0, b) for b in range(1, FIRST_ROUND_PARTNERS + 2)}  # 1 has no other
+    assert as_set(asked) == {(0, b) for b in range(2, EXPANSION.first_round_partners + 2)}
+    assert as_set(first_round_pairs(alike)) == {
+        (0, b) for b in range(1, EXPANSION.first_round_partners + 2)
+    }  # 1 has no other
     assert len(first_round_pairs(matrix(1, {}))) == 0
     assert len(next_round_pairs(matrix(1, {}), NO_PAIRS_TRIED, MOST)) == 0

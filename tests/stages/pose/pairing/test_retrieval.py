@@ -3,7 +3,7 @@
 import numpy as np
 
 from quoin.stages.pose.pairing.retrieval import (
-    SIGNATURE_BITS,
+    RETRIEVAL,
     Vocabulary,
     build_vocabulary,
     compute_signatures,
@@ -95,7 +95,7 @@ def test_likeness_is_the_kernel_of_the_paper() -> None:
 
     def kernel(one: dict, other: dict) -> float:
         return sum(
-            rarity[w] * max(1 - 2 * int((one[w] != other[w]).sum()) / SIGNATURE_BITS, 0) ** 3
+            rarity[w] * max(1 - 2 * int((one[w] != other[w]).sum()) / RETRIEVAL.signature_bits, 0) ** 3
             for w in one.keys() & other.keys()
         )
 
