@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -65,14 +66,17 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
     pinholes = [fit_pinhole(camera, config.photo_max_edge_px) for camera in model.cameras]
     lines = write_undistorted_photos(run, workspace, photos, model, pinholes)
     scale_estimate = write_sensor_depths(run, workspace, photos, model, pinholes)
-    frame = choose_frame(run, photos, model, lines, result.mapper == "known_poses", warnings, scale_estimate)
-    world_from_sfm, gravity, geo, walls = frame
+    is_known = result.mapper == "known_poses"
+    frame = choose_frame(photos, model, lines, scale_estimate, run.seed, keep_frame=is_known)
+    store_frame(run, frame)
+    world_from_sfm, gravity, geo, walls, frame_warnings = frame
+    warnings += frame_warnings
     report.log("pose", walls.summary())
     write_sparse(run, workspace, photos, result, world_from_sfm)
     posed, errors = to_posed(photos, model, pinholes, world_from_sfm)
     write_posed(run, posed)
     n_depths = sum(bool(photos[i].depth_path) for i in model.photo_ids)
-    source_of_scale = "given cameras" if result.mapper == "known_poses" else "GPS"
+    source_of_scale = "given cameras" if is_known else "GPS"
     warnings += write_sensor(run, posed, n_depths, scale_estimate, world_from_sfm, source_of_scale)
     write_tables(run, photos, result, errors)
     warnings += camera_warnings(model) + exif_warnings(photos, model)
@@ -106,7 +110,7 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
         georeferenced=geo is not None,
         gravity_confidence=gravity.confidence,
         n_depths=n_depths if scale_estimate else 0,
-        metric=geo is not None or (scale_estimate is not None and result.mapper != "known_poses"),
+        metric=geo is not None or (scale_estimate is not None and not is_known),
         wall_directions=len(walls.normals_world),
         wall_confidence=walls.confidence,
         warnings=warnings,
@@ -142,29 +146,40 @@ def exif_warnings(photos: list[PhotoRow], model: SparseModel) -> list[str]:
     ]
 
 
+class WorldFrame(NamedTuple):
+    """world_from_sfm and what it rests on: gravity (in the SfM frame), GPS where it is used, walls (in the world)."""
+
+    world_from_sfm: Similarity
+    gravity: Gravity
+    georeference: Georeference | None
+    walls: ManhattanFrame
+    warnings: list[str]
+
+
 def choose_frame(
-    run: Run,
     photos: list[PhotoRow],
     model: SparseModel,
     lines: Lines,
-    is_given: bool,
-    warnings: list[str],
     scale_estimate: ScaleEstimate | None,
-) -> tuple[Similarity, Gravity, Georeference | None, ManhattanFrame]:
-    """Find and store world_from_sfm and how walls stand in that world: as given, by GPS where it carries it, else by
-    gravity. A world of given cameras or of GPS is not turned to the walls.
+    seed: int,
+    *,
+    keep_frame: bool,
+) -> WorldFrame:
+    """World frame of the model: its own with ``keep_frame`` (known poses), else by GPS, else by gravity and walls.
+
+    Only a frame by gravity is turned to the walls.
     """
     refined = refine_gravity(lines, gravity_from_cameras(model.cam_from_sfm))
     walls = find_walls(lines, refined)
     gravity = gravity_from_walls(refined, walls)
-    georeference_found = None
-    if is_given:
+    used_georeference, warnings = None, []
+    if keep_frame:
         world_from_sfm = Similarity.identity("world of the given cameras")
     else:
         places = np.array(
             [[photos[i].latitude_deg, photos[i].longitude_deg, photos[i].altitude_m] for i in model.photo_ids]
         )
-        geo = georeference(centers_world(model.cam_from_sfm), places.astype(np.float64), gravity, run.seed)
+        geo = georeference(centers_world(model.cam_from_sfm), places.astype(np.float64), gravity, seed)
         if isinstance(geo, str):
             if np.isfinite(places[:, 0]).any():
                 warnings.append(f"No georeference: {geo}")
@@ -175,15 +190,13 @@ def choose_frame(
                 gravity, model.cam_from_sfm, model.points_sfm, walls.normals_world, *scale
             )
         else:
-            world_from_sfm, georeference_found = geo.world_from_sfm, geo
-    walls = walls.rotated(world_from_sfm.rotation)
-    store_frame(run, world_from_sfm, gravity, georeference_found)
-    write_manhattan_frame(run, walls)
-    return world_from_sfm, gravity, georeference_found, walls
+            world_from_sfm, used_georeference = geo.world_from_sfm, geo
+    return WorldFrame(world_from_sfm, gravity, used_georeference, walls.rotated(world_from_sfm.rotation), warnings)
 
 
-def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, geo: Georeference | None) -> None:
-    """frame/ of the store: the hop, gravity with its confidence, and the ENU origin where GPS gave one."""
+def store_frame(run: Run, frame: WorldFrame) -> None:
+    """Write frame/ of the scene: world_from_sfm, gravity, the ENU origin by GPS, and the directions of walls."""
+    world_from_sfm, gravity, geo, walls, _ = frame
     arrays.delete_node(run.scene, "frame")
     write_transform(run, "world_from_sfm", world_from_sfm)
     attrs = run.scene["frame"].attrs
@@ -202,6 +215,7 @@ def store_frame(run: Run, world_from_sfm: Similarity, gravity: Gravity, geo: Geo
             "n_photos": geo.n_inliers,
             "provenance": "EXIF GPS",
         }
+    write_manhattan_frame(run, walls)
 
 
 def write_sensor(

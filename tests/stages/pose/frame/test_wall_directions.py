@@ -16,7 +16,7 @@ from quoin.stages.pose.frame.line_segments import find_segments
 from quoin.stages.pose.frame.lines import Lines, lines_from_segments
 from quoin.stages.pose.frame.wall_directions import find_walls, gravity_from_walls, refine_gravity
 from quoin.stages.pose.frame.world_frame import Gravity, gravity_from_cameras
-from quoin.stages.pose.output import choose_frame
+from quoin.stages.pose.output import choose_frame, store_frame
 from tests.stages.pose.wireframe import INTRINSICS, SIZE, box, cameras_inside, polygon, prism, seen, strewn
 
 N = 40
@@ -169,7 +169,9 @@ def test_the_stored_world_stands_upright_and_square(tmp_path: Path, given: bool)
         np.zeros((len(room), 3), np.uint8), np.zeros(len(room) + 1, np.int64), none, np.zeros((0, 2)),
     )  # fmt: skip
     run = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
-    world_from_sfm, gravity, geo, walls = choose_frame(run, [photo] * N, model, lines, given, [], None)
+    frame = choose_frame([photo] * N, model, lines, None, run.seed, keep_frame=given)
+    store_frame(run, frame)
+    world_from_sfm, gravity, geo, walls, _ = frame
     assert geo is None
     assert gravity.confidence > 0.9
     up, axes = (rotation[:, 2], rotation[:, :2].T) if given else (np.array([0.0, 0, 1]), np.eye(3)[:2])
