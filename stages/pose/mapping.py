@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,13 @@ import numpy as np
 from jaxtyping import Int
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Advance
 from quoin.stages.pose.checks.registration import REGISTRATION, filter_photos, photo_median_errors, residuals_px
 from quoin.stages.pose.checks.weak_links import split_at_weak_cuts
 from quoin.stages.pose.colmap.sparse_model import read_sparse_model
+from quoin.stages.pose.colmap.subprocess_call import LogLineCallback
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.workspace import Component, LogLineCallback, Workspace, progress_from_log
+from quoin.stages.pose.workspace import Component, Workspace, progress_from_log
 
 Array = np.ndarray
 
@@ -131,7 +132,7 @@ _PHASE_STARTS = {
 }
 
 
-def _mapping_progress(mapper: str, n_photos: int, advance: Callable[[float], None]) -> LogLineCallback:
+def _mapping_progress(mapper: str, n_photos: int, advance: Advance) -> LogLineCallback:
     if mapper == "incremental":
         return progress_from_log(r"num_reg_frames=(\d+)", advance)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from quoin.pipeline.core.events import Advance
 from quoin.pipeline.core.parallel import thread_map
 from quoin.pipeline.imaging.io import load_upright
 from quoin.pipeline.imaging.memory_budget import PixelBudget
@@ -77,7 +77,7 @@ def write_undistorted_photos(
 
 
 def write_undistorted_batch(
-    run: Run, images: list[UndistortedImage], photos: list[PhotoRow], threads: int, advance: Callable[[float], None]
+    run: Run, images: list[UndistortedImage], photos: list[PhotoRow], threads: int, advance: Advance
 ) -> list[ImageSegments]:
     """Write the undistorted image of each of ``photos``; the number of pixels decoded at a time is bounded."""
     budget = PixelBudget()
@@ -103,9 +103,7 @@ def _write_images(
         )
 
 
-def _write_on_workers(
-    workers: Workers, images: list[UndistortedImage], advance: Callable[[float], None]
-) -> list[ImageSegments]:
+def _write_on_workers(workers: Workers, images: list[UndistortedImage], advance: Advance) -> list[ImageSegments]:
     parts = [images[start : start + PHOTOS_PER_TASK] for start in range(0, len(images), PHOTOS_PER_TASK)]
     segments_by_task: dict[int, list[ImageSegments]] = {}
     for number, segments_of_images in workers.map("undistort_photos", [Task((part,), len(part)) for part in parts]):

@@ -6,7 +6,6 @@ import copy
 import os
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,17 @@ import numpy as np
 from jaxtyping import Int
 
 from quoin.pipeline.core.config import digest
-from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.registration import FilteredModel
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.image_copies import write_masks
-from quoin.stages.pose.colmap.subprocess_call import SubprocessDiedError, run_in_subprocess
+from quoin.stages.pose.colmap.subprocess_call import LogLineCallback, SubprocessDiedError, run_in_subprocess
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.hands import NoWorkersError, Workers
 
 Array = np.ndarray
-LogLineCallback = Callable[[str], None]
 
 WORKSPACE_PATH = "work/pose"  # in a run
 
@@ -140,7 +138,7 @@ class Workspace:
             return self.run_colmap(step, {**job, "threads": 1}, on_log_line)
 
 
-def progress_from_log(pattern: str, advance: Callable[[float], None]) -> LogLineCallback:
+def progress_from_log(pattern: str, advance: Advance) -> LogLineCallback:
     """Callback that gives ``advance`` the number that ``pattern`` finds in a line of the log."""
     compiled = re.compile(pattern)
 

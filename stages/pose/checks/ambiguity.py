@@ -10,7 +10,6 @@ that do overlap, with many verified matches, are torn apart (inconsistent cycles
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array, csr_array
 
+from quoin.pipeline.core.events import Advance
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.mesh import connected_components
 from quoin.stages.pose.checks.weak_links import leading_eigenvectors
@@ -75,7 +75,7 @@ def find_contradicted_pairs(model: SparseModel, pairs: Int[Array, "m 4"]) -> tup
     return strong[n_shared < AMBIGUITY.min_reconstructed_inlier_share * strong[:, 3]][:, :2], len(strong)
 
 
-def compare_photos(model: SparseModel, advance: Callable[[float], None] = lambda done: None) -> PairComparison:
+def compare_photos(model: SparseModel, advance: Advance = lambda done: None) -> PairComparison:
     """Comparison of all pairs of photos that share points and see them from nearly the same place.
 
     ``advance`` is called with the number of photos that are compared with all after them.

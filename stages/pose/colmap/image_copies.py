@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from quoin.pipeline.core.events import Advance
 from quoin.pipeline.core.parallel import thread_map
 from quoin.pipeline.imaging.io import exif_orientation, load_mask, load_upright, open_image
 from quoin.pipeline.scene.photo_table import PhotoRow
@@ -19,9 +19,7 @@ Array = np.ndarray
 _LINKABLE_FORMATS = {"JPEG": ".jpg", "PNG": ".png"}
 
 
-def write_image_copies(
-    photos: list[PhotoRow], folder: Path, threads: int, advance: Callable[[float], None]
-) -> list[str]:
+def write_image_copies(photos: list[PhotoRow], folder: Path, threads: int, advance: Advance) -> list[str]:
     """File names, in ``folder``, of a copy (a link where the file is upright 8-bit RGB already) of every photo.
 
     ``photos`` are rows of the photo table. A copy has the pixels and the size of the upright photo.

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8, UInt64
 from scipy.sparse import csc_array, csr_array
 
+from quoin.pipeline.core.events import Advance
 from quoin.pipeline.core.parallel import thread_map
 
 Array = np.ndarray
 FeatureReader = Callable[[int], tuple[UInt8[Array, "n d"], Float[Array, "n"]]]
-ProgressCallback = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def photo_similarity(
     keep: int,
     seed: int,
     threads: int = 1,
-    advance: ProgressCallback = lambda done: None,
+    advance: Advance = lambda done: None,
 ) -> csr_array:
     """Similarity [count, count] of each photo to the ``keep`` photos most like it, and theirs to it; at most 1.
 
@@ -98,7 +98,7 @@ def compute_signatures(
     count: int,
     vocabulary: Vocabulary,
     seed: int,
-    advance: ProgressCallback = lambda done: None,
+    advance: Advance = lambda done: None,
 ) -> Signatures:
     """Signatures of all photos, read in batches."""
     n_dims = vocabulary.coarse.shape[1]
@@ -132,7 +132,7 @@ def compute_signatures(
 
 
 def signature_similarity(
-    signatures: Signatures, keep: int, threads: int = 1, advance: ProgressCallback = lambda done: None
+    signatures: Signatures, keep: int, threads: int = 1, advance: Advance = lambda done: None
 ) -> csr_array:
     """Similarity of each photo to the ``keep`` most like it, made symmetric.
 

@@ -5,7 +5,7 @@ What is found does not depend on how it is portioned, and a photo or a pair that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from quoin.pipeline.core.events import Advance
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.database import MATCH_TABLES, copy_rows, existing_keys, pair_ids
 from quoin.stages.pose.hands import PHOTOS_PER_TASK, NoWorkersError, Task, Workers
@@ -20,7 +21,6 @@ from quoin.stages.pose.matching_jobs import export_features, import_features
 from quoin.stages.pose.workspace import WORKSPACE_PATH, Workspace
 
 Array = np.ndarray
-ProgressCallback = Callable[[float], None]
 
 PAIRS_PER_TASK_RANGE = (
     50,
@@ -30,7 +30,7 @@ MAX_PHOTOS_PER_TASK = 256  # that the pairs of a portion are of
 
 
 def find_features_on_workers(
-    workspace: Workspace, workers: Workers, job: dict[str, Any], cameras: list[Camera], advance: ProgressCallback
+    workspace: Workspace, workers: Workers, job: dict[str, Any], cameras: list[Camera], advance: Advance
 ) -> None:
     """Fill the database with the photos and cameras of ``job``, and with the features that the hands find."""
     workspace.run_colmap("import_images", job)
@@ -51,9 +51,7 @@ def find_features_on_workers(
         workspace.log_local_fallback(error)
 
 
-def match_pairs_on_workers(
-    workspace: Workspace, workers: Workers, pairs: Int[Array, "m 2"], advance: ProgressCallback
-) -> None:
+def match_pairs_on_workers(workspace: Workspace, workers: Workers, pairs: Int[Array, "m 2"], advance: Advance) -> None:
     """Put into the database what the hands find of the pairs."""
     done = existing_keys(workspace.database, "two_view_geometries")
     pairs = np.sort(pairs, axis=1)
