@@ -97,7 +97,7 @@ def train_with_node_loss(run_folder: Path) -> Metrics:
     return {
         "machines": N_MACHINES,
         "blocks": len(result.blocks),
-        "missing": result.missing,
+        "missing": result.failed_blocks,
         "train_with_a_loss_s": round(trained - began, 1),
         "fuse_by_who_is_left_s": round(fused - trained, 1),
         "lost_after_s": round(lost_at[0] - began, 1) if lost_at else None,
@@ -112,7 +112,7 @@ def train_with_node_loss(run_folder: Path) -> Metrics:
 def f_scores(run: Path) -> Metrics:
     """F by distance in metres."""
     surface = read_json(run / "evaluation.json").get("surface") or {}
-    return {f"{score['distance_m']:g} m": round(score["f"], 4) for score in surface.get("scores", [])}
+    return {f"{score['distance_m']:g} m": round(score["f_score"], 4) for score in surface.get("scores", [])}
 
 
 def stage_seconds(run: Path, stage: str) -> float:

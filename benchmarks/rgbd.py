@@ -154,7 +154,7 @@ def format_row(name: str, mesh: Path, truth: Path, seconds: float) -> str:
     from quoin.tools.evaluate.score import score_surface
 
     surface_score: Any = score_surface(read_surface(mesh), read_surface(truth), RGBD_DISTANCES_M)
-    cells = [f"{s.precision:.3f} {s.recall:.3f} {s.f:.3f}" for s in surface_score.scores]
+    cells = [f"{s.precision:.3f} {s.recall:.3f} {s.f_score:.3f}" for s in surface_score.scores]
     return f"| {name} | {' | '.join(cells)} | {1000 * surface_score.completeness_median_m:.1f} | {seconds:.0f} |"
 
 

@@ -91,7 +91,7 @@ def surface_scores(run: Path) -> Metrics:
     """Precision, recall and F by share of the truth's diagonal, as ``run_quoin evaluate --truth`` left them."""
     surface = read_json(run / "evaluation.json").get("surface")
     return {
-        f"{score['distance_percent']:g} %": {name: score[name] for name in ("precision", "recall", "f")}
+        f"{score['distance_percent']:g} %": {name: score[name] for name in ("precision", "recall", "f_score")}
         for score in (surface or {}).get("scores", [])
     }
 

@@ -53,7 +53,7 @@ def room_scores(run: Path) -> Metrics:
     """Precision, recall and F by distance in metres, and what of floor, ceiling, walls and the rest is there."""
     surface = read_json(run / "evaluation.json").get("surface") or {}
     whole = {
-        f"{score['distance_m']:g} m": {name: score[name] for name in ("precision", "recall", "f")}
+        f"{score['distance_m']:g} m": {name: score[name] for name in ("precision", "recall", "f_score")}
         for score in surface.get("scores", [])
     }
     return {**whole, "parts": read_json(run / "evaluation.json").get("labels", [])}

@@ -36,7 +36,7 @@ def train_blocks(run: Run, config: TrainConfig, executor: Executor, report: Repo
         return _train_missing(run, config, executor, report)
 
     previous = run.manifest("train")
-    if previous is not None and previous.result.get("missing"):
+    if previous is not None and previous.result.get("failed_blocks"):
         run.invalidate("train", parts=False)
     return stage("train", needs=NEEDS, version=VERSION, result=TrainResult)(work)(run, config, report)
 
@@ -44,7 +44,7 @@ def train_blocks(run: Run, config: TrainConfig, executor: Executor, report: Repo
 def check_all_trained(run: Run) -> None:
     """PartialResult where blocks are missing of what train has committed."""
     done = run.manifest("train")
-    missing = done.result.get("missing") if done else None
+    missing = done.result.get("failed_blocks") if done else None
     if done and missing:
         raise _partial_result(run, missing, len(missing) + len(done.result["blocks"]))
 
@@ -91,7 +91,7 @@ def _train_missing(run: Run, config: TrainConfig, executor: Executor, report: Re
     if missing and not results:
         raise _partial_result(run, missing, len(blocks))
     done_blocks = [results[block.id] for block in blocks if block.id in results]
-    return TrainResult(blocks=done_blocks, missing=missing)
+    return TrainResult(blocks=done_blocks, failed_blocks=missing)
 
 
 def _job(run: Run, config: TrainConfig, block: Block) -> Job:

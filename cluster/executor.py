@@ -22,7 +22,7 @@ class Job:
 
     ``memory_bytes`` is what it is expected to need, ``cost`` how long it is expected to take next to others; 0 where
     unknown. ``fence(attempt id)`` is called here, by the driver, before each attempt. ``can_reduce_memory``: whether
-    the work takes less memory where ``attempt.smaller`` asks for it.
+    the work takes less memory where ``attempt.memory_level`` asks for it.
     """
 
     name: str

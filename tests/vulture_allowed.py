@@ -2,7 +2,7 @@
 
 # Fields of results: written into manifests, report.json and evaluation.json for other programs.
 _.accuracy_median_m
-_.believed_share
+_.consistent_share
 _.center_max_percent
 _.completeness_median_m
 _.core_high_world
@@ -19,7 +19,7 @@ _.embedded_faces
 _.fov_deg
 _.full_mesh
 _.gain_range
-_.georeferenced
+_.is_georeferenced
 _.glb_bytes
 _.gravity_confidence
 _.height_m
@@ -27,10 +27,10 @@ _.heldout_psnr_lowest_db
 _.indoors
 _.max_side_px
 _.mean_reprojection_px
-_.median_agreeing
+_.median_consistent_views
 _.median_reprojection_px
 _.median_track_length
-_.metric
+_.is_metric
 _.missing_blocks
 _.n_beyond
 _.n_boundary_edges
@@ -53,13 +53,12 @@ _.photos_folder
 _.ply_bytes
 _.python
 _.rays_per_s
-_.settings_hash
 _.size_bytes
 _.spread_m
 _.uri
 _.used_share
 _.wall_confidence
-_.wall_directions
+_.n_wall_directions
 _.world_frame
 
 # What libraries read, or call.

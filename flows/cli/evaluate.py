@@ -72,7 +72,7 @@ def print_scores(result: EvaluateResult, run: Run) -> None:
     surface = result.surface
     table = Table("distance", "of the diagonal", "precision", "recall", "F", box=box.SIMPLE_HEAD)
     for score in surface.scores:
-        shares = (f"{value:.3f}" for value in (score.precision, score.recall, score.f))
+        shares = (f"{value:.3f}" for value in (score.precision, score.recall, score.f_score))
         table.add_row(f"{score.distance_m:.4g}", f"{score.distance_percent:.3g} %", *shares)
     Console(width=100).print(table)
     if surface.chamfer_m is not None:
@@ -108,7 +108,7 @@ def print_confidence(result: ConfidenceScore) -> None:
         table.add_row(f"{part.low:.2f} to {part.high:.2f}", f"{part.n_vertices:,}", *errors, *shares)
     Console(width=100).print(table)
     f_scores = ", ".join(
-        f"{s.f:.3f} ({s.precision:.3f}, {s.recall:.3f}) at {s.distance_m:.4g}" for s in result.confident
+        f"{s.f_score:.3f} ({s.precision:.3f}, {s.recall:.3f}) at {s.distance_m:.4g}" for s in result.confident
     )
     print(f"  confidence above 0.5: {result.confident_share:.1%} of the area; its F (precision, recall) {f_scores}")
 

@@ -44,14 +44,14 @@ class ManhattanFrame:
 
 def write_manhattan_frame(run: Run, walls: ManhattanFrame) -> None:
     """Put the frame of the walls into frame/ of the store."""
-    run.scene.require_group("frame").attrs["walls"] = {
+    run.scene.require_group("frame").attrs["manhattan"] = {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(walls).items()
     }
 
 
 def read_manhattan_frame(run: Run) -> ManhattanFrame | None:
     """What pose found; None in runs that were posed before it looked."""
-    data = read_frame_attribute(run, "walls")
+    data = read_frame_attribute(run, "manhattan")
     if data is None:
         return None
     return ManhattanFrame(

@@ -34,15 +34,15 @@ def read_scene_planes(run: Run) -> Float[Array, "k 4"]:
     return arrays.read_array(run.scene, PLANES_ARRAY) if PLANES_ARRAY in run.scene else np.zeros((0, 4))
 
 
-def write_plane_index(run: Run, index: int, bare: PlaneIndexMap) -> None:
+def write_plane_index(run: Run, index: int, plane_map: PlaneIndexMap) -> None:
     """What posed photo ``index`` shows of the planes, at a pyramid level."""
-    attrs = {"level": bare.level}
-    arrays.write_array(run.scene, f"priors/{index:06d}/bare", bare.plane_index.astype(np.int32), attrs=attrs)
+    values, name = plane_map.plane_index.astype(np.int32), f"priors/{index:06d}/plane_index"
+    arrays.write_array(run.scene, name, values, attrs={"level": plane_map.level})
 
 
 def read_plane_index(run: Run, index: int) -> PlaneIndexMap | None:
     """What a photo shows of the planes, or None where it was not asked."""
-    stored = read_map_with_level(run, f"priors/{index:06d}/bare")
+    stored = read_map_with_level(run, f"priors/{index:06d}/plane_index")
     return None if stored is None else PlaneIndexMap(*stored)
 
 

@@ -154,11 +154,11 @@ def read_mask(run: Run, index: int) -> UInt8[Array, "h w"]:
 class Rendering:
     """What a camera would see of the trained blocks.
 
-    ``colour`` in [0, 1] and may be beyond; ``normal`` unit, world frame, 0 where there is no surface; ``depth_m`` along
+    ``color`` in [0, 1] and may be beyond; ``normal`` unit, world frame, 0 where there is no surface; ``depth_m`` along
     the camera's z, 0 where there is no surface; ``opacity`` of all surfaces, in [0, 1].
     """
 
-    colour: Float[Array, "h w 3"]
+    color: Float[Array, "h w 3"]
     normal: Float[Array, "h w 3"]
     depth_m: Float[Array, "h w"]
     opacity: Float[Array, "h w"]
@@ -173,5 +173,5 @@ def write_rendering(run: Run, index: int, rendering: Rendering) -> None:
 
 def read_rendering(run: Run, index: int) -> Rendering:
     """What posed photo ``index`` should look like."""
-    names = ("colour", "normal", "depth_m", "opacity")
+    names = ("color", "normal", "depth_m", "opacity")
     return Rendering(*(arrays.read_array(run.scene, f"renderings/{index:06d}/{n}").astype(np.float32) for n in names))

@@ -35,15 +35,15 @@ def write_depth(
 
 
 def write_hypotheses(
-    run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int, *, passes: int = 0
+    run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int, *, n_passes: int = 0
 ) -> None:
     """Stereo's work in progress on posed photo ``index``: planes of some kind.
 
     A plane is (w, a, b), see ``stages.priors.stereo.hypotheses``.
 
-    ``passes`` is how many passes over the photos they have behind them.
+    ``n_passes`` is how many passes over the photos they have behind them.
     """
-    attrs = {"level": level, "passes": passes}
+    attrs = {"level": level, "n_passes": n_passes}
     arrays.write_array(run.scene, f"priors/{index:06d}/{kind}", planes.astype(np.float32), attrs=attrs)
 
 
@@ -55,7 +55,7 @@ def read_hypotheses(run: Run, index: int, kind: str) -> tuple[Float[Array, "n h 
 def count_hypothesis_passes(run: Run, index: int, kind: str) -> int:
     """How many passes a photo's planes have behind them; 0 where it has none."""
     array = _complete_map(run, f"priors/{index:06d}/{kind}")
-    return 0 if array is None else _int_attribute(array, "passes")
+    return 0 if array is None else _int_attribute(array, "n_passes")
 
 
 def read_depth(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:

@@ -144,12 +144,12 @@ def read_sensor_depth_m(run: Run, index: int) -> tuple[Float[Array, "h w"], int]
 
 def write_sensor_scale(run: Run, scale: SensorScale) -> None:
     """Keep the scale in frame/."""
-    run.scene.require_group("frame").attrs["sensor"] = vars(scale)
+    run.scene.require_group("frame").attrs["sensor_scale"] = vars(scale)
 
 
 def read_sensor_scale(run: Run) -> SensorScale | None:
     """The scale of sensor depth, or None where there is none."""
-    data = read_frame_attribute(run, "sensor")
+    data = read_frame_attribute(run, "sensor_scale")
     return None if data is None else SensorScale(**data)
 
 
@@ -161,7 +161,7 @@ class SensorPoints:
     """Some points that the sensor measured, in which photo each, and which photos see them; tracks as in Posed."""
 
     points_world: Float[Array, "p 3"]
-    measured_in: Int[Array, "p"]
+    photo_index: Int[Array, "p"]
     track_offsets: Int[Array, "p+1"]
     track_photo: Int[Array, "t"]
     track_xy: Float[Array, "t 2"]
@@ -185,7 +185,7 @@ def add_sensor_points(run: Run, posed: Posed, held_out: Int[Array, "h"]) -> Pose
     sensor_points = SensorPoints(
         **{name: arrays.read_array(run.scene, f"sensor/{name}") for name in SensorPoints.__annotations__}
     )
-    kept = ~np.isin(sensor_points.measured_in, held_out)
+    kept = ~np.isin(sensor_points.photo_index, held_out)
     n, length = int(kept.sum()), np.diff(sensor_points.track_offsets)
     observed = np.repeat(kept, length)
     colors: UInt8[Array, "n 3"] = np.full((n, 3), 128, np.uint8)

@@ -286,4 +286,4 @@ def _not_empty_error(location: object) -> QuoinError:
 
 
 def _upload_manifest_name(stage: str) -> str:
-    return f"work/handed_in/{stage}.json"
+    return f"work/uploaded/{stage}.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.atomic import write_atomic
 
-FENCING_TOKEN_FILE = "attempt"  # noqa: S105  (a file name)
+FENCING_TOKEN_FILE = "fencing_token"  # noqa: S105  (a file name)
 
 
 class SupersededError(QuoinError):

@@ -47,9 +47,9 @@ class LeaseHolder:
         except (ValueError, TypeError, KeyError):
             return cls("", 0, "an unknown machine")
 
-    def to_bytes(self, beat: int = 0) -> bytes:
-        """The lease; ``beat`` makes every renewal another object, with another stamp."""
-        return json.dumps({**vars(self), "beat": beat}).encode()
+    def to_bytes(self, n_renewals: int = 0) -> bytes:
+        """The lease; ``n_renewals`` makes every renewal another object, with another stamp."""
+        return json.dumps({**vars(self), "n_renewals": n_renewals}).encode()
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
@@ -122,11 +122,11 @@ def _renew(url: str, holder: LeaseHolder, etag: str, ended: threading.Event) -> 
 
     It may be ours although a put was refused: the answer to an earlier one was lost.
     """
-    bucket, held, beat = Bucket(url), etag, 0
+    bucket, held, n_renewals = Bucket(url), etag, 0
     while not ended.wait(RENEW_SECONDS):
-        beat += 1
+        n_renewals += 1
         try:
-            renewed = bucket.put_if_match(LEASE_NAME, holder.to_bytes(beat), held)
+            renewed = bucket.put_if_match(LEASE_NAME, holder.to_bytes(n_renewals), held)
             if (
                 renewed is None
                 and (stored := bucket.get(LEASE_NAME))

@@ -34,7 +34,7 @@ from quoin.pipeline.storage.photo_mirror import mirror_photos
 
 __all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory", "stage"]
 
-RUN_FORMAT = 1
+RUN_FORMAT = 2
 
 StageResultT = TypeVar("StageResultT", bound=StageResult)
 
@@ -63,7 +63,6 @@ class RunRecord(pydantic.BaseModel):
     photos: str
     clips: tuple[str, ...] = ()  # given beside ``photos``
     settings: dict[str, Any]
-    settings_hash: str
     manifests: dict[str, Manifest] = {}
 
 
@@ -97,7 +96,6 @@ class Run:
             "photos": source,
             "clips": tuple(_source_location(clip) for clip in clips),
             "settings": settings,
-            "settings_hash": digest(settings),
             "seed": seed,
             "quoin": __version__,
         }
@@ -249,24 +247,27 @@ def _resolved_source(source: str) -> str:
 
 
 def _parse_record(data: bytes, where: str) -> RunRecord:
-    """What run.json says; QuoinError where it is damaged, or of a format that is not ours."""
+    """The record in run.json; QuoinError where it is damaged, or of another format."""
     try:
         raw = json.loads(data)
-    except ValueError as error:
-        raise QuoinError(f"run.json cannot be read: {error}", where=where, hint="restore it or start anew") from None
-    if not isinstance(raw, dict):
-        raise QuoinError("run.json is damaged: it is no mapping", where=where, hint="restore it or start anew")
-    if raw.get("format") != RUN_FORMAT:
-        made_by, theirs = raw.get("quoin", "?"), raw.get("format")
-        raise QuoinError(
-            f"This run was made by quoin {made_by} (run format {theirs}, ours is {RUN_FORMAT})",
-            where=where,
-            hint="use that version, or reconstruct into a new folder",
-        )
-    try:
+        if not isinstance(raw, dict):
+            raise ValueError("it holds no JSON object")
+        if raw.get("format") != RUN_FORMAT:
+            raise _format_error(raw, where)
         return RunRecord.model_validate(raw)
-    except pydantic.ValidationError as error:
-        raise QuoinError(f"run.json is damaged: {error.errors()[0]['msg']}", where=where, hint="start anew") from None
+    except ValueError as error:
+        what = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else str(error)
+        hint = "restore it or start a new run"
+        raise QuoinError(f"run.json is damaged: {what}", where=where, hint=hint) from None
+
+
+def _format_error(raw: dict[str, Any], where: str) -> QuoinError:
+    return QuoinError(
+        f"This run was made by quoin {raw.get('quoin', '?')} (run format {raw.get('format')}), and this version reads "
+        f"run format {RUN_FORMAT}",
+        where=where,
+        hint="use that version, or reconstruct again into a new folder",
+    )
 
 
 def peak_memory_bytes() -> int:

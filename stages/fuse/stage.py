@@ -109,7 +109,7 @@ class Fusion:
     def __init__(self, run: Run, config: FuseConfig, report: Reporter, workers: FuseWorkers | None) -> None:
         self.run, self.config, self.report = run, config, report
         self.partition, self.timer = read_partition(run), StageTimer()
-        self.missing = list(run.require("train").result.get("missing", {}))
+        self.missing = list(run.require("train").result.get("failed_blocks", {}))
         self.steps = FuseSteps(run, config, report, FuseState(self.partition.lattice), ScratchStore(None))
         self.workers = InlineFuseWorkers(self.steps) if workers is None else workers
 

@@ -27,7 +27,7 @@ def read_block_sdfs(
     ``near`` [m, 3]: only those that reach one of these bricks. ``cache`` holds those that are ready already, by name.
     """
     partition = read_partition(run)
-    missing = run.require("train").result.get("missing", {})
+    missing = run.require("train").result.get("failed_blocks", {})
     blocks = [block for block in partition.blocks if block.id not in missing]
     is_single_block, cache = len(blocks) == 1, {} if cache is None else cache
 

@@ -61,11 +61,11 @@ class PoseResult(StageResult):
     n_pairs: int  # pairs of photos with verified matches
     n_masks: int  # photos whose mask was given to feature extraction
     mapper: str  # "global", "incremental" or "known_poses"
-    refined_cameras: int  # cameras whose principal point was moved
-    georeferenced: bool  # the world frame is meters east, north, up, by GPS
+    n_refined_cameras: int  # cameras whose principal point was moved
+    is_georeferenced: bool  # the world frame is meters east, north, up, by GPS
     gravity_confidence: float  # 0..1, that z of the world frame is up
     n_depths: int = 0  # photos whose sensor depth is used
-    metric: bool = False  # the world frame is in meters, by GPS or by sensor depth
-    wall_directions: int  # directions of walls; 0 where none are trusted
+    is_metric: bool = False  # the world frame is in meters, by GPS or by sensor depth
+    n_wall_directions: int  # directions of walls; 0 where none are trusted
     wall_confidence: float  # 0..1
     warnings: list[str]

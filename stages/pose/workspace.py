@@ -51,7 +51,7 @@ class SfmResult:
     n_features: list[int]
     pairs: Int[Array, "m 4"]  # photo a, photo b, matches, inliers
     n_masks: int
-    refined_cameras: int = 0
+    n_refined_cameras: int = 0
     warnings: list[str] = field(default_factory=list)
 
 

@@ -35,11 +35,11 @@ class PriorsResult(StageResult):
 
     n_depth_maps: int
     n_sensor_maps: int = 0  # of them by a sensor
-    believed_share: float  # of all pixels of the depth maps
-    median_agreeing: float  # other photos that agree with a believed depth
+    consistent_share: float  # of all pixels of the depth maps
+    median_consistent_views: float  # other photos that agree with a believed depth
     edge_px: int
     n_planes: int = 0  # of the scene, that bare surfaces may lie on
-    bare_share: float = 0.0  # of the pixels of the depth maps, that only these planes tell
+    planar_share: float = 0.0  # of the pixels of the depth maps, that only these planes tell
     sky_photos: int  # photos with sky
     sky_share: float  # of the pixels of those photos, in the mean
     seconds: dict[str, float]

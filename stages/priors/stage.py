@@ -79,17 +79,17 @@ def finalize_priors(
     """Everything after stereo: what is believed becomes depth maps, bare surfaces take planes."""
     photos = StereoPhotos(run, config, device)
     map_stats, seconds = [photos.write_depth_map(index) for index in photos.depth_photos], preparation.seconds
-    n_planes, bare_share = add_planar_regions(
+    n_planes, planar_share = add_planar_regions(
         run, config, photos.neighbors, photos.depth_photos, report, seconds, photos.device
     )
     return PriorsResult(
         n_depth_maps=len(map_stats),
         n_sensor_maps=len(photos.sensor),
-        believed_share=float(np.mean([share for share, _ in map_stats])) if map_stats else 0.0,
-        median_agreeing=float(np.median([agreeing for _, agreeing in map_stats])) if map_stats else 0.0,
+        consistent_share=float(np.mean([share for share, _ in map_stats])) if map_stats else 0.0,
+        median_consistent_views=float(np.median([agreeing for _, agreeing in map_stats])) if map_stats else 0.0,
         edge_px=config.stereo_edge_px,
         n_planes=n_planes,
-        bare_share=bare_share,
+        planar_share=planar_share,
         sky_photos=preparation.sky_photos,
         sky_share=preparation.sky_share,
         seconds=seconds,

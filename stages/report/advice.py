@@ -154,11 +154,11 @@ def _training(headline: Headline, blocks: Sequence[BlockFacts]) -> list[Advice]:
             "Longer training, or photos with fewer moving things and steadier light, would help."
         )
         out.append(Advice(level="warning", text=text))
-    less = [b for b in blocks if b.why_smaller]
+    less = [b for b in blocks if b.memory_reason]
     if less:
         text = (
             f"{len(less)} of {len(blocks)} blocks were trained less finely, as memory did not suffice "
-            f"({'; '.join(f'{b.id}: {b.why_smaller}' for b in less[:5])})."
+            f"({'; '.join(f'{b.id}: {b.memory_reason}' for b in less[:5])})."
         )
         out.append(Advice(level="warning", text=text))
     over = [

@@ -140,7 +140,7 @@ def collect_pose(run: Run, posed: Posed) -> PoseFacts:
         components=[c["n_photos"] for c in result.get("components", [])] or [n for _, n in sorted(groups.items())],
         world_frame=world.provenance if world else "as structure from motion left it",
         walls=walls.summary() if walls else "walls were not looked for",
-        unit="m" if result.get("metric") or result.get("georeferenced") else "units",
+        unit="m" if result.get("is_metric") or result.get("is_georeferenced") else "units",
         extent=(bulk[1] - bulk[0]).tolist(),
     )
 
@@ -149,7 +149,7 @@ def collect_blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
     """Plan and measurements of every block."""
     out = []
     train = run.manifest("train")
-    missing = train.result.get("missing", {}) if train else {}
+    missing = train.result.get("failed_blocks", {}) if train else {}
     for block in partition.blocks if partition else []:
         done = run.manifest(f"train/{block.id}")
         got = done.result if done else {}
@@ -170,7 +170,7 @@ def collect_blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
                 n_bricks=int_or_none(got.get("n_bricks")),
                 device=got.get("device"),
                 failed=missing.get(block.id, ""),
-                why_smaller=got.get("why_smaller", ""),
+                memory_reason=got.get("memory_reason", ""),
             )
         )
     return out

@@ -124,7 +124,7 @@ class BlockFacts(Facts):
     n_bricks: int | None
     device: str | None
     failed: str = ""  # why it could not be trained; "" where it was, or was not tried
-    why_smaller: str = ""  # why it was trained with less memory than planned, and so less fine; "" where it was not
+    memory_reason: str = ""  # why it was trained with less memory than planned, and so less fine; "" where it was not
 
 
 class ViewFacts(Facts):

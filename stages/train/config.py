@@ -323,12 +323,12 @@ class BlockResult(StageResult):
     peak_memory_bytes: int  # of the process on a CPU, on the device on a GPU
     device: str
     rays: int = 0  # per step at the end; fewer than configured where memory did not suffice
-    smaller: int = 0  # times that the training was begun anew with photos of half the size and half the rays,
-    why_smaller: str = ""  # and why the last time
+    memory_level: int = 0  # times that the training was begun anew with photos of half the size and half the rays,
+    memory_reason: str = ""  # and why the last time
 
 
 class TrainResult(StageResult):
     """All blocks."""
 
     blocks: list[BlockResult]
-    missing: dict[str, str] = Field(default_factory=dict)  # blocks that could not be trained, and why
+    failed_blocks: dict[str, str] = Field(default_factory=dict)  # blocks that could not be trained, and why

@@ -57,8 +57,8 @@ def train_block(
 ) -> BlockResult:
     """Train block ``block_id``, from its checkpoint where there is one, and put its SDF bricks into the store.
 
-    Asked to stop, it saves a checkpoint and raises Stopped. Raises OutOfMemory where ``attempt.smaller`` might help,
-    and Superseded, with nothing more written, where another attempt has taken the block over.
+    Asked to stop, it saves a checkpoint and raises WorkCancelled. Raises OutOfMemory where a higher memory level might
+    help, and SupersededError, with nothing more written, where another attempt has taken the block over.
     """
     try:
         return _train_block(run, config, report, block_id, device, attempt)
@@ -166,8 +166,8 @@ def _train_block(
         peak_memory_bytes=peak_memory_bytes() if device == "cpu" else int(torch.cuda.max_memory_allocated()),
         device=device,
         rays=trainer.batch_size.rays,
-        smaller=attempt.memory_level,
-        why_smaller=attempt.memory_reason,
+        memory_level=attempt.memory_level,
+        memory_reason=attempt.memory_reason,
     )
 
 

@@ -62,8 +62,8 @@ def trained(monkeypatch):
             n_bricks=1,
             peak_memory_bytes=1,
             device=device,
-            smaller=attempt.memory_level,
-            why_smaller=attempt.memory_reason,
+            memory_level=attempt.memory_level,
+            memory_reason=attempt.memory_reason,
         )
 
     fake = ModuleType("quoin.stages.train.stage")
@@ -101,7 +101,7 @@ def test_a_failed_block_is_missing_the_others_are_kept_and_called_again_trains_o
     trained.broken = {"b1": QuoinError("No SfM point lies in this block"), "b0": RuntimeError("out of luck")}
     result = train_blocks(run, CONFIG, HERE, Reporter())
     assert [block.block for block in result.blocks] == ["b2"]
-    assert result.missing == {"b1": "No SfM point lies in this block.", "b0": "RuntimeError: out of luck"}
+    assert result.failed_blocks == {"b1": "No SfM point lies in this block.", "b0": "RuntimeError: out of luck"}
     assert trained == ["b1", "b2", "b0"]
     error = run.path / "work" / "blocks" / "b0" / "error.txt"
     assert "out of luck" in error.read_text()
@@ -111,7 +111,7 @@ def test_a_failed_block_is_missing_the_others_are_kept_and_called_again_trains_o
 
     trained.broken = {}
     again = Run.open(run.path)
-    assert train_blocks(again, CONFIG, HERE, Reporter()).missing == {}
+    assert train_blocks(again, CONFIG, HERE, Reporter()).failed_blocks == {}
     assert trained[3:] == ["b1", "b0"]
     assert again.manifest("fuse") is None, "made of what was there, it is made anew"
     assert not error.exists()
@@ -130,7 +130,7 @@ def test_what_lacks_memory_is_tried_again_with_less_and_the_result_says_so(run, 
     trained.broken, trained.fits_at = {"b2": OutOfMemory("Memory does not suffice for 64 rays")}, 2
     result = train_blocks(run, CONFIG, HERE, Reporter(events.append))
     assert trained == ["b1", "b2", "b2", "b2", "b0"]
-    assert [(block.smaller, block.why_smaller) for block in result.blocks] == [
+    assert [(block.memory_level, block.memory_reason) for block in result.blocks] == [
         (0, ""),
         (0, ""),
         (2, "Memory does not suffice for 64 rays."),
@@ -139,7 +139,7 @@ def test_what_lacks_memory_is_tried_again_with_less_and_the_result_says_so(run, 
     assert len(told) == 2
 
     trained.broken, trained.fits_at = {"b2": MemoryError()}, 99
-    assert train_blocks(run, validate_config(TrainConfig, {"steps": 8}), HERE, Reporter()).missing == {
+    assert train_blocks(run, validate_config(TrainConfig, {"steps": 8}), HERE, Reporter()).failed_blocks == {
         "b2": "MemoryError: "
     }
     assert len(trained) == 5 + 2 + 1 + MAX_MEMORY_LEVEL

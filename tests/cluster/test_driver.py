@@ -43,7 +43,7 @@ def greedy(report, device, attempt):
         time.sleep(1.0)
         much = bytearray(b"x") * int(3.0e9)
         time.sleep(60.0)
-    return attempt.why_smaller
+    return attempt.memory_reason
 
 
 def told(event):

@@ -138,8 +138,8 @@ def test_a_smaller_attempt_takes_less_goes_on_where_the_larger_was_and_says_so(
     first = read_partition(run).blocks[0].photo_level.max()
     (result,) = train_blocks(run, TINY, InlineExecutor("cpu"), Reporter()).blocks
     assert levels == [first, first + 1]
-    assert (result.rays, result.smaller) == (TINY.rays // 2, 1)
-    assert "can't allocate memory" in result.why_smaller
+    assert (result.rays, result.memory_level) == (TINY.rays // 2, 1)
+    assert "can't allocate memory" in result.memory_reason
     assert result.steps == TINY.steps
     again = dataclasses.replace(Attempt(), memory_level=2, memory_reason="x")
     assert train_run.train_block(run, TINY, Reporter(), BLOCK, "cpu", again).rays == TINY.rays // 4

@@ -242,7 +242,7 @@ def test_a_lost_node_its_job_goes_on_elsewhere_and_its_orphan_is_fenced(
     thread.start()
     (outcome,) = RayExecutor("cpu", nodes.address, workers=1).run([job], Reporter(events.append))
     thread.join()
-    assert outcome.result == (tmp_path / "attempt").read_text()
+    assert outcome.result == (tmp_path / "fencing_token").read_text()
     assert told(events, "work") == ["its worker was lost, starting again: its machine does not answer"]
     orphan, _ = map(int, (tmp_path / "pids").read_text().split())
     deadline = time.time() + 20

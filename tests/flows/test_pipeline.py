@@ -110,12 +110,12 @@ def test_a_block_that_fails_does_not_stop_the_run_and_resume_redoes_it_and_what_
     assert "b1: ZeroDivisionError" in partial.stderr
     assert "ZeroDivisionError" in (quoin.run / "work" / "blocks" / "b1" / "error.txt").read_text()
     assert quoin.began()[-2:] == ["fuse", "report"], "of the blocks that are there"
-    assert quoin.manifests()["train"]["result"]["missing"] == {"b1": "ZeroDivisionError: a mistake of ours"}
+    assert quoin.manifests()["train"]["result"]["failed_blocks"] == {"b1": "ZeroDivisionError: a mistake of ours"}
     assert quoin("resume", "run", FAKE_BREAK="train/b1").returncode == 3, "and again where it fails again"
     assert quoin.began() == ["train/b1", "fuse", "report"]
     assert quoin("resume", "run").returncode == 0
     assert quoin.began() == ["train/b1", "fuse", "report"]
-    assert quoin.manifests()["train"]["result"]["missing"] == {}
+    assert quoin.manifests()["train"]["result"]["failed_blocks"] == {}
 
 
 def test_what_stood_on_a_changed_stage_is_forgotten_before_the_change_is_done(quoin, reconstruct):

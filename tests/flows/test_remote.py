@@ -186,7 +186,7 @@ def test_from_another_machine_a_run_is_exported_evaluated_and_viewed(
     assert app.run_command(["evaluate", fused, "--truth", truth, "--cameras", cameras, "-q"]) == 0
     assert f"{fused}/evaluation.json" in capsys.readouterr().out
     scores = json.loads(here.read("evaluation.json") or b"")["surface"]["scores"]
-    assert min(score["f"] for score in scores) > 0.9
+    assert min(score["f_score"] for score in scores) > 0.9
     pytest.importorskip("viser", reason="viser is not installed")
     server = serve_viewer(Run.open(fused))
     assert server.get_port() > 0

@@ -75,7 +75,7 @@ def test_a_run_at_a_url_is_what_it_is_in_a_folder(bucket: str, tmp_path: Path):
     assert Path(there.location).name == "castle"
     files = {path.relative_to(here.path).as_posix() for path in here.path.rglob("*") if path.is_file()}
     kept = {name for name, _, _ in Bucket(url).list_objects()}
-    assert kept - files == {"work/handed_in/pose.json", "work/handed_in/fuse.json"}
+    assert kept - files == {"work/uploaded/pose.json", "work/uploaded/fuse.json"}
     assert files <= kept
     assert go(Run.open(url)) == EXPECTED
     assert CALLS == [], "the second time there is nothing to do"

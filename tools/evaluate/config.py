@@ -25,7 +25,7 @@ class DistanceScore(StageResult):
     distance_percent: float  # of the reference's diagonal
     precision: float
     recall: float
-    f: float
+    f_score: float
 
 
 class PoseErrors(StageResult):

@@ -101,7 +101,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
 
     posed, scores = posed_images.read_posed(run), []
     for index in read_held_out(run).tolist():
-        colour, mask = posed_images.read_rendering(run, index).colour, posed_images.read_mask(run, index) > 127
+        colour, mask = posed_images.read_rendering(run, index).color, posed_images.read_mask(run, index) > 127
         view_score = score_view(colour, posed_images.read_photo(run, index).astype(np.float32) / 255.0, mask)
         if view_score is None:
             report.log("evaluate", f"{posed.names[index]}: its mask hides all of it, so it is not compared", "warning")

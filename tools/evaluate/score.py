@@ -156,5 +156,5 @@ def _distance_score(distance: float, precision: float, recall: float, diagonal: 
         distance_percent=100 * distance / diagonal,
         precision=precision,
         recall=recall,
-        f=2 * precision * recall / total if total else 0.0,
+        f_score=2 * precision * recall / total if total else 0.0,
     )

@@ -145,7 +145,7 @@ def render_views(
 def _trained_blocks(run: Run) -> tuple[list[str], BlockBoxes]:
     """Ids and boxes of the blocks of the run that could be trained."""
     partition, train = read_partition(run), run.manifest("train")
-    missing = train.result.get("missing", {}) if train else {}
+    missing = train.result.get("failed_blocks", {}) if train else {}
     blocks = [block for block in partition.blocks if block.id not in missing]
     boxes = BlockBoxes(
         np.array([partition.lattice.box_world(block.core) for block in blocks]),
@@ -213,7 +213,7 @@ class _FrameBuffer:
         forward = self.directions @ self.view.cam_from_world[2, :3]
         shape = (self.view.height, self.view.width)
         return posed_images.Rendering(
-            colour=colour.reshape(*shape, 3),
+            color=colour.reshape(*shape, 3),
             normal=np.where(has_surface[:, None], normal, 0.0).reshape(*shape, 3).astype(np.float32),
             depth_m=np.where(has_surface, distance * forward, 0.0).reshape(shape).astype(np.float32),
             opacity=opacities.reshape(shape),

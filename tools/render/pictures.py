@@ -21,7 +21,7 @@ def output_picture(
 ) -> UInt8[Array, "h w 3"]:
     """A picture of the colour, the normals or the depth of a rendering."""
     if output == "colour":
-        return color_picture(rendering.colour)
+        return color_picture(rendering.color)
     if output == "normals":
         return normal_picture(rendering.normal)
     return depth_picture(rendering.depth_m, depth_range_m)

@@ -115,8 +115,8 @@ class PlanarRegionStereo:
             if is_accepted:
                 self.add_labels(index)
             else:
-                arrays.delete_node(self.run.scene, f"priors/{index:06d}/bare")
-            arrays.delete_node(self.run.scene, f"priors/{index:06d}/layout")
+                arrays.delete_node(self.run.scene, f"priors/{index:06d}/plane_index")
+            arrays.delete_node(self.run.scene, f"priors/{index:06d}/labeling")
         seconds["planes"] = time.monotonic() - began
         return len(self.planes.offset), share if is_accepted else 0.0
 
@@ -132,7 +132,7 @@ class PlanarRegionStereo:
 
     def label_planes(self, index: int) -> float:
         """Leave the plane of each pixel of a photo (w, a, b, its number; -1 where none); the share it would add."""
-        if not priors.count_hypothesis_passes(self.run, index, "layout"):
+        if not priors.count_hypothesis_passes(self.run, index, "labeling"):
             planes, number = self.visible_planes(index)
             planar_view = self.planar_view(index)
             sources = [self.planar_view(i) for i in self.neighbors[index]]
@@ -184,7 +184,7 @@ class PlanarRegionStereo:
 
     def _write_labeling(self, index: int, labeling: Tensor) -> None:
         level = level_for_edge_px(self.posed.sizes[index], PLANAR_EDGE_PX)
-        priors.write_hypotheses(self.run, index, "layout", labeling.cpu().numpy(), level, passes=1)
+        priors.write_hypotheses(self.run, index, "labeling", labeling.cpu().numpy(), level, n_passes=1)
 
     def add_labels(self, index: int) -> None:
         """The kind of surface that pixels show, where no label is known yet; OTHER where only stereo has a depth."""
@@ -204,7 +204,7 @@ class PlanarRegionStereo:
         return np.where(np.abs(upward) > MIN_UPRIGHT_COS, level, labels.WALL)
 
     def _read_labeling(self, index: int) -> tuple[PlaneHypotheses, Tensor, int]:
-        found = priors.read_hypotheses(self.run, index, "layout")
+        found = priors.read_hypotheses(self.run, index, "labeling")
         assert found is not None  # label_planes comes first
         w, a, b, number = torch.from_numpy(found[0]).to(self.device).unbind()
         return PlaneHypotheses(w, a, b), number, found[1]

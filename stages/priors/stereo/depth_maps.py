@@ -126,7 +126,7 @@ class StereoPhotos:
             stored = self._sensor_depth(index)
             planes = sensor_planes(torch.from_numpy(stored.depth))
             stacked = torch.stack([*planes, torch.zeros_like(planes.w)]).numpy()
-            priors.write_hypotheses(self.run, index, "planes", stacked, stored.level, passes=len(PATCHMATCH_PASSES))
+            priors.write_hypotheses(self.run, index, "planes", stacked, stored.level, n_passes=len(PATCHMATCH_PASSES))
             return
         step, previous = PATCHMATCH_PASSES[pass_index], self._read_hypotheses(index)
         if previous is None and pass_index:  # who wrote them was killed: once more from the beginning
@@ -159,11 +159,11 @@ class StereoPhotos:
             search.refine_slant()
             search.perturb(step.perturbation_px * 0.5**iteration)
         stacked = torch.stack([*search.planes, search.cost]).cpu().numpy()
-        priors.write_hypotheses(self.run, index, "planes", stacked, level, passes=pass_index + 1)
+        priors.write_hypotheses(self.run, index, "planes", stacked, level, n_passes=pass_index + 1)
 
     def filter_consistent(self, index: int, pass_index: int) -> None:
         """Keep the planes that neighbours confirm, theirs or those around them, and by how many."""
-        if priors.count_hypothesis_passes(self.run, index, "believed") > pass_index:
+        if priors.count_hypothesis_passes(self.run, index, "consistent") > pass_index:
             return
         planes, cost, level = self._require_planes(index)
         sources = [s for s in self.neighbors[index] if s in self.depth_photos]
@@ -184,7 +184,7 @@ class StereoPhotos:
             mask = np.where(np.isin(pixel_labels, labels.NON_SURFACE_LABELS), 0, mask)
         good &= torch.from_numpy(mask > 127).to(self.device)
         consistent = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
-        priors.write_hypotheses(self.run, index, "believed", consistent.cpu().numpy(), level, passes=pass_index + 1)
+        priors.write_hypotheses(self.run, index, "consistent", consistent.cpu().numpy(), level, n_passes=pass_index + 1)
 
     def _sensor_depth(self, index: int) -> SensorDepth:
         stored = read_sensor_depth(self.run, index)
@@ -206,13 +206,13 @@ class StereoPhotos:
 
     def _consistent_planes(self, index: int) -> tuple[StereoView, PlaneHypotheses]:
         """The planes a photo believed at the end of the pass before, w = 0 elsewhere."""
-        stored = priors.read_hypotheses(self.run, index, "believed")
+        stored = priors.read_hypotheses(self.run, index, "consistent")
         assert stored is not None  # believe follows search
         return self.view(index, stored[1]), PlaneHypotheses(*torch.from_numpy(stored[0][:3]).to(self.device))
 
     def write_depth_map(self, index: int) -> tuple[float, float]:
         """Leave the believed depths; the share of pixels that is believed, and by how many others in the median."""
-        stored = priors.read_hypotheses(self.run, index, "believed")
+        stored = priors.read_hypotheses(self.run, index, "consistent")
         assert stored is not None
         w, count = stored[0][0], stored[0][3]
         depth = np.where(w > 0, 1.0 / np.maximum(w, 1e-9), 0.0)

@@ -7,8 +7,8 @@ import zarr
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
-IN_PROGRESS = "half_done"  # attribute of the priors in the store: the key of the work that is going on there
-TEMPORARY_ARRAYS = ("planes", "believed")  # arrays of every photo
+IN_PROGRESS = "in_progress"  # attribute of the priors in the store: the key of the work that is going on there
+TEMPORARY_ARRAYS = ("planes", "consistent")  # arrays of every photo
 
 
 def delete_temporary_arrays(run: Run) -> None:

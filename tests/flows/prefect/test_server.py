@@ -63,14 +63,21 @@ def test_photos_that_are_missing_or_placed_badly_come_first(tmp_path):
 
     run = make_run(tmp_path)
     assert pose_rows(run) == []
-    row = {"registered": True, "n_points": 50, "reason": ""}
+    row = {"registered": True, "n_points": 50, "reason": "", "detail": ""}
     photos = [
         {"name": "good.jpg", "reprojection_px": 0.4, **row},
         {"name": "bad.jpg", "reprojection_px": 1.9, **row},
-        {"name": "lost.jpg", "registered": False, "n_points": 0, "reprojection_px": None, "reason": "too dark"},
+        {
+            "name": "lost.jpg",
+            "registered": False,
+            "n_points": 0,
+            "detail": "7",
+            "reprojection_px": None,
+            "reason": "few_features",
+        },
     ]
     run.table("poses").parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(photos), run.table("poses"))
     rows = pose_rows(run)
     assert [row["photo"] for row in rows] == ["lost.jpg", "bad.jpg", "good.jpg"]
-    assert (rows[0]["placed"], rows[1]["placed"], rows[1]["reprojection"]) == ("no: too dark", "yes", "1.90 px")
+    assert (rows[0]["placed"], rows[1]["placed"], rows[1]["reprojection"]) == ("no: few features: 7", "yes", "1.90 px")

@@ -169,7 +169,7 @@ def test_depth_maps_keep_their_level_and_may_be_absent(run: Run):
     planes, level = priors.read_hypotheses(run, 2, "planes")
     np.testing.assert_array_equal(planes[1], 2 * depth)
     assert level == 3
-    assert priors.read_hypotheses(run, 2, "believed") is None
+    assert priors.read_hypotheses(run, 2, "consistent") is None
 
 
 # -- blocks ----------------------------------------------------------------------------------------------------------

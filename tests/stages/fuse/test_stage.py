@@ -189,10 +189,10 @@ def test_a_block_that_is_missing_leaves_a_hole_that_the_mesh_names(tmp_path: Pat
     del made.scene[f"blocks/{lost.id}/sdf"]  # nobody may ask for it
 
     class Trained(StageResult):
-        missing: dict[str, str]
+        failed_blocks: dict[str, str]
 
     made.invalidate("train")
-    made.commit("train", "key of train without a block", Trained(missing={lost.id: "out of luck"}), 0.0)
+    made.commit("train", "key of train without a block", Trained(failed_blocks={lost.id: "out of luck"}), 0.0)
     result = run(made, FuseConfig(), Reporter())
     assert result.missing_blocks == (lost.id,)
     assert result.n_blocks == 3

@@ -54,7 +54,7 @@ def test_measured_cameras_of_the_fountain(tmp_path: Path) -> None:
     posed = posed_images.read_posed(run)
     truth = read_strecha_cameras(DATA / "strecha_fountain_p11" / "gt_dense_cameras")
     centre, rotation = pose_errors(posed.cam_from_world, np.array([truth[name] for name in posed.names]))
-    assert result.refined_cameras == 1
+    assert result.n_refined_cameras == 1
     assert centre < 0.0005
     assert rotation < 0.1
 

@@ -140,7 +140,7 @@ def test_tables_frame_and_progress(posed: tuple) -> None:
     walls = read_manhattan_frame(run)  # three planes of blobs, without an edge
     assert walls is not None
     assert walls.summary().startswith("no frame of walls: ")
-    assert (result.wall_directions, result.wall_confidence) == (0, walls.confidence)
+    assert (result.n_wall_directions, result.wall_confidence) == (0, walls.confidence)
     assert walls.summary() in [event.get("message") for event in events]
     started = {event["name"] for event in events if event["kind"] == "start"}
     assert {"pose/features", "pose/matching", "pose/undistort"} <= started
@@ -274,11 +274,11 @@ def test_photos_that_share_no_camera_get_their_own(tmp_path: Path) -> None:
 
 
 def test_a_principal_point_off_the_centre_is_found(posed: tuple, tmp_path: Path) -> None:
-    assert posed[1].refined_cameras == 0  # where it is at the centre it stays there
+    assert posed[1].n_refined_cameras == 0  # where it is at the centre it stays there
     lens = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 209.0, 144.0, 0.0))
     run = ingested(tmp_path / "run", rendered(tmp_path / "photos", [lens] * 10))
     result = pose(run, CONFIG, Reporter())
-    assert result.refined_cameras == 1
+    assert result.n_refined_cameras == 1
     found = posed_images.read_posed(run)
     assert np.abs(found.intrinsics[0, 2:] - [209, 144]).max() < 2.0  # no distortion: canvas and photo are the same
 
@@ -356,7 +356,7 @@ def test_gps_makes_the_world_metres(photos: list[dict], tmp_path: Path) -> None:
         rows.append({**row, **place})
     run = ingested(tmp_path / "run", rows)
     result = pose(run, CONFIG, Reporter())
-    assert result.georeferenced
+    assert result.is_georeferenced
     centers = cameras.centers_world(posed_images.read_posed(run).cam_from_world)
     truth = 10 * cameras.centers_world(TRUTH)
     assert np.abs((centers - np.median(centers, axis=0)) - (truth - np.median(truth, axis=0))).max() < 0.5
@@ -406,7 +406,7 @@ def test_sensor_depth_gives_the_world_its_metres(photos: list[dict], tmp_path: P
         rows.append(row)
     run = ingested(tmp_path / "run", rows)
     result = pose(run, CONFIG, Reporter())
-    assert (result.n_depths, result.metric, result.warnings) == (N - 1, True, [])
+    assert (result.n_depths, result.is_metric, result.warnings) == (N - 1, True, [])
     found = posed_images.read_posed(run)
     room_from_world = fit_similarity(cameras.centers_world(found.cam_from_world), cameras.centers_world(TRUTH))
     assert room_from_world.scale == pytest.approx(2.0, rel=0.01)

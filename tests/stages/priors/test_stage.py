@@ -83,8 +83,8 @@ def test_planes_of_a_worker_that_was_killed_are_found_again_from_the_beginning(r
 def test_believed_depths_are_right(run):
     result = stage.run(run, SMALL, Reporter())
     assert result.n_depth_maps == len(posed_images.read_posed(run))
-    assert result.believed_share > 0.2
-    assert result.median_agreeing >= 1
+    assert result.consistent_share > 0.2
+    assert result.median_consistent_views >= 1
     errors = np.concatenate([error_share(run, i) for i in range(result.n_depth_maps)])
     assert np.median(errors) < 0.005
     assert np.mean(errors < 0.03) > 0.9
@@ -115,7 +115,7 @@ def test_work_that_was_stopped_goes_on(run, monkeypatch):
     first = {i: priors.read_depth(run, i)[0] for i in range(n)}
     run.invalidate("priors")
     again = stage.run(run, SMALL, Reporter())
-    assert again.believed_share == resumed.believed_share
+    assert again.consistent_share == resumed.consistent_share
     for i, depth in first.items():
         np.testing.assert_array_equal(priors.read_depth(run, i)[0], depth)
 
@@ -158,7 +158,7 @@ def test_what_it_worked_with_goes_after_the_commit_and_not_before(run, monkeypat
         stage.run(run, SMALL, Reporter())
     assert priors.count_hypothesis_passes(run, 0, "planes") == 0
     assert priors.read_depth(run, 0) is not None
-    run.scene["priors"].attrs["half_done"] = "killed between commit and this"
+    run.scene["priors"].attrs["in_progress"] = "killed between commit and this"
     priors.write_hypotheses(run, 0, "planes", np.ones((3, 2, 2)), 0, passes=4)
     estimate_priors(run, SMALL, InlineExecutor("cpu"), Reporter())
     assert priors.count_hypothesis_passes(run, 0, "planes") == 0

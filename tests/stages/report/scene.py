@@ -150,7 +150,7 @@ def _pose(
     commit(
         run, "pose", 32.0, n_photos=len(names), n_registered=n, n_components=1, n_points=n_points,
         mean_reprojection_px=0.5, median_reprojection_px=0.44, mapper="global",
-        georeferenced=False, gravity_confidence=0.9, wall_directions=0, wall_confidence=0.0, warnings=[],
+        is_georeferenced=False, gravity_confidence=0.9, n_wall_directions=0, wall_confidence=0.0, warnings=[],
     )  # fmt: skip
 
 

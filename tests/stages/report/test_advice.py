@@ -138,7 +138,7 @@ def test_nothing_is_said_about_a_good_run():
         ({"headline": {"n_faces": None}}, "problem", "no mesh yet"),
         ({"block": {"steps": None, "failed": "out of luck"}}, "problem", "The mesh has a hole: 1 of 1 blocks"),
         ({"block": {"steps": None}}, "problem", "Not trained yet: b000"),
-        ({"block": {"why_smaller": "MemoryError"}}, "warning", "trained less finely, as memory did not suffice"),
+        ({"block": {"memory_reason": "MemoryError"}}, "warning", "trained less finely, as memory did not suffice"),
         ({"headline": {"n_faces": 12}}, "problem", "only 12 triangles"),
         ({"headline": {"n_photos_posed": 4}, "files": photos(4, 6)}, "problem", "6 of 10 usable photos"),
         ({"headline": {"n_photos_posed": 8}, "files": photos(8, 2)}, "warning", "2 × few matches"),

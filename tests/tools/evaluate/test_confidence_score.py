@@ -48,4 +48,4 @@ def test_a_mesh_beside_the_reference_has_nothing_to_judge_and_a_doubtful_one_no_
     none = score_confidence(mesh, np.zeros(len(error)), REFERENCE, scored, n_samples=1000)
     assert none is not None
     assert none.confident_share == 0.0
-    assert none.confident[0].f == 0.0
+    assert none.confident[0].f_score == 0.0

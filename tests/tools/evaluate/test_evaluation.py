@@ -49,11 +49,12 @@ def run(tmp_path: Path) -> Run:
 def test_a_right_reconstruction_scores_one_in_any_format(run: Run, tmp_path: Path, end: str) -> None:
     result = evaluate_surface(run, tmp_path / f"truth.{end}", tmp_path / "cameras.csv", Reporter(), CONFIG)
     assert result.scale == pytest.approx(2.5, rel=1e-6)
-    assert result.surface.scores[-1].f == pytest.approx(1.0, abs=0.01 if end == "xyz" else 0.0)
+    assert result.surface.scores[-1].f_score == pytest.approx(1.0, abs=0.01 if end == "xyz" else 0.0)
     assert result.poses.n_matched == 9
     assert result.poses.center_max_m < 1e-3
     assert EvaluateResult.model_validate(json.loads((run.path / "evaluation.json").read_text())) == result
-    assert pq.read_table(run.table("evaluation")).column("f").to_pylist() == [s.f for s in result.surface.scores]
+    f_scores = [score.f_score for score in result.surface.scores]
+    assert pq.read_table(run.table("evaluation")).column("f_score").to_pylist() == f_scores
     assert pq.read_table(run.table("evaluation_poses")).num_rows == 9
 
 
@@ -90,7 +91,7 @@ def test_cameras_are_asked_for_where_the_run_was_given_none(run: Run, tmp_path: 
 def test_cameras_that_the_run_was_given_serve(run: Run, tmp_path: Path) -> None:
     run.record.settings["pose"] = {"given": str(tmp_path / "cameras.csv")}
     result = evaluate_surface(run, tmp_path / "truth.ply", None, Reporter(), CONFIG)
-    assert result.surface.scores[0].f == 1.0
+    assert result.surface.scores[0].f_score == 1.0
 
 
 def test_a_run_without_a_mesh_is_refused(tmp_path: Path) -> None:

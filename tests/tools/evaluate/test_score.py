@@ -23,7 +23,7 @@ def sphere(radius: float = 1.0, center: tuple[float, float, float] = (0, 0, 0)) 
 
 def test_identical_surfaces_score_one() -> None:
     found = score_surface(sphere(), sphere(), n_samples=N)
-    assert [s.f for s in found.scores] == [1.0, 1.0, 1.0]
+    assert [s.f_score for s in found.scores] == [1.0, 1.0, 1.0]
     assert found.chamfer_m == pytest.approx(0.0, abs=1e-5)
     assert found.normal_consistency == pytest.approx(1.0, abs=1e-3)
     assert found.cropped_share == 0.0
@@ -34,8 +34,8 @@ def test_identical_surfaces_score_one() -> None:
 def test_a_larger_shell_is_right_beyond_its_gap_and_wrong_below() -> None:
     found = score_surface(sphere(1.05), sphere(1.0), (0.03, 0.07), n_samples=N)
     below, beyond = found.scores
-    assert (below.precision, below.recall, below.f) == (0.0, 0.0, 0.0)
-    assert (beyond.precision, beyond.recall, beyond.f) == (1.0, 1.0, 1.0)
+    assert (below.precision, below.recall, below.f_score) == (0.0, 0.0, 0.0)
+    assert (beyond.precision, beyond.recall, beyond.f_score) == (1.0, 1.0, 1.0)
     assert found.accuracy_mean_m == pytest.approx(0.05, abs=2e-3)
     assert found.completeness_median_m == pytest.approx(0.05, abs=2e-3)
 
@@ -82,7 +82,7 @@ def test_ground_that_goes_on_beyond_the_reference_costs_no_precision() -> None:
 
 def test_nothing_in_the_box_scores_zero() -> None:
     found = score_surface(sphere(center=(10, 0, 0)), sphere(), n_samples=N)
-    assert [s.f for s in found.scores] == [0.0, 0.0, 0.0]
+    assert [s.f_score for s in found.scores] == [0.0, 0.0, 0.0]
     assert found.chamfer_m is None
     assert found.accuracy_mean_m is None
     assert found.cropped_share == 1.0
@@ -142,7 +142,7 @@ def test_scores_do_not_depend_on_the_frame(scale: float, angles: tuple, shift: t
     transformed = score_surface(
         ours.transformed(move), truth.transformed(move), [scale * d for d in distances], n_samples=N
     )
-    assert [s.f for s in transformed.scores] == pytest.approx([s.f for s in plain.scores], abs=5e-3)
+    assert [s.f_score for s in transformed.scores] == pytest.approx([s.f_score for s in plain.scores], abs=5e-3)
     assert transformed.chamfer_m == pytest.approx(scale * plain.chamfer_m, rel=1e-3)
 
 
@@ -153,4 +153,4 @@ def test_precision_and_recall_step_at_the_gap_of_two_planes(gap: float, asked: f
         return
     above = SurfaceGeometry(SQUARE.vertices + np.array([0, 0, gap]), SQUARE.faces)
     found = score_surface(above, SQUARE, (asked, 0.3), n_samples=1_000).scores[0]
-    assert found.f == (1.0 if gap < asked else 0.0)
+    assert found.f_score == (1.0 if gap < asked else 0.0)

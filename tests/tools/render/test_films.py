@@ -101,7 +101,7 @@ def test_every_block_is_opened_once_for_a_group_of_frames(tmp_path):
     seen = list(render_views(run, [VIEW] * 3, opener(run, opened), Reporter()))
     assert sorted(opened) == ["b0", "b1"]
     assert len(seen) == 3
-    np.testing.assert_array_equal(seen[0].colour, seen[2].colour)
+    np.testing.assert_array_equal(seen[0].color, seen[2].color)
 
 
 def test_a_block_behind_what_is_opaque_is_not_asked(tmp_path):
@@ -126,7 +126,7 @@ def test_held_out_photos_are_rendered_at_their_size_and_shown_beside_them(tmp_pa
     run = ball_run(tmp_path, boxes(2), held_out=(0, 3))
     assert render_held_out(run, opener(run), Reporter()) == [0, 3]
     seen = posed_images.read_rendering(run, 3)
-    assert seen.colour.shape == (24, 32, 3)
+    assert seen.color.shape == (24, 32, 3)
     assert seen.opacity[12, 16] > 0.95
     names = posed_images.read_posed(run).names
     pictures = sorted(path.name for path in (run.path / "views").iterdir())

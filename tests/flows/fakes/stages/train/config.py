@@ -19,4 +19,4 @@ class BlockResult(StageResult):
 
 class TrainResult(StageResult):
     blocks: list[BlockResult]
-    missing: dict[str, str] = {}
+    failed_blocks: dict[str, str] = {}
