@@ -1,6 +1,6 @@
-"""Being asked to stop: long work looks between two steps, and saves itself before it ends.
+"""Cancellation of the work in this process: a flag that long work checks between two steps, saving itself first.
 
-Who asks: SIGTERM or Ctrl-C where the work has the main thread, a driver that ends, a machine that is taken away.
+It is set by SIGTERM or Ctrl-C where the work runs in the main thread, and by a driver or a machine that ends.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SAVE_TIMEOUT_SECONDS = 10.0  # what asked work has to save itself
+SAVE_TIMEOUT_SECONDS = 10.0  # in which cancelled work has to save itself
 _requested = threading.Event()
 
 
@@ -20,31 +20,31 @@ class WorkCancelled(KeyboardInterrupt):
 
 
 def request() -> None:
-    """Ask the work of this process to stop."""
+    """Request that the work of this process stops."""
     _requested.set()
 
 
 def clear() -> None:
-    """The work to come is not meant."""
+    """Clear the request, so that later work is not cancelled."""
     _requested.clear()
 
 
 def requested() -> bool:
-    """Whether the work of this process is asked to stop."""
+    """Whether a stop has been requested."""
     return _requested.is_set()
 
 
 def check() -> None:
-    """Stopped where that is asked: for places where nothing need be saved."""
+    """Raise WorkCancelled where a stop was requested; for places where nothing has to be saved."""
     if requested():
         raise WorkCancelled
 
 
 @contextmanager
 def request_on_signals() -> Iterator[None]:
-    """Inside, the first SIGTERM or Ctrl-C only asks; what it is else there for happens at the end, or at the second.
+    """Turn the first SIGTERM or Ctrl-C inside into a request; re-raise it on exit, or on the second signal.
 
-    Does nothing outside the main thread, which alone hears signals.
+    Does nothing outside the main thread, which alone receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Configuration: frozen models, YAML presets, ``section.key=value`` overrides, helpful refusals."""
+"""Configuration: frozen models, YAML presets, ``section.key=value`` overrides, and errors that name the nearest key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StageResult(pydantic.BaseModel):
 
 
 def suggest_closest(word: str, choices: Iterable[str]) -> str:
-    """``did you mean 'x'?`` or the list of what exists."""
+    """A hint for a misspelt word: ``did you mean 'x'?``, or the list of choices."""
     names = sorted(choices)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(names)}"
@@ -47,7 +47,7 @@ def digest(value: Any) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping; raises QuoinError where the file is no mapping."""
+    """The mapping in a YAML file; QuoinError where it holds something else."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8
@@ -89,7 +89,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def validate_config(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Validate ``values`` as ``model``; a wrong key or value becomes one clear QuoinError."""
+    """``values`` as a ``model``; QuoinError about the first wrong key or value."""
     try:
         return model.model_validate(dict(values))
     except pydantic.ValidationError as error:

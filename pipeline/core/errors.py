@@ -6,7 +6,7 @@ from typing import Any
 
 
 class QuoinError(Exception):
-    """A problem the user can act on, told in one sentence; never shown as a traceback.
+    """A problem that the user can act on, shown as one sentence and never as a traceback.
 
     ``what`` is wrong, ``where`` (a path, a key, a photo), and what to ``hint`` about it.
     """
@@ -25,15 +25,15 @@ class QuoinError(Exception):
 
 
 class PartialResult(QuoinError):
-    """Some of the work could not be done; what was done is kept, and quoin resume goes on from there."""
+    """Part of the work failed; the rest is kept, and quoin resume continues from there."""
 
 
 class OutOfMemory(QuoinError):
-    """Memory, of a GPU or of the machine, does not suffice for this work as it is."""
+    """The memory of the GPU or of the machine is too small for this work as it is configured."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """The first line of an error's message, or the name of its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 

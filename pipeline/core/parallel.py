@@ -1,4 +1,4 @@
-"""A loop over threads that reports progress. Threads, not processes: the store runs some and must not be forked."""
+"""A loop over threads that reports progress. Threads, not processes: Zarr runs threads, and must not be forked."""
 
 from __future__ import annotations
 

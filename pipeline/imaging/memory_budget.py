@@ -17,7 +17,7 @@ class PixelBudget:
 
     @contextlib.contextmanager
     def reserve(self, pixels: int) -> Iterator[None]:
-        """Waits until ``pixels`` fit in, and keeps their place."""
+        """Wait until ``pixels`` fit into the budget, and reserve them inside the block."""
         with self._change:
             self._change.wait_for(lambda: self._held == 0 or self._held + pixels <= self._limit)
             self._held += pixels

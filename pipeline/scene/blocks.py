@@ -1,4 +1,4 @@
-"""Blocks in the store (scene.zarr/blocks, by partition and train): where they are, and what was trained of them."""
+"""Blocks of the partition and their trained SDF bricks and models (scene.zarr/blocks, by partition and train)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Partition:
 
 
 def write_partition(run: Run, partition: Partition) -> None:
-    """Put the lattice and all blocks into the store (removing blocks of an earlier partition)."""
+    """Store the lattice and all blocks, and remove those of an earlier partition."""
     arrays.delete_node(run.scene, "blocks")
     root = run.scene.require_group("blocks")
     root.update_attributes(
@@ -95,7 +95,7 @@ def write_partition(run: Run, partition: Partition) -> None:
 
 
 def read_partition(run: Run) -> Partition:
-    """What partition committed."""
+    """The partition that the stage partition committed."""
     run.require("partition")
     root: Any = run.scene["blocks"]
     return Partition(
@@ -108,7 +108,7 @@ def read_partition(run: Run) -> Partition:
 
 
 def read_block(run: Run, block_id: str) -> tuple[Lattice, Block]:
-    """The lattice and one block, without a look at the others: who trains one of thousands needs no more."""
+    """The lattice and one block; the others are not read."""
     run.require("partition")
     root: Any = run.scene["blocks"]
     return Lattice.from_json(root.attrs["lattice"]), _block(root, block_id)
@@ -178,7 +178,7 @@ def write_sdf_bricks(run: Run, block_id: str, sdf: SdfBricks) -> None:
 
 
 def read_brick_index(run: Run, block_id: str) -> Int[Array, "m 3"]:
-    """Which bricks a trained block holds."""
+    """Coordinates of the bricks that a trained block holds."""
     return arrays.read_array(run.scene, f"blocks/{block_id}/brick_index")
 
 

@@ -1,4 +1,4 @@
-"""The confidence of a surface, wherever it is read: which part is confident, and in what colours it is shown."""
+"""Confidence of surface vertices: the threshold for confident faces, and the colors that show it."""
 
 from __future__ import annotations
 

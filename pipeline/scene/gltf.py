@@ -127,4 +127,6 @@ def decode_glb(data: bytes) -> GltfMesh:
         values = {name.removeprefix("_").lower(): value for name, value in named.items()}
         return GltfMesh(vertices.astype(float) + origin, faces, normals, colors, values)
     except (struct.error, ValueError, KeyError, IndexError, TypeError) as error:
-        raise QuoinError(f"This is no mesh.glb of quoin: {error}", hint="redo fuse with --force fuse") from error
+        raise QuoinError(
+            f"This file is not a mesh.glb written by quoin: {error}", hint="redo fuse with --force fuse"
+        ) from error

@@ -1,4 +1,4 @@
-"""Which ways the walls of a scene face: found by pose from the straight lines of all photos, for whoever wants it."""
+"""The Manhattan (or Atlanta) frame of a scene: the directions that its walls face, estimated by pose from lines."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class ManhattanFrame:
     reason: str = ""
 
     def rotated(self, rotation: Float[Array, "3 3"]) -> ManhattanFrame:
-        """The same in a world that ``rotation`` takes this one into."""
+        """The frame after the world is turned by ``rotation``."""
         return replace(self, up_world=rotation @ self.up_world, normals_world=self.normals_world @ rotation.T)
 
     def summary(self) -> str:
-        """One line for a person."""
+        """One line for the log."""
         if self.reason:
             return f"no frame of walls: {self.reason}"
         count = len(self.normals_world)
@@ -43,14 +43,14 @@ class ManhattanFrame:
 
 
 def write_manhattan_frame(run: Run, walls: ManhattanFrame) -> None:
-    """Put the frame of the walls into frame/ of the store."""
+    """Store the Manhattan frame in frame/."""
     run.scene.require_group("frame").attrs["manhattan"] = {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(walls).items()
     }
 
 
 def read_manhattan_frame(run: Run) -> ManhattanFrame | None:
-    """What pose found; None in runs that were posed before it looked."""
+    """The Manhattan frame that pose stored, or None before pose."""
     data = read_frame_attribute(run, "manhattan")
     if data is None:
         return None
@@ -65,6 +65,6 @@ def read_manhattan_frame(run: Run) -> ManhattanFrame | None:
 
 
 def read_trusted_frame(run: Run) -> ManhattanFrame | None:
-    """What pose found, or None where no frame of walls is trusted."""
+    """The Manhattan frame with at least one wall direction, or None where none is trusted."""
     walls = read_manhattan_frame(run)
     return walls if walls is not None and len(walls.normals_world) else None

@@ -1,4 +1,4 @@
-"""Bare surfaces, where nothing can be matched: the planes of the scene, and which of them a pixel shows (by priors)."""
+"""Planes of the scene and, for pixels of textureless regions, the plane that each shows (written by priors)."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ PLANES_ARRAY = "priors/planes"
 
 @dataclass(frozen=True)
 class PlaneIndexMap:
-    """Number [h, w] of the plane each pixel shows where the photo's depth map is silent, -1: none; pyramid level."""
+    """Index [h, w] of the plane that each pixel shows where its depth map has no value (-1: none); pyramid level."""
 
     plane_index: Int[Array, "h w"]
     level: int
 
 
 def write_scene_planes(run: Run, normals: Float[Array, "k 3"], offsets: Float[Array, "k"]) -> None:
-    """Planes n · x = offset of the world, their unit normals towards the side they are seen from."""
+    """Store the planes n · x = offset of the world; unit normals point to the side they are seen from."""
     arrays.write_array(run.scene, PLANES_ARRAY, np.concatenate([normals, offsets[:, None]], axis=1).astype(np.float64))
 
 
 def read_scene_planes(run: Run) -> Float[Array, "k 4"]:
-    """Rows n, offset; none where priors did not look for them."""
+    """Planes as rows (n, offset); no rows where priors did not look for them."""
     return arrays.read_array(run.scene, PLANES_ARRAY) if PLANES_ARRAY in run.scene else np.zeros((0, 4))
 
 
 def write_plane_index(run: Run, index: int, plane_map: PlaneIndexMap) -> None:
-    """What posed photo ``index`` shows of the planes, at a pyramid level."""
+    """Store the plane index map of posed photo ``index``."""
     values, name = plane_map.plane_index.astype(np.int32), f"priors/{index:06d}/plane_index"
     arrays.write_array(run.scene, name, values, attrs={"level": plane_map.level})
 
 
 def read_plane_index(run: Run, index: int) -> PlaneIndexMap | None:
-    """What a photo shows of the planes, or None where it was not asked."""
+    """The plane index map of a posed photo, or None where it has none."""
     stored = read_map_with_level(run, f"priors/{index:06d}/plane_index")
     return None if stored is None else PlaneIndexMap(*stored)
 

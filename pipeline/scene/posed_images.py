@@ -91,7 +91,7 @@ _POSED_ARRAYS = [
 
 
 def write_posed(run: Run, posed: Posed) -> None:
-    """Put posed photos, points and tracks into the store."""
+    """Store posed photos, points and tracks."""
     arrays.delete_node(run.scene, "poses")
     for name in _POSED_ARRAYS:
         arrays.write_array(run.scene, f"poses/{name}", getattr(posed, name))
@@ -99,7 +99,7 @@ def write_posed(run: Run, posed: Posed) -> None:
 
 
 def read_posed(run: Run) -> Posed:
-    """What pose committed."""
+    """The posed photos that the stage pose committed."""
     run.require("pose")
     values = {name: arrays.read_array(run.scene, f"poses/{name}") for name in _POSED_ARRAYS}
     names = run.scene["poses"].attrs["names"]
@@ -107,18 +107,18 @@ def read_posed(run: Run) -> Posed:
 
 
 def write_transform(run: Run, name: str, transform: Similarity) -> None:
-    """Store a hop between frames, e.g. ``world_from_sfm``."""
+    """Store a transform between frames, e.g. ``world_from_sfm``."""
     run.scene.require_group("frame").attrs[name] = transform.to_json()
 
 
 def read_transform(run: Run, name: str) -> Similarity | None:
-    """A stored hop, or None."""
+    """A stored transform between frames, or None."""
     data = read_frame_attribute(run, name)
     return None if data is None else Similarity.from_json(data)
 
 
 def read_frame_attribute(run: Run, name: str) -> dict[str, Any] | None:
-    """What is stored of ``name`` with the hops between frames, or None."""
+    """The attribute ``name`` of the group frame/, or None."""
     group = run.scene.get("frame")
     data = group.attrs.get(name) if isinstance(group, zarr.Group) else None
     return data if isinstance(data, dict) else None
@@ -137,7 +137,7 @@ def write_photo(run: Run, index: int, levels: list[UInt8[Array, "_ _ 3"]], mask:
 
 
 def read_photo(run: Run, index: int, level: int = 0) -> UInt8[Array, "h w 3"]:
-    """Undistorted photo ``index`` at a pyramid level; what is smaller than the last in the store is made of that."""
+    """Undistorted photo ``index`` at a pyramid level; levels beyond the stored ones are made from the last."""
     stored = min(level, PYRAMID_LEVELS - 1)
     return build_pyramid(arrays.read_array(run.scene, f"photos/{index:06d}/rgb{stored}"), level - stored + 1)[-1]
 
@@ -152,7 +152,7 @@ def read_mask(run: Run, index: int) -> UInt8[Array, "h w"]:
 
 @dataclass(frozen=True)
 class Rendering:
-    """What a camera would see of the trained blocks.
+    """A rendering of the trained blocks by one camera.
 
     ``color`` in [0, 1] and may be beyond; ``normal`` unit, world frame, 0 where there is no surface; ``depth_m`` along
     the camera's z, 0 where there is no surface; ``opacity`` of all surfaces, in [0, 1].
@@ -165,13 +165,13 @@ class Rendering:
 
 
 def write_rendering(run: Run, index: int, rendering: Rendering) -> None:
-    """Put what posed photo ``index`` should look like into the store."""
+    """Store the rendering of posed photo ``index``."""
     for name, values in vars(rendering).items():
         kind = np.float32 if name == "depth_m" else np.float16
         arrays.write_array(run.scene, f"renderings/{index:06d}/{name}", values.astype(kind))
 
 
 def read_rendering(run: Run, index: int) -> Rendering:
-    """What posed photo ``index`` should look like."""
+    """The stored rendering of posed photo ``index``."""
     names = ("color", "normal", "depth_m", "opacity")
     return Rendering(*(arrays.read_array(run.scene, f"renderings/{index:06d}/{n}").astype(np.float32) for n in names))

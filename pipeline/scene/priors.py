@@ -1,4 +1,4 @@
-"""What the priors stage leaves of posed photos: exposures, depth maps and labels (``scene.zarr/priors``)."""
+"""Exposures, depth maps and pixel labels of the posed photos (``scene.zarr/priors``, by priors)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = np.ndarray
 
 
 def write_exposures(run: Run, gains: Float[Array, "n 3"]) -> None:
-    """Exposure and tint of every posed photo: a factor per channel, about 1."""
+    """Store the exposure and tint of every posed photo: a factor per channel, about 1."""
     arrays.write_array(run.scene, "priors/exposures", gains.astype(np.float64))
 
 
@@ -26,7 +26,7 @@ def read_exposures(run: Run) -> Float[Array, "n 3"] | None:
 def write_depth(
     run: Run, index: int, depth: Float[Array, "h w"], level: int, *, sigma_per_unit: float | None = None
 ) -> None:
-    """Depth map of posed photo ``index`` at pyramid ``level``, in world units along the camera's z; 0 = not known.
+    """Store the depth map of posed photo ``index`` at a pyramid level, world units along the camera's z; 0 = unknown.
 
     ``sigma_per_unit``: a depth z is off by that times z², as a sensor's is; None: by a share of z, as stereo's is.
     """
@@ -37,7 +37,7 @@ def write_depth(
 def write_hypotheses(
     run: Run, index: int, kind: str, planes: Float[Array, "n h w"], level: int, *, n_passes: int = 0
 ) -> None:
-    """Stereo's work in progress on posed photo ``index``: planes of some kind.
+    """Store plane hypotheses of posed photo ``index``, which stereo works on.
 
     A plane is (w, a, b), see ``stages.priors.stereo.hypotheses``.
 
@@ -75,12 +75,12 @@ def read_depth_sigma(run: Run, index: int) -> float | None:
 
 
 def write_labels(run: Run, index: int, labels: UInt8[Array, "h w"], level: int) -> None:
-    """What the pixels of posed photo ``index`` at pyramid ``level`` show (values of ``pipeline.imaging.labels``)."""
+    """Store the labels of the pixels of posed photo ``index`` at ``level`` (values of ``pipeline.imaging.labels``)."""
     arrays.write_array(run.scene, f"priors/{index:06d}/labels", labels.astype(np.uint8), attrs={"level": level})
 
 
 def read_labels(run: Run, index: int) -> tuple[UInt8[Array, "h w"], int] | None:
-    """A photo's labels and their pyramid level, or None where it has none: nothing is known then."""
+    """A photo's labels and their pyramid level, or None where it has none."""
     return read_map_with_level(run, f"priors/{index:06d}/labels")
 
 
@@ -102,7 +102,7 @@ def read_map_with_level(run: Run, name: str) -> tuple[Array, int] | None:
 
 
 def _complete_map(run: Run, name: str) -> zarr.Array | None:
-    """A map in the store that has its level, as those have that were written to the end; or None."""
+    """The array of a map that was written to its end, which has a level; or None."""
     array = run.scene.get(name)
     return array if isinstance(array, zarr.Array) and "level" in array.attrs else None
 

@@ -1,4 +1,4 @@
-"""What a depth sensor saw beside the photos: its files, its camera, and its depth maps in the store.
+"""Depth of a sensor beside the photos: its files, its camera, and its depth maps in the store.
 
 A *depth map* holds depths along the camera's z axis; 0 = no value. Sensor depth is in metres until poses say how many
 units of the world a metre is (``frame/``); whoever reads it from the store gets it in world units.
@@ -96,7 +96,7 @@ def read_depth_camera(path: Path) -> DepthCamera:
         good = False
     if not good:
         raise QuoinError(
-            "This is no depth camera",
+            "The depth camera file is incomplete or invalid",
             where=path,
             hint="give fl_x, fl_y, cx, cy, w, h, and photo_from_depth, a rotation and translation in metres",
         )
@@ -124,7 +124,7 @@ class SensorDepth:
 
 
 def write_sensor_depth(run: Run, index: int, depth_m: Float[Array, "h w"], level: int) -> None:
-    """Sensor depth of posed photo ``index``, seen by its undistorted camera at pyramid ``level``."""
+    """Store sensor depth of posed photo ``index`` in its undistorted camera at pyramid ``level``."""
     arrays.write_array(run.scene, f"photos/{index:06d}/depth", depth_m.astype(np.float32), attrs={"level": level})
 
 
@@ -138,12 +138,12 @@ def read_sensor_depth(run: Run, index: int) -> SensorDepth | None:
 
 
 def read_sensor_depth_m(run: Run, index: int) -> tuple[Float[Array, "h w"], int] | None:
-    """The same in metres of the sensor, whatever the world's unit."""
+    """Sensor depth of posed photo ``index`` in metres of the sensor, and its pyramid level; None where it has none."""
     return read_map_with_level(run, f"photos/{index:06d}/depth")
 
 
 def write_sensor_scale(run: Run, scale: SensorScale) -> None:
-    """Keep the scale in frame/."""
+    """Store the sensor scale in frame/."""
     run.scene.require_group("frame").attrs["sensor_scale"] = vars(scale)
 
 
@@ -168,7 +168,7 @@ class SensorPoints:
 
 
 def write_sensor_points(run: Run, points: SensorPoints) -> None:
-    """Put the points into the store."""
+    """Store the points."""
     arrays.delete_node(run.scene, "sensor")
     for name, values in vars(points).items():
         arrays.write_array(run.scene, f"sensor/{name}", values)

@@ -1,4 +1,4 @@
-"""Files that a reader sees in their old or their new state, never half written."""
+"""Atomic writes: a reader sees a file's old or new content, never half of the new one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from quoin.pipeline.core.errors import QuoinError
 
-# of an OSError, that a folder or a disk is the reason
+# errno of an OSError that a folder or a disk is the cause of
 UNWRITABLE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; what was written there takes its place in one move, if all went well."""
+    """A temporary path beside ``path`` to write to; it replaces ``path`` in one move unless the block raises."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         yield part
@@ -28,7 +28,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never half of it."""
+    """Write a file atomically, and through to the disk."""
     try:
         with atomic_path(path) as part, open(part, "wb") as handle:
             handle.write(data)
@@ -39,7 +39,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def disk_error(error: OSError, where: object) -> QuoinError:
-    """An OSError of writing, as a sentence."""
+    """The QuoinError that says what an OSError while writing means."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return QuoinError("The disk is full", where=where, hint="free some space, then run quoin resume")
     return QuoinError(f"Cannot write: {error.strerror or error}", where=where, hint="choose a folder you may write to")

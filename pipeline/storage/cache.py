@@ -1,4 +1,4 @@
-"""What this machine keeps of runs and photos that live in object storage: below QUOIN_HOME/cache, any of it disposable.
+"""Disk cache of this machine for runs and photos in object storage, below QUOIN_HOME/cache; all of it may be deleted.
 
 Cached are only objects that never change under their name, since the name holds the commit they are of.
 """
@@ -26,19 +26,19 @@ EVICTION_TARGET = 0.9  # of the limit, once it is passed
 
 
 def home_folder() -> Path:
-    """Where quoin keeps what is not a run: QUOIN_HOME, or ~/.quoin."""
+    """The folder for files that belong to no run: QUOIN_HOME, or ~/.quoin."""
     return Path(os.environ.get("QUOIN_HOME") or Path.home() / ".quoin")
 
 
 def storage_cache_folder(kind: str, url: str) -> Path:
-    """The folder of this machine for what is at ``url``: named like its end, and by a hash of it."""
+    """The cache folder for ``url``, named by its last part and a hash of it."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", url.rpartition("/")[2]) or "run"
     return home_folder() / "cache" / kind / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
 
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Inside, no other process of this machine is inside for the same path, whose folder is made."""
+    """Hold an exclusive lock between processes of this machine, by a file beside ``path``, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f"{path.name}.lock"), "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -47,7 +47,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in ``parent`` for as long as this process works in it; first those go that killed processes left."""
+    """A temporary folder in ``parent``; those that killed processes of this machine left there are removed first."""
     prefix = f"quoin-{socket.gethostname()}"
     for stale in parent.glob(f"{glob.escape(prefix)}-*-*"):
         owner, pid, _ = stale.name.rsplit("-", 2)
@@ -58,7 +58,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process on this machine."""
+    """Whether a process with this id runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -69,19 +69,19 @@ def is_alive(pid: int) -> bool:
 
 
 def cache_limit_bytes() -> int:
-    """How much of objects this machine keeps (QUOIN_CACHE_GIB)."""
+    """Largest size of the cached objects together (QUOIN_CACHE_GIB)."""
     value_text = os.environ.get("QUOIN_CACHE_GIB", "")
     try:
         value = float(value_text) if value_text else DEFAULT_LIMIT_GIB
     except ValueError:
         raise QuoinError(
-            "This is no size in GiB", where=f"QUOIN_CACHE_GIB={value_text}", hint="write a number"
+            "The cache size is not a number of GiB", where=f"QUOIN_CACHE_GIB={value_text}", hint="write a number"
         ) from None
     return int(value * 2**30)
 
 
 class DiskCache:
-    """Objects on this machine's disk, up to a size; what was not used for longest goes first.
+    """Cached objects on this machine's disk, up to a total size; the least recently used go first.
 
     Processes share it: files appear whole, and one that is gone is fetched again.
     """
@@ -92,7 +92,7 @@ class DiskCache:
         self._lock = threading.Lock()
 
     def get(self, name: str) -> bytes | None:
-        """The content kept under ``name``, or None."""
+        """The cached content of ``name``, or None."""
         path = self.folder / name
         try:
             data = path.read_bytes()
@@ -103,12 +103,12 @@ class DiskCache:
         return data
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep ``data`` under ``name``, if the disk lets us."""
+        """Cache ``data`` as ``name``; a disk that is full is no error."""
         with contextlib.suppress(OSError):
             self._add(name, lambda part: part.write_bytes(data))
 
     def file(self, name: str, fetch: Callable[[Path], object]) -> Path:
-        """The file kept under ``name``; ``fetch(path)`` writes it where it is not there."""
+        """Path of the cached file ``name``; ``fetch(path)`` writes it where it is absent."""
         path = self.folder / name
         if path.exists():
             with contextlib.suppress(OSError):

@@ -1,8 +1,7 @@
-"""One try at a job, and the fence that keeps an earlier try from writing over the work of a later one.
+"""Fencing: an earlier attempt at a job cannot write over the work of a later one.
 
-A machine that the driver has lost may work on for a while: what it writes then must not meet what its successor writes.
-The driver claims the job's folder for every attempt before that starts; whoever is about to write checks that the claim
-is still its own.
+A worker that the driver has lost may run on, and must not write then. Before every attempt the driver writes
+its id into the job's folder (the fencing token); before writing, a worker checks that the token is its own.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ class SupersededError(QuoinError):
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a job's work is told of the try that it is.
+    """One attempt at a job.
 
     ``memory_level``: how many times over to take less memory than planned, for ``memory_reason``.
     """
 
-    id: str = ""  # "": nobody else can be at it, as in a notebook
+    id: str = ""  # "": no other attempt is possible, as in a notebook
     memory_level: int = 0
     memory_reason: str = ""
 
     def check(self, folder: Path) -> None:
-        """Superseded where another attempt has claimed ``folder`` since; to be asked right before writing."""
+        """Raise SupersededError where ``folder`` holds another attempt's token; call it right before writing."""
         path = folder / FENCING_TOKEN_FILE
         if self.id and path.read_text(encoding="ascii") != self.id:
             raise SupersededError("A later attempt has taken this block over", where=folder)
 
 
 def fence(folder: Path, attempt_id: str) -> None:
-    """From here on only ``attempt_id`` may write what belongs to ``folder``. For the driver."""
+    """Write the fencing token of ``folder``: from here on only this attempt may write there. For the driver."""
     write_atomic(folder / FENCING_TOKEN_FILE, attempt_id.encode("ascii"))

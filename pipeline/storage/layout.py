@@ -1,4 +1,4 @@
-"""Files: which of them a stage leaves beside the arrays of scene.zarr, the one place that knows; and what they hold."""
+"""Which files each stage leaves in the run folder beside scene.zarr, and their checksums."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "fuse": ("mesh.ply", "mesh.glb"),
     "report": ("report.html", "report.json"),
 }
-# What commands beside the stages make, and what was said: put at the end of each command, and never read by a stage.
+# Written by commands beside the stages, and logs: uploaded at the end of each command, never read by a stage.
 SIDECARS = ("evaluation.json", "tables/evaluation*.parquet", "views/*", "films/*", "exports/*", "logs/*", "report.*")
 PARTIAL_PATTERN = "*.partial"
 
 
 def sha256_of(path: Path) -> str:
-    """Of what a file of any size holds."""
+    """SHA-256 of a file of any size."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FileEntry(pydantic.BaseModel):
-    """A file that a committed stage left."""
+    """Checksum and size of a file that a committed stage left."""
 
     sha256: str
     n_bytes: int

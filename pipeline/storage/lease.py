@@ -1,8 +1,8 @@
 """One driver at a time on a run in object storage: a lease, an object that its holder renews.
 
-Where a folder has the kernel's lock, here is only a put under a condition. All times are of the storage's clock, which
-a process learns from what it puts. The lease keeps two people from working on one run unawares; what keeps the run
-whole should both do is the condition on the put of run.json (``pipeline.storage.backend``).
+It takes the place of the kernel's lock on a folder, and rests on conditional puts. Times are of the storage's clock, read
+from objects that the process puts. The lease warns two people who work on one run; what protects the run itself is the
+conditional put of run.json (``pipeline.storage.backend``).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LeaseHolder:
             return cls("", 0, "an unknown machine")
 
     def to_bytes(self, n_renewals: int = 0) -> bytes:
-        """The lease; ``n_renewals`` makes every renewal another object, with another stamp."""
+        """The lease; ``n_renewals`` gives every renewal other content, and so another ETag."""
         return json.dumps({**vars(self), "n_renewals": n_renewals}).encode()
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ class LeaseHolder:
 
     @property
     def has_exited(self) -> bool:
-        """Whether it was a process of this machine that has ended."""
+        """Whether the holder was a process of this machine, and has ended."""
         return bool(self.process) and self.host == socket.gethostname() and not is_alive(self.process)
 
 
@@ -64,7 +64,7 @@ class LeaseHolder:
 def hold_lease(url: str) -> Iterator[None]:
     """Hold the lease of the run at ``url``; QuoinError where another process holds it.
 
-    One whose holder has ended, or has not renewed it for long, is taken over, and standard error says so.
+    A lease whose holder has ended, or has not renewed it for STALE_SECONDS, is taken over; standard error says so.
     """
     bucket, holder = Bucket(url), LeaseHolder.of_this_process()
     etag = bucket.put_if_match(LEASE_NAME, holder.to_bytes(), None) or _take_over(bucket, holder)
@@ -103,7 +103,7 @@ def _take_over(bucket: Bucket, holder: LeaseHolder) -> str:
 
 
 def _age_seconds(bucket: Bucket, stored: StoredObject, holder: LeaseHolder) -> float:
-    """How long ago an object was put, by the storage's clock."""
+    """Age of an object, by the storage's clock."""
     probe = f"logs/now-{holder.id}"
     bucket.put(probe, b"")
     now = bucket.head(probe)
@@ -118,9 +118,9 @@ def _held_error(url: str, holder: LeaseHolder) -> QuoinError:
 
 
 def _renew(url: str, holder: LeaseHolder, etag: str, ended: threading.Event) -> None:
-    """Put the lease again and again; whoever finds it another's stops, as the next commit will.
+    """Renew the lease until ``ended`` is set; stop where another process holds it, as the next commit then fails.
 
-    It may be ours although a put was refused: the answer to an earlier one was lost.
+    A put may be refused although the lease is still held: when the answer to an earlier put was lost.
     """
     bucket, held, n_renewals = Bucket(url), etag, 0
     while not ended.wait(RENEW_SECONDS):

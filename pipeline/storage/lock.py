@@ -1,4 +1,4 @@
-"""One process at a time works on a run."""
+"""The lock of a run: one process at a time works on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quoin.pipeline.storage.object_store import storage_url
 
 @contextmanager
 def lock_run(location: Path | str) -> Iterator[None]:
-    """Have the run at ``location`` to oneself; QuoinError where another process works on it, and names it."""
+    """Hold the lock of the run at ``location``; QuoinError that names the process which holds it already."""
     url = storage_url(location)
     with hold_lease(url) if url else _lock_folder(Path(location)):
         yield

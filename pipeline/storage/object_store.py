@@ -1,7 +1,7 @@
-"""Object storage at a URL: whole objects, put under a condition where asked; what goes wrong becomes a sentence.
+"""Client of object storage at a URL: whole objects, conditional puts, and errors as QuoinErrors.
 
 s3://bucket/path, gs://bucket/path and az://container/path by the same code (obstore, the extra ``quoin[cloud]``).
-Requests that fail for a passing reason are sent again for ``REQUEST_RETRY_SECONDS``, with growing pauses.
+Requests that fail for a transient reason are sent again for ``REQUEST_RETRY_SECONDS``, with growing pauses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def storage_url(location: str | Path) -> str | None:
     if scheme not in CREDENTIAL_HINTS:
         known = " or ".join(f"{name}://" for name in CREDENTIAL_HINTS)
         raise QuoinError(
-            "quoin knows no storage of this kind", where=location, hint=f"name a folder, or a URL with {known}"
+            "quoin does not support this kind of storage", where=location, hint=f"name a folder, or a URL with {known}"
         )
     if not rest:
         raise QuoinError("This URL names no bucket", where=location, hint=f"write {scheme}://bucket/folder")
@@ -45,7 +45,7 @@ def storage_url(location: str | Path) -> str | None:
 
 
 class StoredObject(NamedTuple):
-    """An object's content and its stamp, which a put of other content changes."""
+    """An object's content and its ETag, which changes with the content."""
 
     data: bytes
     etag: str
@@ -65,7 +65,7 @@ class Bucket:
         return None if found is None else found.data
 
     def get(self, name: str) -> StoredObject | None:
-        """An object with its stamp; None where there is none."""
+        """An object with its ETag; None where there is none."""
         with translate_errors(self.url):
             try:
                 got = self.store.get(name)
@@ -76,7 +76,7 @@ class Bucket:
                 return None
 
     def put(self, name: str, data: bytes) -> str:
-        """Put an object, whole; returns its stamp."""
+        """Put a whole object; returns its ETag."""
         with translate_errors(self.url):
             return str(self.store.put(name, data)["e_tag"])
 
@@ -175,7 +175,7 @@ def open_object_store(url: str) -> Any:
 
 
 def _endpoint() -> str:
-    """Where the S3 of another maker is, as the environment says; empty for that of Amazon."""
+    """Endpoint URL of an S3-compatible service, from the environment; empty for Amazon's own."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
@@ -201,7 +201,7 @@ def _profile() -> dict[str, Any]:
 
 @contextmanager
 def translate_errors(url: str) -> Iterator[None]:
-    """Inside, what obstore raises becomes a QuoinError about ``url``; an object that is missing stays what it is."""
+    """Turn errors of obstore into QuoinErrors about ``url``, but FileNotFoundError of a missing object."""
     from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
     try:
@@ -227,18 +227,18 @@ _NO_RESPONSE = re.compile(r"error sending request|timed? ?out|connect|retry_time
 
 
 class StorageUnavailable(QuoinError):
-    """The storage does not answer: there is no use in asking it for anything else."""
+    """The storage did not respond in time; further requests are not worth sending."""
 
 
 def is_storage_unavailable(error: BaseException | None) -> bool:
-    """Whether it is a StorageUnavailable, or was raised while one was told."""
+    """Whether ``error`` is a StorageUnavailable, or was raised while one was handled."""
     while error is not None and not isinstance(error, StorageUnavailable):
         error = error.__context__
     return error is not None
 
 
 def user_message(error: Exception, url: str) -> QuoinError:
-    """What an error of the storage means to a person, and what to do about it."""
+    """The QuoinError for an error of the storage: what it means and what to do."""
     text, scheme = str(error), url.partition(":")[0]
     bucket = "/".join(url.split("/")[:3])
     first = re.sub(r"\s+", " ", text.partition("\n")[0])[:300]

@@ -1,4 +1,4 @@
-"""Photos that lie in object storage, on this machine: COLMAP and the decoders read files."""
+"""Local copies of photos in object storage, since COLMAP and the decoders read files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def mirror_photos(source: str) -> Path:
 
 
 def mirror_file(source: str, name: str) -> Path:
-    """The file ``name`` of what is at ``source``, on this machine, without the others."""
+    """Path on this machine of the file ``name`` below ``source``; no others are downloaded."""
     url = storage_url(source)
     if url is None:
         return Path(source) / name
@@ -76,7 +76,7 @@ def _mirror_object(url: str, folder: Path) -> Path:
 def _checked_path(folder: Path, name: str) -> Path:
     path = folder / name
     if ".." in Path(name).parts:
-        raise QuoinError("This name leads out of its folder", where=name, hint="rename the object")
+        raise QuoinError("An object's name contains '..'", where=name, hint="rename the object")
     return path
 
 

@@ -1,4 +1,4 @@
-"""scene.zarr in object storage: zarr's own ObjectStore, whose errors are sentences and whose photos are cached here."""
+"""scene.zarr in object storage: zarr's ObjectStore with QuoinErrors and a disk cache for photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage that does not answer for a while: a share whose server restarts, a network that is gone for a minute."""
+"""Retries while storage does not respond: a share whose server restarts, a network that is down for a minute."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Returned = TypeVar("Returned")
 
 
 def is_transient(error: BaseException | None, folder: Path) -> bool:
-    """Whether ``error``, or what it came of, may pass: no answer of the storage, or all of ``folder`` gone."""
+    """Whether ``error``, or its cause, is transient: the storage does not respond, or all of ``folder`` is missing."""
     while error is not None:
         if isinstance(error, OSError):
             return isinstance(error, TimeoutError) or error.errno in TRANSIENT_ERRNOS or not os.path.exists(folder)
@@ -40,7 +40,7 @@ def retry(
     *,
     timeout_s: float = MAX_RETRY_SECONDS,
 ) -> Returned:
-    """``function()``, which reads and writes in ``folder``, again and again while the storage does not answer.
+    """The result of ``function()``, which works in ``folder``, retried while the storage does not respond.
 
     Pauses double, from one second to a quarter of a minute. After ``timeout_s`` the last error is raised.
     """
@@ -54,7 +54,7 @@ def retry(
                 waited_s, pause_s = 0.0, INITIAL_BACKOFF_SECONDS
             if not is_transient(error, folder) or waited_s + pause_s > timeout_s:
                 raise
-            log(f"the storage does not answer: trying again in {pause_s:.0f} s ({error})")
+            log(f"the storage does not respond: trying again in {pause_s:.0f} s ({error})")
         resume_at = time.monotonic() + pause_s
         while time.monotonic() < resume_at:
             cancellation.check()

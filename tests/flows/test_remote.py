@@ -73,7 +73,7 @@ def test_a_second_driver_is_refused_and_goes_on_once_the_first_was_killed(quoin:
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("ftp://host/run", "quoin knows no storage of this kind"),
+        ("ftp://host/run", "quoin does not support this kind of storage"),
         ("s3://no-such-bucket/run", "There is no such bucket"),
     ],
 )

@@ -34,7 +34,8 @@ def test_a_url_is_told_from_a_path(place, url):
 
 
 @pytest.mark.parametrize(
-    ("place", "said"), [("ftp://a/b", "no storage of this kind"), ("http://a", "s3://"), ("s3://", "names no bucket")]
+    ("place", "said"),
+    [("ftp://a/b", "does not support this kind of storage"), ("http://a", "s3://"), ("s3://", "names no bucket")],
 )
 def test_a_url_that_is_of_no_use_is_told(place, said):
     with pytest.raises(QuoinError, match=said):

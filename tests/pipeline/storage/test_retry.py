@@ -30,7 +30,7 @@ def test_a_folder_that_is_gone_for_a_while_is_waited_for(tmp_path: Path) -> None
     retry(lambda: write_atomic(folder / "file", b"x"), folder, tell)
     assert (folder / "file").read_bytes() == b"x"
     assert len(told) == 3
-    assert "does not answer: trying again" in told[0]
+    assert "does not respond: trying again" in told[0]
 
 
 def test_patience_ends(tmp_path: Path) -> None:

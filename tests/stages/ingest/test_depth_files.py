@@ -142,7 +142,7 @@ def test_a_depth_camera_is_checked_and_its_maps_may_have_another_shape(ingest, r
     assert result.n_depths == 2
     assert rows["a.jpg"].depth_camera == str(camera)
     camera.write_text('{"fl_x": 100}')
-    with pytest.raises(QuoinError, match="This is no depth camera"):
+    with pytest.raises(QuoinError, match="depth camera file is incomplete"):
         ingest(depth=folder, depth_camera=str(camera))
     with pytest.raises(QuoinError, match="no depth maps"):
         ingest(depth_camera=str(camera))
