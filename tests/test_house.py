@@ -81,7 +81,6 @@ SHORT_OR_LONG_FILES: set[str] = {
     "pipeline/imaging/memory_budget.py",
     "pipeline/imaging/pyramid.py",
     "pipeline/scene/confidence.py",
-    "pipeline/storage/run.py",
     "stages/fuse/vertex_index.py",
     "stages/ingest/camera_groups.py",
     "stages/ingest/panorama.py",
@@ -101,8 +100,6 @@ SHORT_OR_LONG_FILES: set[str] = {
 }
 IDENTIFIERS_WITH_BANNED_WORDS: set[str] = {
     "_shelf",
-    "bare",
-    "believed_share",
     "count_torn_edges",
     "known",
     "most",

@@ -2,9 +2,9 @@
 
 # Fields of results: written into manifests, report.json and evaluation.json for other programs.
 _.accuracy_median_m
-_.consistent_share
 _.center_max_percent
 _.completeness_median_m
+_.consistent_share
 _.core_high_world
 _.core_low_world
 _.corner_off_deg
@@ -16,21 +16,22 @@ _.dropped_sky_faces
 _.dropped_unsupported_faces
 _.embedded_bytes
 _.embedded_faces
+_.failed_blocks
 _.fov_deg
 _.full_mesh
 _.gain_range
-_.is_georeferenced
 _.glb_bytes
 _.gravity_confidence
 _.height_m
 _.heldout_psnr_lowest_db
 _.indoors
+_.is_georeferenced
+_.is_metric
 _.max_side_px
 _.mean_reprojection_px
 _.median_consistent_views
 _.median_reprojection_px
 _.median_track_length
-_.is_metric
 _.missing_blocks
 _.n_beyond
 _.n_boundary_edges
@@ -46,6 +47,7 @@ _.n_reconstruction
 _.n_registered
 _.n_sensor_maps
 _.n_unreadable
+_.n_wall_directions
 _.n_warnings
 _.off_m
 _.people_share
@@ -58,10 +60,10 @@ _.spread_m
 _.uri
 _.used_share
 _.wall_confidence
-_.n_wall_directions
 _.world_frame
 
 # What libraries read, or call.
+_._value_
 _.MAX_IMAGE_PIXELS
 _.alsologtostderr
 _.entrypoint
@@ -70,7 +72,6 @@ _.font
 _.force_nn_module_property_static_shapes
 _.force_parameter_static_shapes
 _.found_inf
-_.function_tolerance
 _.loss_function_scale
 _.loss_function_type
 _.max_num_features

@@ -19,7 +19,7 @@ class Reason(StrEnum):
 
     def __new__(cls, name: str, text: str) -> Reason:
         member = str.__new__(cls, name)
-        member._value_, member.text = name, text
+        member._value_, member.text = name, text  # the way of enum to give members attributes
         return member
 
     NOT_A_PHOTO = "not_a_photo", "not a photo"

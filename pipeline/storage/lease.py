@@ -1,8 +1,8 @@
 """One driver at a time on a run in object storage: a lease, an object that its holder renews.
 
-It takes the place of the kernel's lock on a folder, and rests on conditional puts. Times are of the storage's clock, read
-from objects that the process puts. The lease warns two people who work on one run; what protects the run itself is the
-conditional put of run.json (``pipeline.storage.backend``).
+It takes the place of the kernel's lock on a folder, and rests on conditional puts. Times are of the storage's clock,
+read from objects that the process puts. The lease warns two people who work on one run; what protects the run itself is
+the conditional put of run.json (``pipeline.storage.backend``).
 """
 
 from __future__ import annotations

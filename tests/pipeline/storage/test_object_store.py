@@ -219,5 +219,5 @@ def test_the_size_of_the_cache_is_a_number(monkeypatch):
     monkeypatch.setenv("QUOIN_CACHE_GIB", "0.5")
     assert cache.cache_limit_bytes() == 2**29
     monkeypatch.setenv("QUOIN_CACHE_GIB", "much")
-    with pytest.raises(QuoinError, match="no size"):
+    with pytest.raises(QuoinError, match="not a number of GiB"):
         cache.cache_limit_bytes()
