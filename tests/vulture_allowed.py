@@ -7,8 +7,8 @@ _.completeness_median_m
 _.consistent_share
 _.core_high_world
 _.core_low_world
-_.corner_off_deg
-_.corner_off_most_deg
+_.corner_error_deg
+_.corner_error_max_deg
 _.cropped_share
 _.drawn_file
 _.dropped_island_faces
@@ -23,7 +23,7 @@ _.gain_range
 _.glb_bytes
 _.gravity_confidence
 _.height_m
-_.heldout_psnr_lowest_db
+_.heldout_psnr_min_db
 _.indoors
 _.is_georeferenced
 _.is_metric
@@ -49,7 +49,7 @@ _.n_sensor_maps
 _.n_unreadable
 _.n_wall_directions
 _.n_warnings
-_.off_m
+_.residual_m
 _.people_share
 _.photos_folder
 _.ply_bytes

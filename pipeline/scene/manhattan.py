@@ -37,9 +37,9 @@ class ManhattanFrame:
     def summary(self) -> str:
         """One line for the log."""
         if self.reason:
-            return f"no frame of walls: {self.reason}"
+            return f"no main directions of walls found: {self.reason}"
         count = len(self.normals_world)
-        return f"walls stand in {count} direction{'s' if count > 1 else ''}, confidence {self.confidence:.2f}"
+        return f"walls follow {count} main direction{'s' if count > 1 else ''} (confidence {self.confidence:.2f})"
 
 
 def write_manhattan_frame(run: Run, walls: ManhattanFrame) -> None:

@@ -61,7 +61,7 @@ def extract_frames(
 def describe_clip(clip: ClipResult) -> str:
     """One line of text about the frames taken of a clip."""
     rate = f", {clip.frames_per_s:.3g} a second" if clip.frames_per_s else ""
-    text = f"{clip.name}: {clip.n_taken} of {clip.n_frames} frames taken ({clip.seconds:.1f} s{rate})"
+    text = f"{clip.name}: {clip.n_taken} of {clip.n_frames} frames taken ({clip.duration_s:.1f} s{rate})"
     parts = [
         f"blurred, no frame taken: {timespans(clip.blurred_s)}" if clip.blurred_s else "",
         f"still, one frame taken: {timespans(clip.still_s)}" if clip.still_s else "",
@@ -171,7 +171,7 @@ def _frame_file(clip: SourceFile, path: Path, time_s: float) -> SourceFile:
 def _clip_result(clip: ScannedClip, choice: KeyframeChoice, frames: Sequence[SourceFile]) -> ClipResult:
     return ClipResult(
         name=clip.file.name,
-        seconds=round(clip.last_s, 3),
+        duration_s=round(clip.last_s, 3),
         frames_per_s=round(clip.header.frames_per_s, 3),
         n_frames=clip.n_frames,
         n_taken=len(frames),

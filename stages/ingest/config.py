@@ -35,7 +35,7 @@ class ClipResult(StageResult):
     """Frames taken of one clip. Times are in seconds from its first frame."""
 
     name: str
-    seconds: float  # to the last frame that can be decoded
+    duration_s: float  # to the last frame that can be decoded
     frames_per_s: float  # from its header; 0 where it has none
     n_frames: int  # that can be decoded
     n_taken: int

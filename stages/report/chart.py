@@ -22,7 +22,7 @@ N_COLORS = 8
 
 @dataclass(frozen=True)
 class Curve:
-    """A series thinned for drawing: per bucket of neighbouring steps the mean, lowest and highest value."""
+    """A series reduced for drawing: mean, lowest and highest value of each bucket of neighbouring steps."""
 
     label: str
     step: list[float]
@@ -32,9 +32,9 @@ class Curve:
 
 
 def thin_curve(label: str, step: Float[Array, "n"], value: Float[Array, "n"], buckets: int = 160) -> Curve:
-    """At most ``buckets`` points [n'] that keep the mean and the extremes of every stretch of steps.
+    """The series in at most ``buckets`` points, with the mean and the extremes of each bucket of steps.
 
-    Values that are not finite are left out. A series no longer than ``buckets`` comes back as it is, in order of steps.
+    Values that are not finite are left out. A series no longer than ``buckets`` stays as it is, in order of steps.
     """
     keep = np.isfinite(value) & np.isfinite(step)
     step, value = np.asarray(step, float)[keep], np.asarray(value, float)[keep]
@@ -109,31 +109,48 @@ def _chart_svg(x: _Axis, y: _Axis, x_label: str, y_label: str, body: list[Markup
 
 def line_chart(curves: Sequence[Curve], *, x_label: str, y_label: str, title: str, log: bool = False) -> Markup:
     """A chart of all ``curves`` with their spread as a faint band; '' where none holds a point."""
-    curves = [c for c in curves if c.step]
+    curves = [curve for curve in curves if curve.step]
     if not curves:
         return Markup("")
-    lows = [v for c in curves for v in c.low if not log or v > 0]
-    highs = [v for c in curves for v in c.high if not log or v > 0]
-    log = log and bool(lows) and max(highs) > 3 * min(lows)
-    low, high = (min(lows), max(highs)) if lows else (0.0, 1.0)
-    if not log:
-        margin = 0.05 * (high - low) or abs(high) * 0.05 or 1.0
-        low, high = low - margin, high + margin
-    steps = [s for c in curves for s in c.step]
+    steps = [step for curve in curves for step in curve.step]
+    low, high, is_log = _value_range(curves, log)
     x = _Axis(min(0.0, *steps), max(*steps, 1.0), MARGIN_LEFT_PX, CHART_WIDTH_PX - MARGIN_RIGHT_PX)
-    y = _Axis(low, high, CHART_HEIGHT_PX - MARGIN_BOTTOM_PX, MARGIN_TOP_PX, log)
-    body = []
-    for i, c in enumerate(curves):
-        upper = [(x(s), y(v)) for s, v in zip(c.step, c.high, strict=True)]
-        lower = [(x(s), y(v)) for s, v in zip(reversed(c.step), reversed(c.low), strict=True)]
-        body.append(svg_tag("polygon", class_=f"band c{i % N_COLORS}", points=format_points(*upper, *lower)))
-    for i, c in enumerate(curves):
-        corners = [(x(s), y(v)) for s, v in zip(c.step, c.mean, strict=True)]
-        name = svg_tag("title", f"{c.label}: last {format_number(c.mean[-1], 4)}")
-        body.append(svg_tag("polyline", name, class_=f"line c{i % N_COLORS}", points=format_points(*corners)))
-        if len(corners) == 1:
-            body.append(svg_tag("circle", name, class_=f"dot c{i % N_COLORS}", cx=corners[0][0], cy=corners[0][1], r=3))
-    return _chart_svg(x, y, x_label, y_label, body, title)
+    y = _Axis(low, high, CHART_HEIGHT_PX - MARGIN_BOTTOM_PX, MARGIN_TOP_PX, is_log)
+    bands = [_curve_band(x, y, curve, f"c{i % N_COLORS}") for i, curve in enumerate(curves)]
+    lines = [_curve_line(x, y, curve, f"c{i % N_COLORS}") for i, curve in enumerate(curves)]
+    return _chart_svg(x, y, x_label, y_label, [*bands, *lines], title)
+
+
+def _value_range(curves: Sequence[Curve], log: bool) -> tuple[float, float, bool]:
+    """Lowest and highest value of the y axis, and whether it is logarithmic: if wanted, and values span a factor of 3.
+
+    With ``log`` only positive values count.
+    """
+    lows, highs = (np.array([v for curve in curves for v in getattr(curve, name)]) for name in ("low", "high"))
+    if log:
+        lows, highs = lows[lows > 0], highs[highs > 0]
+    low, high = (float(lows.min()), float(highs.max())) if len(lows) else (0.0, 1.0)
+    if log and len(lows) and high > 3 * low:
+        return low, high, True
+    margin = 0.05 * (high - low) or abs(high) * 0.05 or 1.0
+    return low - margin, high + margin, False
+
+
+def _curve_band(x: _Axis, y: _Axis, curve: Curve, color: str) -> Markup:
+    upper = [(x(s), y(v)) for s, v in zip(curve.step, curve.high, strict=True)]
+    lower = [(x(s), y(v)) for s, v in zip(reversed(curve.step), reversed(curve.low), strict=True)]
+    return svg_tag("polygon", class_=f"band {color}", points=format_points(*upper, *lower))
+
+
+def _curve_line(x: _Axis, y: _Axis, curve: Curve, color: str) -> Markup:
+    """The mean as a line; a single point also as a dot."""
+    corners = [(x(s), y(v)) for s, v in zip(curve.step, curve.mean, strict=True)]
+    name = svg_tag("title", f"{curve.label}: last {format_number(curve.mean[-1], 4)}")
+    line = svg_tag("polyline", name, class_=f"line {color}", points=format_points(*corners))
+    if len(corners) > 1:
+        return line
+    (cx, cy), *_ = corners
+    return line + svg_tag("circle", name, class_=f"dot {color}", cx=cx, cy=cy, r=3)
 
 
 def histogram_chart(edges: Sequence[float], counts: Sequence[int], *, x_label: str, y_label: str, title: str) -> Markup:

@@ -1,4 +1,4 @@
-"""Read what earlier stages committed into the report's facts; a part that is missing stays None."""
+"""Collection of the report's facts from the committed results of earlier stages; missing parts stay None."""
 
 from __future__ import annotations
 
@@ -16,66 +16,88 @@ from jaxtyping import Num
 from quoin.pipeline.core.reasons import Rejection
 from quoin.pipeline.scene.blocks import Partition
 from quoin.pipeline.scene.manhattan import read_manhattan_frame
-from quoin.pipeline.scene.photo_table import read_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.pipeline.scene.posed_images import Posed, read_transform
 from quoin.pipeline.storage.run import Manifest, Run
 from quoin.stages.report.chart import Curve, thin_curve
-from quoin.stages.report.facts import BlockFacts, ClipFacts, Headline, Histogram, PhotoFacts, PoseFacts, StageFacts
+from quoin.stages.report.facts import (
+    BlockFacts,
+    ClipFacts,
+    Headline,
+    Histogram,
+    PhotoFacts,
+    PhotoState,
+    PoseFacts,
+    StageFacts,
+)
 
 Array = np.ndarray
 
 
 def read_rows(run: Run, table: str) -> list[dict[str, Any]]:
-    """Rows of a table; none where it does not exist."""
+    """Rows of a table; an empty list where it does not exist."""
     path = run.file(f"tables/{table}.parquet")
     return pq.read_table(path).to_pylist() if path.exists() else []
 
 
 def finite_or_none(value: Any) -> float | None:
-    """``value`` where it is a finite number."""
+    """``value`` as a float where it is a finite number, else None."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def int_or_none(value: Any) -> int | None:
-    """``value`` as an integer where it is a finite number."""
+    """``value`` as an integer where it is a finite number, else None."""
     number = finite_or_none(value)
     return None if number is None else int(number)
 
 
 def collect_photos(run: Run) -> list[PhotoFacts]:
-    """One entry per file found, with what pose made of it."""
+    """One entry per file of the photo folder, with its camera pose where it has one."""
     if run.manifest("ingest") is None:
         return []
-    posed = {r["photo_id"]: r for r in read_rows(run, "poses")} if run.manifest("pose") else None
-    out = []
+    if run.manifest("pose") is None:
+        return [_photo_facts(row, None, state="used" if row.used else "not used") for row in read_photo_table(run)]
+    pose_rows = {pose_row["photo_id"]: pose_row for pose_row in read_rows(run, "poses")}
+    facts = []
     for row in read_photo_table(run):
-        pose = (posed or {}).get(row.photo_id) if row.used else None
-        state = "not used" if not row.used else "used" if posed is None else "not placed"
-        if pose and pose["registered"]:
+        pose_row = pose_rows.get(row.photo_id) if row.used else None
+        state: PhotoState = "not placed" if row.used else "not used"
+        if pose_row and pose_row["registered"]:
             state = "placed"
-        focal = finite_or_none(pose["focal_px"]) if pose else finite_or_none(row.focal_px)
-        rejection = row.rejection or (Rejection.from_columns(pose["reason"], pose["detail"]) if pose else None)
-        out.append(
-            PhotoFacts(
-                name=row.name,
-                state=state,  # type: ignore[arg-type]
-                component=pose["component"] if pose and pose["component"] >= 0 else None,
-                n_points=int_or_none(pose["n_points"]) if pose else None,
-                reprojection_px=finite_or_none(pose["reprojection_px"]) if pose and pose["registered"] else None,
-                focal_px=focal if focal else None,
-                width=row.width or None,
-                height=row.height or None,
-                has_mask=bool(row.mask_path),
-                rejection=rejection,
-                clip=row.clip,
-                time_s=finite_or_none(row.time_s),
-            )
-        )
-    return out
+        facts.append(_photo_facts(row, pose_row, state))
+    return facts
+
+
+def _photo_facts(row: PhotoRow, pose_row: dict[str, Any] | None, state: PhotoState) -> PhotoFacts:
+    """Facts of one file from its row of the photo table and its row of the poses, if it has any."""
+    facts = PhotoFacts(
+        name=row.name,
+        state=state,
+        component=None,
+        n_points=None,
+        reprojection_px=None,
+        focal_px=finite_or_none(row.focal_px) or None,
+        width=row.width or None,
+        height=row.height or None,
+        has_mask=bool(row.mask_path),
+        rejection=row.rejection,
+        clip=row.clip,
+        time_s=finite_or_none(row.time_s),
+    )
+    if pose_row is None:
+        return facts
+    measured = {
+        "component": pose_row["component"] if pose_row["component"] >= 0 else None,
+        "n_points": int_or_none(pose_row["n_points"]),
+        "reprojection_px": finite_or_none(pose_row["reprojection_px"]) if pose_row["registered"] else None,
+        "focal_px": finite_or_none(pose_row["focal_px"]) or None,
+        "rejection": row.rejection or Rejection.from_columns(pose_row["reason"], pose_row["detail"]),
+    }
+    return facts.model_copy(update=measured)
 
 
 def collect_clips(run: Run, files: Sequence[PhotoFacts]) -> list[ClipFacts]:
-    """What became of every video that gave frames."""
+    """Facts of every video that gave frames, with how many of them have a pose."""
     is_posed = run.manifest("pose") is not None
     out = []
     for clip in getattr(run.manifest("ingest"), "result", {}).get("clips", []):
@@ -88,7 +110,7 @@ def collect_clips(run: Run, files: Sequence[PhotoFacts]) -> list[ClipFacts]:
 
 
 def _unplaced(frames: Sequence[PhotoFacts]) -> list[tuple[float, float]]:
-    """From the first to the last of frames in a row that could not be placed."""
+    """Time spans of consecutive frames without a pose."""
     runs = itertools.groupby(frames, key=lambda p: p.state == "not placed")
     lost = [[_time(p) for p in frames_in_row] for missing, frames_in_row in runs if missing]
     return [(times[0], times[-1]) for times in lost]
@@ -99,7 +121,7 @@ def _time(frame: PhotoFacts) -> float:
 
 
 def build_histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers: bool = False) -> Histogram | None:
-    """Counts up to the 99th percentile; what lies beyond is counted apart. None where nothing is finite."""
+    """A histogram up to the 99th percentile, with the number of values beyond; None where no value is finite."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     if not len(values):
@@ -110,7 +132,7 @@ def build_histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers:
         edges = np.arange(first, top + 2, max(1, math.ceil((top + 1 - first) / n_bins))) - 0.5
     else:
         low = 0.0 if values.min() >= 0 and values.min() < 0.5 * max(top, 1e-12) else float(values.min())
-        if top - low <= 1e-9 * max(abs(top), 1.0):  # all the same: one bar in the middle
+        if top - low <= 1e-9 * max(abs(top), 1.0):  # all values are equal: one bar in the middle
             low, top = top - 0.05 * max(abs(top), 1.0), top + 0.05 * max(abs(top), 1.0)
             n_bins += 1 - n_bins % 2
         edges = np.linspace(low, top, n_bins + 1)
@@ -125,7 +147,7 @@ def build_histogram(values: Num[Array, "n"], *, n_bins: int = 30, whole_numbers:
 
 
 def collect_pose(run: Run, posed: Posed) -> PoseFacts:
-    """Residuals, tracks and the world frame of the posed photos."""
+    """Reprojection errors, tracks and world frame of the posed photos."""
     result = run.require("pose").result
     world = read_transform(run, "world_from_sfm")
     walls = read_manhattan_frame(run)
@@ -138,15 +160,15 @@ def collect_pose(run: Run, posed: Posed) -> PoseFacts:
         focal_px=build_histogram(posed.intrinsics[:, 0]),
         n_observations=len(posed.track_photo),
         components=[c["n_photos"] for c in result.get("components", [])] or [n for _, n in sorted(groups.items())],
-        world_frame=world.provenance if world else "as structure from motion left it",
-        walls=walls.summary() if walls else "walls were not looked for",
+        world_frame=world.provenance if world else "structure from motion (arbitrary origin, axes and scale)",
+        walls=walls.summary() if walls else "main directions of walls were not estimated",
         unit="m" if result.get("is_metric") or result.get("is_georeferenced") else "units",
         extent=(bulk[1] - bulk[0]).tolist(),
     )
 
 
 def collect_blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
-    """Plan and measurements of every block."""
+    """Plan and training measurements of every block."""
     out = []
     train = run.manifest("train")
     missing = train.result.get("failed_blocks", {}) if train else {}
@@ -176,15 +198,15 @@ def collect_blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
     return out
 
 
-def select_blocks(blocks: Sequence[BlockFacts], most: int) -> list[BlockFacts]:
-    """At most so many of the blocks, in their order: those that failed, then those of the lowest held-out PSNR."""
+def select_blocks(blocks: Sequence[BlockFacts], max_blocks: int) -> list[BlockFacts]:
+    """At most ``max_blocks``, in their order: those that failed, then those of the lowest held-out PSNR."""
     lowest = sorted(blocks, key=lambda b: (not b.failed, np.inf if b.heldout_psnr_db is None else b.heldout_psnr_db))
-    chosen = {b.id for b in lowest[:most]}
+    chosen = {b.id for b in lowest[:max_blocks]}
     return [b for b in blocks if b.id in chosen]
 
 
 def collect_curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]:
-    """What training measured along the steps, by name; one thinned curve per block."""
+    """Training metrics over the steps, by name; one curve per block."""
     out: dict[str, list[Curve]] = {}
     for block_id in block_ids:
         path = run.file(f"tables/train_{block_id}.parquet")
@@ -201,7 +223,7 @@ def collect_curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]
 
 
 def collect_stages(run: Run) -> list[StageFacts]:
-    """All committed stages in the order they ended; blocks of training are listed with the blocks."""
+    """All committed stages in the order they ended; training of single blocks is in the facts of the blocks."""
     order: list[tuple[str, Manifest]] = sorted(run.record.manifests.items(), key=lambda item: item[1].committed_at)
     return [
         StageFacts(
@@ -216,12 +238,12 @@ def collect_stages(run: Run) -> list[StageFacts]:
 
 
 def _peak(run: Run, stage: str) -> int:
-    """Of a stage, and of its blocks, each of which forgot what came before."""
+    """Peak memory of a stage and of its blocks, each of which counts from its own start."""
     return max(m.peak_memory_bytes for name, m in run.record.manifests.items() if name.partition("/")[0] == stage)
 
 
 def _numbers(result: dict[str, Any]) -> dict[str, Any]:
-    """What of a result fits a line; the seconds of a stage's parts are taken apart."""
+    """Numbers and short texts of a result; the seconds of a stage's parts become one number each."""
     parts = result.get("seconds")
     seconds = {f"{part}_seconds": value for part, value in parts.items()} if isinstance(parts, dict) else {}
     return {k: v for k, v in result.items() if _is_number_like(v)} | seconds
@@ -237,28 +259,32 @@ def _is_number_like(value: Any) -> bool:
     return isinstance(value, (bool, int, float))
 
 
-def collect_headline(run: Run, files: list[PhotoFacts], block_facts: list[BlockFacts]) -> Headline:
-    """The first numbers, from manifests and tables."""
+def collect_headline(run: Run, files: list[PhotoFacts], blocks: list[BlockFacts]) -> Headline:
+    """The numbers of the first row, from manifests and tables."""
     states = Counter(p.state for p in files)
     pose_result = getattr(run.manifest("pose"), "result", {})
     fuse_result = getattr(run.manifest("fuse"), "result", {})
-    scores = [b.heldout_psnr_db for b in block_facts if b.heldout_psnr_db is not None]
-    longest: dict[str, float] = {}  # a stage takes at least as long as its longest part, also where it was resumed
-    for name, m in run.record.manifests.items():
-        stage = name.split("/")[0]
-        longest[stage] = max(longest.get(stage, 0.0), m.seconds if stage != "report" else 0.0)
-    memory = [s.peak_memory_bytes or 0 for s in collect_stages(run)] + [b.peak_memory_bytes or 0 for b in block_facts]
+    n_posed = int_or_none(pose_result.get("n_registered"))
+    scores = [block.heldout_psnr_db for block in blocks if block.heldout_psnr_db is not None]
+    memory = [part.peak_memory_bytes or 0 for part in collect_stages(run)] + [b.peak_memory_bytes or 0 for b in blocks]
     return Headline(
         n_photos_found=len(files) or None,
         n_photos_used=len(files) - states["not used"] if files else None,
-        n_photos_posed=states["placed"]
-        if files and run.manifest("pose")
-        else int_or_none(pose_result.get("n_registered")),
+        n_photos_posed=states["placed"] if files and run.manifest("pose") else n_posed,
         n_points=int_or_none(pose_result.get("n_points")),
         n_vertices=int_or_none(fuse_result.get("n_vertices")),
         n_faces=int_or_none(fuse_result.get("n_faces")),
         heldout_psnr_db=float(np.mean(scores)) if scores else None,
-        heldout_psnr_lowest_db=min(scores) if scores else None,
-        total_seconds=sum(longest.values()),
+        heldout_psnr_min_db=min(scores, default=None),
+        total_seconds=_total_seconds(run),
         peak_memory_bytes=max(memory, default=0) or None,
     )
+
+
+def _total_seconds(run: Run) -> float:
+    """Sum over stages; a resumed stage took at least as long as the longest of its blocks."""
+    longest: dict[str, float] = {}
+    for name, manifest in run.record.manifests.items():
+        stage = name.split("/")[0]
+        longest[stage] = max(longest.get(stage, 0.0), manifest.seconds if stage != "report" else 0.0)
+    return sum(longest.values())

@@ -1,4 +1,4 @@
-"""What may be turned about the report, and what the stage returns."""
+"""Settings of the report stage, and its result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ReportConfig(StageConfig):
 
 
 class ReportResult(StageResult):
-    """Where the report lies and the numbers of its headline; None where the run has not measured one."""
+    """The path of the report and its main numbers; None where the run has not measured one yet."""
 
     path: str  # of report.html
     size_bytes: int

@@ -1,4 +1,4 @@
-"""Pictures as addresses that a page holds in itself."""
+"""Pictures as data URIs, which a page contains itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every number of the report, typed: what report.json holds and what the page shows. None means not measured."""
+"""The facts of the report: what report.json holds and the page shows. None means not measured."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pydantic
 from quoin.pipeline.core.reasons import Rejection
 from quoin.stages.report.chart import Curve
 
-REPORT_FORMAT = 1
+REPORT_FORMAT = 2
 AdviceLevel = Literal["problem", "warning", "note"]
+PhotoState = Literal["placed", "not placed", "not used", "used"]  # "used": poses are not known yet
 
 
 class Facts(pydantic.BaseModel):
@@ -20,22 +21,22 @@ class Facts(pydantic.BaseModel):
 
 
 class Headline(Facts):
-    """The numbers a person asks for first."""
+    """The main numbers of the run."""
 
-    n_photos_found: int | None  # files seen in the photo folder
-    n_photos_used: int | None  # of them readable photos, duplicates left out
+    n_photos_found: int | None  # files in the photo folder
+    n_photos_used: int | None  # readable photos among them, without duplicates
     n_photos_posed: int | None
     n_points: int | None
     n_vertices: int | None  # of mesh.ply
     n_faces: int | None
-    heldout_psnr_db: float | None  # mean over blocks, on pixels whose colours training never aimed at
-    heldout_psnr_lowest_db: float | None
+    heldout_psnr_db: float | None  # mean over blocks, on pixels that are held out from training
+    heldout_psnr_min_db: float | None
     total_seconds: float  # sum of all stages
     peak_memory_bytes: int | None  # largest of any process that reported
 
 
 class Advice(Facts):
-    """One thing a person should know, worst first."""
+    """One sentence or two of advice to the user."""
 
     level: AdviceLevel
     text: str
@@ -45,7 +46,7 @@ class PhotoFacts(Facts):
     """One file of the photo folder."""
 
     name: str
-    state: Literal["placed", "not placed", "not used", "used"]  # "used": poses are not known
+    state: PhotoState
     component: int | None
     n_points: int | None
     reprojection_px: float | None
@@ -54,23 +55,23 @@ class PhotoFacts(Facts):
     height: int | None
     has_mask: bool
     rejection: Rejection | None  # why it is not used or not placed
-    clip: str = ""  # that it is a frame of; "" for photos
+    clip: str = ""  # name of the clip that it is a frame of; "" for photos
     time_s: float | None = None  # of a frame in its clip
 
 
 class ClipFacts(Facts):
-    """One video that gave frames; times in seconds from its first."""
+    """One video that gave frames; times in seconds from its first frame."""
 
     name: str
-    seconds: float
+    duration_s: float
     frames_per_s: float  # 0 where its header does not say
     n_frames: int  # that can be decoded
     n_taken: int
     n_placed: int | None
-    n_unplaced: int | None  # taken, but pose could not place them
-    blurred_s: list[tuple[float, float]]  # gave none
-    still_s: list[tuple[float, float]]  # gave one
-    unplaced_s: list[tuple[float, float]]  # where the unplaced ones lie
+    n_unplaced: int | None  # taken, but without a camera pose
+    blurred_s: list[tuple[float, float]]  # spans that gave no frame
+    still_s: list[tuple[float, float]]  # spans that gave one frame
+    unplaced_s: list[tuple[float, float]]  # spans of unplaced frames
     cut_off: str
 
 
@@ -94,21 +95,21 @@ class Histogram(Facts):
 
 
 class PoseFacts(Facts):
-    """What structure from motion left over the posed photos."""
+    """Results of structure from motion over the posed photos."""
 
     reprojection_px: Histogram | None
     track_length: Histogram | None
     focal_px: Histogram | None
     n_observations: int
-    components: list[int]  # photos in each group that connects, the one in use first
-    world_frame: str  # where the world frame comes from
-    walls: str  # in which directions walls stand, or why none are known
+    components: list[int]  # photos in each group of matching photos, the reconstructed one first
+    world_frame: str  # what the world frame is based on
+    walls: str  # wall directions, or why there are none
     unit: str  # "m" where the scale is known, else "units"
     extent: list[float]  # size of the bulk of the points along x, y, z, in ``unit``
 
 
 class BlockFacts(Facts):
-    """One block of the reconstruction: what was planned and what training measured."""
+    """One block of the reconstruction: its plan and the measurements of its training."""
 
     id: str
     low_world: list[float]
@@ -123,8 +124,8 @@ class BlockFacts(Facts):
     peak_memory_bytes: int | None
     n_bricks: int | None
     device: str | None
-    failed: str = ""  # why it could not be trained; "" where it was, or was not tried
-    memory_reason: str = ""  # why it was trained with less memory than planned, and so less fine; "" where it was not
+    failed: str = ""  # why it could not be trained; "" if it was, or was not tried yet
+    memory_reason: str = ""  # why it was trained with less memory and detail than planned; "" if it was not
 
 
 class ViewFacts(Facts):
@@ -132,53 +133,53 @@ class ViewFacts(Facts):
 
     number: int
     name: str
-    covered_share: float  # of the picture that the mesh fills
+    covered_share: float  # of the picture: covered by the mesh
 
 
 class MeshFacts(Facts):
-    """The files of the surface, and what the page draws of them."""
+    """The mesh files, and what the page draws of them."""
 
     ply_bytes: int | None
     glb_bytes: int | None
-    drawn_file: str | None  # which file the pictures beside the photos show
+    drawn_file: str | None  # file that the pictures beside the photos show
     embedded_bytes: int | None  # of the glb inside the page
     embedded_faces: int | None
     n_components: int | None
     n_boundary_edges: int | None
-    n_torn_edges: int | None  # boundary edges left between two known bricks; 0 where fusion is exact
+    n_torn_edges: int | None  # boundary edges between two neighbouring bricks; 0 unless fusion failed
     largest_component_share: float | None  # of the area
-    confident_share: float | None  # of the area: where confidence is above 0.5
+    confident_share: float | None  # of the area: with a confidence above 0.5
 
 
 class RoomFacts(Facts):
-    """One room: the piece of ceiling that walls enclose. Lengths in the unit of the poses, whatever the names say."""
+    """One room. Lengths are in the unit of the poses (``PoseFacts.unit``), also where names say metres."""
 
     area_m2: float
-    length_m: float  # of its box square to the walls
+    length_m: float  # of its bounding box along the walls
     width_m: float
-    middle_world: list[float]  # x, y
+    center_world: list[float]  # x, y
 
 
 class PlaneFacts(Facts):
-    """A floor, ceiling or wall: its area, how far the middle one of its points is off the plane fitted to all."""
+    """A floor, ceiling or wall and the plane fitted to it."""
 
     what: Literal["floor", "ceiling", "wall"]
     area_m2: float
-    off_m: float
-    tilt_deg: float  # from level, or a wall's from upright
+    residual_m: float  # median distance of its points from the plane
+    tilt_deg: float  # from horizontal, of a wall from vertical
     length_m: float | None  # of a wall, along the ceiling
 
 
 class IndoorFacts(Facts):
-    """The storey that the cameras stand in. Lengths in the unit of the poses, whatever the names say."""
+    """The storey that the cameras are in. Lengths are in the unit of the poses, also where names say metres."""
 
     height_m: float
     area_m2: float
     rooms: list[RoomFacts]
     planes: list[PlaneFacts]
     n_corners: int  # pairs of walls that meet at nearly a right angle
-    corner_off_deg: float | None  # from 90°, in the median
-    corner_off_most_deg: float | None
+    corner_error_deg: float | None  # median deviation from 90°
+    corner_error_max_deg: float | None
 
 
 class Report(Facts):
@@ -186,7 +187,7 @@ class Report(Facts):
 
     format: int = REPORT_FORMAT
     run_id: str
-    quoin: str
+    quoin_version: str
     photos_folder: str
     seed: int
     created_at: float
@@ -196,7 +197,7 @@ class Report(Facts):
     views: list[ViewFacts]
     pose: PoseFacts | None
     blocks: list[BlockFacts]
-    curves: dict[str, list[Curve]]  # by what was measured; one curve a block
+    curves: dict[str, list[Curve]]  # by metric; one curve per block
     photos: list[PhotoFacts]
     clips: list[ClipFacts]
     indoors: IndoorFacts | None  # where floor and ceiling enclose the cameras

@@ -1,4 +1,4 @@
-"""The storey from above: walls as lines with their lengths, what stands in the rooms, areas."""
+"""Drawing of a floor plan: walls with their lengths, furniture, areas of the rooms."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def draw_floor_plan(plan: FloorPlan, unit: str) -> Markup:
     for room in plan.facts.rooms:
         sides = [format_quantity("m", side, unit) for side in (room.length_m, room.width_m)]
         caption = [format_quantity("m2", room.area_m2, unit), " × ".join(sides)]
-        rooms.append(maps.text_label(window, np.array([*room.middle_world, 0.0]), caption))
+        rooms.append(maps.text_label(window, np.array([*room.center_world, 0.0]), caption))
     layers = [*(_wall(window, wall, unit) for wall in plan.walls), *rooms, maps.scale_bar(window, unit)]
     return maps.map_svg(window, picture, layers, "Floor plan")
 
 
 def _wall(window: maps.MapWindow, wall: WallSegment, unit: str) -> Markup:
     (x1, y1), (x2, y2) = window.pixels(np.column_stack([wall.ends_world, np.zeros(2)])).tolist()
-    caption = f"{format_quantity('m', wall.facts.length_m, unit)} long, {wall.facts.tilt_deg:.1f}° from upright"
+    caption = f"{format_quantity('m', wall.facts.length_m, unit)} long, {wall.facts.tilt_deg:.1f}° from vertical"
     return svg_tag("line", svg_tag("title", caption), x1=x1, y1=y1, x2=x2, y2=y2, class_="wall")

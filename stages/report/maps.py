@@ -1,4 +1,4 @@
-"""The scene from above and from the side: points as a picture, cameras and blocks as SVG over it."""
+"""Parts of a map of the scene: points as a picture, cameras, boxes and labels as SVG over it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def fit_window(
 ) -> MapWindow:
     """The window, ``aspect`` times as wide as high, that shows the bulk of the points, the cameras, and all corners.
 
-    A few wild points or cameras do not blow it up: points count from the 1st to the 99th percentile, cameras within
+    Outliers do not enlarge it: points count from the 1st to the 99th percentile, cameras within
     five times the median distance of cameras from their median.
     """
     axes = np.stack([right_world, up_world], axis=1)
@@ -113,9 +113,9 @@ def camera_markers(
     names: Sequence[str],
     number_by_photo: dict[int, int],
 ) -> tuple[Markup, int]:
-    """Every camera as a wedge that opens along its gaze, hovering tells its name; also how many lie off the map.
+    """Every camera as a wedge that opens along its gaze, with its name as tooltip; and how many lie outside the map.
 
-    ``number_by_photo``: cameras to mark, index → number shown.
+    ``number_by_photo``: numbers of the cameras to mark, by index.
     """
     centers = window.pixels(centers_world)
     width, height = window.size_px

@@ -1,4 +1,4 @@
-"""The mesh files of a run: read for drawing, and made small enough to travel inside the page."""
+"""Reader of a run's mesh files for drawing, and decimation of the mesh for the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class PreviewMesh:
-    """A triangle mesh with vertex colours in the world frame, the file it came from, and confidence where it tells."""
+    """A triangle mesh in the world frame with vertex colours, its file, and its confidence if it has one."""
 
     vertices_world: Float[Array, "v 3"]
     faces: Int[Array, "f 3"]

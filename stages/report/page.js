@@ -31,7 +31,7 @@
       row.hidden = (state.value && row.dataset.state !== state.value) || !row.textContent.toLowerCase().includes(words);
       left += !row.hidden;
     }
-    shown.textContent = left === rows.length ? "" : left + " shown";
+    shown.textContent = left === rows.length ? "" : left + " match";
   };
   form.hidden = false;
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -71,7 +71,7 @@
     try {
       renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: true });
     } catch (error) {
-      status.textContent = "This browser draws no 3D here; download the glb and open it in another viewer.";
+      status.textContent = "This browser cannot show 3D here; download the glb and open it in another viewer.";
       return;
     }
     new THREE.GLTFLoader().parse(bytes.buffer, "", (gltf) => show(renderer, gltf.scene), (error) => {

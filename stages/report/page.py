@@ -1,4 +1,4 @@
-"""Facts and pictures into one HTML text that loads nothing: every name is escaped, every script known by its hash."""
+"""The HTML page of facts and pictures. It loads nothing: names are escaped, scripts are allowed by their hash."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from quoin.pipeline.core import formatting
-from quoin.pipeline.scene import confidence as shown
+from quoin.pipeline.scene.confidence import CONFIDENCE_COLORS
 from quoin.stages.report import chart
 from quoin.stages.report.atlas import SceneMaps
-from quoin.stages.report.facts import BlockFacts, Report
-from quoin.stages.report.photo_views import ViewerCamera
+from quoin.stages.report.collect import select_blocks
+from quoin.stages.report.facts import Report
+from quoin.stages.report.photo_views import ViewComparison
 from quoin.stages.report.previews import Preview
 from quoin.stages.report.svg import svg_tag
 
 TEMPLATE_FOLDER = Path(__file__).parent
+MAX_TABLE_BLOCKS = 200
 
 
 def content_security_policy(scripts: Sequence[str], style: str) -> str:
-    """A Content-Security-Policy under which only these scripts and this style sheet run, and nothing is fetched.
+    """A Content-Security-Policy that allows only these scripts and this style sheet, and no network.
 
-    ``blob:`` stays open for textures inside the glb, which a browser hands to the page under such addresses.
+    ``blob:`` stays allowed for textures inside the glb, which browsers load from such addresses.
     """
 
     def hashes(texts: Sequence[str]) -> str:
@@ -41,7 +44,7 @@ def content_security_policy(scripts: Sequence[str], style: str) -> str:
 
 
 def training_charts(facts: Report) -> dict[str, Any]:
-    """Charts of what training measured: ``loss``, ``heldout_psnr_db`` and ``others`` by name."""
+    """Charts of the training metrics: ``loss``, ``heldout_psnr_db`` and ``others`` by name."""
 
     def draw(name: str, log: bool) -> Markup:
         return chart.line_chart(
@@ -49,12 +52,12 @@ def training_charts(facts: Report) -> dict[str, Any]:
         )
 
     rest = {name: draw(name, not name.endswith("_db")) for name in sorted(facts.curves)}
-    shown = {name: rest.pop(name, Markup("")) for name in ("loss", "heldout_psnr_db")}
-    return {**shown, "others": {name: svg for name, svg in rest.items() if svg}}
+    main_charts = {name: rest.pop(name, Markup("")) for name in ("loss", "heldout_psnr_db")}
+    return {**main_charts, "others": {name: svg for name, svg in rest.items() if svg}}
 
 
 def pose_charts(facts: Report) -> dict[str, Markup]:
-    """Histograms of residuals, tracks and focal lengths; '' where not measured."""
+    """Histograms of reprojection errors, track lengths and focal lengths; '' where not measured."""
     axes = {
         "reprojection_px": ("px", "points"),
         "track_length": ("photos per point", "points"),
@@ -62,17 +65,19 @@ def pose_charts(facts: Report) -> dict[str, Markup]:
     }
     out = {}
     for name, (x_label, y_label) in axes.items():
-        found = getattr(facts.pose, name, None)
+        histogram = getattr(facts.pose, name, None)
         out[name] = Markup("")
-        if found:
+        if histogram:
             title = formatting.key_label(name)
-            out[name] = chart.histogram_chart(found.edges, found.counts, x_label=x_label, y_label=y_label, title=title)
+            out[name] = chart.histogram_chart(
+                histogram.edges, histogram.counts, x_label=x_label, y_label=y_label, title=title
+            )
     return out
 
 
 def confidence_legend() -> Markup:
-    """The colours of confidence from 0 to 1 as a bar with its numbers."""
-    colors = ["#" + bytes(c).hex() for c in shown.CONFIDENCE_COLORS]
+    """A colour bar of confidence from 0 to 1, with its numbers."""
+    colors = ["#" + bytes(c).hex() for c in CONFIDENCE_COLORS]
     stops = [svg_tag("stop", offset=k / (len(colors) - 1), stop_color=c) for k, c in enumerate(colors)]
     bar = svg_tag("rect", x=4, y=2, width=312, height=12, rx=3, fill="url(#confidence-colors)")
     words = [
@@ -85,22 +90,22 @@ def confidence_legend() -> Markup:
 
 
 def summary_sentence(facts: Report) -> str:
-    """The run in one or two sentences."""
+    """One or two sentences about the run."""
     h = facts.headline
     if h.n_faces is None:
-        return f"A run over {formatting.format_count(h.n_photos_used)} photos that has no surface yet."
+        return f"A run with {formatting.format_count(h.n_photos_used)} photos that has no surface yet."
     n_faces, n_photos = formatting.format_count(h.n_faces), formatting.format_count(h.n_photos_posed)
     text = f"A surface of {n_faces} triangles from {n_photos} photos"
     text += f" in {len(facts.blocks)} blocks" if len(facts.blocks) > 1 else ""
     text += f", made in {formatting.format_duration(h.total_seconds)}."
     if h.heldout_psnr_db is not None:
         psnr_db = formatting.format_number(h.heldout_psnr_db)
-        text += f" It reproduces pixels that it was not trained to match to {psnr_db} dB."
+        text += f" Pixels that were held out from training are reproduced with a PSNR of {psnr_db} dB."
     return text
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as ``section.key`` and text, in order."""
+    """Nested settings as pairs of ``section.key`` and text, in order."""
     out: list[tuple[str, str]] = []
     for key, value in settings.items():
         out += (
@@ -111,23 +116,25 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tupl
     return out
 
 
-def render_page(
-    facts: Report,
-    *,
-    title: str,
-    maps: SceneMaps | None,
-    listed: Sequence[BlockFacts],
-    floor_plan: Markup,
-    pictures: Mapping[int, Mapping[str, str]],
-    previews: Mapping[str, Sequence[Preview]],
-    glb: bytes | None,
-    start: ViewerCamera | None,
-    confidence: str | None,
-) -> str:
-    """The page. ``pictures``: view number → data URIs of ``photo``, ``colors`` and ``shape``.
+@dataclass(frozen=True)
+class PagePictures:
+    """What the page shows beside the facts: its title, maps and pictures, previews of training, and the mesh."""
 
-    ``listed``: blocks in its table; ``confidence``: data URI of the mesh coloured by it, from where the viewer starts.
-    """
+    title: str
+    maps: SceneMaps | None
+    floor_plan: Markup
+    comparisons: Sequence[ViewComparison]
+    previews: Mapping[str, Sequence[Preview]]  # by block
+    glb: bytes | None  # for the viewer
+
+    @property
+    def overview(self) -> ViewComparison | None:
+        """The comparison whose camera sees most of the mesh; the viewer starts there."""
+        return max(self.comparisons, key=lambda comparison: comparison.framed_share, default=None)
+
+
+def render_page(facts: Report, pictures: PagePictures) -> str:
+    """The HTML of the page."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -149,28 +156,30 @@ def render_page(
     environment.filters["quantity"] = lambda value, key, length="m": formatting.escape_invisible(
         formatting.format_quantity(key, value, length)
     )
+    overview = pictures.overview
+    confidence = overview.pictures.get("confidence") if overview else None
     style, script = ((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     three = (TEMPLATE_FOLDER / "vendor" / "three.min.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         facts=facts,
         lacking=formatting.NOT_MEASURED,
-        title=title,
+        title=pictures.title,
         lead=summary_sentence(facts),
-        policy=content_security_policy([three, script] if glb else [script], style),
+        policy=content_security_policy([three, script] if pictures.glb else [script], style),
         style=style,
         script=script,
         three=three,
-        maps=maps,
-        listed=listed,
-        floor_plan=floor_plan,
-        pictures=pictures,
-        previews=previews,
+        maps=pictures.maps,
+        listed=select_blocks(facts.blocks, MAX_TABLE_BLOCKS),
+        floor_plan=pictures.floor_plan,
+        pictures={comparison.facts.number: comparison.pictures for comparison in pictures.comparisons},
+        previews=pictures.previews,
         charts={**training_charts(facts), **pose_charts(facts)},
         curve_blocks=list(dict.fromkeys(c.label for name in sorted(facts.curves) for c in facts.curves[name])),
         states=sorted(Counter(p.state for p in facts.photos).items()),
         settings=flatten_settings(facts.settings),
-        glb=base64.b64encode(glb).decode("ascii") if glb else "",
-        start=start,
+        glb=base64.b64encode(pictures.glb).decode("ascii") if pictures.glb else "",
+        start=overview.start if overview else None,
         confidence=confidence,
         confidence_key=confidence_legend() if confidence else "",
         made=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.created_at)),

@@ -1,4 +1,4 @@
-"""Some photos beside the mesh, drawn from the same cameras."""
+"""Comparisons of some photos with the mesh, drawn from the same cameras."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class ViewerCamera:
-    """Where the viewer's camera begins: ``eye`` and ``target`` in the world, vertical angle in degrees."""
+    """The first camera of the viewer: ``eye`` and ``target`` in the world, vertical field of view."""
 
     number: int
     eye: list[float]
@@ -47,7 +47,7 @@ class ViewComparison:
     facts: ViewFacts
     pictures: dict[str, str]  # "photo", "colors", "shape"; "confidence" where the mesh tells
     start: ViewerCamera
-    framed_share: float  # of the mesh's vertices that lie inside the picture, hidden or not
+    framed_share: float  # of the mesh's vertices: inside the picture, visible or not
 
 
 def render_comparisons(

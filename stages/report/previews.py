@@ -1,4 +1,4 @@
-"""What training showed of itself: a few previews of each block, from the first to the last."""
+"""Previews that training saved: a few of each block, from the first to the last."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Preview:
 
 
 def read_previews(run: Run, block_ids: Sequence[str]) -> dict[str, list[Preview]]:
-    """By block, of those that left any; the last is always among them. Where there are many blocks, of the first."""
+    """Previews by block, always with its last; of many blocks only those of the first ones."""
     n_per_block = min(MAX_PREVIEWS_PER_BLOCK, max(1, MAX_PREVIEWS // max(len(block_ids), 1)))
     out = {}
     for block_id in block_ids[:MAX_PREVIEWS]:

@@ -1,8 +1,8 @@
-"""What a surveyor asks of rooms: heights, areas, walls, how flat they are and how square their corners.
+"""Measurements of rooms: heights, areas, walls, their flatness and the angles of corners.
 
-All of it is measured on the surface itself, in points drawn evenly over it. Floors face up, ceilings down; walls face
-the directions that the scene's lines gave (``pipeline.scene.manhattan``) and reach the ceiling, which
-wardrobes rarely do.
+All of it is measured on the surface, at points drawn evenly over it. Floors face up, ceilings down; walls face
+the directions that the scene's lines gave (``pipeline.scene.manhattan``) and reach the ceiling,
+which wardrobes rarely do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAMPLES_PER_CELL = 8  # points drawn on a square cell of surface
 MAX_SURFACE_SAMPLES = 3_000_000
 MIN_CAMERA_SHARE = 0.8  # of the cameras stand between floor and ceiling
 MIN_CEILING_SHARE = 0.25  # of the floor's area that a ceiling has at least
-DOOR_TOP_SHARE = 0.85  # of the height: above it walls have no openings, so that rooms part there
+DOOR_TOP_SHARE = 0.85  # of the height: above it walls have no openings, so that rooms are separate there
 MAX_WALL_SHARE = 0.97
 MIN_ROOM_SIDE_SHARE = 0.4  # of the height: less is a niche
 MIN_FLOOR_SHARE = 0.3  # of a room in which no camera stands
@@ -42,8 +42,24 @@ class SurfaceSamples:
 
 
 @dataclass(frozen=True)
+class StoreyLevels:
+    """Heights of floor and ceiling, and the cell size of all measurements, in the world frame."""
+
+    floor: float
+    ceiling: float
+
+    @property
+    def height(self) -> float:
+        return self.ceiling - self.floor
+
+    @property
+    def cell(self) -> float:
+        return CELL_HEIGHT_SHARE * self.height
+
+
+@dataclass(frozen=True)
 class WallSegment:
-    """A wall from above: where it begins and ends, the fitted normal, and what is told of it."""
+    """A wall from above: its two ends, the fitted normal, and its facts."""
 
     ends_world: Float[Array, "2 2"]
     normal: Float[Array, "3"]
@@ -52,11 +68,11 @@ class WallSegment:
 
 @dataclass(frozen=True)
 class FloorPlan:
-    """A storey measured: facts for the page, walls and what stands in the rooms for the drawing."""
+    """Measurements of a storey: facts for the page; walls and furniture for the drawing."""
 
     facts: IndoorFacts
     walls: list[WallSegment]
-    axes: Float[Array, "2 3"]  # level and at right angles: the page's right and up
+    axes: Float[Array, "2 3"]  # horizontal, orthogonal: to the right and up on the page
     furniture_world: Float[Array, "m 3"]  # points between knee and head
 
 
@@ -72,27 +88,25 @@ def measure_storey(
     """
     eye = float(np.median(centers_world[:, 2]))
     levels = _floor_and_ceiling(vertices_world, faces, centers_world)
-    if levels is None or not levels[0] < eye < levels[1]:
+    if levels is None or not levels.floor < eye < levels.ceiling:
         return None
-    floor, ceiling = levels
-    height = ceiling - floor
-    cell = CELL_HEIGHT_SHARE * height
-    sample = sample_surface(vertices_world, faces, cell)
-    walls = _walls(sample, wall_normals_world, floor, ceiling, cell)
+    sample = sample_surface(vertices_world, faces, levels.cell)
+    walls = _walls(sample, wall_normals_world, levels)
     right = wall_normals_world[0] * (np.sign(wall_normals_world[0] @ [1.0, 0.7, 0.0]) or 1.0)
     axes = np.stack([right, np.cross(UP, right)])
-    rooms = _rooms(sample, axes, centers_world, walls, floor, ceiling, cell)
-    planes = [_level_plane(sample, name, z, cell) for name, z in (("floor", floor), ("ceiling", ceiling))]
-    angles = _corner_angles_deg(walls, cell)
-    above_floor = (sample.points[:, 2] - floor) / height
+    rooms = _rooms(sample, axes, centers_world, walls, levels)
+    heights = (("floor", levels.floor), ("ceiling", levels.ceiling))
+    planes = [_level_plane(sample, name, z, levels.cell) for name, z in heights]
+    angles = _corner_angles_deg(walls, levels.cell)
+    above_floor = (sample.points[:, 2] - levels.floor) / levels.height
     facts = IndoorFacts(
-        height_m=height,
+        height_m=levels.height,
         area_m2=sum(room.area_m2 for room in rooms),
         rooms=rooms,
         planes=[*planes, *(wall.facts for wall in walls)],
         n_corners=len(angles),
-        corner_off_deg=float(np.median(np.abs(angles - 90.0))) if len(angles) else None,
-        corner_off_most_deg=float(np.abs(angles - 90.0).max()) if len(angles) else None,
+        corner_error_deg=float(np.median(np.abs(angles - 90.0))) if len(angles) else None,
+        corner_error_max_deg=float(np.abs(angles - 90.0).max()) if len(angles) else None,
     )
     return FloorPlan(facts, walls, axes, sample.points[(above_floor > 0.15) & (above_floor < 0.6)])
 
@@ -114,8 +128,8 @@ def sample_surface(vertices_world: Float[Array, "v 3"], faces: Int[Array, "f 3"]
 
 def _floor_and_ceiling(
     vertices_world: Float[Array, "v 3"], faces: Int[Array, "f 3"], centers_world: Float[Array, "k 3"]
-) -> tuple[float, float] | None:
-    """Heights of floor and ceiling: the largest level area below most cameras that faces up, above that faces down."""
+) -> StoreyLevels | None:
+    """Floor and ceiling: the largest level areas below most cameras facing up, and above them facing down."""
     if not len(faces):
         return None
     low, high = np.percentile(vertices_world[:, 2], [0.5, 99.5])
@@ -137,7 +151,7 @@ def _floor_and_ceiling(
     floor, ceiling = (is_inlier[np.argmax(planes_found.support[is_inlier])] for is_inlier in (floors, ceilings))
     if planes_found.support[ceiling] < MIN_CEILING_SHARE * planes_found.support[floor]:
         return None
-    return float(z[floor]), float(z[ceiling])
+    return StoreyLevels(float(z[floor]), float(z[ceiling]))
 
 
 def _level_plane(sample: SurfaceSamples, name: str, z: float, cell: float) -> PlaneFacts:
@@ -148,7 +162,7 @@ def _level_plane(sample: SurfaceSamples, name: str, z: float, cell: float) -> Pl
     return PlaneFacts(
         what=name,
         area_m2=float(is_inlier.sum() * sample.area_m2),
-        off_m=residual_m,
+        residual_m=residual_m,
         tilt_deg=float(tilt),
         length_m=None,
     )
@@ -163,12 +177,10 @@ def fit_plane(points: Float[Array, "n 3"]) -> tuple[Float[Array, "3"], float]:
     return normal, float(np.median(np.abs((points - center) @ normal)))
 
 
-def _walls(
-    sample: SurfaceSamples, normals_world: Float[Array, "d 3"], floor: float, ceiling: float, cell: float
-) -> list[WallSegment]:
-    """Upright planes that face one of the directions, either way, and reach the ceiling."""
-    height = ceiling - floor
-    share = (sample.points[:, 2] - floor) / height
+def _walls(sample: SurfaceSamples, normals_world: Float[Array, "d 3"], levels: StoreyLevels) -> list[WallSegment]:
+    """Vertical planes that face one of the directions, either way, and reach the ceiling."""
+    height, cell = levels.height, levels.cell
+    share = (sample.points[:, 2] - levels.floor) / height
     storey = (share > 0.02) & (share < 0.98)
     points, normals, share = sample.points[storey], sample.normals[storey], share[storey]
     high = share > 0.7
@@ -190,7 +202,7 @@ def _walls(
         facts = PlaneFacts(
             what="wall",
             area_m2=area,
-            off_m=residual_m,
+            residual_m=residual_m,
             tilt_deg=float(np.degrees(np.arcsin(min(1.0, abs(float(normal[2])))))),
             length_m=float(ends[1] - ends[0]),
         )
@@ -216,7 +228,7 @@ def _corner_angles_deg(walls: list[WallSegment], cell: float) -> Float[Array, "c
 
 
 def _segment_distance(points: Float[Array, "n 2"], ends: Float[Array, "2 2"]) -> float:
-    """The least distance of points from the stretch between two ends."""
+    """The smallest distance of points from the segment between two ends."""
     along = ends[1] - ends[0]
     share = ((points - ends[0]) @ along / max(along @ along, 1e-12)).clip(0, 1)
     return float(np.linalg.norm(ends[0] + share[:, None] * along - points, axis=1).min())
@@ -227,11 +239,10 @@ def _rooms(
     axes: Float[Array, "2 3"],
     centers_world: Float[Array, "k 3"],
     walls: list[WallSegment],
-    floor: float,
-    ceiling: float,
-    cell: float,
+    levels: StoreyLevels,
 ) -> list[RoomFacts]:
-    """Places that walls above the doors part from one another and that have a floor or a camera, the largest first."""
+    """Areas that walls above door height separate and that have a floor or a camera, the largest first."""
+    floor, ceiling, cell = levels.floor, levels.ceiling, levels.cell
     z, level = sample.points[:, 2], sample.points @ axes.T
     share = (z - floor) / (ceiling - floor)
     flat = np.abs(sample.normals[:, 2]) > MIN_FACING_COSINE
@@ -247,7 +258,7 @@ def _rooms(
         )
     )
     interior = ndimage.binary_closing(np.pad(below | above | is_wall, 3), iterations=3)[3:-3, 3:-3]
-    interior = ndimage.binary_fill_holes(interior)  # of what no photo saw, between walls
+    interior = ndimage.binary_fill_holes(interior)  # areas between walls that no photo shows
     places, _ = ndimage.label(interior & ~is_wall)
     camera_cells = np.floor((centers_world @ axes.T - low) / cell).astype(int).clip(0, size - 1)
     below[camera_cells[:, 0], camera_cells[:, 1]] = True
@@ -258,7 +269,7 @@ def _rooms(
             below[place].mean() < MIN_FLOOR_SHARE and not place[camera_cells[:, 0], camera_cells[:, 1]].any()
         ):
             continue
-        place = ndimage.binary_dilation(place, iterations=2, mask=interior)  # takes back what the walls covered
+        place = ndimage.binary_dilation(place, iterations=2, mask=interior)  # adds the cells that walls covered
         spans = [_span(place.sum(axis=1 - k)) for k in range(2)]
         box = low + cell * np.array(spans).T
         length, width = np.sort(np.ptp(_snap_to_walls(box, axes, walls, 4 * cell), axis=0))[::-1]
@@ -268,14 +279,14 @@ def _rooms(
             area_m2=float(filled * length * width),
             length_m=float(length),
             width_m=float(width),
-            middle_world=(middle @ axes)[:2].tolist(),
+            center_world=(middle @ axes)[:2].tolist(),
         )
         rooms.append(room)
     return sorted(rooms, key=lambda room: -room.area_m2)
 
 
 def _span(profile: Int[Array, "n"]) -> tuple[int, int]:
-    """First and one past the last place where a room is at least a fifth as wide as at its widest."""
+    """First and one past the last cell where a room is at least a fifth as wide as at its widest."""
     wide = np.flatnonzero(profile >= 0.2 * profile.max())
     return int(wide[0]), int(wide[-1]) + 1
 
@@ -283,7 +294,7 @@ def _span(profile: Int[Array, "n"]) -> tuple[int, int]:
 def _occupied_cells(
     level: Float[Array, "n 2"], low: Float[Array, "2"], size: Int[Array, "2"], cell: float
 ) -> Bool[Array, "x y"]:
-    """Cells that hold at least a quarter of the points that a level cell of surface has."""
+    """Mask of the cells with at least a quarter of the points of a full horizontal cell."""
     index = np.floor((level - low) / cell).astype(int)
     index = index[((index >= 0) & (index < size)).all(axis=1)]
     count = np.bincount(index[:, 0] * size[1] + index[:, 1], minlength=size[0] * size[1])

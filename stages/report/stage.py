@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
@@ -19,42 +20,21 @@ from quoin.stages.report import atlas, collect, floor_plan, mesh_preview, previe
 from quoin.stages.report.advice import advise
 from quoin.stages.report.config import ReportConfig, ReportResult
 from quoin.stages.report.facts import MeshFacts, Report
-from quoin.stages.report.page import render_page
+from quoin.stages.report.page import PagePictures, render_page
 from quoin.stages.report.photo_views import ViewComparison, render_comparisons
 
-MAX_TABLE_BLOCKS, MAX_CURVE_BLOCKS = 200, 12  # blocks in the table, and in the charts of training
+MAX_CURVE_BLOCKS = 12  # in the charts of training
 
 
 def write_html_report(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
     """Write report.html and report.json from whatever ``run`` has committed so far; parts that are missing say so."""
-    fused = run.manifest("fuse") is not None
-    posed = read_posed(run) if run.manifest("pose") else None
-    partition = read_partition(run) if run.manifest("partition") else None
-    mesh = mesh_preview.load_preview_mesh(run.file("mesh.ply"), run.file("mesh.glb")) if fused else None
-    embedded = mesh_preview.embed_glb(run.file("mesh.glb"), int(config.embed_limit_mb * 1e6)) if fused else None
-
+    content = load_content(run, config)
     comparisons: list[ViewComparison] = []
-    if posed is not None and mesh is not None and config.n_views:
-        comparisons = render_comparisons(run, posed, mesh, config.n_views, config.view_edge_px, report)
-    storey = measure_rooms(run, posed, mesh)
-    facts = collect_facts(run, posed, partition, mesh_facts(run, mesh, embedded), comparisons, storey)
-    numbered = {comparison.photo: comparison.facts.number for comparison in comparisons}
-    maps = None
-    if posed is not None and facts.pose is not None:
-        maps = atlas.draw_maps(posed, partition, facts.blocks, numbered, facts.pose.unit)
-    overview = max(comparisons, key=lambda s: s.framed_share) if comparisons else None
-    page = render_page(
-        facts,
-        title=title(run),
-        maps=maps,
-        listed=collect.select_blocks(facts.blocks, MAX_TABLE_BLOCKS),
-        floor_plan=floor_plan.draw_floor_plan(storey, facts.pose.unit) if storey and facts.pose else Markup(),
-        pictures={comparison.facts.number: comparison.pictures for comparison in comparisons},
-        previews=previews.read_previews(run, [block.id for block in facts.blocks]),
-        glb=embedded[0] if embedded else None,
-        start=overview.start if overview else None,
-        confidence=overview.pictures.get("confidence") if overview else None,
-    ).encode("utf-8", "replace")
+    if content.posed is not None and content.mesh is not None and config.n_views:
+        comparisons = render_comparisons(run, content.posed, content.mesh, config.n_views, config.view_edge_px, report)
+    storey = measure_rooms(run, content)
+    facts = collect_facts(run, content, comparisons, storey)
+    page = render_page(facts, draw_pictures(run, content, facts, comparisons, storey)).encode("utf-8", "replace")
     write_atomic(run.path / "report.html", page)
     write_atomic(run.path / "report.json", facts.model_dump_json(indent=1).encode())
 
@@ -72,24 +52,71 @@ def write_html_report(run: Run, config: ReportConfig, report: Reporter) -> Repor
 run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write_html_report)
 
 
-def title(run: Run) -> str:
-    """What to call the run: the first of its folders whose name tells something."""
+@dataclass(frozen=True)
+class RunContent:
+    """What a run has committed so far that the report draws; None for missing parts.
+
+    ``embedded``: the mesh for the viewer in the page, as the bytes of a glb and its number of faces.
+    """
+
+    posed: Posed | None
+    partition: Partition | None
+    mesh: mesh_preview.PreviewMesh | None
+    embedded: tuple[bytes, int] | None
+
+
+def load_content(run: Run, config: ReportConfig) -> RunContent:
+    """Read what the report draws."""
+    posed = read_posed(run) if run.manifest("pose") else None
+    partition = read_partition(run) if run.manifest("partition") else None
+    if run.manifest("fuse") is None:
+        return RunContent(posed, partition, mesh=None, embedded=None)
+    ply, glb = run.file("mesh.ply"), run.file("mesh.glb")
+    embedded = mesh_preview.embed_glb(glb, int(config.embed_limit_mb * 1e6))
+    return RunContent(posed, partition, mesh_preview.load_preview_mesh(ply, glb), embedded)
+
+
+def draw_pictures(
+    run: Run,
+    content: RunContent,
+    facts: Report,
+    comparisons: Sequence[ViewComparison],
+    storey: room_measures.FloorPlan | None,
+) -> PagePictures:
+    """The title, maps and pictures of the page."""
+    maps, plan = None, Markup()
+    if content.posed is not None and facts.pose is not None:
+        numbers = {comparison.photo: comparison.facts.number for comparison in comparisons}
+        maps = atlas.draw_maps(content.posed, content.partition, facts.blocks, numbers, facts.pose.unit)
+        plan = floor_plan.draw_floor_plan(storey, facts.pose.unit) if storey else plan
+    return PagePictures(
+        title=run_title(run),
+        maps=maps,
+        floor_plan=plan,
+        comparisons=comparisons,
+        previews=previews.read_previews(run, [block.id for block in facts.blocks]),
+        glb=content.embedded[0] if content.embedded else None,
+    )
+
+
+def run_title(run: Run) -> str:
+    """The name of the run: that of the first of its folders with a name of its own."""
     run_name = Path(run.location).name
     names = [run_name, *reversed(run.record.photos.split("/")[-2:])]
     return next((n for n in names if n and n.lower() not in {"run", "runs", "photos", "images", "input"}), run_name)
 
 
-def mesh_facts(run: Run, mesh: mesh_preview.PreviewMesh | None, embedded: tuple[bytes, int] | None) -> MeshFacts:
-    """The mesh files, what is drawn of them, and how whole fusion found the surface."""
+def collect_mesh(run: Run, content: RunContent) -> MeshFacts:
+    """Facts of the mesh files, of what is drawn of them, and of the surface that fusion found."""
     files = {kind: run.file(f"mesh.{kind}") for kind in ("ply", "glb")}
     sizes = {kind: path.stat().st_size for kind, path in files.items() if path.exists()}
     fused = getattr(run.manifest("fuse"), "result", {})
     return MeshFacts(
         ply_bytes=sizes.get("ply"),
         glb_bytes=sizes.get("glb"),
-        drawn_file=mesh.file if mesh else None,
-        embedded_bytes=len(embedded[0]) if embedded else None,
-        embedded_faces=embedded[1] if embedded else None,
+        drawn_file=content.mesh.file if content.mesh else None,
+        embedded_bytes=len(content.embedded[0]) if content.embedded else None,
+        embedded_faces=content.embedded[1] if content.embedded else None,
         n_components=collect.int_or_none(fused.get("n_components")),
         n_boundary_edges=collect.int_or_none(fused.get("n_boundary_edges")),
         n_torn_edges=collect.int_or_none(fused.get("n_torn_edges")),
@@ -98,48 +125,42 @@ def mesh_facts(run: Run, mesh: mesh_preview.PreviewMesh | None, embedded: tuple[
     )
 
 
-def measure_rooms(
-    run: Run, posed: Posed | None, mesh: mesh_preview.PreviewMesh | None
-) -> room_measures.FloorPlan | None:
-    """Rooms, where pose trusts its frame of walls and a floor and a ceiling enclose the cameras."""
+def measure_rooms(run: Run, content: RunContent) -> room_measures.FloorPlan | None:
+    """The rooms, where pose trusts its wall directions and a floor and a ceiling enclose the cameras."""
     walls = read_trusted_frame(run)
-    if posed is None or mesh is None or walls is None:
+    if content.posed is None or content.mesh is None or walls is None:
         return None
-    centers = centers_world(posed.cam_from_world)
-    return room_measures.measure_storey(mesh.vertices_world, mesh.faces, centers, walls.normals_world)
+    centers = centers_world(content.posed.cam_from_world)
+    return room_measures.measure_storey(content.mesh.vertices_world, content.mesh.faces, centers, walls.normals_world)
 
 
 def collect_facts(
     run: Run,
-    posed: Posed | None,
-    partition: Partition | None,
-    mesh: MeshFacts,
+    content: RunContent,
     comparisons: Sequence[ViewComparison],
     storey: room_measures.FloorPlan | None,
 ) -> Report:
-    """Every number of the report."""
+    """Every number of the report, and its advice."""
     files = collect.collect_photos(run)
-    blocks = collect.collect_blocks(run, partition)
-    pose = collect.collect_pose(run, posed) if posed is not None else None
-    clips = collect.collect_clips(run, files)
-    headline = collect.collect_headline(run, files, blocks)
-    stage_warnings = [str(text) for m in run.record.manifests.values() for text in m.result.get("warnings") or []]
-    return Report(
+    blocks = collect.collect_blocks(run, content.partition)
+    facts = Report(
         run_id=run.record.id,
-        quoin=run.record.quoin,
+        quoin_version=run.record.quoin,
         photos_folder=run.record.photos,
         seed=run.seed,
         created_at=run.record.created_at,
-        headline=headline,
-        advice=advise(headline, files, clips, pose, blocks, mesh, stage_warnings),
-        mesh=mesh,
+        headline=collect.collect_headline(run, files, blocks),
+        advice=[],
+        mesh=collect_mesh(run, content),
         views=[comparison.facts for comparison in comparisons],
-        pose=pose,
+        pose=None if content.posed is None else collect.collect_pose(run, content.posed),
         blocks=blocks,
         curves=collect.collect_curves(run, [b.id for b in collect.select_blocks(blocks, MAX_CURVE_BLOCKS)]),
         photos=files,
-        clips=clips,
+        clips=collect.collect_clips(run, files),
         indoors=storey.facts if storey else None,
         stages=collect.collect_stages(run),
         settings=run.record.settings,
     )
+    stage_warnings = [str(text) for m in run.record.manifests.values() for text in m.result.get("warnings") or []]
+    return facts.model_copy(update={"advice": advise(facts, stage_warnings)})

@@ -23,6 +23,6 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_summary_and_rotation() -> None:
-    assert BOX.summary() == "walls stand in 2 directions, confidence 0.80"
+    assert BOX.summary() == "walls follow 2 main directions (confidence 0.80)"
     on_its_side = BOX.rotated(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]))  # up becomes x
     assert on_its_side.up_world.tolist() == [1.0, 0.0, 0.0]

@@ -102,7 +102,7 @@ def test_pixels_that_are_not_square_and_frames_at_odd_times(photos, ingest):
     assert {(row.width, row.height) for row in frames} == {(round(WIDTH * 4 / 3), HEIGHT)}
     for row in frames:
         assert row.time_s == pytest.approx(times[int(Path(row.path).stem)] - times[0], abs=0.01)
-    assert result.clips[0].seconds == pytest.approx(times[-1] - times[0], abs=0.01)
+    assert result.clips[0].duration_s == pytest.approx(times[-1] - times[0], abs=0.01)
 
 
 def test_a_cap_over_all_clips(photos, ingest, tmp_path):

@@ -139,7 +139,7 @@ def test_tables_frame_and_progress(posed: tuple) -> None:
     assert run.scene["frame"].attrs["gravity"]["up_world"][2] == pytest.approx(1.0)
     walls = read_manhattan_frame(run)  # three planes of blobs, without an edge
     assert walls is not None
-    assert walls.summary().startswith("no frame of walls: ")
+    assert walls.summary().startswith("no main directions of walls found: ")
     assert (result.n_wall_directions, result.wall_confidence) == (0, walls.confidence)
     assert walls.summary() in [event.get("message") for event in events]
     started = {event["name"] for event in events if event["kind"] == "start"}

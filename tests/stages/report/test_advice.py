@@ -15,6 +15,7 @@ from quoin.stages.report.facts import (
     MeshFacts,
     PhotoFacts,
     PoseFacts,
+    Report,
 )
 
 GOOD_HEADLINE = Headline(
@@ -25,7 +26,7 @@ GOOD_HEADLINE = Headline(
     n_vertices=50_000,
     n_faces=100_000,
     heldout_psnr_db=26.0,
-    heldout_psnr_lowest_db=25.0,
+    heldout_psnr_min_db=25.0,
     total_seconds=600.0,
     peak_memory_bytes=1 << 30,
 )
@@ -54,7 +55,7 @@ GOOD_POSE = PoseFacts(
     n_observations=25_000,
     components=[10],
     world_frame="GPS",
-    walls="walls stand in 2 directions, confidence 0.80",
+    walls="walls follow 2 main directions (confidence 0.80)",
     unit="m",
     extent=[1.0, 1.0, 1.0],
 )
@@ -77,7 +78,7 @@ GOOD_BLOCK = BlockFacts(
 
 GOOD_CLIP = ClipFacts(
     name="walk.mp4",
-    seconds=60.0,
+    duration_s=60.0,
     frames_per_s=30.0,
     n_frames=1800,
     n_taken=40,
@@ -123,9 +124,26 @@ def given(**changes: object) -> list[Advice]:
     pose = GOOD_POSE.model_copy(update=changes.get("pose", {}))  # type: ignore[arg-type]
     block = GOOD_BLOCK.model_copy(update=changes.get("block", {}))  # type: ignore[arg-type]
     mesh = GOOD_MESH.model_copy(update=changes.get("mesh", {}))  # type: ignore[arg-type]
-    files, stage_warnings = changes.get("files", photos(10, 0)), changes.get("stage_warnings", [])
-    clips = changes.get("clips", [GOOD_CLIP])
-    return advise(headline, files, clips, pose, [block], mesh, stage_warnings)  # type: ignore[arg-type]
+    report = Report(
+        run_id="run",
+        quoin_version="0",
+        photos_folder="photos",
+        seed=0,
+        created_at=0.0,
+        headline=headline,
+        advice=[],
+        mesh=mesh,
+        views=[],
+        pose=pose,
+        blocks=[block],
+        curves={},
+        photos=changes.get("files", photos(10, 0)),  # type: ignore[arg-type]
+        clips=changes.get("clips", [GOOD_CLIP]),  # type: ignore[arg-type]
+        indoors=None,
+        stages=[],
+        settings={},
+    )
+    return advise(report, changes.get("stage_warnings", []))  # type: ignore[arg-type]
 
 
 def test_nothing_is_said_about_a_good_run():
@@ -136,32 +154,36 @@ def test_nothing_is_said_about_a_good_run():
     ("changes", "level", "words"),
     [
         ({"headline": {"n_faces": None}}, "problem", "no mesh yet"),
-        ({"block": {"steps": None, "failed": "out of luck"}}, "problem", "The mesh has a hole: 1 of 1 blocks"),
-        ({"block": {"steps": None}}, "problem", "Not trained yet: b000"),
-        ({"block": {"memory_reason": "MemoryError"}}, "warning", "trained less finely, as memory did not suffice"),
+        ({"block": {"steps": None, "failed": "out of luck"}}, "problem", "The mesh has a hole, because 1 of 1 blocks"),
+        ({"block": {"steps": None}}, "problem", "1 of 1 blocks are not trained yet (b000)"),
+        (
+            {"block": {"memory_reason": "MemoryError"}},
+            "warning",
+            "trained in less detail, because there was not enough memory",
+        ),
         ({"headline": {"n_faces": 12}}, "problem", "only 12 triangles"),
         ({"headline": {"n_photos_posed": 4}, "files": photos(4, 6)}, "problem", "6 of 10 usable photos"),
         ({"headline": {"n_photos_posed": 8}, "files": photos(8, 2)}, "warning", "2 × few matches"),
         ({"files": photos(10, 0, 1)}, "note", "1 file was not used (1 × duplicate)"),
         ({"files": photos(10, 0, 3)}, "note", "3 files were not used"),
-        (clip(n_placed=0, n_unplaced=40), "warning", "None of the 40 frames of walk.mp4 could be placed"),
+        (clip(n_placed=0, n_unplaced=40), "warning", "any of the 40 frames of walk.mp4"),
         (
             clip(n_placed=31, n_unplaced=9, unplaced_s=[(12.0, 15.9), (40.0, 40.0)]),
             "warning",
-            "0:12–0:15, 0:40 of walk.mp4 could not be placed (9 of 40 frames): film that part again, slower",
+            "for 0:12–0:15, 0:40 of walk.mp4 (9 of 40 frames): film that part again, slower",
         ),
-        (clip(n_placed=39, n_unplaced=1, unplaced_s=[(3700.0, 3700.0)]), "note", "1:01:40 of walk.mp4 could not"),
-        (clip(blurred_s=[(0.0, 2.5)]), "note", "0:00–0:02 of walk.mp4 is blurred and gave no frame"),
+        (clip(n_placed=39, n_unplaced=1, unplaced_s=[(3700.0, 3700.0)]), "note", "1:01:40 of walk.mp4 (1 of 40"),
+        (clip(blurred_s=[(0.0, 2.5)]), "note", "0:00–0:02 of walk.mp4 is too blurred"),
         (clip(cut_off="cut off: 9 frames can be decoded"), "warning", "walk.mp4 is cut off: 9 frames"),
-        ({"pose": {"components": [8, 2]}}, "warning", "2 groups that do not connect (8, 2 photos)"),
+        ({"pose": {"components": [8, 2]}}, "warning", "2 groups without matches between them (8, 2 photos)"),
         ({"pose": {"reprojection_px": histogram(2.5)}}, "warning", "2.5 px"),
         ({"pose": {"track_length": histogram(2.2)}}, "warning", "2.2 photos"),
         ({"pose": {"unit": "units"}}, "note", "arbitrary units"),
-        ({"block": {"steps": None}}, "problem", "Not trained yet: b000 (1 of 1 blocks)"),
+        ({"block": {"steps": None}}, "problem", "Run quoin resume"),
         ({"block": {"heldout_psnr_db": 12.0}}, "warning", "b000: 12 dB"),
         ({"block": {"peak_memory_bytes": 3 << 30}}, "note", "more memory than was planned"),
-        ({"mesh": {"n_torn_edges": 7}}, "problem", "torn at 7 edges"),
-        ({"mesh": {"largest_component_share": 0.4, "n_components": 9}}, "warning", "9 pieces"),
+        ({"mesh": {"n_torn_edges": 7}}, "problem", "open seams at 7 edges"),
+        ({"mesh": {"largest_component_share": 0.4, "n_components": 9}}, "warning", "9 separate pieces"),
         ({"stage_warnings": ["Masks were ignored.", "Masks were ignored."]}, "warning", "Masks were ignored."),
     ],
 )

@@ -47,12 +47,12 @@ def test_two_rooms_have_their_heights_sides_and_areas_however_they_are_turned(tu
     sides = [(room.length_m, room.width_m) for room in facts.rooms]
     assert sides == [pytest.approx((5, 4), abs=0.04), pytest.approx((4, 3), abs=0.04)]
     assert [room.area_m2 for room in facts.rooms] == pytest.approx([20, 12], rel=0.03)
-    assert (turn.T @ [*facts.rooms[0].middle_world, 0])[:2] == pytest.approx([2.5, 2.0], abs=0.1)
+    assert (turn.T @ [*facts.rooms[0].center_world, 0])[:2] == pytest.approx([2.5, 2.0], abs=0.1)
     walls = [plane for plane in facts.planes if plane.what == "wall"]
     assert sorted(wall.length_m for wall in walls) == pytest.approx([4, 4, 4, 4, 8.15, 8.15], abs=0.15)
     assert facts.n_corners == 8
-    assert facts.corner_off_deg < 0.3
-    assert all(plane.tilt_deg < 0.3 and plane.off_m < 0.006 for plane in facts.planes)
+    assert facts.corner_error_deg < 0.3
+    assert all(plane.tilt_deg < 0.3 and plane.residual_m < 0.006 for plane in facts.planes)
 
 
 def test_a_leaning_wall_and_a_corner_that_is_not_square_are_told():
@@ -64,7 +64,7 @@ def test_a_leaning_wall_and_a_corner_that_is_not_square_are_told():
     tilts = sorted(plane.tilt_deg for plane in plan.facts.planes if plane.what == "wall")
     assert tilts[-1] == pytest.approx(2.0, abs=0.3)
     assert tilts[-2] < 0.3
-    assert plan.facts.corner_off_most_deg == pytest.approx(3.0, abs=0.5)
+    assert plan.facts.corner_error_max_deg == pytest.approx(3.0, abs=0.5)
 
 
 def test_what_no_photo_saw_between_walls_is_part_of_the_room():

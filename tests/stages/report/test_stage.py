@@ -180,7 +180,7 @@ def test_json_is_strict_and_complete(hostile_run: Run, facts: Report):
         raise AssertionError(f"{constant} is no JSON")
 
     raw = json.loads((hostile_run.path / "report.json").read_text(), parse_constant=refuse)
-    assert raw["format"] == 1
+    assert raw["format"] == 2
     assert [b["id"] for b in raw["blocks"]] == ["b000", "b001"]
     assert {s["name"] for s in raw["stages"]} == {"ingest", "pose", "partition", "train", "fuse"}
     loss = {c.label: c for c in facts.curves["loss"]}
@@ -238,7 +238,7 @@ def test_a_run_that_stopped_early_has_a_page_that_says_so(tmp_path: Path, upto: 
     assert result.n_faces is None
     assert "There is no mesh yet" in text
     assert "not measured" in text
-    assert ("Poses: not measured" in text) == (upto == "ingest")
+    assert ("There are no camera poses yet" in text) == (upto == "ingest")
 
 
 def test_missing_training_tables_and_meshes_are_no_error(tmp_path: Path):
@@ -254,8 +254,8 @@ def test_missing_training_tables_and_meshes_are_no_error(tmp_path: Path):
     (made.path / "mesh.glb").unlink()
     write_html_report(made, ReportConfig(), Reporter())
     text = (made.path / "report.html").read_text(encoding="utf-8")
-    assert "There is no mesh to turn around" in text
-    assert "Training curves: not measured" in text
+    assert "This run has no mesh yet" in text
+    assert "No block has been trained yet" in text
 
 
 def test_a_resumed_training_counts_its_longest_block(tmp_path: Path):
@@ -298,7 +298,7 @@ def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_
     for drawn_file in ("mesh.ply", "mesh.glb"):
         write_html_report(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
         page = Page((made.path / "report.html").read_text(encoding="utf-8"))
-        [shown] = [a for a in page.of("img") if a["alt"] == "The mesh coloured by confidence"]
+        [shown] = [a for a in page.of("img") if a["alt"] == "The mesh, coloured by its confidence"]
         assert INSIDE.match(shown["src"] or "")
         assert page.of("lineargradient")
         assert "62.5 %" in " ".join(page.texts)
@@ -312,7 +312,7 @@ def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_
     bare = ball(3)
     bare.export(made.path / "mesh.ply")
     write_html_report(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
-    assert "The mesh coloured by confidence" not in (made.path / "report.html").read_text(encoding="utf-8")
+    assert "The mesh, coloured by its confidence" not in (made.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_ply_and_glb_are_read_into_the_same_frame_and_colours(tmp_path: Path):
@@ -334,7 +334,7 @@ def test_a_video_has_its_row_with_the_times_of_frames_that_could_not_be_placed(t
     run = make_run(tmp_path, names=[f"{name}/{i:06d}.jpg" for i in range(10)], fraction_placed=0.7, upto="pose")
     rows = [replace(row, clip=name if row.used else "", time_s=2.0 * row.photo_id) for row in read_photo_table(run)]
     write_photo_table(run, rows)
-    facts = {"seconds": 20.0, "frames_per_s": 29.97, "n_frames": 600, "n_taken": 10, "cut_off": ""}
+    facts = {"duration_s": 20.0, "frames_per_s": 29.97, "n_frames": 600, "n_taken": 10, "cut_off": ""}
     run.record.manifests["ingest"].result["clips"] = [
         {"name": name, **facts, "blurred_s": [(1.0, 3.5)], "still_s": [(61.0, 64.0)]}
     ]
@@ -342,9 +342,9 @@ def test_a_video_has_its_row_with_the_times_of_frames_that_could_not_be_placed(t
     report = Report.model_validate_json((run.path / "report.json").read_text())
     (clip,) = report.clips
     assert (clip.n_placed, clip.n_unplaced, clip.unplaced_s) == (7, 3, [(14.0, 18.0)])
-    assert any(f"0:14–0:18 of {name} could not be placed (3 of 10 frames)" in a.text for a in report.advice)
+    assert any(f"No camera pose was found for 0:14–0:18 of {name} (3 of 10 frames)" in a.text for a in report.advice)
     page = (run.path / "report.html").read_text()
-    assert "blurred 0:01–0:03; still 1:01–1:04; not placed 0:14–0:18" in page
+    assert "blurred 0:01–0:03; still 1:01–1:04; without a pose 0:14–0:18" in page
     assert name not in page
 
 
@@ -373,7 +373,7 @@ def test_of_many_blocks_the_worst_are_listed_and_all_are_in_the_json(
     blocks = Report.model_validate_json(written(made)[1]).blocks
     worst = min(blocks, key=lambda b: b.heldout_psnr_db or 0.0)
     assert len(blocks) > 1
-    monkeypatch.setattr("quoin.stages.report.stage.MAX_TABLE_BLOCKS", 1)
+    monkeypatch.setattr("quoin.stages.report.page.MAX_TABLE_BLOCKS", 1)
     monkeypatch.setattr("quoin.stages.report.stage.MAX_CURVE_BLOCKS", 1)
     page, data = written(made)
     facts = Report.model_validate_json(data)

@@ -102,7 +102,7 @@ def test_no_frame_where_there_is_none(kind: str) -> None:
         walls, gravity, rotation = solve(room, rng)
         assert len(walls.normals_world) == 0
         assert walls.confidence < 0.5
-        assert walls.summary().startswith("no frame of walls: ")
+        assert walls.summary().startswith("no main directions of walls found: ")
         if kind != "strewn":  # upright lines still tell up
             assert angle_deg(gravity.up, rotation[:, 2]) < 0.1
 
