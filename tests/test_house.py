@@ -102,7 +102,6 @@ IDENTIFIERS_WITH_BANNED_WORDS: set[str] = {
     "_shelf",
     "count_torn_edges",
     "known",
-    "most",
     "n_silent_deaths",
     "n_torn_edges",
     "one",

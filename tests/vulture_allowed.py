@@ -39,6 +39,8 @@ _.n_corners
 _.n_depth_maps
 _.n_duplicates
 _.n_near_duplicates
+_.n_outside_above
+_.n_outside_side
 _.n_photos_found
 _.n_photos_with_people
 _.n_points_supported
@@ -49,11 +51,11 @@ _.n_sensor_maps
 _.n_unreadable
 _.n_wall_directions
 _.n_warnings
-_.residual_m
 _.people_share
 _.photos_folder
 _.ply_bytes
 _.python
+_.quoin_version
 _.rays_per_s
 _.size_bytes
 _.spread_m
@@ -65,6 +67,7 @@ _.world_frame
 # What libraries read, or call.
 _._value_
 _.MAX_IMAGE_PIXELS
+_._value_
 _.alsologtostderr
 _.entrypoint
 _.exc
