@@ -79,16 +79,16 @@ def reconstruction(photos: Path) -> Callable[[Path], tuple[Measurement, Metrics]
 
 def gpu(out: Path) -> tuple[Measurement, Metrics]:
     """A training step on CUDA."""
-    from benchmarks.gpu import case
+    from benchmarks.gpu import measure_gpu_step
 
-    return case()
+    return measure_gpu_step()
 
 
 def executor(out: Path) -> tuple[Measurement, Metrics]:
     """Handing out jobs on Ray."""
-    from benchmarks.executor import case
+    from benchmarks.executor import measure_executor
 
-    return case(out)
+    return measure_executor(out)
 
 
 CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measurement, Metrics]]]] = {  # what it needs, how it is measured
@@ -104,21 +104,21 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measurement, Metrics]]]] = {
     ),
     "sceaux": (DATA / "sceaux_castle", reconstruction(DATA / "sceaux_castle" / "images")),
     "bundler_et": (DATA / "bundler_et", reconstruction(DATA / "bundler_et")),
-    "cloud": (cloud.CLOUD_PHOTOS, cloud.case),
+    "cloud": (cloud.CLOUD_PHOTOS, cloud.measure_cloud),
     "gpu": (REPOSITORY, gpu),
     "executor": (REPOSITORY, executor),
     "ablation-demo": (REPOSITORY, ablation.ablate_demo),
     "ablation-fountain": (ablation.FOUNTAIN_DATA, ablation.ablate_fountain),
-    "room": (REPOSITORY, room.case),
-    "prefect": (REPOSITORY, overhead.case),
+    "room": (REPOSITORY, room.measure_room),
+    "prefect": (REPOSITORY, overhead.measure_overhead),
     "prefect-demo": (REPOSITORY, overhead.demo_overhead),
-    "board": (REPOSITORY, board.case),
-    "soak": (REPOSITORY, soak.case),
-    "soak-queue": (REPOSITORY, soak_queue.case),
-    "wild": (REPOSITORY, wild.case),
-    "scale": (REPOSITORY, scale.case),
+    "board": (REPOSITORY, board.measure_board),
+    "soak": (REPOSITORY, soak.measure_soak),
+    "soak-queue": (REPOSITORY, soak_queue.measure_soak_queue),
+    "wild": (REPOSITORY, wild.measure_wild),
+    "scale": (REPOSITORY, scale.measure_scale),
     **{f"scale-{size}": (REPOSITORY, scale.town_case(size)) for size in scale.TOWN_QUARTERS},
-    "lost": (REPOSITORY, lost.case),
+    "lost": (REPOSITORY, lost.measure_lost),
     "liberty": (silhouettes.LIBERTY_DATA, silhouettes.compare_liberty),
     "sacre_coeur": (DATA / "sacre_coeur", reconstruction(DATA / "sacre_coeur" / "images")),
     "cyprus": (DATA / "cyprus", reconstruction(DATA / "cyprus" / "images")),
@@ -127,8 +127,8 @@ CASES: dict[str, tuple[Path, Callable[[Path], tuple[Measurement, Metrics]]]] = {
 
 # what takes as long as one says: what it needs, seconds where --seconds says nothing, how it is measured
 TIMED_CASES: dict[str, tuple[Path, float, Callable[..., tuple[Measurement, Metrics]]]] = {
-    **{f"views-{name}": (photos.folder, 300.0, views.case(name)) for name, photos in views.VIEW_SETS.items()},
-    "lego": (lego.LEGO_DATA, 1200.0, lego.case),
+    **{f"views-{name}": (photos.folder, 300.0, views.measure_views(name)) for name, photos in views.VIEW_SETS.items()},
+    "lego": (lego.LEGO_DATA, 1200.0, lego.measure_lego),
 }
 
 

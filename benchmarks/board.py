@@ -30,7 +30,7 @@ PREVIEW_EDGE_PX = 256
 AnswerTimes = dict[str, list[tuple[float, int]]]  # seconds and bytes of every answer
 
 
-def case(out: Path) -> tuple[Measurement, Metrics]:
+def measure_board(out: Path) -> tuple[Measurement, Metrics]:
     """Seconds that each kind of question takes, while blocks train."""
     began = time.monotonic()
     with serve_prefect(out / "home") as url:

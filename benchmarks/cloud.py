@@ -30,7 +30,7 @@ CLOUD_SETTINGS = (
 )
 
 
-def case(out: Path) -> tuple[Measurement, Metrics]:
+def measure_cloud(out: Path) -> tuple[Measurement, Metrics]:
     """Seconds by stage in a folder and in the storage, what lies there, and an export by a machine with no cache."""
     for name in ("obstore", "moto"):
         if importlib.util.find_spec(name) is None:

@@ -22,7 +22,7 @@ N_JOBS, N_WORKERS, MEAN_JOB_SECONDS, JOB_TIME_SIGMA = 1000, 32, 4.0, 0.7
 MEMORY_SAMPLE_EVERY = 50  # jobs between two looks at the driver's memory
 
 
-def case(out: Path) -> tuple[Measurement, Metrics]:
+def measure_executor(out: Path) -> tuple[Measurement, Metrics]:
     """32 real actor processes with a pretended GPU each; their jobs sleep, so that two cores suffice for them."""
     del out
     os.environ.update(ray_environment(None))

@@ -187,7 +187,7 @@ def print_row(name: str, row: ResultRow) -> ResultRow:
     return row
 
 
-def case() -> tuple[Measurement, ResultRow]:
+def measure_gpu_step() -> tuple[Measurement, ResultRow]:
     """For ``python -m benchmarks gpu``."""
     if not torch.cuda.is_available():
         raise BenchmarkSkipped(NO_CUDA)

@@ -33,7 +33,7 @@ TEST_PHOTO_EVERY = 5
 MAX_DEPTH_VALUE = 8.0  # what 0 stands for in the depth maps
 
 
-def case(out: Path, seconds: float) -> tuple[Measurement, Metrics]:
+def measure_lego(out: Path, seconds: float) -> tuple[Measurement, Metrics]:
     """Train for so many seconds; PSNR and SSIM of the test photos, depth against their depth maps, a curve."""
     photos, run = out / "photos", out / "run"
     poses = copy_lego_photos(LEGO_DATA, photos, out / "transforms.json")

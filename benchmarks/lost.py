@@ -19,7 +19,7 @@ LOST_TOWN_QUARTERS, N_MACHINES = 16, 3
 CHECKPOINT_MINUTES = 0.02  # short, as the trainings are
 
 
-def case(out: Path, quarters: int = LOST_TOWN_QUARTERS) -> tuple[Measurement, Metrics]:
+def measure_lost(out: Path, quarters: int = LOST_TOWN_QUARTERS) -> tuple[Measurement, Metrics]:
     """F of both at the demo's distances, the steps that were done twice, and what was told of the lost machine."""
     town, collection = out / "town" / "run", out / "town" / "collection"
     given = ("--scene", "town", "--quarters", str(quarters), "--engine", "direct", "--quiet")

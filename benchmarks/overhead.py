@@ -18,7 +18,7 @@ OVERHEAD_SETTINGS = rivals.set_options(
 N_REPEATS = 3
 
 
-def case(out: Path) -> tuple[Measurement, Metrics]:
+def measure_overhead(out: Path) -> tuple[Measurement, Metrics]:
     """Seconds and memory of both, by engine."""
     photos, _ = rivals.generate_demo_data(out, DEMO_CHANGES)
     done: list[Measurement] = []

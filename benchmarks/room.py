@@ -21,7 +21,7 @@ ROOM_VARIANTS: dict[str, list[str]] = {
 }
 
 
-def case(out: Path) -> tuple[Measurement, Metrics]:
+def measure_room(out: Path) -> tuple[Measurement, Metrics]:
     """Scores of every variant with the true poses, and of the default with the photos' own."""
     photos, truth = rivals.generate_demo_data(out / "room", {"scene": "room"})
     posed = out / "posed"

@@ -39,7 +39,7 @@ SCALE_RESULTS = Path(__file__).parent / "results"
 SCALE_PLOT = REPOSITORY / "docs" / "images" / "scale.svg"
 
 
-def case(out: Path, quarters: Sequence[int] = TOWN_QUARTERS) -> tuple[Measurement, Metrics]:
+def measure_scale(out: Path, quarters: Sequence[int] = TOWN_QUARTERS) -> tuple[Measurement, Metrics]:
     """Runs of towns, one after the other."""
     done, numbers = [], {}
     for size in quarters:
@@ -90,7 +90,7 @@ def town_metrics(stage_results: Mapping[str, dict]) -> Metrics:
 
 def town_case(size: int) -> functools.partial:
     """The case of one town."""
-    return functools.partial(case, quarters=(size,))
+    return functools.partial(measure_scale, quarters=(size,))
 
 
 def growth_exponent(blocks: Sequence[float], seconds: Sequence[float]) -> float:

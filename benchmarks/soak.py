@@ -36,7 +36,7 @@ EXIT_BROKEN, REFUSED = 1, 2
 FAKE_STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse")
 
 
-def case(out: Path) -> tuple[Measurement, Metrics]:
+def measure_soak(out: Path) -> tuple[Measurement, Metrics]:
     """How many runs ended how, and what was found wrong after any of them."""
     began, rng, ended, faults = time.monotonic(), random.Random(SOAK_SEED), Counter[str](), list[str]()
     photos = out / "photos"

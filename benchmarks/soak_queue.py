@@ -65,7 +65,7 @@ class FlowRunPlan:
     is_faulted: bool = False  # its process was killed, or the worker that watches it stopped or killed
 
 
-def case(out: Path, n_runs: int = N_FLOW_RUNS) -> tuple[Measurement, Metrics]:
+def measure_soak_queue(out: Path, n_runs: int = N_FLOW_RUNS) -> tuple[Measurement, Metrics]:
     """How many flow runs ended how, and what was found wrong."""
     began = time.monotonic()
     (out / "photos").mkdir(parents=True, exist_ok=True)
@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the runs; a temporary one where not given")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        measured, numbers = case(args.keep or Path(scratch), args.runs)
+        measured, numbers = measure_soak_queue(args.keep or Path(scratch), args.runs)
     print(json.dumps({"seconds": measured.seconds, **numbers}, indent=1))
 
 

@@ -44,7 +44,7 @@ VIEW_SETS = {
 }
 
 
-def case(name: str) -> Callable[[Path, float], tuple[Measurement, Metrics]]:
+def measure_views(name: str) -> Callable[[Path, float], tuple[Measurement, Metrics]]:
     """The case of a set of VIEW_SETS."""
 
     def measure(out: Path, seconds: float) -> tuple[Measurement, Metrics]:

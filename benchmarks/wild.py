@@ -22,7 +22,7 @@ ABLATED_PARTS: dict[str, list[str]] = {
 }
 
 
-def case(out: Path) -> tuple[Measurement, Metrics]:
+def measure_wild(out: Path) -> tuple[Measurement, Metrics]:
     """F of the calm set and of the wild one, also masked, with own poses; then at its poses without each part."""
     from quoin.tools.synthetic.config import WILD_SETTINGS
 
