@@ -64,7 +64,7 @@ def facts(result: FuseResult) -> dict[str, Any]:
     return result.model_dump(exclude={"seconds", "area_m2", "largest_component_share", "confident_share"})
 
 
-@pytest.mark.parametrize("again", [0, 3])
+@pytest.mark.parametrize("again", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
     killed = made.path / "work" / "fuse" / "00007-gathered.npz"
     killed.parent.mkdir(parents=True)
@@ -90,6 +90,7 @@ def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+@pytest.mark.slow
 def test_a_run_at_a_url_is_fused_by_workers_that_share_nothing_else(bucket: str, tmp_path: Path) -> None:
     in_folder = fuse_blocks(wavy_ball(tmp_path, heights=(0.0,)), CONFIG, Three(), Reporter())
     run, workers = wavy_ball(tmp_path / "other", f"{bucket}/run", (0.0,)), Three(homes=tmp_path)

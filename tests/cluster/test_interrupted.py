@@ -88,6 +88,7 @@ def has_bricks(run: Run) -> bool:
     return "brick_index" in run.scene[f"blocks/{BLOCK}"]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_within_seconds_and_the_end_is_that_of_undisturbed_training(
     run: Run, made: Path, tmp_path: Path
 ) -> None:

@@ -348,6 +348,7 @@ def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch
     assert mesh.faces.max() == len(mesh.vertices_world) - 1
 
 
+@pytest.mark.slow
 def test_parts_that_know_only_their_neighbours_leave_no_seam(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
     made = make_scene(tmp_path, [synthetic.sphere(1.0)] * 2, heights=(-6.0, -2.0, 0.0, 2.0, 6.0))

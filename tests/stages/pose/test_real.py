@@ -33,6 +33,7 @@ def opened(name: str, out: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_bundler_et(tmp_path: Path) -> None:
     result = pose(opened("bundler_et", tmp_path / "run"), PoseConfig(threads=1), Reporter())
     assert result.n_registered == 9

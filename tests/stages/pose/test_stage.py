@@ -262,6 +262,7 @@ def rendered(folder: Path, cameras_: list[Camera]) -> list[dict]:
     return [{"path": str(folder / f"{index}.jpg")} for index in range(len(cameras_))]
 
 
+@pytest.mark.slow
 def test_photos_that_share_no_camera_get_their_own(tmp_path: Path) -> None:
     """Taken for one camera, as they have no EXIF and one size, though every second is zoomed in."""
     lenses = [Camera("SIMPLE_RADIAL", 400, 300, (focal, 200.0, 150.0, -0.03)) for focal in (330.0, 480.0)] * 5
@@ -273,6 +274,7 @@ def test_photos_that_share_no_camera_get_their_own(tmp_path: Path) -> None:
     assert result.mean_reprojection_px < 0.4
 
 
+@pytest.mark.slow
 def test_a_principal_point_off_the_centre_is_found(posed: tuple, tmp_path: Path) -> None:
     assert posed[1].n_refined_cameras == 0  # where it is at the centre it stays there
     lens = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 209.0, 144.0, 0.0))
@@ -327,6 +329,7 @@ def test_mappers_are_compared_by_photos_then_by_error(posed: tuple) -> None:
     assert not is_good_enough([], 0)
 
 
+@pytest.mark.slow
 def test_two_scenes_in_one_folder(tmp_path: Path, photos: list[dict]) -> None:
     """The larger is used, the other reported, and a photo of neither has its reason."""
     rows = [{**row, "mask_path": ""} for row in photos[:5]]
