@@ -37,7 +37,7 @@ def measure_cloud(out: Path) -> tuple[Measurement, Metrics]:
             raise BenchmarkSkipped(f"{name} is not installed")
     from quoin.pipeline.storage.object_store import Bucket
     from quoin.pipeline.storage.run import Run
-    from tests.cloud import environment, make_bucket, s3_server
+    from tests.fixtures.s3_server import environment, make_bucket, s3_server
 
     settings = [word for setting in CLOUD_SETTINGS for word in ("--set", setting)]
     arguments: tuple[str | Path, ...] = (

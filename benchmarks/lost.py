@@ -39,7 +39,7 @@ def measure_lost(out: Path, quarters: int = LOST_TOWN_QUARTERS) -> tuple[Measure
 
 def train_with_node_loss(run_folder: Path) -> Metrics:
     """Train all blocks anew on N_MACHINES raylets and kill one of them."""
-    from tests.raylets import QUICK, STORE_BYTES
+    from tests.fixtures.ray_clusters import QUICK, STORE_BYTES
 
     os.environ.update(QUICK, RAY_worker_niceness="0")  # else workers wait for whatever else runs
     import ray

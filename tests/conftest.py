@@ -47,7 +47,7 @@ _buckets = itertools.count()
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """The address of an S3 server on loopback, the same for all tests."""
-    from tests.cloud import s3_server
+    from tests.fixtures.s3_server import s3_server
 
     with s3_server() as address:
         yield address
@@ -56,7 +56,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture
 def bucket(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a new bucket that this process and those it starts may use, on a machine with a cache of its own."""
-    from tests.cloud import environment, make_bucket
+    from tests.fixtures.s3_server import environment, make_bucket
 
     for name, value in {**environment(s3), "QUOIN_HOME": str(tmp_path / "home")}.items():
         monkeypatch.setenv(name, value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.raylets import QUICK, STORE_BYTES
+from tests.fixtures.ray_clusters import QUICK, STORE_BYTES
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse.config import FuseConfig, FuseResult
-from tests import synthetic
-from tests.plys import read_ply
-from tests.several import Several
+from tests.fixtures import synthetic
+from tests.fixtures.ply_files import read_ply
+from tests.fixtures.stand_in_workers import Several
 from tests.stages.fuse.test_stage import make_scene
 
 CONFIG = FuseConfig(glb_faces=1000, island_diameter=0.08)

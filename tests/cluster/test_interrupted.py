@@ -28,8 +28,8 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.train import stage as train_run
 from quoin.stages.train import trainer
 from quoin.stages.train.config import TrainConfig
-from tests import ball_scene
-from tests.ball_scene import TINY, surface
+from tests.fixtures import ball_scene
+from tests.fixtures.ball_scene import TINY, surface
 
 BLOCK = "b000"
 

@@ -20,8 +20,8 @@ from quoin.cluster.resources import ResourceRequest, plan_resources
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.events import Event, Reporter
 from quoin.pipeline.storage.run import Run
-from tests import ball_scene
-from tests.ball_scene import TINY, surface
+from tests.fixtures import ball_scene
+from tests.fixtures.ball_scene import TINY, surface
 
 pytestmark = [
     pytest.mark.slow,

@@ -28,7 +28,7 @@ from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.hands import PhotosNotVisibleError, Workers
 from quoin.stages.pose.matching_jobs import PoseSteps
 from quoin.stages.pose.pairing import shared_matching
-from tests.several import Several
+from tests.fixtures.stand_in_workers import Several
 from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
 
 CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)

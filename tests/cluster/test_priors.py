@@ -16,7 +16,7 @@ from quoin.pipeline.scene import priors
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.config import PriorsConfig
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 NONE = PriorsConfig(stereo_edge_px=0)
 

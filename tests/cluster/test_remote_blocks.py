@@ -23,7 +23,7 @@ from quoin.pipeline.storage.fencing import Attempt, SupersededError
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import TrainConfig
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 ROOT = Path(__file__).parents[2]
 SMALL = validate_config(

@@ -16,10 +16,10 @@ import quoin
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.photo_table import PHOTO_SCHEMA, write_photo_table
 from quoin.stages.fuse.mesh import Mesh
+from tests.fixtures.ply_files import write_ply
+from tests.fixtures.synthetic import commit, faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
 from tests.flows.conftest import FAKES, ROOT, SOURCE
-from tests.plys import write_ply
 from tests.stages.pose.room import cameras_around, render
-from tests.synthetic import commit, faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
 
 
 def test_import_is_light_and_every_name_of_the_api_exists():

@@ -13,7 +13,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run
-from tests.clips import pan, write_clip
+from tests.fixtures.video_clips import pan, write_clip
 from tests.stages.pose.room import render
 
 

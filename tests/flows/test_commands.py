@@ -26,7 +26,7 @@ from quoin.stages.partition import cost
 from quoin.stages.partition.config import BlockPlan, PartitionResult
 from quoin.tools.evaluate.config import DistanceScore, EvaluateResult, LabelScore, PoseErrors, SurfaceScore
 from quoin.tools.synthetic.config import SyntheticConfig, SyntheticTruth
-from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
+from tests.fixtures.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points, split_box
 
 # -- settings --------------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ from quoin.pipeline.scene.photo_table import to_local_path, to_stored_path
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.tools.view import serve_viewer
-from tests import ball_scene
-from tests.cloud import Door
+from tests.fixtures import ball_scene
+from tests.fixtures.s3_server import Door
 from tests.flows.conftest import Quoin
 
 

@@ -25,8 +25,8 @@ from quoin.stages.train.stage import train_block
 from quoin.stages.train.trained_block import load_ray_renderer
 from quoin.tools.evaluate.evaluation import evaluate_views
 from quoin.tools.render.films import render_held_out
-from tests import ball_scene
-from tests.synthetic import commit, pyramid
+from tests.fixtures import ball_scene
+from tests.fixtures.synthetic import commit, pyramid
 
 WIDTH, HEIGHT, HELD_OUT = 64, 48, [0, 4]  # of 0.jpg, 1.jpg, 10.jpg, 11.jpg, 2.jpg, 3.jpg, 4.jpg ...
 TRAIN = TrainConfig(

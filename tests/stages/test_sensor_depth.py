@@ -22,7 +22,7 @@ from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.train import trainer
 from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.stage import train_block
-from tests.synthetic import commit, posed_points, pyramid
+from tests.fixtures.synthetic import commit, posed_points, pyramid
 
 WIDTH, HEIGHT, N, SIDE_M = 96, 72, 9, 2.0
 WORLD_PER_M = 2.5  # the poses came without metres

@@ -14,7 +14,7 @@ from quoin.pipeline.scene.plane_maps import PlaneIndexMap, write_plane_index, wr
 from quoin.stages.train.config import LossWeightsConfig, TrainConfig
 from quoin.stages.train.step import LOSS_STATS, compute_loss
 from quoin.stages.train.trained_block import export_state
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 UP = np.array([0.0, 0.0, 1.0])
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from quoin.flows.cli.app import run_command
-from tests.synthetic import make_run
+from tests.fixtures.synthetic import make_run
 
 HEAVY = {"torch", "ray", "prefect", "open3d", "pycolmap", "zarr", "numpy", "pydantic", "pyarrow", "PIL"}
 

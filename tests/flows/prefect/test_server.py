@@ -12,7 +12,7 @@ import pytest
 
 from quoin.flows.prefect import server
 from quoin.pipeline.core.errors import QuoinError
-from tests.synthetic import make_run
+from tests.fixtures.synthetic import make_run
 
 
 def test_the_server_keeps_to_itself(tmp_path):

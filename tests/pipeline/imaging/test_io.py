@@ -23,7 +23,7 @@ from quoin.pipeline.imaging.io import (
     open_image,
     stored_orientation,
 )
-from tests.pictures import UNDO, bomb_png, picture, save
+from tests.fixtures.image_files import UNDO, bomb_png, picture, save
 
 ALL = range(1, 9)
 

@@ -10,7 +10,7 @@ import trimesh
 
 from quoin.pipeline.scene.ply import read_ply_mesh, read_vertex_property
 from quoin.stages.fuse.mesh import Mesh
-from tests.plys import write_ply
+from tests.fixtures.ply_files import write_ply
 
 BOX = trimesh.creation.box()
 

@@ -30,7 +30,7 @@ from quoin.pipeline.scene.blocks import (
 )
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table, write_photo_table
 from quoin.pipeline.storage.run import Run
-from tests.synthetic import faces_camera, posed_points, ring_of_cameras, sphere_points
+from tests.fixtures.synthetic import faces_camera, posed_points, ring_of_cameras, sphere_points
 
 
 class Nothing(StageResult):

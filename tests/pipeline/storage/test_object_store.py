@@ -13,7 +13,7 @@ from quoin.pipeline.storage import cache
 from quoin.pipeline.storage import object_store as module
 from quoin.pipeline.storage.object_store import Bucket, storage_url
 from quoin.pipeline.storage.photo_mirror import mirror_photos
-from tests.cloud import Door
+from tests.fixtures.s3_server import Door
 
 
 @pytest.mark.parametrize(

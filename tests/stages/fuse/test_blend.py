@@ -19,7 +19,7 @@ from quoin.stages.fuse.blend import (
     touching_boxes,
 )
 from quoin.stages.fuse.tile_surface import make_block_sdf
-from tests import synthetic
+from tests.fixtures import synthetic
 
 B = 8
 LATTICE = Lattice((0.0, 0.0, 0.0), 1.0, B)

@@ -21,7 +21,7 @@ from quoin.stages.fuse.clean import (
 )
 from quoin.stages.fuse.mesh import Mesh, decimate, edge_counts
 from quoin.stages.fuse.mesh_files import write_glb
-from tests.plys import read_ply, write_ply
+from tests.fixtures.ply_files import read_ply, write_ply
 
 
 def box_mesh(size: float = 1.0, at: tuple[float, float, float] = (0, 0, 0)) -> Mesh:

@@ -22,8 +22,8 @@ from quoin.stages.fuse.mesh import edge_counts
 from quoin.stages.fuse.stage import run
 from quoin.stages.fuse.tile_surface import count_torn_edges, make_edge_keys, to_mesh
 from quoin.stages.fuse.tiles import extract_tiles, read_block_sdfs, read_patch
-from tests import synthetic
-from tests.plys import read_ply
+from tests.fixtures import synthetic
+from tests.fixtures.ply_files import read_ply
 
 B = 8
 N = 4  # bricks a side

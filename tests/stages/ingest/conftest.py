@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from quoin.pipeline.scene.photo_table import read_photo_table
-from tests.pictures import picture
+from tests.fixtures.image_files import picture
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.imaging.io import load_upright
 from quoin.stages.ingest.keyframes import MIN_KEYFRAME_STEP
-from tests.clips import HEIGHT, WIDTH, blurred, pan, wall, write_clip
-from tests.pictures import picture
+from tests.fixtures.image_files import picture
+from tests.fixtures.video_clips import HEIGHT, WIDTH, blurred, pan, wall, write_clip
 
 STEP_PX = MIN_KEYFRAME_STEP * WIDTH
 WALK = np.arange(90) * 3.0  # pixels; 3 s at 30 frames a second

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from quoin.stages.ingest.panorama import find_too_wide, read_panorama_tag
-from tests.pictures import picture
+from tests.fixtures.image_files import picture
 
 XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description GPano:ProjectionType{}/></x:xmpmeta>'
 

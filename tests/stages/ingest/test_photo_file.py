@@ -10,7 +10,7 @@ import numpy as np
 
 from quoin.pipeline.imaging.memory_budget import PixelBudget
 from quoin.stages.ingest.photo_file import content_hash, photo_contrast
-from tests.pictures import picture
+from tests.fixtures.image_files import picture
 
 
 def test_the_hash_is_of_pixels_and_their_arrangement():

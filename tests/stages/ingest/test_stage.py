@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.imaging.io import apply_orientation, load_mask, load_upright
-from tests.pictures import UNDO, bomb_png, picture, save
+from tests.fixtures.image_files import UNDO, bomb_png, picture, save
 from tests.stages.ingest.scenes import as_rgb, texture, view
 
 DATA = Path("../shared/data")

@@ -11,7 +11,7 @@ from quoin.pipeline.scene import posed_images
 from quoin.stages.partition import region
 from quoin.stages.partition.config import PartitionConfig
 from quoin.stages.partition.stage import ObservationTable, find_region
-from tests import synthetic
+from tests.fixtures import synthetic
 
 
 def box_of(points: np.ndarray, margin: float = 0.05) -> tuple[np.ndarray, np.ndarray]:

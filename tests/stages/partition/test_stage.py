@@ -16,7 +16,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.partition import cost
 from quoin.stages.partition.config import BlockPlan, PartitionConfig
 from quoin.stages.partition.stage import run
-from tests import synthetic
+from tests.fixtures import synthetic
 
 
 def posed_ball(n_points: int = 1500, size: tuple[int, int] = (160, 120)) -> posed_images.Posed:

@@ -17,7 +17,7 @@ from quoin.stages.priors import stage as stage
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stereo import depth_maps, patchmatch
 from quoin.stages.priors.stereo.patchmatch import PatchMatch
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 SMALL = PriorsConfig(stereo_edge_px=96, sources=4)
 

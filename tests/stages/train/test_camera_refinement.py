@@ -33,7 +33,7 @@ from quoin.stages.train.config import (
 )
 from quoin.stages.train.photoconsistency import best_views_loss, extract_patches, ncc, warp_patches
 from quoin.stages.train.step import LOSS_STATS, photoconsistency_loss
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 N_PHOTOS = 9
 SMALL = TrainConfig(

@@ -11,7 +11,7 @@ from quoin.stages.train import trainer
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.data.load import build_trainer
 from quoin.stages.train.data.photo_set import BlockFrame
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 SMALL = {
     "quoin": ["encoding.levels=6", "encoding.finest=96", "encoding.log2_table=12"],

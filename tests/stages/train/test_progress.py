@@ -19,7 +19,7 @@ from quoin.stages.train.config import (
 )
 from quoin.stages.train.convergence import FINAL_PHASE_START, MAX_CHECK_POINTS, SurfaceDrift, sample_near_surface
 from quoin.stages.train.stage import train_block
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 TINY = TrainConfig(
     steps=40,

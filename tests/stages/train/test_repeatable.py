@@ -12,7 +12,7 @@ from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.geometry.lattice import BrickBox
 from quoin.stages.train import trainer
 from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 SMALL = TrainConfig(
     steps=30,

@@ -23,7 +23,7 @@ from quoin.stages.train.config import (
 from quoin.stages.train.data.load import build_trainer
 from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.step import LOSS_STATS
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 TINY = TrainConfig(
     steps=60,

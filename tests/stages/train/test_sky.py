@@ -10,7 +10,7 @@ from quoin.pipeline.scene import priors
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.stages.train.config import LossWeightsConfig, TrainConfig
 from quoin.stages.train.step import LOSS_STATS, compute_loss
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 SMALL = {
     "steps": 20,

@@ -24,7 +24,7 @@ from quoin.stages.train.config import (
     TrainConfig,
 )
 from quoin.stages.train.stage import train_block
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 SMALL = TrainConfig(
     steps=120,

@@ -14,8 +14,8 @@ from quoin.pipeline.scene.blocks import read_block_model, read_partition, write_
 from quoin.stages.train import trained_block
 from quoin.stages.train.build import build_model
 from quoin.stages.train.data.photo_set import BlockFrame
-from tests import ball_scene
-from tests.ball_model import CONFIG, ball_model
+from tests.fixtures import ball_scene
+from tests.fixtures.ball_model import CONFIG, ball_model
 from tests.stages.train.test_methods import ALL, SMALL
 
 CENTRE, RADIUS = np.array([10.2, -3.0, 1.0]), 0.9

@@ -19,7 +19,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import EvaluateConfig, EvaluateResult
 from quoin.tools.evaluate.evaluation import evaluate_surface
 from quoin.tools.evaluate.reference_surface import read_surface
-from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
+from tests.fixtures.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
 
 TRUTH_FROM_WORLD = Similarity(2.5, np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([100.0, -50, 3]))
 CONFIG = EvaluateConfig(n_samples=5000)

@@ -17,7 +17,7 @@ from quoin.tools.evaluate.config import EvaluateConfig
 from quoin.tools.evaluate.evaluation import evaluate_surface
 from quoin.tools.evaluate.label_scores import normal_errors_deg, score_labels
 from quoin.tools.evaluate.reference_surface import SurfaceGeometry, read_face_labels, read_surface
-from tests.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
+from tests.fixtures.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
 
 N, DISTANCES = 20_000, (0.02, 0.05)
 

@@ -15,7 +15,7 @@ from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.tools.evaluate.alignment import align_to_reference
 from quoin.tools.evaluate.reference_cameras import ReferenceCameras, match_camera_names, read_cameras
-from tests.synthetic import ring_of_cameras
+from tests.fixtures.synthetic import ring_of_cameras
 
 POSES = ring_of_cameras(8, 4.0, 1.0)
 POSES[::2, :, 3] *= 1.1  # two rings, or heights and turns about the axis would be free

@@ -22,7 +22,15 @@ from quoin.pipeline.storage.run import Run
 from quoin.tools.export.config import EXPORT_FORMATS
 from quoin.tools.export.export import export_run
 from quoin.tools.export.undistorted_photos import jpeg_names
-from tests.synthetic import faces_camera, make_run, posed_points, pyramid, ring_of_cameras, sphere_photo, sphere_points
+from tests.fixtures.synthetic import (
+    faces_camera,
+    make_run,
+    posed_points,
+    pyramid,
+    ring_of_cameras,
+    sphere_photo,
+    sphere_points,
+)
 
 SIZE = (96, 72)
 

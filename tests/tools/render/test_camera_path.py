@@ -5,7 +5,7 @@ import pytest
 
 from quoin.pipeline.geometry.cameras import centers_world, look_at, project
 from quoin.tools.render.camera_path import focus_point, interpolated_path, orbit_path, pose_distances, tour_order
-from tests.synthetic import ring_of_cameras
+from tests.fixtures.synthetic import ring_of_cameras
 
 REGION = np.array([[-2.0, -2, -1], [2, 2, 3]])
 

@@ -17,8 +17,16 @@ from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.trained_block import build_ray_renderer
 from quoin.tools.render.config import FilmConfig
 from quoin.tools.render.films import RenderCamera, film_cameras, render_film, render_held_out, render_views
-from tests.ball_model import ball_model
-from tests.synthetic import commit, faces_camera, make_run, posed_points, pyramid, ring_of_cameras, sphere_points
+from tests.fixtures.ball_model import ball_model
+from tests.fixtures.synthetic import (
+    commit,
+    faces_camera,
+    make_run,
+    posed_points,
+    pyramid,
+    ring_of_cameras,
+    sphere_points,
+)
 
 LATTICE = Lattice((-2.0, -2.0, -2.0), 0.125, 8)  # four bricks a side
 CENTRE, RADIUS = np.array([0.1, 0.05, 0.0]), 1.0

@@ -14,7 +14,7 @@ from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.planar import regions
 from quoin.stages.priors.planar.regions import downsample_depth
 from quoin.stages.priors.stage import add_planar_regions
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 UP, WALLS = np.array([0.0, 0.0, 1.0]), np.eye(3)[:2]
 N_PHOTOS = 5

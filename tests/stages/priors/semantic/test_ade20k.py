@@ -25,7 +25,7 @@ from quoin.stages.priors.semantic.ade20k import (
     network_input,
 )
 from quoin.stages.priors.semantic.network import open_network
-from tests import synthetic
+from tests.fixtures import synthetic
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # how the models here are made
 PATH = Path("net.pt")

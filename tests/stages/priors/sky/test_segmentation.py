@@ -11,7 +11,7 @@ from quoin.pipeline.storage import arrays
 from quoin.stages.priors.sky.gaussian_mixture import fit_mixture
 from quoin.stages.priors.sky.segmentation import ray_angles_rad, segment_sky, select_reliable_points, upward_border
 from quoin.stages.priors.sky.sky_labels import label_sky
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 H, W = 120, 160
 INTRINSICS = np.array([140.0, 140.0, W / 2, H / 2])

@@ -26,7 +26,7 @@ from quoin.stages.priors.stereo.patchmatch import PROPAGATION_REACHES_PX, PatchM
 from quoin.stages.priors.stereo.reprojection import reproject_planes
 from quoin.stages.priors.stereo.sensor_planes import sensor_planes
 from quoin.stages.priors.stereo.views import StereoView, ray_grid
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 WIDTH, HEIGHT = 160, 120
 

@@ -6,7 +6,7 @@ import torch
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import HashEncodingConfig, SdfCacheConfig, TrainConfig
-from tests import ball_scene
+from tests.fixtures import ball_scene
 
 SMALL = TrainConfig(
     steps=10,
