@@ -11,7 +11,7 @@ def main(photos: str, out: str, **settings: object) -> None:
     print(f"{len(mesh.faces):,} faces from {len(cameras.names)} photos; see {run.report_path}")
     for photo in run.photos():
         if photo.state != "placed":
-            print(f"{photo.name} is {photo.state}: {photo.reason}")
+            print(f"{photo.name} is {photo.state}: {photo.rejection}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from quoin.flows.api import Cameras, RunResults, open_run, reconstruct
     from quoin.flows.settings import Settings, load_settings, method_names, preset_names
     from quoin.pipeline.core.errors import PartialResult, QuoinError
+    from quoin.pipeline.core.reasons import Reason
     from quoin.stages.report.facts import PhotoFacts, Report
 
 # Threads that wait for each other go to sleep soon: to spin for long costs a multiple on a machine that does other work
@@ -27,6 +28,7 @@ __all__ = [
     "PartialResult",
     "PhotoFacts",
     "QuoinError",
+    "Reason",
     "Report",
     "RunResults",
     "Settings",
@@ -41,6 +43,7 @@ _MODULES = {
     "quoin.flows.api": ("Cameras", "RunResults", "open_run", "reconstruct"),
     "quoin.flows.settings": ("Settings", "load_settings", "method_names", "preset_names"),
     "quoin.pipeline.core.errors": ("PartialResult", "QuoinError"),
+    "quoin.pipeline.core.reasons": ("Reason",),
     "quoin.stages.report.facts": ("PhotoFacts", "Report"),
 }
 

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import quoin
+from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.scene import posed_images
-from quoin.pipeline.scene.photo_table import PHOTO_SCHEMA, write_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.stages.fuse.mesh import Mesh
 from tests.fixtures.ply_files import write_ply
 from tests.fixtures.synthetic import commit, faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
@@ -61,8 +62,8 @@ except quoin.QuoinError as error:
 def run(tmp_path):
     """A run of two photos, one of them not used, with cameras and a mesh of one triangle."""
     made = make_run(tmp_path)
-    photo = dict.fromkeys(PHOTO_SCHEMA.names) | {"name": "a.jpg", "photo_id": 0, "used": True, "reason": ""}
-    write_photo_table(made, [photo, photo | {"name": "b.jpg", "photo_id": -1, "used": False, "reason": "no image"}])
+    photo = PhotoRow("a.jpg", "/photos/a.jpg", photo_id=0)
+    write_photo_table(made, [photo, PhotoRow("b.jpg", "/photos/b.jpg").rejected(Reason.UNREADABLE)])
     commit(made, "ingest")
     posed_images.write_posed(made, posed_points(ring_of_cameras(3, 4.0), sphere_points(50), faces_camera))
     triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -74,9 +75,9 @@ def run(tmp_path):
 
 def test_results_of_a_run_are_read_stage_by_stage(run):
     results = quoin.open_run(run.path)
-    assert [(photo.name, photo.state, photo.reason) for photo in results.photos()] == [
+    assert [(photo.name, photo.state, str(photo.rejection or "")) for photo in results.photos()] == [
         ("a.jpg", "used", ""),
-        ("b.jpg", "not used", "no image"),
+        ("b.jpg", "not used", quoin.Reason.UNREADABLE.text),
     ]
     for read in (results.cameras, results.mesh, results.report):
         with pytest.raises(quoin.QuoinError, match="quoin resume"):
@@ -94,7 +95,7 @@ def test_results_of_a_run_are_read_stage_by_stage(run):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(quoin.QuoinError, match="no run"):
+    with pytest.raises(quoin.QuoinError, match="no quoin run here"):
         quoin.open_run(tmp_path)
 
 
