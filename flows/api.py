@@ -92,7 +92,7 @@ class RunResults:
         return Cameras(posed.names, posed.cam_from_world, posed.intrinsics, posed.sizes)
 
     def photos(self) -> list[PhotoFacts]:
-        """Every photo found: ``state`` is placed, not placed or not used, and ``rejection`` says why it is not placed."""
+        """Every photo found: ``state`` is placed, not placed or not used; ``rejection`` says why it is not placed."""
         from quoin.stages.report.collect import collect_photos
 
         self._run.require("ingest")
