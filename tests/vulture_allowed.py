@@ -39,8 +39,6 @@ _.n_corners
 _.n_depth_maps
 _.n_duplicates
 _.n_near_duplicates
-_.n_outside_above
-_.n_outside_side
 _.n_photos_found
 _.n_photos_with_people
 _.n_points_supported
@@ -65,7 +63,6 @@ _.wall_confidence
 _.world_frame
 
 # What libraries read, or call.
-_._value_
 _.MAX_IMAGE_PIXELS
 _._value_
 _.alsologtostderr
@@ -98,6 +95,8 @@ _.evaluate
 _.finish
 _.hide
 _.ingest
+_.n_outside_above
+_.n_outside_side
 _.occupancy_from_depth
 _.occupancy_from_mesh
 _.occupied_voxels

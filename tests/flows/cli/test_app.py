@@ -99,7 +99,7 @@ def test_a_run_of_another_version_is_refused(folder, capsys):
     assert json.loads(path.read_text()) == record
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 1}', "\0"])
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 2}', "\0"])
 def test_a_damaged_run_is_refused(damage, folder, capsys):
     (folder / "run" / "run.json").write_text(damage)
     assert "run.json" in told(capsys, "resume", "run")

@@ -60,6 +60,7 @@ def test_writes_the_photos_it_was_asked_for(folder: Path, facts: SyntheticTruth)
         assert photo.std() > 15  # a picture of something
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_photos_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         generate_photos(tmp_path / str(seed), CONFIG, seed, Reporter())
@@ -210,6 +211,7 @@ def test_a_crowd_covers_the_share_it_is_asked_for() -> None:
     assert build_crowd(0.0, pose, intrinsics, size, SolidNoise(0), [0]) is None
 
 
+@pytest.mark.slow
 def test_wild_photos_differ_in_exposure_tint_and_tone_and_show_more_sky(tmp_path: Path) -> None:
     size = {"n_photos": 6, "width": 48, "height": 36}
     calm = {**WILD_SETTINGS, "crowd": 0.0, "exposure": (1.0, 1.0), "tint": 0.0, "gamma": 1.0}
