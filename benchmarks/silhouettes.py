@@ -65,7 +65,7 @@ def silhouette_ious(folder: Path, masks: Path) -> Iterator[tuple[str, float, flo
 
 def sample_mask(picture: Bool[Array, "h w"], position: Float[Array, "n 2"]) -> Bool[Array, "n"]:
     """Pixels in which places lie (in [0, 1] from the top left corner, x and y); False beside the picture."""
-    from quoin.stages.fuse.vertex_confidence import sample_nearest
+    from quoin.pipeline.imaging.filters import sample_nearest
 
     inside = np.all((position >= 0) & (position < 1), axis=1)
     return inside & sample_nearest(picture, np.where(inside[:, None], position, 0.0))

@@ -11,7 +11,8 @@ from quoin.pipeline.geometry.rays import normalize
 
 Array = np.ndarray
 BEST_ANGLE_DEG, ANGLE_SIGMA_DEG = 15.0, 12.0
-MAX_COVISIBLE_PHOTOS = 200  # photos that each is looked at with: those that share most with it
+MAX_COVISIBLE_PHOTOS = 200  # that a photo is compared with: those that share most points with it
+MAX_PHOTO_POINTS = 1000  # of a photo, that its sources are chosen by
 
 
 def observation_matrix(n_photos: int, n_points: int, photo: Int[Array, "t"], point: Int[Array, "t"]) -> csr_array:
@@ -61,7 +62,6 @@ def source_photos(
     observations: csr_array,
     points_world: Float[Array, "p 3"],
     n_sources: int,
-    max_points: int = 1000,
 ) -> Int[Array, "k n_sources"]:
     """For each photo the photos to compare it with: those that show many of its points under a useful angle; else -1.
 
@@ -75,7 +75,7 @@ def source_photos(
     by_point = observations.T.tocsr()
     for a, neighbors in enumerate(covisible_photos(observations)):
         point_index = observed_points(observations, [a])
-        point_index = point_index[:: max(1, len(point_index) // max_points)]
+        point_index = point_index[:: max(1, len(point_index) // MAX_PHOTO_POINTS)]
         points = points_world[point_index]
         matched = by_point[point_index][:, neighbors].toarray() > 0
         counts = np.where(matched.T, 1.0, 0.25)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 Array = np.ndarray
 
 MAD_TO_SIGMA = 1.4826  # median absolute deviation to standard deviation, of normally distributed values
-INLIER_SIGMAS = 3.0  # residuals within so many robust standard deviations are inliers
+MAX_INLIER_SIGMAS = 3.0  # residuals within so many robust standard deviations are inliers
 MIN_INLIER_RESIDUAL = 1e-9  # smallest limit, for fits that are exact up to rounding
 
 
@@ -18,5 +18,5 @@ def robust_sigma(deviations: Float[Array, "n"]) -> float:
 
 
 def inlier_limit(residuals: Float[Array, "n"]) -> float:
-    """Largest residual (>= 0) of an inlier: INLIER_SIGMAS robust standard deviations of ``residuals``."""
-    return max(INLIER_SIGMAS * MAD_TO_SIGMA * float(np.median(residuals)), MIN_INLIER_RESIDUAL)
+    """Largest residual (>= 0) of an inlier: MAX_INLIER_SIGMAS robust standard deviations of ``residuals``."""
+    return max(MAX_INLIER_SIGMAS * MAD_TO_SIGMA * float(np.median(residuals)), MIN_INLIER_RESIDUAL)

@@ -1,10 +1,10 @@
-"""Blending the SDFs of overlapping blocks on the lattice, so that a sample's value is a function of the sample alone.
+"""Blending of the SDFs of overlapping blocks on the lattice; the value of a sample depends on the sample alone.
 
-Every block whose outer box holds a sample votes with a weight that falls smoothly from 1 deep in its core to 0 at the
-outer edge of its halo; weights are normalised (a partition of unity). A block's value at a sample comes from the last,
-in lattice order, of its bricks that contain it; where it holds none, the block says "no surface here": ± the clip value
-with the sign found by filling from the bricks it holds. Whichever of the bricks that share a sample asks, the same
-numbers are combined in the same order, so shared samples are bit-identical and the extracted surface cannot tear.
+Every block whose outer box holds a sample contributes with a weight that falls smoothly from 1 deep in its core to 0 at
+the outer edge of its halo; weights are normalized (a partition of unity). A block's value at a sample comes from the
+last, in lattice order, of its bricks that contain it; where it has no brick, it is the clip value (no surface here),
+with the sign of the bricks around. Bricks that share a sample combine the same numbers in the same order, so that
+shared samples are bit-identical and the extracted surface has no cracks.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Brick = tuple[int, int, int]
 BRICK_OFFSETS = [
     (x, y, z) for x, y, z in product((-1, 0, 1), repeat=3)
 ]  # in the order in which bricks override one another
-MIN_AXIS_WEIGHT = 1e-6  # of an axis at the very edge of a halo, so that a block alone there still counts
-MIN_SIGN_SHARE = 0.95  # a stretch of absent bricks has a sign if so many of the samples around it agree
+MIN_AXIS_WEIGHT = 1e-6  # of an axis at the outer edge of a halo, so that a block alone there still counts
+MIN_SIGN_SHARE = 0.95  # of the samples around a component of absent bricks, that must agree on its sign
 
 
 @dataclass(frozen=True)
 class BlockSdf:
-    """One block as fusion sees it: its boxes, which bricks it holds, how to read one, and the sign of the others.
+    """The SDF of one block: its boxes, its bricks, a function to read one, and the sign of absent bricks.
 
-    ``read(row)`` gives samples [B+1, B+1, B+1] in voxels; ``absent_sign`` [outer shape]: see ``absent_signs``.
+    ``read(row)`` returns samples [B+1, B+1, B+1] in voxels; ``absent_sign``: see ``absent_signs``.
     """
 
     core: BrickBox
@@ -53,7 +53,7 @@ def smoothstep(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 
 def block_weight(core: BrickBox, halo_bricks: int, brick: Brick, size: int) -> Float[Array, "s s s"]:
-    """Weight of a block at the samples of ``brick`` (not yet normalised; ``size`` cells per brick side).
+    """Weight of a block at the samples of ``brick``, not yet normalized (``size`` cells per brick side).
 
     On each axis 0 at the halo's outer edge, 1/2 on the core's face, 1 as deep inside; the product over axes.
     """
@@ -71,7 +71,7 @@ def block_weight(core: BrickBox, halo_bricks: int, brick: Brick, size: int) -> F
 
 
 def _shared_slices(offset: Brick, size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where brick b and brick b + offset share samples: slices into b, slices into the neighbour."""
+    """Samples that brick b and brick b + offset share: slices into b, slices into the neighbor."""
     own_slices = {-1: slice(0, 1), 0: slice(None), 1: slice(size, size + 1)}
     neighbor_slices = {-1: slice(size, size + 1), 0: slice(None), 1: slice(0, 1)}
     return tuple(own_slices[o] for o in offset), tuple(neighbor_slices[o] for o in offset)
@@ -80,24 +80,24 @@ def _shared_slices(offset: Brick, size: int) -> tuple[tuple[slice, ...], tuple[s
 def block_values(
     block_sdf: BlockSdf, brick: Brick, size: int, clip_voxels: float
 ) -> tuple[Float[Array, "s s s"], Bool[Array, "s s s"]] | None:
-    """What a block says at the samples of ``brick``, and at which of them it says anything; None where it is silent."""
+    """Values of a block at the samples of ``brick``, and which of them are valid; None if none is."""
     low, high = block_sdf.outer.low, block_sdf.outer.high
     values = np.zeros((size + 1,) * 3, np.float32)
     is_valid = np.zeros(values.shape, bool)
-    held = []
+    held_bricks = []
     for offset in BRICK_OFFSETS:
         neighbor = (brick[0] + offset[0], brick[1] + offset[1], brick[2] + offset[2])
         if not all(w <= n < h for n, w, h in zip(neighbor, low, high, strict=True)):
             continue
         row = block_sdf.rows.get(neighbor)
         if row is not None:
-            held.append((offset, row))
+            held_bricks.append((offset, row))
             continue
         sign = block_sdf.absent_sign[neighbor[0] - low[0], neighbor[1] - low[1], neighbor[2] - low[2]]
         if sign:
             own_slices, _ = _shared_slices(offset, size)
             values[own_slices], is_valid[own_slices] = sign * clip_voxels, True
-    for offset, row in held:
+    for offset, row in held_bricks:
         if offset < (0, 0, 0) and brick in block_sdf.rows:
             continue  # the brick itself comes later and overrides all of it
         own_slices, neighbor_slices = _shared_slices(offset, size)
@@ -106,8 +106,10 @@ def block_values(
 
 
 def blend_brick(block_sdfs: list[BlockSdf], brick: Brick, size: int, clip_voxels: float) -> Float[Array, "s s s"]:
-    """Blended samples of ``brick`` in voxels; ``block_sdfs`` always in the same order. A sample of no block is
-    outside."""
+    """Blended samples of ``brick`` in voxels; a sample without any block is outside.
+
+    ``block_sdfs`` must always come in the same order: sums are bit-identical only then.
+    """
     total = np.zeros((size + 1,) * 3)
     weight = np.zeros(total.shape)
     for block_sdf in block_sdfs:
@@ -130,10 +132,10 @@ def touching_boxes(low: Int[Array, "n 3"], high: Int[Array, "n 3"], brick: Brick
 def absent_signs(
     outer: BrickBox, bricks: Int[Array, "m 3"], read: Callable[[int], Float[Array, "s s s"]]
 ) -> Int8[Array, "x y z"]:
-    """The sign of the SDF in every brick of ``outer`` that is absent: +1 outside, -1 inside, 0 unknown or held.
+    """Sign of the SDF in every absent brick of ``outer``: +1 outside, -1 inside, 0 unknown or not absent.
 
     No surface passes through an absent brick, so connected absent bricks share one sign: that of the samples on the
-    faces where held bricks meet them. Where those disagree, or none are held, the sign stays unknown.
+    faces of the bricks around. Where these disagree, or there are none, the sign is unknown.
     """
     from scipy import ndimage
 
@@ -160,8 +162,8 @@ def absent_signs(
 
 
 def bricks_to_march(block_sdfs: list[BlockSdf]) -> Int[Array, "m 3"]:
-    """Bricks that can hold the blended surface: those any block holds, and those where blocks disagree on the sign."""
-    found = {brick for block_sdf in block_sdfs for brick in block_sdf.rows}
+    """Bricks that may hold the blended surface: those of any block, and those where blocks disagree on the sign."""
+    bricks_with_surface = {brick for block_sdf in block_sdfs for brick in block_sdf.rows}
     for i, a in enumerate(block_sdfs):
         for b in block_sdfs[i + 1 :]:
             overlap = a.outer.intersect(b.outer)
@@ -169,5 +171,5 @@ def bricks_to_march(block_sdfs: list[BlockSdf]) -> Int[Array, "m 3"]:
                 continue
             bricks = overlap.bricks()
             sign_a, sign_b = (s.absent_sign[tuple((bricks - np.array(s.outer.low)).T)] for s in (a, b))
-            found.update((int(x), int(y), int(z)) for x, y, z in bricks[sign_a * sign_b < 0])
-    return np.array(sorted(found), np.int64).reshape(-1, 3)
+            bricks_with_surface.update((int(x), int(y), int(z)) for x, y, z in bricks[sign_a * sign_b < 0])
+    return np.array(sorted(bricks_with_surface), np.int64).reshape(-1, 3)

@@ -1,6 +1,8 @@
-"""What of a raw surface is kept: where photos see it and agree on its colour, in pieces of some size."""
+"""Selection of the faces of a raw surface that photos confirm: by visibility, color agreement, and stereo depth."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -11,39 +13,46 @@ from quoin.stages.fuse.vertex_confidence import color_agreement_weight
 
 Array = np.ndarray
 
-SUPPORT_ITERATIONS = (
-    30  # agreement of colours is averaged over about as many vertices around as the square root of this
-)
-VOTE_ITERATIONS = 100  # and stereo's votes
-VISIBILITY_ITERATIONS, MIN_VISIBLE_SHARE = 5, 0.5  # of the vertices nearest to one, that some photo sees
-MAX_VERTEX_VOTES = 3  # votes; more for one vertex say no more of its neighbours
-NO_DEPTH_WEIGHT = 0.03  # of a photo whose stereo confirms
-SINGLE_VIEW_AGREEMENT = 0.5  # of a vertex that one photo sees
-MIN_TYPICAL_VIEWS = 4  # vertices seen by so many photos tell what disagreement is usual
+
+@dataclass(frozen=True)
+class CleanParams:
+    """Tuned numbers of deciding which faces the photos confirm."""
+
+    # rounds of averaging color agreement over neighboring vertices; n rounds reach about √n edges
+    support_iterations: int = 30
+    vote_iterations: int = 100  # rounds of averaging stereo votes
+    visibility_iterations: int = 5  # rounds of averaging visibility
+    min_visible_share: float = 0.5  # of the vertices around one, that some photo sees
+    max_vertex_votes: int = 3  # that one vertex contributes
+    no_depth_weight: float = 0.03  # vote of a photo without stereo depth whose colors agree; a stereo depth counts 1
+    single_view_agreement: float = 0.5  # color agreement of a vertex that one photo sees
+    min_typical_views: int = 4  # photos of the vertices whose disagreement counts as typical
+
+
+CLEAN_PARAMS = CleanParams()
 
 
 def typical_disagreement(views: Int[Array, "v"], disagreement: Float[Array, "v"]) -> float:
-    """The median over vertices that many photos see, 1 (of 255) at least; ``disagreement`` as of ``vertex_colors``."""
-    is_well_seen = views >= min(MIN_TYPICAL_VIEWS, int(views.max(initial=0)))
+    """Median color disagreement (``vertex_colors``) of the vertices that many photos see, at least 1 of 255."""
+    is_well_seen = views >= min(CLEAN_PARAMS.min_typical_views, int(views.max(initial=0)))
     return max(float(np.median(disagreement[is_well_seen])), 1.0) if is_well_seen.any() else 1.0
 
 
 def color_agreement(views: Int[Array, "v"], disagreement: Float[Array, "v"], typical: float) -> Float[Array, "v"]:
-    """How far the photos of each vertex agree on its colour, 0..1.
+    """How much the photos of each vertex agree on its color, 0..1.
 
-    They agree in full where they disagree no more than is ``typical`` in this collection (u), and e^(1/2) less for
-    every u more.
+    1 where they disagree no more than is ``typical`` in this collection (u), and a factor e^(-1/2) for every u beyond.
     """
-    return np.where(views >= 2, color_agreement_weight(disagreement, typical), SINGLE_VIEW_AGREEMENT)
+    return np.where(views >= 2, color_agreement_weight(disagreement, typical), CLEAN_PARAMS.single_view_agreement)
 
 
 def color_support(views: Int[Array, "v"], agreed: Float[Array, "v"], faces: Int[Array, "f 3"]) -> Float[Array, "v"]:
-    """How many photos see and confirm the surface around each vertex: a surface in the wrong place takes other colours
-    from every photo.
+    """Number of photos that see the surface around each vertex and agree on its color, averaged along the surface.
 
-    The count is averaged along the surface, for support does not end from one vertex to the next.
+    A surface in a wrong place gets a different color from every photo. Averaging keeps the support from changing
+    abruptly between vertices.
     """
-    return diffuse(views * agreed, faces, SUPPORT_ITERATIONS)
+    return diffuse(views * agreed, faces, CLEAN_PARAMS.support_iterations)
 
 
 def stereo_support(
@@ -53,28 +62,28 @@ def stereo_support(
     agreed: Float[Array, "v"],
     faces: Int[Array, "f 3"],
 ) -> Float[Array, "v"]:
-    """By how many more photos their stereo confirms the surface around each vertex than they see through it.
+    """Photos whose stereo depth confirms the surface around each vertex, minus those that see through it.
 
-    A photo that sees it, and whose stereo is ``no_depth`` there, counts NO_DEPTH_WEIGHT where colours agree. It is
-    averaged along the surface, farther than support is: chance matches make surfaces too, each confirmed by the one or
-    two photos that made it, but in patches, and others see through what lies between; a surface that only two photos
-    show between heads is as weakly confirmed, but all over. Colours alone cannot tell, for who looks at a crowd sees
-    other colours in the true place too. -inf where nobody sees (``views``) most of what lies nearest: the back of a
-    surface, which would take its front's votes around the rim.
+    A photo that sees the vertex but has no stereo depth there (``no_depth``) counts little, where colors agree. Votes
+    are averaged farther along the surface than colors: chance matches make surfaces too, each confirmed by the one or
+    two photos that made it, but in patches between which others see through; a surface that only two photos show
+    between people is as weakly confirmed, but everywhere. Colors alone do not tell, since behind a crowd they also
+    differ in the true place. The support is -inf where no photo sees (``views``) most of the vertices around: the back
+    of a surface, which would otherwise take votes of its front around the rim.
     """
-    vertex_support = diffuse(
-        np.minimum(votes, MAX_VERTEX_VOTES) + NO_DEPTH_WEIGHT * no_depth * agreed, faces, VOTE_ITERATIONS
-    )
-    return np.where(diffuse(views > 0, faces, VISIBILITY_ITERATIONS) > MIN_VISIBLE_SHARE, vertex_support, -np.inf)
+    params = CLEAN_PARAMS
+    votes = np.minimum(votes, params.max_vertex_votes) + params.no_depth_weight * no_depth * agreed
+    is_visible = diffuse(views > 0, faces, params.visibility_iterations) > params.min_visible_share
+    return np.where(is_visible, diffuse(votes, faces, params.vote_iterations), -np.inf)
 
 
 def mostly_sky(views: Int[Array, "v"], sky: Int[Array, "v"], faces: Int[Array, "f 3"]) -> Bool[Array, "f"]:
-    """Faces in whose place more photos see sky than surface."""
+    """Faces in whose place more photos show sky than surface."""
     return sky[faces].sum(axis=1) > views[faces].sum(axis=1)
 
 
 def diffuse(values: Shaped[Array, "v"], faces: Int[Array, "f 3"], iterations: int) -> Float[Array, "v"]:
-    """Values averaged ``iterations`` times over each vertex and its neighbours along the edges."""
+    """Values averaged ``iterations`` times over each vertex and its neighbors along edges."""
     from scipy.sparse import coo_array
 
     n = len(values)
@@ -90,9 +99,9 @@ def diffuse(values: Shaped[Array, "v"], faces: Int[Array, "f 3"], iterations: in
 def supported_faces(
     mesh: Mesh, vertex_support: Float[Array, "v"], min_support: float, hole_diameter: float, cut: Bool[Array, "v"]
 ) -> Bool[Array, "f"]:
-    """Faces with a vertex of at least ``min_support`` support, and gaps smaller than ``hole_diameter`` between them.
+    """Faces with a vertex of at least ``min_support``, and those of gaps between them that are below ``hole_diameter``.
 
-    A gap that reaches a vertex where the mesh is ``cut`` may be of any size.
+    A gap that reaches a vertex where the mesh is ``cut`` has an unknown size, and is not kept.
     """
     keep = vertex_support[mesh.faces].max(axis=1, initial=-np.inf) >= min_support
     rim = np.zeros(len(mesh.vertices_world), bool)
@@ -112,7 +121,7 @@ def supported_faces(
 def component_diameters(
     vertices_world: Float[Array, "v 3"], faces: Int[Array, "f 3"]
 ) -> tuple[Float[Array, "p"], Int[Array, "f"]]:
-    """Diagonal of the bounding box of every connected piece, and the piece of every face."""
+    """Diagonal of the bounding box of every connected component, and the component of every face."""
     count, component = face_components(faces, len(vertices_world))
     if count == 0:
         return np.zeros(0), component

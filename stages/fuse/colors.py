@@ -1,4 +1,4 @@
-"""Vertex colours from the photos: best samples kept per vertex, exposures evened out, outliers rejected."""
+"""Vertex colors from photos: the best samples of every vertex, corrected for exposure, without outliers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 Array = np.ndarray
 
-MAX_COLOR_DEVIATION = 28.0  # a sample further from the median than this (of 255, any channel) does not count
+MAX_COLOR_DEVIATION = 28.0  # of 255, of any channel from the median: a sample beyond is an outlier
 
 
 @dataclass
 class ColorSamples:
-    """The best ``k`` colour samples of every vertex: colour, photo, weight (0: an empty place)."""
+    """The best ``k`` color samples of every vertex: color, photo, weight (0: an empty slot)."""
 
     rgb: UInt8[Array, "v k 3"]
     photo: Int[Array, "v k"]
@@ -26,7 +26,7 @@ class ColorSamples:
         return cls(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.int32), np.zeros(shape, np.float32))
 
     def add(self, photo: int, vertex: Int[Array, "n"], rgb: UInt8[Array, "n 3"], weight: Float[Array, "n"]) -> None:
-        """Offer one photo's samples; each takes the place of its vertex's weakest where it is stronger."""
+        """Add the samples of one photo; each replaces the weakest of its vertex if its weight is larger."""
         weakest = self.weight[vertex].argmin(axis=1)
         better = weight > self.weight[vertex, weakest]
         v, slot = vertex[better], weakest[better]
@@ -36,11 +36,10 @@ class ColorSamples:
 def vertex_colors(
     samples: ColorSamples, gains: Float[Array, "p 3"], *, chunk: int = 50_000
 ) -> tuple[UInt8[Array, "v 3"], Float[Array, "v"]]:
-    """Robust weighted mean of each vertex's samples after dividing by the gains; and how far apart they lie.
+    """Color of each vertex, the robust mean of its samples divided by their gains, and the samples' disagreement.
 
-    The weighted median per channel first, then the weighted mean of the samples within MAX_COLOR_DEVIATION of it. The
-    disagreement is the mean over samples of the largest difference of any channel from the median; NaN where there is
-    no sample.
+    The color is the weighted mean of the samples within MAX_COLOR_DEVIATION of the weighted median of each channel. The
+    disagreement is the mean over samples of the largest difference of any channel from the median; NaN without samples.
     """
     n = len(samples.weight)
     out, color_disagreement = np.zeros((n, 3), np.uint8), np.full(n, np.nan, np.float32)
@@ -71,7 +70,7 @@ def _weighted_median(values: Float[Array, "n k"], weight: Float[Array, "n k"]) -
 def fill_missing_colors(
     colors: UInt8[Array, "v 3"], has_color: Bool[Array, "v"], vertices: Float[Array, "v 3"]
 ) -> UInt8[Array, "v 3"]:
-    """Vertices without a colour take that of the nearest vertex that has one (mid grey where none has)."""
+    """Colors in which a vertex without one has that of the nearest vertex with one; mid gray if none has one."""
     from scipy.spatial import cKDTree
 
     if has_color.all():

@@ -1,4 +1,4 @@
-"""Connected pieces of a surface that is known part by part."""
+"""Connected components of a surface that is processed in chunks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class ChunkComponents:
-    """Connected pieces of one part's own faces, and the vertices through which they may go on in other parts."""
+    """Components of the own faces of a chunk, and the border vertices through which they may go on in other chunks."""
 
     low_world: Float[Array, "p 3"]
     high_world: Float[Array, "p 3"]
@@ -25,7 +25,7 @@ class ChunkComponents:
 
 
 def find_chunk_components(chunk: ChunkSurface, keep: Bool[Array, "f"]) -> tuple[Int[Array, "k"], ChunkComponents]:
-    """The piece of every face where ``keep``, which are the part's own, and those pieces."""
+    """The component of every face where ``keep`` (own faces of the chunk), and these components."""
     faces = chunk.mesh.faces[keep]
     count, piece = face_components(faces, len(chunk.mesh.vertices_world))
     of_vertex = np.full(len(chunk.mesh.vertices_world), -1)
@@ -43,7 +43,7 @@ def find_chunk_components(chunk: ChunkSurface, keep: Bool[Array, "f"]) -> tuple[
 
 @dataclass(frozen=True)
 class MergedComponents:
-    """Pieces of the whole surface: for each part's pieces the number of the whole one, its extent and area."""
+    """Components of the whole surface: the number of each chunk component's, and their diameters and areas."""
 
     component_of_chunk: list[Int[Array, "_"]]
     diameter_m: Float[Array, "w"]
@@ -51,7 +51,7 @@ class MergedComponents:
 
 
 def merge_components(parts: list[ChunkComponents]) -> MergedComponents:
-    """Pieces of several parts that share a vertex become one."""
+    """Components of all chunks, merged where they share a vertex."""
     starts = np.cumsum([0] + [len(components.area_m2) for components in parts])
     key = np.concatenate([components.border_key for components in parts])
     piece = np.concatenate(

@@ -1,4 +1,4 @@
-"""A triangle mesh and what fusion asks of it: areas, normals, boundary, components, parts, decimation."""
+"""Triangle meshes with vertex colors: submeshes, edges, clustering and decimation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Mesh:
-    """Vertices in the world (float64, metres), triangles counter-clockwise seen from outside, colours (sRGB).
+    """Vertices in the world (float64, meters), triangles counter-clockwise seen from outside, colors (sRGB).
 
-    ``values``: what else is known of each vertex, by name (``confidence``; see ``evidence.py``).
+    ``values`` are further attributes of the vertices by name (``confidence``: see ``vertex_confidence.py``).
     """
 
     vertices_world: Float[Array, "v 3"]
@@ -26,7 +26,7 @@ class Mesh:
     values: dict[str, Float[Array, "v"]] = field(default_factory=dict)
 
     def submesh(self, keep: Bool[Array, "f"]) -> Mesh:
-        """The faces where ``keep``, and the vertices they use."""
+        """The mesh of the faces where ``keep``, and the vertices they use."""
         faces = self.faces[keep]
         used = np.zeros(len(self.vertices_world), bool)
         used[faces] = True
@@ -39,7 +39,7 @@ class Mesh:
         )
 
     def face_areas(self) -> Float[Array, "f"]:
-        """Area of every face, square metres."""
+        """Area of every face, square meters."""
         return face_areas(self.vertices_world, self.faces)
 
     def vertex_normals(self) -> Float[Array, "v 3"]:
@@ -55,7 +55,7 @@ def used_vertices(faces: Int[Array, "f 3"], n_vertices: int) -> Int[Array, "k"]:
 
 
 def edge_counts(faces: Int[Array, "f 3"]) -> tuple[Int[Array, "e 2"], Int[Array, "e"]]:
-    """Every edge once (lower vertex first), and how many faces have it: 1 on a boundary, 2 inside."""
+    """Every edge once (lower vertex first), and its number of faces: 1 on a boundary, 2 inside."""
     ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     key = (ends.min(axis=1) << 32) | ends.max(axis=1)
     key, count = np.unique(key, return_counts=True)
@@ -64,9 +64,9 @@ def edge_counts(faces: Int[Array, "f 3"]) -> tuple[Int[Array, "e 2"], Int[Array,
 
 @dataclass
 class VertexClustering:
-    """A coarse mesh of one that comes in pieces: vertices of one cell of a cubic grid become one (Rossignac 1993).
+    """Simplification of a mesh that comes in chunks: vertices in a cell of a cubic grid are merged (Rossignac 1993).
 
-    ``add`` takes a piece; ``mesh`` is made of means. Pieces that share vertices fit, as cells are the same for all.
+    ``add`` takes a chunk; ``mesh`` returns the mean vertices. Chunks fit together, since all share the grid.
     """
 
     cell_m: float
@@ -74,11 +74,11 @@ class VertexClustering:
     corners: list[Int[Array, "f 3 3"]] = field(default_factory=list)
 
     def add(self, mesh: Mesh, new: Bool[Array, "v"]) -> None:
-        """A coloured piece; vertices that are not ``new`` were in one before."""
+        """Add a colored chunk; vertices that are not ``new`` were in an earlier one."""
         assert mesh.colors is not None
         cell = np.floor(mesh.vertices_world / self.cell_m).astype(np.int64)
-        known = [mesh.vertices_world, mesh.colors, *(value[:, None] for value in mesh.values.values())]
-        rows = np.concatenate([np.ones((len(cell), 1)), *known], axis=1)
+        attributes = [mesh.vertices_world, mesh.colors, *(value[:, None] for value in mesh.values.values())]
+        rows = np.concatenate([np.ones((len(cell), 1)), *attributes], axis=1)
         cells, number = np.unique(cell[new], axis=0, return_inverse=True)
         total = np.zeros((len(cells), rows.shape[1]))
         np.add.at(total, number, rows[new])
@@ -88,7 +88,7 @@ class VertexClustering:
         self.corners.append(np.unique(corners[np.all(apart, axis=0)], axis=0))
 
     def mesh(self, values: Sequence[str]) -> Mesh:
-        """All pieces; ``values`` are the names of theirs, in order."""
+        """The simplified mesh of all chunks; ``values`` are the names of their attributes, in order."""
         cells, number = np.unique(np.concatenate([c for c, _ in self.sums]), axis=0, return_inverse=True)
         total = np.zeros((len(cells), self.sums[0][1].shape[1]))
         np.add.at(total, number, np.concatenate([t for _, t in self.sums]))
@@ -103,9 +103,9 @@ class VertexClustering:
 
 
 def decimate(mesh: Mesh, max_faces: int) -> Mesh:
-    """At most ``max_faces`` faces by quadric error (Garland & Heckbert 1997).
+    """The mesh simplified to at most ``max_faces`` faces by quadric error (Garland & Heckbert 1997).
 
-    Colours and values are those of the nearest old vertices.
+    Colors and values are those of the nearest vertices before.
     """
     import fast_simplification
     from scipy.spatial import cKDTree
@@ -115,7 +115,7 @@ def decimate(mesh: Mesh, max_faces: int) -> Mesh:
     middle = mesh.vertices_world.mean(axis=0)
     local = (mesh.vertices_world - middle).astype(np.float32)
     points, faces = local, mesh.faces.astype(np.int32)
-    while len(faces) > max_faces:  # the library may stop early: ask again, harder
+    while len(faces) > max_faces:  # the library may stop early: repeat with a larger reduction
         before = len(faces)
         share = 1.0 - max_faces / before
         points, faces = fast_simplification.simplify(points, faces, target_reduction=min(share * 1.001, 0.9999))

@@ -1,4 +1,4 @@
-"""A surface of any size as parts that fit into memory: tiles of bricks grouped, each group with the tiles around it."""
+"""Chunks of a surface that fit into memory: groups of tiles, each with the tiles around it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from quoin.stages.fuse.mesh import Mesh, used_vertices
 
 Array = np.ndarray
 
-HALO_TILES = 1  # tiles beyond a part that it is read with
-HALO_VOXELS = 40.0  # of what lies around a part that it is worked on with: support spreads along the surface, less far
+HALO_TILES = 1  # around a chunk, that are read with it
+HALO_VOXELS = 40.0  # around a chunk, that are processed with it: support spreads less far along the surface
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A cube of bricks whose surface is in the store: its place among tiles, the bricks, how many faces."""
+    """A cube of bricks whose surface is in the store: its tile coordinates, its bricks, its number of faces."""
 
     name: str
     place: tuple[int, int, int]
@@ -28,7 +28,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tiles whose faces are this part's ``own``, and those ``halo`` them."""
+    """The ``own`` tiles of a chunk, and the ``halo`` tiles around them."""
 
     own: list[Tile]
     halo: list[Tile]
@@ -36,15 +36,15 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ChunkSurface:
-    """The surface of a part and around it: ``keys`` name vertices the same in all parts, ``own`` faces are its own."""
+    """Surface of a chunk and its halo; ``keys`` identify vertices across chunks, ``own`` are the faces of the chunk."""
 
     mesh: Mesh
     keys: Int[Array, "v"]
     own: Bool[Array, "f"]
-    cut: Bool[Array, "v"]  # where it goes on, out of reach
+    cut: Bool[Array, "v"]  # vertices where the surface goes on beyond the halo
 
     def within(self, reach_m: float) -> ChunkSurface:
-        """Without faces that lie farther than ``reach_m`` from the box of its own."""
+        """The surface without faces farther than ``reach_m`` from the bounding box of the own faces."""
         at = self.mesh.vertices_world
         box = at[self.own_vertices()]
         near = ((at >= box.min(axis=0) - reach_m) & (at <= box.max(axis=0) + reach_m)).all(axis=1)
@@ -55,12 +55,12 @@ class ChunkSurface:
         return ChunkSurface(self.mesh.submesh(keep), self.keys[used], self.own[keep], cut[used])
 
     def own_vertices(self) -> Int[Array, "k"]:
-        """Indices of the vertices of own faces."""
+        """Indices of the vertices of the own faces."""
         return used_vertices(self.mesh.faces[self.own], len(self.keys))
 
 
 def make_chunks(tiles: Sequence[Tile], max_faces: int) -> list[Chunk]:
-    """Tiles in parts of at most ``max_faces`` own faces (a tile that has more is a part), in lattice order."""
+    """Chunks of at most ``max_faces`` own faces (or a single tile), in lattice order."""
     parts = []
     for own in _halved(list(tiles), max_faces):
         places = np.array([tile.place for tile in own])
@@ -76,7 +76,7 @@ def _within(place: tuple[int, int, int], low: Int[Array, "3"], high: Int[Array, 
 
 
 def _halved(tiles: list[Tile], max_faces: int) -> list[list[Tile]]:
-    """Cut across the longest side where half of the faces lie before it, until all are small."""
+    """Groups of tiles, halved across the longest side at equal faces until each has at most ``max_faces``."""
     if len(tiles) < 2 or sum(tile.n_faces for tile in tiles) <= max_faces:
         return [tiles] if tiles else []
     places = np.array([tile.place for tile in tiles])

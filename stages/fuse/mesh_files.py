@@ -23,23 +23,31 @@ MIN_FLOAT32_STEPS = 64.0
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of ``path`` only when all of it is on the disk."""
+    """A file to write, which replaces ``path`` only once all of it is on the disk."""
     with atomic_path(path) as part, open(part, "wb") as handle:
         yield handle
         handle.flush()
         os.fsync(handle.fileno())
 
 
-MAX_COMMENTS = 100  # readers give up on headers that do not end
+MAX_COMMENTS = 100  # readers refuse headers that are too long
 _PLY_TYPE = {"<f4": "float", "<f8": "double", "u1": "uchar"}
 
 
-class PlyWriter:
-    """Binary little-endian PLY in world coordinates, of a mesh of known size that comes in pieces.
+def ply_coordinate_type(edge_m: float, max_coordinate_m: float) -> str:
+    """Numpy type of coordinates in a PLY file: float32, or float64 where that is too coarse.
 
-    Positions, normals, colours and ``values`` (``float``); ``comments`` are ASCII lines of the header. Coordinates are
-    ``float``, or ``double`` where float32 could not tell vertices apart that are ``edge_m`` apart, ``max_coordinate_m``
-    from the origin.
+    Float32 must resolve an edge of ``edge_m`` in MIN_FLOAT32_STEPS steps, ``max_coordinate_m`` from the origin.
+    """
+    step_m = float(np.spacing(np.float32(max_coordinate_m)))
+    return "<f4" if edge_m >= MIN_FLOAT32_STEPS * step_m else "<f8"
+
+
+class PlyWriter:
+    """Writer of a binary little-endian PLY in world coordinates, of a mesh of known size that comes in chunks.
+
+    Vertices have positions of ``coordinate_type`` (``ply_coordinate_type``), normals, colors, float ``values``;
+    ``comments`` are ASCII lines of the header.
     """
 
     def __init__(
@@ -48,12 +56,10 @@ class PlyWriter:
         n_vertices: int,
         n_faces: int,
         values: Sequence[str],
-        edge_m: float,
-        max_coordinate_m: float,
+        coordinate_type: str,
         comments: Sequence[str] = (),
     ) -> None:
-        step = float(np.spacing(np.float32(max_coordinate_m)))
-        fields = [(name, "<f4" if edge_m >= MIN_FLOAT32_STEPS * step else "<f8") for name in "xyz"]
+        fields = [(name, coordinate_type) for name in "xyz"]
         fields += [(name, "<f4") for name in ("nx", "ny", "nz")]
         fields += [(name, "u1") for name in ("red", "green", "blue")]
         fields += [(name, "<f4") for name in values]
@@ -66,7 +72,7 @@ class PlyWriter:
         self._handle, self._vertex = handle, np.dtype(fields)
 
     def vertices(self, mesh: Mesh, normals: Float[Array, "n 3"], new: Bool[Array, "n"] | None = None) -> None:
-        """The next vertices: those of a piece, or of them the ``new`` ones."""
+        """Write the vertices of a chunk, or those of them that are ``new``."""
         chosen = np.ones(len(normals), bool) if new is None else new
         rows = np.empty(int(chosen.sum()), self._vertex)
         for axis in range(3):
@@ -76,17 +82,17 @@ class PlyWriter:
                 rows[("red", "green", "blue")[axis]] = mesh.colors[chosen, axis]
         for name, value in mesh.values.items():
             rows[name] = value[chosen]
-        self._handle.write(rows.view(np.uint8).data)  # tofile would hide that a disk is full
+        self._handle.write(rows.view(np.uint8).data)  # tofile does not report a full disk
 
     def faces(self, faces: Int[Array, "n 3"]) -> None:
-        """The next faces, by the numbers of vertices in the file; after all vertices."""
+        """Write faces, by the indices of vertices in the file; after all vertices."""
         rows = np.empty(len(faces), [("count", "u1"), ("corner", "<i4", 3)])
         rows["count"], rows["corner"] = 3, faces
         self._handle.write(rows.view(np.uint8).data)
 
 
 def write_glb(path: Path, mesh: Mesh, normals: Float[Array, "v 3"]) -> None:
-    """The mesh as binary glTF: see ``pipeline.scene.gltf``."""
+    """Write the mesh as binary glTF (``pipeline.scene.gltf``)."""
     whole = GltfMesh(mesh.vertices_world, mesh.faces, normals, mesh.colors, mesh.values)
     with open_atomic(path) as handle:
         handle.write(encode_glb(whole))

@@ -1,4 +1,4 @@
-"""What the photos say of the vertices of a mesh: who sees it, who confirms it, in which colours."""
+"""Observations of the vertices of a mesh by photos: visibility, stereo votes, planes, and colors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ from quoin.stages.fuse.colors import ColorSamples
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.plane_snapping import PlaneVotes
 from quoin.stages.fuse.vertex_confidence import ViewDirections, depth_votes, directions_to
-from quoin.stages.fuse.visibility import LocalView, VisibleVertices, make_local_view, split_sky, visible_vertices
+from quoin.stages.fuse.visibility import (
+    LocalView,
+    ViewMaps,
+    VisibleVertices,
+    make_local_view,
+    split_sky,
+    visible_vertices,
+)
 
 Array = np.ndarray
 MappedT = TypeVar("MappedT")
@@ -31,13 +38,13 @@ MappedT = TypeVar("MappedT")
 
 @dataclass(frozen=True)
 class Observations:
-    """What photos say of the vertices of a mesh."""
+    """Observations of the vertices of a mesh, summed over photos."""
 
-    rays: ViewDirections  # of those that see a vertex
-    sky: Int[Array, "v"]  # photos that show sky in its place
-    votes: Int[Array, "v"]  # photos whose stereo confirms it, without those that see through it
-    no_depth: Int[Array, "v"]  # photos that see it, and whose stereo says nothing of it
-    samples: ColorSamples  # the best colours
+    rays: ViewDirections  # towards the photos that see a vertex
+    sky: Int[Array, "v"]  # photos that show sky in a vertex's place
+    votes: Int[Array, "v"]  # photos whose depth map confirms a vertex, minus those that see through it
+    no_depth: Int[Array, "v"]  # photos that see a vertex, and whose depth map does not vote on it
+    samples: ColorSamples
     plane_votes: PlaneVotes
 
     @classmethod
@@ -48,7 +55,7 @@ class Observations:
 
 
 class PhotoObserver:
-    """The photos that look, all in one local frame about ``middle_world``; those held out do not look."""
+    """Photos that observe vertices, in one local frame with origin ``middle_world``; held-out photos are left out."""
 
     def __init__(self, run: Run, config: FuseConfig, middle_world: Float[Array, "3"], voxel_size_m: float) -> None:
         self.run, self.config, self.middle_world, self.voxel_size_m = run, config, middle_world, voxel_size_m
@@ -74,9 +81,10 @@ class PhotoObserver:
         tolerance_m: float,
         advance: Callable[[], object],
     ) -> Observations:
-        """Let every photo look that may see something; what ``read_occlusion(view)`` has nearer hides what is behind.
+        """Observations by all photos; vertices behind the depth map ``read_occlusion(view)`` are not visible.
 
-        A sample counts by how straight on and from how near it was taken; ``advance`` is called after every photo.
+        A color sample's weight grows with the cosine to the normal and falls with the distance. ``advance`` is called
+        after every photo.
         """
         local = self.local(vertices_world)
         out, may_see = Observations.empty(len(local), self.config.color_samples), frustum_query(local)
@@ -85,27 +93,25 @@ class PhotoObserver:
             view = self.views[number]
             candidates = may_see(view.cam_from_local, view.intrinsics, (view.width, view.height))
             return (
-                self._look(number, read_occlusion(number), local, normals, tolerance_m, candidates)
+                self._observe(number, read_occlusion(number), local, normals, tolerance_m, candidates)
                 if len(candidates)
                 else None
             )
 
-        for number, found in enumerate(map_ordered(observe_photo, range(len(self.views)))):
-            if found is not None:
-                out.rays.add(
-                    found.visible_vertices.vertex,
-                    directions_to(self.views[number].center, local[found.visible_vertices.vertex]),
-                )
-                out.sky[found.sky_vertices] += 1
-                out.votes[found.sky_vertices] -= 1
-                out.votes[found.visible_vertices.vertex] += found.depth_vote
-                out.no_depth[found.visible_vertices.vertex] += found.no_depth
-                out.plane_votes.add(found.plane_vertices, found.plane)
-                out.samples.add(self.photos[number], found.visible_vertices.vertex, found.rgb, found.weight)
+        for number, observed in enumerate(map_ordered(observe_photo, range(len(self.views)))):
+            if observed is not None:
+                vertex = observed.visible_vertices.vertex
+                out.rays.add(vertex, directions_to(self.views[number].center, local[vertex]))
+                out.sky[observed.sky_vertices] += 1
+                out.votes[observed.sky_vertices] -= 1
+                out.votes[vertex] += observed.depth_vote
+                out.no_depth[vertex] += observed.no_depth
+                out.plane_votes.add(observed.plane_vertices, observed.plane)
+                out.samples.add(self.photos[number], vertex, observed.rgb, observed.weight)
             advance()
         return out
 
-    def _look(
+    def _observe(
         self,
         number: int,
         occlusion: Float[Array, "h w"],
@@ -117,39 +123,40 @@ class PhotoObserver:
         i, run, posed = self.photos[number], self.run, self.posed
         pixel_labels = priors.read_full_size_labels(run, i, posed.sizes[i])
         mask = np.where(pixel_labels == labels.TRANSIENT, 0, posed_images.read_mask(run, i))
-        found = visible_vertices(
-            self.views[number],
-            occlusion,
-            None if (mask > 127).all() else mask,
+        visible = visible_vertices(
+            ViewMaps(self.views[number], occlusion, None if (mask > 127).all() else mask),
             local,
             normals,
             tolerance=tolerance_m,
             min_cosine=self.config.min_cosine,
             candidates=candidates,
         )
-        found, sky_vertices = split_sky(found, pixel_labels)
-        depth_vote, no_depth = np.zeros((2, len(found.vertex)), np.int32)
-        plane_vertices = plane = found.vertex[:0]
-        if (known := priors.read_depth(run, i)) is not None:
-            depth_vote = depth_votes(found, known[0], tolerance_m, priors.read_depth_sigma(run, i))
-            if (bare := read_plane_index(run, i)) is not None:  # planes confirm, and see through nothing
-                intrinsics = posed.intrinsics[i] / 2**bare.level
-                depth = depth_from_planes(bare.plane_index, self.planes, posed.cam_from_world[i], intrinsics)
-                there = (depth_vote == 0) & (depth_votes(found, depth, tolerance_m) > 0)
-                depth_vote[there] = 1
-                plane_vertices, plane = found.vertex[there], sample_nearest(bare.plane_index, found.uv[there])
+        visible, sky_vertices = split_sky(visible, pixel_labels)
+        depth_vote, no_depth = np.zeros((2, len(visible.vertex)), np.int32)
+        plane_vertices = plane = visible.vertex[:0]
+        if (stored := priors.read_depth(run, i)) is not None:
+            depth_vote = depth_votes(visible, stored[0], tolerance_m, priors.read_depth_sigma(run, i))
+            if (plane_map := read_plane_index(run, i)) is not None:  # planes confirm, but never vote against
+                intrinsics = posed.intrinsics[i] / 2**plane_map.level
+                depth = depth_from_planes(plane_map.plane_index, self.planes, posed.cam_from_world[i], intrinsics)
+                on_plane = (depth_vote == 0) & (depth_votes(visible, depth, tolerance_m) > 0)
+                depth_vote[on_plane] = 1
+                plane_vertices, plane = (
+                    visible.vertex[on_plane],
+                    sample_nearest(plane_map.plane_index, visible.uv[on_plane]),
+                )
             no_depth = (depth_vote == 0).astype(np.int32)
-        footprint = found.depth / posed.intrinsics[i, :2].mean() / self.voxel_size_m  # voxels in a level-0 pixel
+        footprint = visible.depth / posed.intrinsics[i, :2].mean() / self.voxel_size_m  # voxels in a level-0 pixel
         finer = np.log2(1 / max(float(np.median(footprint)), 1e-6)) if len(footprint) else 0.0
         level = int(np.clip(np.floor(finer + 0.25), 0, posed_images.PYRAMID_LEVELS - 1))
-        rgb = sample_bilinear(posed_images.read_photo(run, i, level), found.uv)
-        weight = (found.cosine / np.sqrt(footprint)).astype(np.float32)
-        return _PhotoObservation(found, sky_vertices, depth_vote, no_depth, plane_vertices, plane, rgb, weight)
+        rgb = sample_bilinear(posed_images.read_photo(run, i, level), visible.uv)
+        weight = (visible.cosine / np.sqrt(footprint)).astype(np.float32)
+        return _PhotoObservation(visible, sky_vertices, depth_vote, no_depth, plane_vertices, plane, rgb, weight)
 
 
 @dataclass(frozen=True)
 class _PhotoObservation:
-    """One photo's look: what it sees, what it shows as sky; of what it sees stereo's vote, planes, colours, weights."""
+    """Observation by one photo: visible vertices with votes, colors, weights; vertices on sky; planes of vertices."""
 
     visible_vertices: VisibleVertices
     sky_vertices: Array

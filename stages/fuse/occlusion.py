@@ -1,4 +1,4 @@
-"""What hides what: for every photo the depth of the nearest surface, of a mesh that may not fit into memory."""
+"""Occlusion: depth maps of the nearest surface for every photo, of a mesh that may not fit into memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ OCCLUSION_GROUP = "surface/hidden"
 
 
 def occlusion_of_mesh(mesh: LocalMesh, views: list[LocalView]) -> Callable[[int], Float[Array, "h w"]]:
-    """The depth map of view i on request, of one mesh: see ``render_depth``."""
+    """A function that renders the depth map of view i of the mesh (``render_depth``)."""
     whole = make_raycasting_scene(*mesh)
     return lambda i: render_depth(whole, views[i])
 
 
 def write_occlusion_maps(mesh: LocalMesh, views: list[LocalView], group: zarr.Group, chunk: int) -> list[int]:
-    """Leave the depth maps of one part of many in ``group``, for all views that show it; which those are."""
+    """Write the depth maps of a chunk for all views that may show it to ``group``; return these views."""
     whole, may_see = make_raycasting_scene(*mesh), frustum_query(mesh[0])
     visible_views = [
         i
@@ -39,7 +39,7 @@ def write_occlusion_maps(mesh: LocalMesh, views: list[LocalView], group: zarr.Gr
 def occlusion_of_chunks(
     views: list[LocalView], group: zarr.Group, chunks_in_view: Sequence[Sequence[int]]
 ) -> Callable[[int], Float[Array, "h w"]]:
-    """The depth map of view i on request, of the parts ``chunks_in_view[i]``, which ``hide`` has left."""
+    """A function that reads the depth map of view i, merged from those of the chunks ``chunks_in_view[i]``."""
 
     def read(i: int) -> Float[Array, "h w"]:
         nearest = np.full((views[i].height, views[i].width), np.inf, np.float32)

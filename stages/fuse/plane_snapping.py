@@ -1,4 +1,4 @@
-"""Vertices of bare walls, floors and ceilings onto the planes that photos show there."""
+"""Snapping of vertices to the planes of textureless surfaces that photos show there."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from quoin.stages.fuse.mesh import Mesh
 
 Array = np.ndarray
 
-MIN_VOTE_LEAD = 2  # more that show this plane than any other
-MAX_SNAP_ANGLE_DEG = 45.0  # between the plane's normal and the vertex's: training ripples what is flat
+MIN_VOTE_LEAD = 2  # photos that show the plane, more than show others
+MAX_SNAP_ANGLE_DEG = 45.0  # between the normals of plane and vertex: a trained surface ripples where it is flat
 
 
 @dataclass
 class PlaneVotes:
-    """For every vertex the plane that most of its photos show, and by how many more they are than the others, at least.
+    """Majority plane of the photos of every vertex, and a lower bound of its lead over all others.
 
-    Photos come one at a time (majority vote of Boyer and Moore, 1981): what more than half of them show is found.
+    Photos are added one at a time (Boyer and Moore 1981): a plane that more than half of them show is found.
     """
 
     plane_index: Int[Array, "v"]
@@ -30,7 +30,7 @@ class PlaneVotes:
         return cls(np.full(n_vertices, -1, np.int32), np.zeros(n_vertices, np.int32))
 
     def add(self, vertex: Int[Array, "n"], plane_index: Int[Array, "n"]) -> None:
-        """One photo more: vertices and the number of the plane it shows in the place of each."""
+        """Add a photo: vertices, and the index of the plane it shows at each."""
         same = self.plane_index[vertex] == plane_index
         lead = self.lead[vertex] + np.where(same, 1, -1)
         self.plane_index[vertex] = np.where(lead < 0, plane_index, self.plane_index[vertex])
@@ -40,10 +40,10 @@ class PlaneVotes:
 def snap_to_planes(
     mesh: Mesh, votes: PlaneVotes, planes_world: Float[Array, "k 4"], normals: Float[Array, "v 3"], tolerance_m: float
 ) -> Mesh:
-    """Vertices within ``tolerance_m`` of the plane that their photos show, and facing it, moved onto it along its
-    normal.
+    """The mesh with vertices moved along the normal onto the plane that their photos show.
 
-    ``planes_world``: rows n, offset (n · x = offset). No vertex moves farther than ``tolerance_m``.
+    Only vertices within ``tolerance_m`` of the plane, and with a similar normal, are moved. Rows of ``planes_world``
+    are (n, offset) with n · x = offset.
     """
     voted = np.flatnonzero(votes.lead >= MIN_VOTE_LEAD)
     plane = planes_world[votes.plane_index[voted]]

@@ -1,4 +1,4 @@
-"""Where what is known of each part waits while others are worked on: in memory where there is one, else in files."""
+"""Scratch arrays of chunks between the steps of fusion: in memory, or in files that workers share."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SCRATCH_FOLDER = "work/fuse"
 
 
 class ScratchStore:
-    """Named arrays by part; kept in files at ``files`` unless that is None. ``clear`` leaves nothing."""
+    """Named arrays of chunks, in ``files``, or in memory if that is None."""
 
     def __init__(self, files: LocalStorage | None) -> None:
         self._files, self._in_memory = files, dict[str, dict[str, Array]]()
 
     def put(self, chunk: int, name: str, **arrays: Array) -> None:
-        """Keep arrays of a part under a word; what was there gives way."""
+        """Store arrays of a chunk under a name, replacing earlier ones."""
         if self._files is None:
             self._in_memory[_name(chunk, name)] = arrays
         else:
@@ -26,20 +26,21 @@ class ScratchStore:
                 np.savez(file, allow_pickle=False, **arrays)
 
     def get(self, chunk: int, name: str) -> dict[str, Array]:
-        """The arrays again."""
+        """Return the arrays stored under a name."""
         if self._files is None:
             return self._in_memory[_name(chunk, name)]
         with self._files.open_downloaded(_name(chunk, name)) as path, np.load(path) as arrays:
             return dict(arrays)
 
     def drop(self, chunk: int, name: str) -> None:
-        """Forget what is not needed any more."""
+        """Delete the arrays stored under a name."""
         if self._files is None:
             self._in_memory.pop(_name(chunk, name), None)
         else:
             self._files.remove(_name(chunk, name))
 
     def clear(self) -> None:
+        """Delete all arrays."""
         self._in_memory.clear()
         if self._files is not None:
             self._files.remove(SCRATCH_FOLDER)

@@ -27,7 +27,7 @@ from quoin.stages.fuse.components import merge_components
 from quoin.stages.fuse.config import VERSION, FuseConfig, FuseResult
 from quoin.stages.fuse.mesh import Mesh, VertexClustering, decimate, edge_counts
 from quoin.stages.fuse.mesh_chunks import make_chunks
-from quoin.stages.fuse.mesh_files import PlyWriter, open_atomic, write_glb
+from quoin.stages.fuse.mesh_files import PlyWriter, open_atomic, ply_coordinate_type, write_glb
 from quoin.stages.fuse.scratch import SCRATCH_FOLDER, ScratchStore
 from quoin.stages.fuse.steps import FaceCounts, FuseState, FuseSteps
 from quoin.stages.fuse.vertex_index import VertexIndex
@@ -263,7 +263,14 @@ class Fusion:
             with open_atomic(self.run.path / "mesh.ply") as handle:
                 reach = float(max(np.abs(self.low_m).max(), np.abs(self.high_m).max()))
                 edge_m = self.state.lattice.voxel_size_m / 2
-                ply = PlyWriter(handle, vertex_index.count, self.n_faces, VERTEX_ATTRIBUTES, edge_m, reach, holes)
+                ply = PlyWriter(
+                    handle,
+                    vertex_index.count,
+                    self.n_faces,
+                    VERTEX_ATTRIBUTES,
+                    ply_coordinate_type(edge_m, reach),
+                    holes,
+                )
                 for n in range(n_chunks):
                     done, number = scratch.get(n, "done"), scratch.get(n, "numbers")
                     values = {name: done[name] for name in VERTEX_ATTRIBUTES}

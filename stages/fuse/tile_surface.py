@@ -14,7 +14,7 @@ from quoin.stages.fuse.mesh import Mesh, edge_counts
 
 Array = np.ndarray
 
-TILE_BRICKS = 4  # bricks of one tile side; a tile is extracted, stored and forgotten
+TILE_BRICKS = 4  # along each side of a tile, whose surface is extracted and stored at once
 
 
 def make_block_sdf(
@@ -25,8 +25,7 @@ def make_block_sdf(
     *,
     is_single_block: bool,
 ) -> BlockSdf:
-    """A block ready to be blended; one that is ``is_single_block`` has nobody to outvote, so its absent bricks need no
-    sign."""
+    """A block to be blended; the only block of a run (``is_single_block``) needs no signs of absent bricks."""
     outer = core.grow(halo_bricks)
     sign = np.zeros(outer.shape, np.int8) if is_single_block else absent_signs(outer, bricks, read)
     rows = {(int(a), int(b), int(c)): row for row, (a, b, c) in enumerate(bricks)}
@@ -34,7 +33,7 @@ def make_block_sdf(
 
 
 def make_edge_keys(block_sdfs: list[BlockSdf], size: int) -> EdgeKeys:
-    """Numbers for every lattice edge that the blocks can hold."""
+    """Keys of all lattice edges in the outer boxes of the blocks."""
     lows = np.array([s.outer.low for s in block_sdfs]).min(axis=0) * size
     highs = np.array([s.outer.high for s in block_sdfs]).max(axis=0) * size
     return EdgeKeys(tuple(lows.tolist()), tuple((highs - lows + 1).tolist()))
@@ -52,7 +51,7 @@ def group_into_tiles(bricks: Int[Array, "m 3"]) -> list[Int[Array, "k 3"]]:
 def march_tile(
     block_sdfs: list[BlockSdf], bricks: Int[Array, "m 3"], edge_keys: EdgeKeys, size: int, clip_voxels: float
 ) -> Patch:
-    """The blended surface in some bricks, welded among themselves."""
+    """The blended surface in some bricks, welded."""
     lows = np.array([s.outer.low for s in block_sdfs])
     highs = np.array([s.outer.high for s in block_sdfs])
     patches = []
@@ -64,16 +63,16 @@ def march_tile(
 
 
 def to_mesh(patch: Patch, edge_keys: EdgeKeys, lattice: Lattice) -> Mesh:
-    """The patch in the world."""
+    """The patch as a mesh in the world frame."""
     at = positions_voxels(patch, edge_keys)
     index = np.int32 if len(at) < 2**31 else np.int64
     return Mesh(np.array(lattice.origin_world) + lattice.voxel_size_m * at, patch.faces.astype(index))
 
 
 def count_torn_edges(patch: Patch, edge_keys: EdgeKeys, bricks: Int[Array, "m 3"], size: int) -> int:
-    """Boundary edges that do not lie on the rim of the known ``bricks``: 0 unless something is wrong with the welding.
+    """Number of boundary edges that are not on the rim of ``bricks``; 0 unless welding failed.
 
-    Only a rim can end a surface honestly: a face of a known brick beyond which no brick is known.
+    A surface may only end on the rim: a face of one of the bricks beyond which there is no brick.
     """
     ends, count = edge_counts(patch.faces)
     ends = ends[count == 1]
@@ -93,6 +92,7 @@ def count_torn_edges(patch: Patch, edge_keys: EdgeKeys, bricks: Int[Array, "m 3"
 
 
 def _contains(bricks: Int[Array, "n 3"], among: Int[Array, "m 3"]) -> Bool[Array, "n"]:
+    """Which of ``bricks`` are in ``among``."""
     low = among.min(axis=0) - 1
     shape = tuple((among.max(axis=0) - low + 2).tolist())
     codes = [np.ravel_multi_index(tuple((b - low).T), shape, mode="clip") for b in (bricks, among)]

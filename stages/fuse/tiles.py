@@ -1,4 +1,4 @@
-"""The raw surface of all blocks into the store, a tile of bricks at a time, and out of it again."""
+"""Reading of trained blocks, and extraction and reading of the raw surface in tiles of bricks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ PATCH_ARRAYS = ("keys", "fractions", "faces")  # of a patch
 def read_block_sdfs(
     run: Run, cache_bricks: int, near_bricks: Array | None = None, cache: dict[str, BlockSdf] | None = None
 ) -> list[BlockSdf]:
-    """All blocks that were trained, ready to be blended; ``cache_bricks`` of their bricks are kept in memory.
+    """The trained blocks, to be blended; ``cache_bricks`` of their bricks are cached in memory.
 
-    ``near`` [m, 3]: only those that reach one of these bricks. ``cache`` holds those that are ready already, by name.
+    Args:
+        near_bricks: [m, 3], return only blocks that touch one of these bricks.
+        cache: blocks read before by id; new ones are added.
     """
     partition = read_partition(run)
     missing = run.require("train").result.get("failed_blocks", {})
@@ -35,7 +37,7 @@ def read_block_sdfs(
     def read(block_id: str, row: int) -> Array:
         return read_sdf_brick(run, block_id, row)
 
-    found = []
+    block_sdfs = []
     for block in blocks:
         outer = block.core.grow(block.halo_bricks)
         if (
@@ -48,14 +50,14 @@ def read_block_sdfs(
             cache[block.id] = tile_surface.make_block_sdf(
                 block.core, block.halo_bricks, index, bricks, is_single_block=is_single_block
             )
-        found.append(cache[block.id])
-    return found
+        block_sdfs.append(cache[block.id])
+    return block_sdfs
 
 
 def extract_tiles(
     run: Run, block_sdfs: list[BlockSdf], bricks: Array, edge_keys: EdgeKeys, size: int, report: Reporter
 ) -> list[Tile]:
-    """The raw surface: every tile is extracted and stored under surface/. Tiles without any are left out."""
+    """Extract the raw surface, store it under surface/ by tile, and return the tiles that have any."""
     tiles = []
     with report.task("fuse/surface", len(bricks), "bricks") as advance:
         done = 0
@@ -74,7 +76,7 @@ def extract_tiles(
 
 
 def read_patch(run: Run, tiles: list[Tile]) -> Patch:
-    """The welded surface of some tiles; its faces are in the order of the tiles."""
+    """The welded surface of some tiles, read from the store; faces are in the order of the tiles."""
     return weld(
         [Patch(*(arrays.read_array(run.scene, f"{t.name}/{p}") for p in ("keys", "fractions", "faces"))) for t in tiles]
     )

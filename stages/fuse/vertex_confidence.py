@@ -1,4 +1,4 @@
-"""How well the photos know each vertex: how many see it, under which widest angle, and whether they agree on it."""
+"""Confidence of each vertex: number of photos that see it, their widest angle, and whether their colors agree."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from quoin.stages.fuse.visibility import VisibleVertices
 
 Array = np.ndarray
 
-STEREO_ERROR_SHARE = 0.006  # of the depth
-SENSOR_SIGMAS = 2.0  # by which a sensor's depth may be off
-HALF_CONFIDENCE_SINE = (
-    0.5  # sin(angle / 2) · √views at which geometry gives half of the confidence: two photos 41 degrees apart
-)
+STEREO_ERROR_SHARE = 0.006  # of the depth, that stereo may be off
+SENSOR_SIGMAS = 2.0  # standard deviations that a sensor's depth may be off
+HALF_CONFIDENCE_SINE = 0.5  # sin(angle / 2) · √views for a confidence of 1/2: two photos 41 degrees apart
 
 
 @dataclass
 class ViewDirections:
-    """For every vertex how many photos see it, and of their directions the two (unit vectors) that lie widest apart.
+    """Number of photos that see each vertex, and the two of their directions (unit vectors) that are widest apart.
 
-    Photos come one at a time. A new direction takes the place of the nearer of the two where it widens the angle: what
-    remains is never wider than the widest pair of all, and in practice hardly narrower.
+    Photos are added one at a time. A new direction replaces the nearer of the two if that widens the angle: the result
+    is never wider than the widest of all pairs, and in practice hardly narrower.
     """
 
     views: Int[Array, "v"]
@@ -38,7 +36,7 @@ class ViewDirections:
         return cls(np.zeros(n_vertices, np.int32), empty, empty.copy())
 
     def add(self, vertex: Int[Array, "n"], direction: Float[Array, "n 3"]) -> None:
-        """One photo more: the vertices it sees, and from each the unit vector towards it."""
+        """Add a photo: the vertices it sees, and the unit vector from each towards its camera."""
         new = self.views[vertex] == 0
         self.first[vertex[new]] = self.second[vertex[new]] = direction[new]
         self.views[vertex] += 1
@@ -59,11 +57,11 @@ class ViewDirections:
 def depth_votes(
     visible: VisibleVertices, depth_map: Float[Array, "h w"], tolerance: float, sigma_per_unit: float | None = None
 ) -> Int[Array, "n"]:
-    """What a photo's own depth map (0 = not known) says of vertices that it sees: 1 yes, -1 no, 0 nothing.
+    """Vote of a photo's depth map (0: no depth) on the vertices it sees: 1 confirms, -1 sees through, 0 neither.
 
-    Yes where it has the surface within its error of the vertex's depth, or ``tolerance``; no where it sees through, to
-    what lies farther. Nearer depths say nothing: something stands before the vertex. Stereo's error at depth z is
-    STEREO_ERROR_SHARE · z, that of a sensor SENSOR_SIGMAS · ``sigma_per_unit`` · z².
+    It confirms a vertex if its depth equals the vertex's within its error, or ``tolerance``, and sees through if it is
+    larger. A smaller depth is no vote: something occludes the vertex. The error at depth z is STEREO_ERROR_SHARE · z,
+    or for a sensor SENSOR_SIGMAS · ``sigma_per_unit`` · z².
     """
     photo_depth = sample_nearest(depth_map, visible.uv)
     beyond = photo_depth - visible.depth
@@ -78,19 +76,19 @@ def directions_to(center: Float[Array, "3"], vertices: Float[Array, "n 3"]) -> F
 
 
 def color_agreement_weight(disagreement: Float[Array, "v"], typical: float) -> Float[Array, "v"]:
-    """1 where the photos' colours differ no more than is usual (u), e^(1/2) less for every u more."""
+    """1 where colors disagree no more than is ``typical`` (u), and a factor e^(-1/2) for every u beyond."""
     return np.exp(-np.maximum(disagreement - typical, 0) / (2 * typical))
 
 
 def vertex_confidence(
     views: Int[Array, "v"], angles: Float[Array, "v"], disagreement: Float[Array, "v"], typical: float
 ) -> Float[Array, "v"]:
-    """How far a vertex may be believed, 0..1: t² / (t² + SURE²) · agreement, t = sin(angle / 2) · √views.
+    """Confidence, 0..1: t² / (t² + HALF_CONFIDENCE_SINE²) · color agreement, t = sin(angle / 2) · √views.
 
     A point seen by two rays at an angle θ is known along their bisector to σ / (√2 sin(θ / 2)), σ across the rays (the
     least-squares intersection), and n photos in such a fan are √(n / 2) times better: t² is the inverse of the depth's
-    variance. ``angles`` in radians, ``disagreement`` and ``typical`` (u) of colours, of 255: see
-    ``colors.vertex_colors`` and ``clean.colour_agreement``. One photo gives 0.
+    variance. ``angles`` are in radians, ``disagreement`` and ``typical`` of colors, of 255 (``colors.vertex_colors``,
+    ``clean.typical_disagreement``). One photo gives 0.
     """
     information = np.sin(angles / 2) ** 2 * views
     geometric = information / (information + HALF_CONFIDENCE_SINE**2)

@@ -1,4 +1,4 @@
-"""Numbers for the vertices of a mesh that comes in parts."""
+"""Global vertex indices of a mesh that is written in chunks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Array = np.ndarray
 
 
 class VertexIndex:
-    """Numbers for the vertices of all parts: those of one part follow one another, shared ones belong to the first."""
+    """Indices of the vertices of all chunks: consecutive within a chunk; shared vertices belong to the first chunk."""
 
     def __init__(self) -> None:
         self.count = 0
         self._keys, self._index = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def assign(self, keys: Int[Array, "k"], shared: Bool[Array, "k"]) -> tuple[Int[Array, "k"], Bool[Array, "k"]]:
-        """The numbers of a part's vertices by their keys, and which are new; ``shared``: other parts may have them."""
+        """Indices of a chunk's vertices, and which are new; ``shared``: vertices that other chunks may have too."""
         at = np.searchsorted(self._keys, keys).clip(max=max(len(self._keys) - 1, 0))
         is_known = self._keys[at] == keys if len(self._keys) else np.zeros(len(keys), bool)
         index = np.empty(len(keys), np.int64)

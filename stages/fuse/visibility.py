@@ -1,4 +1,4 @@
-"""Which photos see which vertices: depth maps by ray casting, then a depth, angle and mask test per vertex."""
+"""Visibility of vertices in photos: depth maps by ray casting, then tests of depth, angle and mask per vertex."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from quoin.pipeline.imaging import labels
 
 Array = np.ndarray
 
-CHUNK_VERTICES = 1 << 15  # vertices looked at together: what they need stays in the processor's cache
-SKY_MARGIN_SHARE = 0.003  # of the longer edge of a photo
+CHUNK_VERTICES = 1 << 15  # tested at once: their data fit into the processor's cache
+SKY_MARGIN_SHARE = 0.003  # of the longest edge of a photo, from the outline of sky to pixels that count as sky
 MAX_SLOPE_TAN = 6.0  # tan of the angle up to which a slanted surface widens the depth tolerance
 
 
@@ -40,7 +40,7 @@ def make_local_view(
     edge_px: int,
     middle_world: Float[Array, "3"],
 ) -> LocalView:
-    """A posed photo scaled so that its long edge is at most ``edge_px``, its frame moved by ``middle_world``."""
+    """The camera of a photo scaled to ``edge_px`` along its longest edge, in the frame with origin ``middle_world``."""
     width, height = int(size[0]), int(size[1])
     scale = min(1.0, edge_px / max(width, height))
     small = max(1, round(width * scale)), max(1, round(height * scale))
@@ -63,9 +63,9 @@ def make_raycasting_scene(vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"
 
 
 def render_depth(scene: Any, view: LocalView) -> Float[Array, "h w"]:
-    """Depth along the camera's axis of the nearest surface at every pixel centre; inf where there is none.
+    """Depth of the nearest surface at every pixel center; inf where there is none.
 
-    Negative where that surface is met from behind: who looks out of a solid sees nothing.
+    It is negative where the ray hits the back of the surface: a camera inside a solid sees nothing.
     """
     import open3d as o3d
 
@@ -83,7 +83,7 @@ def render_depth(scene: Any, view: LocalView) -> Float[Array, "h w"]:
 
 @dataclass(frozen=True)
 class VisibleVertices:
-    """Vertices that one photo sees, and how: depth, cosine between normal and view, place in the photo (shares)."""
+    """Vertices visible in a photo: index, depth, cosine between normal and view, image coordinates in [0, 1]."""
 
     vertex: Int[Array, "k"]
     depth: Float[Array, "k"]
@@ -91,10 +91,17 @@ class VisibleVertices:
     uv: Float[Array, "k 2"]
 
 
+@dataclass(frozen=True)
+class ViewMaps:
+    """A camera, the depth map of the surface in it (``render_depth``), and the photo's mask at any size, if any."""
+
+    view: LocalView
+    depth: Float[Array, "h w"]
+    mask: UInt8[Array, "mh mw"] | None = None
+
+
 def visible_vertices(
-    view: LocalView,
-    depth: Float[Array, "h w"],
-    mask: UInt8[Array, "mh mw"] | None,
+    maps: ViewMaps,
     vertices: Float[Array, "v 3"],
     normals: Float[Array, "v 3"],
     *,
@@ -102,30 +109,25 @@ def visible_vertices(
     min_cosine: float,
     candidates: Int[Array, "n"] | None = None,
 ) -> VisibleVertices:
-    """Vertices in front of the camera, inside picture and mask, facing it, and not behind the surface.
+    """Vertices in front of the camera, inside image and mask, facing the camera, and not behind the surface.
 
-    ``candidates`` (sorted) are those that may be in the picture (``pipeline.geometry.frustum``), all where not given. A
-    vertex may lie ``tolerance`` behind the depth map, and further by what a surface of its slant falls away within the
-    half-diagonal of a pixel.
+    A vertex may lie ``tolerance`` behind the depth map, plus the depth by which a surface of its slant changes within
+    half the diagonal of a pixel. ``candidates`` (sorted) are the vertices that may be in the image
+    (``pipeline.geometry.frustum``), all if None.
     """
     parts = []
     candidates = np.arange(len(vertices)) if candidates is None else candidates
     for start in range(0, max(len(candidates), 1), CHUNK_VERTICES):
         some = candidates[start : start + CHUNK_VERTICES]
-        part = _visible_vertices(view, depth, mask, vertices[some], normals[some], tolerance, min_cosine)
+        part = _visible_vertices(maps, vertices[some], normals[some], tolerance, min_cosine)
         parts.append((some[part.vertex], part.depth, part.cosine, part.uv))
     return VisibleVertices(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
 def _visible_vertices(
-    view: LocalView,
-    depth: Float[Array, "h w"],
-    mask: UInt8[Array, "mh mw"] | None,
-    vertices: Float[Array, "v 3"],
-    normals: Float[Array, "v 3"],
-    tolerance: float,
-    min_cosine: float,
+    maps: ViewMaps, vertices: Float[Array, "v 3"], normals: Float[Array, "v 3"], tolerance: float, min_cosine: float
 ) -> VisibleVertices:
+    view, mask = maps.view, maps.mask
     cam = vertices @ view.cam_from_local[:, :3].T.astype(np.float32) + view.cam_from_local[:, 3].astype(np.float32)
     vertex = np.flatnonzero(cam[:, 2] > 1e-6)
     z = cam[vertex, 2]
@@ -141,7 +143,7 @@ def _visible_vertices(
     slope = np.minimum(np.sqrt(np.maximum(1 - cosine**2, 0)) / np.maximum(cosine, 1e-3), MAX_SLOPE_TAN)
     allowed = tolerance + 0.71 * slope * z / focal.min()
     column, row = pixel.astype(np.int32).T
-    nearest = depth[row, column]
+    nearest = maps.depth[row, column]
     good = (cosine > min_cosine) & (z <= nearest + allowed) & (nearest > 0)
     if mask is not None:
         ratio = np.array([mask.shape[1], mask.shape[0]]) / size
@@ -150,10 +152,9 @@ def _visible_vertices(
 
 
 def split_sky(visible: VisibleVertices, pixel_labels: UInt8[Array, "h w"]) -> tuple[VisibleVertices, Int[Array, "s"]]:
-    """What a photo sees without vertices in whose place it shows sky, and those.
+    """The visible vertices where the photo shows no sky, and the indices of those where it does.
 
-    Sky counts from SKY_MARGIN_SHARE inside its outline in the labels ``pixel_labels``: an edge that is a little off
-    keeps its views.
+    Pixels closer than SKY_MARGIN_SHARE to the outline of sky do not count as sky, as its labels may be a little off.
     """
     sky = pixel_labels == labels.SKY
     if not sky.any():
@@ -168,6 +169,7 @@ def split_sky(visible: VisibleVertices, pixel_labels: UInt8[Array, "h w"]) -> tu
 
 
 def _mask_at(mask: UInt8[Array, "h w"], pixel: Float[Array, "k 2"]) -> Bool[Array, "k"]:
+    """Whether the mask is set at each pixel."""
     column = np.minimum(pixel[:, 0].astype(np.int32), mask.shape[1] - 1)
     row = np.minimum(pixel[:, 1].astype(np.int32), mask.shape[0] - 1)
     return mask[row, column] > 127

@@ -1,4 +1,4 @@
-"""Blocks: boxes of whole bricks, split by balanced cost until each is small enough."""
+"""Splitting the region into blocks: boxes of whole bricks, halved at equal cost until each is small enough."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class BrickCosts:
-    """What there is to do: bricks that hold points, and the cost of each (shares of the whole, sum 1)."""
+    """Bricks that hold points, and the cost of each as a share of the whole (sum 1)."""
 
     bricks: Int[Array, "m 3"]
     cost: Float[Array, "m"]
 
     def cost_in(self, box: BrickBox) -> float:
-        """Cost inside a box."""
+        """Total cost inside a box."""
         return float(self.cost[box.contains(self.bricks)].sum())
 
 
 @dataclass(frozen=True)
 class PointsByBrick:
-    """Points sorted by the brick they lie in, so that a box finds its points without a look at the others."""
+    """Points sorted by the brick they lie in, so that the points of a box are found without scanning the others."""
 
     bricks: Int[Array, "m 3"]  # that hold points, by x, then y, then z
     offsets: Int[Array, "m+1"]  # into ``points``
@@ -51,7 +51,7 @@ class PointsByBrick:
 
 
 def estimate_brick_costs(point_bricks: Int[Array, "p 3"], observations: Int[Array, "p"]) -> BrickCosts:
-    """Half of the cost goes with the observations in a brick, half with the brick itself."""
+    """Cost of every brick with points: half by the observations in it, half the same for all."""
     bricks, which = np.unique(point_bricks, axis=0, return_inverse=True)
     observed = np.bincount(which.ravel(), observations, len(bricks))
     return BrickCosts(bricks, 0.5 * observed / max(observed.sum(), 1) + 0.5 / len(bricks))
@@ -62,8 +62,8 @@ def split_balanced(
 ) -> tuple[BrickBox, BrickBox] | None:
     """Two boxes of about equal cost, cut across the longest side that allows it; None where none does.
 
-    ``side_limits`` are the least and the greatest number of bricks a side should have: no half falls below the first,
-    and a side above the second is cut so that no more pieces come of it in the end than must.
+    ``side_limits`` are the minimum and maximum number of bricks of a side: no half is shorter than the minimum, and a
+    side longer than the maximum is cut such that it ends in as few pieces as possible.
     """
     min_side, max_side = side_limits
     for axis in np.argsort([-s for s in box.shape], kind="stable"):
@@ -98,7 +98,7 @@ def split_into_cores(
 ) -> list[BrickBox]:
     """Cores that tile ``box``: split while a side is too long or one does not fit, then until there are ``min_blocks``.
 
-    The costliest is split first; one that cannot be split any more stays as it is. Cores come in lattice order.
+    The costliest core is split first; one that cannot be split stays as it is. Cores are returned in lattice order.
     """
     done: list[BrickBox] = []
     pending = [box]

@@ -8,25 +8,25 @@ from quoin.pipeline.core.config import StageConfig, StageResult
 
 
 class PartitionConfig(StageConfig):
-    """What is reconstructed, how finely, and in how many blocks."""
+    """Settings of the region, the voxel size, and the blocks."""
 
     # lattice samples along the region's longest side, 32..16384; never finer than gsd_factor allows
     resolution: int = Field(512, ge=32, le=16384)
     # finest voxel, in pixels of the photos as they see the surface (median ground sample distance), 0.1..16
     gsd_factor: float = Field(0.75, ge=0.1, le=16)
-    # voxel size instead of all that, metres of the world frame; None derives it
+    # voxel size, meters of the world frame, instead of resolution and gsd_factor; None derives it from these
     voxel_size_m: float | None = Field(None, gt=0)
     # voxels along a brick's side, 8..128, a multiple of 4: surfaces are looked for that coarsely first
     brick_size: int = Field(32, ge=8, le=128, multiple_of=4)
-    # bricks around a block's core that it trains too and that blend with the neighbours, 0..8
+    # bricks around a block's core that it also trains, and that are blended with the neighbors, 0..8
     halo_bricks: int = Field(1, ge=0, le=8)
-    # space around the points that belongs to the region, share of its longest side, 0..1
+    # margin of the region around the points, share of its longest side, 0..1
     margin: float = Field(0.08, ge=0, le=1)
-    # points count for the region when they are seen from so many photos, 2..20
+    # photos that must observe a point that counts for the region, 2..20
     min_track: int = Field(3, ge=2, le=20)
-    # and under at least this angle between two of them, degrees, 0..60
+    # triangulation angle of a point that counts for the region at least, degrees, 0..60
     min_angle_deg: float = Field(1.5, ge=0, le=60)
-    # and not further away than so many times the median distance of all observations, 2..1000
+    # depth of a point that counts for the region at most, times the median depth of all observations, 2..1000
     max_depth_factor: float = Field(8.0, ge=2, le=1000)
     # memory of one block's training at most, GiB; None takes 60 % of the machine's
     memory_gib: float | None = Field(None, gt=0)
@@ -36,8 +36,8 @@ class PartitionConfig(StageConfig):
     min_blocks: int = Field(1, ge=1, le=10_000)
     # photos a block trains with at most, 2..5000
     max_photos: int = Field(200, ge=2, le=5000)
-    # of this many photos, in the order of their names, the first is held out: nothing that follows looks at it, so that
-    # quoin evaluate --views can; 0 holds none out, else 2 and more
+    # every n-th photo, in the order of names, is held out: no later stage uses it, so that quoin evaluate --views can
+    # compare with it; 0 holds none out, else 2 and more
     hold_out_every: int = Field(0, ge=0)
 
     @field_validator("hold_out_every")
@@ -49,7 +49,7 @@ class PartitionConfig(StageConfig):
 
 
 class BlockPlan(StageResult):
-    """One block as planned."""
+    """The plan of one block."""
 
     id: str
     core_low_world: tuple[float, float, float]
@@ -57,8 +57,8 @@ class BlockPlan(StageResult):
     n_photos: int
     n_points: int  # SfM points in its core
     cost: float  # share of the whole work
-    memory_bytes: int  # of training it, predicted
-    n_bricks: int  # of surface, predicted, halo included
+    memory_bytes: int  # of training it, estimated
+    n_bricks: int  # with surface, estimated, halo included
     pixels: int  # of its photos, at the levels it trains with
 
 

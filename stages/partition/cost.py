@@ -1,4 +1,4 @@
-"""What a run will take: memory, disk and time from sizes alone, by models simple enough to check by hand."""
+"""Estimates of memory, disk space and time of a run from sizes alone, by models simple enough to check by hand."""
 
 from __future__ import annotations
 

@@ -125,14 +125,11 @@ def find_region(observation_table: ObservationTable, config: PartitionConfig, se
     """Which points are supported [p], and the corners of the region."""
     posed = observation_table.posed
     depths = observation_table.nearest_depths()
+    angles = region.triangulation_angles(
+        posed.cam_from_world, posed.points_world, posed.track_photo, observation_table.point
+    )
     supported = region.supported_points(
-        posed.track_lengths,
-        posed.point_errors_px,
-        region.triangulation_angles(
-            posed.cam_from_world, posed.points_world, posed.track_photo, observation_table.point
-        ),
-        depths,
-        posed.points_world,
+        region.PointStatistics(posed.points_world, posed.track_lengths, posed.point_errors_px, angles, depths),
         min_track=config.min_track,
         min_angle=np.deg2rad(config.min_angle_deg),
         max_depth=config.max_depth_factor

@@ -1,4 +1,4 @@
-"""What decides, beside poses and settings, whether priors must be found again."""
+"""Inputs of the priors' cache key beside poses and settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quoin.stages.priors.config import PriorsConfig
 
 
 def priors_key_inputs(run: Run, config: PriorsConfig) -> str:
-    """What priors read beside poses and settings: which photos are held out, and the semantic model's contents."""
+    """Digest of the held-out photos and of the contents of the semantic model file."""
     held_out = held_out_key(run)
     if config.semantic_model is None:
         return held_out

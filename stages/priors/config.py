@@ -11,35 +11,35 @@ NEEDS = ("pose",)
 
 
 class PriorsConfig(StageConfig):
-    """Dense stereo: how finely photos are compared, and which depths are believed; and sky and passers-by."""
+    """Settings of dense stereo, planes of textureless surfaces, and labels of sky and transient objects."""
 
     # long edge of the finest depth maps, pixels, 64..4000; 0 leaves stereo out
     stereo_edge_px: int = Field(1024, ge=0, le=4000)
-    # photos each photo is compared with, 2..12
+    # photos that each photo is matched with, 2..12
     sources: int = Field(8, ge=2, le=12)
-    # depths whose 1 − NCC is above this are not believed, 0..1
+    # largest matching cost 1 − NCC of a depth that is kept, 0..1
     max_cost: float = Field(0.8, gt=0, le=1)
-    # a depth is believed above this: witnesses that what lies around it on the same surface has in the mean, 3 at most,
-    # and how smooth that is, 0..1, less 0.1 for each photo that sees through; 0..4
+    # least support of a depth that is kept, 0..4: photos that confirm the surface around it, on average, 3 at most,
+    # plus its smoothness, 0..1, minus 0.1 for each photo that sees through it
     min_support: float = Field(0.5, ge=0, le=4)
-    # depth of bare walls, floors and ceilings, as planes along the frame of the walls, where there is one
+    # depth of textureless walls, floors and ceilings from planes along the Manhattan frame, where there is one
     planes: bool = True
-    # look for sky in the photos: it has no depth, no surface, and nothing stands before it
+    # label sky in the photos: it gets no depth and no surface
     sky: bool = True
-    # a network of ADE20K's 150 classes that labels sky and passers-by in its stead: an ONNX or TorchScript file
+    # network of ADE20K's 150 classes that labels sky and transient objects instead: an ONNX or TorchScript file
     semantic_model: str | None = None
 
 
 class PriorsResult(StageResult):
-    """What stereo gave, and how much sky there is."""
+    """Statistics of depth maps, planes and sky."""
 
     n_depth_maps: int
-    n_sensor_maps: int = 0  # of them by a sensor
+    n_sensor_maps: int = 0  # of these, by a depth sensor
     consistent_share: float  # of all pixels of the depth maps
-    median_consistent_views: float  # other photos that agree with a believed depth
+    median_consistent_views: float  # median number of other photos that confirm a depth
     edge_px: int
-    n_planes: int = 0  # of the scene, that bare surfaces may lie on
-    planar_share: float = 0.0  # of the pixels of the depth maps, that only these planes tell
+    n_planes: int = 0  # of the scene, for textureless surfaces
+    planar_share: float = 0.0  # of the pixels of the depth maps, with a depth by these planes only
     sky_photos: int  # photos with sky
-    sky_share: float  # of the pixels of those photos, in the mean
+    sky_share: float  # of the pixels of those photos, on average
     seconds: dict[str, float]

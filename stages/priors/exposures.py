@@ -1,4 +1,4 @@
-"""One exposure and tint per photo for the whole scene, so that blocks agree on them: from the colours of SfM points."""
+"""Exposure and white balance of every photo, from colors of SfM points: one estimate for all blocks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from quoin.pipeline.imaging.exposure import photo_gains
 
 Array = np.ndarray
 
-VIEWS_PER_POINT = 6
-EXPOSURE_EDGE_PX = (
-    400  # of the photos that colours are read from: a pixel there is the mean of the feature's surroundings
-)
+VIEWS_PER_POINT = 6  # observations of a point that are compared
+EXPOSURE_EDGE_PX = 400  # longest edge of the photos colors are read from: a pixel averages the feature's surroundings
 
 
 def sample_views(track_point: Int[Array, "t"], seed: int) -> Int[Array, "s 2"]:
-    """Rows (observation, place 0..VIEWS_PER_POINT-1 among those of its point) of a few random views of every point."""
+    """Up to VIEWS_PER_POINT random observations of every point: rows (observation, rank among those of its point)."""
     shuffled = np.random.default_rng(seed).permutation(len(track_point))
     order = shuffled[np.argsort(track_point[shuffled], kind="stable")]
     point = track_point[order]
@@ -37,9 +35,9 @@ def estimate_exposures(
     *,
     seed: int,
 ) -> Float[Array, "n 3"]:
-    """Factor of every photo and channel, about 1; a photo that shares no point with another has 1.
+    """Exposure factor of every photo and channel, about 1; exactly 1 for a photo that shares no point with another.
 
-    ``read(photo)`` gives its pixels at any size, ``sizes`` (width, height) are those that ``track_xy`` is in.
+    ``read(photo)`` returns its pixels at any size; ``track_xy`` are pixels of images of ``sizes`` (width, height).
     """
     observation, place = sample_views(track_point, seed).T
     points, row = np.unique(track_point[observation], return_inverse=True)

@@ -16,6 +16,7 @@ from quoin.pipeline.scene import priors
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.priors.stereo.patchmatch import PatchMatchParams
 from tests.fixtures import ball_scene
 
 NONE = PriorsConfig(stereo_edge_px=0)
@@ -63,8 +64,8 @@ class Two(Elsewhere):
 
 
 def test_photos_shared_among_workers_have_the_same_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.N_SWEEP_PLANES", 8)
-    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.CHUNK_PIXELS", 1 << 10)
+    params = PatchMatchParams(chunk_pixels_cpu=1 << 10, n_sweep_planes=8)
+    monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.PATCHMATCH_PARAMS", params)
     monkeypatch.setattr("quoin.cluster.priors.MIN_PHOTOS_PER_JOB", 2)
     config = PriorsConfig(stereo_edge_px=64, sources=2)
     run = ball_scene.make_run(tmp_path, n_photos=7, width=64, height=48)

@@ -19,6 +19,7 @@ from quoin.stages.partition.config import PartitionConfig
 from quoin.stages.priors import stage as stereo
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stereo import depth_maps, patchmatch
+from quoin.stages.priors.stereo.patchmatch import PatchMatchParams
 from quoin.stages.train import trainer
 from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.stage import train_block
@@ -64,8 +65,7 @@ def runs(tmp_path_factory):
             (depth_maps.PatchMatchPass(0, 1, 1.0), depth_maps.PatchMatchPass(0, 1, 0.5)),
         )
         patch.setattr(stereo, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
-        patch.setattr(patchmatch, "N_SWEEP_PLANES", 8)
-        patch.setattr(patchmatch, "CHUNK_PIXELS", 1 << 10)
+        patch.setattr(patchmatch, "PATCHMATCH_PARAMS", PatchMatchParams(chunk_pixels_cpu=1 << 10, n_sweep_planes=8))
         made = ball_scene.make_run(folder, n_photos=12, width=WIDTH, height=HEIGHT, n_points=150)
         made.invalidate("partition")
         shutil.copytree(made.path, folder / "other")

@@ -1,1 +1,1 @@
-"""Planes of the scene where nothing can be matched."""
+"""Planes of textureless regions, where stereo matches nothing."""

@@ -1,10 +1,11 @@
-"""Depth where nothing can be matched: bare walls, floors and ceilings, as planes of the scene that photos agree on."""
+"""Depth in textureless regions: walls, floors and ceilings as planes of the scene that several photos agree on."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,24 +28,32 @@ from quoin.stages.priors.stereo.normals import depth_normals
 from quoin.stages.priors.stereo.views import StereoView, level_for_edge_px, ray_grid
 
 Array = np.ndarray
-PLANAR_EDGE_PX = 200  # of the photos that are laid out
-PLANE_CELL_SHARE = 0.008  # of the usual depth: planes are told apart from twice that on
-MAX_CANDIDATE_PLANES = 24  # that a pixel may choose from
-MIN_PLANE_SUPPORT_SHARE = 0.002  # share of the points in sight that makes a plane
-POINTS_PER_PHOTO = 4000
-DEPTH_STRIDE = 11  # one in so many depths tells what is usual
-MIN_CONSISTENT_VIEWS = 1  # other photos whose plane is the same
-MIN_ADDED_SHARE, MIN_ADDED_SHARE_INDOORS = (
-    0.3,
-    0.15,
-)  # share of all pixels that planes must add; in a scene that ends at walls
-N_PROBE_PHOTOS = 8  # photos, spread over all, are laid out before the others
-MAX_DEPTH_FACTOR = 1.5  # planes are not looked for beyond so many times the farthest known depth
-MIN_UPRIGHT_COS = 0.9  # cosine from which a plane counts as level, its sine as upright
+
+
+@dataclass(frozen=True)
+class PlanarParams:
+    """Tuned numbers of finding planes in textureless regions."""
+
+    edge_px: int = 200  # longest edge of the photos that are labeled
+    cell_share: float = 0.008  # of the median depth: two planes are distinct from twice that apart
+    max_candidate_planes: int = 24  # that a pixel may choose from
+    min_plane_support_share: float = 0.002  # of the points in view, on a plane
+    points_per_photo: int = 4000  # of its depth map, that planes are looked for in
+    depth_stride: int = 11  # every so many depths enter the median depth
+    min_consistent_views: int = 1  # other photos that have the same plane
+    min_added_share: float = 0.3  # of all pixels, that planes must add to be kept
+    min_added_share_indoors: float = 0.15  # the same, in a scene bounded by walls
+    n_probe_photos: int = 8  # spread over all, labeled first: where they gain too little, the others are left out
+    max_depth_factor: float = 1.5  # of the farthest stereo depth, beyond which no plane is looked for
+    min_upright_cos: float = 0.9  # between normals of the same orientation; with the vertical: a level plane
+    min_valid_share: float = 0.3  # of the depths in a larger pixel, for it to have one
+
+
+PLANAR_PARAMS = PlanarParams()
 
 
 class SurfacePoints(NamedTuple):
-    """Points [n, 3] of a photo's depth map, in the world, and their unit normals; some of its depths."""
+    """World points of a photo's depth map with unit normals, and a sample of its depths."""
 
     points: Float[Array, "n 3"]
     normals: Float[Array, "n 3"]
@@ -52,50 +61,52 @@ class SurfacePoints(NamedTuple):
 
 
 class PlanarRegionStereo:
-    """Photos with depth maps, small, a few in memory at a time, and the planes of the scene.
+    """Planes of the scene, and the labeling of photos with them, at small size, a few photos in memory at a time.
 
-    ``neighbors[i]`` are compared with photo i, those of them that are in ``depth_photos``: photos that have a depth
-    map.
+    ``depth_photos`` have a depth map; photo i is compared with those of ``neighbors[i]`` that have one, too.
     """
 
     def __init__(
         self, run: Run, neighbors: list[list[int]], depth_photos: list[int], directions: Array, device: str
     ) -> None:
         self.run, self.depth_photos, self.device, self.up = run, depth_photos, device, directions[0]
-        there = set(depth_photos)
-        self.neighbors = {i: [other for other in neighbors[i] if other in there] for i in depth_photos}
+        has_depth = set(depth_photos)
+        self.neighbors = {i: [neighbor for neighbor in neighbors[i] if neighbor in has_depth] for i in depth_photos}
         self.posed, self.gains = posed_images.read_posed(run), priors.read_exposures(run)
         self.planar_view = functools.lru_cache(maxsize=64)(self._planar_view)
         self.surface_points = functools.lru_cache(maxsize=64)(self._surface_points)
-        found = [self.surface_points(i) for i in depth_photos]
-        points, normals, depths = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        if len(depths) == 0:  # nothing is known of any photo: no plane either
+        parts_of_photos = [self.surface_points(i) for i in depth_photos]
+        points, normals, depths = (np.concatenate(parts) for parts in zip(*parts_of_photos, strict=True))
+        if len(depths) == 0:  # no photo has a depth, so there will be no plane
             depths = np.ones(1)
-        self.cell_size = PLANE_CELL_SHARE * float(np.median(depths))
-        self.max_depth = MAX_DEPTH_FACTOR * float(np.percentile(depths, 99.5))
-        least = MIN_PLANE_SUPPORT_SHARE * len(points) / len(depth_photos) * (1 + len(neighbors[depth_photos[0]]))
-        self.planes = detect_planes(directions, points, normals, np.ones(len(points)), self.cell_size, least)
+        self.cell_size = PLANAR_PARAMS.cell_share * float(np.median(depths))
+        self.max_depth = PLANAR_PARAMS.max_depth_factor * float(np.percentile(depths, 99.5))
+        points_in_view = len(points) / len(depth_photos) * (1 + len(neighbors[depth_photos[0]]))
+        min_support = PLANAR_PARAMS.min_plane_support_share * points_in_view
+        self.planes = detect_planes(directions, points, normals, np.ones(len(points)), self.cell_size, min_support)
         self.bounds = bounding_planes(self.planes, points, self.cell_size)
-        is_indoors = bool((np.abs(self.bounds.normal @ self.up) < 1.0 - MIN_UPRIGHT_COS).any())
-        self.min_added_share = MIN_ADDED_SHARE_INDOORS if is_indoors else MIN_ADDED_SHARE
+        is_indoors = bool((np.abs(self.bounds.normal @ self.up) < 1.0 - PLANAR_PARAMS.min_upright_cos).any())
+        self.min_added_share = PLANAR_PARAMS.min_added_share_indoors if is_indoors else PLANAR_PARAMS.min_added_share
 
     def label_all(self, report: Reporter, seconds: dict[str, float]) -> tuple[int, float]:
-        """Lay out every photo, and keep what others agree on; how many planes there are, and the share of pixels.
+        """Label all photos, and keep the planes that other photos confirm; number of planes, share of pixels they add.
 
-        Where that is little, nothing is kept: planes flatten what is only nearly flat, which stereo sees better. Less
-        is enough in a scene that ends at walls: it is seen from within. Often what depth maps leave silent tells
-        already, or the first few photos do, if others agreed with all that planes would add there.
+        If they add too little, none is kept: planes flatten surfaces that are only nearly flat, which stereo measures
+        better. A scene bounded by walls, seen from within, needs less. The work stops early where the pixels without
+        depth, or the labels of a few probe photos, are too few even if all of them were confirmed.
         """
         began = time.monotonic()
         write_scene_planes(self.run, self.planes.normal, self.planes.offset)
-        first = [
+        probes = [
             self.depth_photos[i]
-            for i in np.unique(np.linspace(0, len(self.depth_photos) - 1, N_PROBE_PHOTOS).round().astype(int))
+            for i in np.unique(
+                np.linspace(0, len(self.depth_photos) - 1, PLANAR_PARAMS.n_probe_photos).round().astype(int)
+            )
         ]
         with torch.no_grad(), report.task("priors/planes", 2 * len(self.depth_photos), "photos") as advance:
             done = iter(range(1, 2 * len(self.depth_photos) + 1))
 
-            def each(work: Callable[[int], float], indices: list[int]) -> float:
+            def run_each(work: Callable[[int], float], indices: list[int]) -> float:
                 shares = []
                 for index in indices:
                     shares.append(work(index))
@@ -104,13 +115,15 @@ class PlanarRegionStereo:
 
             share, is_accepted = float(np.mean([self._no_depth(index)[0].mean() for index in self.depth_photos])), False
             if share >= self.min_added_share:
-                share = each(self.label_planes, first)
+                share = run_each(self.label_planes, probes)
             if share >= self.min_added_share:
-                each(self.label_planes, [index for index in self.depth_photos if index not in first])
-                share = each(self.filter_consistent, self.depth_photos)
+                run_each(self.label_planes, [index for index in self.depth_photos if index not in probes])
+                share = run_each(self.filter_consistent, self.depth_photos)
                 is_accepted = share >= self.min_added_share
-        found = f"{share:.0%} of the pixels" if is_accepted else f"at most {share:.0%} of the pixels, left alone"
-        report.log("priors", f"bare surfaces: {found}")
+        outcome = (
+            f"{share:.0%} of the pixels" if is_accepted else f"at most {share:.0%} of the pixels: too few, none kept"
+        )
+        report.log("priors", f"planes of textureless surfaces add {outcome}")
         for index in self.depth_photos:
             if is_accepted:
                 self.add_labels(index)
@@ -121,17 +134,17 @@ class PlanarRegionStereo:
         return len(self.planes.offset), share if is_accepted else 0.0
 
     def visible_planes(self, index: int) -> tuple[PlaneSet, Array]:
-        """The planes that a photo and its neighbours know most points of, and their numbers."""
+        """The planes with most points in a photo and its neighbors, and their indices."""
         planes, neighbors = self.planes, [self.surface_points(i) for i in (index, *self.neighbors[index])]
         points, normals, _ = (np.concatenate(parts) for parts in zip(*neighbors, strict=True))
         on = np.abs(points @ planes.normal.T - planes.offset) < self.cell_size
-        support = (on & (normals @ planes.normal.T > MIN_UPRIGHT_COS)).sum(axis=0)
-        order = np.argsort(-support, kind="stable")[:MAX_CANDIDATE_PLANES]
-        order = order[support[order] > MIN_PLANE_SUPPORT_SHARE * len(points)]
+        support = (on & (normals @ planes.normal.T > PLANAR_PARAMS.min_upright_cos)).sum(axis=0)
+        order = np.argsort(-support, kind="stable")[: PLANAR_PARAMS.max_candidate_planes]
+        order = order[support[order] > PLANAR_PARAMS.min_plane_support_share * len(points)]
         return PlaneSet(planes.normal[order], planes.offset[order], support[order].astype(np.float64)), order
 
     def label_planes(self, index: int) -> float:
-        """Leave the plane of each pixel of a photo (w, a, b, its number; -1 where none); the share it would add."""
+        """Write each pixel's plane (w, a, b, index; -1: none); the share of a photo's pixels that planes would add."""
         if not priors.count_hypothesis_passes(self.run, index, "labeling"):
             planes, number = self.visible_planes(index)
             planar_view = self.planar_view(index)
@@ -151,7 +164,7 @@ class PlanarRegionStereo:
         return float((self._added_planes(index, number, level).plane_index >= 0).mean())
 
     def filter_consistent(self, index: int) -> float:
-        """Keep what others agree on where the depth map is silent; the share of pixels that is."""
+        """Keep the planes that other photos confirm; the share of pixels that they add to the depth map."""
         planes, number, level = self._read_labeling(index)
         neighbors = self.neighbors[index]
         views, source_planes = (
@@ -159,58 +172,60 @@ class PlanarRegionStereo:
             [self._read_labeling(i)[0] for i in neighbors],
         )
         count, _, violations = geometric_consistency(self.planar_view(index).view, planes, views, source_planes)
-        good = (planes.w > 0) & (count >= min(MIN_CONSISTENT_VIEWS, len(neighbors))) & (violations <= count)
+        good = (
+            (planes.w > 0) & (count >= min(PLANAR_PARAMS.min_consistent_views, len(neighbors))) & (violations <= count)
+        )
         number = torch.where(good, number, -1)
         self._write_labeling(index, torch.stack([*planes, number]))
-        bare = self._added_planes(index, number, level)
-        write_plane_index(self.run, index, bare)
-        return float((bare.plane_index >= 0).mean())
+        added = self._added_planes(index, number, level)
+        write_plane_index(self.run, index, added)
+        return float((added.plane_index >= 0).mean())
 
     def _added_planes(self, index: int, number: Tensor, level: int) -> PlaneIndexMap:
-        """The planes by their numbers where a photo's depth map is silent."""
+        """Plane indices where a photo's depth map has no depth."""
         no_depth, at = self._no_depth(index)
         return PlaneIndexMap(
             np.where(no_depth, resample_to_level(number.long().cpu().numpy(), level, at, no_depth.shape), -1), at
         )
 
     def _no_depth(self, index: int) -> tuple[Bool[Array, "h w"], int]:
-        """Where a photo is used and its depth map says nothing, no sky nor passer-by is known; its pyramid level."""
+        """Used pixels without depth that are labeled neither sky nor transient; and the depth map's pyramid level."""
         stored = priors.read_depth(self.run, index)
-        assert stored is not None  # todo
+        assert stored is not None  # it is one of depth_photos
         depth, at = stored
         used = resample_to_level(posed_images.read_mask(self.run, index), 0, at, depth.shape) > 127
         empty = np.isin(priors.read_labels_at_level(self.run, index, at, depth.shape), labels.NON_SURFACE_LABELS)
         return (depth == 0) & used & ~empty, at
 
     def _write_labeling(self, index: int, labeling: Tensor) -> None:
-        level = level_for_edge_px(self.posed.sizes[index], PLANAR_EDGE_PX)
+        level = level_for_edge_px(self.posed.sizes[index], PLANAR_PARAMS.edge_px)
         priors.write_hypotheses(self.run, index, "labeling", labeling.cpu().numpy(), level, n_passes=1)
 
     def add_labels(self, index: int) -> None:
-        """The kind of surface that pixels show, where no label is known yet; OTHER where only stereo has a depth."""
+        """Label unlabeled pixels FLOOR, CEILING or WALL by their plane; OTHER where only stereo has a depth."""
         _, number, level = self._read_labeling(index)
-        shown = number.long().cpu().numpy()
-        kind = np.where(shown >= 0, self._labels_of_planes()[np.maximum(shown, 0)], labels.UNKNOWN)
-        kind = np.where((shown < 0) & (self.planar_view(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
-        found = priors.read_labels(self.run, index)
-        before, at = (np.full(kind.shape, labels.UNKNOWN, np.uint8), level) if found is None else found
+        plane_index = number.long().cpu().numpy()
+        kind = np.where(plane_index >= 0, self._labels_of_planes()[np.maximum(plane_index, 0)], labels.UNKNOWN)
+        kind = np.where((plane_index < 0) & (self.planar_view(index).depth > 0).cpu().numpy(), labels.OTHER, kind)
+        stored = priors.read_labels(self.run, index)
+        before, at = (np.full(kind.shape, labels.UNKNOWN, np.uint8), level) if stored is None else stored
         added = np.where(before == labels.UNKNOWN, resample_to_level(kind, level, at, before.shape), before)
         priors.write_labels(self.run, index, added.astype(np.uint8), at)
 
     def _labels_of_planes(self) -> Array:
-        """Label of each plane by the way it faces."""
+        """Label of each plane by its orientation."""
         upward = self.planes.normal @ self.up
-        level = np.where(upward > MIN_UPRIGHT_COS, labels.FLOOR, labels.CEILING)
-        return np.where(np.abs(upward) > MIN_UPRIGHT_COS, level, labels.WALL)
+        level = np.where(upward > PLANAR_PARAMS.min_upright_cos, labels.FLOOR, labels.CEILING)
+        return np.where(np.abs(upward) > PLANAR_PARAMS.min_upright_cos, level, labels.WALL)
 
     def _read_labeling(self, index: int) -> tuple[PlaneHypotheses, Tensor, int]:
-        found = priors.read_hypotheses(self.run, index, "labeling")
-        assert found is not None  # label_planes comes first
-        w, a, b, number = torch.from_numpy(found[0]).to(self.device).unbind()
-        return PlaneHypotheses(w, a, b), number, found[1]
+        stored = priors.read_hypotheses(self.run, index, "labeling")
+        assert stored is not None  # label_planes comes first
+        w, a, b, number = torch.from_numpy(stored[0]).to(self.device).unbind()
+        return PlaneHypotheses(w, a, b), number, stored[1]
 
     def _planar_view(self, index: int) -> PlanarView:
-        level = level_for_edge_px(self.posed.sizes[index], PLANAR_EDGE_PX)
+        level = level_for_edge_px(self.posed.sizes[index], PLANAR_PARAMS.edge_px)
         rgb = torch.from_numpy(posed_images.read_photo(self.run, index, level)).to(self.device).float() / 255.0
         if self.gains is not None:
             rgb = rgb / torch.tensor(self.gains[index], dtype=torch.float32, device=self.device)
@@ -218,7 +233,7 @@ class PlanarRegionStereo:
         pose = torch.tensor(self.posed.cam_from_world[index], dtype=torch.float32, device=self.device)
         color = rgb.permute(2, 0, 1)
         stored = priors.read_depth(self.run, index)
-        assert stored is not None  # todo
+        assert stored is not None  # it is one of depth_photos
         depth = downsample_depth(stored[0], level - stored[1], color.shape[1:])
         return PlanarView(
             StereoView(color.mean(dim=0), intrinsics, pose), color, torch.from_numpy(depth).to(self.device)
@@ -228,18 +243,18 @@ class PlanarRegionStereo:
         view, _, depth = self.planar_view(index)
         camera = (ray_grid(view) * depth).permute(1, 2, 0).double().cpu().numpy()
         is_valid = (depth > 0).cpu().numpy()
-        normal, there = depth_normals(camera, is_valid)
+        normal, has_normal = depth_normals(camera, is_valid)
         pose = view.cam_from_world.double().cpu().numpy()
-        step = max(1, int(there.sum()) // POINTS_PER_PHOTO)
-        points, normals = (camera[there][::step] - pose[:, 3]) @ pose[:, :3], normal[there][::step] @ pose[:, :3]
-        return SurfacePoints(points, normals, depth.cpu().numpy()[is_valid][::DEPTH_STRIDE])
-
-
-MIN_VALID_SHARE = 0.3  # share of a pixel that must be known
+        step = max(1, int(has_normal.sum()) // PLANAR_PARAMS.points_per_photo)
+        points, normals = (
+            (camera[has_normal][::step] - pose[:, 3]) @ pose[:, :3],
+            normal[has_normal][::step] @ pose[:, :3],
+        )
+        return SurfacePoints(points, normals, depth.cpu().numpy()[is_valid][:: PLANAR_PARAMS.depth_stride])
 
 
 def downsample_depth(depth: Float[Array, "h w"], levels: int, shape: tuple[int, int]) -> Float[Array, "r c"]:
-    """The median of what is known, in pixels 2 ** ``levels`` times as large; 0 where that is little."""
+    """Median of the depths (> 0) in pixels 2 ** ``levels`` times as large; 0 where too few have one."""
     step, (rows, columns) = 2**levels, shape
     padded = np.zeros((rows * step, columns * step), np.float32)
     h, w = min(depth.shape[0], rows * step), min(depth.shape[1], columns * step)
@@ -249,4 +264,4 @@ def downsample_depth(depth: Float[Array, "h w"], levels: int, shape: tuple[int, 
     is_valid = (blocks > 0).sum(axis=2)
     at = step * step - is_valid + is_valid // 2  # zeros come first
     middle = np.take_along_axis(ordered, np.minimum(at, step * step - 1)[..., None], axis=2)[..., 0]
-    return np.where(is_valid >= MIN_VALID_SHARE * step * step, middle, 0.0).astype(np.float32)
+    return np.where(is_valid >= PLANAR_PARAMS.min_valid_share * step * step, middle, 0.0).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Labels by a semantic network that the user brings."""
+"""Labels from a semantic segmentation network that the user provides."""

@@ -1,4 +1,4 @@
-"""Labels of photos by a semantic network that the user brings (``network.py``), of ADE20K's 150 classes."""
+"""Labels of photos from a user's segmentation network (``network.py``) of ADE20K's 150 classes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from quoin.stages.priors.semantic.network import N_CLASSES, SemanticNetwork, ope
 
 Array = np.ndarray
 
-NETWORK_EDGE_PX, SIDE_MULTIPLE_PX = (
-    512,
-    32,
-)  # long edge of what a network is given, and of what both sides are multiples
+NETWORK_EDGE_PX = 512  # longest edge of a network's input
+SIDE_MULTIPLE_PX = 32  # both sides of the input are multiples of this
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, RGB in [0, 1]
 # classes of ADE20K's scene parsing, counted from 0 in the order of its objectInfo150 (Zhou et al. 2017)
 SKY_CLASSES = {"sky": 2}
@@ -45,10 +43,9 @@ CLASSES_BY_LABEL = {
 
 
 def label_photos(run: Run, path: Path, report: Reporter, device: str = "cpu") -> None:
-    """Write the labels of posed photos that have none yet, each at the smallest pyramid level not below
-    NETWORK_EDGE_PX.
+    """Write the labels of posed photos that have none yet; held-out photos are left out.
 
-    Photos held out are not looked at.
+    A photo is labeled at the smallest pyramid level whose longest edge is not below NETWORK_EDGE_PX.
     """
     posed = posed_images.read_posed(run)
     network = open_network(path, device)
@@ -62,7 +59,7 @@ def label_photos(run: Run, path: Path, report: Reporter, device: str = "cpu") ->
 
 
 def label_photo(rgb: UInt8[Array, "h w 3"], network: SemanticNetwork) -> UInt8[Array, "h w"]:
-    """What the pixels of one photo show (``pipeline.imaging.labels``); QuoinError if the network says else."""
+    """Label of every pixel of a photo (``pipeline.imaging.labels``); QuoinError if the network's output is unusable."""
     with torch.no_grad():
         classes = class_map(network.predict(network_input(rgb, network.size)), rgb.shape[:2], network.path)
     label_of_class = np.full(N_CLASSES, labels.UNKNOWN, np.uint8)
@@ -72,10 +69,9 @@ def label_photo(rgb: UInt8[Array, "h w 3"], network: SemanticNetwork) -> UInt8[A
 
 
 def network_input(rgb: UInt8[Array, "h w 3"], size: tuple[int, int] | None = None) -> Float[Tensor, "1 3 hh ww"]:
-    """The photo as networks want it: NETWORK_EDGE_PX along its long edge, sides multiples of SIDE_MULTIPLE_PX,
-    normalised.
+    """The photo resized to NETWORK_EDGE_PX, sides multiples of SIDE_MULTIPLE_PX, and normalized as ImageNet's.
 
-    ``size`` (height, width) instead, where a network takes no other; the photo is stretched to it.
+    ``size`` (height, width), for a network of fixed input size: the photo is stretched to it.
     """
     picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255.0
     if size is None:
@@ -93,8 +89,8 @@ def network_input(rgb: UInt8[Array, "h w 3"], size: tuple[int, int] | None = Non
 def class_map(output: Tensor, shape: tuple[int, ...], path: Path) -> Int[Tensor, "h w"]:
     """ADE20K class of every pixel of a photo of ``shape``, from a network's logits or its map of classes.
 
-    Of logits [1, 150, h', w'], interpolated, the greatest; of a map of whole numbers [1, h', w'] (or [h', w'], or
-    [1, 1, h', w']) the nearest. QuoinError where the output is neither.
+    Logits [1, 150, h', w'] are interpolated, and the largest is taken; of a map of integers [1, h', w'] (or [h', w'],
+    or [1, 1, h', w']) the nearest. QuoinError where the output is neither.
     """
     if output.ndim == 4 and output.shape[1] not in (1, N_CLASSES):
         raise unsupported_network(path, f"gives {output.shape[1]} classes, not {N_CLASSES}")

@@ -1,4 +1,4 @@
-"""A network that a user brings as a file, ONNX or TorchScript: opened, asked, and refused in one sentence."""
+"""Segmentation networks from ONNX or TorchScript files: open, run, and errors a user understands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_CLASSES = 150  # of ADE20K's scene parsing
 
 
 class SemanticNetwork(NamedTuple):
-    """``predict`` takes a picture [1, 3, h, w]; ``size`` (height, width) where it takes one size only."""
+    """``predict`` takes an image [1, 3, h, w]; ``size`` (height, width) if it is fixed."""
 
     path: Path
     predict: Callable[[Tensor], Tensor]
@@ -25,14 +25,14 @@ class SemanticNetwork(NamedTuple):
 
 
 def open_network(path: Path, device: str = "cpu") -> SemanticNetwork:
-    """The network of a file; by its ending ONNX, else TorchScript. QuoinError where it cannot be read."""
+    """The network in a file, ONNX by its ending, else TorchScript. QuoinError where it cannot be read."""
     if not path.is_file():
-        raise QuoinError("There is no semantic model here", where=path, hint="name an ONNX or TorchScript file")
+        raise QuoinError("Semantic model file not found", where=path, hint="name an ONNX or TorchScript file")
     return _open_onnx(path) if path.suffix.lower() == ".onnx" else _open_script(path, device)
 
 
 def unsupported_network(path: Path, what: str) -> QuoinError:
-    """The error of a network that is not the kind that is asked for."""
+    """The error for a network with other inputs or outputs than expected."""
     hint = f"give a network of ADE20K's {N_CLASSES} classes: one RGB picture in, logits [1, {N_CLASSES}, h, w] out"
     return QuoinError(f"The semantic model {what}", where=path, hint=hint)
 

@@ -1,1 +1,1 @@
-"""Sky, by what is known of gravity, points and colours."""
+"""Sky segmentation of photos, from gravity, SfM points and colors."""

@@ -1,4 +1,4 @@
-"""A mixture of Gaussians over colours, small enough to need no library."""
+"""Gaussian mixture model of colors, fitted by expectation maximization."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from jaxtyping import Float
 
 Array = np.ndarray
 
-MIN_VARIANCE = 2e-4  # variance that no Gaussian falls below, colours in [0, 1]: JPEG and gradients
+MIN_VARIANCE = 2e-4  # of each Gaussian, colors in [0, 1]: below lie JPEG artifacts and gradients
 EM_ITERATIONS = 8
 
 
 class GaussianMixture(NamedTuple):
-    """``share`` [k], ``mean`` [k, 3], and ``whitening`` [k, 3, 3]: the inverse Cholesky factors of the covariances."""
+    """``weights`` [k], ``mean`` [k, 3], and ``whitening`` [k, 3, 3]: inverse Cholesky factors of the covariances."""
 
     weights: Array
     mean: Array
     whitening: Array
 
     def log_density(self, colors: Float[Array, "n 3"]) -> Float[Array, "n"]:
-        """ln Σₖ shareₖ N(colour; meanₖ, covarianceₖ)."""
+        """Log density of each color: ln Σₖ weightₖ N(color; meanₖ, covarianceₖ)."""
         return np.logaddexp.reduce(self._log_components(colors), axis=0)
 
     def _log_components(self, colors: Float[Array, "n 3"]) -> Float[Array, "k n"]:
@@ -31,7 +31,7 @@ class GaussianMixture(NamedTuple):
 
 
 def fit_mixture(colors: Float[Array, "n 3"], k: int) -> GaussianMixture:
-    """Expectation maximisation from ``k`` equal parts of the colours in the order of their brightness."""
+    """Mixture of ``k`` Gaussians, by EM from ``k`` equal groups of the colors in the order of their brightness."""
     order = np.argsort(colors.sum(axis=1), kind="stable")
     part = np.zeros(len(colors), int)
     part[order] = np.arange(len(colors)) * k // len(colors)

@@ -1,4 +1,4 @@
-"""Sky in all photos of a run: from the store to ``sky.py`` and back as labels."""
+"""Sky labels of all photos of a run: read photos, segment each, write the labels."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_held_out
 from quoin.pipeline.scene.sensor_depth import read_sensor_depth
 from quoin.pipeline.storage.run import Run
-from quoin.stages.priors.sky.segmentation import MIN_UP_CONFIDENCE, ray_angles_rad, segment_sky, select_reliable_points
+from quoin.stages.priors.sky.segmentation import SKY_PARAMS, ray_angles_rad, segment_sky, select_reliable_points
 from quoin.stages.priors.stereo.views import level_for_edge_px
 
-SKY_EDGE_PX = 1024  # long edge of the labels, at most
-MIN_UPWARD_DEG = 10.0  # a photo looks up that shows rays so far above the horizon
-SKY_TRUSTED_ATTR = "sky_trusted"  # attribute of the priors in the store: whether what looks like sky is taken for it
-MIN_SKY_PHOTO_SHARE = (
-    0.5  # share of the photos that look up in which there must be sky: fewer, and it is a wall or a ceiling
-)
+SKY_TRUSTED_ATTR = "sky_trusted"  # attribute of the priors in the store: whether enough photos show sky to keep it
 
 
 def label_sky(run: Run, report: Reporter) -> None:
-    """Write SKY into the labels of posed photos that have none yet; none at all where nobody knows what is up."""
+    """Write SKY into the labels of posed photos that have none yet; nothing if gravity is not known well enough."""
     gravity = run.scene["frame"].attrs.get("gravity") if "frame" in run.scene else None
-    if not isinstance(gravity, dict) or gravity["confidence"] < MIN_UP_CONFIDENCE or gravity["up_world"][2] < 0.9:
-        report.log("priors", "sky is not looked for: what is up is not known well enough")
+    if (
+        not isinstance(gravity, dict)
+        or gravity["confidence"] < SKY_PARAMS.min_up_confidence
+        or gravity["up_world"][2] < 0.9
+    ):
+        report.log("priors", "no sky labels: the direction of gravity is not known well enough")
         return
     attrs = run.scene.require_group("priors").attrs  # of all photos, before any label was written
     trusted = attrs.get(SKY_TRUSTED_ATTR)
@@ -40,21 +39,24 @@ def label_sky(run: Run, report: Reporter) -> None:
     unlabeled = [
         i for i in np.setdiff1d(np.arange(len(posed)), held_out).tolist() if priors.read_labels(run, i) is None
     ]
-    n_up, found = 0, []
+    n_up, sky_maps = 0, []
     with report.task("priors/sky", len(unlabeled), "photos") as advance:
         for done, index in enumerate(unlabeled):
             sky, level, up_deg = _segment_photo(run, posed, reliable_points, index)
-            n_up += up_deg > MIN_UPWARD_DEG
+            n_up += up_deg > SKY_PARAMS.min_upward_deg
             if sky.any():
-                found.append((index, level, sky.shape, np.packbits(sky)))
+                sky_maps.append((index, level, sky.shape, np.packbits(sky)))
             advance(done + 1)
     if trusted is None:
-        attrs[SKY_TRUSTED_ATTR] = trusted = len(found) >= MIN_SKY_PHOTO_SHARE * n_up
+        attrs[SKY_TRUSTED_ATTR] = trusted = len(sky_maps) >= SKY_PARAMS.min_photo_share * n_up
     if not trusted:
-        if found:
-            report.log("priors", f"what looks like sky, in {len(found)} of {n_up} photos that look up, is not trusted")
+        if sky_maps:
+            report.log(
+                "priors",
+                f"no sky labels: only {len(sky_maps)} of {n_up} photos that look up seem to show sky; taken for a wall",
+            )
         return
-    for index, level, shape, packed in found:
+    for index, level, shape, packed in sky_maps:
         sky = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(bool)
         priors.write_labels(run, index, np.where(sky, labels.SKY, labels.UNKNOWN).astype(np.uint8), level)
 
@@ -62,8 +64,8 @@ def label_sky(run: Run, report: Reporter) -> None:
 def _segment_photo(
     run: Run, posed: posed_images.Posed, reliable_points: np.ndarray, index: int
 ) -> tuple[np.ndarray, int, float]:
-    """Sky of a photo, the pyramid level that it was found at, and how far up the photo looks, in degrees."""
-    level = level_for_edge_px(posed.sizes[index], SKY_EDGE_PX)
+    """Sky pixels of a photo, the pyramid level of that map, and the highest elevation in the photo, degrees."""
+    level = level_for_edge_px(posed.sizes[index], SKY_PARAMS.edge_px)
     rgb = posed_images.read_photo(run, index, level)
     h, w = rgb.shape[:2]
     camera, intrinsics = posed.cam_from_world[index], posed.intrinsics[index] / 2**level
@@ -71,23 +73,23 @@ def _segment_photo(
     photo_mask = posed_images.read_mask(run, index)[:: 2**level, :: 2**level][:h, :w] > 127
     azimuth, elevation = ray_angles_rad(camera, intrinsics, (h, w))
     sensor_depth = read_sensor_depth(run, index)
-    if sensor_depth is not None:  # what has a depth is no sky
+    if sensor_depth is not None:  # pixels with a sensor depth are no sky
         photo_mask &= resize_nearest(sensor_depth.depth, (h, w)) == 0
     sky = segment_sky(rgb, azimuth, elevation, xy[depth > 0], photo_mask)
     return sky, level, float(np.degrees(elevation.max()))
 
 
 def resize_nearest(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A map [h, w] at another resolution."""
+    """A map [h, w] resized to ``shape`` by nearest pixels."""
     row, column = (np.arange(n) * m // n for n, m in zip(shape, values.shape, strict=True))
     return values[row[:, None], column]
 
 
 def sky_statistics(run: Run, n_photos: int, report: Reporter) -> tuple[int, float]:
-    """How many photos have sky in their labels, and what share of those photos it is in the mean; told as well."""
-    found = [priors.read_labels(run, i) for i in range(n_photos)]
-    shares = np.array([0.0 if f is None else (f[0] == labels.SKY).mean() for f in found])
+    """Number of photos with sky labels, and the mean share of sky in these photos; logs both."""
+    stored = [priors.read_labels(run, i) for i in range(n_photos)]
+    shares = np.array([0.0 if s is None else (s[0] == labels.SKY).mean() for s in stored])
     n, share = int((shares > 0).sum()), float(shares[shares > 0].mean()) if shares.any() else 0.0
-    message = f"sky in {n} of {n_photos} photos" + (f", {share:.0%} of each in the mean" if n else "")
+    message = f"sky in {n} of {n_photos} photos" + (f", {share:.0%} of their pixels on average" if n else "")
     report.log("priors", message)
     return n, share

@@ -1,6 +1,8 @@
-"""Which planes are believed: those of a smooth surface that other photos' planes confirm, and do not see through."""
+"""Geometric consistency of depth maps: how many other photos confirm a plane, and how many see through it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -10,10 +12,26 @@ from torch.nn import functional
 from quoin.stages.priors.stereo.hypotheses import PlaneHypotheses
 from quoin.stages.priors.stereo.views import StereoView, ray_grid, relative_poses
 
-SUPPORT_OFFSETS_PX = (-8, -4, -1, 1, 4, 8)  # columns and rows about a pixel in which it looks for company
-SAME_SURFACE_SHARE, SMOOTH_SHARE = 0.01, 0.005  # of the inverse depth: off a neighbour's plane by less
-MAX_SUPPORTING_VIEWS = 3  # witnesses; more of one pixel say no more of its neighbours
-VIOLATION_PENALTY = 0.1  # for every photo that sees through
+
+@dataclass(frozen=True)
+class ConsistencyParams:
+    """Tuned numbers of the geometric consistency check."""
+
+    support_offsets_px: tuple[int, ...] = (
+        -8,
+        -4,
+        -1,
+        1,
+        4,
+        8,
+    )  # rows and columns to the pixels that may support one
+    same_surface_share: float = 0.01  # of inverse depth: closer to a neighbor's plane is the same surface
+    smooth_share: float = 0.005  # of inverse depth: closer to a neighbor's plane is smooth
+    max_supporting_views: int = 3  # counted for one pixel
+    violation_penalty: float = 0.1  # of support, for every photo that sees through the plane
+
+
+CONSISTENCY_PARAMS = ConsistencyParams()
 
 
 def geometric_consistency(
@@ -24,13 +42,12 @@ def geometric_consistency(
     tolerance_px: float = 2.0,
     tolerance_share: float = 0.02,
 ) -> tuple[Int[Tensor, "h w"], Float[Tensor, "h w"], Int[Tensor, "h w"]]:
-    """How many sources agree, the mean of the reference's depth and theirs, and how many see through it.
+    """Number of sources that agree with each pixel's plane, mean depth of the plane and theirs, number of violations.
 
-    Theirs are brought back to the reference. A source sees through where its own depth lies farther than the point.
-
-    A source agrees where its own plane at the point's image brings the point back to within ``tolerance_px`` of the
-    pixel and to a depth that differs by less than ``tolerance_share`` (the forward-backward check of MVSNet's and
-    COLMAP's fusion; with the source's plane instead of its depth, it holds at grazing angles too).
+    A source agrees if its own plane, at the image of the pixel's point, reprojects to within ``tolerance_px`` of the
+    pixel at a depth that differs by less than ``tolerance_share`` (the forward-backward check of MVSNet's and COLMAP's
+    fusion; using the source's plane instead of its depth, it also holds at grazing angles). A source violates the plane
+    if its own depth lies farther than the point: it sees through.
     """
     depth = torch.where(planes.w > 0, 1.0 / planes.w.clamp(min=1e-9), torch.zeros_like(planes.w))
     if not sources:
@@ -67,24 +84,25 @@ def geometric_consistency(
 def local_support(
     planes: PlaneHypotheses, count: Int[Tensor, "h w"], violations: Int[Tensor, "h w"]
 ) -> Float[Tensor, "h w"]:
-    """How far a plane is supported by what lies around it: witnesses of its surface, and smoothness, less
-    VIOLATION_PENALTY.
+    """Support [h, w] of each plane by the pixels around it, minus a penalty for every photo that sees through it.
 
-    Of 36 pixels around, those whose plane, extended, meets this one's inverse depth within SAME_SURFACE_SHARE give the
-    witnesses they have (``count``, MAX_SUPPORTING_VIEWS at most), in the mean over all 36; then comes the share that
-    meets it within SMOOTH_SHARE. Chance gives a pixel a witness, and seldom its neighbours one on the same surface; a
-    surface that is confirmed around a pixel without a witness goes on there. 0 where nothing is known.
+    36 pixels around (``support_offsets_px``) are compared with the plane, each by its own plane extended to this pixel.
+    Those on the same surface contribute the number of views that confirm them (``count``, capped), and those that
+    connect smoothly contribute 1; both are averaged over all 36. One view may confirm a chance match, but seldom its
+    neighbors on the same surface; a pixel that no view confirms is supported on a surface confirmed around it.
+    0 where there is no plane.
     """
-    reach = SUPPORT_OFFSETS_PX[-1]
+    params = CONSISTENCY_PARAMS
+    reach = params.support_offsets_px[-1]
     h, w = planes.w.shape
-    fields = [count.clamp(max=MAX_SUPPORTING_VIEWS).to(planes.w.dtype), *planes]
+    fields = [count.clamp(max=params.max_supporting_views).to(planes.w.dtype), *planes]
     padded = [functional.pad(field, (reach, reach, reach, reach)) for field in fields]
     supporting_views, smooth = torch.zeros_like(planes.w), torch.zeros_like(planes.w)
-    for dy in SUPPORT_OFFSETS_PX:
-        for dx in SUPPORT_OFFSETS_PX:
+    for dy in params.support_offsets_px:
+        for dx in params.support_offsets_px:
             neighbor_count, *sampled = (f[reach + dy : reach + dy + h, reach + dx : reach + dx + w] for f in padded)
             off = (PlaneHypotheses(*sampled).inverse_depth_at(-float(dx), -float(dy)) - planes.w).abs()
-            supporting_views += neighbor_count * (off < SAME_SURFACE_SHARE * planes.w)
-            smooth += off < SMOOTH_SHARE * planes.w
-    total = (supporting_views + smooth) / len(SUPPORT_OFFSETS_PX) ** 2 - VIOLATION_PENALTY * violations
+            supporting_views += neighbor_count * (off < params.same_surface_share * planes.w)
+            smooth += off < params.smooth_share * planes.w
+    total = (supporting_views + smooth) / len(params.support_offsets_px) ** 2 - params.violation_penalty * violations
     return torch.where(planes.w > 0, total, torch.zeros_like(total))

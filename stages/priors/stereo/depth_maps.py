@@ -1,8 +1,9 @@
-"""Stereo of all photos, from coarse to fine: each searches its planes, then keeps those that its neighbours confirm."""
+"""Multi-view stereo of all photos, coarse to fine: search a plane per pixel, then keep those that neighbors confirm."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,26 +21,34 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stereo.consistency import geometric_consistency, local_support
 from quoin.stages.priors.stereo.hypotheses import PlaneHypotheses, local_contrast, upsample_planes
-from quoin.stages.priors.stereo.patchmatch import PROPAGATION_REACHES_PX, PatchMatch
+from quoin.stages.priors.stereo.patchmatch import PATCHMATCH_PARAMS, PatchMatch
 from quoin.stages.priors.stereo.reprojection import reproject_planes
 from quoin.stages.priors.stereo.sensor_planes import sensor_planes
 from quoin.stages.priors.stereo.speckles import speckles
 from quoin.stages.priors.stereo.views import StereoView, level_for_edge_px
 
-COARSEST_EDGE_PX = 128
-MIN_CONSISTENCY_VIEWS = 10  # photos whose planes are compared with a photo's own, or as many as it is searched in
-MIN_LOCAL_CONTRAST = (
-    0.004  # standard deviation of gray about a pixel, of 1: flatter is sky, or the sky beside a chimney
-)
-RANGE_MARGIN = 1.3  # the sweep goes this factor beyond the nearest and farthest SfM point a photo knows of
+
+@dataclass(frozen=True)
+class StereoParams:
+    """Tuned numbers of stereo over all photos."""
+
+    coarsest_edge_px: int = 128  # longest edge at the level where the search begins
+    min_consistency_views: int = 10  # photos whose planes check a photo's own; at least as many as it is matched with
+    min_local_contrast: float = 0.004  # gray in [0, 1]: flatter pixels are sky, or sky beside a chimney
+    range_margin: float = 1.3  # factor by which the sweep goes beyond the depths of SfM points
+    min_range_points: int = 8  # SfM points in view that give a photo a range of depths
+    range_percentiles: tuple[float, float] = (0.5, 99.5)  # of the depths of SfM points, that bound the range
+
+
+STEREO_PARAMS = StereoParams()
 
 
 class PatchMatchPass(NamedTuple):
-    """One visit of all photos: how many levels above the finest, and rounds of trying."""
+    """One pass over all photos: pyramid level above the finest, and rounds of PatchMatch."""
 
     levels_above_finest: int
     iterations: int
-    perturbation_px: float  # pixels in the sources by which depths are changed at random, in the first round
+    perturbation_px: float  # random change of depths in the first round, in pixels of the sources
 
 
 PATCHMATCH_PASSES = (
@@ -51,10 +60,10 @@ PATCHMATCH_PASSES = (
 
 
 class StereoStep(NamedTuple):
-    """What all photos do, in any order, before any does the next step."""
+    """A step that all photos finish, in any order, before the next begins."""
 
     kind: Literal["search", "believe"]
-    pass_index: int  # of the pass
+    pass_index: int
 
     @property
     def name(self) -> str:
@@ -69,9 +78,9 @@ STEREO_STEPS = [
 
 
 class StereoPhotos:
-    """The posed photos as stereo views, a few in memory at a time; their planes go through the store.
+    """All posed photos as stereo views, a few in memory at a time; intermediate planes are kept in the store.
 
-    ``depth_photos``: those that have a depth map in the end.
+    ``depth_photos`` are the photos that get a depth map.
     """
 
     def __init__(self, run: Run, config: PriorsConfig, device: str) -> None:
@@ -82,15 +91,20 @@ class StereoPhotos:
         used = np.setdiff1d(np.arange(len(posed)), held_out)
         cameras = posed.cam_from_world[used], posed.intrinsics[used], posed.sizes[used]
         chosen = source_photos(
-            *cameras, self.visibility[used], posed.points_world, max(MIN_CONSISTENCY_VIEWS, config.sources)
+            *cameras,
+            self.visibility[used],
+            posed.points_world,
+            max(STEREO_PARAMS.min_consistency_views, config.sources),
         )
         self.neighbors: list[list[int]] = [[] for _ in range(len(posed))]
         for index, row in zip(used, chosen, strict=True):
             self.neighbors[index] = used[row[row >= 0]].tolist()
         self.sensor = {i for i in used.tolist() if read_sensor_depth(run, i) is not None}
-        edge_px = config.stereo_edge_px or COARSEST_EDGE_PX
+        edge_px = config.stereo_edge_px or STEREO_PARAMS.coarsest_edge_px
         self.finest_level = [level_for_edge_px(size, edge_px) for size in posed.sizes]
-        self.coarsest_level = [level_for_edge_px(size, min(COARSEST_EDGE_PX, edge_px)) for size in posed.sizes]
+        self.coarsest_level = [
+            level_for_edge_px(size, min(STEREO_PARAMS.coarsest_edge_px, edge_px)) for size in posed.sizes
+        ]
         self.inverse_depth_range = [self._inverse_depth_range(i) for i in range(len(posed))]
         self.depth_photos = [
             i for i in range(len(posed)) if i in self.sensor or (config.stereo_edge_px and self._can_search(i))
@@ -99,10 +113,12 @@ class StereoPhotos:
         self.up = torch.tensor([0.0, 0.0, 1.0], device=device)
 
     def run_step(self, step: StereoStep, indices: list[int], report: Reporter, progress_suffix: str = "") -> None:
-        """Do a step for some photos, whose neighbours have done the step before; ``progress_suffix`` tells which in
-        progress."""
+        """Run a step for some photos, whose neighbors have finished the step before.
+
+        ``progress_suffix`` names the share of the photos in the progress display.
+        """
         if step.pass_index < len(PATCHMATCH_PASSES) - 1 and self.sensor.issuperset(self.depth_photos):
-            return  # nothing is searched: one look at what agrees
+            return  # sensors measured all depths: only the last consistency check is needed
         work = self.search if step.kind == "search" else self.filter_consistent
         with torch.no_grad(), report.task(f"priors/{step.name}{progress_suffix}", len(indices), "photos") as advance:
             for done, index in enumerate(indices):
@@ -118,8 +134,7 @@ class StereoPhotos:
         return len(self.neighbors[index]) >= 2 and self.inverse_depth_range[index] is not None
 
     def search(self, index: int, pass_index: int) -> None:
-        """Improve a photo's planes, at the level pass ``pass_index`` works at; those of a sensor are taken as they
-        are."""
+        """Refine a photo's planes at the level of pass ``pass_index``; planes of a sensor are stored unchanged."""
         if priors.count_hypothesis_passes(self.run, index, "planes") > pass_index:
             return
         if index in self.sensor:
@@ -129,7 +144,7 @@ class StereoPhotos:
             priors.write_hypotheses(self.run, index, "planes", stacked, stored.level, n_passes=len(PATCHMATCH_PASSES))
             return
         step, previous = PATCHMATCH_PASSES[pass_index], self._read_hypotheses(index)
-        if previous is None and pass_index:  # who wrote them was killed: once more from the beginning
+        if previous is None and pass_index:  # an earlier process was killed before writing them: start again
             for earlier in range(pass_index):
                 self.search(index, earlier)
             previous = self._read_hypotheses(index)
@@ -139,7 +154,7 @@ class StereoPhotos:
             self.view(s, min(self.finest_level[s] + step.levels_above_finest, self.coarsest_level[s])) for s in chosen
         ]
         inverse_depth_range = self.inverse_depth_range[index]
-        assert inverse_depth_range is not None  # photos without a range are not in todo
+        assert inverse_depth_range is not None  # photos without a range are not in depth_photos
         generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + index)
         search = PatchMatch(self.view(index, level), sources, self.config.sources, inverse_depth_range, generator)
         if previous is None:
@@ -154,15 +169,16 @@ class StereoPhotos:
                     search.view, [self._consistent_planes(s) for s in self.neighbors[index] if s in self.depth_photos]
                 )
             )
+        reaches = PATCHMATCH_PARAMS.propagation_reaches_px
         for iteration in range(step.iterations):
-            search.propagate(PROPAGATION_REACHES_PX[iteration % len(PROPAGATION_REACHES_PX)])
+            search.propagate(reaches[iteration % len(reaches)])
             search.refine_slant()
             search.perturb(step.perturbation_px * 0.5**iteration)
         stacked = torch.stack([*search.planes, search.cost]).cpu().numpy()
         priors.write_hypotheses(self.run, index, "planes", stacked, level, n_passes=pass_index + 1)
 
     def filter_consistent(self, index: int, pass_index: int) -> None:
-        """Keep the planes that neighbours confirm, theirs or those around them, and by how many."""
+        """Keep the planes that neighboring photos confirm, there or around, and how many confirm them."""
         if priors.count_hypothesis_passes(self.run, index, "consistent") > pass_index:
             return
         planes, cost, level = self._require_planes(index)
@@ -175,12 +191,12 @@ class StereoPhotos:
         step = 2**level
         mask = posed_images.read_mask(self.run, index)[::step, ::step][: cost.shape[0], : cost.shape[1]]
         pixel_labels = priors.read_labels_at_level(self.run, index, level, mask.shape)
-        if index in self.sensor:  # measured, not matched: enough that no more photos see through it than agree
+        if index in self.sensor:  # measured: kept unless more photos see through the plane than agree
             good = (planes.w > 0) & (violations <= count)
             mask = np.where(pixel_labels == labels.TRANSIENT, 0, mask)
         else:
             good = (local_support(planes, count, violations) > self.config.min_support) & (cost < self.config.max_cost)
-            good &= local_contrast(self.gray(index, level)) > MIN_LOCAL_CONTRAST
+            good &= local_contrast(self.gray(index, level)) > STEREO_PARAMS.min_local_contrast
             mask = np.where(np.isin(pixel_labels, labels.NON_SURFACE_LABELS), 0, mask)
         good &= torch.from_numpy(mask > 127).to(self.device)
         consistent = torch.stack([torch.where(good, 1.0 / mean.clamp(min=1e-9), 0.0), planes.a, planes.b, count])
@@ -192,7 +208,7 @@ class StereoPhotos:
         return stored
 
     def _read_hypotheses(self, index: int) -> tuple[PlaneHypotheses, torch.Tensor, int] | None:
-        """The planes a photo has so far, their cost, and their level."""
+        """A photo's planes so far, their matching cost, and their pyramid level; None before the first pass."""
         stored = priors.read_hypotheses(self.run, index, "planes")
         if stored is None:
             return None
@@ -205,13 +221,13 @@ class StereoPhotos:
         return stored
 
     def _consistent_planes(self, index: int) -> tuple[StereoView, PlaneHypotheses]:
-        """The planes a photo believed at the end of the pass before, w = 0 elsewhere."""
+        """The view and the consistent planes of a photo after the pass before; w = 0 elsewhere."""
         stored = priors.read_hypotheses(self.run, index, "consistent")
-        assert stored is not None  # believe follows search
+        assert stored is not None  # the consistency check follows the search
         return self.view(index, stored[1]), PlaneHypotheses(*torch.from_numpy(stored[0][:3]).to(self.device))
 
     def write_depth_map(self, index: int) -> tuple[float, float]:
-        """Leave the believed depths; the share of pixels that is believed, and by how many others in the median."""
+        """Write the depth map; the share of pixels with a depth, and the median number of photos that confirm them."""
         stored = priors.read_hypotheses(self.run, index, "consistent")
         assert stored is not None
         w, count = stored[0][0], stored[0][3]
@@ -226,12 +242,12 @@ class StereoPhotos:
         return torch.from_numpy(rgb_to_gray(posed_images.read_photo(self.run, index, level), 255.0)).to(self.device)
 
     def _inverse_depth_range(self, index: int) -> tuple[float, float] | None:
-        """Inverse depths to sweep, from the points in the photo's frame that it or one of its neighbours sees."""
+        """Range of inverse depths to sweep, from the SfM points in the image that the photo or a neighbor observes."""
         posed, neighbors = self.posed, self.neighbors[index]
         point_index = observed_points(self.visibility, [index, *neighbors])
         xy, depth = project(posed.cam_from_world[index], posed.intrinsics[index], posed.points_world[point_index])
         inside = is_in_image(xy, depth, posed.sizes[index])
-        if inside.sum() < 8:
+        if inside.sum() < STEREO_PARAMS.min_range_points:
             return None
-        nearest, farthest = np.percentile(depth[inside], [0.5, 99.5])
-        return 1.0 / (farthest * RANGE_MARGIN), RANGE_MARGIN / nearest
+        nearest, farthest = np.percentile(depth[inside], STEREO_PARAMS.range_percentiles)
+        return 1.0 / (farthest * STEREO_PARAMS.range_margin), STEREO_PARAMS.range_margin / nearest

@@ -1,12 +1,13 @@
-"""A plane in every pixel of a photo, and how well it explains other photos.
+"""Plane hypotheses: a plane for every pixel of a photo, and its matching cost in other photos.
 
-A plane is (w, a, b): the inverse depth w at the pixel's centre, and its change per pixel to the right and downwards.
-Inverse depth is affine in the pixel on any plane, so a neighbour's plane, extended, is an addition, and the homography
+A plane is (w, a, b): the inverse depth w at the pixel center, and its change per pixel to the right and downwards.
+On a plane inverse depth is affine in the pixel, so that extending a neighbor's plane is an addition, and the homography
 to another photo is linear in (w, a, b).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,36 +17,46 @@ from torch.nn import functional
 
 from quoin.stages.priors.stereo.views import StereoView, ray_grid, relative_poses
 
-INVALID_COST = 2.0  # cost where no source sees the pixel
-WINDOW_TAPS, TAP_SPACING_PX = 5, 2  # samples across a window, and pixels between them
-BILATERAL_SIGMA = 0.1  # of the window's bilateral weights, gray in [0, 1]
-SINGLE_VIEW_PENALTY = 0.1  # added to the cost of the best source where it is not joined by a second
-MIN_VARIANCE_PRODUCT = 1e-8  # product of two variances below which windows say little: sky, where noise would match
-MIN_FACING_COS = 0.12  # cosine between a plane's normal and the ray: flatter is not believed (83 degrees)
+INVALID_COST = 2.0  # where no source sees the pixel: the largest value of 1 − NCC
+
+
+@dataclass(frozen=True)
+class MatchingParams:
+    """Tuned numbers of matching a pixel's window (bilateral weights as COLMAP's, Schönberger et al. 2016)."""
+
+    window_taps: int = 5  # samples along each side of a window
+    tap_spacing_px: int = 2  # between neighboring samples of a window
+    bilateral_sigma: float = 0.1  # gray in [0, 1], of the window's bilateral weights
+    single_view_penalty: float = 0.1  # added to the best source's cost when no second source confirms it
+    min_variance_product: float = 1e-8  # of two windows' gray variances; less has no texture to match, only noise
+    min_facing_cos: float = 0.12  # between a plane's normal and the ray (83 degrees): more slanted is refused
+
+
+MATCHING_PARAMS = MatchingParams()
 
 
 class PlaneHypotheses(NamedTuple):
-    """Fields [h, w] of one photo at one pyramid level; w = 0: not known."""
+    """A plane for each pixel of one photo at one pyramid level, as fields [h, w]; w = 0: no plane."""
 
     w: Tensor
     a: Tensor
     b: Tensor
 
     def inverse_depth_at(self, dx: Tensor | float, dy: Tensor | float) -> Tensor:
-        """Inverse depth ``dx``, ``dy`` pixels off the centre."""
+        """Inverse depth at an offset of ``dx``, ``dy`` pixels from the pixel center."""
         return self.w + self.a * dx + self.b * dy
 
 
 class MatchingWindows(NamedTuple):
-    """What comparing needs of the reference and its sources; all tensors, so that one compiled graph serves all."""
+    """Windows of the reference and images of its sources; tensors only, so that one compiled graph serves all."""
 
     xy: Tensor  # [2, pixels]
     weight: Tensor  # [taps, pixels] bilateral weights, their sum 1
     centered: Tensor  # [taps, pixels] weight · (gray − mean)
     variance: Tensor  # [pixels]
     offset: Tensor  # [taps, 2] pixels
-    images: Tensor  # [sources, H, W] int32: four neighbouring grays, a byte each
-    size: Tensor  # [sources, 2] width and height within it
+    images: Tensor  # [sources, H, W] int32: four neighboring grays, a byte each (pack_bilinear_taps)
+    size: Tensor  # [sources, 2] width and height of each source within ``images``
     infinite_homography: (
         Tensor  # [sources, 3, 3] from (x, y, 1) of the reference to homogeneous pixels of the source at infinity
     )
@@ -53,19 +64,21 @@ class MatchingWindows(NamedTuple):
 
 
 def make_windows(reference: StereoView, sources: list[StereoView], n_sources: int) -> MatchingWindows:
-    """Windows of WINDOW_TAPS × WINDOW_TAPS samples TAP_SPACING_PX pixels apart; sources beyond what there is see
-    nothing."""
+    """Windows around all pixels of the reference, and the images they are compared with.
+
+    ``n_sources`` fixes the shapes: missing sources are images of size 0, which see nothing.
+    """
     gray, device = reference.gray, reference.gray.device
     h, w = gray.shape
-    reach = WINDOW_TAPS // 2 * TAP_SPACING_PX
-    side = torch.arange(-reach, reach + 1, TAP_SPACING_PX, device=device)
+    reach = MATCHING_PARAMS.window_taps // 2 * MATCHING_PARAMS.tap_spacing_px
+    side = torch.arange(-reach, reach + 1, MATCHING_PARAMS.tap_spacing_px, device=device)
     offset = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1).reshape(-1, 2)
     padded = functional.pad(gray[None, None], (reach,) * 4, mode="replicate")[0, 0]
     taps = torch.stack(
         [padded[reach + dy : reach + dy + h, reach + dx : reach + dx + w].reshape(-1) for dx, dy in offset.tolist()]
     )
     weight = torch.exp(
-        -((taps - gray.reshape(1, -1)) ** 2) / (2.0 * BILATERAL_SIGMA**2)
+        -((taps - gray.reshape(1, -1)) ** 2) / (2.0 * MATCHING_PARAMS.bilateral_sigma**2)
         - (offset**2).sum(dim=1, keepdim=True) / (2.0 * reach**2)
     )
     weight = weight / weight.sum(dim=0)
@@ -97,23 +110,26 @@ def make_windows(reference: StereoView, sources: list[StereoView], n_sources: in
 
 
 def pack_bilinear_taps(gray: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """Each pixel's gray with those to the right, below and beyond, a byte each: one read instead of four."""
+    """Gray of each pixel and of its right, lower and lower right neighbors, a byte each: one read instead of four."""
     level = (functional.pad(gray[None, None], (0, 1, 0, 1), mode="replicate")[0, 0] * 255.0).round().long()
     four = level[:-1, :-1] | level[:-1, 1:] << 8 | level[1:, :-1] << 16 | level[1:, 1:] << 24
     return torch.where(four >= 1 << 31, four - (1 << 32), four).int()
 
 
 def local_contrast(gray: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Standard deviation of gray over 5 × 5 pixels: a window reaches farther, and may match by what lies beside it."""
+    """Standard deviation of gray over 5 × 5 pixels; a matching window is larger and may match by what lies beside it.
+
+    The twin of ``pipeline.imaging.filters.local_contrast``; at the border it counts the pixels inside only.
+    """
     mean, square = functional.avg_pool2d(torch.stack([gray, gray * gray])[None], 5, 1, 2, count_include_pad=False)[0]
     return (square - mean * mean).clamp(min=0.0).sqrt()
 
 
 def plane_cost(planes: PlaneHypotheses, windows: MatchingWindows) -> Float[Tensor, "pixels"]:
-    """Mean of the two smallest 1 − NCC over the sources, or the smallest and SINGLE_VIEW_PENALTY (COLMAP, 2016, for
-    weights and NCC).
+    """Matching cost of each pixel's plane: mean of the two smallest 1 − NCC over the sources.
 
-    ``planes`` are those of the pixels of ``known``, as flat fields.
+    Where it is less, the smallest plus ``single_view_penalty`` (NCC and weights: Schönberger et al. 2016). The fields
+    of ``planes`` are flat, for the pixels of ``windows``.
     """
     w, a, b = planes
     infinite_homography, epipole, size = (
@@ -141,23 +157,25 @@ def plane_cost(planes: PlaneHypotheses, windows: MatchingWindows) -> Float[Tenso
     four = windows.images.view(-1)[first + row * width + column]
     near, far = (four & 255).float(), ((four >> 8) & 255).float()
     near_below, far_below = ((four >> 16) & 255).float(), ((four >> 24) & 255).float()
-    seen = torch.lerp(torch.lerp(near, far, u), torch.lerp(near_below, far_below, u), v) / 255.0
-    mean = (windows.weight * seen).sum(dim=1)
-    variance = ((windows.weight * seen * seen).sum(dim=1) - mean * mean).clamp(min=0.0)
-    ncc = (windows.centered * seen).sum(dim=1) / torch.sqrt(variance * windows.variance + MIN_VARIANCE_PRODUCT)
+    sampled = torch.lerp(torch.lerp(near, far, u), torch.lerp(near_below, far_below, u), v) / 255.0
+    mean = (windows.weight * sampled).sum(dim=1)
+    variance = ((windows.weight * sampled * sampled).sum(dim=1) - mean * mean).clamp(min=0.0)
+    ncc = (windows.centered * sampled).sum(dim=1) / torch.sqrt(
+        variance * windows.variance + MATCHING_PARAMS.min_variance_product
+    )
     depth = middle[:, 2].clamp(min=1e-6)
     cx, cy = middle[:, 0] / depth, middle[:, 1] / depth
     inside = (cx > 0.5) & (cx < size[:, 0] - 0.5) & (cy > 0.5) & (cy < size[:, 1] - 0.5) & (middle[:, 2] > 0)
     each = torch.where(inside, 1.0 - ncc, INVALID_COST)
     best, second = each[0], torch.full_like(each[0], INVALID_COST)
-    for other in each[1:]:
-        second = torch.minimum(second, torch.maximum(best, other))
-        best = torch.minimum(best, other)
-    return torch.minimum(0.5 * (best + second), best + SINGLE_VIEW_PENALTY)
+    for cost in each[1:]:
+        second = torch.minimum(second, torch.maximum(best, cost))
+        best = torch.minimum(best, cost)
+    return torch.minimum(0.5 * (best + second), best + MATCHING_PARAMS.single_view_penalty)
 
 
 def plane_normals(planes: PlaneHypotheses, view: StereoView) -> Float[Tensor, "3 h w"]:
-    """Unit normals in the camera's frame, towards the camera, of planes that are known."""
+    """Unit normals of the planes in the camera's frame, towards the camera."""
     x, y, _ = ray_grid(view)
     fx, fy = view.intrinsics[:2]
     a, b = fx * planes.a, fy * planes.b

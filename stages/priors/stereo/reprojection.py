@@ -1,4 +1,4 @@
-"""What other photos believe, as planes of this photo."""
+"""Reprojection of other photos' planes into a photo."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from quoin.stages.priors.stereo.views import StereoView, ray_grid
 
 
 def reproject_planes(view: StereoView, sources: list[tuple[StereoView, PlaneHypotheses]]) -> PlaneHypotheses:
-    """The planes of other photos at the pixels their points fall into, the nearest where several do; w = 0 elsewhere.
+    """Planes of ``sources`` at the pixels of ``view`` that their points project to, the nearest of several.
 
-    Planes with w = 0 are left out.
+    w = 0 at pixels that none projects to.
     """
     h, w = view.gray.shape
     device = view.gray.device
@@ -32,7 +32,7 @@ def reproject_planes(view: StereoView, sources: list[tuple[StereoView, PlaneHypo
     first = z[inside] == nearest[pixel]
     pixel, inside = pixel[first], inside[first]
     inverse, normal = torch.zeros(h * w, device=device), torch.zeros(3, h * w, device=device)
-    # the point lies somewhere in the pixel: its plane is carried to the pixel's centre
+    # the point lies anywhere in the pixel: its plane is intersected with the ray through the pixel center
     normals_camera = normals[inside] @ view.cam_from_world[:, :3].T
     rays = ray_grid(view).reshape(3, -1)[:, pixel].T
     along = (normals_camera * rays).sum(dim=1)

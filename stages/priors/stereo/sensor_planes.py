@@ -1,4 +1,4 @@
-"""Depths that a sensor measured, as planes: what stereo's planes are compared with, and take part among."""
+"""Plane hypotheses from a sensor's depth map, to be used among those of stereo."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from quoin.stages.priors.stereo.hypotheses import PlaneHypotheses
 
-SLOPE_REACH_PX = 2  # pixels to either side over which a slope is taken
-MAX_BEND_SHARE = 0.02  # of inverse depth, between a pixel and the middle of both sides: more, and it is no one surface
+SLOPE_REACH_PX = 2  # to either side, of the difference that a slope is taken from
+MAX_BEND_SHARE = 0.02  # of inverse depth, between a pixel and the mean of both sides on the same surface
 
 
 def sensor_planes(depth: Float[Tensor, "h w"]) -> PlaneHypotheses:
-    """A plane in every pixel of a depth map (0 = not known): through its depth, sloped as its neighbours say.
+    """Plane of every pixel of a depth map (0: no depth), with the slope of its neighbors.
 
-    Where one of them is not known or on another surface, it faces the camera.
+    The slope is 0, so that the plane faces the camera, where a neighbor has no depth or is on another surface.
     """
     w = torch.where(depth > 0, 1.0 / depth.clamp(min=1e-9), torch.zeros_like(depth))
     padded = functional.pad(w[None, None], (SLOPE_REACH_PX,) * 4)[0, 0]

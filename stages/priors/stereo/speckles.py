@@ -1,4 +1,4 @@
-"""Believed depths that stand alone: small islands in what is not known, most of them chance matches in a sky."""
+"""Speckle removal: small isolated segments of a depth map, most of them chance matches."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from quoin.pipeline.geometry.mesh import connected_components
 
 Array = np.ndarray
 
-MIN_SEGMENT_PX = 25  # of one surface that hang together; fewer are chance
-MAX_DEPTH_STEP_SHARE = 0.05  # of depth, from a pixel to the next of the same surface; grazing ones seldom change faster
+MIN_SEGMENT_PX = 25  # pixels of a connected segment; smaller ones are speckles
+MAX_DEPTH_STEP_SHARE = 0.05  # of depth, between neighboring pixels of a surface; few grazing surfaces are steeper
 
 _ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)
 _PAIRS = (  # right, below, below right, below left
@@ -22,9 +22,9 @@ _PAIRS = (  # right, below, below right, below left
 
 
 def speckles(depth: Float[Array, "h w"]) -> Bool[Array, "h w"]:
-    """Known pixels (depth > 0) in pieces that are small.
+    """Pixels with a depth (> 0) in segments of fewer than MIN_SEGMENT_PX pixels.
 
-    A piece is of one surface: 8-neighbours whose depths differ by less than the share MAX_DEPTH_STEP_SHARE.
+    8-neighbors belong to one segment if their depths differ by less than MAX_DEPTH_STEP_SHARE.
     """
     is_valid = depth > 0
     log_depth = np.log(np.where(is_valid, depth, 1.0))

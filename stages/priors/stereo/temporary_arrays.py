@@ -1,4 +1,4 @@
-"""What stereo keeps in the store while it works, and which work it is of: gone once the stage is committed."""
+"""Temporary arrays of stereo in the store; deleted once the stage is committed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import zarr
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
-IN_PROGRESS = "in_progress"  # attribute of the priors in the store: the key of the work that is going on there
+IN_PROGRESS = "in_progress"  # attribute of the priors in the store: the cache key of the unfinished work
 TEMPORARY_ARRAYS = ("planes", "consistent")  # arrays of every photo
 
 
 def delete_temporary_arrays(run: Run) -> None:
-    """Leave nothing of the work but its results. Not before the commit: killed in between, all would be done again."""
+    """Delete the temporary arrays; after the commit, since a run that is killed before it resumes from them."""
     group = run.scene.get("priors")
     if not isinstance(group, zarr.Group) or IN_PROGRESS not in group.attrs:
         return

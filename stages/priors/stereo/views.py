@@ -1,4 +1,4 @@
-"""A photo as stereo sees it, and where its rays go."""
+"""Photos as views for stereo: gray values and camera at one pyramid level."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def level_for_edge_px(size: Int[np.ndarray, "2"], edge_px: int) -> int:
 
 
 class StereoView(NamedTuple):
-    """A photo at one pyramid level: gray [h, w] in [0, 1], focal and centre [4] of that level, pose [3, 4]."""
+    """A photo at one pyramid level: gray [h, w] in [0, 1], intrinsics [4] of that level, pose [3, 4]."""
 
     gray: Tensor
     intrinsics: Tensor
@@ -34,7 +34,7 @@ def relative_poses(
 
 
 def ray_grid(view: StereoView) -> Float[Tensor, "3 h w"]:
-    """Directions with depth 1 through all pixel centres."""
+    """Points at depth 1 on the rays through all pixel centers, in the camera's frame."""
     h, w = view.gray.shape
     fx, fy, cx, cy = view.intrinsics
     y, x = torch.meshgrid(

@@ -10,8 +10,7 @@ import trimesh
 
 from quoin.pipeline.geometry.mesh import face_components
 from quoin.stages.fuse.clean import (
-    MAX_VERTEX_VOTES,
-    NO_DEPTH_WEIGHT,
+    CLEAN_PARAMS,
     color_agreement,
     color_support,
     diffuse,
@@ -118,11 +117,11 @@ def test_what_is_seen_through_is_not_confirmed_by_the_photo_that_made_it() -> No
     votes[300:] = -1  # one photo says so, two see through
     silent, agreed = np.full(600, 4), np.ones(600)
     found = stereo_support(votes, silent, views, agreed, faces)
-    np.testing.assert_allclose(found[:180], 3 + 4 * NO_DEPTH_WEIGHT, rtol=0.01)
+    np.testing.assert_allclose(found[:180], 3 + 4 * CLEAN_PARAMS.no_depth_weight, rtol=0.01)
     assert (found[420:] < 0).all()
     assert (stereo_support(np.zeros(600, int), silent, views, 0 * agreed, faces) == 0).all()
     np.testing.assert_allclose(
-        stereo_support(np.full(600, 50), 0 * silent, views, agreed, faces), MAX_VERTEX_VOTES, rtol=1e-4
+        stereo_support(np.full(600, 50), 0 * silent, views, agreed, faces), CLEAN_PARAMS.max_vertex_votes, rtol=1e-4
     )
 
 

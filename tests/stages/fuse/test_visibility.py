@@ -13,6 +13,7 @@ from quoin.pipeline.imaging import labels
 from quoin.stages.fuse.occlusion import occlusion_of_chunks, occlusion_of_mesh, write_occlusion_maps
 from quoin.stages.fuse.visibility import (
     LocalView,
+    ViewMaps,
     make_local_view,
     make_raycasting_scene,
     render_depth,
@@ -66,9 +67,7 @@ def test_a_ball_shows_its_front_only() -> None:
     vertices, faces = ball()
     view = view_from([4.0, 0.0, 0.0])
     found = visible_vertices(
-        view,
-        render_depth(make_raycasting_scene(vertices, faces), view),
-        None,
+        ViewMaps(view, render_depth(make_raycasting_scene(vertices, faces), view)),
         vertices,
         vertices,
         tolerance=0.02,
@@ -89,12 +88,16 @@ def test_a_wall_hides_what_is_behind_it_and_a_mask_what_it_covers() -> None:
     wall_scene = make_raycasting_scene(wall, np.array([[0, 1, 2], [0, 2, 3]]))
     view = view_from([4.0, 0.0, 0.0])
     normals = np.tile(np.array([[1, 0, 0]], np.float32), (len(back), 1))
-    found = visible_vertices(view, render_depth(wall_scene, view), None, back, normals, tolerance=0.05, min_cosine=0.1)
+    found = visible_vertices(
+        ViewMaps(view, render_depth(wall_scene, view)), back, normals, tolerance=0.05, min_cosine=0.1
+    )
     assert (back[found.vertex, 1] < 0.1).all()
     assert set(found.vertex) >= set(np.flatnonzero(back[:, 1] < -0.1))
     mask = np.zeros((36, 48), np.uint8)
     mask[:18] = 255  # the upper half of the photo
-    upper = visible_vertices(view, render_depth(wall_scene, view), mask, back, normals, tolerance=0.05, min_cosine=0.1)
+    upper = visible_vertices(
+        ViewMaps(view, render_depth(wall_scene, view), mask), back, normals, tolerance=0.05, min_cosine=0.1
+    )
     assert set(upper.vertex) == {v for v in found.vertex if back[v, 2] > 0}
 
 
@@ -103,7 +106,7 @@ def test_nothing_is_seen_behind_the_camera_or_beside_the_picture() -> None:
     normals = np.array([[-1, 0, 0], [1, 0, 0], [1, 0, 0]], np.float32)
     view = view_from([4.0, 0.0, 0.0])
     nothing_in_the_way = np.full((72, 96), np.inf, np.float32)
-    found = visible_vertices(view, nothing_in_the_way, None, points, normals, tolerance=0.05, min_cosine=0.1)
+    found = visible_vertices(ViewMaps(view, nothing_in_the_way), points, normals, tolerance=0.05, min_cosine=0.1)
     assert found.vertex.tolist() == [2]
     np.testing.assert_allclose(found.uv, [[0.5, 0.5]], atol=1e-6)
 
@@ -123,7 +126,7 @@ def test_a_surface_met_from_behind_shows_nothing() -> None:
     for n_parts in (1, 3):
         depth = nearest_depth(vertices, faces, view, n_parts)
         assert (depth < 0).all()
-        found = visible_vertices(view, depth, None, vertices, -vertices, tolerance=0.05, min_cosine=0.1)
+        found = visible_vertices(ViewMaps(view, depth), vertices, -vertices, tolerance=0.05, min_cosine=0.1)
         assert len(found.vertex) == 0
 
 
@@ -131,7 +134,7 @@ def test_a_vertex_before_sky_is_a_vote_against_it_and_no_view() -> None:
     vertices, faces = ball()
     view = view_from([4.0, 0.0, 0.0])
     depth = render_depth(make_raycasting_scene(vertices, faces), view)
-    whole = visible_vertices(view, depth, None, vertices, vertices, tolerance=0.02, min_cosine=0.1)
+    whole = visible_vertices(ViewMaps(view, depth), vertices, vertices, tolerance=0.02, min_cosine=0.1)
     shown = np.zeros((72, 96), np.uint8)
     shown[:36] = labels.SKY
     found, against = split_sky(whole, shown)
@@ -152,7 +155,7 @@ def test_a_photo_that_looks_at_a_part_sees_the_same_without_a_look_at_the_rest()
     candidates = frustum_query(wall)(view.cam_from_local, view.intrinsics, (view.width, view.height))
     assert len(candidates) < 0.1 * len(wall)
     every, some = (
-        visible_vertices(view, depth, None, wall, normals, tolerance=0.05, min_cosine=0.1, candidates=n)
+        visible_vertices(ViewMaps(view, depth), wall, normals, tolerance=0.05, min_cosine=0.1, candidates=n)
         for n in (None, candidates)
     )
     assert len(every.vertex) > 100
@@ -160,5 +163,5 @@ def test_a_photo_that_looks_at_a_part_sees_the_same_without_a_look_at_the_rest()
     np.testing.assert_array_equal(some.uv, every.uv)
     far = wall + np.array([0, 500, 0], np.float32)
     nobody = frustum_query(far)(view.cam_from_local, view.intrinsics, (view.width, view.height))
-    empty = visible_vertices(view, depth, None, far, normals, tolerance=0.05, min_cosine=0.1, candidates=nobody)
+    empty = visible_vertices(ViewMaps(view, depth), far, normals, tolerance=0.05, min_cosine=0.1, candidates=nobody)
     assert len(nobody) == len(empty.vertex) == 0

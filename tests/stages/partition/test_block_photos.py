@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from quoin.stages.partition.block_photos import (
-    MIN_FOOTPRINT_VOXELS,
-    MIN_TRACKS,
+    SELECTION_PARAMS,
     photo_cells,
     pyramid_levels,
     select_photos,
@@ -57,7 +56,7 @@ def test_sharper_photos_come_first() -> None:
 
 
 def test_a_glimpse_does_not_count_unless_there_is_nothing_else() -> None:
-    photo, point = observations({0: range(150), 1: range(150), 2: range(MIN_TRACKS - 1)})
+    photo, point = observations({0: range(150), 1: range(150), 2: range(SELECTION_PARAMS.min_tracks - 1)})
     assert 2 not in select_photos(photo, point, np.ones(len(photo)), np.ones(3), max_photos=9, seed=0)
     photo, point = observations({2: range(2)})
     assert select_photos(photo, point, np.ones(2), np.ones(3), max_photos=9, seed=0).tolist() == [2]
@@ -67,7 +66,9 @@ def test_a_glimpse_does_not_count_unless_there_is_nothing_else() -> None:
 
 def test_a_photo_is_halved_until_its_nearest_pixels_are_as_fine_as_needed() -> None:
     photo = np.repeat([0, 1, 3], 100)
-    size = MIN_FOOTPRINT_VOXELS * np.repeat([1.0, 0.24, 0.01], 100)  # photo 1: twice halved it is just fine enough
+    size = SELECTION_PARAMS.min_footprint_voxels * np.repeat(
+        [1.0, 0.24, 0.01], 100
+    )  # photo 1: twice halved it is just fine enough
     size[5], size[105] = 0.0001, 10.0  # one point right before a camera says nothing
     assert pyramid_levels(photo, size, 1.0, 2, 4).tolist() == [0, 2, 0, 2]
     assert pyramid_levels(photo, size, 0.24, 2, 4).tolist() == [0, 0, 0, 2]

@@ -39,9 +39,8 @@ def supported(points: np.ndarray, **changes: np.ndarray) -> np.ndarray:
         "angles": np.full(n, 0.3),
         "depths": np.full(n, 5.0),
     }
-    return region.supported_points(
-        **{**given_, **changes}, points_world=points, min_track=3, min_angle=0.03, max_depth=40.0
-    )
+    statistics = region.PointStatistics(points, **{**given_, **changes})
+    return region.supported_points(statistics, min_track=3, min_angle=0.03, max_depth=40.0)
 
 
 def test_each_condition_rejects_what_it_should() -> None:
@@ -71,9 +70,8 @@ def test_strays_do_not_move_the_region(seed: int, far: float) -> None:
     both = np.concatenate([points, strays])
     depths = np.concatenate([np.full(2000, 6.0), 6.0 + np.linalg.norm(strays, axis=1)])
     n = len(both)
-    good = region.supported_points(
-        np.full(n, 4), np.full(n, 0.5), np.full(n, 0.3), depths, both, min_track=3, min_angle=0.03, max_depth=1e9
-    )
+    statistics = region.PointStatistics(both, np.full(n, 4), np.full(n, 0.5), np.full(n, 0.3), depths)
+    good = region.supported_points(statistics, min_track=3, min_angle=0.03, max_depth=1e9)
     low, high = box_of(both[good])
     clean_low, clean_high = box_of(points)
     # most strays are gone; the few that lie by chance among the content hardly stretch it

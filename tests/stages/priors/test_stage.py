@@ -16,7 +16,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.priors import stage as stage
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stereo import depth_maps, patchmatch
-from quoin.stages.priors.stereo.patchmatch import PatchMatch
+from quoin.stages.priors.stereo.patchmatch import PatchMatch, PatchMatchParams
 from tests.fixtures import ball_scene
 
 SMALL = PriorsConfig(stereo_edge_px=96, sources=4)
@@ -24,8 +24,8 @@ SMALL = PriorsConfig(stereo_edge_px=96, sources=4)
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(patchmatch, "N_SWEEP_PLANES", 16)  # a small scene needs few planes,
-    monkeypatch.setattr(patchmatch, "CHUNK_PIXELS", 1 << 10)  # and the test little time
+    params = PatchMatchParams(chunk_pixels_cpu=1 << 10, n_sweep_planes=16)  # enough for a small scene, and faster
+    monkeypatch.setattr(patchmatch, "PATCHMATCH_PARAMS", params)
     return ball_scene.make_run(tmp_path, n_photos=6, width=96, height=72)
 
 
@@ -44,7 +44,7 @@ def error_share(run, index):
 
 
 def test_the_first_look_is_at_small_pictures_whatever_the_size_of_the_photos(tmp_path, monkeypatch):
-    monkeypatch.setattr(depth_maps, "COARSEST_EDGE_PX", 16)
+    monkeypatch.setattr(depth_maps, "STEREO_PARAMS", depth_maps.StereoParams(coarsest_edge_px=16))
     run = ball_scene.make_run(tmp_path, n_photos=3, width=160, height=120, n_points=60)
     found = depth_maps.StereoPhotos(run, PriorsConfig(stereo_edge_px=80), "cpu")
     assert (found.coarsest_level[0], found.finest_level[0]) == (4, 1)

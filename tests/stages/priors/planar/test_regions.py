@@ -12,7 +12,7 @@ from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
 from quoin.pipeline.scene.plane_maps import depth_from_planes, read_plane_index, read_scene_planes
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.planar import regions
-from quoin.stages.priors.planar.regions import downsample_depth
+from quoin.stages.priors.planar.regions import PlanarParams, downsample_depth
 from quoin.stages.priors.stage import add_planar_regions
 from tests.fixtures import ball_scene
 
@@ -44,7 +44,7 @@ def laid_out(tmp_path_factory):
     write_manhattan_frame(run, ManhattanFrame(UP, WALLS, np.ones(2), np.full(2, N_PHOTOS), 0.9))
     near = [[other for other in range(N_PHOTOS) if other != index] for index in range(N_PHOTOS)]
     with pytest.MonkeyPatch.context() as patch:  # the floor is a quarter of the pictures, half of it known
-        patch.setattr(regions, "MIN_ADDED_SHARE", 0.1)
+        patch.setattr(regions, "PLANAR_PARAMS", PlanarParams(min_added_share=0.1))
         found = add_planar_regions(run, PriorsConfig(), near, list(range(N_PHOTOS)), Reporter(), {}, "cpu")
     return run, posed, found
 
@@ -97,10 +97,10 @@ def test_no_photo_is_laid_out_in_vain(tmp_path, monkeypatch, known_as, asked):
     for index in range(6):
         priors.write_depth(run, index, truth(posed, index)[0], 0)
         sky = truth(posed, index)[0] == 0
-        assert sky.mean() > regions.MIN_ADDED_SHARE
+        assert sky.mean() > regions.PLANAR_PARAMS.min_added_share
         priors.write_labels(run, index, np.where(sky, known_as, labels.OTHER).astype(np.uint8), 0)
     write_manhattan_frame(run, ManhattanFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
-    monkeypatch.setattr(regions, "N_PROBE_PHOTOS", 2)
+    monkeypatch.setattr(regions, "PLANAR_PARAMS", PlanarParams(n_probe_photos=2))
     seen = []
     monkeypatch.setattr(regions.PlanarRegionStereo, "label_planes", lambda own, index: (seen.append(index), 0.0)[1])
     near = [[k for k in range(6) if k != index] for index in range(6)]
@@ -116,12 +116,14 @@ def test_less_is_enough_in_a_scene_that_ends_at_walls(tmp_path, monkeypatch):
     write_manhattan_frame(run, ManhattanFrame(UP, WALLS, np.ones(2), np.full(2, 3), 0.9))
     directions = np.concatenate([UP[None], WALLS, -UP[None], -WALLS])
     asked = [[1, 2], [0, 2], [0, 1]], [0, 1, 2], directions
-    assert regions.PlanarRegionStereo(run, *asked, "cpu").min_added_share == regions.MIN_ADDED_SHARE, (
+    assert regions.PlanarRegionStereo(run, *asked, "cpu").min_added_share == regions.PLANAR_PARAMS.min_added_share, (
         "the ball is seen from outside"
     )
     wall = PlaneSet(WALLS[:1], np.array([-3.0]), np.ones(1))
     monkeypatch.setattr(regions, "bounding_planes", lambda *_: wall)
-    assert regions.PlanarRegionStereo(run, *asked, "cpu").min_added_share == regions.MIN_ADDED_SHARE_INDOORS
+    assert (
+        regions.PlanarRegionStereo(run, *asked, "cpu").min_added_share == regions.PLANAR_PARAMS.min_added_share_indoors
+    )
 
 
 def test_without_any_depth_nothing_is_found(tmp_path):

@@ -182,7 +182,7 @@ def test_files_that_are_no_network_or_take_no_photo_are_one_clear_sentence(tmp_p
     (tmp_path / "torn.pt").write_bytes(b"PK not a script")
     with pytest.raises(QuoinError, match="cannot be read"):
         open_network(tmp_path / "torn.pt")
-    with pytest.raises(QuoinError, match="no semantic model here"):
+    with pytest.raises(QuoinError, match="Semantic model file not found"):
         open_network(tmp_path / "absent.onnx")
     with pytest.raises(QuoinError, match=r"does not take a picture \[1, 3, 384, 512\]"):
         label_photo(photo(), open_network(saved(tmp_path, Fussy())))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.stages.priors.stereo.consistency import MAX_SUPPORTING_VIEWS, local_support
+from quoin.stages.priors.stereo.consistency import CONSISTENCY_PARAMS, local_support
 from quoin.stages.priors.stereo.hypotheses import PlaneHypotheses
 
 SHAPE = 40, 50
@@ -53,4 +53,6 @@ def test_chance_has_little_support():
 @given(st.integers(0, 10), st.integers(0, 10))
 def test_more_witnesses_than_enough_say_no_more_and_who_sees_through_says_less(count, through):
     found = inner(local_support(slanted(), of(count), of(through)))
-    torch.testing.assert_close(found, torch.full_like(found, min(count, MAX_SUPPORTING_VIEWS) + 1 - 0.1 * through))
+    torch.testing.assert_close(
+        found, torch.full_like(found, min(count, CONSISTENCY_PARAMS.max_supporting_views) + 1 - 0.1 * through)
+    )

@@ -11,7 +11,7 @@ from quoin.pipeline.geometry.cameras import look_at, pixel_grid, rays_world
 from quoin.stages.priors.stereo.consistency import geometric_consistency
 from quoin.stages.priors.stereo.hypotheses import (
     INVALID_COST,
-    SINGLE_VIEW_PENALTY,
+    MATCHING_PARAMS,
     PlaneHypotheses,
     facing_cosine,
     local_contrast,
@@ -22,7 +22,7 @@ from quoin.stages.priors.stereo.hypotheses import (
     planes_through,
     upsample_planes,
 )
-from quoin.stages.priors.stereo.patchmatch import PROPAGATION_REACHES_PX, PatchMatch
+from quoin.stages.priors.stereo.patchmatch import PATCHMATCH_PARAMS, PatchMatch
 from quoin.stages.priors.stereo.reprojection import reproject_planes
 from quoin.stages.priors.stereo.sensor_planes import sensor_planes
 from quoin.stages.priors.stereo.views import StereoView, ray_grid
@@ -79,7 +79,7 @@ def searched(pictures):
             finer_search.start(upsample_planes(search.planes, reference.gray.shape))
         search = finer_search
         for number in range(4):
-            search.propagate(PROPAGATION_REACHES_PX[number % 2])
+            search.propagate(PATCHMATCH_PARAMS.propagation_reaches_px[number % 2])
             search.refine_slant()
             search.perturb(0.5**number)
     return search
@@ -217,13 +217,12 @@ def test_four_grays_in_one_number():
 
 
 def test_one_source_may_explain_a_pixel_but_none_cannot(pictures):
-    """A surface that two photos show costs SINGLE_VIEW_PENALTY more than one that three show; what nobody else shows
-    costs INVALID_COST."""
+    """Matched in one source, a pixel costs the single view penalty more than in two; matched in none, INVALID_COST."""
     (reference, depth), source = pictures[0], pictures[1][0]
     planes = PlaneHypotheses(*(f.reshape(-1) for f in true_planes(reference, depth)))
     one, twice = (plane_cost(planes, make_windows(reference, [source] * n, 6)) for n in (1, 2))
     matched = (depth.reshape(-1) > 0) & (twice < 0.5)
-    torch.testing.assert_close(one[matched], twice[matched] + SINGLE_VIEW_PENALTY)
+    torch.testing.assert_close(one[matched], twice[matched] + MATCHING_PARAMS.single_view_penalty)
     away = source._replace(cam_from_world=source.cam_from_world * torch.tensor([[-1.0], [1.0], [-1.0]]))
     assert float(plane_cost(planes, make_windows(reference, [away], 6)).min()) == INVALID_COST
 
