@@ -85,7 +85,6 @@ SHORT_OR_LONG_FILES: set[str] = {
     "stages/ingest/camera_groups.py",
     "stages/ingest/panorama.py",
     "stages/priors/cache_key.py",
-    "stages/priors/stereo/normals.py",
     "stages/priors/stereo/sensor_planes.py",
     "stages/priors/stereo/speckles.py",
     "stages/priors/stereo/temporary_arrays.py",
