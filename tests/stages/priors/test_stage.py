@@ -159,7 +159,7 @@ def test_what_it_worked_with_goes_after_the_commit_and_not_before(run, monkeypat
     assert priors.count_hypothesis_passes(run, 0, "planes") == 0
     assert priors.read_depth(run, 0) is not None
     run.scene["priors"].attrs["in_progress"] = "killed between commit and this"
-    priors.write_hypotheses(run, 0, "planes", np.ones((3, 2, 2)), 0, passes=4)
+    priors.write_hypotheses(run, 0, "planes", np.ones((3, 2, 2)), 0, n_passes=4)
     estimate_priors(run, SMALL, InlineExecutor("cpu"), Reporter())
     assert priors.count_hypothesis_passes(run, 0, "planes") == 0
 
