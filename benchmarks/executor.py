@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.measure import Measurement, Metrics
 from quoin.cluster.connection import ray_environment
-from quoin.cluster.executor import Job
-from quoin.cluster.ray_executor import RayExecutor
+from quoin.cluster.ray_workers import RayWorkers
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import Task, TaskContext
 
 N_JOBS, N_WORKERS, MEAN_JOB_SECONDS, JOB_TIME_SIGMA = 1000, 32, 4.0, 0.7
 MEMORY_SAMPLE_EVERY = 50  # jobs between two looks at the driver's memory
@@ -32,9 +32,9 @@ def measure_executor(out: Path) -> tuple[Measurement, Metrics]:
     ray.init("local", num_cpus=N_WORKERS, num_gpus=N_WORKERS, object_store_memory=200_000_000, **quiet)
     samples = np.random.default_rng(0).lognormal(0.0, JOB_TIME_SIGMA, N_JOBS)
     seconds = np.sort(samples * MEAN_JOB_SECONDS / samples.mean())[::-1]  # the longest first
-    jobs = [Job(f"wait/{i}", sleep_job(s), cost=s) for i, s in enumerate(seconds.tolist())]
+    tasks = [Task(f"wait/{i}", (s,), cost=s) for i, s in enumerate(seconds.tolist())]
     began, memory, spans = time.time(), [], []
-    for outcome in RayExecutor().run(jobs, Reporter()):
+    for outcome in RayWorkers().map(sleep_step(), tasks, Reporter()):
         spans.append(outcome.result)
         if len(spans) % MEMORY_SAMPLE_EVERY == 0:
             memory.append(resident_bytes())
@@ -55,13 +55,13 @@ def measure_executor(out: Path) -> tuple[Measurement, Metrics]:
         "driver_resident_bytes": {"after_50": memory[0], "after_all": memory[-1]},
     }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Measurement("RayExecutor.run", 0, round(ended - began, 2), peak), numbers
+    return Measurement("RayWorkers.map", 0, round(ended - began, 2), peak), numbers
 
 
-def sleep_job(seconds: float) -> Callable[..., tuple[int, float, float]]:
-    """A job that takes so long, by value: it returns its process, and when it began and ended."""
+def sleep_step() -> Callable[..., tuple[int, float, float]]:
+    """A step that takes so many seconds, pickled by value: it returns its process, and when it began and ended."""
 
-    def work(report: Reporter, device: str, attempt: object) -> tuple[int, float, float]:
+    def work(context: TaskContext, seconds: float) -> tuple[int, float, float]:
         began = time.time()
         time.sleep(seconds)
         return os.getpid(), began, time.time()

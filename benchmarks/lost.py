@@ -45,12 +45,12 @@ def train_with_node_loss(run_folder: Path) -> Metrics:
     import ray
     from ray.cluster_utils import Cluster
 
-    from quoin.cluster.blocks import train_blocks
-    from quoin.cluster.fusion import fuse_blocks
-    from quoin.cluster.ray_executor import RayExecutor
+    from quoin.cluster.ray_workers import RayWorkers
     from quoin.flows.pipeline import invalidate_from
     from quoin.flows.session import resume_run, run_settings
     from quoin.pipeline.core.events import Event, Reporter
+    from quoin.stages.fuse.stage import FUSE
+    from quoin.stages.train.stage import TRAIN
 
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -76,15 +76,15 @@ def train_with_node_loss(run_folder: Path) -> Metrics:
             for process in nodes[-1].all_processes["raylet"]:
                 os.kill(process.process.pid, signal.SIGKILL)
 
-    executor = RayExecutor("cpu", cluster.address, N_MACHINES)
+    workers = RayWorkers("cpu", cluster.address, N_MACHINES)
     try:
         with resume_run(run_folder) as run:
             invalidate_from(run, "train")
             settings, began = run_settings(run), time.monotonic()
             train_config = settings.train.model_copy(update={"checkpoint_minutes": CHECKPOINT_MINUTES})
-            result = train_blocks(run, train_config, executor, Reporter(on_event))
+            result = TRAIN(run, train_config, Reporter(on_event), workers)
             trained = time.monotonic()
-            fuse_blocks(run, settings.fuse, executor, Reporter())
+            FUSE(run, settings.fuse, Reporter(), workers)
             fused = time.monotonic()
     finally:
         ray.shutdown()

@@ -29,7 +29,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.stage import run as ingest
+from quoin.stages.ingest.stage import INGEST
 from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.pairing import expansion
@@ -68,7 +68,7 @@ def measure_photo_set(name: str, out: Path, reference: Path | None, max_edge_px:
     run = Run.create(
         out / name, photos=folder / "images" if (folder / "images").is_dir() else folder, settings={}, seed=0
     )
-    ingest(run, IngestConfig(), Reporter())
+    INGEST(run, IngestConfig(), Reporter())
     photos = read_photo_table(run, used_only=True)
     database, count = reference or match_all(photos, run, max_edge_px), len(photos)
     inliers = read_reference(database, count)
@@ -124,7 +124,7 @@ def measure_simulation(count: int, out: Path) -> None:
     if count <= MAX_INGESTED_PHOTOS:
         run = Run.create(out / "run", photos=write_noise_photos(count, out / "photos"), settings={}, seed=0)
         with timed("ingest"):
-            ingest(run, IngestConfig(), Reporter())
+            INGEST(run, IngestConfig(), Reporter())
     verifying = 0.0
 
     def verify(pairs: np.ndarray, number: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from quoin.pipeline.imaging.io import load_upright
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.stage import run as ingest
+from quoin.stages.ingest.stage import INGEST
 
 PIXEL_REASONS = {
     Reason.DUPLICATE,
@@ -81,7 +81,7 @@ def _watermarked(photo: Image.Image) -> Image.Image:
 def ingest_folder(photos: Path, work: Path) -> list[PhotoRow]:
     """The photo table of a folder."""
     run = Run.create(work, photos=photos, settings={}, seed=0)
-    ingest(run, IngestConfig(), Reporter())
+    INGEST(run, IngestConfig(), Reporter())
     return read_photo_table(run)
 
 

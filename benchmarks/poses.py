@@ -25,9 +25,9 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.stage import run as ingest
+from quoin.stages.ingest.stage import INGEST
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.stage import run as pose
+from quoin.stages.pose.stage import POSE
 
 PHOTO_SETS = [
     "strecha_fountain_p11",
@@ -87,10 +87,10 @@ def pose_errors(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 def measure_poses(photos: Path, out: Path, config: PoseConfig, truth: dict[str, np.ndarray]) -> list[str]:
     """One row of the table."""
     run = Run.create(out, photos=photos, settings={}, seed=0)
-    ingest(run, IngestConfig(), Reporter())
+    INGEST(run, IngestConfig(), Reporter())
     began, cpu = time.monotonic(), cpu_seconds()
     try:
-        result = pose(run, config, Reporter())
+        result = POSE(run, config, Reporter())
     except QuoinError as error:
         used = len(read_photo_table(run, used_only=True))
         return [str(used), error.what, *[""] * 6, f"{time.monotonic() - began:.0f}", f"{cpu_seconds() - cpu:.0f}"]

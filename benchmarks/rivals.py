@@ -24,11 +24,11 @@ def set_options(*pairs: str) -> list[str]:
 def run_priors(run: Path) -> float:
     """Stereo of a posed run, by its own settings; the seconds it took."""
     from quoin.flows.pipeline import run_stages
-    from quoin.flows.session import make_executor, resume_run, run_settings
+    from quoin.flows.session import make_workers, resume_run, run_settings
     from quoin.pipeline.core.events import Reporter
 
     with resume_run(run) as opened:
-        run_stages(opened, run_settings(opened), make_executor(), Reporter(), last_stage="priors")
+        run_stages(opened, run_settings(opened), make_workers(), Reporter(), last_stage="priors")
         return opened.require("priors").seconds
 
 

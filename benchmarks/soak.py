@@ -1,6 +1,6 @@
 """Two hundred runs that are stopped at random: what is committed is whole, nobody stays behind, every run can go on.
 
-Simulated time: the stages are light ones (tests/flows/fakes) that write to the store for some tenths of a second each;
+Simulated time: light stages (tests/flows/light_stages) write to the store for some tenths of a second each;
 the commands, locks, stores, commits, workers and signals around them are the real ones. A third of the runs works on
 Ray actors of one cluster, and now and then two drivers are after the same run.
 """
@@ -23,17 +23,24 @@ import numpy as np
 
 from benchmarks.measure import REPOSITORY, Measurement, Metrics, read_json
 
-FAKES = REPOSITORY / "tests" / "flows" / "fakes"
-PYTHONPATH = f"{FAKES}{os.pathsep}{REPOSITORY / 'src'}"
+LIGHT_STAGES = REPOSITORY / "tests" / "flows" / "light_stages"
+PYTHONPATH = f"{LIGHT_STAGES}{os.pathsep}{REPOSITORY / 'src'}"
 N_RUNS, N_FOLDERS, SOAK_SEED = 200, 8, 0
 STAGE_DURATION_S = 0.15  # of a stage
-PARTS_PER_STAGE = 4  # that a light stage writes (tests/flows/fakes/stages/common.py)
+PARTS_PER_STAGE = 4  # that a light stage writes (tests/flows/light_stages/light_stages.py)
 MAX_RUN_S = 5.0  # until a run is stopped, mostly less than it takes; some end before
 MAX_EXIT_S = 60.0  # within which a run that is stopped has ended, and all that it had started
 RAY_SHARE, SECOND_DRIVER_SHARE, CHANGED_VALUE_SHARE = 0.33, 0.1, 0.8  # shares of the runs
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 EXIT_BROKEN, REFUSED = 1, 2
-FAKE_STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse")
+VALUE_KEYS = {  # the setting of each light stage that it writes to the store
+    "ingest": "max_frames",
+    "pose": "min_points",
+    "partition": "max_photos",
+    "priors": "stereo_edge_px",
+    "train": "steps",
+    "fuse": "part_faces",
+}
 
 
 def measure_soak(out: Path) -> tuple[Measurement, Metrics]:
@@ -67,17 +74,23 @@ def measure_soak(out: Path) -> tuple[Measurement, Metrics]:
     }
 
 
+def random_change(rng: random.Random) -> str:
+    """A setting that redoes some stage."""
+    stage = rng.choice(list(VALUE_KEYS))
+    return f"{stage}.{VALUE_KEYS[stage]}={rng.randrange(100, 200)}"
+
+
 def _start(photos: Path, run: Path, rng: random.Random, address: str) -> subprocess.Popen[bytes]:
     extra_options = ["--executor", "ray", "--address", address] if rng.random() < RAY_SHARE else []
     if rng.random() < CHANGED_VALUE_SHARE:
-        extra_options += ["--set", f"{rng.choice(FAKE_STAGES)}.value={rng.randrange(100)}"]
+        extra_options += ["--set", random_change(rng)]
     return _quoin("reconstruct", photos, "--out", run, "--quiet", *extra_options)
 
 
 def _quoin(*words: str | Path, pace_s: float = STAGE_DURATION_S) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": PYTHONPATH, "FAKE_PACE": str(pace_s)}
     command = [sys.executable, "-m", "quoin.flows.cli.app", *map(str, words), "--device", "cpu", "--engine", "direct"]
-    working_folder = FAKES  # in the checkout its own stages would come first
+    working_folder = LIGHT_STAGES  # in the checkout its own stages would come first
     return subprocess.Popen(
         command, cwd=working_folder, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -114,9 +127,9 @@ def find_incomplete(run: Path) -> Iterator[str]:
     if not (run / "run.json").exists():
         return
     scene, manifests = Run.open(run).scene, read_json(run / "run.json")["manifests"]
-    for name in set(FAKE_STAGES) & manifests.keys():
+    for name in set(VALUE_KEYS) & manifests.keys():
         result = manifests[name]["result"]
-        written = {f"train/{block['block']}": block["value"] for block in result["blocks"]} if name == "train" else {}
+        written = {f"train/{block['block']}": block["steps"] for block in result["blocks"]} if name == "train" else {}
         for place, value in (written or {name: result["value"]}).items():
             for part in range(PARTS_PER_STAGE):
                 at = f"paced/{place}/{part}"

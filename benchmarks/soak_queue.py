@@ -129,7 +129,7 @@ class QueueSoak:
             state = self.rng.choice(["SCHEDULED", *MAX_CANCEL_DELAY_S]) if self.rng.random() < CANCELLED_SHARE else None
             latest_s = MAX_CANCEL_DELAY_S.get(state, QUEUED_S_PER_RUN * n_runs) if state else 0.0
             where = {"executor": "ray", "address": self.ray} if self.rng.random() < QUEUE_RAY_SHARE else {}
-            change = [f"{self.rng.choice(soak.FAKE_STAGES)}.value={self.rng.randrange(100)}"]
+            change = [soak.random_change(self.rng)]
             overrides = change if self.rng.random() < QUEUE_CHANGED_SHARE else []
             added = self.submit(f"run{self.rng.randrange(N_QUEUE_FOLDERS)}", overrides=overrides, **where)
             self.plans[added] = FlowRunPlan(state, self.rng.uniform(0.0, latest_s))

@@ -1,1 +1,1 @@
-"""Where work runs: inline or on Ray actors."""
+"""Ray: workers on the actors of a cluster, connections to it, and its jobs. The only place that imports ray."""

@@ -1,15 +1,15 @@
-"""The actor: does one job after the other, keeps events until the driver asks, and saves its work when told to stop."""
+"""The Ray actor of a worker: runs tasks, keeps their events until the driver asks, and lets them save on SIGTERM."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import platform
 import select
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -17,23 +17,21 @@ from quoin import __version__
 from quoin.cluster.failures import WorkerStopped
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.events import Event, Reporter
-from quoin.pipeline.storage.fencing import Attempt
+from quoin.pipeline.core.workers import Attempt, Device, TaskContext
 
 MAX_EVENTS = 10_000
-PARENT_POLL_SECONDS = 1.0  # between two looks at whether the parent lives
-EVENT_FLUSH_SECONDS = 2.0  # for the driver to hear that a job has stopped, before the process ends
-
-JobFunction = Callable[[Reporter, str, Attempt], Any]
+PARENT_POLL_SECONDS = 1.0  # between two checks whether the parent process lives
+EVENT_FLUSH_SECONDS = 2.0  # for the driver to hear that a task has stopped, before the process ends
 
 
 def package_versions() -> dict[str, str]:
-    """What must be the same here and at the driver: quoin, Python to its minor, torch without its build."""
+    """Versions that must equal those of the driver: quoin, Python without its patch, torch without its build."""
     torch = metadata.version("torch").partition("+")[0]
     return {"quoin": __version__, "Python": platform.python_version().rpartition(".")[0], "torch": torch}
 
 
 class WorkerActor:
-    """Made with ``max_concurrency=3``: a job, the driver's questions, and its asking to stop."""
+    """One worker. ``max_concurrency=3``: a task, calls for its events, and the call to stop."""
 
     def __init__(self, gpu_share: float = 1.0) -> None:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
@@ -43,29 +41,31 @@ class WorkerActor:
         self._watch_for_stop()
 
     def get_versions(self) -> dict[str, str]:
-        """Tells that this worker has started, and with which versions."""
+        """Versions of this worker; the first answer says that it has started."""
         return package_versions()
 
-    def work(self, work: JobFunction, device: str, attempt: Attempt) -> tuple[Any, list[Event]]:
-        """What ``work`` returns, and its last events; WorkerStopped where it was told to stop and did."""
+    def run_task(self, pickled: bytes, device: Device, attempt: Attempt) -> tuple[Any, list[Event]]:
+        """Result of ``step(context, *args)``, which are pickled, and its last events; WorkerStopped after SIGTERM."""
         self._idle.clear()
         try:
             if device == "cuda" and self._gpu_share < 1:
                 import torch
 
                 torch.cuda.set_per_process_memory_fraction(self._gpu_share)
-            return work(Reporter(self._events.append), device, attempt), self.take_events()
+            step, args = pickle.loads(pickled)  # noqa: S301  (of our own driver)
+            context = TaskContext(Reporter(self._events.append), device, attempt)
+            return step(context, *args), self.take_events()
         except cancellation.WorkCancelled:
-            raise WorkerStopped("it was told to stop") from None
+            raise WorkerStopped("its worker got SIGTERM") from None
         finally:
             self._idle.set()
 
     def take_events(self) -> list[Event]:
-        """What has happened since the last call."""
+        """Events since the last call."""
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def stop(self) -> None:
-        """Ask the job to save itself and stop; end where it does not, for Ray would give it five seconds more."""
+        """Ask the task to save its work and stop; end the process where it does not: Ray would wait five seconds."""
         cancellation.request()
         threading.Thread(target=self._exit_unless_idle, daemon=True).start()
 
@@ -74,9 +74,9 @@ class WorkerActor:
             os._exit(0)
 
     def _watch_for_stop(self) -> None:
-        """End, the work saved, on SIGTERM and when Ray's own process on this machine is gone.
+        """Save the work and end on SIGTERM, and when Ray's own process on this machine has ended.
 
-        Python's handlers run in the main thread, which is in Ray's C++: so a byte in a pipe wakes a thread instead.
+        Python runs signal handlers in the main thread, which is in Ray's C++ code; so a byte in a pipe wakes a thread.
         """
         wakeup_read, wakeup_write = os.pipe()
         os.set_blocking(wakeup_write, False)

@@ -1,4 +1,4 @@
-"""The actors of one run: hired, given jobs that fit their reservation, listened to, replaced, dismissed."""
+"""The Ray actors of one run: started, given tasks that fit their memory, polled for events, replaced, stopped."""
 
 from __future__ import annotations
 
@@ -9,46 +9,52 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quoin.cluster.actor import WorkerActor, package_versions
-from quoin.cluster.executor import Job
 from quoin.cluster.failures import classify
 from quoin.cluster.resources import ResourceRequest
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Event, Reporter
-from quoin.pipeline.storage.fencing import Attempt
+from quoin.pipeline.core.workers import Attempt, Step, Task
 
 EVENTS_TIMEOUT_SECONDS = 5.0
-MAX_FAILED_STARTS = 5  # workers in a row that die before they are there
+MAX_FAILED_STARTS = 5  # workers in a row that die before they are ready
 
 
 @dataclass(eq=False)
-class JobAttempt:
-    """A job, and which attempt at it this is."""
+class TaskAttempt:
+    """A task, and which attempt at it this is."""
 
-    job: Job
+    step: Step
+    task: Task
     attempt: Attempt = field(default_factory=Attempt)
     number: int = 1
-    n_silent_deaths: int = 0  # of its workers in a row that died without a word
+    n_silent_deaths: int = 0  # of its workers in a row, for no reason given
     began: float = 0.0
+
+    def pickled(self) -> bytes:
+        """The step and its arguments as an actor gets them: functions of modules by reference, others by value."""
+        from ray import cloudpickle
+
+        return cloudpickle.dumps((self.step, self.task.args))
 
 
 @dataclass(eq=False)
 class ActorHandle:
-    """One actor; ``result_ref`` refers to its greeting until it is ready, then to the result of what it is
-    ``current_attempt``."""
+    """One actor; ``result_ref`` refers to its versions until it is ready, then to the result of ``current_attempt``."""
 
     actor: Any
     memory_bytes: int
     result_ref: Any
     ready: bool = False
-    current_attempt: JobAttempt | None = None
+    current_attempt: TaskAttempt | None = None
     events: Any = None  # reference to the batch of events asked for
 
 
 class ActorPool:
-    """At most ``resources.n_workers`` actors, heard by ``report``. Starting one takes seconds, so each does many jobs.
+    """At most ``resources.n_workers`` actors, whose events go to ``report``. Starting one takes seconds: it does many
+    tasks.
 
-    ``keep_idle``: who has nothing to do waits for what may come.
+    ``keep_idle``: actors without a task stay for the next ones.
     """
 
     def __init__(self, ray: Any, resources: ResourceRequest) -> None:
@@ -75,13 +81,13 @@ class ActorPool:
 
     @property
     def n_idle(self) -> int:
-        """Places at which nobody works."""
+        """How many more tasks could run at the same time."""
         return self.resources.n_workers - len(self.busy)
 
-    def start(self, waiting: deque[JobAttempt]) -> None:
-        """Have as many workers as there is work for."""
+    def start(self, waiting: deque[TaskAttempt]) -> None:
+        """Start as many actors as there are tasks for."""
         n_free = sum(worker.current_attempt is None for worker in self.actors)  # each takes one of those that wait
-        needs = [candidate.job.memory_bytes for candidate in waiting][n_free:]
+        needs = [candidate.task.memory_bytes for candidate in waiting][n_free:]
         while needs and len(self.actors) < self.resources.n_workers:
             self._start_actor(self.resources.reserved_bytes(needs.pop(0), needs))
 
@@ -91,15 +97,15 @@ class ActorPool:
         )
         self.actors.append(ActorHandle(actor, memory_bytes, actor.get_versions.remote()))
 
-    def assign(self, waiting: deque[JobAttempt]) -> None:
-        """Give whoever is ready the first job that fits; whom none fits goes, and leaves its memory."""
+    def assign(self, waiting: deque[TaskAttempt]) -> None:
+        """Give every idle actor the first task that fits its memory; stop actors that no task fits, to free theirs."""
         for worker in self.ready:
             if worker.current_attempt is not None:
                 continue
             fits = (
                 candidate
                 for candidate in waiting
-                if self.resources.required_bytes(candidate.job.memory_bytes) <= worker.memory_bytes
+                if self.resources.required_bytes(candidate.task.memory_bytes) <= worker.memory_bytes
             )
             next_attempt = next(fits, None)
             if next_attempt is None:
@@ -108,17 +114,17 @@ class ActorPool:
                 continue
             waiting.remove(next_attempt)
             next_attempt.attempt, next_attempt.began = (
-                next_attempt.job.start_attempt(next_attempt.attempt),
+                next_attempt.task.start_attempt(next_attempt.attempt),
                 time.monotonic(),
             )
             worker.current_attempt = next_attempt
-            worker.result_ref = worker.actor.work.remote(
-                next_attempt.job.work, self.resources.device, next_attempt.attempt
+            worker.result_ref = worker.actor.run_task.remote(
+                next_attempt.pickled(), self.resources.device, next_attempt.attempt
             )
             worker.events = worker.events or worker.actor.take_events.remote()
 
     def wait(self, seconds: float) -> list[ActorHandle]:
-        """Those that have answered, by a greeting or with a result; waits so long for the first."""
+        """Actors that have started or ended a task; waits up to so many seconds for the first."""
         pending = {
             worker.result_ref: worker
             for worker in self.actors
@@ -130,7 +136,7 @@ class ActorPool:
         return [pending[reference] for reference in answered]
 
     def on_ready(self, worker: ActorHandle) -> None:
-        """A worker that has started; QuoinError where none can, or where it has other versions than the driver."""
+        """Take in an actor that has started; QuoinError where none can, or where its versions are not the driver's."""
         try:
             worker_versions = self.ray.get(worker.result_ref)
         except self.ray.exceptions.RayError as error:
@@ -149,22 +155,22 @@ class ActorPool:
                 )
 
     def forward_events(self, worker: ActorHandle, timeout_s: float = 0.0) -> None:
-        """Hand the events that have arrived to the reporter, or arrive in so many seconds, and ask for more."""
+        """Pass events that have arrived, or arrive within the timeout, to the reporter, and ask for the next."""
         if not self.ray.wait([worker.events], timeout=timeout_s)[0]:
             return
         try:
             self.emit_events(self.ray.get(worker.events))
-        except self.ray.exceptions.RayError:  # the actor is gone; its job's own reference tells so
+        except self.ray.exceptions.RayError:  # the actor is gone; the reference to its result says so, too
             return
         worker.events = worker.actor.take_events.remote()
 
     def emit_events(self, events: list[Event]) -> None:
-        """Hand events to the reporter."""
+        """Pass events to the reporter."""
         for event in events:
             self.report.emit(event)
 
     def collect_result(self, worker: ActorHandle) -> Any:
-        """The result of the job of ``worker``, or the error that stopped it is raised; all its events told."""
+        """The result of the task of ``worker``, after all its events; raises the error that stopped it."""
         self.forward_events(worker, EVENTS_TIMEOUT_SECONDS)
         try:
             result, events = self.ray.get(worker.result_ref)
@@ -175,13 +181,13 @@ class ActorPool:
         return result
 
     def release(self, worker: ActorHandle, *, broken: bool) -> None:
-        """The job of ``worker`` has ended; one that is ``broken`` goes, too."""
+        """Take note that the task of ``worker`` has ended; a ``broken`` actor is stopped."""
         worker.current_attempt = None
         if broken:
             self._stop_actor(worker)
 
     def stop(self) -> None:
-        """All go. Who is at work is asked to save it first, and given some seconds."""
+        """Stop all actors. Those with a task are asked to save its work first, and given some seconds."""
         busy = self.busy
         for worker in busy:
             worker.actor.stop.remote()
@@ -197,7 +203,7 @@ class ActorPool:
 
 
 def actor_start_error(error: Exception) -> QuoinError:
-    """No worker can start, told by the last line of why."""
+    """The error where no worker can start: the last line of what Ray says."""
     last = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines()[-1]
     hint = "install this version of quoin on every machine of the cluster"
     return QuoinError(f"No Ray worker can start: {last}", hint=hint)

@@ -1,47 +1,37 @@
-"""What stopped a job on a worker, by the error that came home: its own code, memory, or the loss of the worker."""
+"""Classifies the error of a task on a Ray worker: its own code, out of memory, or the loss of the worker."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from quoin.pipeline.core.errors import OutOfMemory, QuoinError, first_line
+from quoin.pipeline.core.errors import QuoinError, first_line
+from quoin.pipeline.core.workers import out_of_memory_reason
 
-MAX_MEMORY_LEVEL = 3  # times that an attempt is halved
-OOM_SUSPECT_DEATHS = (
-    2  # of a job's workers in a row, from which on memory is suspected: the kernel kills without a word
-)
+OOM_SUSPECT_DEATHS = 2  # of a task's workers in a row, from which on memory is suspected: the kernel gives no reason
 
 RAY_OOM_MESSAGES = ("OOM kill reason", "address the out of memory issue", "low on memory")  # in what Ray says
 
 
 class WorkerStopped(Exception):
-    """A worker was told to stop (SIGTERM) and has saved its work."""
+    """A worker got SIGTERM and has saved its work."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """``kind``: ``error`` of the job itself; ``memory``; ``stopped`` on purpose; ``died``, its process without a word;
-    ``lost``, its machine; ``unstartable``: no worker of this kind can start."""
+    """Why a task failed. ``kind``: ``error`` of the task itself; ``memory``; ``stopped`` by SIGTERM; ``died``: the
+    worker process, for no reason given; ``lost``: its machine; ``unstartable``: no worker of this kind can start."""
 
     kind: Literal["error", "memory", "stopped", "died", "lost", "unstartable"]
     reason: str
     error: Exception
 
 
-def out_of_memory_reason(error: BaseException) -> str:
-    """What an error that our code raised says of a lack of memory; "" where it is of something else."""
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    if isinstance(error, OutOfMemory | MemoryError) or "OutOfMemoryError" in kinds:
-        return first_line(error)
-    return ""
-
-
 def classify(error: Any) -> Failure:
-    """The fault behind an error of ``ray.get``."""
-    import ray.exceptions as failure
+    """The failure behind an error of ``ray.get``."""
+    import ray.exceptions as ray_errors
 
-    if isinstance(error, failure.RayTaskError):
+    if isinstance(error, ray_errors.RayTaskError):
         cause = remote_cause(error)
         if isinstance(cause, WorkerStopped):
             return Failure("stopped", str(cause), cause)
@@ -50,25 +40,25 @@ def classify(error: Any) -> Failure:
     text = str(error)
     if "creation task" in text:
         return Failure("unstartable", text, error)
-    if isinstance(error, failure.OutOfMemoryError) or any(sign in text for sign in RAY_OOM_MESSAGES):
+    if isinstance(error, ray_errors.OutOfMemoryError) or any(sign in text for sign in RAY_OOM_MESSAGES):
         return Failure("memory", "Ray's memory monitor killed its worker", error)
-    if isinstance(error, failure.ActorUnavailableError | failure.NodeDiedError) or "node has died" in text:
+    if isinstance(error, ray_errors.ActorUnavailableError | ray_errors.NodeDiedError) or "node has died" in text:
         return Failure("lost", "its machine does not answer", error)
     return Failure("died", "its worker died", error)
 
 
 def remote_cause(error: Any) -> Exception:
-    """The exception our code raised in the actor, the remote traceback noted on it."""
+    """The exception that the task raised in the actor, with the remote traceback as a note."""
     cause = error.cause if isinstance(error.cause, Exception) else RuntimeError(str(error))
     cause.add_note(str(error))
     return cause
 
 
-def retries_exhausted(fault: Failure, n_attempts: int) -> QuoinError:
-    """A job whose workers were lost too often."""
+def retries_exhausted(failure: Failure, n_attempts: int) -> QuoinError:
+    """The error of a task whose workers were lost too often."""
     lost = QuoinError(
-        f"Its worker was lost {n_attempts} times ({type(fault.error).__name__}: {first_line(fault.error)})",
+        f"Its worker was lost {n_attempts} times ({type(failure.error).__name__}: {first_line(failure.error)})",
         hint="give the workers more memory or make blocks smaller",
     )
-    lost.add_note(str(fault.error))
+    lost.add_note(str(failure.error))
     return lost

@@ -1,4 +1,4 @@
-"""How a cluster is shared among workers: how many, and what each reserves."""
+"""Resources of the workers on a cluster: how many there are, and what each reserves."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quoin.cluster.executor import Device
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.workers import Device
 
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """``n_workers`` on ``device``, each with so much; memory is reserved worker by worker, by ``reserved_bytes``."""
+    """``n_workers`` on ``device``, and what each reserves; memory is reserved for each by ``reserved_bytes``."""
 
-    device: str
+    device: Device
     n_workers: int
     n_threads: int
     gpu_share: float  # of one GPU; 0 on CPU
-    largest_node_bytes: int  # memory of the machine that has most
-    per_worker_bytes: int  # that every worker can have at the same time
+    largest_node_bytes: int  # memory of the machine that has the most
+    per_worker_bytes: int  # memory that all workers can have at the same time
 
     def required_bytes(self, memory_bytes: int) -> int:
-        """What a job must be given: more than the largest machine has would be waited for for ever."""
+        """Memory to reserve for a task: no more than the largest machine has, or Ray would wait forever."""
         return min(memory_bytes, self.largest_node_bytes)
 
     def reserved_bytes(self, first_bytes: int, others_bytes: Sequence[int]) -> int:
-        """Memory of a worker hired for a job of ``first_bytes``: enough for the others too, where all can have that."""
+        """Memory of a worker started for a task of ``first_bytes``: enough for the others where all can have it."""
         return self.required_bytes(max(first_bytes, min(max(others_bytes, default=0), self.per_worker_bytes)))
 
 
 def plan_resources(
-    ray: Any, device: Device, n_jobs: int, n_workers: int | None, gpu_share: float, address: str | None
+    ray: Any, device: Device, n_tasks: int, n_workers: int | None, gpu_share: float, address: str | None
 ) -> ResourceRequest:
-    """The share of each worker for so many jobs, from what the cluster has; QuoinError where it lacks a GPU asked for.
+    """Resources of each worker for so many tasks, of those the cluster has; QuoinError where it lacks a GPU asked for.
 
     By default one worker per ``gpu_share`` of a GPU, or per four cores.
     """
@@ -52,7 +52,7 @@ def plan_resources(
         total_slots = max(1, sum(slots) // 4)
     if not nodes:
         raise QuoinError("The Ray cluster has no cores to work with", where=address, hint="add machines to it")
-    n = min(n_jobs, n_workers or total_slots)
+    n = min(n_tasks, n_workers or total_slots)
     cores = [max(1, int(node.get("CPU", 1))) for node in nodes]
     memory = [int(node.get("memory", 0)) for node in nodes]
     per_node = -(-n // len(nodes))
@@ -61,9 +61,9 @@ def plan_resources(
 
 
 def max_threads_per_worker(n: int, cores: Sequence[int], slots: Sequence[int]) -> int:
-    """Cores that each of ``n`` workers can have, the same for all, on machines with so many cores and room for so many.
+    """Cores for each of ``n`` workers, the same for all, on machines with ``cores`` and ``slots`` for workers each.
 
-    One where there is no room for all of them at the same time.
+    1 where they do not all fit at the same time.
     """
     for n_threads_each in range(max(cores), 1, -1):
         if sum(min(n_cores // n_threads_each, n_slots) for n_cores, n_slots in zip(cores, slots, strict=True)) >= n:

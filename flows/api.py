@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from quoin.cluster.executor import Device
 from quoin.flows.pipeline import run_stages
 from quoin.flows.progress import progress_sink
 from quoin.flows.session import (
     ExecutorName,
     Location,
     check_executor,
-    make_executor,
+    make_workers,
     open_reporter,
     resume_run,
     split_sources,
@@ -27,6 +26,7 @@ from quoin.flows.session import (
 from quoin.flows.settings import load_settings
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.workers import Device
 from quoin.pipeline.scene.ply import read_vertex_property
 from quoin.pipeline.scene.posed_images import read_posed
 from quoin.pipeline.storage.run import Run
@@ -160,7 +160,7 @@ def reconstruct(
         progress_sink(quiet=not progress) as sink,
         open_reporter(run, sink) as report,
     ):
-        run_stages(run, run_settings, make_executor(executor, device, address), report)
+        run_stages(run, run_settings, make_workers(executor, device, address), report)
     return RunResults(out)
 
 

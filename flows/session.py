@@ -1,4 +1,4 @@
-"""Working in a run folder: made or opened, locked, its events kept in logs/events.jsonl."""
+"""A session on a run: opened and locked, its events written to logs/events.jsonl, its workers made."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from quoin.cluster.executor import Device, Executor, InlineExecutor, pick_device
+from quoin.fields.device import pick_device
 from quoin.flows.settings import Settings
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import JsonLinesSink, Reporter, Sink
+from quoin.pipeline.core.workers import Device, InlineWorkers, Workers
 from quoin.pipeline.storage.atomic import disk_error
 from quoin.pipeline.storage.lock import lock_run
 from quoin.pipeline.storage.object_store import Bucket, is_storage_unavailable, storage_url
@@ -28,7 +29,7 @@ ExecutorName = Literal["inline", "ray"]
 def start_run(
     photos: Location, out: Location, settings: Settings, seed: int, clips: Sequence[Location] = ()
 ) -> Iterator[Run]:
-    """A new run of ``photos`` and ``clips`` in ``out``, or the one there with these settings; locked meanwhile."""
+    """A new run of ``photos`` and ``clips`` in ``out``, or the existing one with these settings; locked inside."""
     for source in (photos, *clips):
         if not _exists(source):
             raise QuoinError("There are no photos here", where=source, hint="name a folder or a video that exists")
@@ -45,12 +46,12 @@ def start_run(
 
 @contextmanager
 def _upload_sidecars(run: Run) -> Iterator[None]:
-    """Inside, work is done on ``run``; what it wrote beside the stages (logs, an evaluation) is then brought home."""
+    """At the end, upload what was written beside the stages (logs, an evaluation) to where the run lives."""
     began = time.time() - 1.0  # clocks of file systems are coarse
     run.storage.download(EVENTS_FILE, keep_longer=True)  # another machine may have gone on with it
     try:
         yield
-    except BaseException as error:  # an interrupt too, and it goes on: what was written until then belongs home
+    except BaseException as error:  # an interrupt, too: what was written until then is uploaded
         if not is_storage_unavailable(error):
             with suppress(QuoinError):  # what stopped the run matters more
                 run.storage.upload_sidecars(began)
@@ -73,17 +74,17 @@ def _is_folder(source: Location) -> bool:
 
 
 def split_sources(sources: Sequence[Location]) -> tuple[Location, list[Location]]:
-    """The one folder among ``sources``, or else the first clip, and the clips besides; QuoinError for two folders."""
+    """The folder among ``sources``, or else the first clip, and the other clips; QuoinError for two folders."""
     folders = [source for source in sources if _is_folder(source)]
     if len(folders) > 1:
-        raise QuoinError("There are two folders of photos", where=folders[1], hint="put what belongs together into one")
+        raise QuoinError("There are two folders of photos", where=folders[1], hint="put the photos into one folder")
     photos = folders[0] if folders else sources[0]
     return photos, [path for path in sources if path is not photos]
 
 
 @contextmanager
 def resume_run(location: Location) -> Iterator[Run]:
-    """The run at ``location``, locked meanwhile."""
+    """The run at ``location``, locked inside."""
     Run.open(location)  # a clear refusal comes before anything is written
     with lock_run(location):
         run = Run.open(location)
@@ -92,20 +93,20 @@ def resume_run(location: Location) -> Iterator[Run]:
 
 
 def run_settings(run: Run) -> Settings:
-    """The settings a run was made with; QuoinError where this version of quoin does not know them all."""
+    """The settings of a run; QuoinError where this version of quoin does not know them all."""
     try:
         return validate_config(Settings, run.record.settings)
     except QuoinError as error:
         raise QuoinError(
-            f"This run was made by quoin {run.record.quoin}, whose settings were others: {error}",
+            f"This run was made by quoin {run.record.quoin}, which had other settings: {error}",
             where=run.location,
-            hint="use that version, or the full quoin reconstruct command to go on with today's settings",
+            hint="use that version, or the full quoin reconstruct command to resume with the settings of this version",
         ) from None
 
 
 @contextmanager
 def open_reporter(run: Run, *sinks: Sink) -> Iterator[Reporter]:
-    """A reporter that shows events on ``sinks`` and appends them to logs/events.jsonl."""
+    """A reporter that passes events to ``sinks`` and appends them to logs/events.jsonl."""
     path = run.path / EVENTS_FILE
     try:
         path.parent.mkdir(exist_ok=True)
@@ -120,10 +121,10 @@ def open_reporter(run: Run, *sinks: Sink) -> Iterator[Reporter]:
 
 
 def check_executor(kind: ExecutorName, device: Device, address: str | None) -> None:
-    """QuoinError where a run could not work in this place: told now, and not when the poses are known."""
+    """QuoinError where workers of this kind cannot be had: raised before any work, not in the middle of the run."""
     if kind == "inline":
         if address is not None:
-            raise QuoinError("An address is one of a Ray cluster", where=address, hint="add --executor ray")
+            raise QuoinError("--address is for Ray clusters only", where=address, hint="add --executor ray")
         if device == "cuda":  # else torch is loaded where it is needed
             pick_device(device)
     elif address is not None:
@@ -132,12 +133,12 @@ def check_executor(kind: ExecutorName, device: Device, address: str | None) -> N
         check_address(address)
 
 
-def make_executor(
+def make_workers(
     kind: ExecutorName = "inline", device: Device = "auto", address: str | None = None, gpu_share: float = 1.0
-) -> Executor:
-    """The executor by name: ``inline``, or ``ray`` here or at ``address``, whose actors take a share of a GPU."""
+) -> Workers:
+    """The workers of a run: ``inline``, this process; ``ray``, actors here or at ``address``, on shares of GPUs."""
     if kind == "inline":
-        return InlineExecutor(device)
-    from quoin.cluster.ray_executor import RayExecutor
+        return InlineWorkers(device)
+    from quoin.cluster.ray_workers import RayWorkers
 
-    return RayExecutor(device, address, gpu_share=gpu_share)
+    return RayWorkers(device, address, gpu_share=gpu_share)

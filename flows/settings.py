@@ -1,4 +1,4 @@
-"""All a user may turn: one section per stage, from a preset, with ``section.key=value`` laid on top."""
+"""Settings of a run: one section per stage, from a preset, with ``section.key=value`` overrides."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ PATH_KEYS = (
     ("pose", "known_poses"),
     ("priors", "semantic_model"),
 )
-STAGES = ("ingest", "pose", "partition", "priors", "train", "fuse", "report")
 
 
 class Settings(StageConfig):
@@ -91,10 +90,10 @@ def read_method(method: str) -> dict[str, Any]:
 def load_settings(
     preset: str = "auto", overrides: Iterable[str] = (), *, base: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Settings of ``preset`` with ``overrides`` on top; with ``base`` (a run's stored settings) the preset is not read.
+    """Settings of ``preset`` with ``overrides``; with ``base`` (a run's stored settings) the preset is not read.
 
-    A method that preset or overrides name lies under what they say of the train section themselves. Raises QuoinError
-    naming the nearest known preset, method, section or key.
+    Values of a method that preset or overrides name are overridden by their own values of the train section. QuoinError
+    with the nearest known preset, method, section or key where a name is unknown.
     """
     overridden: Mapping[str, Any] = parse_overrides(overrides)
     if base is None:
@@ -103,7 +102,7 @@ def load_settings(
 
 
 def _with_absolute_paths(settings: Settings) -> Settings:
-    """With whole paths: a run is gone on with from any folder."""
+    """``settings`` with absolute paths, so that a run can be resumed from any folder."""
     for section, key in PATH_KEYS:
         part = getattr(settings, section)
         value = getattr(part, key, None)
@@ -119,16 +118,9 @@ def _with_method(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
     return merge_values(merge_values(defaults, {"train": read_method(str(method))}) if method else defaults, values)
 
 
-def check_stage(name: str) -> str:
-    """``name`` if it is a stage; QuoinError with the nearest one otherwise."""
-    if name not in STAGES:
-        raise QuoinError("Unknown stage", where=name, hint=suggest_closest(name, STAGES))
-    return name
-
-
 def parse_minutes(duration: str) -> float:
     """``90s``, ``5m`` or ``1.5h`` in minutes; a bare number is minutes."""
     parsed = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", duration.strip().lower())
     if parsed is None or float(parsed.group(1)) <= 0:
-        raise QuoinError("A budget is a time", where=duration, hint="write for example 90s, 5m or 2h")
+        raise QuoinError("Invalid time budget", where=duration, hint="write for example 90s, 5m or 2h")
     return float(parsed.group(1)) * {"s": 1 / 60, "m": 1.0, "": 1.0, "h": 60.0}[parsed.group(2)]

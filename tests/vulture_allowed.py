@@ -32,7 +32,7 @@ _.mean_reprojection_px
 _.median_consistent_views
 _.median_reprojection_px
 _.median_track_length
-_.missing_blocks
+_.is_metric
 _.n_beyond
 _.n_boundary_edges
 _.n_corners
@@ -92,8 +92,6 @@ _._
 _.build_octagon_room
 _.build_round_room
 _.evaluate
-_.finish
-_.hide
 _.ingest
 _.n_outside_above
 _.n_outside_side
@@ -103,5 +101,4 @@ _.occupied_voxels
 _.open_run
 _.reconstruct
 _.report_path
-_.undistort_photos
 _.with_read_only

@@ -102,7 +102,7 @@ def plan(
     workers
         number of machines or GPUs to plan for, each like the one here
     """
-    from quoin.cluster.executor import pick_device
+    from quoin.fields.device import pick_device
     from quoin.flows.cli.plan import print_plan
     from quoin.flows.session import resume_run, run_settings, split_sources, start_run
     from quoin.pipeline.storage.run import Run

@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from quoin.cluster.executor import Device
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import Device
 from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import (
     ConfidenceScore,

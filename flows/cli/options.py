@@ -114,29 +114,28 @@ class RunOptions(DisplayOptions):
 
     def execute(self, run: Run, settings: Settings, *, last_stage: str = "report") -> None:
         """Reconstruct up to stage ``last_stage``."""
-        from quoin.cluster.executor import pick_device
+        from quoin.fields.device import pick_device
         from quoin.flows.capacity import record_durations, stages_in_progress
         from quoin.flows.engine import run_pipeline
-        from quoin.flows.pipeline import invalidate_from
-        from quoin.flows.session import make_executor
-        from quoin.flows.settings import STAGES
+        from quoin.flows.pipeline import STAGES, invalidate_from
+        from quoin.flows.session import make_workers
 
         began, in_progress = time.time(), stages_in_progress(run)
         with self.reporter(run) as report:
             if self.force:
                 invalidate_from(run, self.force)
-            executor = make_executor(self.executor, self.device, self.address, self.gpu_share)
-            run_pipeline(self.engine, run, settings, executor, report, last_stage=last_stage)
-        if self.executor == "inline" and last_stage == STAGES[-1]:
+            workers = make_workers(self.executor, self.device, self.address, self.gpu_share)
+            run_pipeline(self.engine, run, settings, workers, report, last_stage=last_stage)
+        if self.executor == "inline" and last_stage == STAGES[-1].name:
             record_durations(run, settings, pick_device(self.device), began, in_progress)
 
     def check(self) -> None:
         """Raise QuoinError for a wrong option, before anything is written."""
+        from quoin.flows.pipeline import find_stage
         from quoin.flows.session import check_executor
-        from quoin.flows.settings import check_stage
 
         if self.force:
-            check_stage(self.force)
+            find_stage(self.force)
         check_executor(self.executor, self.device, self.address)
 
 

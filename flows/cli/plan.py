@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from quoin.fields.device import device_name
 from quoin.flows import calibration
 from quoin.flows.capacity import estimate_stages
 from quoin.flows.session import run_settings
@@ -51,7 +52,7 @@ def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
         f"  about {format_duration(total)}, {format_bytes(peak_bytes)} of memory at most, "
         f"{format_bytes(disk)} more disk"
     )
-    name = calibration.device_name(device)
+    name = device_name(device)
     if missing := [row["stage"] for row in rows if row["stage"] not in factors]:
         print(f"  times of {', '.join(missing)} are those of two CPU cores: they have not been run yet on {name}")
     else:

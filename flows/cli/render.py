@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quoin.cluster.executor import Device, pick_device
+from quoin.fields.device import pick_device
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import Device
 from quoin.pipeline.storage.run import Run
 from quoin.tools.render.config import FilmConfig
 

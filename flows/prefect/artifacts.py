@@ -1,7 +1,6 @@
-"""Best-effort display in Prefect's UI: progress, tables, pictures and log lines of one flow run.
+"""Progress, tables, pictures and log lines of one flow run as artifacts in Prefect's UI.
 
-A thread of its own talks to the server, so that a slow or dead one never holds up the work: what cannot be
-delivered is dropped.
+A thread sends them, so that a slow or dead server never delays the run; events that cannot be delivered are dropped.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from uuid import UUID
 from quoin.pipeline.core.events import Event
 
 PROGRESS_INTERVAL_SECONDS = 5.0  # between two updates of one progress artifact
-LOG_INTERVAL_SECONDS = (
-    10.0  # between two lines of one block; the rest is in logs/events.jsonl, warnings always come through
-)
-SERVER_RETRY_SECONDS = 30.0  # without trying, after the server did not answer
+LOG_INTERVAL_SECONDS = 10.0  # between two lines of one block, except warnings; all are in logs/events.jsonl
+SERVER_RETRY_SECONDS = 30.0  # until the next try, after the server did not respond
 QUEUE_LENGTH = 1000
-SHARED_NAME_PATTERN = re.compile(r"(?P<whole>.+) (?P<k>\d+)/(?P<n>\d+)")  # what work that is shared calls itself
+SHARED_NAME_PATTERN = re.compile(
+    r"(?P<whole>.+) (?P<k>\d+)/(?P<n>\d+)"
+)  # task names of shared steps, as "priors/search 1 2/6"
 
 
 class ArtifactSink:
-    """Sink: turns events into Prefect artifacts and log lines. ``close`` delivers what is left.
+    """Sink that turns events into Prefect artifacts and log lines. ``close`` delivers the remaining ones.
 
-    ``send(kind, key, data, description, update=None) -> id`` makes an artifact, or updates the one whose id is given;
-    see ``prefect_sender``. One artifact a name, which later events change; the shares of one work have one together.
-    Beside the events of ``pipeline.core.events`` it takes a ``page`` (markdown).
+    ``send(kind, key, data, description, update=None) -> id`` creates an artifact, or updates the one whose id is given
+    (see ``prefect_sender``). There is one artifact for each name, which later events update; all tasks of a shared step
+    have one together. Beside the events of ``pipeline.core.events`` it takes a ``page`` (markdown).
     """
 
     def __init__(self, send: Callable[..., UUID], log: Callable[[str, str, str], None]) -> None:
@@ -67,7 +66,7 @@ class ArtifactSink:
             self._queue.put_nowait(event | {"percent": self._percent.get(name)})
 
     def close(self, timeout_seconds: float = 20.0) -> None:
-        """Deliver what is queued, within the timeout."""
+        """Deliver queued events, within the timeout."""
         try:
             self._queue.put(None, timeout=1.0)
         except queue.Full:
@@ -75,7 +74,7 @@ class ArtifactSink:
         self._thread.join(timeout_seconds)
 
     def _is_due(self, event: Event) -> bool:
-        """Whether this progress or line is worth a call: throttled, but the last step and warnings always are."""
+        """Whether to send this progress or log line: throttled, except for the last step and warnings."""
         name, now = event["name"], event["time"]
         if event["kind"] == "log":
             key, pause = f"log {name}", LOG_INTERVAL_SECONDS
@@ -93,7 +92,7 @@ class ArtifactSink:
                 continue
             try:
                 self._publish(event)
-            except Exception:  # the server is away: the work does not wait for it
+            except Exception:  # without a server the run goes on
                 self._paused_until = time.monotonic() + SERVER_RETRY_SECONDS
 
     def _publish(self, event: Event) -> None:
@@ -121,7 +120,7 @@ def artifact_key(name: str) -> str:
 
 
 def image_markdown(event: Mapping[str, Any]) -> str:
-    """The picture itself in Markdown, as a data URI: nothing has to be served."""
+    """The picture in Markdown, as a data URI: no file has to be served."""
     data = base64.b64encode(event["jpeg"]).decode()
     return f"{html.escape(event['caption'])}\n\n![{event['name']}](data:image/jpeg;base64,{data})"
 

@@ -1,4 +1,4 @@
-"""A picture of the blocks from above, coloured by how far they are."""
+"""A map of the blocks from above, colored by state and progress."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TEXT_COLOR, BACKGROUND_COLOR, OUTLINE_COLOR = "#22252a", "#ffffff", "#8a8f98"
 
 
 def draw_block_map(partition: Partition, states: Mapping[str, tuple[str, float]]) -> Image.Image:
-    """The cores of all blocks, x to the right and y up; ``states``: state and share done (0 to 1) of each block.
+    """Map of the cores of all blocks, x to the right and y up; ``states``: state and progress (0 to 1) of each block.
 
-    A block is filled from below by its share. Of blocks above one another the higher are drawn smaller.
+    A block is filled from below by its progress. Of blocks above one another the higher are drawn smaller.
     """
     boxes = {block.id: partition.lattice.box_world(block.core) for block in partition.blocks}
     low = np.min([box[0][:2] for box in boxes.values()], axis=0)
@@ -56,7 +56,7 @@ def draw_block_map(partition: Partition, states: Mapping[str, tuple[str, float]]
 
 
 def _count_below(cores: list[BrickBox]) -> np.ndarray:
-    """How many others lie below each, where they are seen one over the other: int [n]."""
+    """Number of other blocks below each block, overlapping it in the map: int [n]."""
     low, high = np.array([core.low for core in cores]), np.array([core.high for core in cores])
     overlaps_xy = np.all((low[:, None, :2] < high[None, :, :2]) & (low[None, :, :2] < high[:, None, :2]), axis=2)
     return (overlaps_xy & (high[None, :, 2] <= low[:, None, 2])).sum(axis=1)

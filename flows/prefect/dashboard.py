@@ -1,6 +1,6 @@
-"""What is known of every block while it trains: one table, one map and one page of previews, however many blocks.
+"""State of all blocks during training as one table, one map and one page of previews, however many blocks there are.
 
-A sink before ``ArtifactSink``: the events of single blocks end here, everything else goes through.
+A sink before ``ArtifactSink``: it keeps the events of single blocks and passes all others on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from quoin.pipeline.core.formatting import format_duration
 from quoin.pipeline.scene.blocks import Partition
 
 REFRESH_SECONDS = 10.0
-MAX_PREVIEWS = 6  # of the blocks that were heard of last
+MAX_PREVIEWS = 6  # of the blocks with the latest events
 MAX_ROWS = 200
 STATE_ORDER = ("training", "extracting", "failed", "stopped", "to do", "done")  # in the table
 BLOCK_PREFIX = "train/"
@@ -26,7 +26,7 @@ BLOCK_PREFIX = "train/"
 
 @dataclass
 class BlockProgress:
-    """What its events have said so far."""
+    """State of one block, from its events."""
 
     state: str = "to do"
     progress: float = 0.0
@@ -54,7 +54,7 @@ class BlockProgress:
                 self.state, self.seconds_left = "stopped" if event["failed"] else "extracting", None
 
     def row(self, name: str, photos: int) -> dict[str, str]:
-        """As a person wants to read it."""
+        """The block as a row of the table."""
         left = "" if self.seconds_left is None else format_duration(self.seconds_left)
         return {
             "block": name,
@@ -71,9 +71,9 @@ class BlockProgress:
 
 
 class BlockDashboard:
-    """Sink: passes events on to ``sink``, those of blocks as a table, a map and previews every REFRESH_SECONDS.
+    """Sink that passes events on to ``sink``, those of blocks as a table, a map and previews every REFRESH_SECONDS.
 
-    ``partition()`` is asked for once training begins.
+    ``partition()`` is called when training begins.
     """
 
     def __init__(self, sink: Sink, partition: Callable[[], Partition]) -> None:
@@ -98,7 +98,7 @@ class BlockDashboard:
             self._publish()
 
     def _update_table(self, rows: list[Mapping[str, Any]]) -> None:
-        """The driver's table: which blocks there are, and how those that have ended did."""
+        """Take in the driver's table: all blocks, and results of those that have ended."""
         self._layout = self._layout or self._partition()
         for row in rows:
             block = self._blocks.setdefault(row["block"], BlockProgress())
@@ -116,7 +116,7 @@ class BlockDashboard:
             self._previews[name] = event
             for old in list(self._previews)[:-MAX_PREVIEWS]:
                 del self._previews[old]
-        elif name in self._blocks:  # not the steps within a block, such as its extraction
+        elif name in self._blocks:  # not of steps within a block, such as extraction
             self._blocks[name].update(event)
 
     def _publish(self) -> None:

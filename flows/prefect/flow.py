@@ -1,6 +1,6 @@
-"""The composition as a Prefect flow: every stage a task, its progress, tables, pictures and report as artifacts.
+"""The pipeline as a Prefect flow: every stage a task; progress, tables, pictures and report as artifacts.
 
-Prefect shows and schedules; it decides nothing. Manifests alone say what is done, so no caching and no stored results.
+Prefect shows and schedules. The run's manifests alone decide which stages are done: no caching, no stored results.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed, Failed
 from pydantic import Field
 
-from quoin.cluster.executor import Device, Executor
 from quoin.flows.cli.errors import Terminated, kill_process_group
 from quoin.flows.pipeline import run_stage, run_stages
 from quoin.flows.prefect.artifacts import ArtifactSink, prefect_sender
 from quoin.flows.prefect.dashboard import BlockDashboard
-from quoin.flows.session import ExecutorName, check_executor, make_executor, open_reporter, start_run
+from quoin.flows.session import ExecutorName, check_executor, make_workers, open_reporter, start_run
 from quoin.flows.settings import Settings, load_settings, preset_names
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.formatting import format_bytes
 from quoin.pipeline.core.reasons import Rejection
+from quoin.pipeline.core.workers import Device, Workers
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.stage import Stage
 
 MAX_POSE_ROWS = 200
-CANCEL_POLL_SECONDS = 3.0  # between two looks whether the run is cancelled
-WORKER_STOP_SECONDS = 30.0  # that a worker has to stop a run that is cancelled; then its worker is gone
+CANCEL_POLL_SECONDS = 3.0  # between two checks whether the run is cancelled
+WORKER_STOP_SECONDS = 30.0  # that a Prefect worker has to stop a cancelled run; after that it is taken for dead
 
 
 @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
@@ -58,15 +59,15 @@ def reconstruct_flow(
     clips: list[str] = [],  # noqa: B006  (as overrides)
     gpu_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> str | State[Any]:
-    """Make a surface mesh of a folder of photos, or go on with a run that was stopped.
+    """Make a surface mesh of a folder of photos, or resume a run that was stopped.
 
-    Paths are as the worker sees them. What a user can mend fails the flow run with one sentence.
+    Paths are as the worker sees them. An error that the user can fix fails the flow run with one sentence.
 
     Args:
         photos: Folder of photos and videos, or a video.
-        out: Run folder; a run of these photos that is there already goes on where it was.
+        out: Run folder; an existing run of these photos is resumed.
         preset: What to aim at; auto is the default preset.
-        overrides: Laid on top of the preset, each section.key=value, for example train.steps=2000.
+        overrides: Settings that override the preset, each section.key=value, for example train.steps=2000.
         seed: The same seed gives the same result, within what the hardware allows.
         device: What trains; auto takes a GPU where there is one.
         executor: Blocks one after the other in the worker (inline), or on Ray actors (ray).
@@ -80,8 +81,8 @@ def reconstruct_flow(
             settings = load_settings(preset, overrides)
             check_executor(executor, device, address)
             with start_run(photos, out, settings, seed, clips) as run, open_reporter(run) as report:
-                where = make_executor(executor, device, address, gpu_share)
-                _stages_as_tasks(run, settings, where, report, "report", [])
+                workers = make_workers(executor, device, address, gpu_share)
+                _stages_as_tasks(run, settings, workers, report, "report", [])
                 return run.location
         except QuoinError as error:
             logging.getLogger("prefect.flow_runs").addFilter(is_not_failed_run)
@@ -94,7 +95,7 @@ def reconstruct_flow(
 
 
 def ignore_broken_pipe() -> None:
-    """From here on a console that nobody reads any more is no reason to end: the worker died, what the run did has not.
+    """Ignore a console whose reader is gone: the Prefect worker has died, and the run goes on.
 
     Prefect prints by rich, which would raise SystemExit in the middle of a stage.
     """
@@ -105,33 +106,33 @@ def ignore_broken_pipe() -> None:
 
 
 def drop_empty_exception(record: logging.LogRecord) -> bool:
-    """True, the record rid of the exception that it does not have: Prefect would add a line "NoneType: None"."""
+    """True, after removing an empty exception from the record: Prefect would add a line "NoneType: None"."""
     if record.exc_info and record.exc_info[1] is None:
         record.exc_info = None
     return True
 
 
 def is_not_failed_run(record: logging.LogRecord) -> bool:
-    """False for Prefect's stack trace of a run that returned a failed state: the state's sentence says it all."""
+    """False for Prefect's stack trace of a run that returned a failed state: the message of the state suffices."""
     return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
 def reconstruct_in_prefect(
-    run: Run, settings: Settings, executor: Executor, report: Reporter, *, last_stage: str
+    run: Run, settings: Settings, workers: Workers, report: Reporter, *, last_stage: str
 ) -> None:
-    """``run_stages`` under Prefect; should Prefect itself fail, the rest is done without it."""
-    errors: list[BaseException] = []  # what the stages raised, as opposed to Prefect
+    """``run_stages`` under Prefect; where Prefect itself fails, the remaining stages run without it."""
+    errors: list[BaseException] = []  # of the stages, as opposed to those of Prefect
     stopped: list[BaseException] = []
 
     @flow(name="reconstruct", flow_run_name="{out}", persist_result=False)
     def reconstruct_here(photos: str, out: str) -> State[Any] | None:
         try:
             with watch_cancellation(UUID(flow_run.get_id())):
-                _stages_as_tasks(run, settings, executor, report, last_stage, errors)
+                _stages_as_tasks(run, settings, workers, report, last_stage, errors)
         except (KeyboardInterrupt, TerminationSignal) as stop:
             stopped.append(stop)
             return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
-        except QuoinError as error:  # of a stage, or of what all of them have left
+        except QuoinError as error:  # of a stage, or PartialResult of all
             errors.append(error)
             return Failed(message=str(error))
         return None
@@ -149,15 +150,16 @@ def reconstruct_in_prefect(
         raise Terminated if Terminated.received else KeyboardInterrupt
     if errors:
         raise errors[-1] from None
-    report.log("run", f"Prefect is gone ({ended.message or ended.name}), the run is not", level="warning")
-    run_stages(run, settings, executor, report, last_stage=last_stage)
+    report.log("run", f"Prefect failed ({ended.message or ended.name}): running without it", level="warning")
+    run_stages(run, settings, workers, report, last_stage=last_stage)
 
 
 @contextmanager
 def watch_cancellation(flow_run_id: UUID, timeout_s: float = 0.0) -> Iterator[threading.Event]:
-    """Meanwhile a run that is cancelled in the UI gets the SIGTERM that a worker would send: this one has none.
+    """Inside, a run that is cancelled in the UI gets the SIGTERM that a Prefect worker would send.
 
-    Or it may have none any more: a worker has ``timeout_s`` to do it. The event says whether it was done here.
+    A run without a worker, or whose worker has not sent it within ``timeout_s``. The event says whether it was sent
+    here.
     """
     finished, sent = threading.Event(), threading.Event()
 
@@ -165,7 +167,7 @@ def watch_cancellation(flow_run_id: UUID, timeout_s: float = 0.0) -> Iterator[th
         requested_at: float | None = None
         with get_client(sync_client=True) as client:
             while not finished.wait(CANCEL_POLL_SECONDS):
-                with suppress(Exception):  # the server is away: nobody cancels
+                with suppress(Exception):  # without a server nobody can cancel
                     state = client.read_flow_run(flow_run_id).state
                     if state is None or not state.is_cancelling():
                         continue
@@ -183,9 +185,9 @@ def watch_cancellation(flow_run_id: UUID, timeout_s: float = 0.0) -> Iterator[th
 
 
 def _stages_as_tasks(
-    run: Run, settings: Settings, executor: Executor, report: Reporter, last_stage: str, errors: list[BaseException]
+    run: Run, settings: Settings, workers: Workers, report: Reporter, last_stage: str, errors: list[BaseException]
 ) -> None:
-    """The composition inside a flow run."""
+    """Run the stages as tasks of the current flow run."""
     logger = get_run_logger()
     logging.getLogger("prefect.task_runs").addFilter(drop_empty_exception)
     flow_run_id = UUID(flow_run.get_id())
@@ -193,14 +195,18 @@ def _stages_as_tasks(
     def log(name: str, message: str, level: str) -> None:
         (logger.warning if level == "warning" else logger.info)("%s: %s", name, message)
 
-    def run_stage_as_task(stage: str, run: Run, settings: Settings, executor: Executor, report: Reporter) -> Any:
-        @task(name=stage, task_run_name=stage, cache_policy=NO_CACHE, persist_result=False)
+    def run_stage_as_task(
+        stage: Stage[Any, Any], run: Run, settings: Settings, workers: Workers, report: Reporter
+    ) -> Any:
+        name = stage.name
+
+        @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
         def stage_task(run_path: str) -> State[Any] | None:
             try:
-                run_stage(stage, run, settings, executor, report)
+                run_stage(stage, run, settings, workers, report)
             except QuoinError as error:
                 errors.append(error)
-                return Failed(message=str(error))  # a sentence; raised, it would be a stack trace
+                return Failed(message=str(error))  # its message alone; raised, it would be shown as a stack trace
             except BaseException as error:
                 errors.append(error)
                 raise
@@ -210,11 +216,11 @@ def _stages_as_tasks(
         if errors:
             raise errors[-1]
         if not ended.is_completed():
-            raise RuntimeError(f"{stage}: {ended.message or ended.name}")
-        ui_report.table(f"result/{stage}", result_rows(run.require(stage).result))
-        if stage == "pose":
+            raise RuntimeError(f"{name}: {ended.message or ended.name}")
+        ui_report.table(f"result/{name}", result_rows(run.require(name).result))
+        if name == "pose":
             ui_report.table("photos by pose quality", pose_rows(run))
-        if stage == "report":
+        if name == "report":
             ui_report.emit({"kind": "page", "name": "report", "time": time.time(), "markdown": report_page(run)})
 
     report.log("run", f"shown at {flow_run.get_flow_run_ui_url() or flow_run_id}")
@@ -223,19 +229,19 @@ def _stages_as_tasks(
     board = BlockDashboard(sink, lambda: read_partition(run))
     try:
         run_stages(
-            run, settings, executor, Reporter(report.emit, board), last_stage=last_stage, run_stage=run_stage_as_task
+            run, settings, workers, Reporter(report.emit, board), last_stage=last_stage, run_stage=run_stage_as_task
         )
     finally:
         sink.close()
 
 
 def result_rows(result: dict[str, Any]) -> list[dict[str, str]]:
-    """What a stage measured, as rows of a table: its numbers and words, longer things left out."""
+    """The numbers and texts of a stage's result as table rows, without longer lists."""
     return [{"what": k, "value": str(v)} for k, v in result.items() if not isinstance(v, dict | list) or len(v) < 5]
 
 
 def pose_rows(run: Run) -> list[dict[str, str]]:
-    """How well each photo is placed, the worst first: what is missing and why, then by reprojection error."""
+    """Photos as table rows, the worst first: those not posed, with reasons, then by reprojection error."""
     path = run.file("tables/poses.parquet")
     photos = pq.read_table(path).to_pylist() if path.exists() else []
     photos.sort(key=lambda photo: (photo["registered"], -(photo["reprojection_px"] or 0.0)))
@@ -253,7 +259,7 @@ def pose_rows(run: Run) -> list[dict[str, str]]:
 
 
 def report_page(run: Run) -> str:
-    """Where the results lie, in Markdown."""
+    """Links to the result files, in Markdown."""
     lines = [f"The results of `{run.record.photos}` are in `{run.location}`:", ""]
     for name in ("report.html", "mesh.ply", "mesh.glb"):
         path, public_path = run.file(name), run.storage.public_path(name)

@@ -14,10 +14,10 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pydantic
 import zarr
@@ -25,18 +25,14 @@ import zarr
 from quoin import __version__
 from quoin.pipeline.core.config import StageConfig, StageResult, digest
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error
 from quoin.pipeline.storage.backend import RUN_FILE, LocalStorage, open_storage
 from quoin.pipeline.storage.layout import FileEntry
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.photo_mirror import mirror_photos
 
-__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory", "stage"]
+__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory"]
 
 RUN_FORMAT = 2
-
-StageResultT = TypeVar("StageResultT", bound=StageResult)
 
 
 class Manifest(pydantic.BaseModel):
@@ -76,6 +72,9 @@ class Run:
     def __init__(self, storage: LocalStorage, record: RunRecord) -> None:
         self.storage, self.record = storage, record
         self.path, self.location, self.seed = storage.folder, storage.location, record.seed
+
+    def __reduce__(self) -> tuple[Any, ...]:  # another process opens it where it lives
+        return Run.open, (self.location,)
 
     @classmethod
     def create(
@@ -281,48 +280,3 @@ def reset_peak_memory() -> None:
     """From here on the largest resident size is what it will be; Linux only."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5)
-
-
-def stage(
-    name: str,
-    *,
-    needs: tuple[str, ...],
-    version: int,
-    result: type[StageResultT],
-    inputs: Callable[[Run, Any], str] | None = None,
-    cleanup: Callable[[Run], None] = lambda run: None,
-) -> Callable[[Callable[..., StageResultT]], Callable[..., StageResultT]]:
-    """Make ``run(run, config, report) -> result`` a stage: skip when committed under the same key, else do and commit.
-
-    ``version`` is the stage's code version: raise it when the same input would give another output.
-    ``inputs(run, config)`` is a hash of what the stage reads from outside the run (the photo folder), where it does.
-    ``cleanup(run)`` clears away what the work needed: once it is committed, again where that was interrupted.
-    What else ``run`` is given (a device) says how the result is made, not what it is, and is no part of the key.
-    """
-
-    def wrap(work: Callable[..., StageResultT]) -> Callable[..., StageResultT]:
-        @functools.wraps(work)
-        def run_stage(run: Run, config: StageConfig, report: Reporter, **options: Any) -> StageResultT:
-            key = run.key(name, config, needs, version, inputs(run, config) if inputs else "")
-            done = run.manifest(name)
-            if done is not None and done.key == key:
-                report.log(name, "already done, kept")
-                cleanup(run)
-                return result.model_validate(done.result)
-            began = time.monotonic()
-            if done is not None:
-                run.invalidate(name)
-            try:
-                stage_result = work(run, config, report, **options)
-            except OSError as error:
-                if error.errno in UNWRITABLE_ERRNOS:
-                    raise disk_error(error, error.filename or run.path) from error
-                raise
-            run.storage.upload_outputs(name)
-            run.commit(name, key, stage_result, time.monotonic() - began, needs)
-            cleanup(run)
-            return stage_result
-
-        return run_stage
-
-    return wrap

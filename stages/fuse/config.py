@@ -7,8 +7,6 @@ from pydantic import Field
 from quoin.pipeline.core.config import StageConfig, StageResult
 from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 
-VERSION = 5
-
 
 class FuseConfig(StageConfig):
     """Settings of fusing blocks into one mesh."""

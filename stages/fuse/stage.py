@@ -1,4 +1,4 @@
-"""The fuse stage: the SDF bricks of all blocks in, one clean coloured mesh out, a part of it in memory at a time."""
+"""The fuse stage: from the SDF bricks of all blocks to one clean, colored mesh, a chunk of it in memory at a time."""
 
 from __future__ import annotations
 
@@ -7,81 +7,74 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import InlineWorkers, Task, Workers, map_all
+from quoin.pipeline.core.workload import PROCESS_BYTES, Cost, Workload, surface_faces
 from quoin.pipeline.imaging.exposure import photo_gains
 from quoin.pipeline.scene.blocks import Partition, read_partition
 from quoin.pipeline.scene.confidence import confident_faces
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.backend import LocalStorage
-from quoin.pipeline.storage.run import Run, stage
+from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.stage import Stage, StageContext
 from quoin.stages.fuse import tile_surface
 from quoin.stages.fuse.blend import bricks_to_march
 from quoin.stages.fuse.clean import typical_disagreement
 from quoin.stages.fuse.components import merge_components
-from quoin.stages.fuse.config import VERSION, FuseConfig, FuseResult
+from quoin.stages.fuse.config import FuseConfig, FuseResult
 from quoin.stages.fuse.mesh import Mesh, VertexClustering, decimate, edge_counts
 from quoin.stages.fuse.mesh_chunks import make_chunks
 from quoin.stages.fuse.mesh_files import PlyWriter, open_atomic, ply_coordinate_type, write_glb
 from quoin.stages.fuse.scratch import SCRATCH_FOLDER, ScratchStore
-from quoin.stages.fuse.steps import FaceCounts, FuseState, FuseSteps
+from quoin.stages.fuse.steps import ChunkStep, FaceCounts, FuseState, FuseSteps, run_chunk_step
 from quoin.stages.fuse.vertex_index import VertexIndex
 
 Array = np.ndarray
 
 VERTEX_ATTRIBUTES = ("confidence", "views", "angle_deg")
-LIGHT_MESH_FACTOR = 4  # times as many faces as the light mesh shall have are left of parts before it is decimated
-MIN_CHUNK_FACES = 500_000  # in a part that another pair of hands is given
+LIGHT_MESH_FACTOR = 4  # times as many faces as the light mesh shall have are left of chunks before it is decimated
+MIN_CHUNK_FACES = 500_000  # in a chunk that is given to another worker
+WORKER_BASE_BYTES = 1 << 30  # memory of a worker beside its chunk
+
+# On two cores, from a finished demo (40 photos of 0.48 megapixels, 2 blocks).
+BRICKS_PER_S = 140.0  # read, blended, extracted
+OBSERVE_SECONDS_PER_PHOTO_MFACE = 0.075  # one photo observing a million faces
+CLEAN_SECONDS_PER_MFACE = 2.2  # cleaning and writing a million faces
+SERIAL_SHARE = 0.1  # of the time, that the driver takes whatever the workers: joining and writing
+MESH_BYTES_PER_FACE = 27  # in mesh.ply: half a vertex and a face
+SURFACE_BYTES_PER_FACE = 18  # of the surface in the store
+GLB_BYTES = 12 << 20
+CAST_BYTES_PER_FACE = 420  # of a chunk: working arrays and ray-casting scene
+CHUNK_BYTES_PER_FACE = 110  # on disk while there are several chunks
 
 
-@runtime_checkable
-class FuseWorkers(Protocol):
-    """Who does the steps of ``stages.fuse.steps``: of every part one thing before any does the next."""
+def fuse_blocks(context: StageContext, config: FuseConfig) -> FuseResult:
+    """Blend, extract, clean, color: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty.
 
-    n: int  # parts that are worked on at the same time
-
-    def map_step(self, state: FuseState, step: str, args_per_chunk: Sequence[tuple]) -> list[Any]:
-        """What the step returns for part i, which is given ``args_per_chunk[i]`` besides its number."""
-        ...
-
-
-class InlineFuseWorkers:
-    """One part after the other, in this process."""
-
-    n = 1
-
-    def __init__(self, steps: FuseSteps) -> None:
-        self.steps = steps
-
-    def map_step(self, state: FuseState, step: str, args_per_chunk: Sequence[tuple]) -> list[Any]:
-        del state  # by the driver, whose work this is
-        return [getattr(self.steps, step)(n, *task_args) for n, task_args in enumerate(args_per_chunk)]
-
-
-def fuse(run: Run, config: FuseConfig, report: Reporter, workers: FuseWorkers | None = None) -> FuseResult:
-    """Blend, extract, clean, colour: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty."""
-    fusion = Fusion(run, config, report, workers)
-    try:
-        fusion.extract()
-        fusion.observe()
-        fusion.color()
-        fusion.clean()
-        fusion.drop_islands()
-        return fusion.write()
-    finally:
-        fusion.steps.scratch.clear()
-
-
-run = stage("fuse", needs=("train",), version=VERSION, result=FuseResult)(fuse)
+    Several workers share the chunks of the surface; where there is one, this process does them.
+    """
+    with context.workers.session() as n_workers:
+        workers: Workers = context.workers if n_workers > 1 else InlineWorkers()
+        fusion = Fusion(context.run, config, context.report, workers, n_workers)
+        try:
+            fusion.extract()
+            fusion.observe()
+            fusion.color()
+            fusion.clean()
+            fusion.drop_islands()
+            return fusion.write()
+        finally:
+            fusion.steps.scratch.clear()
 
 
 def describe_hole(partition: Partition, block_id: str) -> str:
-    """Where a missing block leaves a hole: its core, which its neighbours' halos reach into."""
+    """Text for the hole of a missing block: the corners of its core, which the halos of its neighbors reach into."""
     low, high = (
         " ".join(f"{x:.6g}" for x in end) for end in partition.lattice.box_world(partition.block(block_id).core)
     )
@@ -89,7 +82,7 @@ def describe_hole(partition: Partition, block_id: str) -> str:
 
 
 class StageTimer:
-    """Seconds by part."""
+    """Measures seconds of the parts of the stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -104,37 +97,44 @@ class StageTimer:
 
 
 class Fusion:
-    """The steps of the stage; each goes through all parts, and leaves on the shelf what the next one needs."""
+    """The passes of the stage: each does a step on all chunks, and leaves what the next one needs in scratch files."""
 
-    def __init__(self, run: Run, config: FuseConfig, report: Reporter, workers: FuseWorkers | None) -> None:
+    def __init__(self, run: Run, config: FuseConfig, report: Reporter, workers: Workers, n_workers: int) -> None:
         self.run, self.config, self.report = run, config, report
+        self.workers, self.n_workers = workers, n_workers
         self.partition, self.timer = read_partition(run), StageTimer()
         self.missing = list(run.require("train").result.get("failed_blocks", {}))
-        self.steps = FuseSteps(run, config, report, FuseState(self.partition.lattice), ScratchStore(None))
-        self.workers = InlineFuseWorkers(self.steps) if workers is None else workers
+        self.steps = FuseSteps(run, config, FuseState(self.partition.lattice), ScratchStore(None))
 
     @property
     def state(self) -> FuseState:
         return self.steps.state
 
-    def map_step(self, step: str, args_per_chunk: Sequence[tuple] | None = None) -> list[Any]:
-        """A step on all parts."""
-        return self.workers.map_step(
-            self.state, step, [()] * self.state.n_chunks if args_per_chunk is None else args_per_chunk
-        )
+    def map_step(self, step: ChunkStep, args_per_chunk: Sequence[tuple] | None = None) -> list[Any]:
+        """Results of a step of ``FuseSteps`` on all chunks; before the chunks are known, once for each of the args."""
+        args_per_chunk = [()] * self.state.n_chunks if args_per_chunk is None else args_per_chunk
+        tasks = [
+            Task(
+                f"fuse/{step.__name__} {n + 1}/{len(args_per_chunk)}",
+                (step, self.steps, n, *args),
+                memory_bytes=WORKER_BASE_BYTES + CAST_BYTES_PER_FACE * self.state.part_faces,
+            )
+            for n, args in enumerate(args_per_chunk)
+        ]
+        return map_all(self.workers, run_chunk_step, tasks, self.report)
 
     def drop_scratch(self, *names: str) -> None:
-        """What lies on the shelf and is not needed any more: only when a step is done, as it may be done again."""
+        """Remove scratch files that are no longer needed; only after a step, because its tasks may be started again."""
         for n in range(self.state.n_chunks):
             for name in names:
                 self.steps.scratch.drop(n, name)
 
     def update_state(self, **facts: Any) -> None:
-        """What the steps to come need to know."""
+        """Set what the following steps know of the whole surface."""
         self.steps.state = replace(self.state, **facts)
 
     def extract(self) -> None:
-        """The raw surface into the store, in parts."""
+        """Extract the raw surface into the store and gather it in chunks."""
         with self.timer("blend"):
             block_sdfs, size = self.steps.block_sdfs(), self.state.lattice.brick_size
             self.n_blocks = len(block_sdfs)
@@ -145,21 +145,21 @@ class Fusion:
             arrays.delete_node(self.run.scene, "surface")
             self.run.scene.require_group("surface")
             shares = _split_evenly(
-                tile_surface.group_into_tiles(bricks), 4 * self.workers.n if self.workers.n > 1 else 1
+                tile_surface.group_into_tiles(bricks), 4 * self.n_workers if self.n_workers > 1 else 1
             )
-            found = self.map_step("march", [(np.concatenate(share),) for share in shares])
+            found = self.map_step(FuseSteps.march, [(np.concatenate(share),) for share in shares])
             tiles = [tile for share in found for tile in share]
             n_faces = sum(tile.n_faces for tile in tiles)
             max_faces = self.config.part_faces
-            if self.workers.n > 1:
-                max_faces = min(max_faces, max(n_faces // (2 * self.workers.n), MIN_CHUNK_FACES))
+            if self.n_workers > 1:
+                max_faces = min(max_faces, max(n_faces // (2 * self.n_workers), MIN_CHUNK_FACES))
             chunks = make_chunks(tiles, max_faces)
             self._require_surface(len(chunks) > 0)
             self.run.storage.remove(SCRATCH_FOLDER)  # of an attempt that was killed, wherever it kept them
             self.steps.scratch = ScratchStore(self._scratch_storage(len(chunks)))
             largest = max(sum(tile.n_faces for tile in part.own) for part in chunks)
             self.update_state(n_chunks=len(chunks), part_faces=largest)
-            raw = self.map_step("gather", [(part,) for part in chunks])
+            raw = self.map_step(FuseSteps.gather, [(part,) for part in chunks])
             self.low_m = np.min([part.low_world for part in raw], axis=0)
             self.high_m = np.max([part.high_world for part in raw], axis=0)
             self.n_torn_edges = sum(part.n_torn_edges for part in raw)
@@ -169,7 +169,7 @@ class Fusion:
 
     def _scratch_storage(self, n_chunks: int) -> LocalStorage | None:
         """Storage of scratch files: the run's, where workers share it; None where one chunk fits in memory."""
-        if self.workers.n > 1:
+        if self.n_workers > 1:
             return self.run.storage
         return LocalStorage(self.run.path) if n_chunks > 1 else None
 
@@ -182,43 +182,45 @@ class Fusion:
             )
 
     def observe(self) -> None:
-        """Let all photos look at every part: who sees a vertex, confirms it, and in which colours."""
+        """Observe every chunk in all photos: which see a vertex, which confirm it, and in which colors."""
         with self.timer("look"):
             self.update_state(middle_world=(self.low_m + self.high_m) / 2)
             self.run.scene.require_group("surface/hidden")
             chunks_in_view: list[list[int]] = [[] for _ in self.steps.observer.views]
-            for n, shown in enumerate(self.map_step("hide")):
+            for n, shown in enumerate(self.map_step(FuseSteps.hide)):
                 for view in shown:
                     chunks_in_view[view].append(n)
             self.update_state(chunks_in_view=chunks_in_view)
-            self.map_step("observe")
+            self.map_step(FuseSteps.observe)
             arrays.delete_node(self.run.scene, "surface/hidden")
 
     def color(self) -> None:
-        """Exposures of the photos, colours of the vertices, and how far photos agree on them."""
+        """Estimate exposures of the photos, colors of the vertices, and how far photos disagree on them."""
         with self.timer("colour"):
-            rows = self.map_step("sample")
+            rows = self.map_step(FuseSteps.sample)
             rgb, photo, is_sample = (np.concatenate(field) for field in zip(*rows, strict=True))
             n_photos = len(self.steps.observer.posed)
             self.update_state(gains=photo_gains(rgb, photo, is_sample, n_photos, seed=self.run.seed))
-            views, color_disagreement = (np.concatenate(field) for field in zip(*self.map_step("color"), strict=True))
+            views, color_disagreement = (
+                np.concatenate(field) for field in zip(*self.map_step(FuseSteps.color), strict=True)
+            )
             self.update_state(typical=typical_disagreement(views, color_disagreement))
             self.drop_scratch("samples")
 
     def clean(self) -> None:
-        """What photos confirm and do not see as sky."""
+        """Keep what photos confirm and do not see as sky."""
         with self.timer("clean"):
             config, n_photos = self.config, len(self.steps.observer.posed)
             uses_stereo = self.steps.observer.has_stereo
             min_support = config.min_confirmed if uses_stereo else min(config.min_support, n_photos / 6)
             max_hole_m = config.hole_diameter * float(np.linalg.norm(self.high_m - self.low_m))
             self.update_state(uses_stereo=uses_stereo, min_support=min_support, max_hole_m=max_hole_m)
-            self.counts = FaceCounts(*np.sum(self.map_step("clean"), axis=0).tolist())
+            self.counts = FaceCounts(*np.sum(self.map_step(FuseSteps.clean), axis=0).tolist())
 
     def drop_islands(self) -> None:
-        """Drop islands: pieces of the whole surface that are small."""
+        """Drop small connected components of the whole surface."""
         with self.timer("pieces"):
-            found = self.map_step("connect")
+            found = self.map_step(FuseSteps.connect)
             if not any(len(part.area_m2) for part in found):
                 raise QuoinError(
                     f"There is no surface that photos confirm, though the blocks hold {self.counts.raw:,} faces",
@@ -235,7 +237,7 @@ class Fusion:
             self.component_areas_m2 = whole.area_m2[large]
             counted = np.array(
                 self.map_step(
-                    "finish", [(large[component_of_chunk],) for component_of_chunk in whole.component_of_chunk]
+                    FuseSteps.finish, [(large[component_of_chunk],) for component_of_chunk in whole.component_of_chunk]
                 )
             )
             self.n_faces, self.n_island_faces = counted.sum(axis=0).tolist()
@@ -248,7 +250,7 @@ class Fusion:
             )
 
     def write(self) -> FuseResult:
-        """mesh.ply, whose header tells of holes, mesh.glb, and what is told of them."""
+        """Write mesh.ply, whose header lists holes, and mesh.glb; returns the result of the stage."""
         scratch, n_chunks, missing = self.steps.scratch, self.state.n_chunks, self.missing
         with self.timer("write"):
             vertex_index = VertexIndex()
@@ -316,6 +318,39 @@ class Fusion:
 
 
 def _split_evenly(items: list[Array], n: int) -> list[list[Array]]:
-    """Items in at most ``n`` stretches of about as many."""
+    """``items`` in at most ``n`` consecutive groups of about equal size."""
     cuts = np.linspace(0, len(items), min(n, len(items)) + 1).round().astype(int)
     return [items[a:b] for a, b in pairwise(cuts)]
+
+
+def estimate_fuse_cost(workload: Workload, config: FuseConfig) -> Cost:
+    """Cost of fusing the surface bricks of all blocks, chunk by chunk."""
+    faces, n_bricks = workload.n_faces, workload.n_bricks
+    # a photo observes the faces of the blocks that it shows, not of all blocks
+    observations = min(
+        sum(surface_faces(block.n_bricks, workload.brick_size) * block.n_photos for block in workload.blocks),
+        faces * workload.n_photos,
+    )
+    seconds = (
+        n_bricks / BRICKS_PER_S
+        + OBSERVE_SECONDS_PER_PHOTO_MFACE * observations / 1e6
+        + CLEAN_SECONDS_PER_MFACE * faces / 1e6
+    )
+    chunk_bytes = CHUNK_BYTES_PER_FACE if faces > config.part_faces else 0
+    return Cost(
+        seconds=seconds * (SERIAL_SHARE + (1 - SERIAL_SHARE) / workload.n_workers),
+        memory_bytes=PROCESS_BYTES // 2 + min(faces, config.part_faces) * CAST_BYTES_PER_FACE,
+        disk_bytes=faces * (MESH_BYTES_PER_FACE + SURFACE_BYTES_PER_FACE + chunk_bytes) + GLB_BYTES,
+        note=f"about {n_bricks:,} bricks, {faces / 1e6:,.1f} M faces",
+    )
+
+
+FUSE = Stage(
+    name="fuse",
+    needs=("train",),
+    version=5,
+    config=FuseConfig,
+    result=FuseResult,
+    run=fuse_blocks,
+    estimate=estimate_fuse_cost,
+)

@@ -1,16 +1,17 @@
-"""What is done of each part of the surface by itself, by whoever has hands free; what it leaves lies on the shelf."""
+"""Fusion steps on single chunks of the surface, run by workers; results go to scratch files."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import TaskContext
 from quoin.pipeline.geometry.lattice import Lattice
 from quoin.pipeline.imaging.exposure import MAX_SHARED_POINTS
 from quoin.pipeline.storage.run import Run
@@ -37,7 +38,7 @@ TOLERANCE_VOXELS = 1.5  # a vertex so little behind what a photo sees counts as 
 
 @dataclass(frozen=True)
 class FuseState:
-    """What the work on a part needs to know of the whole: the driver learns more of it from step to step."""
+    """What steps on a chunk know of the whole surface; the driver learns more of it from step to step."""
 
     lattice: Lattice
     edge_keys: EdgeKeys | None = None
@@ -56,12 +57,26 @@ class FuseState:
         return TOLERANCE_VOXELS * self.lattice.voxel_size_m
 
     def task_name(self, step: str, n: int) -> str:
-        """What progress calls a step on a part."""
+        """Name of the progress of a step on chunk n."""
         return f"fuse/{step} {n + 1}/{self.n_chunks}" if self.n_chunks > 1 else f"fuse/{step}"
 
 
+def steps_of_worker(run: Run, config: FuseConfig, state: FuseState) -> FuseSteps:
+    """The steps in another process, where scratch files are kept with the run."""
+    return FuseSteps(run, config, state, ScratchStore(run.storage))
+
+
+ChunkStep = Callable[..., Any]  # a method of FuseSteps: step(steps, chunk number, *args)
+
+
+def run_chunk_step(context: TaskContext, step: ChunkStep, steps: FuseSteps, n: int, *args: Any) -> Any:
+    """The result of ``step`` on chunk n, for workers."""
+    steps.report = context.report
+    return step(steps, n, *args)
+
+
 class ChunkExtent(NamedTuple):
-    """Extent of a part's raw surface in the world, and edges that tear it."""
+    """Extent of a chunk's raw surface in the world, and number of its torn edges."""
 
     low_world: Float[Array, "3"]
     high_world: Float[Array, "3"]
@@ -69,7 +84,7 @@ class ChunkExtent(NamedTuple):
 
 
 class FaceCounts(NamedTuple):
-    """A part's own faces: all, those seen as sky, those that too little confirms."""
+    """Numbers of a chunk's own faces: all, those seen as sky, those with too little support."""
 
     raw: int
     sky: int
@@ -77,11 +92,18 @@ class FaceCounts(NamedTuple):
 
 
 class FuseSteps:
-    """The steps, each of one part. Steps build on those before them, done by this or another worker."""
+    """The steps, each on one chunk; a step uses what those before it left in ``scratch``, whichever worker did them.
 
-    def __init__(self, run: Run, config: FuseConfig, report: Reporter, state: FuseState, scratch: ScratchStore) -> None:
-        self.run, self.config, self.report, self.state, self.scratch = run, config, report, state, scratch
+    It pickles without what it has cached of the run, which is for the steps that are done in this process.
+    """
+
+    def __init__(self, run: Run, config: FuseConfig, state: FuseState, scratch: ScratchStore) -> None:
+        self.run, self.config, self.state, self.scratch = run, config, state, scratch
+        self.report = Reporter()  # of the worker
         self._block_sdfs: dict[str, BlockSdf] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return steps_of_worker, (self.run, self.config, self.state)
 
     @functools.cached_property
     def observer(self) -> PhotoObserver:
@@ -89,17 +111,17 @@ class FuseSteps:
         return PhotoObserver(self.run, self.config, self.state.middle_world, self.state.lattice.voxel_size_m)
 
     def block_sdfs(self, bricks: Int[Array, "m 3"] | None = None) -> list[BlockSdf]:
-        """The blocks that are there, ready to be blended; only those that reach one of the ``bricks``, where given."""
+        """SDFs of the trained blocks, ready to be blended; only those that reach ``bricks``, where given."""
         return read_block_sdfs(self.run, self.config.cache_bricks, bricks, self._block_sdfs)
 
     def march(self, _: int, bricks: Int[Array, "m 3"]) -> list[Tile]:
-        """The raw surface in some bricks, whole tiles of them, into the store."""
+        """Write the raw surface in some bricks, whole tiles of them, to the store."""
         near, state = self.block_sdfs(bricks), self.state
         assert state.edge_keys is not None
         return extract_tiles(self.run, near, bricks, state.edge_keys, state.lattice.brick_size, self.report)
 
     def gather(self, n: int, chunk: Chunk) -> ChunkExtent:
-        """A part's raw surface with what lies around it, from the tiles."""
+        """Gather a chunk's raw surface and its halo from the tiles."""
         state = self.state
         assert state.edge_keys is not None
         patch = read_patch(self.run, [*chunk.own, *chunk.halo])
@@ -118,13 +140,13 @@ class FuseSteps:
         return ChunkExtent(at.min(axis=0), at.max(axis=0), n_torn_edges)
 
     def hide(self, n: int) -> list[int]:
-        """What the part hides, where there are several, for every view that shows it; those views."""
+        """Write occlusion maps of the chunk, where there are several; returns the views that it is in."""
         if self.state.n_chunks == 1:
             return []
         return write_occlusion_maps(self._own_mesh(n), self.observer.views, self.run.scene, n)
 
     def observe(self, n: int) -> None:
-        """Let all photos look at the part: who sees a vertex, confirms it, and in which colours."""
+        """Observe the chunk in all photos: which see a vertex, which confirm it, and in which colors."""
         chunk_surface, observer, state = self._raw_surface(n), self.observer, self.state
         normals = chunk_surface.mesh.vertex_normals()
         with self.report.task(state.task_name("look", n), len(observer.views), "photos") as advance:
@@ -140,7 +162,7 @@ class FuseSteps:
         self.scratch.put(n, "samples", rgb=samples.rgb, photo=samples.photo, weight=samples.weight)
 
     def sample(self, n: int) -> tuple[Array, Array, Array]:
-        """Colours of places that photos share, some where there are several parts; the photos; where there are any."""
+        """Colors of vertices in several photos, the photos, and which are valid; of several chunks a random subset."""
         samples = self._samples(n)
         some = np.arange(len(samples.weight))
         if self.state.n_chunks > 1:
@@ -149,7 +171,7 @@ class FuseSteps:
         return samples.rgb[some], samples.photo[some], samples.weight[some] > 0
 
     def color(self, n: int) -> tuple[Int[Array, "k"], Float[Array, "k"]]:
-        """Colours of the vertices; photos that see own ones (some, of several parts), and how far colours differ."""
+        """Color the vertices; returns, of own ones, how many photos see each, and its color disagreement."""
         assert self.state.gains is not None  # sample comes first
         colors, color_disagreement = vertex_colors(self._samples(n), self.state.gains)
         self.scratch.put(n, "colour", colors=colors, color_disagreement=color_disagreement)
@@ -159,7 +181,7 @@ class FuseSteps:
         return self.scratch.get(n, "seen")["sure"][own], np.nan_to_num(color_disagreement)[own]
 
     def clean(self, n: int) -> FaceCounts:
-        """What photos confirm and do not see as sky; a photo that sees sky takes one away that sees the surface."""
+        """Keep faces that photos confirm and do not see as sky; sky in one photo cancels the surface in another."""
         chunk_surface, seen, state = self.chunk_surface(n), self.scratch.get(n, "seen"), self.state
         faces, own, color_disagreement = (
             chunk_surface.mesh.faces,
@@ -177,14 +199,14 @@ class FuseSteps:
         return FaceCounts(int(own.sum()), int((in_sky & own).sum()), int((~keep & ~in_sky & own).sum()))
 
     def connect(self, n: int) -> ChunkComponents:
-        """Connected pieces of what is kept."""
+        """Connected components of the kept faces."""
         chunk_surface = self.chunk_surface(n)
         of_face, found = find_chunk_components(chunk_surface, self.scratch.get(n, "kept")["keep"] & chunk_surface.own)
         self.scratch.put(n, "connected", of_face=of_face)
         return found
 
     def finish(self, n: int, large: Bool[Array, "p"]) -> tuple[int, int]:
-        """The own faces in ``large`` pieces, in colours, with values and normals; how many, and how many are not."""
+        """Write own faces in ``large`` components, with all their values; returns how many, and how many not."""
         chunk_surface, keep = self.chunk_surface(n), self.scratch.get(n, "kept")["keep"]
         seen, color = self.scratch.get(n, "seen"), self.scratch.get(n, "colour")
         final = keep & chunk_surface.own
@@ -214,7 +236,7 @@ class FuseSteps:
         return int(final.sum()), int((~stays).sum())
 
     def chunk_surface(self, n: int) -> ChunkSurface:
-        """The part, with vertices on their planes."""
+        """The chunk, with vertices on their planes."""
         raw = self._raw_surface(n)
         return replace(raw, mesh=replace(raw.mesh, vertices_world=self.scratch.get(n, "flat")["vertices"]))
 
@@ -223,7 +245,7 @@ class FuseSteps:
         return ChunkSurface(Mesh(kept["vertices"], kept["faces"]), kept["keys"], kept["own"], kept["cut"])
 
     def _own_mesh(self, n: int) -> tuple[Array, Array]:
-        """The part's own raw faces, in the frame of the views."""
+        """The chunk's own raw faces, in the frame of the views."""
         chunk_surface = self._raw_surface(n)
         return self.observer.local(chunk_surface.mesh.vertices_world), chunk_surface.mesh.faces[chunk_surface.own]
 
@@ -238,6 +260,6 @@ class FuseSteps:
         return ColorSamples(kept["rgb"], kept["photo"], kept["weight"])
 
     def _random_subset(self, n: int, among: Int[Array, "k"]) -> Int[Array, "s"]:
-        """A part's fair share of MAX_SHARED_POINTS, drawn from ``among``."""
+        """The chunk's share of MAX_SHARED_POINTS, drawn from ``among``."""
         rng = np.random.default_rng([self.run.seed, n])
         return rng.choice(among, min(len(among), MAX_SHARED_POINTS // self.state.n_chunks + 1), replace=False)

@@ -16,7 +16,8 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.imaging.memory_budget import PixelBudget
 from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.scene.sensor_depth import read_depth_camera
-from quoin.pipeline.storage.run import Run, stage
+from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.stage import Stage, StageContext
 from quoin.stages.ingest.camera_groups import camera_groups
 from quoin.stages.ingest.clip_frames import describe_clip, extract_frames
 from quoin.stages.ingest.config import IngestConfig, IngestResult
@@ -30,8 +31,8 @@ from quoin.stages.ingest.summary import log_summary, summarize_photos, too_few_p
 MAX_THREADS = 16
 
 
-def contents(run: Run, config: IngestConfig) -> str:
-    """Hash of what lies in the photo folder: added photos are noticed; a folder that is gone counts as unchanged."""
+def contents_hash(run: Run, config: IngestConfig) -> str:
+    """Hash of the files in the photo folder, so that added photos are noticed; a missing folder counts as unchanged."""
     done = run.manifest("ingest")
     if done is not None and not all(path.exists() for path in (run.photos, *run.clips)):
         return str(done.result["contents"])
@@ -49,13 +50,13 @@ def _list_files(run: Run, config: IngestConfig) -> Listing:
     return list_sources(run.photos, run.clips, config.masks, run.path, config.depth)
 
 
-@stage("ingest", needs=(), version=3, result=IngestResult, inputs=contents)
-def run(run: Run, config: IngestConfig, report: Reporter) -> IngestResult:
+def ingest_photos(context: StageContext, config: IngestConfig) -> IngestResult:
     """Examine every file below ``run.photos`` and of ``run.clips``, take frames of clips, write tables/photos.parquet.
 
     Raises QuoinError where the folder gives fewer than two different photos, or where masks do not fit their photos;
     the table is written all the same.
     """
+    run, report = context.run, context.report
     listing = _list_files(run, config)
     if config.depth_camera and not config.depth:
         raise QuoinError(
@@ -177,3 +178,14 @@ def _check_masks(files: list[SourceFile], listing: Listing, inspections: list[Ph
             where=listing.mask_of[file.name],
             hint="replace or remove such masks, or set ingest.masks=none",
         )
+
+
+INGEST = Stage(
+    name="ingest",
+    needs=(),
+    version=3,
+    config=IngestConfig,
+    result=IngestResult,
+    run=ingest_photos,
+    inputs=contents_hash,
+)

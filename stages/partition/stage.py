@@ -10,11 +10,12 @@ import numpy as np
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workload import GIB
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
 from quoin.pipeline.scene.sensor_depth import add_sensor_points
-from quoin.pipeline.storage.run import Run, stage
+from quoin.pipeline.storage.stage import Stage, StageContext
 from quoin.stages.partition import block_photos, block_split, cost, region
 from quoin.stages.partition.config import BlockPlan, PartitionConfig, PartitionResult
 
@@ -25,9 +26,9 @@ MAX_SAMPLES = 1 << 18  # lattice samples along a side: what edges can be numbere
 MAX_OBSERVATIONS = 300_000  # looked at when the region is chosen
 
 
-@stage("partition", needs=("pose",), version=3, result=PartitionResult)
-def run(run: Run, config: PartitionConfig, report: Reporter) -> PartitionResult:
+def partition_scene(context: StageContext, config: PartitionConfig) -> PartitionResult:
     """Choose region, voxel size and blocks; writes the partition to the store. QuoinError where there are no points."""
+    run, report = context.run, context.report
     with report.task("partition", 1):
         posed = posed_images.read_posed(run)
         held_out = block_photos.select_held_out(posed.names, config.hold_out_every)
@@ -68,12 +69,12 @@ def memory_cap_bytes(config: PartitionConfig, posed: posed_images.Posed) -> int:
     least = cost.min_memory_bytes(float(np.median(posed.sizes.prod(axis=1))), config.brick_size)
     if config.memory_gib is None:
         return max(int(0.6 * cost.machine_memory_bytes()), least)
-    cap = int(config.memory_gib * cost.GIB)
+    cap = int(config.memory_gib * GIB)
     if cap < least:
         raise QuoinError(
-            f"Training a block takes {least / cost.GIB:.2f} GiB however small it is; {config.memory_gib:g} are allowed",
+            f"Training a block takes {least / GIB:.2f} GiB however small it is; {config.memory_gib:g} are allowed",
             where="partition.memory_gib",
-            hint=f"allow {math.ceil(10 * least / cost.GIB) / 10:.1f} or more with --memory",
+            hint=f"allow {math.ceil(10 * least / GIB) / 10:.1f} or more with --memory",
         )
     return cap
 
@@ -234,7 +235,7 @@ def drop_photos_over_cap(
     n = max(2, int((memory <= cap_bytes).sum()))
     report.log(
         "partition",
-        f"block at bricks {block.core.low}: {n} of {len(memory)} photos fit into {cap_bytes / cost.GIB:.1f} GiB",
+        f"block at bricks {block.core.low}: {n} of {len(memory)} photos fit into {cap_bytes / GIB:.1f} GiB",
         "warning",
     )
     changed = {name: getattr(block, name)[:n] for name in ("photo_index", "photo_weight", "photo_level")}
@@ -284,3 +285,13 @@ def partition_result(
         long_edge_px=float(np.median(observation_table.posed.sizes.max(axis=1))),
         blocks=listed,
     )
+
+
+PARTITION = Stage(
+    name="partition",
+    needs=("pose",),
+    version=3,
+    config=PartitionConfig,
+    result=PartitionResult,
+    run=partition_scene,
+)

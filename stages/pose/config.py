@@ -9,9 +9,6 @@ from pydantic import Field
 
 from quoin.pipeline.core.config import StageConfig, StageResult
 
-VERSION = 7
-NEEDS = ("ingest",)
-
 
 class PoseConfig(StageConfig):
     """Settings of the pose stage. Defaults suit anything from ten photos to a few thousand."""

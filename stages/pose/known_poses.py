@@ -55,9 +55,10 @@ def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: li
             workspace.seed,
         ]
     )
-    features, n_masks = find_features(workspace, config, kept_photos, cameras, camera_of)
     poses = np.array([known_pose_of[photo.photo_id].cam_from_world for photo in kept_photos])
-    pairs = find_pairs(workspace, config, kept_photos, centers_world(poses))
+    with workspace.share_photos():
+        features, n_masks = find_features(workspace, config, kept_photos, cameras, camera_of)
+        pairs = find_pairs(workspace, config, kept_photos, centers_world(poses))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap_error(workspace.run, features)
     ids = np.array([photo.photo_id for photo in kept_photos])

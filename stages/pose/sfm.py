@@ -45,8 +45,9 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
         workspace.report.log(
             "pose", f"{n_unknown_focal} of {len(photos)} photos have no focal length in EXIF; it is estimated"
         )
-    n_features, n_masks = find_features(workspace, config, photos, cameras, camera_of)
-    pairs = find_pairs(workspace, config, photos, gps_positions_m(photos))
+    with workspace.share_photos():
+        n_features, n_masks = find_features(workspace, config, photos, cameras, camera_of)
+        pairs = find_pairs(workspace, config, photos, gps_positions_m(photos))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap_error(run, n_features)
     if has_single_viewpoint(*find_pure_rotations(workspace.database)):

@@ -9,25 +9,25 @@ What ``quoin export`` writes are undistorted photos with pinhole cameras.
 from __future__ import annotations
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import InlineWorkers
 from quoin.pipeline.scene.photo_table import read_photo_table
-from quoin.pipeline.storage.run import Run, stage
+from quoin.pipeline.storage.stage import Stage, StageContext
 from quoin.stages.pose.camera_files import pose_cache_inputs
-from quoin.stages.pose.config import NEEDS, VERSION, PoseConfig, PoseResult
-from quoin.stages.pose.hands import Workers
+from quoin.stages.pose.config import PoseConfig, PoseResult
 
 
-def find_poses(run: Run, config: PoseConfig, report: Reporter, workers: Workers | None = None) -> PoseResult:
-    """Pose the photos that ingest left; QuoinError where no two of them overlap.
+def find_poses(context: StageContext, config: PoseConfig) -> PoseResult:
+    """Pose the photos that ingest used; QuoinError where no two of them overlap.
 
-    ``hands``: who shares in features, matches and undistortion; None does all here.
+    Workers share features, matches and undistortion; this process maps.
     """
     from quoin.stages.pose.known_poses import triangulate_known_poses
     from quoin.stages.pose.output import write_outputs
     from quoin.stages.pose.pairing.shared_matching import remove_exported_features
     from quoin.stages.pose.sfm import estimate_poses
-    from quoin.stages.pose.workspace import Workspace
+    from quoin.stages.pose.workspace import MAX_LOCAL_PHOTOS, Workspace
 
+    run = context.run
     photos = read_photo_table(run, used_only=True)
     if len(photos) < (2 if config.known_poses else 3):  # the focal length cannot be told from two
         count = ("There are no usable photos", "There is one usable photo", "There are two usable photos")[len(photos)]
@@ -36,10 +36,19 @@ def find_poses(run: Run, config: PoseConfig, report: Reporter, workers: Workers 
             where=run.photos,
             hint="take photos from many sides that overlap by half or more",
         )
-    workspace = Workspace(run, config, report, workers)
+    workers = context.workers if len(photos) > MAX_LOCAL_PHOTOS else InlineWorkers()
+    workspace = Workspace(run, config, context.report, workers)
     result = (triangulate_known_poses if config.known_poses else estimate_poses)(workspace, config, photos)
     remove_exported_features(workspace)
     return write_outputs(workspace, config, photos, result)
 
 
-run = stage("pose", needs=NEEDS, version=VERSION, result=PoseResult, inputs=pose_cache_inputs)(find_poses)
+POSE = Stage(
+    name="pose",
+    needs=("ingest",),
+    version=7,
+    config=PoseConfig,
+    result=PoseResult,
+    run=find_poses,
+    inputs=pose_cache_inputs,
+)

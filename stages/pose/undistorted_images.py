@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from quoin.pipeline.core.events import Advance
 from quoin.pipeline.core.parallel import thread_map
+from quoin.pipeline.core.workers import NoWorkersError
 from quoin.pipeline.imaging.io import load_upright
 from quoin.pipeline.imaging.memory_budget import PixelBudget
 from quoin.pipeline.imaging.pyramid import build_pyramid
@@ -23,9 +24,8 @@ from quoin.stages.pose.colmap.image_copies import load_usable_mask
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 from quoin.stages.pose.frame.line_segments import find_segments
 from quoin.stages.pose.frame.lines import Lines, lines_from_segments
-from quoin.stages.pose.hands import PHOTOS_PER_TASK, NoWorkersError, Task, Workers
 from quoin.stages.pose.undistortion import PinholeCamera, undistort_photo
-from quoin.stages.pose.workspace import Workspace
+from quoin.stages.pose.workspace import PHOTOS_PER_TASK, Workspace
 
 Array = np.ndarray
 
@@ -93,20 +93,23 @@ def _write_images(
     run: Run, workspace: Workspace, photos: list[PhotoRow], images: list[UndistortedImage]
 ) -> list[ImageSegments]:
     with workspace.report.task("pose/undistort", len(images), "photos") as advance:
-        if workspace.workers is not None:
-            try:
-                return _write_on_workers(workspace.workers, images, advance)
-            except NoWorkersError as error:
-                workspace.log_local_fallback(error)
+        try:
+            with workspace.share_photos():
+                if workspace.n_workers > 1:
+                    return _write_on_workers(workspace, images, advance)
+        except NoWorkersError as error:
+            workspace.log_local_fallback(error)
         return write_undistorted_batch(
             run, images, [photos[image.photo_id] for image in images], workspace.threads, advance
         )
 
 
-def _write_on_workers(workers: Workers, images: list[UndistortedImage], advance: Advance) -> list[ImageSegments]:
+def _write_on_workers(workspace: Workspace, images: list[UndistortedImage], advance: Advance) -> list[ImageSegments]:
+    from quoin.stages.pose.matching_jobs import undistort_photos  # which imports this module
+
     parts = [images[start : start + PHOTOS_PER_TASK] for start in range(0, len(images), PHOTOS_PER_TASK)]
-    segments_by_task: dict[int, list[ImageSegments]] = {}
-    for number, segments_of_images in workers.map("undistort_photos", [Task((part,), len(part)) for part in parts]):
-        segments_by_task[number] = segments_of_images
-        advance(sum(map(len, segments_by_task.values())))
-    return [image_segments for number in range(len(parts)) for image_segments in segments_by_task[number]]
+    segments: dict[int, ImageSegments] = {}  # by index of the image
+    for part, of_part in workspace.map_tasks(undistort_photos, [(part,) for part in parts]):
+        segments |= {image.index: found for image, found in zip(part, of_part, strict=True)}
+        advance(len(segments))
+    return [segments[image.index] for image in images]

@@ -6,6 +6,8 @@ import copy
 import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ import numpy as np
 from jaxtyping import Int
 
 from quoin.pipeline.core.config import digest
+from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Advance, Reporter
+from quoin.pipeline.core.workers import InlineWorkers, NoWorkersError, Step, Task, Workers
 from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.registration import FilteredModel
@@ -22,11 +26,13 @@ from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.image_copies import write_masks
 from quoin.stages.pose.colmap.subprocess_call import LogLineCallback, SubprocessDiedError, run_in_subprocess
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.hands import NoWorkersError, Workers
 
 Array = np.ndarray
 
 WORKSPACE_PATH = "work/pose"  # in a run
+MAX_LOCAL_PHOTOS = 32  # up to which workers gain nothing
+PHOTOS_PER_TASK = 16
+WORKER_MEMORY_BYTES = 2 << 30  # SIFT of a large photo, or the descriptors of a task's pairs
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,9 @@ class Workspace:
     ) -> None:
         self.folder = folder or run.path / WORKSPACE_PATH
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.run, self.report, self.seed, self.workers = run, report, run.seed, workers
+        self.run, self.config, self.report, self.seed = run, config, report, run.seed
+        self.workers: Workers = workers or InlineWorkers()
+        self.n_workers = 1  # more inside of ``share_photos``
         self.threads = config.threads or threads or os.cpu_count() or 1
         self.database = self.folder / "database.db"
         self.cameras: dict[int, Camera] = {}  # by photo id, where workers share in matching
@@ -93,6 +101,43 @@ class Workspace:
         cameras = list(dict.fromkeys(self.cameras[photo_id] for photo_id in photo_ids))
         number = {camera: n for n, camera in enumerate(cameras)}
         return cameras, [number[self.cameras[photo_id]] for photo_id in photo_ids]
+
+    @contextmanager
+    def share_photos(self) -> Iterator[None]:
+        """Inside, ``n_workers`` workers are ready for photos and pairs; 1: this process does them by itself.
+
+        Workers are not kept outside: mapping may take hours, others may use the machines, and the cluster may end.
+        NoWorkersError where the workers cannot be started.
+        """
+        with ExitStack() as session:
+            try:
+                self.n_workers = session.enter_context(self.workers.session())
+            except QuoinError as error:
+                raise NoWorkersError(error.what, where=error.where, hint=error.hint) from error
+            if self.n_workers == 1:
+                self.workers = InlineWorkers()
+                session.close()
+            try:
+                yield
+            finally:
+                self.n_workers = 1
+
+    def map_tasks(self, step: Step, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, Any]]:
+        """As tasks end, the photos or pairs of each, and what ``step(context, run, config, *task)`` returned.
+
+        They are the first element of the task. Raises the first error.
+        """
+        named = [
+            Task(
+                f"pose/{step.__name__} {n + 1}/{len(tasks)}",
+                (self.run, self.config, *task),
+                memory_bytes=WORKER_MEMORY_BYTES,
+                cost=len(task[0]),
+            )
+            for n, task in enumerate(tasks)
+        ]
+        for outcome in self.workers.map(step, named, self.report):
+            yield outcome.task.args[2], outcome.value()
 
     def log_local_fallback(self, error: NoWorkersError) -> None:
         """Log why this process does the work of the workers."""

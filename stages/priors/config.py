@@ -6,9 +6,6 @@ from pydantic import Field
 
 from quoin.pipeline.core.config import StageConfig, StageResult
 
-VERSION = 12
-NEEDS = ("pose",)
-
 
 class PriorsConfig(StageConfig):
     """Settings of dense stereo, planes of textureless surfaces, and labels of sky and transient objects."""

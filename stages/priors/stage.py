@@ -1,136 +1,112 @@
-"""Dense depth of every posed photo, by a sensor or by stereo; believed where it agrees with that of others."""
+"""The priors stage: dense depth of every posed photo, by a sensor or by stereo; sky; exposures."""
 
 from __future__ import annotations
 
-import time
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
-
-from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.scene import posed_images, priors
-from quoin.pipeline.scene.blocks import read_held_out
-from quoin.pipeline.scene.manhattan import read_trusted_frame
+from quoin.pipeline.core.config import digest
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.workers import Task, map_all
+from quoin.pipeline.core.workload import PROCESS_BYTES, Cost, Workload
+from quoin.pipeline.scene.blocks import held_out_key
+from quoin.pipeline.scene.posed_images import read_posed
 from quoin.pipeline.storage import arrays
-from quoin.pipeline.storage.run import Run, stage
-from quoin.stages.priors.cache_key import priors_key_inputs
-from quoin.stages.priors.config import NEEDS, VERSION, PriorsConfig, PriorsResult
-from quoin.stages.priors.exposures import EXPOSURE_EDGE_PX, estimate_exposures
-from quoin.stages.priors.planar.regions import PlanarRegionStereo
-from quoin.stages.priors.semantic.ade20k import label_photos
-from quoin.stages.priors.sky.sky_labels import label_sky, sky_statistics
-from quoin.stages.priors.stereo.depth_maps import STEREO_STEPS, StereoPhotos, StereoStep
-from quoin.stages.priors.stereo.temporary_arrays import IN_PROGRESS, delete_temporary_arrays
-from quoin.stages.priors.stereo.views import level_for_edge_px
+from quoin.pipeline.storage.layout import sha256_of
+from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.stage import Stage, StageContext
+from quoin.stages.priors.config import PriorsConfig, PriorsResult
+from quoin.stages.priors.stereo.temporary_arrays import delete_temporary_arrays
+
+MIN_PHOTOS_PER_TASK = 16  # a worker first reads poses and points of all photos, whatever its share
+
+# On two cores, from a finished demo (40 photos of 0.48 megapixels).
+STEREO_SECONDS_PER_MPX = 8.8  # dense stereo, each photo compared with 8 others
+SKY_SECONDS_PER_MPX = 0.6
+STEREO_BYTES_PER_MPX = 22 << 20  # on disk
 
 
-class PriorsPreparation(NamedTuple):
-    """What is known before stereo: photos with sky, its share of their pixels, seconds by part."""
+def estimate_priors(context: StageContext, config: PriorsConfig) -> PriorsResult:
+    """Labels and depth maps of all photos in the store; stereo only where ``stereo_edge_px`` is not 0.
 
-    sky_photos: int
-    sky_share: float
-    seconds: dict[str, float]
-
-
-def estimate_depths(run: Run, config: PriorsConfig, report: Reporter, device: str = "cpu") -> PriorsResult:
-    """Labels and depth maps into the store; those of a sensor only where ``stereo_edge_px`` is 0.
-
-    From coarse to fine; before each pass, every photo learns what its neighbours have come to believe. Work that was
-    stopped goes on at the photo where it stopped.
+    Several workers share the photos: a step of stereo begins when all photos have done the step before. Work that was
+    stopped resumes at the photos where it stopped.
     """
-    preparation = prepare_priors(run, config, report, device)
-    photos = StereoPhotos(run, config, device)
-    for step in STEREO_STEPS:
-        began = time.monotonic()
-        photos.run_step(step, photos.depth_photos, report)
-        preparation.seconds[step.name] = preparation.seconds.get(step.name, 0.0) + time.monotonic() - began
-    return finalize_priors(run, config, preparation, report, device)
+    from quoin.stages.priors import estimation  # imports torch
+    from quoin.stages.priors.stereo.depth_maps import STEREO_STEPS
+
+    run, report, workers = context.run, context.report, context.workers
+
+    def map_tasks(step: Any, tasks: list[Task]) -> list[Any]:
+        return map_all(workers, step, tasks, report)
+
+    with workers.session() as n_workers:
+        n_shares = count_shares(run, config, n_workers)
+        key = PRIORS.key(run, config)
+        [preparation] = map_tasks(estimation.prepare_priors, [Task("priors/begin", (run, config, key))])
+        seconds = dict(preparation.seconds)
+        for group in [STEREO_STEPS] if n_shares == 1 else [[step] for step in STEREO_STEPS]:
+            name = "stereo" if n_shares == 1 else group[0].name
+            shares = [(k, n_shares) for k in range(n_shares)]
+            tasks = [Task(f"priors/{name} {k + 1}/{n}", (run, config, group, (k, n))) for k, n in shares]
+            taken = map_tasks(estimation.run_stereo_steps, tasks)
+            for step_name in taken[0]:
+                seconds[step_name] = seconds.get(step_name, 0.0) + max(share[step_name] for share in taken)
+        end = Task("priors/end", (run, config, preparation, seconds))
+        [result] = map_tasks(estimation.finalize_priors, [end])
+        return result
 
 
-def run_step(
-    run: Run, config: PriorsConfig, step: StereoStep, part: tuple[int, int], report: Reporter, device: str = "cpu"
-) -> None:
-    """A step for share k of n (from 0) of the photos, where others take the other shares."""
-    photos, (k, n) = StereoPhotos(run, config, device), part
-    photos.run_step(step, np.array_split(photos.depth_photos, n)[k].tolist(), report, f" {k + 1}/{n}")
+def count_shares(run: Run, config: PriorsConfig, n_workers: int) -> int:
+    """In how many shares the photos are handed to so many workers."""
+    if n_workers == 1 or not config.stereo_edge_px:
+        return 1
+    return max(1, min(2 * n_workers, len(read_posed(run)) // MIN_PHOTOS_PER_TASK))
 
 
-def prepare_priors(run: Run, config: PriorsConfig, report: Reporter, device: str) -> PriorsPreparation:
-    """Everything before stereo: exposures, sky, what a semantic model says."""
-    key = run.key("priors", config, NEEDS, VERSION, priors_key_inputs(run, config))
-    if "priors" not in run.scene or run.scene["priors"].attrs.get(IN_PROGRESS) != key:
-        arrays.delete_node(run.scene, "priors")
-    group = run.scene.require_group("priors")
-    group.attrs[IN_PROGRESS] = key
-    compute_exposures(run)
-    began = time.monotonic()
-    if config.semantic_model is not None:
-        label_photos(run, Path(config.semantic_model), report, device)
-    elif config.sky:
-        label_sky(run, report)
-    sky_photos, sky_share = sky_statistics(run, len(posed_images.read_posed(run)), report)
-    return PriorsPreparation(sky_photos, sky_share, {"sky": time.monotonic() - began})
+def priors_key_inputs(run: Run, config: PriorsConfig) -> str:
+    """Hash of what priors read beside poses and settings: which photos are held out, and the semantic model's file."""
+    held_out = held_out_key(run)
+    if config.semantic_model is None:
+        return held_out
+    try:
+        return digest([held_out, sha256_of(Path(config.semantic_model))])
+    except OSError as error:
+        raise QuoinError(
+            "The semantic model cannot be read", where=config.semantic_model, hint="name an ONNX or TorchScript file"
+        ) from error
 
 
-def finalize_priors(
-    run: Run, config: PriorsConfig, preparation: PriorsPreparation, report: Reporter, device: str
-) -> PriorsResult:
-    """Everything after stereo: what is believed becomes depth maps, bare surfaces take planes."""
-    photos = StereoPhotos(run, config, device)
-    map_stats, seconds = [photos.write_depth_map(index) for index in photos.depth_photos], preparation.seconds
-    n_planes, planar_share = add_planar_regions(
-        run, config, photos.neighbors, photos.depth_photos, report, seconds, photos.device
-    )
-    return PriorsResult(
-        n_depth_maps=len(map_stats),
-        n_sensor_maps=len(photos.sensor),
-        consistent_share=float(np.mean([share for share, _ in map_stats])) if map_stats else 0.0,
-        median_consistent_views=float(np.median([agreeing for _, agreeing in map_stats])) if map_stats else 0.0,
-        edge_px=config.stereo_edge_px,
-        n_planes=n_planes,
-        planar_share=planar_share,
-        sky_photos=preparation.sky_photos,
-        sky_share=preparation.sky_share,
-        seconds=seconds,
-    )
-
-
-def add_planar_regions(
-    run: Run,
-    config: PriorsConfig,
-    neighbors: list[list[int]],
-    depth_photos: list[int],
-    report: Reporter,
-    seconds: dict[str, float],
-    device: str,
-) -> tuple[int, float]:
-    """Depth of bare surfaces into the store, where walls have a frame; how many planes, and what share of pixels."""
-    walls = read_trusted_frame(run)
-    if not (config.planes and depth_photos) or walls is None:
-        return 0, 0.0
-    axes = np.concatenate([walls.up_world[None], walls.normals_world])
-    return PlanarRegionStereo(run, neighbors, depth_photos, np.concatenate([axes, -axes]), device).label_all(
-        report, seconds
+def estimate_priors_cost(workload: Workload, config: PriorsConfig) -> Cost:
+    """Cost of dense stereo, which workers share, and of sky, which they do not."""
+    stereo_mpx = stereo_megapixels(workload, config.stereo_edge_px) * config.sources / 8
+    sky_s_per_mpx = SKY_SECONDS_PER_MPX if config.sky else 0.0
+    return Cost(
+        seconds=stereo_mpx * (STEREO_SECONDS_PER_MPX / workload.n_workers + sky_s_per_mpx),
+        memory_bytes=PROCESS_BYTES,
+        disk_bytes=int(stereo_mpx * STEREO_BYTES_PER_MPX),
+        note=f"dense stereo of {workload.n_photos:,} photos",
     )
 
 
-def compute_exposures(run: Run) -> None:
-    """Exposures of all photos into the store."""
-    posed = posed_images.without_photos(posed_images.read_posed(run), read_held_out(run))
-
-    def read(index: int) -> np.ndarray:
-        return posed_images.read_photo(run, index, level_for_edge_px(posed.sizes[index], EXPOSURE_EDGE_PX))
-
-    tracks = posed.track_photo, posed.track_point, posed.track_xy
-    priors.write_exposures(run, estimate_exposures(read, posed.sizes, *tracks, seed=run.seed))
+def stereo_megapixels(workload: Workload, edge_px: int) -> float:
+    """Megapixels of all photos, halved until they are no longer than ``edge_px``; 0 where that is 0."""
+    if not edge_px:
+        return 0.0
+    return workload.megapixels / 4 ** math.ceil(math.log2(max(workload.long_edge_px / edge_px, 1.0)))
 
 
-run = stage(
-    "priors",
-    needs=NEEDS,
-    version=VERSION,
+PRIORS = Stage(
+    name="priors",
+    needs=("pose",),
+    version=12,
+    config=PriorsConfig,
     result=PriorsResult,
+    run=estimate_priors,
     inputs=priors_key_inputs,
+    estimate=estimate_priors_cost,
     cleanup=delete_temporary_arrays,
-)(estimate_depths)
+    is_begun=lambda run: "priors" in run.scene,
+    discard=lambda run: arrays.delete_node(run.scene, "priors"),
+)

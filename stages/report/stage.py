@@ -10,12 +10,15 @@ from markupsafe import Markup
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.formatting import format_quantity, key_label
+from quoin.pipeline.core.workload import PROCESS_BYTES, Cost, Workload
 from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 from quoin.pipeline.scene.blocks import Partition, read_partition
 from quoin.pipeline.scene.manhattan import read_trusted_frame
 from quoin.pipeline.scene.posed_images import Posed, read_posed
 from quoin.pipeline.storage.atomic import write_atomic
-from quoin.pipeline.storage.run import Run, stage
+from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.stage import Stage
 from quoin.stages.report import atlas, collect, floor_plan, mesh_preview, previews, room_measures
 from quoin.stages.report.advice import advise
 from quoin.stages.report.config import ReportConfig, ReportResult
@@ -24,6 +27,10 @@ from quoin.stages.report.page import PagePictures, render_page
 from quoin.stages.report.photo_views import ViewComparison, render_comparisons
 
 MAX_CURVE_BLOCKS = 12  # in the charts of training
+
+REPORT_SECONDS, REPORT_SECONDS_PER_PHOTO = 5.0, 0.05  # on two cores
+DRAWN_BYTES_PER_FACE = 150  # of the mesh while it is drawn
+REPORT_BYTES = 20 << 20  # on disk
 
 
 def write_html_report(run: Run, config: ReportConfig, report: Reporter) -> ReportResult:
@@ -49,7 +56,15 @@ def write_html_report(run: Run, config: ReportConfig, report: Reporter) -> Repor
     )
 
 
-run = stage("report", needs=("fuse",), version=1, result=ReportResult)(write_html_report)
+def estimate_report_cost(workload: Workload, config: ReportConfig) -> Cost:
+    """Cost of the report: it reads the mesh and some photos."""
+    del config
+    return Cost(
+        seconds=REPORT_SECONDS + REPORT_SECONDS_PER_PHOTO * workload.n_photos,
+        memory_bytes=PROCESS_BYTES // 2 + min(workload.n_faces, MAX_RAYCAST_FACES) * DRAWN_BYTES_PER_FACE,
+        disk_bytes=REPORT_BYTES,
+        note=f"{workload.n_photos:,} photos",
+    )
 
 
 @dataclass(frozen=True)
@@ -164,3 +179,14 @@ def collect_facts(
     )
     stage_warnings = [str(text) for m in run.record.manifests.values() for text in m.result.get("warnings") or []]
     return facts.model_copy(update={"advice": advise(facts, stage_warnings)})
+
+
+REPORT = Stage(
+    name="report",
+    needs=("fuse",),
+    version=1,
+    config=ReportConfig,
+    result=ReportResult,
+    run=lambda context, config: write_html_report(context.run, config, context.report),
+    estimate=estimate_report_cost,
+)

@@ -13,8 +13,6 @@ from pydantic import Field, model_validator
 from quoin.pipeline.core.config import StageConfig, StageResult
 from quoin.pipeline.core.errors import QuoinError
 
-VERSION = 4
-
 
 class HashEncodingConfig(StageConfig):
     """Multi-resolution hash grid (instant-ngp), coarse to fine (Neuralangelo)."""

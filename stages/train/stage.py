@@ -1,188 +1,197 @@
-"""Train one block: gather what the store knows of it, train, leave its SDF bricks and its model in the store."""
+"""The train stage: every block of the partition trained and committed by a worker each, then the stage itself."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+import functools
+import math
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
-import torch
 
 from quoin.pipeline.core.config import digest
-from quoin.pipeline.core.errors import OutOfMemory, QuoinError, first_line
-from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.geometry.lattice import Lattice
-from quoin.pipeline.scene import posed_images
-from quoin.pipeline.scene.blocks import (
-    SDF_CLIP_VOXELS,
-    Block,
-    SdfBricks,
-    block_folder,
-    read_block,
-    read_total_cost,
-    write_block_model,
-    write_sdf_bricks,
-)
-from quoin.pipeline.storage.fencing import FENCING_TOKEN_FILE, Attempt
+from quoin.pipeline.core.errors import PartialResult, QuoinError
+from quoin.pipeline.core.workers import Task, TaskContext
+from quoin.pipeline.core.workload import Cost, Workload, brick_bytes
+from quoin.pipeline.scene.blocks import Block, block_folder, read_partition
+from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error, write_atomic
+from quoin.pipeline.storage.fencing import FENCING_TOKEN_FILE, fence
+from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.retry import retry
-from quoin.pipeline.storage.run import Run, peak_memory_bytes, reset_peak_memory
-from quoin.stages.train import checkpoint, refined_cameras, sdf_bricks, trained_block
-from quoin.stages.train.batch_size import BatchSize, is_out_of_memory, reduce_batch_size
-from quoin.stages.train.config import VERSION, BlockResult, TrainConfig
-from quoin.stages.train.data.load import build_trainer
-from quoin.stages.train.data.photo_set import BlockFrame
-from quoin.stages.train.loop import MetricLog, run_training
-from quoin.stages.train.preview import PREVIEW_FOLDER, delete_previews_after, save_preview_image
-from quoin.stages.train.trainer import Trainer
+from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.stage import Stage, StageContext
+from quoin.stages.train.config import BlockResult, TrainConfig, TrainResult
 
-SINGLE_ATTEMPT = Attempt()
+TRACEBACK_FILE = "error.txt"
 
-
-def choose_device(device: str) -> str:
-    """``auto`` becomes cuda where there is one, else cpu."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise QuoinError("No CUDA device is available", where=device, hint="use --device cpu, or see quoin doctor")
-    return device
+# On two cores, from a finished demo (40 photos of 0.48 megapixels, 2 blocks).
+COMPILE_SECONDS = 10.0  # once a process
+SECONDS_PER_BLOCK = 24.0  # of a block beside its steps: reading, the initial SDF, the bricks
+RAYS_PER_S = 9500.0  # of the default method
+CHECKPOINT_BYTES = 120 << 20  # and model, of a block
 
 
-def train_block(
-    run: Run,
-    config: TrainConfig,
-    report: Reporter,
-    block_id: str,
-    device: str = "auto",
-    attempt: Attempt = SINGLE_ATTEMPT,
-) -> BlockResult:
-    """Train block ``block_id``, from its checkpoint where there is one, and put its SDF bricks into the store.
+def train_blocks(context: StageContext, config: TrainConfig) -> TrainResult:
+    """Train the blocks that are not committed yet, the costliest first, and commit each as it ends.
 
-    Asked to stop, it saves a checkpoint and raises WorkCancelled. Raises OutOfMemory where a higher memory level might
-    help, and SupersededError, with nothing more written, where another attempt has taken the block over.
+    Blocks that fail are ``failed_blocks`` of the result; the following stages use the others. PartialResult where no
+    block could be trained.
     """
-    try:
-        return _train_block(run, config, report, block_id, device, attempt)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        reason = first_line(error)
-    hint = "close other programs, make blocks smaller (partition.memory_gib), or use --device cpu"
-    raise OutOfMemory(f"Memory does not suffice for this block: {reason}", where=block_id, hint=hint)
+    run, report = context.run, context.report
+    blocks = read_partition(run).blocks
+    keys = {block.id: block_key(run, config, block) for block in blocks}
+    results: dict[str, BlockResult] = {}
+    failures: dict[str, Exception] = {}
+    tasks = []
+    for block in sorted(blocks, key=lambda block: -block.cost):
+        done = run.manifest(f"train/{block.id}")
+        if done is not None and done.key == keys[block.id]:
+            report.log(f"train/{block.id}", "already done, kept")
+            results[block.id] = BlockResult.model_validate(done.result)
+        else:
+            tasks.append(block_task(run, config, block))
+
+    with report.task("train", total=len(blocks), unit="blocks") as advance:
+        advance(len(results))
+        report.table("blocks", _rows(blocks, results, failures))
+        for outcome in context.workers.map(train_block_attempt, tasks, report):
+            name = outcome.task.name
+            block_id = name.removeprefix("train/")
+            if outcome.error is not None:
+                failures[block_id] = outcome.error
+                _save_traceback(run, block_id, outcome.error)
+                report.log(name, f"failed: {_error_message(outcome.error)}", level="warning")
+            else:
+                result = results[block_id] = outcome.result
+                (block_folder(run, block_id) / TRACEBACK_FILE).unlink(missing_ok=True)
+                run.commit(name, keys[block_id], result, result.seconds, TRAIN.needs)
+            advance(len(results))
+            ended = [block for block in blocks if block.id == block_id]
+            report.table("blocks", _rows(ended, results, failures))  # the others are known: there may be thousands
+    missing = {block_id: _error_message(error) for block_id, error in failures.items()}
+    if missing and not results:
+        raise _partial_result(run, missing, len(blocks))
+    done_blocks = [results[block.id] for block in blocks if block.id in results]
+    return TrainResult(blocks=done_blocks, failed_blocks=missing)
 
 
-def _train_block(
-    run: Run, config: TrainConfig, report: Reporter, block_id: str, device: str, attempt: Attempt
-) -> BlockResult:
-    began = time.monotonic()
-    device = choose_device(device)
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        reset_peak_memory()
-    torch.manual_seed(run.seed)
-    name = f"train/{block_id}"
-    report.place(name, torch.cuda.get_device_name() if device.startswith("cuda") else device)
-    lattice, block = read_block(run, block_id)
-    photo_level = np.minimum(block.photo_level + attempt.memory_level, posed_images.PYRAMID_LEVELS - 1)
-    block = replace(block, photo_level=photo_level)
+def block_key(run: Run, config: TrainConfig, block: Block) -> str:
+    """Content hash that decides whether a block must be trained again."""
+    photos = [np.asarray(block.photo_index).tolist(), np.asarray(block.photo_weight).tolist()]
+    box = [block.core.low, block.core.high, block.halo_bricks]
+    return digest([TRAIN.key(run, config), block.id, box, photos])
+
+
+def block_task(run: Run, config: TrainConfig, block: Block) -> Task:
+    """The task of training a block, as workers get it."""
+    return Task(
+        f"train/{block.id}",
+        (run, config, block.id),
+        memory_bytes=block.memory_bytes,
+        cost=block.cost,
+        fence=functools.partial(fence_block, run, block.id),
+        can_reduce_memory=True,
+    )
+
+
+def fence_block(run: Run, block_id: str, attempt_id: str) -> None:
+    """Let only ``attempt_id`` write the block from here on, wherever the run lives."""
     folder = block_folder(run, block_id)
-    input_keys = [run.require(stage).key for stage in ("partition", "priors")]
-    key = digest([config.model_dump(), input_keys, block_id, run.seed, VERSION])
-    frame = BlockFrame.from_bounds(*lattice.box_world(block.outer))
-    trainer = build_trainer(run, config, block, frame, device, report)
-    trainer.warn = lambda message: report.log(name, message, "warning")
-    max_size = reduce_batch_size(trainer.batch_size, attempt.memory_level)
-    trainer.batch_size = max_size
-    if config.budget_minutes is not None:
-        all_cost = read_total_cost(run)
-        trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
-    log = MetricLog(run.table(f"train_{block_id}"))
-    run.storage.download(f"tables/train_{block_id}.parquet")
-    checkpoint.download_checkpoint(run, folder)
-    state = checkpoint.load_checkpoint(folder, key, trainer.warn)
-    if state is not None:
-        trainer.load_state_dict(state)
-        began -= trainer.spent_s  # in earlier attempts
-        trainer.batch_size = BatchSize(*map(min, trainer.batch_size, max_size))
-        log.load_until(trainer.step)
-        report.log(name, f"going on from step {trainer.step} of {config.steps}")
-    elif (folder / checkpoint.CHECKPOINT_FILE).exists():
-        report.log(name, "the checkpoint is of other settings or inputs: starting from the beginning")
-    delete_previews_after(folder / PREVIEW_FOLDER, trainer.step)
+    fence(folder, attempt_id)
+    run.storage.upload((folder.relative_to(run.path) / FENCING_TOKEN_FILE).as_posix())
 
-    def check() -> None:
-        if attempt.id:
-            run.storage.download((folder.relative_to(run.path) / FENCING_TOKEN_FILE).as_posix())
-        attempt.check(folder)
 
-    def save(trainer: Trainer) -> None:
-        def write() -> None:
-            check()
-            checkpoint.save_checkpoint(folder, trainer.state_dict(), key)
-            log.write()
-            checkpoint.upload_checkpoint(run, folder)
-            run.storage.upload(f"tables/train_{block_id}.parquet")
+def train_block_attempt(context: TaskContext, run: Run, config: TrainConfig, block_id: str) -> BlockResult:
+    """One attempt at a block. While the storage does not respond it waits, then resumes from the block's checkpoint."""
+    from quoin.stages.train.block_training import train_block  # imports torch
 
-        retry(write, run.path, trainer.warn)
+    def work() -> BlockResult:
+        return train_block(run, config, context.report, block_id, context.device, context.attempt)
 
-    per_step = run_training(
-        trainer,
-        config,
-        report,
-        name,
-        log,
-        save,
-        save_preview=lambda step, rgb: save_preview_image(folder / PREVIEW_FOLDER, step, rgb),
-        unit_m=frame.radius_m,
-        voxel_m=lattice.voxel_size_m,
-    )
+    try:
+        return retry(work, run.path, lambda message: context.report.log(f"train/{block_id}", message, level="warning"))
+    except OSError as error:
+        if error.errno not in UNWRITABLE_ERRNOS:
+            raise
+        raise disk_error(error, error.filename or run.path) from error
 
-    psnr = trainer.held_out_psnr()
-    bricks, sdf = extract_sdf_bricks(trainer, lattice, block, frame, report, name)
-    if len(bricks) == 0:
-        report.log(name, "no surface found in this block: the SDF does not change sign", "warning")
-    check()
-    write_sdf_bricks(run, block_id, SdfBricks(bricks, sdf))
-    trainer.refresh(near_only=True)
-    write_block_model(run, block_id, *trained_block.export_state(trainer.model, trainer.cache, config))
-    table = run.table(f"cameras_{block_id}")
-    if trainer.cameras is None:
-        table.unlink(missing_ok=True)
-    else:
-        all_names = posed_images.read_posed(run).names
-        names = [all_names[int(i)] for i in block.photo_index]
-        refined_cameras.write_refined_cameras(
-            table, refined_cameras.refined_camera_rows(trainer.cameras, frame, names, block.photo_level), report, name
+
+def _save_traceback(run: Run, block_id: str, error: Exception) -> None:
+    text = "".join(traceback.format_exception(error))
+    with suppress(QuoinError):  # of a full disk, which must not stop the other blocks
+        write_atomic(block_folder(run, block_id) / TRACEBACK_FILE, text.encode())
+
+
+def _rows(
+    blocks: list[Block], results: Mapping[str, BlockResult], failures: Mapping[str, Exception]
+) -> list[dict[str, Any]]:
+    rows = []
+    for block in blocks:
+        result = results.get(block.id)
+        rows.append(
+            {
+                "block": block.id,
+                "state": "done" if result else "failed" if block.id in failures else "to do",
+                "photos": len(block.photo_index),
+                "bricks": block.core.count,
+                "planned_memory_bytes": block.memory_bytes,
+                **(result.model_dump(mode="json", exclude={"block"}) if result else {}),
+            }
         )
-    log.write()
-    run.storage.upload_outputs(name)
-    return BlockResult(
-        block=block_id,
-        steps=trainer.step,
-        seconds=time.monotonic() - began,
-        heldout_psnr_db=psnr,
-        rays_per_s=None if per_step is None else trainer.batch_size.rays / per_step,
-        n_bricks=len(bricks),
-        peak_memory_bytes=peak_memory_bytes() if device == "cpu" else int(torch.cuda.max_memory_allocated()),
-        device=device,
-        rays=trainer.batch_size.rays,
-        memory_level=attempt.memory_level,
-        memory_reason=attempt.memory_reason,
+    return rows
+
+
+def _error_message(error: Exception) -> str:
+    return str(error) if isinstance(error, QuoinError) else f"{type(error).__name__}: {error}"
+
+
+def missing_blocks(run: Run, result: Mapping[str, Any]) -> PartialResult | None:
+    """The error for the blocks that a committed result of the stage lacks."""
+    missing = result.get("failed_blocks")
+    return _partial_result(run, missing, len(missing) + len(result["blocks"])) if missing else None
+
+
+def _partial_result(run: Run, missing: Mapping[str, str], n_blocks: int) -> PartialResult:
+    reasons = "; ".join(f"{block_id}: {why}" for block_id, why in missing.items())
+    return PartialResult(
+        f"{len(missing)} of {n_blocks} blocks could not be trained, the mesh has a hole in their place ({reasons})",
+        where=run.location,
+        hint="quoin resume tries them again; tracebacks are in work/blocks/<block>/error.txt",
     )
 
 
-def extract_sdf_bricks(
-    trainer: Trainer, lattice: Lattice, block: Block, frame: BlockFrame, report: Reporter, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """SDF bricks of the block's outer box, in voxels."""
-    scale = frame.radius_m / lattice.voxel_size_m
-    size, clip = lattice.brick_size, SDF_CLIP_VOXELS
+def has_checkpoints(run: Run) -> bool:
+    """Whether training has begun, as far as can be told: checkpoints of other machines are not here."""
+    return storage_url(run.location) is not None or any((run.path / "work/blocks").glob("*/checkpoint*"))
 
-    def sdf_voxels(index: np.ndarray) -> np.ndarray:
-        local = frame.to_local(lattice.sample_world(index)).astype(np.float32)
-        return trainer.sdf(torch.from_numpy(local).to(trainer.device)).cpu().numpy() * scale
 
-    with report.task(f"{name}/extract", 1.0) as advance:
-        if not trainer.config.surface.distance:
-            return sdf_bricks.sample_level_set(sdf_voxels, block.outer, size, clip)
-        return sdf_bricks.sample_bricks(sdf_voxels, block.outer.bricks(), size, clip, advance)
+def estimate_train_cost(workload: Workload, config: TrainConfig) -> Cost:
+    """Cost of training all blocks, ``workload.n_workers`` at a time, within the time budget where there is one."""
+    blocks, n_workers = workload.blocks, workload.n_workers
+    budget_s = 60.0 * (config.budget_minutes or math.inf)
+    steps_s = min(config.steps * config.rays / RAYS_PER_S, budget_s / max(len(blocks), 1))  # of a block
+    rounds = -(-len(blocks) // n_workers)
+    largest = max((block.pixels for block in blocks), default=0)
+    return Cost(
+        seconds=COMPILE_SECONDS + rounds * (SECONDS_PER_BLOCK + steps_s),
+        memory_bytes=sum(sorted(block.memory_bytes for block in blocks)[-n_workers:]),
+        disk_bytes=workload.n_bricks * brick_bytes(workload.brick_size) + len(blocks) * CHECKPOINT_BYTES,
+        note=f"{len(blocks):,} block{'s' if len(blocks) != 1 else ''}, {n_workers} at a time, "
+        f"{largest / 1e6:,.0f} Mpx in the largest",
+    )
+
+
+TRAIN = Stage(
+    name="train",
+    needs=("partition", "priors"),
+    version=4,
+    config=TrainConfig,
+    result=TrainResult,
+    run=train_blocks,
+    estimate=estimate_train_cost,
+    is_begun=has_checkpoints,
+    discard=lambda run: run.storage.remove("work/blocks"),
+    partial_error=missing_blocks,
+)

@@ -8,17 +8,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from quoin.cluster.blocks import check_all_trained, train_blocks
-from quoin.cluster.executor import InlineExecutor
-from quoin.cluster.failures import MAX_MEMORY_LEVEL
 from quoin.pipeline.core.config import StageConfig, StageResult, validate_config
 from quoin.pipeline.core.errors import OutOfMemory, PartialResult, QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import MAX_MEMORY_LEVEL, Attempt
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
-from quoin.pipeline.storage.fencing import Attempt, SupersededError
+from quoin.pipeline.storage.fencing import SupersededError, check_fence
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import BlockResult, TrainConfig
+from quoin.stages.train.stage import TRAIN
 
 
 @pytest.fixture
@@ -66,19 +65,18 @@ def trained(monkeypatch):
             memory_reason=attempt.memory_reason,
         )
 
-    fake = ModuleType("quoin.stages.train.stage")
+    fake = ModuleType("quoin.stages.train.block_training")
     fake.train_block = train_block
-    monkeypatch.setitem(sys.modules, "quoin.stages.train.stage", fake)
+    monkeypatch.setitem(sys.modules, "quoin.stages.train.block_training", fake)
     calls.broken, calls.attempts = {}, []
     return calls
 
 
 CONFIG = validate_config(TrainConfig, {"steps": 7})
-HERE = InlineExecutor("cpu")
 
 
 def test_the_longest_block_first_and_each_committed(run, trained):
-    result = train_blocks(run, CONFIG, HERE, Reporter())
+    result = TRAIN(run, CONFIG, Reporter())
     assert trained == ["b1", "b2", "b0"]
     assert [block.block for block in result.blocks] == ["b0", "b1", "b2"], "in the partition's order"
     assert {b.device for b in result.blocks} == {"cpu"}
@@ -86,49 +84,49 @@ def test_the_longest_block_first_and_each_committed(run, trained):
 
 
 def test_nothing_is_trained_twice(run, trained):
-    first = train_blocks(run, CONFIG, HERE, Reporter())
-    assert train_blocks(Run.open(run.path), CONFIG, HERE, Reporter()) == first
+    first = TRAIN(run, CONFIG, Reporter())
+    assert TRAIN(Run.open(run.path), CONFIG, Reporter()) == first
     assert len(trained) == 3
 
 
 def test_other_settings_train_all_again(run, trained):
-    train_blocks(run, CONFIG, HERE, Reporter())
-    train_blocks(run, validate_config(TrainConfig, {"steps": 8}), HERE, Reporter())
+    TRAIN(run, CONFIG, Reporter())
+    TRAIN(run, validate_config(TrainConfig, {"steps": 8}), Reporter())
     assert len(trained) == 6
 
 
 def test_a_failed_block_is_missing_the_others_are_kept_and_called_again_trains_only_it(run, trained):
     trained.broken = {"b1": QuoinError("No SfM point lies in this block"), "b0": RuntimeError("out of luck")}
-    result = train_blocks(run, CONFIG, HERE, Reporter())
+    result = TRAIN(run, CONFIG, Reporter())
     assert [block.block for block in result.blocks] == ["b2"]
     assert result.failed_blocks == {"b1": "No SfM point lies in this block.", "b0": "RuntimeError: out of luck"}
     assert trained == ["b1", "b2", "b0"]
     error = run.path / "work" / "blocks" / "b0" / "error.txt"
     assert "out of luck" in error.read_text()
     with pytest.raises(PartialResult, match="2 of 3 blocks could not be trained, the mesh has a hole"):
-        check_all_trained(run)
+        raise TRAIN.incomplete(run)
     run.commit("fuse", "key", StageResult(), 0.0, ("train",))
 
     trained.broken = {}
     again = Run.open(run.path)
-    assert train_blocks(again, CONFIG, HERE, Reporter()).failed_blocks == {}
+    assert TRAIN(again, CONFIG, Reporter()).failed_blocks == {}
     assert trained[3:] == ["b1", "b0"]
     assert again.manifest("fuse") is None, "made of what was there, it is made anew"
     assert not error.exists()
-    check_all_trained(again)
+    assert TRAIN.incomplete(again) is None
 
 
 def test_without_any_block_there_is_nothing_to_go_on_with(run, trained):
     trained.broken = dict.fromkeys(("b0", "b1", "b2"), QuoinError("Too dark"))
     with pytest.raises(PartialResult, match="3 of 3 blocks"):
-        train_blocks(run, CONFIG, HERE, Reporter())
+        TRAIN(run, CONFIG, Reporter())
     assert run.manifest("train") is None
 
 
 def test_what_lacks_memory_is_tried_again_with_less_and_the_result_says_so(run, trained):
     events = []
     trained.broken, trained.fits_at = {"b2": OutOfMemory("Memory does not suffice for 64 rays")}, 2
-    result = train_blocks(run, CONFIG, HERE, Reporter(events.append))
+    result = TRAIN(run, CONFIG, Reporter(events.append))
     assert trained == ["b1", "b2", "b2", "b2", "b0"]
     assert [(block.memory_level, block.memory_reason) for block in result.blocks] == [
         (0, ""),
@@ -139,34 +137,32 @@ def test_what_lacks_memory_is_tried_again_with_less_and_the_result_says_so(run, 
     assert len(told) == 2
 
     trained.broken, trained.fits_at = {"b2": MemoryError()}, 99
-    assert train_blocks(run, validate_config(TrainConfig, {"steps": 8}), HERE, Reporter()).failed_blocks == {
-        "b2": "MemoryError: "
-    }
+    assert TRAIN(run, validate_config(TrainConfig, {"steps": 8}), Reporter()).failed_blocks == {"b2": "MemoryError: "}
     assert len(trained) == 5 + 2 + 1 + MAX_MEMORY_LEVEL
 
 
 def test_every_attempt_claims_its_block(run, trained):
     trained.broken, trained.fits_at = {"b1": OutOfMemory("Memory does not suffice")}, 1
-    train_blocks(run, CONFIG, HERE, Reporter())
+    TRAIN(run, CONFIG, Reporter())
     first, second, *others = trained.attempts
     folder = run.path / "work" / "blocks" / "b1"
-    second.check(folder)
+    check_fence(folder, second.id)
     with pytest.raises(SupersededError, match="later attempt"):
-        first.check(folder)
+        check_fence(folder, first.id)
     assert len({a.id for a in (first, second, *others)}) == 4
 
 
 def test_an_interrupt_keeps_the_blocks_that_are_done(run, trained):
     trained.broken = {"b2": KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
-        train_blocks(run, CONFIG, HERE, Reporter())
+        TRAIN(run, CONFIG, Reporter())
     trained.broken = {}
-    train_blocks(Run.open(run.path), CONFIG, HERE, Reporter())
+    TRAIN(Run.open(run.path), CONFIG, Reporter())
     assert trained == ["b1", "b2", "b2", "b0"]
 
 
 def test_the_table_of_blocks_is_told_as_they_end(run, trained):
     events = []
-    train_blocks(run, CONFIG, HERE, Reporter(events.append))
+    TRAIN(run, CONFIG, Reporter(events.append))
     states = [{row["block"]: row["state"] for row in event["rows"]} for event in events if event["kind"] == "table"]
     assert states == [{"b0": "to do", "b1": "to do", "b2": "to do"}, {"b1": "done"}, {"b2": "done"}, {"b0": "done"}]

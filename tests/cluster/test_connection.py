@@ -62,10 +62,10 @@ def test_who_has_the_token_is_let_in_and_others_are_told(locked: str, monkeypatc
     headers(monkeypatch, TOKEN)
     check_address(locked)
     headers(monkeypatch, "another")
-    with pytest.raises(QuoinError, match=r"does not take the token that is here.*auth_token"):
+    with pytest.raises(QuoinError, match=r"refuses the token of this machine.*auth_token"):
         check_address(locked)
     headers(monkeypatch, None)
-    with pytest.raises(QuoinError, match=r"asks for a token, and there is none here.*auth_token"):
+    with pytest.raises(QuoinError, match=r"requires a token, and this machine has none.*auth_token"):
         check_address(locked)
 
 
@@ -83,7 +83,7 @@ def test_what_is_no_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(QuoinError, match="what listens there is no Ray"):
+        with pytest.raises(QuoinError, match="another program than Ray listens there"):
             check_address(f"127.0.0.1:{web.getsockname()[1]}")
         web.shutdown(socket.SHUT_RDWR)
 
@@ -95,7 +95,7 @@ def test_where_nothing_listens() -> None:
 
 @pytest.mark.parametrize("address", ["", "head", "head:", "head:port", ":6379", "ray://head:10001", "http://head:8265"])
 def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(QuoinError, match="no address of a Ray cluster"):
+    with pytest.raises(QuoinError, match="Invalid address of a Ray cluster"):
         check_address(address)
 
 

@@ -20,30 +20,30 @@ import os, signal, sys, time
 from pathlib import Path
 
 from quoin.cluster import connection
-from quoin.cluster.executor import Job
-from quoin.cluster.ray_executor import RayExecutor
+from quoin.cluster.ray_workers import RayWorkers
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import Task
 
 folder, how = Path(sys.argv[1]), sys.argv[2]
 
 
-def work(report, device, attempt):
+def work(context):
     from quoin.pipeline.core import cancellation
 
     (folder / "pid").write_text(str(os.getpid()))
-    while not cancellation.asked():
+    while not cancellation.requested():
         time.sleep(0.1)
     (folder / "saved").touch()
     cancellation.check()
 
 
-def greedy(report, device, attempt):
+def greedy(context):
     (folder / "pid").write_text(str(os.getpid()))
-    if not attempt.smaller:
+    if not context.attempt.memory_level:
         time.sleep(1.0)
         much = bytearray(b"x") * int(3.0e9)
         time.sleep(60.0)
-    return attempt.memory_reason
+    return context.attempt.memory_reason
 
 
 def told(event):
@@ -59,21 +59,21 @@ if how == "head":
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small})
     address = cluster.address
     (folder / "head").write_text(str(cluster.head_node.all_processes["gcs_server"][0].process.pid))
-    connection.HEAD_PATIENCE_SECONDS = connection.KNOCK_SECONDS = 1.0
+    connection.HEAD_TIMEOUT_SECONDS = connection.CONNECT_TIMEOUT_SECONDS = 1.0
 if how == "memory":  # Ray kills workers where 1.5 GB more are used than are now
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     os.environ["RAY_memory_usage_threshold"] = f"{(total - free + 1.5e9) / total:.4f}"
     os.environ["RAY_memory_monitor_refresh_ms"] = "100"
-    jobs = [Job("greedy", greedy, shrinks=True)]
-    print([outcome.result for outcome in RayExecutor("cpu", workers=1, retries=9).run(jobs, Reporter(told))])
+    tasks = [Task("greedy", can_reduce_memory=True)]
+    print([outcome.result for outcome in RayWorkers("cpu", workers=1, retries=9).map(greedy, tasks, Reporter(told))])
     sys.exit()
 if how == "stop":
     def stop(number, frame):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, stop)
 try:
-    for outcome in RayExecutor("cpu", address, workers=1).run([Job("work", work)], Reporter(told)):
+    for outcome in RayWorkers("cpu", address, workers=1).map(work, [Task("work")], Reporter(told)):
         print(outcome)
 except KeyboardInterrupt:
     print("stopped")
@@ -84,7 +84,7 @@ except Exception as error:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """``start(how)``: a driver whose job runs."""
+    """``start(how)``: a driver whose task runs."""
     drivers = []
 
     def begin(how: str) -> subprocess.Popen[str]:
@@ -150,5 +150,5 @@ def test_a_head_that_is_lost_ends_the_driver_with_a_sentence(start: Start, tmp_p
 
 def test_what_rays_memory_monitor_kills_is_tried_again_with_less(start: Start) -> None:
     out, _ = start("memory").communicate(timeout=400)
-    assert "memory did not suffice, trying again with less: Ray's memory monitor killed its worker" in out
+    assert "out of memory, trying again with less: Ray's memory monitor killed its worker" in out
     assert out.splitlines()[-1] == """["Ray's memory monitor killed its worker"]"""

@@ -1,4 +1,4 @@
-"""Fusion as jobs of an executor: the same mesh as in one process, whoever works on its parts, also where some die."""
+"""Fusion by several workers: the same mesh as in one process, also where some of them die."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quoin.cluster.executor import InlineExecutor, Job, Outcome
-from quoin.cluster.fusion import fuse_blocks
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import InlineWorkers, Outcome, Step, Task
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse.config import FuseConfig, FuseResult
+from quoin.stages.fuse.stage import FUSE
 from tests.fixtures import synthetic
 from tests.fixtures.ply_files import read_ply
 from tests.fixtures.stand_in_workers import Several
@@ -23,21 +23,21 @@ CONFIG = FuseConfig(glb_faces=1000, island_diameter=0.08)
 
 
 class Three(Several):
-    """Every ``again``-th job is done twice; with ``homes`` each has a machine of its own, with files there."""
+    """Every ``again``-th task is done twice; with ``homes`` each has a machine of its own, with files there."""
 
     def __init__(self, again: int = 0, error: Exception | None = None, homes: Path | None = None) -> None:
         super().__init__()
         self.again, self.error, self.homes = again, error, homes
 
-    def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
-        for job in jobs:
-            self.names.append(job.name)
+    def map(self, step: Step, tasks: Sequence[Task], report: Reporter) -> Iterator[Outcome]:
+        for task in tasks:
+            self.names.append(task.name)
             if self.error is not None:
-                yield Outcome(job, error=self.error)
+                yield Outcome(task, error=self.error)
                 continue
             if self.again and len(self.names) % self.again == 0:  # its worker was lost when it was nearly done
-                self.elsewhere(job, report)
-            yield self.elsewhere(job, report, self.homes and self.homes / f"machine{len(self.names)}")
+                self.elsewhere(step, task, report)
+            yield self.elsewhere(step, task, report, self.homes and self.homes / f"machine{len(self.names)}")
 
 
 def wavy_ball(folder: Path, url: str | None = None, heights: tuple[float, ...] = (-2.0, 0.0, 2.0)) -> Run:
@@ -69,12 +69,12 @@ def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
     killed = made.path / "work" / "fuse" / "00007-gathered.npz"
     killed.parent.mkdir(parents=True)
     killed.write_bytes(b"of an attempt by others that was killed")
-    alone = fuse_blocks(made, CONFIG, InlineExecutor("cpu"), Reporter())
+    alone = FUSE(made, CONFIG, Reporter(), InlineWorkers())
     assert not killed.parent.exists()
     one = read_ply(made.path / "mesh.ply")
     made.invalidate("fuse")
     workers = Three(again)
-    shared = fuse_blocks(made, CONFIG, workers, Reporter())
+    shared = FUSE(made, CONFIG, Reporter(), workers)
     many = read_ply(made.path / "mesh.ply")
     assert {name.split()[0] for name in workers.names} == {
         f"fuse/{step}"
@@ -92,9 +92,9 @@ def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.slow
 def test_a_run_at_a_url_is_fused_by_workers_that_share_nothing_else(bucket: str, tmp_path: Path) -> None:
-    in_folder = fuse_blocks(wavy_ball(tmp_path, heights=(0.0,)), CONFIG, Three(), Reporter())
+    in_folder = FUSE(wavy_ball(tmp_path, heights=(0.0,)), CONFIG, Reporter(), Three())
     run, workers = wavy_ball(tmp_path / "other", f"{bucket}/run", (0.0,)), Three(homes=tmp_path)
-    at_url = fuse_blocks(run, CONFIG, workers, Reporter())
+    at_url = FUSE(run, CONFIG, Reporter(), workers)
     assert sum(name.startswith("fuse/observe") for name in workers.names) >= 6
     assert at_url.model_dump(exclude={"seconds"}) == in_folder.model_dump(exclude={"seconds"})
     assert len(read_ply(run.file("mesh.ply")).faces) == in_folder.n_faces
@@ -104,7 +104,7 @@ def test_a_run_at_a_url_is_fused_by_workers_that_share_nothing_else(bucket: str,
 
 def test_what_stops_a_part_stops_the_stage_and_leaves_nothing_of_the_work(made: Run) -> None:
     with pytest.raises(QuoinError, match="no disk"):
-        fuse_blocks(made, CONFIG, Three(error=QuoinError("There is no disk")), Reporter())
+        FUSE(made, CONFIG, Reporter(), Three(error=QuoinError("There is no disk")))
     assert made.manifest("fuse") is None
     assert not (made.path / "work" / "fuse").exists()
-    assert fuse_blocks(made, CONFIG, Three(), Reporter()).n_components == 1
+    assert FUSE(made, CONFIG, Reporter(), Three()).n_components == 1

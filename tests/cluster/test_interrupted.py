@@ -16,18 +16,17 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from quoin.cluster.blocks import train_blocks
-from quoin.cluster.executor import InlineExecutor
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import OutOfMemory, PartialResult
 from quoin.pipeline.core.events import Event, Reporter
+from quoin.pipeline.core.workers import Attempt
 from quoin.pipeline.scene.blocks import Block, block_folder, read_partition
 from quoin.pipeline.storage import retry
-from quoin.pipeline.storage.fencing import Attempt, SupersededError, fence
+from quoin.pipeline.storage.fencing import SupersededError, fence
 from quoin.pipeline.storage.run import Run
-from quoin.stages.train import stage as train_run
-from quoin.stages.train import trainer
+from quoin.stages.train import block_training, trainer
 from quoin.stages.train.config import TrainConfig
+from quoin.stages.train.stage import TRAIN
 from tests.fixtures import ball_scene
 from tests.fixtures.ball_scene import TINY, surface
 
@@ -63,7 +62,7 @@ def train(
     at_step: int = -1,
     hint: Callable[[], object] = lambda: None,
     config: TrainConfig = TINY,
-    attempt: Attempt = train_run.SINGLE_ATTEMPT,
+    attempt: Attempt = block_training.SINGLE_ATTEMPT,
 ) -> list[Event]:
     """Train the block, ``hint`` something once ``at_step`` is reached; the events."""
     events: list[Event] = []
@@ -75,7 +74,7 @@ def train(
             done.append(1)
             done.append(hint())
 
-    train_run.train_block(run, config, Reporter(hear), BLOCK, "cpu", attempt)
+    block_training.train_block(run, config, Reporter(hear), BLOCK, "cpu", attempt)
     return events
 
 
@@ -127,7 +126,7 @@ def test_a_smaller_attempt_takes_less_goes_on_where_the_larger_was_and_says_so(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     levels = []
-    build = train_run.build_trainer
+    build = block_training.build_trainer
 
     def noted(run: Run, config: TrainConfig, block: Block, *rest: object) -> object:
         levels.append(block.photo_level.max())
@@ -135,26 +134,26 @@ def test_a_smaller_attempt_takes_less_goes_on_where_the_larger_was_and_says_so(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
         return build(run, config, block, *rest)  # type: ignore[arg-type]  # passed on as they came
 
-    monkeypatch.setattr(train_run, "build_trainer", noted)
+    monkeypatch.setattr(block_training, "build_trainer", noted)
     first = read_partition(run).blocks[0].photo_level.max()
-    (result,) = train_blocks(run, TINY, InlineExecutor("cpu"), Reporter()).blocks
+    (result,) = TRAIN(run, TINY, Reporter()).blocks
     assert levels == [first, first + 1]
     assert (result.rays, result.memory_level) == (TINY.rays // 2, 1)
     assert "can't allocate memory" in result.memory_reason
     assert result.steps == TINY.steps
     again = dataclasses.replace(Attempt(), memory_level=2, memory_reason="x")
-    assert train_run.train_block(run, TINY, Reporter(), BLOCK, "cpu", again).rays == TINY.rays // 4
+    assert block_training.train_block(run, TINY, Reporter(), BLOCK, "cpu", again).rays == TINY.rays // 4
 
 
 def test_memory_that_never_suffices_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*given: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(train_run, "build_trainer", fail)
+    monkeypatch.setattr(block_training, "build_trainer", fail)
     with pytest.raises(OutOfMemory, match="Memory does not suffice for this block"):
         train(run)
     with pytest.raises(PartialResult, match="Memory does not suffice"):
-        train_blocks(run, TINY, InlineExecutor("cpu"), Reporter())
+        TRAIN(run, TINY, Reporter())
 
 
 def test_an_attempt_that_was_superseded_writes_nothing_more(run: Run) -> None:
@@ -206,10 +205,10 @@ def test_a_full_disk_is_a_sentence_the_last_checkpoint_stays_and_training_goes_o
                 file.write(bytes(max(0, shutil.disk_usage(small_disk).free - 4096)))
 
     with pytest.raises(PartialResult, match="The disk is full"):
-        train_blocks(run, OFTEN, InlineExecutor("cpu"), Reporter(fill))
+        TRAIN(run, OFTEN, Reporter(fill))
     assert saved_step(run) > 15  # the one before the last gives way to the next, so there may be room for more
     filler.unlink()
     events: list[Event] = []
-    (result,) = train_blocks(Run.open(run.path), OFTEN, InlineExecutor("cpu"), Reporter(events.append)).blocks
+    (result,) = TRAIN(Run.open(run.path), OFTEN, Reporter(events.append)).blocks
     assert result.steps == TINY.steps
     assert any("going on from step" in e.get("message", "") for e in events)

@@ -36,7 +36,7 @@ def free_port() -> int:
 
 @quiet
 def test_where_nothing_answers() -> None:
-    with pytest.raises(QuoinError, match=r"No Ray cluster takes jobs there.*dashboard"):
+    with pytest.raises(QuoinError, match=r"No Ray cluster takes jobs at this address.*dashboard"):
         submit_job(f"http://127.0.0.1:{free_port()}", ["true"])
 
 
@@ -50,7 +50,7 @@ def test_another_version_of_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(jobs, "check_reachable", lambda address: None)
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
-    with pytest.raises(QuoinError, match=r"The cluster has Ray 1.0.0, here is Ray"):
+    with pytest.raises(QuoinError, match=r"The cluster has Ray 1.0.0, this machine has Ray"):
         submit_job("http://127.0.0.1:1", ["true"])
 
 
@@ -67,7 +67,7 @@ def test_a_token_that_is_missing_or_wrong_is_a_sentence(mode: str, monkeypatch: 
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
     monkeypatch.setattr(jobs, "check_reachable", lambda address: None)
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refuse)
-    with pytest.raises(QuoinError, match="does not take the token" if mode else "asks for a token"):
+    with pytest.raises(QuoinError, match="refuses the token" if mode else "requires a token"):
         submit_job("http://127.0.0.1:1", ["true"])
 
 

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quoin.cluster.blocks import train_blocks
-from quoin.cluster.executor import InlineExecutor
-from quoin.cluster.ray_executor import RayExecutor
+from quoin.cluster.ray_workers import RayWorkers
 from quoin.cluster.resources import ResourceRequest, plan_resources
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.events import Event, Reporter
 from quoin.pipeline.storage.run import Run
+from quoin.stages.train.stage import TRAIN
 from tests.fixtures import ball_scene
 from tests.fixtures.ball_scene import TINY, surface
 
@@ -58,18 +57,18 @@ def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface
     ) -> ResourceRequest:  # two that wait for each other are slow where others work beside them
         return dataclasses.replace(plan_resources(*given), n_threads=1)
 
-    monkeypatch.setattr("quoin.cluster.ray_executor.plan_resources", single_threaded)
-    executor = RayExecutor("cpu", nodes.address, workers=1)
-    [result] = train_blocks(made, LONGER, executor, Reporter(hear)).blocks
+    monkeypatch.setattr("quoin.cluster.ray_workers.plan_resources", single_threaded)
+    workers = RayWorkers("cpu", nodes.address, workers=1)
+    [result] = TRAIN(made, LONGER, Reporter(hear), workers).blocks
     assert fallen and result.steps == LONGER.steps
     told = [e["message"] for e in events if e["kind"] == "log" and e["name"] == "train/b000"]
-    lost = ("its machine does not answer", "its worker was told to stop")  # by whichever comes home first
+    lost = ("its machine does not answer", "its worker got SIGTERM")  # by whichever comes home first
     assert any(words in message for message in told for words in lost), told
     (went_on,) = [int(m.split("step ")[1].split()[0]) for m in told if m.startswith("going on from step")]
     assert 0 < went_on < LONGER.steps, "from a checkpoint, not from the beginning"
 
     whole = Run.open(tmp_path / "whole")
-    train_blocks(whole, LONGER, InlineExecutor("cpu"), Reporter())
+    TRAIN(whole, LONGER, Reporter())
     mended, straight = surface(made), surface(whole)
     assert len(mended.keys() ^ straight.keys()) == 0
     for brick, voxels in straight.items():

@@ -1,4 +1,4 @@
-"""Poses as jobs of an executor: the same as in one process, whoever finds features, matches and pictures."""
+"""Poses by several workers: the same as in one process, whoever finds features and matches and undistorts photos."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,23 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quoin.cluster.executor import InlineExecutor, Job, Outcome
-from quoin.cluster.poses import estimate_poses
-from quoin.cluster.ray_executor import RayExecutor
+from quoin.cluster.ray_workers import RayWorkers
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import InlineWorkers, Outcome, Step, Task, TaskContext
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.photo_table import read_photo_table, write_photo_table
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.stage import run as ingest
-from quoin.stages.pose import undistorted_images
+from quoin.stages.ingest.stage import INGEST
+from quoin.stages.pose import matching_jobs, undistorted_images
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.hands import PhotosNotVisibleError, Workers
-from quoin.stages.pose.matching_jobs import PoseSteps
+from quoin.stages.pose.matching_jobs import PhotosNotVisibleError
 from quoin.stages.pose.pairing import shared_matching
+from quoin.stages.pose.stage import POSE
 from tests.fixtures.stand_in_workers import Several
 from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
 
@@ -36,9 +35,9 @@ N = 8
 
 
 class Three(Several):
-    """Jobs end in another order.
+    """Tasks end in another order.
 
-    With ``again`` every job is done twice, with ``last_stage`` only so many are done before there is an error; with
+    With ``again`` every task is done twice, with ``last_stage`` only so many are done before there is an error; with
     ``homes`` each on a machine of its own, whose files are in a folder there; after ``gone_after`` sessions the cluster
     is gone.
     """
@@ -51,17 +50,17 @@ class Three(Several):
         self.sessions: list[set[str]] = []  # steps done in each
         self.again, self.last_stage, self.homes = again, last_stage, homes
 
-    def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
-        for job in reversed(jobs):
+    def map(self, step: Step, tasks: Sequence[Task], report: Reporter) -> Iterator[Outcome]:
+        for task in reversed(tasks):
             if len(self.names) == self.last_stage:
-                yield Outcome(job, error=QuoinError("There is no disk"))
+                yield Outcome(task, error=QuoinError("There is no disk"))
                 return
-            self.names.append(job.name)
-            self.sessions[-1].add(job.name.partition(" ")[0])
-            home = None if self.homes is None else self.homes / job.name.replace("/", " ")
+            self.names.append(task.name)
+            self.sessions[-1].add(task.name.partition(" ")[0])
+            home = None if self.homes is None else self.homes / task.name.replace("/", " ")
             if self.again:
-                self.elsewhere(job, report, home)
-            yield self.elsewhere(job, report, home)
+                self.elsewhere(step, task, report, home)
+            yield self.elsewhere(step, task, report, home)
 
     @contextmanager
     def session(self) -> Iterator[int]:
@@ -81,7 +80,7 @@ def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (shared_matching, undistorted_images):
         monkeypatch.setattr(module, "PHOTOS_PER_TASK", 3)
     monkeypatch.setattr("quoin.stages.pose.pairing.shared_matching.PAIRS_PER_TASK_RANGE", (2, 6))
-    monkeypatch.setattr("quoin.cluster.poses.MAX_LOCAL_PHOTOS", 2)
+    monkeypatch.setattr("quoin.stages.pose.workspace.MAX_LOCAL_PHOTOS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +102,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 def alone(photos: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Posed by one process."""
     run = ingested(tmp_path_factory.mktemp("alone") / "run", photos)
-    estimate_poses(run, CONFIG, InlineExecutor("cpu"), Reporter())
+    POSE(run, CONFIG, Reporter())
     return run
 
 
@@ -133,11 +132,11 @@ def assert_same(one: Run, other: Run) -> None:
 @pytest.mark.parametrize("again", [False, True])
 def test_the_same_as_in_one_process(alone: Run, photos: list[dict], tmp_path: Path, again: bool) -> None:
     run, workers = ingested(tmp_path / "run", photos), Three(again=again)
-    estimate_poses(run, CONFIG, workers, Reporter())
-    assert (workers.did("extract_features"), workers.did("undistort_photos")) == (3, 3)
-    assert workers.did("match_pairs") >= 5
+    POSE(run, CONFIG, Reporter(), workers)
+    assert (workers.did("extract_photo_features"), workers.did("undistort_photos")) == (3, 3)
+    assert workers.did("match_photo_pairs") >= 5
     assert workers.sessions == [
-        {"pose/extract_features", "pose/match_pairs", "over"},
+        {"pose/extract_photo_features", "pose/match_photo_pairs", "over"},
         {"pose/undistort_photos", "over"},
     ]
     assert_same(alone, run)
@@ -149,17 +148,17 @@ def test_it_goes_on_where_it_was_stopped_whoever_did_the_first_part(
 ) -> None:
     run = ingested(tmp_path / "run", photos)
     with pytest.raises(QuoinError, match="no disk"):
-        estimate_poses(run, CONFIG, Three(last_stage=5), Reporter())  # features, and two portions of the pairs
+        POSE(run, CONFIG, Reporter(), Three(last_stage=5))  # features, and two portions of the pairs
     assert run.manifest("pose") is None
     workers = Three()
-    estimate_poses(run, CONFIG, workers, Reporter())
-    assert workers.did("extract_features") == 0
+    POSE(run, CONFIG, Reporter(), workers)
+    assert workers.did("extract_photo_features") == 0
     assert_same(alone, run)
 
 
 def test_photos_of_one_process_are_matched_by_many(alone: Run, photos: list[dict], tmp_path: Path) -> None:
     run = ingested(tmp_path / "run", photos)
-    estimate_poses(run, CONFIG, InlineExecutor("cpu"), Reporter())
+    POSE(run, CONFIG, Reporter())
     database = sqlite3.connect(run.path / "work" / "pose" / "database.db")
     with database:
         for table in ("matches", "two_view_geometries"):
@@ -167,8 +166,8 @@ def test_photos_of_one_process_are_matched_by_many(alone: Run, photos: list[dict
     database.close()
     run.invalidate("pose")
     workers = Three()
-    estimate_poses(run, CONFIG, workers, Reporter())
-    assert (workers.did("extract_features"), workers.did("match_pairs") > 4) == (0, True)
+    POSE(run, CONFIG, Reporter(), workers)
+    assert (workers.did("extract_photo_features"), workers.did("match_photo_pairs") > 4) == (0, True)
     assert_same(alone, run)
 
 
@@ -176,21 +175,17 @@ def test_a_cluster_that_ended_while_the_driver_mapped_is_not_needed(
     alone: Run, photos: list[dict], tmp_path: Path
 ) -> None:
     run, workers, said = ingested(tmp_path / "run", photos), Three(gone_after=1), list[str]()
-    estimate_poses(run, CONFIG, workers, Reporter(lambda event: said.append(str(event.get("message")))))
-    assert (workers.did("extract_features"), workers.did("undistort_photos")) == (3, 0)
+    POSE(run, CONFIG, Reporter(lambda event: said.append(str(event.get("message")))), workers)
+    assert (workers.did("extract_photo_features"), workers.did("undistort_photos")) == (3, 0)
     assert any(text.startswith("Ray cannot be reached ('head:6379')") for text in said)
     assert_same(alone, run)
 
 
-def test_few_photos_are_not_handed_out(photos: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: Run, config: PoseConfig, report: Reporter, workers: Workers | None) -> None:
-        assert workers is None
-        raise QuoinError("Enough")
-
-    monkeypatch.setattr("quoin.cluster.poses.MAX_LOCAL_PHOTOS", N)
-    monkeypatch.setattr("quoin.stages.pose.stage.find_poses", refuse)
-    with pytest.raises(QuoinError, match="Enough"):
-        estimate_poses(ingested(tmp_path / "run", photos), CONFIG, Three(), Reporter())
+def test_few_photos_are_not_shared(photos: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quoin.stages.pose.workspace.MAX_LOCAL_PHOTOS", N)
+    workers = Three()
+    POSE(ingested(tmp_path / "run", photos), CONFIG, Reporter(), workers)
+    assert workers.sessions == []
 
 
 def test_photos_and_run_at_a_url(
@@ -212,22 +207,26 @@ def test_photos_and_run_at_a_url(
     run.storage.upload_outputs("ingest")
     run.commit("ingest", "k", StageResult(), 0.0)
     workers = Three(homes=tmp_path)
-    estimate_poses(run, CONFIG, workers, Reporter())
+    POSE(run, CONFIG, Reporter(), workers)
     assert_same(alone, run)
-    first = {path.name for path in tmp_path.glob("pose extract_features 1 3/cache/photos/*/*")}
+    first = {path.name for path in tmp_path.glob("pose extract_photo_features 1 3/cache/photos/*/*")}
     assert first == {"corner 0.jpg", "corner 1.jpg", "corner 2.jpg"}
     assert not [name for name, _, _ in Bucket(f"{bucket}/run").list_objects() if "shared" in name]
 
 
 def test_workers_that_do_not_see_the_photos_still_match(alone: Run, photos: list[dict], tmp_path: Path) -> None:
-    def unseen(self: PoseSteps, photo_ids: list[int]) -> None:
+    def unseen(run: Run, photo_ids: list[int]) -> None:
         raise PhotosNotVisibleError("Workers do not see the photos", where="a.jpg", hint="put them at a URL")
 
     run, workers, said = ingested(tmp_path / "run", photos), Three(), list[str]()
     with pytest.MonkeyPatch.context() as there:
-        there.setattr(PoseSteps, "_photos", unseen)
-        estimate_poses(run, CONFIG, workers, Reporter(lambda event: said.append(str(event.get("message")))))
-    assert (workers.did("extract_features"), workers.did("undistort_photos"), workers.did("match_pairs") > 4) == (
+        there.setattr(matching_jobs, "read_visible_photos", unseen)
+        POSE(run, CONFIG, Reporter(lambda event: said.append(str(event.get("message")))), workers)
+    assert (
+        workers.did("extract_photo_features"),
+        workers.did("undistort_photos"),
+        workers.did("match_photo_pairs") > 4,
+    ) == (
         1,
         1,
         True,
@@ -238,9 +237,9 @@ def test_workers_that_do_not_see_the_photos_still_match(alone: Run, photos: list
 
 def test_a_mask_that_a_worker_does_not_see_is_as_a_photo(photos: list[dict], tmp_path: Path) -> None:
     rows = [{**photo, "mask_path": str(tmp_path / "gone.png")} for photo in photos[:2]]
-    work = PoseSteps(ingested(tmp_path / "run", rows), CONFIG, Reporter(), 1)
+    run = ingested(tmp_path / "run", rows)
     with pytest.raises(PhotosNotVisibleError, match=r"gone\.png"):
-        work.extract_features([0, 1], [], [])
+        matching_jobs.extract_photo_features(TaskContext(), run, CONFIG, [0, 1], ([], []))
 
 
 @pytest.mark.slow
@@ -252,9 +251,9 @@ def test_on_ray(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(shared_matching, "PAIRS_PER_TASK_RANGE", (50, 500))
     config, said, results = PoseConfig(max_edge_px=800, max_features=1500, threads=1), list[str](), []
     report = Reporter(lambda event: said.append(str(event)))
-    for executor in (InlineExecutor("cpu"), RayExecutor("cpu", nodes.address, workers=2)):
+    for workers in (InlineWorkers(), RayWorkers("cpu", nodes.address, workers=2)):
         run = Run.create(tmp_path / str(len(results)), photos=folder, settings={}, seed=0)
-        ingest(run, IngestConfig(), Reporter())
-        results.append(estimate_poses(run, config, executor, report))
+        INGEST(run, IngestConfig(), Reporter())
+        results.append(POSE(run, config, report, workers))
     assert results[1] == results[0]
-    assert sum("jobs on 2 workers" in text for text in said) == 3
+    assert sum("tasks on 2 workers" in text for text in said) == 3

@@ -13,16 +13,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from quoin.cluster.blocks import train_blocks
-from quoin.cluster.executor import InlineExecutor, Job, Outcome
 from quoin.pipeline.core.config import StageResult, validate_config
-from quoin.pipeline.core.errors import PartialResult
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.scene.blocks import read_brick_index, read_sdf_brick
-from quoin.pipeline.storage.fencing import Attempt, SupersededError
+from quoin.pipeline.core.workers import Attempt, InlineWorkers, Outcome, Step, Task, TaskContext
+from quoin.pipeline.scene.blocks import read_brick_index, read_partition, read_sdf_brick
+from quoin.pipeline.storage.fencing import SupersededError
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import TrainConfig
+from quoin.stages.train.stage import TRAIN, block_task, train_block_attempt
 from tests.fixtures import ball_scene
 
 ROOT = Path(__file__).parents[2]
@@ -42,28 +41,27 @@ SMALL = validate_config(
 )
 WORK = """
 import pickle, sys
-from quoin.pipeline.core.events import Reporter
-work, attempt = pickle.load(sys.stdin.buffer)
-pickle.dump(work(Reporter(), "cpu", attempt), open(sys.argv[1], "wb"))
+from quoin.pipeline.core.workers import TaskContext
+step, args, attempt = pickle.load(sys.stdin.buffer)
+pickle.dump(step(TaskContext(attempt=attempt), *args), open(sys.argv[1], "wb"))
 """
 
 
-class Elsewhere:
-    """Runs every job in a process with a cache of its own, as on another machine."""
-
-    device = "cpu"
+class Elsewhere(InlineWorkers):
+    """Does every task in a process with a cache of its own, as on another machine."""
 
     def __init__(self, home: Path) -> None:
+        super().__init__()
         self.home = home
 
-    def run(self, jobs: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
-        for job in jobs:
+    def map(self, step: Step, tasks: Sequence[Task], report: Reporter) -> Iterator[Outcome]:
+        for task in tasks:
             self.home.mkdir()
             answer = self.home / "answer"
             env = os.environ | {"QUOIN_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src")}
-            told = pickle.dumps((job.work, job.start_attempt(Attempt())))
+            told = pickle.dumps((step, task.args, task.start_attempt(Attempt())))
             subprocess.run([sys.executable, "-c", WORK, answer], input=told, env=env, check=True)
-            yield Outcome(job, pickle.loads(answer.read_bytes()))
+            yield Outcome(task, pickle.loads(answer.read_bytes()))
 
 
 def make(folder: Path, place: str | None = None) -> Run:
@@ -76,7 +74,7 @@ def make(folder: Path, place: str | None = None) -> Run:
 def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Path):
     url = f"{bucket}/run"
     run = make(tmp_path, url)
-    result = train_blocks(run, SMALL, Elsewhere(tmp_path / "elsewhere"), Reporter())
+    result = TRAIN(run, SMALL, Reporter(), Elsewhere(tmp_path / "elsewhere"))
     assert result.blocks[0].steps == 12
     assert not list(run.path.glob("tables/train_*")), "its files did not come by way of this machine"
 
@@ -87,7 +85,7 @@ def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Pat
 
     # in a folder, in this process, the result is the same
     here = make(tmp_path)
-    train_blocks(here, SMALL, InlineExecutor("cpu"), Reporter())
+    TRAIN(here, SMALL, Reporter())
     assert (read_brick_index(seen, "b000") == read_brick_index(here, "b000")).all()
     for row in range(len(read_brick_index(here, "b000"))):
         one, other = read_sdf_brick(seen, "b000", row), read_sdf_brick(here, "b000", row)
@@ -97,25 +95,19 @@ def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Pat
     assert "work/blocks/b000/checkpoint.safetensors" in {name for name, _, _ in Bucket(url).list_objects()}
     events: list = []
     seen.invalidate("train")
-    train_blocks(seen, SMALL, InlineExecutor("cpu"), Reporter(events.append))
+    TRAIN(seen, SMALL, Reporter(events.append))
     assert any("going on from step 12" in event.get("message", "") for event in events)
 
 
 def test_a_worker_that_was_given_up_writes_nothing_more(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     url = f"{bucket}/run"
     run = make(tmp_path, url)
-    jobs: list[Job] = []
-
-    class Nobody(InlineExecutor):
-        def run(self, given: Sequence[Job], report: Reporter) -> Iterator[Outcome]:
-            jobs.extend(given)
-            return iter([Outcome(job, error=RuntimeError("nobody there")) for job in given])
-
-    with pytest.raises(PartialResult):
-        train_blocks(run, SMALL, Nobody("cpu"), Reporter())
-    first = jobs[0].start_attempt(Attempt())
-    jobs[0].start_attempt(Attempt())
+    [block] = read_partition(run).blocks
+    task = block_task(run, SMALL, block)
+    first = task.start_attempt(Attempt())
+    task.start_attempt(Attempt())
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
+    there = pickle.loads(pickle.dumps(task.args))
     with pytest.raises(SupersededError):
-        jobs[0].work(Reporter(), "cpu", first)
+        train_block_attempt(TaskContext(attempt=first), *there)
     assert Bucket(url).head("work/blocks/b000/checkpoint.safetensors") is None

@@ -1,4 +1,4 @@
-"""How a cluster is shared, in numbers; and what is tried again when Ray takes a worker away."""
+"""Resources of workers on a cluster, in numbers; and which tasks are tried again when Ray kills a worker."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from quoin.cluster.executor import Job
+from quoin.cluster.actor_pool import TaskAttempt
 from quoin.cluster.failures import Failure
-from quoin.cluster.ray_executor import JobAttempt, _Scheduler
+from quoin.cluster.ray_workers import _Scheduler
 from quoin.cluster.resources import max_threads_per_worker, plan_resources
 from quoin.pipeline.core.errors import OutOfMemory
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.storage.fencing import Attempt
+from quoin.pipeline.core.workers import Attempt, Task
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_every_block_has_its_gpu() -> None:
     assert (resources.device, resources.n_workers, resources.n_threads) == ("cuda", 3, 4)
 
 
-def again(fault: Failure, *, can_reduce_memory: bool, number: int = 1) -> JobAttempt | None:
+def again(fault: Failure, *, can_reduce_memory: bool, number: int = 1) -> TaskAttempt | None:
     drive = object.__new__(_Scheduler)
     drive.retries, drive.report = 3, Reporter()
     return drive._next_attempt(
-        JobAttempt(Job("fuse/observe 1/2", print, can_reduce_memory=can_reduce_memory), Attempt(), number), fault
+        TaskAttempt(print, Task("fuse/observe 1/2", can_reduce_memory=can_reduce_memory), Attempt(), number), fault
     )
 
 

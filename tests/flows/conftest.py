@@ -1,4 +1,4 @@
-"""The command line over light stages (tests/flows/fakes), each call in a process of its own."""
+"""The command line over light stages (tests/flows/light_stages), each call in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 from quoin.flows.prefect.server import is_responding
 
-FAKES = Path(__file__).parent / "fakes"
+LIGHT_STAGES = Path(__file__).parent / "light_stages"
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 
@@ -33,7 +33,7 @@ class Quoin:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """A quoin that is running."""
-        env = os.environ | {"PYTHONPATH": os.pathsep.join([str(FAKES), str(SOURCE)])} | environment
+        env = os.environ | {"PYTHONPATH": os.pathsep.join([str(LIGHT_STAGES), str(SOURCE)])} | environment
         process = subprocess.Popen(
             [sys.executable, "-m", "quoin.flows.cli.app", *arguments, "--device", "cpu"],  # auto would import torch
             cwd=self.folder,

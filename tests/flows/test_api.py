@@ -19,7 +19,7 @@ from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.stages.fuse.mesh import Mesh
 from tests.fixtures.ply_files import write_ply
 from tests.fixtures.synthetic import commit, faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
-from tests.flows.conftest import FAKES, ROOT, SOURCE
+from tests.flows.conftest import LIGHT_STAGES, ROOT, SOURCE
 from tests.stages.pose.room import cameras_around, render
 
 
@@ -38,15 +38,15 @@ def test_reconstruct_runs_every_stage_and_goes_on_with_a_run(tmp_path):
     (tmp_path / "photos").mkdir()
     script = """
 import quoin
-for value in (1, 1, 2):
-    run = quoin.reconstruct("photos", "run", settings={"fuse.value": value}, device="cpu", progress=False)
+for value in (2000, 2000, 3000):
+    run = quoin.reconstruct("photos", "run", settings={"fuse.part_faces": value}, device="cpu", progress=False)
 print(run)
 try:
     quoin.reconstruct("absent", "other")
 except quoin.QuoinError as error:
     print(error)
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(FAKES), str(SOURCE)])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(LIGHT_STAGES), str(SOURCE)])}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )

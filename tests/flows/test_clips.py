@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from quoin.flows import pipeline
 from quoin.flows.cli.app import run_command
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import look_at
@@ -32,7 +34,8 @@ def ingest_only(monkeypatch):
     def refuse(*_):
         raise QuoinError("Enough", where="pose", hint="stop here")
 
-    monkeypatch.setattr("quoin.stages.pose.stage.find_poses", refuse)
+    stages = [dataclasses.replace(stage, run=refuse) if stage.name == "pose" else stage for stage in pipeline.STAGES]
+    monkeypatch.setattr(pipeline, "STAGES", stages)
 
 
 def test_a_video_beside_photos_in_any_order(folder, ingest_only, capsys):

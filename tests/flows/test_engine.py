@@ -64,7 +64,7 @@ def test_auto_says_that_the_server_named_does_not_answer(address, report, warnin
 
 def test_demanding_prefect_without_a_server_is_refused(report, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    with pytest.raises(QuoinError, match="No Prefect server answers"):
+    with pytest.raises(QuoinError, match="No Prefect server responds"):
         should_use_prefect("prefect", report)
 
 

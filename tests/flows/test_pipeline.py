@@ -20,12 +20,12 @@ def test_committed_stages_are_kept_and_a_change_redoes_only_what_stands_on_it(qu
     assert quoin.began() == ALL
     assert reconstruct().returncode == 0
     assert quoin.began() == []
-    assert reconstruct("--set", "partition.value=1").returncode == 0
+    assert reconstruct("--set", "partition.max_photos=101").returncode == 0
     assert quoin.began() == [stage for stage in ALL[2:] if stage != "priors"], "priors do not stand on the partition"
-    assert quoin.manifests()["partition"]["result"] == {"value": 1}
+    assert quoin.manifests()["partition"]["result"] == {"value": 101}
     assert quoin("resume", "run", "--force", "train").returncode == 0
     assert quoin.began() == ALL[4:]
-    assert quoin.manifests()["partition"]["result"] == {"value": 1}, "resume keeps the run's settings"
+    assert quoin.manifests()["partition"]["result"] == {"value": 101}, "resume keeps the run's settings"
 
 
 def test_what_is_kept_keeps_what_it_left_in_the_store(quoin, reconstruct):
@@ -104,7 +104,7 @@ def test_a_full_disk_is_a_sentence_and_the_run_goes_on_when_there_is_room(quoin,
 
 
 def test_a_block_that_fails_does_not_stop_the_run_and_resume_redoes_it_and_what_follows(quoin, reconstruct):
-    partial = reconstruct("-q", "--set", "partition.blocks=3", FAKE_BREAK="train/b1")
+    partial = reconstruct("-q", "--set", "partition.min_blocks=3", FAKE_BREAK="train/b1")
     assert partial.returncode == 3
     assert "1 of 3 blocks could not be trained, the mesh has a hole in their place" in partial.stderr
     assert "b1: ZeroDivisionError" in partial.stderr
@@ -120,7 +120,7 @@ def test_a_block_that_fails_does_not_stop_the_run_and_resume_redoes_it_and_what_
 
 def test_what_stood_on_a_changed_stage_is_forgotten_before_the_change_is_done(quoin, reconstruct):
     reconstruct()
-    assert reconstruct("--set", "pose.value=1", FAKE_FAIL="pose").returncode == 2
+    assert reconstruct("--set", "pose.min_points=16", FAKE_FAIL="pose").returncode == 2
     assert set(quoin.manifests()) == {"ingest"}
 
 

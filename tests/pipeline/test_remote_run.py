@@ -14,7 +14,8 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.atomic import write_atomic
 from quoin.pipeline.storage.object_store import Bucket
-from quoin.pipeline.storage.run import Run, stage
+from quoin.pipeline.storage.run import Run
+from tests.fixtures.stage_of import stage_of
 
 
 class Size(StageConfig):
@@ -28,7 +29,7 @@ class Sum(StageResult):
 CALLS: list[str] = []
 
 
-@stage("pose", needs=(), version=1, result=Sum)
+@stage_of("pose", needs=(), version=1, result=Sum)
 def first(run: Run, config: Size, report: Reporter) -> Sum:
     """Arrays, photos, and files in folders."""
     CALLS.append("pose")
@@ -43,7 +44,7 @@ def first(run: Run, config: Size, report: Reporter) -> Sum:
     return Sum(total=float(values.sum()))
 
 
-@stage("fuse", needs=("pose",), version=1, result=Sum)
+@stage_of("fuse", needs=("pose",), version=1, result=Sum)
 def second(run: Run, config: Size, report: Reporter) -> Sum:
     """Reads what the first one left."""
     CALLS.append("fuse")

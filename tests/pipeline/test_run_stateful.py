@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from quoin.pipeline.core.config import StageConfig, StageResult
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.storage.run import Run, stage
+from quoin.pipeline.storage.run import Run
+from tests.fixtures.stage_of import stage_of
 
 NEEDS = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}
 
@@ -45,7 +46,7 @@ class RunMachine(RuleBasedStateMachine):
         self.run = Run.create(Path(self.folder.name) / "run", photos=self.photos, settings={}, seed=seed)
 
     def make(self, name: str):
-        @stage(name, needs=NEEDS[name], version=1, result=Sum)
+        @stage_of(name, needs=NEEDS[name], version=1, result=Sum)
         def work(run: Run, config: Term, report: Reporter) -> Sum:
             self.worked.append(name)
             if self.die_in == name:

@@ -11,18 +11,18 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import held_out_key, read_block_model, read_brick_index, read_held_out, read_partition
 from quoin.pipeline.storage.run import Run
-from quoin.stages.fuse import stage as fuse
 from quoin.stages.fuse.config import FuseConfig
-from quoin.stages.partition import stage as partition
+from quoin.stages.fuse.stage import FUSE
 from quoin.stages.partition.block_photos import select_held_out
 from quoin.stages.partition.config import PartitionConfig
-from quoin.stages.priors import stage as stereo
+from quoin.stages.partition.stage import PARTITION
 from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.priors.stage import PRIORS
 from quoin.stages.priors.stereo import depth_maps, patchmatch
 from quoin.stages.priors.stereo.patchmatch import PatchMatchParams
 from quoin.stages.train import trainer
+from quoin.stages.train.block_training import train_block
 from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
-from quoin.stages.train.stage import train_block
 from quoin.stages.train.trained_block import load_ray_renderer
 from quoin.tools.evaluate.evaluation import evaluate_views
 from quoin.tools.render.films import render_held_out
@@ -44,12 +44,12 @@ TRAIN = TrainConfig(
 def work(run):
     """Everything after the poses, on one small block."""
     quiet = Reporter()
-    partition.run(run, PartitionConfig(resolution=64, brick_size=16, hold_out_every=6), quiet)
-    stereo.run(run, PriorsConfig(stereo_edge_px=64, sources=4), quiet)
+    PARTITION(run, PartitionConfig(resolution=64, brick_size=16, hold_out_every=6), quiet)
+    PRIORS(run, PriorsConfig(stereo_edge_px=64, sources=4), quiet)
     [block] = read_partition(run).blocks
     run.commit(f"train/{block.id}", "key", train_block(run, TRAIN, quiet, block.id, "cpu"), 1.0)
     commit(run, "train")
-    fuse.run(run, FuseConfig(min_support=2, island_diameter=0.0), quiet)
+    FUSE(run, FuseConfig(min_support=2, island_diameter=0.0), quiet)
     return run, block
 
 
@@ -64,7 +64,7 @@ def runs(tmp_path_factory):
             "PATCHMATCH_PASSES",
             (depth_maps.PatchMatchPass(0, 1, 1.0), depth_maps.PatchMatchPass(0, 1, 0.5)),
         )
-        patch.setattr(stereo, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
+        patch.setattr(depth_maps, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
         patch.setattr(patchmatch, "PATCHMATCH_PARAMS", PatchMatchParams(chunk_pixels_cpu=1 << 10, n_sweep_planes=8))
         made = ball_scene.make_run(folder, n_photos=12, width=WIDTH, height=HEIGHT, n_points=150)
         made.invalidate("partition")

@@ -12,16 +12,16 @@ from quoin.pipeline.geometry.cameras import look_at, pixel_grid, rays_world
 from quoin.pipeline.scene import posed_images, priors, sensor_depth
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.storage.run import Run
-from quoin.stages.fuse import stage as fuse
 from quoin.stages.fuse.config import FuseConfig
-from quoin.stages.partition import stage as partition
+from quoin.stages.fuse.stage import FUSE
 from quoin.stages.partition.config import PartitionConfig
+from quoin.stages.partition.stage import PARTITION, ObservationTable, find_region
 from quoin.stages.pose.frame.sensor_scale import find_sensor_points
-from quoin.stages.priors import stage as stereo
 from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.priors.stage import PRIORS
 from quoin.stages.train import trainer
+from quoin.stages.train.block_training import train_block
 from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
-from quoin.stages.train.stage import train_block
 from tests.fixtures.synthetic import commit, posed_points, pyramid
 
 WIDTH, HEIGHT, N, SIDE_M = 96, 72, 9, 2.0
@@ -125,7 +125,7 @@ def test_points_of_the_sensor_follow_those_of_sfm_and_held_out_photos_measured_n
 def test_bare_walls_get_a_surface(room, monkeypatch):
     monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     quiet = Reporter()
-    partition.run(room, PartitionConfig(resolution=56, brick_size=16), quiet)
+    PARTITION(room, PartitionConfig(resolution=56, brick_size=16), quiet)
     walls = seen_walls(room)
     region = read_partition(room)
     inside = np.all((walls > region.region_low_world) & (walls < region.region_high_world), axis=1)
@@ -134,7 +134,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
     monkeypatch.setattr(
         stereo, "label_sky", lambda run, report: priors.write_labels(run, 0, np.full((9, 12), 1, np.uint8), 3)
     )
-    result = stereo.run(room, PriorsConfig(stereo_edge_px=0), quiet)
+    result = PRIORS(room, PriorsConfig(stereo_edge_px=0), quiet)
     assert (result.n_depth_maps, result.n_sensor_maps) == (N - 1, N - 1)
     assert priors.read_depth(room, 7) is None
     assert priors.read_depth_sigma(room, 0) == pytest.approx(sensor_depth.SIGMA_PER_M / WORLD_PER_M)
@@ -149,7 +149,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
     [block] = region.blocks
     room.commit(f"train/{block.id}", "key", train_block(room, TRAIN, quiet, block.id, "cpu"), 1.0)
     commit(room, "train")
-    fuse.run(room, FuseConfig(island_diameter=0.0), quiet)
+    FUSE(room, FuseConfig(island_diameter=0.0), quiet)
     mesh = trimesh.load(room.path / "mesh.ply", process=False)
     surface = o3d.t.geometry.RaycastingScene()
     surface.add_triangles(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
@@ -161,7 +161,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
 
 def test_photos_alone_know_the_patch_only(room):
     posed = posed_images.read_posed(room)
-    observation_table = partition.ObservationTable.from_posed(posed)
-    _, low, high = partition.find_region(observation_table, PartitionConfig(), 0)
+    observation_table = ObservationTable.from_posed(posed)
+    _, low, high = find_region(observation_table, PartitionConfig(), 0)
     walls = seen_walls(room)
     assert np.all((walls > low) & (walls < high), axis=1).mean() < 0.3

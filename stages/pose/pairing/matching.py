@@ -13,7 +13,7 @@ from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.pairing.expansion import first_round_pairs, match_in_rounds
 from quoin.stages.pose.pairing.pairs import exhaustive_pairs, nearest_pairs, sequential_pairs, unique_pairs
 from quoin.stages.pose.pairing.retrieval import photo_similarity
-from quoin.stages.pose.pairing.shared_matching import find_features_on_workers, match_pairs_on_workers
+from quoin.stages.pose.pairing.shared_matching import share_features, share_matching
 from quoin.stages.pose.workspace import (
     Workspace,
     extraction_arguments,
@@ -42,8 +42,8 @@ def find_features(
         workspace.report.log("pose", f"Masks for {masked} of {len(photos)} photos; the others are used whole")
     with workspace.report.task("pose/features", len(photos), "photos") as advance:
         on_log_line = progress_from_log(r"Processed file \[(\d+)/", advance)
-        if workspace.workers is not None:
-            find_features_on_workers(workspace, workspace.workers, job, cameras, advance)
+        if workspace.n_workers > 1:
+            share_features(workspace, job, cameras, advance)
             on_log_line = no_op
         result = workspace.run_colmap_with_retry("extract_features", job, on_log_line)
         advance(len(photos))
@@ -57,17 +57,8 @@ def find_pairs(
 
     A small collection is matched exhaustively. In a large one, or one with many frames of clips, the first round has
     neighbors by ``positions``, by similarity, by name and by time; verified pairs propose the next rounds. Similarity
-    also finds where a walk comes back to its beginning. Workers are released afterwards: mapping may take hours.
+    also finds where a walk comes back to its beginning.
     """
-    pair_table = _find_pairs(workspace, config, photos, positions)
-    if workspace.workers is not None:
-        workspace.workers.release()
-    return pair_table
-
-
-def _find_pairs(
-    workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], positions: Float[Array, "n d"]
-) -> Int[Array, "k 4"]:
     count, ids = len(photos), np.array([photo.photo_id for photo in photos])
     n_frames = sum(bool(photo.clip) for photo in photos)
     if count <= config.exhaustive_max_photos and n_frames <= MAX_EXHAUSTIVE_FRAMES:
@@ -105,8 +96,8 @@ def match_pairs(workspace: Workspace, pairs: Int[Array, "m 2"], task: str = "pos
         on_log_line = progress_from_log(
             r"Processing block \[(\d+)/", lambda number: advance(min((number - 1) * block, len(pairs)))
         )
-        if workspace.workers is not None:
-            match_pairs_on_workers(workspace, workspace.workers, pairs, advance)
+        if workspace.n_workers > 1:
+            share_matching(workspace, pairs, advance)
             on_log_line = no_op
         result = workspace.run_colmap_with_retry("match_images", job, on_log_line)
         advance(len(pairs))

@@ -109,5 +109,5 @@ def test_a_run_whose_settings_are_of_another_time_is_refused(folder, capsys):
     path = folder / "run" / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {"train": {"stepz": 3}}}))
     sentence = told(capsys, "resume", "run")
-    assert "whose settings were others" in sentence
+    assert "which had other settings" in sentence
     assert "Did you mean 'steps'" in sentence

@@ -28,12 +28,12 @@ def test_a_port_that_is_taken_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
     with socket.create_server((server.SERVER_HOST, 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(QuoinError, match="Cannot listen there: Address already in use"):
+        with pytest.raises(QuoinError, match="Cannot listen on this port: Address already in use"):
             server.run_server(port)
         monkeypatch.setattr(server, "is_responding", lambda url: True)
-        with pytest.raises(QuoinError, match=r"A Prefect server runs there already.*export PREFECT_API_URL"):
+        with pytest.raises(QuoinError, match=r"A Prefect server already runs on this port.*export PREFECT_API_URL"):
             server.run_server(port)
-    with pytest.raises(QuoinError, match="There is no such port"):
+    with pytest.raises(QuoinError, match="Invalid port"):
         server.run_server(99999)
 
 

@@ -18,7 +18,7 @@ import yaml
 from quoin.flows.prefect import submit as submission
 from quoin.flows.prefect.submit import command_line, flow_parameters
 from quoin.pipeline.core.errors import QuoinError
-from tests.flows.conftest import FAKES, SOURCE, ask, post, serving, set_state, standing_still, stop
+from tests.flows.conftest import LIGHT_STAGES, SOURCE, ask, post, serving, set_state, standing_still, stop
 
 slow = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -72,15 +72,15 @@ def test_a_ray_job_says_how_to_see_and_stop_it_and_is_not_watched(monkeypatch, c
     from quoin.cluster import jobs
 
     monkeypatch.setattr(jobs, "submit_job", lambda to, words: "job-1")
-    with pytest.raises(QuoinError, match="not watched from here"):
+    with pytest.raises(QuoinError, match="--watch does not work"):
         submission.submit_run("ray://head", parameters(), watch=True)
     assert submission.submit_run("ray://head", parameters(executor=None), watch=False) == 0
     told = capsys.readouterr().out
     assert "ray job logs --address http://head:8265 --follow job-1" in told
     assert "ray job stop --address http://head:8265 job-1" in told
-    assert "--executor ray --address auto shares them" in told
+    assert "--executor ray --address auto uses all machines" in told
     submission.submit_run("ray://head", parameters(executor="ray", address="auto"), watch=False)
-    assert "shares them" not in capsys.readouterr().out
+    assert "uses all machines" not in capsys.readouterr().out
 
 
 def test_last_lines_that_come_after_the_end_are_told(monkeypatch, capsys):
@@ -105,12 +105,12 @@ def test_last_lines_that_come_after_the_end_are_told(monkeypatch, capsys):
 def test_without_a_server_it_says_what_to_start(quoin):
     done = submit(quoin, "local", "http://127.0.0.1:1/api", "--out", "run")
     assert done.returncode == 2
-    assert "No Prefect server answers" in done.stderr
+    assert "No Prefect server responds" in done.stderr
     assert "quoin ui" in done.stderr
 
 
 def submit(quoin, pool, url, *more):
-    env = os.environ | {"PYTHONPATH": f"{FAKES}{os.pathsep}{SOURCE}", "PREFECT_API_URL": url}
+    env = os.environ | {"PYTHONPATH": f"{LIGHT_STAGES}{os.pathsep}{SOURCE}", "PREFECT_API_URL": url}
     command = [sys.executable, "-m", "quoin.flows.cli.app", "submit", "photos", "--to", pool, "--device", "cpu", *more]
     return subprocess.run(command, cwd=quoin.folder, env=env, text=True, capture_output=True, timeout=250)
 
@@ -131,7 +131,7 @@ def work(url, tmp_path):
         if pool not in {known["name"] for known in ask(url, "work_pools")}:
             post(f"{url}/work_pools/", {"name": pool, "type": "process", "concurrency_limit": 1})
         env = os.environ | {
-            "PYTHONPATH": f"{FAKES}{os.pathsep}{SOURCE}",
+            "PYTHONPATH": f"{LIGHT_STAGES}{os.pathsep}{SOURCE}",
             "PREFECT_API_URL": url,
             "PREFECT_HOME": str(tmp_path / "worker"),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -176,20 +176,20 @@ class TestWithAServer:
         post(f"{url}/work_pools/", {"name": "big-gpus", "type": "process"})
         done = submit(quoin, "biggpus", url, "--out", "run")
         assert done.returncode == 2
-        assert "There is no such work pool ('biggpus')" in done.stderr
+        assert "Unknown work pool ('biggpus')" in done.stderr
         assert "big-gpus" in done.stderr
         assert not ask(url, "flow_runs")
 
     def test_a_run_is_deployed_done_and_watched(self, url, quoin, work):
         work("quick")
-        done = submit(quoin, "quick", url, "--out", "run", "--set", "train.value=4", "--seed", "7", "--watch")
+        done = submit(quoin, "quick", url, "--out", "run", "--set", "train.steps=4", "--seed", "7", "--watch")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "/runs/flow-run/" in done.stdout
         assert "train/b0: hello" in done.stdout, "what blocks say is in the flow's log"
         assert quoin.manifests()["train"]["result"]["blocks"][0]["device"] == "cpu"
         run = flow_run(url, quoin.run)
         assert run["parameters"]["seed"] == 7
-        assert run["parameters"]["overrides"] == ["train.value=4"]
+        assert run["parameters"]["overrides"] == ["train.steps=4"]
         (deployment,) = [d for d in ask(url, "deployments") if d["name"] == "quick"]
         schema = deployment["parameter_openapi_schema"]["properties"]
         assert all(len(schema[name]["description"]) > 15 for name in schema), "the form explains every field"

@@ -13,7 +13,8 @@ from quoin.pipeline.core.config import StageConfig, StageResult
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.atomic import write_atomic
-from quoin.pipeline.storage.run import RUN_FILE, Run, stage
+from quoin.pipeline.storage.run import RUN_FILE, Run
+from tests.fixtures.stage_of import stage_of
 
 
 class Size(StageConfig):
@@ -27,12 +28,12 @@ class Done(StageResult):
 def make_chain(calls: list[str], version: int = 1):
     """Two stages, b standing on a, that write down when they really work."""
 
-    @stage("a", needs=(), version=version, result=Done)
+    @stage_of("a", needs=(), version=version, result=Done)
     def a(run: Run, config: Size, report: Reporter) -> Done:
         calls.append("a")
         return Done(total=config.size)
 
-    @stage("b", needs=("a",), version=1, result=Done)
+    @stage_of("b", needs=("a",), version=1, result=Done)
     def b(run: Run, config: Size, report: Reporter) -> Done:
         calls.append("b")
         return Done(total=config.size + run.require("a").result["total"])
@@ -98,7 +99,7 @@ def test_a_stage_without_what_it_needs_says_so(run: Run):
 
 
 def test_a_stage_that_fails_commits_nothing_and_forgets_what_it_replaced(run: Run):
-    @stage("a", needs=(), version=2, result=Done)
+    @stage_of("a", needs=(), version=2, result=Done)
     def broken(run: Run, config: Size, report: Reporter) -> Done:
         raise ValueError("broken")
 
@@ -193,7 +194,7 @@ def test_a_full_disk_keeps_the_old_file_and_is_one_sentence(tmp_path: Path, monk
 
 
 def test_a_full_disk_in_a_stage_is_one_sentence_and_no_commit(run: Run):
-    @stage("a", needs=(), version=1, result=Done)
+    @stage_of("a", needs=(), version=1, result=Done)
     def fills_the_disk(run: Run, config: Size, report: Reporter) -> Done:
         with open("/dev/full", "wb", buffering=0) as full:
             full.write(b"x")

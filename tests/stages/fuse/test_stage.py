@@ -19,7 +19,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse.blend import bricks_to_march
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.mesh import edge_counts
-from quoin.stages.fuse.stage import run
+from quoin.stages.fuse.stage import FUSE
 from quoin.stages.fuse.tile_surface import count_torn_edges, make_edge_keys, to_mesh
 from quoin.stages.fuse.tiles import extract_tiles, read_block_sdfs, read_patch
 from tests.fixtures import synthetic
@@ -158,7 +158,7 @@ def make_scene(
 
 def test_a_ball_comes_out_whole_and_in_its_colours(tmp_path: Path) -> None:
     made = make_scene(tmp_path, [synthetic.sphere(1.0)] * 2, heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
-    result = run(made, FuseConfig(), Reporter())
+    result = FUSE(made, FuseConfig(), Reporter())
     assert result.n_components == 1
     assert result.n_boundary_edges == result.n_torn_edges == 0
     assert result.n_faces == result.n_raw_faces
@@ -193,7 +193,7 @@ def test_a_block_that_is_missing_leaves_a_hole_that_the_mesh_names(tmp_path: Pat
 
     made.invalidate("train")
     made.commit("train", "key of train without a block", Trained(failed_blocks={lost.id: "out of luck"}), 0.0)
-    result = run(made, FuseConfig(), Reporter())
+    result = FUSE(made, FuseConfig(), Reporter())
     assert result.missing_blocks == (lost.id,)
     assert result.n_blocks == 3
     assert result.area_m2 == pytest.approx(0.75 * 4 * np.pi, rel=0.02)
@@ -216,7 +216,7 @@ def test_what_no_photo_sees_and_islands_are_dropped(tmp_path: Path) -> None:
         return np.minimum(hollow, floater(p))
 
     made = make_scene(tmp_path, [sdf])
-    result = run(made, FuseConfig(island_diameter=0.1), Reporter())
+    result = FUSE(made, FuseConfig(island_diameter=0.1), Reporter())
     points = read_ply(made.path / "mesh.ply").vertices_world
     radius = np.linalg.norm(points, axis=1)
     assert np.abs(radius - 1).max() < 0.1
@@ -228,7 +228,7 @@ def test_what_most_photos_see_as_sky_is_dropped(tmp_path: Path) -> None:
     """A ball with a cloud beside it: labels say that there is sky wherever the ball is not."""
     ball, cloud = synthetic.sphere(1.0), synthetic.sphere(0.14, (0.0, 0.0, 1.22))
     made = make_scene(tmp_path, [lambda p: np.minimum(ball(p), cloud(p))])
-    before = run(made, FuseConfig(min_support=0), Reporter())
+    before = FUSE(made, FuseConfig(min_support=0), Reporter())
     assert before.dropped_sky_faces == 0
     assert before.n_components == 2
     posed = posed_images.read_posed(made)
@@ -236,7 +236,7 @@ def test_what_most_photos_see_as_sky_is_dropped(tmp_path: Path) -> None:
         photo = synthetic.sphere_photo(posed, i, 1.0, lambda p: np.full_like(p, 255))
         priors.write_labels(made, i, np.where(photo.max(axis=2) < 255, labels.SKY, 0).astype(np.uint8), 0)
     made.invalidate("fuse")
-    after = run(made, FuseConfig(min_support=0), Reporter())
+    after = FUSE(made, FuseConfig(min_support=0), Reporter())
     assert after.n_components == 1
     assert after.dropped_sky_faces > 0.9 * (before.n_faces - after.n_faces)
     assert np.linalg.norm(read_ply(made.path / "mesh.ply").vertices_world, axis=1).max() < 1.02
@@ -246,7 +246,7 @@ def test_a_chip_that_one_photo_matched_by_chance_goes_and_what_stereo_confirms_s
     ball, chip = synthetic.sphere(1.0), synthetic.sphere(0.15, (0.0, 0.0, 1.3))
     made = make_scene(tmp_path, [lambda p: np.minimum(ball(p), chip(p))])
     config = FuseConfig(island_diameter=0.0)
-    assert run(made, config, Reporter()).n_components == 2  # without stereo colours decide, and here they agree
+    assert FUSE(made, config, Reporter()).n_components == 2  # without stereo colours decide, and here they agree
     posed = posed_images.read_posed(made)
     for i in range(len(posed)):
         depth = synthetic.sphere_depth(posed, i, 1.0)
@@ -254,7 +254,7 @@ def test_a_chip_that_one_photo_matched_by_chance_goes_and_what_stereo_confirms_s
             depth = np.where(depth == 0, synthetic.sphere_depth(posed, i, 0.15, (0.0, 0.0, 1.3)), depth)
         priors.write_depth(made, i, depth, 0)
     made.invalidate("fuse")
-    result = run(made, config, Reporter())
+    result = FUSE(made, config, Reporter())
     assert result.n_components == 1
     radius = np.linalg.norm(read_ply(made.path / "mesh.ply").vertices_world, axis=1)
     assert np.abs(radius - 1).max() < 0.05
@@ -262,7 +262,7 @@ def test_a_chip_that_one_photo_matched_by_chance_goes_and_what_stereo_confirms_s
 
 def test_the_unseen_side_is_cut_off(tmp_path: Path) -> None:
     made = make_scene(tmp_path, [synthetic.sphere(1.0)], heights=(4.0,))
-    result = run(made, FuseConfig(), Reporter())
+    result = FUSE(made, FuseConfig(), Reporter())
     points = read_ply(made.path / "mesh.ply").vertices_world
     assert points[:, 2].max() > 0.99
     assert points[:, 2].min() > -0.9
@@ -272,7 +272,7 @@ def test_the_unseen_side_is_cut_off(tmp_path: Path) -> None:
 
 def test_confidence_falls_towards_the_side_that_few_photos_see_and_is_kept_in_both_files(tmp_path: Path) -> None:
     made = make_scene(tmp_path, [synthetic.sphere(1.0)], heights=(4.0,))
-    result = run(made, FuseConfig(), Reporter())
+    result = FUSE(made, FuseConfig(), Reporter())
     mesh = read_ply(made.path / "mesh.ply")
     confidence, height = mesh.values["confidence"], mesh.vertices_world[:, 2]
     assert confidence[height > 0.9].min() > 0.8
@@ -285,10 +285,10 @@ def test_confidence_falls_towards_the_side_that_few_photos_see_and_is_kept_in_bo
 
 def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:
     made = make_scene(tmp_path, [synthetic.wavy(synthetic.sphere(1.0), 0.3 * VOXEL, 0.8, s) for s in range(2)])
-    run(made, FuseConfig(), Reporter())
+    FUSE(made, FuseConfig(), Reporter())
     first = [(made.path / name).read_bytes() for name in ("mesh.ply", "mesh.glb")]
     made.invalidate("fuse")
-    run(made, FuseConfig(cache_bricks=27), Reporter())
+    FUSE(made, FuseConfig(cache_bricks=27), Reporter())
     assert [(made.path / name).read_bytes() for name in ("mesh.ply", "mesh.glb")] == first
 
 
@@ -302,14 +302,14 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
     for i in range(len(posed)) if stereo else ():
         priors.write_depth(made, i, synthetic.sphere_depth(posed, i, 1.0), 0)
     options = {"island_diameter": 0.08, "glb_faces": 1000}
-    one = run(made, FuseConfig(**options), Reporter())
+    one = FUSE(made, FuseConfig(**options), Reporter())
     whole, light = read_ply(made.path / "mesh.ply"), trimesh.load(made.path / "mesh.glb", force="mesh", process=False)
     made.invalidate("fuse")
     monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
     monkeypatch.setattr(
         "quoin.stages.fuse.mesh_chunks.HALO_TILES", 4
     )  # bricks are small here: support spreads over all of them
-    many = run(made, FuseConfig(part_faces=1500, **options), Reporter())
+    many = FUSE(made, FuseConfig(part_faces=1500, **options), Reporter())
     parted = read_ply(made.path / "mesh.ply")
     assert many.n_raw_faces > 3 * 1500
     for name in ("n_vertices", "n_faces", "n_components", "n_boundary_edges", "n_torn_edges", "dropped_island_faces",
@@ -341,7 +341,7 @@ def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch
     for i in range(len(posed)):
         depth = synthetic.sphere_depth(posed, i, 0.5, (0.0, 0.0, -0.7))
         priors.write_depth(made, i, np.where(depth == 0, 10.0, depth).astype(np.float32), 0)
-    result = run(made, FuseConfig(part_faces=200, glb_faces=1000, island_diameter=0.0), Reporter())
+    result = FUSE(made, FuseConfig(part_faces=200, glb_faces=1000, island_diameter=0.0), Reporter())
     mesh = read_ply(made.path / "mesh.ply")
     assert mesh.vertices_world[:, 2].max() < 0.0
     assert len(mesh.faces) == result.n_faces < result.n_raw_faces - 200
@@ -352,7 +352,7 @@ def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch
 def test_parts_that_know_only_their_neighbours_leave_no_seam(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
     made = make_scene(tmp_path, [synthetic.sphere(1.0)] * 2, heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
-    result = run(made, FuseConfig(part_faces=500), Reporter())
+    result = FUSE(made, FuseConfig(part_faces=500), Reporter())
     assert result.n_raw_faces > 8 * 500
     assert result.n_boundary_edges == result.n_torn_edges == 0
     assert result.n_components == 1
@@ -364,7 +364,7 @@ def test_parts_that_know_only_their_neighbours_leave_no_seam(tmp_path: Path, mon
 def test_no_surface_is_one_clear_sentence(tmp_path: Path) -> None:
     made = make_scene(tmp_path, [lambda p: np.ones(p.shape[:-1])] * 2, heights=(0.0,))
     with pytest.raises(QuoinError, match="no SDF sign change in any of 2 blocks"):
-        run(made, FuseConfig(), Reporter())
+        FUSE(made, FuseConfig(), Reporter())
     assert made.manifest("fuse") is None
     assert not (made.path / "mesh.ply").exists()
 
@@ -372,4 +372,4 @@ def test_no_surface_is_one_clear_sentence(tmp_path: Path) -> None:
 def test_a_surface_that_nobody_sees_is_one_clear_sentence(tmp_path: Path) -> None:
     made = make_scene(tmp_path, [lambda p: -synthetic.sphere(0.3)(p)], heights=(-1.0, 1.0))  # a hollow in the solid
     with pytest.raises(QuoinError, match="There is no surface that photos confirm"):
-        run(made, FuseConfig(), Reporter())
+        FUSE(made, FuseConfig(), Reporter())

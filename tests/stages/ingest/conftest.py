@@ -43,13 +43,13 @@ def ingest(tmp_path: Path, photos: Path) -> Callable[..., tuple]:
     from quoin.pipeline.core.events import Reporter
     from quoin.pipeline.storage.run import Run
     from quoin.stages.ingest.config import IngestConfig
-    from quoin.stages.ingest.stage import run as ingest_stage
+    from quoin.stages.ingest.stage import INGEST
 
     def go(**settings) -> tuple:
         run = Run.create(tmp_path / "run", photos=photos, settings=settings, seed=0)
         logs: list[str] = []
         reporter = Reporter(lambda event: logs.append(event["message"]) if event["kind"] == "log" else None)
-        result = ingest_stage(run, IngestConfig(**settings), reporter)
+        result = INGEST(run, IngestConfig(**settings), reporter)
         return result, {row.name: row for row in read_photo_table(run)}, logs
 
     return go

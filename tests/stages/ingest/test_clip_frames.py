@@ -197,18 +197,18 @@ def test_one_clip_that_gives_too_little(tmp_path, shown, sentence):
     from quoin.pipeline.core.events import Reporter
     from quoin.pipeline.storage.run import Run
     from quoin.stages.ingest.config import IngestConfig
-    from quoin.stages.ingest.stage import run as ingest_stage
+    from quoin.stages.ingest.stage import INGEST
 
     clip = write_clip(tmp_path / "clip.mp4", shown)
     with pytest.raises(QuoinError, match=sentence):
-        ingest_stage(Run.create(tmp_path / "run", photos=clip, settings={}, seed=0), IngestConfig(), Reporter())
+        INGEST(Run.create(tmp_path / "run", photos=clip, settings={}, seed=0), IngestConfig(), Reporter())
 
 
 def test_clips_given_by_name(tmp_path, photos, put):
     from quoin.pipeline.core.events import Reporter
     from quoin.pipeline.storage.run import Run
     from quoin.stages.ingest.config import IngestConfig
-    from quoin.stages.ingest.stage import run as ingest_stage
+    from quoin.stages.ingest.stage import INGEST
 
     inside = write_clip(photos / "in.mp4", pan(WALK[:20]))
     beside = write_clip(tmp_path / "beside.mp4", pan(WALK[:20], seed=1))
@@ -216,7 +216,7 @@ def test_clips_given_by_name(tmp_path, photos, put):
 
     def go(*clips: Path):
         run = Run.create(tmp_path / "run", photos=photos, settings={}, seed=0, clips=clips)
-        return {clip.name for clip in ingest_stage(run, IngestConfig(), Reporter()).clips}
+        return {clip.name for clip in INGEST(run, IngestConfig(), Reporter()).clips}
 
     assert go() == {"in.mp4"}
     assert go(beside, inside) == {"in.mp4", "beside.mp4"}, "a clip more is noticed; one of the folder counts once"

@@ -231,11 +231,11 @@ def test_the_runs_own_pictures_are_no_photos(put, photos, ingest, tmp_path):
     from quoin.pipeline.core.events import Reporter
     from quoin.pipeline.storage.run import Run
     from quoin.stages.ingest.config import IngestConfig
-    from quoin.stages.ingest.stage import run as ingest_stage
+    from quoin.stages.ingest.stage import INGEST
 
     run = Run.create(photos / "run", photos=photos, settings={}, seed=0)
     Image.fromarray(picture(9, 144, 192)).save(run.path / "render.png")
-    assert ingest_stage(run, IngestConfig(), Reporter()).n_files == 2
+    assert INGEST(run, IngestConfig(), Reporter()).n_files == 2
 
 
 # -- one clear sentence ----------------------------------------------------------------------------------------------

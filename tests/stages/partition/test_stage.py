@@ -15,7 +15,7 @@ from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.storage.run import Run
 from quoin.stages.partition import cost
 from quoin.stages.partition.config import BlockPlan, PartitionConfig
-from quoin.stages.partition.stage import run
+from quoin.stages.partition.stage import PARTITION
 from tests.fixtures import synthetic
 
 
@@ -35,7 +35,7 @@ def make(folder: Path, posed: posed_images.Posed) -> Run:
 def test_blocks_cover_all_points_and_the_store_says_what_the_result_says(tmp_path: Path, n: int) -> None:
     posed = posed_ball()
     made = make(tmp_path, posed)
-    result = run(made, PartitionConfig(resolution=128, brick_size=8, min_blocks=n, gsd_factor=0.1), Reporter())
+    result = PARTITION(made, PartitionConfig(resolution=128, brick_size=8, min_blocks=n, gsd_factor=0.1), Reporter())
     partition = read_partition(made)
     assert result.n_blocks == len(partition.blocks) == n
     assert [b.id for b in partition.blocks] == [f"b{i:03d}" for i in range(n)] == [b.id for b in result.blocks]
@@ -55,14 +55,14 @@ def test_blocks_cover_all_points_and_the_store_says_what_the_result_says(tmp_pat
 
 def test_the_ground_sample_distance_is_that_of_the_cameras(tmp_path: Path) -> None:
     made = make(tmp_path, posed_ball())
-    result = run(made, PartitionConfig(resolution=4000, gsd_factor=2.0), Reporter())
+    result = PARTITION(made, PartitionConfig(resolution=4000, gsd_factor=2.0), Reporter())
     assert 3.0 / 150 < result.gsd_m < 4.5 / 150  # cameras 3 to 4.5 away, focal 150 px
     assert result.voxel_size_m == pytest.approx(2 * result.gsd_m)
 
 
 def test_a_block_takes_the_photos_that_face_it(tmp_path: Path) -> None:
     made = make(tmp_path, posed_ball())
-    run(made, PartitionConfig(resolution=128, brick_size=8, min_blocks=8, gsd_factor=0.1), Reporter())
+    PARTITION(made, PartitionConfig(resolution=128, brick_size=8, min_blocks=8, gsd_factor=0.1), Reporter())
     partition = read_partition(made)
     posed = posed_images.read_posed(made)
     centers = -np.einsum("nji,nj->ni", posed.cam_from_world[:, :, :3], posed.cam_from_world[:, :, 3])
@@ -80,13 +80,13 @@ def test_the_memory_cap_is_kept_by_splitting_and_then_by_fewer_photos(tmp_path: 
         posed, sizes=posed.sizes * 10, intrinsics=posed.intrinsics * 10, track_xy=posed.track_xy * 10
     )
     made = make(tmp_path, big)
-    whole = run(made, PartitionConfig(resolution=128, brick_size=8), Reporter())
+    whole = PARTITION(made, PartitionConfig(resolution=128, brick_size=8), Reporter())
     assert whole.n_blocks == 1
     fixed = cost.block_memory_bytes(0, 8, 8)
     for share in (0.8, 0.2):
         cap = fixed + share * (whole.blocks[0].memory_bytes - fixed)
         made.invalidate("partition")
-        result = run(made, PartitionConfig(resolution=128, brick_size=8, memory_gib=cap / cost.GIB), Reporter())
+        result = PARTITION(made, PartitionConfig(resolution=128, brick_size=8, memory_gib=cap / cost.GIB), Reporter())
         assert result.n_blocks > 1
         assert max(b.memory_bytes for b in result.blocks) <= cap
         assert min(b.n_photos for b in result.blocks) >= 2
@@ -94,12 +94,16 @@ def test_the_memory_cap_is_kept_by_splitting_and_then_by_fewer_photos(tmp_path: 
 
 def test_memory_that_no_block_can_do_with_is_refused(tmp_path: Path) -> None:
     with pytest.raises(QuoinError, match=r"Training a block takes 2\.\d+ GiB however small it is; 2 are allowed"):
-        run(make(tmp_path, posed_ball()), PartitionConfig(resolution=128, brick_size=8, memory_gib=2.0), Reporter())
+        PARTITION(
+            make(tmp_path, posed_ball()), PartitionConfig(resolution=128, brick_size=8, memory_gib=2.0), Reporter()
+        )
 
 
 def test_a_long_region_is_split_where_one_network_could_not_resolve_it(tmp_path: Path) -> None:
     made = make(tmp_path, posed_ball())
-    result = run(made, PartitionConfig(resolution=256, brick_size=8, max_block_samples=128, gsd_factor=0.1), Reporter())
+    result = PARTITION(
+        made, PartitionConfig(resolution=256, brick_size=8, max_block_samples=128, gsd_factor=0.1), Reporter()
+    )
     assert result.n_blocks == 8
     lattice = read_partition(made)
     assert all(max(b.core.shape) * 8 <= 128 for b in lattice.blocks)
@@ -107,7 +111,7 @@ def test_a_long_region_is_split_where_one_network_could_not_resolve_it(tmp_path:
 
 def test_stray_points_and_a_lost_camera_change_little(tmp_path: Path) -> None:
     posed = posed_ball()
-    clean = run(make(tmp_path / "clean", posed), PartitionConfig(resolution=128, brick_size=8), Reporter())
+    clean = PARTITION(make(tmp_path / "clean", posed), PartitionConfig(resolution=128, brick_size=8), Reporter())
     rng = np.random.default_rng(0)
     n = 25
     photo = np.concatenate([rng.choice(len(posed), 3, replace=False) for _ in range(n)])
@@ -120,7 +124,7 @@ def test_stray_points_and_a_lost_camera_change_little(tmp_path: Path) -> None:
         track_photo=np.concatenate([posed.track_photo, photo]),
         track_xy=np.concatenate([posed.track_xy, rng.uniform(0, 120, (3 * n, 2))]),
     )
-    found = run(make(tmp_path / "dirty", dirty), PartitionConfig(resolution=128, brick_size=8), Reporter())
+    found = PARTITION(make(tmp_path / "dirty", dirty), PartitionConfig(resolution=128, brick_size=8), Reporter())
     np.testing.assert_allclose(found.region_low_world, clean.region_low_world, atol=0.1)
     np.testing.assert_allclose(found.region_high_world, clean.region_high_world, atol=0.1)
     assert found.voxel_size_m == pytest.approx(clean.voxel_size_m, rel=0.05)
@@ -138,23 +142,23 @@ def test_no_points_and_points_behind_the_cameras_are_one_clear_sentence(tmp_path
         track_xy=np.zeros((0, 2)),
     )
     with pytest.raises(QuoinError, match="without points"):
-        run(make(tmp_path / "none", none), PartitionConfig(), Reporter())
+        PARTITION(make(tmp_path / "none", none), PartitionConfig(), Reporter())
     turned = posed.cam_from_world.copy()
     turned[:, [0, 2]] *= -1  # every camera looks away
     away = dataclasses.replace(posed, cam_from_world=turned)
     with pytest.raises(QuoinError, match="in front of the cameras"):
-        run(make(tmp_path / "away", away), PartitionConfig(), Reporter())
+        PARTITION(make(tmp_path / "away", away), PartitionConfig(), Reporter())
 
 
 def test_a_handful_of_points_still_makes_a_block(tmp_path: Path) -> None:
-    result = run(make(tmp_path, posed_ball(9)), PartitionConfig(), Reporter())
+    result = PARTITION(make(tmp_path, posed_ball(9)), PartitionConfig(), Reporter())
     assert result.n_blocks == 1
     assert result.blocks[0].n_photos >= 2
 
 
 def test_voxels_too_small_to_number_are_refused(tmp_path: Path) -> None:
     with pytest.raises(QuoinError, match="too small for a region"):
-        run(make(tmp_path, posed_ball(200)), PartitionConfig(voxel_size_m=1e-7), Reporter())
+        PARTITION(make(tmp_path, posed_ball(200)), PartitionConfig(voxel_size_m=1e-7), Reporter())
 
 
 def block_facts(memory_bytes: int, pixels: int, n_bricks: int = 200) -> BlockPlan:

@@ -10,13 +10,13 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
-from quoin.stages.ingest.stage import run as ingest
+from quoin.stages.ingest.stage import INGEST
 from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
 from quoin.stages.pose.pairing.pairs import unique_pairs
 from quoin.stages.pose.pairing.retrieval import photo_similarity
 from quoin.stages.pose.sfm import estimate_poses
-from quoin.stages.pose.stage import run as pose
+from quoin.stages.pose.stage import POSE
 from quoin.stages.pose.workspace import Workspace
 
 DATA = Path(__file__).parents[3] / ".." / "shared" / "data"
@@ -29,13 +29,13 @@ def opened(name: str, out: Path) -> Run:
     run = Run.create(
         out, photos=(folder / "images" if (folder / "images").is_dir() else folder).resolve(), settings={}, seed=0
     )
-    ingest(run, IngestConfig(), Reporter())
+    INGEST(run, IngestConfig(), Reporter())
     return run
 
 
 @pytest.mark.slow
 def test_bundler_et(tmp_path: Path) -> None:
-    result = pose(opened("bundler_et", tmp_path / "run"), PoseConfig(threads=1), Reporter())
+    result = POSE(opened("bundler_et", tmp_path / "run"), PoseConfig(threads=1), Reporter())
     assert result.n_registered == 9
     assert result.median_reprojection_px < 0.4
 
@@ -43,7 +43,7 @@ def test_bundler_et(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("sceaux_castle", 11), ("sacre_coeur", 10), ("cyprus", 10)])
 def test_everyday_sets_are_registered_whole(name: str, count: int, tmp_path: Path) -> None:
-    assert pose(opened(name, tmp_path / "run"), PoseConfig(max_edge_px=1200), Reporter()).n_registered == count
+    assert POSE(opened(name, tmp_path / "run"), PoseConfig(max_edge_px=1200), Reporter()).n_registered == count
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_measured_cameras_of_the_fountain(tmp_path: Path) -> None:
     from benchmarks.poses import pose_errors, read_strecha_cameras
 
     run = opened("strecha_fountain_p11", tmp_path / "run")
-    result = pose(run, PoseConfig(), Reporter())
+    result = POSE(run, PoseConfig(), Reporter())
     posed = posed_images.read_posed(run)
     truth = read_strecha_cameras(DATA / "strecha_fountain_p11" / "gt_dense_cameras")
     centre, rotation = pose_errors(posed.cam_from_world, np.array([truth[name] for name in posed.names]))

@@ -29,7 +29,7 @@ from quoin.stages.pose.output import write_sensor
 from quoin.stages.pose.pairing.matching import find_features, find_pairs
 from quoin.stages.pose.pairing.pairs import gps_positions_m
 from quoin.stages.pose.sfm import initial_cameras
-from quoin.stages.pose.stage import run as pose
+from quoin.stages.pose.stage import POSE
 from quoin.stages.pose.undistortion import fit_pinhole
 from quoin.stages.pose.workspace import Component, Workspace
 from tests.stages.pose.colmap.test_subprocess_call import children, needs_proc
@@ -66,7 +66,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 @pytest.fixture(scope="session")
 def posed(photos: list[dict], tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, PoseResult, Events]:
     run, events = ingested(tmp_path_factory.mktemp("out") / "run", photos), Events()
-    return run, pose(run, CONFIG, Reporter(events)), events
+    return run, POSE(run, CONFIG, Reporter(events)), events
 
 
 def test_all_photos_are_registered_where_they_were_taken(posed: tuple) -> None:
@@ -164,7 +164,7 @@ def test_sparse_is_a_colmap_model_in_the_world_frame(posed: tuple) -> None:
 def test_the_same_seed_gives_the_same_poses(posed: tuple, photos: list[dict], tmp_path: Path) -> None:
     run, result, _ = posed
     again = ingested(tmp_path / "again", photos)
-    assert pose(again, CONFIG, Reporter()).n_points == result.n_points
+    assert POSE(again, CONFIG, Reporter()).n_points == result.n_points
     assert np.allclose(
         posed_images.read_posed(again).cam_from_world, posed_images.read_posed(run).cam_from_world, atol=1e-6
     )
@@ -181,7 +181,7 @@ def test_camera_files_are_kept(posed: tuple, photos: list[dict], tmp_path: Path,
         f, cx, cy, k = CAMERA.params
         given.write_text(json.dumps({"fl_x": f, "cx": cx, "cy": cy, "k1": k, "w": 400, "h": 300, "frames": frames}))
     run = ingested(tmp_path / "run", photos)
-    result = pose(run, CONFIG.model_copy(update={"known_poses": str(given)}), Reporter())
+    result = POSE(run, CONFIG.model_copy(update={"known_poses": str(given)}), Reporter())
     found = posed_images.read_posed(run)
     assert result.mapper == "known_poses"
     assert np.abs(found.cam_from_world - truth).max() < 1e-9
@@ -202,9 +202,9 @@ def test_camera_files_of_other_photos_are_refused(photos: list[dict], tmp_path: 
     (tmp_path / "t.json").write_text(json.dumps({"fl_x": 380, "frames": frames}))
     run = ingested(tmp_path / "run", photos)
     with pytest.raises(QuoinError, match="0 of the 8 photos have a given camera"):
-        pose(run, CONFIG.model_copy(update={"known_poses": str(tmp_path / "t.json")}), Reporter())
+        POSE(run, CONFIG.model_copy(update={"known_poses": str(tmp_path / "t.json")}), Reporter())
     with pytest.raises(QuoinError, match="do not exist"):
-        pose(run, CONFIG.model_copy(update={"known_poses": str(tmp_path / "none")}), Reporter())
+        POSE(run, CONFIG.model_copy(update={"known_poses": str(tmp_path / "none")}), Reporter())
 
 
 def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_photos_without_overlap_are_one_sentence(tmp_path: Path) -> None:
         Image.fromarray(texture(50 + index)[:300, :400].astype(np.uint8)).save(path)
         rows.append({"path": str(path)})
     with pytest.raises(QuoinError, match="No two photos overlap"):
-        pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
+        POSE(ingested(tmp_path / "run", rows), CONFIG, Reporter())
 
 
 def test_photos_without_texture_are_told(tmp_path: Path) -> None:
@@ -245,13 +245,13 @@ def test_photos_without_texture_are_told(tmp_path: Path) -> None:
         Image.fromarray(np.full((300, 400, 3), 90 + index, np.uint8)).save(path)
         rows.append({"path": str(path)})
     with pytest.raises(QuoinError, match="3 of 3 show hardly any texture"):
-        pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
+        POSE(ingested(tmp_path / "run", rows), CONFIG, Reporter())
 
 
 @pytest.mark.parametrize(("count", "message"), [(1, "one usable photo"), (2, "two usable photos")])
 def test_one_or_two_photos_are_too_few(tmp_path: Path, photos: list[dict], count: int, message: str) -> None:
     with pytest.raises(QuoinError, match=message):
-        pose(ingested(tmp_path / "run", photos[:count]), CONFIG, Reporter())
+        POSE(ingested(tmp_path / "run", photos[:count]), CONFIG, Reporter())
 
 
 def rendered(folder: Path, cameras_: list[Camera]) -> list[dict]:
@@ -267,7 +267,7 @@ def test_photos_that_share_no_camera_get_their_own(tmp_path: Path) -> None:
     """Taken for one camera, as they have no EXIF and one size, though every second is zoomed in."""
     lenses = [Camera("SIMPLE_RADIAL", 400, 300, (focal, 200.0, 150.0, -0.03)) for focal in (330.0, 480.0)] * 5
     run = ingested(tmp_path / "run", rendered(tmp_path / "photos", lenses))
-    result = pose(run, CONFIG, Reporter())
+    result = POSE(run, CONFIG, Reporter())
     assert result.n_registered == 10
     focals = [row["focal_px"] for row in pq.read_table(run.table("poses")).to_pylist()]
     assert np.allclose(focals, [330, 480] * 5, rtol=0.03)
@@ -279,7 +279,7 @@ def test_a_principal_point_off_the_centre_is_found(posed: tuple, tmp_path: Path)
     assert posed[1].n_refined_cameras == 0  # where it is at the centre it stays there
     lens = Camera("SIMPLE_RADIAL", 400, 300, (380.0, 209.0, 144.0, 0.0))
     run = ingested(tmp_path / "run", rendered(tmp_path / "photos", [lens] * 10))
-    result = pose(run, CONFIG, Reporter())
+    result = POSE(run, CONFIG, Reporter())
     assert result.n_refined_cameras == 1
     found = posed_images.read_posed(run)
     assert np.abs(found.intrinsics[0, 2:] - [209, 144]).max() < 2.0  # no distortion: canvas and photo are the same
@@ -340,7 +340,7 @@ def test_two_scenes_in_one_folder(tmp_path: Path, photos: list[dict]) -> None:
     Image.fromarray(np.full((300, 400, 3), 120, np.uint8)).save(tmp_path / "grey.png")
     rows.append({"path": str(tmp_path / "grey.png")})
     run = ingested(tmp_path / "run", rows)
-    result = pose(run, CONFIG, Reporter())
+    result = POSE(run, CONFIG, Reporter())
     assert [part.n_photos for part in result.components] == [5, 4]
     assert result.n_registered == 5
     assert result.n_components == 2
@@ -358,7 +358,7 @@ def test_gps_makes_the_world_metres(photos: list[dict], tmp_path: Path) -> None:
         place = {"latitude_deg": 48.77 + north / 111193, "longitude_deg": 2.3 + east / 73470, "altitude_m": 80 + up}
         rows.append({**row, **place})
     run = ingested(tmp_path / "run", rows)
-    result = pose(run, CONFIG, Reporter())
+    result = POSE(run, CONFIG, Reporter())
     assert result.is_georeferenced
     centers = cameras.centers_world(posed_images.read_posed(run).cam_from_world)
     truth = 10 * cameras.centers_world(TRUTH)
@@ -408,7 +408,7 @@ def test_sensor_depth_gives_the_world_its_metres(photos: list[dict], tmp_path: P
             row |= {"depth_path": str(tmp_path / f"{index}.png"), "depth_unit_m": 0.001}
         rows.append(row)
     run = ingested(tmp_path / "run", rows)
-    result = pose(run, CONFIG, Reporter())
+    result = POSE(run, CONFIG, Reporter())
     assert (result.n_depths, result.is_metric, result.warnings) == (N - 1, True, [])
     found = posed_images.read_posed(run)
     room_from_world = fit_similarity(cameras.centers_world(found.cam_from_world), cameras.centers_world(TRUTH))

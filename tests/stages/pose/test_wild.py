@@ -12,7 +12,7 @@ from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
 from quoin.stages.pose.output import write_tables
-from quoin.stages.pose.stage import run as pose
+from quoin.stages.pose.stage import POSE
 from quoin.stages.pose.workspace import Component, SfmResult
 from tests.stages.pose.checks.test_ambiguity import model_of
 from tests.stages.pose.room import cameras_around, ingested, render, save
@@ -56,7 +56,7 @@ def test_frames_of_a_video_among_photos(tmp_path: Path) -> None:
     """Many frames a few millimetres apart, as if a corner of 4 m were filmed, beside photos from a step apart."""
     film = [look_at(np.array([3.4, 2.6 + 0.01 * k, 1.7]), np.array([0.9, 0.9, 0.8])) for k in range(10)]
     rows = taken(tmp_path / "photos", np.concatenate([cameras_around(6), film]))
-    result = pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
+    result = POSE(ingested(tmp_path / "run", rows), CONFIG, Reporter())
     assert result.n_registered == 16
     assert result.warnings == []
 
@@ -69,7 +69,7 @@ def test_a_wrong_focal_length_in_exif_is_found_and_told(wrong: int, tmp_path: Pa
     groups = [1] * wrong + [2] * (8 - wrong)
     rows = taken(tmp_path / "photos", cameras_around(8), focal_px=focals, group=groups)
     run = ingested(tmp_path / "run", rows)
-    result = pose(run, CONFIG, Reporter())
+    result = POSE(run, CONFIG, Reporter())
     assert result.n_registered == 8
     assert np.allclose([row["focal_px"] for row in pq.read_table(run.table("poses")).to_pylist()], 380, rtol=0.03)
     (text,) = [text for text in result.warnings if "EXIF" in text]

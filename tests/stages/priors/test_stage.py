@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.cluster.executor import InlineExecutor
-from quoin.cluster.priors import estimate_priors
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import pixel_grid, rays_world
@@ -13,8 +11,8 @@ from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
-from quoin.stages.priors import stage as stage
 from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.priors.stage import PRIORS
 from quoin.stages.priors.stereo import depth_maps, patchmatch
 from quoin.stages.priors.stereo.patchmatch import PatchMatch, PatchMatchParams
 from tests.fixtures import ball_scene
@@ -81,7 +79,7 @@ def test_planes_of_a_worker_that_was_killed_are_found_again_from_the_beginning(r
 
 
 def test_believed_depths_are_right(run):
-    result = stage.run(run, SMALL, Reporter())
+    result = PRIORS(run, SMALL, Reporter())
     assert result.n_depth_maps == len(posed_images.read_posed(run))
     assert result.consistent_share > 0.2
     assert result.median_consistent_views >= 1
@@ -102,19 +100,19 @@ def test_work_that_was_stopped_goes_on(run, monkeypatch):
     untouched = PatchMatch.start
     monkeypatch.setattr(PatchMatch, "start", start)
     monkeypatch.setattr(depth_maps, "PATCHMATCH_PASSES", depth_maps.PATCHMATCH_PASSES[1:3])
-    monkeypatch.setattr(stage, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
+    monkeypatch.setattr(depth_maps, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
     with pytest.raises(KeyboardInterrupt):
-        stage.run(run, SMALL, Reporter())
+        PRIORS(run, SMALL, Reporter())
     assert run.manifest("priors") is None
     events = []
-    resumed = stage.run(run, SMALL, Reporter(events.append))
+    resumed = PRIORS(run, SMALL, Reporter(events.append))
     n = len(posed_images.read_posed(run))
     assert (
         len(searched) == 5 + (len(depth_maps.PATCHMATCH_PASSES) - 1) * n - 4
     )  # nothing was searched twice but what was interrupted
     first = {i: priors.read_depth(run, i)[0] for i in range(n)}
     run.invalidate("priors")
-    again = stage.run(run, SMALL, Reporter())
+    again = PRIORS(run, SMALL, Reporter())
     assert again.consistent_share == resumed.consistent_share
     for i, depth in first.items():
         np.testing.assert_array_equal(priors.read_depth(run, i)[0], depth)
@@ -134,14 +132,14 @@ def test_a_semantic_model_labels_photos_and_another_one_labels_them_anew(run, tm
     config = PriorsConfig(stereo_edge_px=0, semantic_model=str(path))
     for index, shown in ((2, labels.SKY), (12, labels.TRANSIENT)):
         torch.jit.script(Everywhere(index)).save(str(path))
-        stage.run(run, config, Reporter())
+        PRIORS(run, config, Reporter())
         for photo in range(len(posed_images.read_posed(run))):
             found = priors.read_labels(run, photo)
             assert found is not None
             assert (found[0] == shown).all()
     path.unlink()
     with pytest.raises(QuoinError, match="semantic model cannot be read"):
-        stage.run(run, config, Reporter())
+        PRIORS(run, config, Reporter())
 
 
 def test_what_it_worked_with_goes_after_the_commit_and_not_before(run, monkeypatch):
@@ -151,22 +149,22 @@ def test_what_it_worked_with_goes_after_the_commit_and_not_before(run, monkeypat
     with monkeypatch.context() as there:
         there.setattr(Run, "commit", killed)
         with pytest.raises(KeyboardInterrupt):
-            stage.run(run, SMALL, Reporter())
+            PRIORS(run, SMALL, Reporter())
     assert priors.count_hypothesis_passes(run, 0, "planes") == len(depth_maps.PATCHMATCH_PASSES)
     with monkeypatch.context() as there:
         there.setattr(PatchMatch, "__init__", killed)  # nothing is searched again
-        stage.run(run, SMALL, Reporter())
+        PRIORS(run, SMALL, Reporter())
     assert priors.count_hypothesis_passes(run, 0, "planes") == 0
     assert priors.read_depth(run, 0) is not None
     run.scene["priors"].attrs["in_progress"] = "killed between commit and this"
     priors.write_hypotheses(run, 0, "planes", np.ones((3, 2, 2)), 0, n_passes=4)
-    estimate_priors(run, SMALL, InlineExecutor("cpu"), Reporter())
+    PRIORS(run, SMALL, Reporter())
     assert priors.count_hypothesis_passes(run, 0, "planes") == 0
 
 
 def test_without_stereo_nothing_is_left_of_it(run):
     priors.write_depth(run, 0, np.ones((4, 4), np.float32), 0)
-    assert stage.run(run, PriorsConfig(stereo_edge_px=0), Reporter()).n_depth_maps == 0
+    assert PRIORS(run, PriorsConfig(stereo_edge_px=0), Reporter()).n_depth_maps == 0
     assert priors.read_depth(run, 0) is None
 
 
@@ -175,8 +173,8 @@ def test_sky_and_what_passes_have_no_depth(run, monkeypatch):
     shown[:, 10:20], shown[:, 28:38] = labels.SKY, labels.TRANSIENT
     monkeypatch.setattr(stage, "label_sky", lambda run, report: priors.write_labels(run, 2, shown, 1))
     monkeypatch.setattr(depth_maps, "PATCHMATCH_PASSES", depth_maps.PATCHMATCH_PASSES[2:])
-    monkeypatch.setattr(stage, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
-    result = stage.run(run, SMALL, Reporter())
+    monkeypatch.setattr(depth_maps, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
+    result = PRIORS(run, SMALL, Reporter())
     depth, level = priors.read_depth(run, 2)
     assert level == 0
     assert not depth[:, 20:40].any()

@@ -25,8 +25,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.stages.report import mesh_preview, previews
 from quoin.stages.report.config import ReportConfig
 from quoin.stages.report.facts import Report
-from quoin.stages.report.stage import run as run_stage
-from quoin.stages.report.stage import write_html_report
+from quoin.stages.report.stage import REPORT, write_html_report
 from tests.stages.report.scene import HOSTILE, ball, make_run, write_glb
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -222,11 +221,11 @@ def test_pictures_show_the_mesh_where_the_photo_has_it(page: Page, facts: Report
 def test_the_stage_commits_and_is_kept(tmp_path: Path):
     made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
     config = ReportConfig(n_views=1, view_edge_px=64)
-    result = run_stage(made, config, Reporter())
+    result = REPORT(made, config, Reporter())
     assert Path(result.path).stat().st_size == result.size_bytes
     assert result.n_photos_posed == 3
     Path(result.path).unlink()
-    assert run_stage(made, config, Reporter()) == result  # committed: not done again
+    assert REPORT(made, config, Reporter()) == result  # committed: not done again
     assert not Path(result.path).exists()
 
 

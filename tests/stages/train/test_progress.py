@@ -10,6 +10,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import block_folder
 from quoin.stages.train import loop, preview, trainer
+from quoin.stages.train.block_training import train_block
 from quoin.stages.train.config import (
     GuidedSamplerConfig,
     HashEncodingConfig,
@@ -18,7 +19,6 @@ from quoin.stages.train.config import (
     TrainConfig,
 )
 from quoin.stages.train.convergence import FINAL_PHASE_START, MAX_CHECK_POINTS, SurfaceDrift, sample_near_surface
-from quoin.stages.train.stage import train_block
 from tests.fixtures import ball_scene
 
 TINY = TrainConfig(

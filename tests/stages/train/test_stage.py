@@ -15,15 +15,15 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import block_folder, read_brick_index, read_partition, read_sdf_brick
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train import checkpoint, finite_check, trainer
+from quoin.stages.train.block_training import train_block
 from quoin.stages.train.config import (
-    VERSION,
     GuidedSamplerConfig,
     HashEncodingConfig,
     LearningRateConfig,
     SdfCacheConfig,
     TrainConfig,
 )
-from quoin.stages.train.stage import train_block
+from quoin.stages.train.stage import TRAIN
 from tests.fixtures import ball_scene
 
 SMALL = TrainConfig(
@@ -154,7 +154,7 @@ def test_a_budget_ends_the_training_with_its_schedule_done(run):
 
 def _key_of(run, config):
     input_keys = [run.require(stage).key for stage in ("partition", "priors")]
-    return digest([config.model_dump(), input_keys, "b000", run.seed, VERSION])
+    return digest([config.model_dump(), input_keys, "b000", run.seed, TRAIN.version])
 
 
 def test_a_checkpoint_goes_from_machine_to_machine(bucket, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.stages.pose.checks.pure_rotation import PURE_ROTATION, has_single_viewpoint, rotation_deviation
-from quoin.stages.pose.stage import run as pose
+from quoin.stages.pose.stage import POSE
 from tests.stages.pose.room import ingested, render, save
 from tests.stages.pose.test_stage import CONFIG
 
@@ -54,5 +54,5 @@ def test_photos_from_one_spot_are_refused_in_a_sentence(tmp_path) -> None:
         save(path, render(look_at(np.array([2.8, 2.8, 1.5]), target)))
         rows.append({"path": str(path)})
     with pytest.raises(QuoinError, match="were taken from one spot") as caught:
-        pose(ingested(tmp_path / "run", rows), CONFIG, Reporter())
+        POSE(ingested(tmp_path / "run", rows), CONFIG, Reporter())
     assert "a step or more apart" in caught.value.hint

@@ -11,9 +11,9 @@ from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
 from quoin.pipeline.scene.plane_maps import depth_from_planes, read_plane_index, read_scene_planes
 from quoin.stages.priors.config import PriorsConfig
+from quoin.stages.priors.estimation import add_planar_regions
 from quoin.stages.priors.planar import regions
 from quoin.stages.priors.planar.regions import PlanarParams, downsample_depth
-from quoin.stages.priors.stage import add_planar_regions
 from tests.fixtures import ball_scene
 
 UP, WALLS = np.array([0.0, 0.0, 1.0]), np.eye(3)[:2]

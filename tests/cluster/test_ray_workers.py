@@ -1,6 +1,6 @@
-"""Jobs on the actors of a Ray cluster: results, events, errors, what is reserved, and every way to lose a worker.
+"""Tasks on the actors of a Ray cluster: results, events, errors, what is reserved, and every way to lose a worker.
 
-Jobs are closures, so that they travel by value: a worker does not know the tests.
+Steps are closures, so that they are pickled by value: a worker does not know the tests.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from quoin.cluster.connection import connect_ray
-from quoin.cluster.executor import Job, Outcome
-from quoin.cluster.ray_executor import RayExecutor
+from quoin.cluster.ray_workers import RayWorkers
 from quoin.cluster.resources import plan_resources
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Event, Reporter
-from quoin.pipeline.storage.fencing import fence
+from quoin.pipeline.core.workers import Outcome, Step, Task, TaskContext
+from quoin.pipeline.storage.fencing import check_fence, fence
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,9 +31,18 @@ pytestmark = [
 MIB = 1 << 20
 
 
-def finish(executor: RayExecutor, jobs: Sequence[Job]) -> tuple[dict[str, Outcome], list[Event]]:
+def step_of_tasks() -> Step:
+    """A step, pickled by value, that does the work that a task is given."""
+
+    def call(context: TaskContext, work: Callable[[TaskContext], Any]) -> Any:
+        return work(context)
+
+    return call
+
+
+def finish(workers: RayWorkers, tasks: Sequence[Task]) -> tuple[dict[str, Outcome], list[Event]]:
     events: list[Event] = []
-    return {o.job.name: o for o in executor.run(jobs, Reporter(events.append))}, events
+    return {o.task.name: o for o in workers.map(step_of_tasks(), tasks, Reporter(events.append))}, events
 
 
 def told(events: list[Event], name: str) -> list[str]:
@@ -41,22 +50,27 @@ def told(events: list[Event], name: str) -> list[str]:
 
 
 @pytest.fixture
-def here(nodes: Any) -> RayExecutor:
+def here(nodes: Any) -> RayWorkers:
     """Two workers on the cluster."""
-    return RayExecutor("cpu", nodes.address, workers=2, retries=1)
+    return RayWorkers("cpu", nodes.address, workers=2, retries=1)
 
 
-def test_what_jobs_return_tell_and_refuse(here: RayExecutor) -> None:
-    def well(report, device, attempt):
-        with report.task("well", 2) as advance:
+def test_what_jobs_return_tell_and_refuse(here: RayWorkers) -> None:
+    def well(context):
+        with context.report.task("well", 2) as advance:
             time.sleep(0.3)
             advance(2)
-        return [device, os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], attempt.memory_level]
+        return [
+            context.device,
+            os.environ["OMP_NUM_THREADS"],
+            os.environ["CUDA_VISIBLE_DEVICES"],
+            context.attempt.memory_level,
+        ]
 
-    def refuses(report, device, attempt):
+    def refuses(context):
         raise QuoinError("Too dark", where="b3", hint="take other photos")
 
-    outcomes, events = finish(here, [Job("well", well), Job("refuses", refuses)])
+    outcomes, events = finish(here, [Task("well", (well,)), Task("refuses", (refuses,))])
     assert outcomes["well"].result == ["cpu", "1", "", 0]
     assert [e["kind"] for e in events if e["name"] == "well"] == ["start", "advance", "end"]
     refusal = outcomes["refuses"].error
@@ -65,25 +79,25 @@ def test_what_jobs_return_tell_and_refuse(here: RayExecutor) -> None:
     assert any("Traceback" in note or "Too dark" in note for note in refusal.__notes__), "the remote traceback is kept"
 
 
-def test_an_actor_does_many_jobs_the_longest_first(here: RayExecutor) -> None:
-    def whoami(report, device, attempt):
+def test_an_actor_does_many_jobs_the_longest_first(here: RayWorkers) -> None:
+    def whoami(context):
         time.sleep(0.1)
         return os.getpid(), time.time()
 
-    outcomes, _ = finish(here, [Job(f"j{i}", whoami) for i in range(12)])
+    outcomes, _ = finish(here, [Task(f"j{i}", (whoami,)) for i in range(12)])
     assert len({o.result[0] for o in outcomes.values()}) <= 2
     ended = [outcomes[f"j{i}"].result[1] for i in range(12)]
     assert all(later - earlier > -0.3 for earlier, later in zip(ended, ended[2:], strict=False)), "in the given order"
 
 
-def test_in_a_session_workers_stay_for_the_next_jobs(here: RayExecutor) -> None:
-    def whoami(report, device, attempt):
-        report.log("who", str(os.getpid()))
+def test_in_a_session_workers_stay_for_the_next_jobs(here: RayWorkers) -> None:
+    def whoami(context):
+        context.report.log("who", str(os.getpid()))
         time.sleep(0.5)
         return os.getpid()
 
     def pids(count: int) -> set[int]:
-        outcomes, events = finish(here, [Job(f"j{i}", whoami) for i in range(count)])
+        outcomes, events = finish(here, [Task(f"j{i}", (whoami,)) for i in range(count)])
         assert sorted(told(events, "who")) == sorted(str(o.result) for o in outcomes.values()), (
             "heard by its own report"
         )
@@ -102,15 +116,15 @@ def test_in_a_session_workers_stay_for_the_next_jobs(here: RayExecutor) -> None:
 def test_a_job_goes_where_its_memory_is_reserved(nodes: Any, node: Callable[..., Any]) -> None:
     node(num_cpus=2, num_gpus=2, memory=300 * MIB)
 
-    def reserved(report, device, attempt):
+    def reserved(context):
         import ray
 
         time.sleep(0.2)
         return ray.get_runtime_context().get_assigned_resources().get("memory", 0)
 
     needs = {"first": 10, "small": 20, "large": 200, "middle": 90, "other": 90, "tiny": 10, "too large": 10**9}
-    jobs = [Job(name, reserved, mib * MIB) for name, mib in needs.items()]
-    outcomes, _ = finish(RayExecutor("auto", nodes.address, workers=2), jobs)  # only that node has GPUs, as it says
+    tasks = [Task(name, (reserved,), mib * MIB) for name, mib in needs.items()]
+    outcomes, _ = finish(RayWorkers("auto", nodes.address, workers=2), tasks)  # only that node has GPUs, as it says
     assert all(outcomes[name].result >= min(mib, 300) * MIB for name, mib in needs.items())
     assert outcomes["first"].result == 150 * MIB, "as much as both can have at once: most jobs fit then"
 
@@ -123,23 +137,23 @@ def test_workers_share_a_gpu_by_parts(nodes: Any, node: Callable[..., Any]) -> N
     assert (share.device, share.n_workers, share.gpu_share) == ("cuda", 2, 0.5)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_given_up_in_the_end(here: RayExecutor, tmp_path: Path) -> None:
-    def dies_once(report, device, attempt):
+def test_a_worker_that_is_killed_is_replaced_and_given_up_in_the_end(here: RayWorkers, tmp_path: Path) -> None:
+    def dies_once(context):
         if not (tmp_path / "mark").exists():
             (tmp_path / "mark").touch()
-            report.log("dies_once", "first life")
+            context.report.log("dies_once", "first life")
             time.sleep(5.0)  # until its word has come home, on a busy machine too
             os.kill(os.getpid(), signal.SIGKILL)
-        return "second life", attempt.id
+        return "second life", context.attempt.id
 
-    def dies_always(report, device, attempt):
+    def dies_always(context):
         with open(tmp_path / "lives", "a") as file:
             file.write(".")
         os._exit(1)
 
     claimed: list[str] = []
-    jobs = [Job("dies_once", dies_once, fence=claimed.append), Job("dies_always", dies_always)]
-    outcomes, events = finish(here, jobs)
+    tasks = [Task("dies_once", (dies_once,), fence=claimed.append), Task("dies_always", (dies_always,))]
+    outcomes, events = finish(here, tasks)
     assert outcomes["dies_once"].result == ("second life", claimed[1])
     assert len(set(claimed)) == 2
     first, again = told(events, "dies_once")
@@ -150,35 +164,37 @@ def test_a_worker_that_is_killed_is_replaced_and_given_up_in_the_end(here: RayEx
 
 
 def test_what_lacks_memory_is_tried_again_with_less(nodes: Any) -> None:
-    def host(report, device, attempt):
-        return (attempt.memory_level, attempt.memory_reason) if attempt.memory_level else bytearray(1 << 62)
+    def host(context):
+        return (
+            (context.attempt.memory_level, context.attempt.memory_reason)
+            if context.attempt.memory_level
+            else bytearray(1 << 62)
+        )
 
-    def gpu(report, device, attempt):
-        if attempt.memory_level < 1:
+    def gpu(context):
+        if context.attempt.memory_level < 1:
             import torch
 
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB")
-        return attempt.memory_level, attempt.memory_reason
+        return context.attempt.memory_level, context.attempt.memory_reason
 
-    def silent(report, device, attempt):
-        if not attempt.memory_level:
+    def silent(context):
+        if not context.attempt.memory_level:
             os.kill(os.getpid(), signal.SIGKILL)
-        return attempt.memory_level, attempt.memory_reason
+        return context.attempt.memory_level, context.attempt.memory_reason
 
-    jobs = [Job(work.__name__, work, can_reduce_memory=True) for work in (host, gpu, silent)]
-    outcomes, events = finish(RayExecutor("cpu", nodes.address, workers=2, retries=3), jobs)
+    tasks = [Task(work.__name__, (work,), can_reduce_memory=True) for work in (host, gpu, silent)]
+    outcomes, events = finish(RayWorkers("cpu", nodes.address, workers=2, retries=3), tasks)
     assert outcomes["host"].result == (1, "MemoryError")
     assert outcomes["gpu"].result == (1, "CUDA out of memory. Tried to allocate 90 GiB")
     smaller, why = outcomes["silent"].result
     assert smaller == 1
-    assert "died 2 times without a word" in why
-    assert [message.partition(":")[0] for message in told(events, "host")] == [
-        "memory did not suffice, trying again with less"
-    ]
+    assert "died 2 times for no reason given" in why
+    assert [message.partition(":")[0] for message in told(events, "host")] == ["out of memory, trying again with less"]
 
 
-def test_a_worker_that_gets_sigterm_saves_and_the_job_goes_on_elsewhere(here: RayExecutor, tmp_path: Path) -> None:
-    def steps(report, device, attempt):
+def test_a_worker_that_gets_sigterm_saves_and_the_job_goes_on_elsewhere(here: RayWorkers, tmp_path: Path) -> None:
+    def steps(context):
         from quoin.pipeline.core import cancellation
 
         at = int((tmp_path / "saved").read_text()) if (tmp_path / "saved").exists() else 0
@@ -191,17 +207,17 @@ def test_a_worker_that_gets_sigterm_saves_and_the_job_goes_on_elsewhere(here: Ra
             time.sleep(0.1)
         return at
 
-    outcomes, events = finish(here, [Job("steps", steps)])
+    outcomes, events = finish(here, [Task("steps", (steps,))])
     assert 20 <= outcomes["steps"].result < 25
-    assert told(events, "steps") == ["its worker was told to stop, going on elsewhere"]
+    assert told(events, "steps") == ["its worker got SIGTERM, resuming elsewhere"]
 
 
-def test_a_straggler_is_told_while_others_have_nothing_to_do(here: RayExecutor) -> None:
+def test_a_straggler_is_told_while_others_have_nothing_to_do(here: RayWorkers) -> None:
     def work(seconds):
-        return lambda report, device, attempt: time.sleep(seconds)
+        return lambda context: time.sleep(seconds)
 
     seconds = {"slow": 12.0, "a": 0.5, "b": 0.5, "c": 0.5}
-    _, events = finish(here, [Job(name, work(s), cost=1.0) for name, s in seconds.items()])
+    _, events = finish(here, [Task(name, (work(s),), cost=1.0) for name, s in seconds.items()])
     (said,) = told(events, "slow")
     assert "was expected of its size, and a worker has nothing to do" in said
     assert not told(events, "a")
@@ -214,21 +230,21 @@ def test_a_lost_node_its_job_goes_on_elsewhere_and_its_orphan_is_fenced(
 
     doomed = node(num_cpus=2, num_gpus=0)
 
-    def work(report, device, attempt):
+    def work(context):
         with open(tmp_path / "pids", "a") as file:
             file.write(f"{os.getpid()}\n")
         until = time.time() + (60 if not (tmp_path / "lost").exists() else 0.2)
         while time.time() < until:
             time.sleep(0.1)
             try:
-                attempt.check(tmp_path)
+                check_fence(tmp_path, context.attempt.id)
             except QuoinError:
-                (tmp_path / "fenced").write_text(attempt.id)
+                (tmp_path / "fenced").write_text(context.attempt.id)
                 raise
-        return attempt.id
+        return context.attempt.id
 
     events: list[Event] = []
-    job = Job("work", work, fence=lambda attempt_id: fence(tmp_path, attempt_id))
+    task = Task("work", (work,), fence=lambda attempt_id: fence(tmp_path, attempt_id))
 
     def fate() -> None:
         """Once the job runs: the raylet is killed, its worker left, and there is room elsewhere."""
@@ -240,7 +256,7 @@ def test_a_lost_node_its_job_goes_on_elsewhere_and_its_orphan_is_fenced(
 
     thread = threading.Thread(target=fate)
     thread.start()
-    (outcome,) = RayExecutor("cpu", nodes.address, workers=1).run([job], Reporter(events.append))
+    (outcome,) = RayWorkers("cpu", nodes.address, workers=1).map(step_of_tasks(), [task], Reporter(events.append))
     thread.join()
     assert outcome.result == (tmp_path / "fencing_token").read_text()
     assert told(events, "work") == ["its worker was lost, starting again: its machine does not answer"]
@@ -259,18 +275,18 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def test_versions_that_differ_are_refused_before_any_work(here: RayExecutor, monkeypatch: Any) -> None:
+def test_versions_that_differ_are_refused_before_any_work(here: RayWorkers, monkeypatch: Any) -> None:
     from quoin.cluster import actor_pool
 
     monkeypatch.setattr(actor_pool, "package_versions", lambda: {"quoin": "0.0.0", "Python": "3.11", "torch": "2.13"})
     with pytest.raises(QuoinError, match=r"A worker has quoin .*, this process has 0.0.0.*same quoin"):
-        list(here.run([Job("never", lambda report, device, attempt: None)], Reporter()))
+        list(here.map(step_of_tasks(), [Task("never", (lambda context: None,))], Reporter()))
 
 
-def test_a_gpu_is_asked_for_where_there_is_none(here: RayExecutor) -> None:
+def test_a_gpu_is_asked_for_where_there_is_none(here: RayWorkers) -> None:
     here.device = "cuda"
     with pytest.raises(QuoinError, match="has no GPU"):
-        list(here.run([Job("never", lambda report, device, attempt: None)], Reporter()))
+        list(here.map(step_of_tasks(), [Task("never", (lambda context: None,))], Reporter()))
 
 
 def test_a_worker_that_cannot_start_is_told_by_its_last_line() -> None:
@@ -285,4 +301,8 @@ def test_an_unknown_cluster_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # whatever other tests have connected to
     with pytest.raises(QuoinError, match="Ray cannot be reached"):
-        list(RayExecutor("cpu", address="127.0.0.1:1").run([Job("x", lambda r, d, a: None)], Reporter()))
+        list(
+            RayWorkers("cpu", address="127.0.0.1:1").map(
+                step_of_tasks(), [Task("x", (lambda context: None,))], Reporter()
+            )
+        )

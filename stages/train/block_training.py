@@ -1,0 +1,183 @@
+"""Training of one block: from the run's photos, points and priors to SDF bricks and a model in the run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from quoin.fields.device import pick_device
+from quoin.pipeline.core.config import digest
+from quoin.pipeline.core.errors import OutOfMemory, first_line
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.workers import Attempt, Device
+from quoin.pipeline.geometry.lattice import Lattice
+from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.blocks import (
+    SDF_CLIP_VOXELS,
+    Block,
+    SdfBricks,
+    block_folder,
+    read_block,
+    read_total_cost,
+    write_block_model,
+    write_sdf_bricks,
+)
+from quoin.pipeline.storage.fencing import FENCING_TOKEN_FILE, check_fence
+from quoin.pipeline.storage.retry import retry
+from quoin.pipeline.storage.run import Run, peak_memory_bytes, reset_peak_memory
+from quoin.stages.train import checkpoint, refined_cameras, sdf_bricks, trained_block
+from quoin.stages.train.batch_size import BatchSize, is_out_of_memory, reduce_batch_size
+from quoin.stages.train.config import BlockResult, TrainConfig
+from quoin.stages.train.data.load import build_trainer
+from quoin.stages.train.data.photo_set import BlockFrame
+from quoin.stages.train.loop import MetricLog, run_training
+from quoin.stages.train.preview import PREVIEW_FOLDER, delete_previews_after, save_preview_image
+from quoin.stages.train.stage import TRAIN
+from quoin.stages.train.trainer import Trainer
+
+SINGLE_ATTEMPT = Attempt()
+
+
+def train_block(
+    run: Run,
+    config: TrainConfig,
+    report: Reporter,
+    block_id: str,
+    device: Device = "auto",
+    attempt: Attempt = SINGLE_ATTEMPT,
+) -> BlockResult:
+    """Train block ``block_id``, from its checkpoint where there is one, and write its SDF bricks and model to the run.
+
+    On a request to stop it saves a checkpoint and raises WorkCancelled. Raises OutOfMemory where a higher
+    ``attempt.memory_level`` might help, and SupersededError, with nothing more written, where a later attempt has taken
+    the block over.
+    """
+    try:
+        return _train_block(run, config, report, block_id, device, attempt)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = first_line(error)
+    hint = "close other programs, make blocks smaller (partition.memory_gib), or use --device cpu"
+    raise OutOfMemory(f"Memory does not suffice for this block: {reason}", where=block_id, hint=hint)
+
+
+def _train_block(
+    run: Run, config: TrainConfig, report: Reporter, block_id: str, device: Device, attempt: Attempt
+) -> BlockResult:
+    began = time.monotonic()
+    device = pick_device(device)
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        reset_peak_memory()
+    torch.manual_seed(run.seed)
+    name = f"train/{block_id}"
+    report.place(name, torch.cuda.get_device_name() if device.startswith("cuda") else device)
+    lattice, block = read_block(run, block_id)
+    photo_level = np.minimum(block.photo_level + attempt.memory_level, posed_images.PYRAMID_LEVELS - 1)
+    block = replace(block, photo_level=photo_level)
+    folder = block_folder(run, block_id)
+    input_keys = [run.require(stage).key for stage in ("partition", "priors")]
+    key = digest([config.model_dump(), input_keys, block_id, run.seed, TRAIN.version])
+    frame = BlockFrame.from_bounds(*lattice.box_world(block.outer))
+    trainer = build_trainer(run, config, block, frame, device, report)
+    trainer.warn = lambda message: report.log(name, message, "warning")
+    max_size = reduce_batch_size(trainer.batch_size, attempt.memory_level)
+    trainer.batch_size = max_size
+    if config.budget_minutes is not None:
+        all_cost = read_total_cost(run)
+        trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
+    log = MetricLog(run.table(f"train_{block_id}"))
+    run.storage.download(f"tables/train_{block_id}.parquet")
+    checkpoint.download_checkpoint(run, folder)
+    state = checkpoint.load_checkpoint(folder, key, trainer.warn)
+    if state is not None:
+        trainer.load_state_dict(state)
+        began -= trainer.spent_s  # in earlier attempts
+        trainer.batch_size = BatchSize(*map(min, trainer.batch_size, max_size))
+        log.load_until(trainer.step)
+        report.log(name, f"going on from step {trainer.step} of {config.steps}")
+    elif (folder / checkpoint.CHECKPOINT_FILE).exists():
+        report.log(name, "the checkpoint is of other settings or inputs: starting from the beginning")
+    delete_previews_after(folder / PREVIEW_FOLDER, trainer.step)
+
+    def check() -> None:
+        if attempt.id:
+            run.storage.download((folder.relative_to(run.path) / FENCING_TOKEN_FILE).as_posix())
+        check_fence(folder, attempt.id)
+
+    def save(trainer: Trainer) -> None:
+        def write() -> None:
+            check()
+            checkpoint.save_checkpoint(folder, trainer.state_dict(), key)
+            log.write()
+            checkpoint.upload_checkpoint(run, folder)
+            run.storage.upload(f"tables/train_{block_id}.parquet")
+
+        retry(write, run.path, trainer.warn)
+
+    per_step = run_training(
+        trainer,
+        config,
+        report,
+        name,
+        log,
+        save,
+        save_preview=lambda step, rgb: save_preview_image(folder / PREVIEW_FOLDER, step, rgb),
+        unit_m=frame.radius_m,
+        voxel_m=lattice.voxel_size_m,
+    )
+
+    psnr = trainer.held_out_psnr()
+    bricks, sdf = extract_sdf_bricks(trainer, lattice, block, frame, report, name)
+    if len(bricks) == 0:
+        report.log(name, "no surface found in this block: the SDF does not change sign", "warning")
+    check()
+    write_sdf_bricks(run, block_id, SdfBricks(bricks, sdf))
+    trainer.refresh(near_only=True)
+    write_block_model(run, block_id, *trained_block.export_state(trainer.model, trainer.cache, config))
+    table = run.table(f"cameras_{block_id}")
+    if trainer.cameras is None:
+        table.unlink(missing_ok=True)
+    else:
+        all_names = posed_images.read_posed(run).names
+        names = [all_names[int(i)] for i in block.photo_index]
+        refined_cameras.write_refined_cameras(
+            table, refined_cameras.refined_camera_rows(trainer.cameras, frame, names, block.photo_level), report, name
+        )
+    log.write()
+    run.storage.upload_outputs(name)
+    return BlockResult(
+        block=block_id,
+        steps=trainer.step,
+        seconds=time.monotonic() - began,
+        heldout_psnr_db=psnr,
+        rays_per_s=None if per_step is None else trainer.batch_size.rays / per_step,
+        n_bricks=len(bricks),
+        peak_memory_bytes=peak_memory_bytes() if device == "cpu" else int(torch.cuda.max_memory_allocated()),
+        device=device,
+        rays=trainer.batch_size.rays,
+        memory_level=attempt.memory_level,
+        memory_reason=attempt.memory_reason,
+    )
+
+
+def extract_sdf_bricks(
+    trainer: Trainer, lattice: Lattice, block: Block, frame: BlockFrame, report: Reporter, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """SDF bricks of the block's outer box, in voxels."""
+    scale = frame.radius_m / lattice.voxel_size_m
+    size, clip = lattice.brick_size, SDF_CLIP_VOXELS
+
+    def sdf_voxels(index: np.ndarray) -> np.ndarray:
+        local = frame.to_local(lattice.sample_world(index)).astype(np.float32)
+        return trainer.sdf(torch.from_numpy(local).to(trainer.device)).cpu().numpy() * scale
+
+    with report.task(f"{name}/extract", 1.0) as advance:
+        if not trainer.config.surface.distance:
+            return sdf_bricks.sample_level_set(sdf_voxels, block.outer, size, clip)
+        return sdf_bricks.sample_bricks(sdf_voxels, block.outer.bricks(), size, clip, advance)

@@ -1,5 +1,0 @@
-from quoin.stages.common import FakeConfig
-
-
-class IngestConfig(FakeConfig):
-    masks: str = "auto"

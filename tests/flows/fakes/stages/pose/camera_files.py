@@ -1,2 +1,0 @@
-def pose_cache_inputs(run, config):
-    return ""

@@ -1,2 +1,0 @@
-def priors_key_inputs(run, config):
-    return ""

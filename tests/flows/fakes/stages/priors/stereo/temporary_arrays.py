@@ -1,2 +1,0 @@
-def delete_temporary_arrays(run):
-    """Light stereo leaves nothing."""

@@ -1,5 +1,0 @@
-from quoin.stages.common import FakeConfig
-
-
-class ReportConfig(FakeConfig):
-    pass
