@@ -11,6 +11,7 @@ from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
+from quoin.stages.priors import estimation
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stage import PRIORS
 from quoin.stages.priors.stereo import depth_maps, patchmatch
@@ -171,7 +172,7 @@ def test_without_stereo_nothing_is_left_of_it(run):
 def test_sky_and_what_passes_have_no_depth(run, monkeypatch):
     shown = np.zeros((36, 48), np.uint8)  # of half the photo's size
     shown[:, 10:20], shown[:, 28:38] = labels.SKY, labels.TRANSIENT
-    monkeypatch.setattr(stage, "label_sky", lambda run, report: priors.write_labels(run, 2, shown, 1))
+    monkeypatch.setattr(estimation, "label_sky", lambda run, report: priors.write_labels(run, 2, shown, 1))
     monkeypatch.setattr(depth_maps, "PATCHMATCH_PASSES", depth_maps.PATCHMATCH_PASSES[2:])
     monkeypatch.setattr(depth_maps, "STEREO_STEPS", depth_maps.STEREO_STEPS[:4])
     result = PRIORS(run, SMALL, Reporter())

@@ -154,7 +154,7 @@ def test_a_depth_camera_is_read(tmp_path) -> None:
     path.write_text(json.dumps(lens))
     np.testing.assert_array_equal(read_depth_camera(path).photo_from_depth, np.eye(4)[:3])
     path.write_text(json.dumps({**lens, "photo_from_depth": np.diag([1, 1, 2, 1]).tolist()}))
-    with pytest.raises(QuoinError, match="no depth camera"):
+    with pytest.raises(QuoinError, match="depth camera file is incomplete or invalid"):
         read_depth_camera(path)
     with pytest.raises(QuoinError, match="Cannot read the depth camera"):
         read_depth_camera(tmp_path / "none.json")
