@@ -165,15 +165,26 @@ def test_an_attempt_that_was_superseded_writes_nothing_more(run: Run) -> None:
     assert not has_bricks(run)
 
 
-def test_a_run_folder_that_is_gone_for_a_while_costs_no_step(run: Run) -> None:
-    away = run.path.with_name("away")
+def test_a_run_folder_that_is_gone_for_a_while_costs_no_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    away, noticed, is_transient = run.path.with_name("away"), threading.Event(), retry.is_transient
+
+    def notice(error: BaseException | None, folder: Path) -> bool:
+        transient = is_transient(error, folder)
+        noticed.set()
+        return transient
+
+    def come_back() -> None:
+        noticed.wait(60.0)
+        away.rename(run.path)
+
+    monkeypatch.setattr(retry, "is_transient", notice)
 
     def vanish() -> None:
         run.path.rename(away)
-        threading.Timer(0.6, lambda: away.rename(run.path)).start()
+        threading.Thread(target=come_back).start()
 
     events = train(run, 60, vanish)  # at the last checkpoint
-    told = [e["message"] for e in events if e["kind"] == "log" and "does not answer" in e["message"]]
+    told = [e["message"] for e in events if e["kind"] == "log" and "does not respond" in e["message"]]
     assert told
     assert saved_step(run) == TINY.steps
     assert has_bricks(run)

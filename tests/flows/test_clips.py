@@ -66,7 +66,7 @@ def test_a_video_by_itself(folder, ingest_only):
     [
         (["photos", "more"], "There are two folders of photos ('more')"),
         (["photos", "absent.mp4"], "There are no photos here ('absent.mp4')"),
-        (["text.mp4"], "no video that can be read"),
+        (["text.mp4"], "neither a folder of photos nor a video"),
     ],
 )
 def test_what_is_refused(folder, arguments, sentence, capsys):
