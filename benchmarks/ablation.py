@@ -19,11 +19,11 @@ ABLATION_VARIANTS: dict[str, list[str]] = {
     "everything": [],
     "64 + 64 samples by importance": ["train.sampler={kind: importance, coarse: 64, rounds: 4, per_round: 16}"],
     "64 guided samples": ["train.sampler.samples=64"],
-    "no points": ["train.losses.points=0", "train.losses.free=0"],
+    "no points": ["train.losses.sfm_points=0", "train.losses.free_space=0"],
     "no stereo": ["priors.stereo_edge_px=0"],
-    "no patches": ["train.losses.patch=0"],
-    "all levels at once": ["train.encoding.start_levels=10"],
-    "no appearance": ["train.colour.gain=false", "train.colour.code=0"],
+    "no patches": ["train.losses.photoconsistency=0"],
+    "all levels at once": ["train.encoding.initial_levels=10"],
+    "no appearance": ["train.color.exposure=false", "train.color.appearance=0"],
 }
 
 

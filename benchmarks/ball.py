@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from quoin.fields.build import build_model
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.pipeline.geometry.cameras import centers_world, look_at
-from quoin.stages.train.build import build_model
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.data.photo_set import TILE_SIZE_PX, PhotoSet
 from quoin.stages.train.data.sfm_supervision import SfmSupervision, free_space_rays
+from quoin.stages.train.step import BlockData
 from quoin.stages.train.trainer import Trainer
 
 BALL_RADIUS = 0.6
@@ -66,10 +67,11 @@ def make_trainer(ball: BallData, config: TrainConfig, device: str) -> Trainer:
     """A trainer in the middle of its work, its seed the ball itself."""
     torch.manual_seed(0)
     half_extent = torch.tensor(HALF_EXTENT, dtype=torch.float32)
-    cache = DenseSdf.over_box(half_extent, config.cache.resolution)
+    cache = DenseSdf.over_box(half_extent, config.sdf_cache.resolution)
     cache.values.copy_((cache.positions().norm(dim=1) - BALL_RADIUS).view_as(cache.values))
     seed = DenseSdf(cache.values.clone(), cache.low, float(cache.spacing))
     model = build_model(config, seed, N_BALL_PHOTOS)
-    trainer = Trainer(model, ball.photos, ball.supervision, cache, half_extent, config, device, seed=0)
+    data = BlockData(ball.photos, ball.supervision, cache, half_extent)
+    trainer = Trainer(model, data, config, device, seed=0)
     trainer.step = int(START_STEP_SHARE * config.steps)
     return trainer

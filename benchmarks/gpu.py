@@ -25,8 +25,9 @@ from benchmarks.ball import BallData, make_ball, make_trainer
 from benchmarks.measure import BenchmarkSkipped, Measurement, describe_environment
 from quoin.fields.compile import compile_function
 from quoin.fields.encoding import hash_grid
-from quoin.fields.encoding.hash_grid import HashGrid, uses_triton
-from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, TrainConfig
+from quoin.fields.encoding.hash_grid import HashEncodingConfig, uses_triton
+from quoin.fields.sampler.guided import GuidedSamplerConfig
+from quoin.stages.train.config import TrainConfig
 
 RAY_COUNTS = (1024, 16_384, 131_072)
 PHOTO_SIZE_PX = (1600, 1200)
@@ -102,8 +103,7 @@ def measure_step(ball: BallData, rays: int, n_steps: int, device: str) -> Result
 def measure_grid(device: str, n: int) -> ResultRow:
     """Seconds for ``n`` points along rays in the default grid, forward alone and with the backward pass; agreement."""
     torch.manual_seed(0)
-    encoding = HashEncodingConfig()  # the default
-    grid = HashGrid(encoding.levels, encoding.coarsest, encoding.finest, encoding.log2_table).to(device)
+    grid = HashEncodingConfig().build().to(device)  # the default
     torch.nn.init.normal_(grid.table)
     along = torch.linspace(-0.02, 0.02, 16, device=device)[:, None]
     points = torch.nn.functional.normalize(torch.randn(n // 16, 1, 3, device=device), dim=2) * (0.6 + along)

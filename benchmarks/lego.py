@@ -38,7 +38,7 @@ def measure_lego(out: Path, seconds: float) -> tuple[Measurement, Metrics]:
     photos, run = out / "photos", out / "run"
     poses = copy_lego_photos(LEGO_DATA, photos, out / "transforms.json")
     # one exposure for all, so no appearance; no stereo, which this method does not use
-    choices = ["priors.stereo_edge_px=0", "train.colour.gain=false", "train.colour.code=0"]
+    choices = ["priors.stereo_edge_px=0", "train.color.exposure=false", "train.color.appearance=0"]
     own = rivals.set_options(f"train.method={LEGO_METHOD}", f"partition.hold_out_every={TEST_PHOTO_EVERY}", *choices)
     done = [
         rivals.train_run(photos, run, [*own, "--poses", poses], seconds=seconds),

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from quoin.fields.encoding.frequency import FrequencyEncoding
 from quoin.fields.field.mlp import ScalarMLP
+from quoin.fields.rays import RaySegments
 from quoin.fields.renderer.neus import neus_alpha
-from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
+from quoin.fields.renderer.renderer import alpha_from_density, weights_from_alpha
 from quoin.fields.sampler.importance import neus_upsample
-from quoin.fields.sampler.sections import points_along, sections_between
+from quoin.fields.sampler.sections import sections_between
 from quoin.fields.sampler.stratified import stratified_samples
 
 NEUS_RAYS = 512
@@ -48,13 +49,14 @@ class NeusStep:
         directions = functional.normalize(0.4 * torch.randn(NEUS_RAYS, 3, device=self.device) - origins, dim=1)
         middle = -(origins * directions).sum(dim=1)
         near, far = middle - 1.0, middle + 1.0
+        rays = RaySegments(origins, directions, near, far, torch.ones_like(near, dtype=torch.bool))
         uniform_edges, _ = stratified_samples(near, far, torch.rand(NEUS_RAYS, 1, device=self.device).expand(-1, 64))
-        edges = neus_upsample(lambda x: self.sdf(self.encoding(x)), origins, directions, uniform_edges)
+        edges = neus_upsample(lambda x: self.sdf(self.encoding(x)), rays, uniform_edges)
         distance, length = sections_between(edges)
-        points = points_along(origins, directions, distance).reshape(-1, 3).requires_grad_()
+        points = rays.points(distance).reshape(-1, 3).requires_grad_()
         ray_directions = directions[:, None].expand(-1, distance.shape[1], -1).reshape(-1, 3)
         hidden = self.sdf.hidden(self.encoding(points))
-        sdf = self.sdf.last(hidden)[:, 0]
+        sdf = self.sdf.output_layer(hidden)[:, 0]
         gradient = torch.autograd.grad(sdf.sum(), points, create_graph=True)[0]
         color_input = torch.cat([points, self.view_encoding(ray_directions), gradient, self.feature(hidden)], dim=1)
         colour = torch.sigmoid(self.colour(color_input)).view(*distance.shape, 3)
@@ -63,7 +65,7 @@ class NeusStep:
         alpha = neus_alpha(sdf.view(distance.shape), cosine, length, inv_s, torch.ones_like(inv_s))
 
         background_t = far[:, None] / torch.linspace(1.0 - 1.0 / 33.0, 1e-3, 32, device=self.device)
-        background_points = points_along(origins, directions, background_t).reshape(-1, 3)
+        background_points = rays.points(background_t).reshape(-1, 3)
         radius = background_points.norm(dim=1, keepdim=True)
         trunk = self.background(self.background_encoding(torch.cat([background_points / radius, 1.0 / radius], dim=1)))
         density = functional.softplus(self.density(trunk)).view(NEUS_RAYS, 32)

@@ -12,7 +12,7 @@ from benchmarks import rivals
 from benchmarks.measure import Measurement, Metrics, combine_measurements, read_json, run_quoin
 
 ROOM_DISTANCES_M = (0.02, 0.05)
-NO_LABELS = ["train.losses.kind=0", "train.losses.layout=0"]
+NO_LABELS = ["train.losses.semantic=0", "train.losses.manhattan=0"]
 ROOM_VARIANTS: dict[str, list[str]] = {
     "planes, their normals, labels": [],
     "planes, their normals": NO_LABELS,

@@ -17,7 +17,7 @@ FULL_NAME, MASKED_NAME = "everything", "people masked"
 ABLATED_PARTS: dict[str, list[str]] = {
     "no sky": ["priors.sky=false", "train.losses.sky=0"],
     "depths believed without company": ["priors.min_support=0"],
-    "no appearance": ["train.colour.gain=false", "train.colour.code=0"],
+    "no appearance": ["train.color.exposure=false", "train.color.appearance=0"],
     "no votes on what is kept": ["fuse.min_confirmed=0"],
 }
 

@@ -1,4 +1,4 @@
-"""A function of many points, asked for a fixed number at a time: what is compiled has one size."""
+"""Evaluation of many points in chunks of one size, so that compiled functions have one shape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from torch import Tensor
 
 
 def map_chunks(function: Callable[[Tensor], Tensor], points: Float[Tensor, "n 3"], size: int) -> Tensor:
-    """``function`` of all points [n, ...], ``size`` at once; the last are filled up with zeros and cut off again."""
+    """``function`` of all points [n, ...], evaluated ``size`` at a time; the last chunk is padded with zeros."""
     parts = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % size)).split(size)
     return torch.cat([function(part) for part in parts])[: len(points)]

@@ -1,4 +1,4 @@
-"""torch.compile where it works, eager where it does not; the compiled code is cached on disk between processes."""
+"""torch.compile where a compiler is available, eager elsewhere; compiled code is cached on disk between processes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def missing_compiler(device: str) -> str | None:
-    """Why the compiled path cannot be used on ``device``, or None where it can."""
+    """Reason why functions cannot be compiled for ``device``, None where they can."""
     if device.startswith("cuda"):
         try:
-            import triton  # noqa: F401  (asked for, not used)
+            import triton  # noqa: F401  (imported to test for it)
         except ImportError:
             return "triton is not installed"
         return None
@@ -21,20 +21,20 @@ def missing_compiler(device: str) -> str | None:
 
 
 def cpp_compiler() -> str | None:
-    """The C++ compiler that would be used on a CPU, or None."""
+    """Path of the C++ compiler for CPU code, None without one."""
     return next(filter(None, (shutil.which(os.environ.get("CXX", name)) for name in ("g++", "clang++"))), None)
 
 
 def inductor_cache_folder() -> Path:
-    """Where compiled code is kept between processes."""
+    """Folder of the cache of compiled code."""
     own = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "quoin" / "inductor"
     return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", own))
 
 
 def compile_function(function: Callable[..., Any], device: str, *, single_threaded: bool = False) -> Callable[..., Any]:
-    """``function`` as one compiled graph of fixed shapes, or itself where nothing can compile it.
+    """``function`` compiled as one graph of fixed shapes; ``function`` itself where no compiler is available.
 
-    ``single_threaded`` on a CPU: code for one core, which may add up without atomic operations.
+    ``single_threaded``: CPU code for one core, which may add without atomic operations.
     """
     if missing_compiler(device):
         return function
@@ -42,7 +42,7 @@ def compile_function(function: Callable[..., Any], device: str, *, single_thread
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
     import torch
 
-    # sizes of photos and volumes differ from block to block; ``mark_dynamic`` says which may, all else is fixed
+    # sizes of photos and volumes differ between blocks: dimensions named by ``mark_dynamic``; all others are fixed
     torch._dynamo.config.force_parameter_static_shapes = False
     torch._dynamo.config.force_nn_module_property_static_shapes = False
     options: dict[str, str | int | bool] | None = {"cpp.threads": 1} if single_threaded and device == "cpu" else None
@@ -50,7 +50,7 @@ def compile_function(function: Callable[..., Any], device: str, *, single_thread
 
 
 def mark_dynamic(tensor: Any, *dims: int) -> None:
-    """Let these dimensions differ from block to block without compiling anew."""
+    """Allow these dimensions to differ between blocks without compiling again."""
     import torch
 
     for dim in dims:

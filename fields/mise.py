@@ -1,4 +1,4 @@
-"""Multiresolution IsoSurface Extraction (Occupancy Networks, Mescheder et al. 2019, sec. 3.3): asked near it only."""
+"""Multiresolution IsoSurface Extraction (Occupancy Networks, Mescheder et al. 2019, sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def mise(
     stride: int = 8,
     level: float = 0.0,
 ) -> tuple[Float[Array, "x y z"], int]:
-    """Samples of ``value`` on a lattice of ``cells`` for marching cubes at ``level``, and how many were asked for.
+    """Samples of ``value`` on a lattice of ``cells`` for marching cubes at ``level``, and the number of evaluations.
 
     ``value`` takes sample indices of the lattice, 0 .. cells along each axis, many at once and none twice. Every
-    ``stride``-th of them, a power of two, is asked first; then the spacing is halved until it is 1. Cells with corners
-    on both sides of ``level`` are asked in full when they are halved, all else is interpolated; where a sample turns
-    out to lie on the other side than its surroundings were thought to, they are asked too.
+    ``stride``-th of them, a power of two, is evaluated first; then the spacing is halved until it is 1. Cells with
+    corners on both sides of ``level`` are evaluated in full when they are halved, all others are interpolated; where a
+    sample is on the other side than its interpolated surroundings, these are evaluated too.
 
-    So every cell of the result that holds surface has eight true corners, and marching cubes makes of it what it makes
-    of the whole lattice, but for pieces of surface that slip between the samples of the coarse grid altogether. Eager.
+    So every cell of the result that holds surface has eight true corners, and marching cubes gives the same as on the
+    full lattice, except for parts of the surface between the samples of the coarse grid. Eager only.
     """
     if stride.bit_count() != 1 or any(n % stride for n in cells):
         raise ValueError(f"a stride of {stride} is no power of two, or does not divide {cells} cells")
@@ -55,7 +55,7 @@ def mise(
 
 
 def _straddles(corners: Float[Array, "*cells 8"], level: float) -> Bool[Array, "*cells"]:
-    """Whether the corners of cells lie on both sides of ``level``; on it counts as either."""
+    """True for cells with corners on both sides of ``level``; on it counts as either."""
     return (corners.min(axis=-1) <= level) & (corners.max(axis=-1) >= level)
 
 

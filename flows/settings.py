@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from quoin.fields.losses import LossWeightsConfig
 from quoin.pipeline.core.config import (
     StageConfig,
     merge_values,
@@ -79,12 +80,14 @@ def method_names() -> list[str]:
 
 
 def read_method(method: str) -> dict[str, Any]:
-    """Values of the train section of a method by name, or of a YAML file by path."""
+    """Values of the train section of a method by name, or of a YAML file by path; losses not named have the default."""
     if method.endswith((".yaml", ".yml")):
-        return {"method": method, **read_yaml(Path(method))}
-    if method not in method_names():
+        values = read_yaml(Path(method))
+    elif method in method_names():
+        values = _read("methods", method)
+    else:
         raise QuoinError("Unknown method", where=method, hint=suggest_closest(method, method_names()))
-    return {"method": method, **_read("methods", method)}
+    return merge_values({"method": method, "losses": LossWeightsConfig().model_dump()}, values)
 
 
 def load_settings(

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-from quoin.fields.encoding.trilinear import CORNERS, Interpolation, PullBack
+from quoin.fields.encoding.encoding import Encoding, EncodingConfig, PullBack
+from quoin.fields.encoding.trilinear import CORNERS, Interpolation
 
 
-class DenseGrid(nn.Module):
+class GridEncodingConfig(EncodingConfig):
+    """A dense trainable grid."""
+
+    is_grid: ClassVar[bool] = True
+    kind: Literal["grid"] = "grid"
+    resolution: int = Field(128, ge=2, le=512)  # cells along the block
+    features: int = Field(4, ge=1)
+
+    def build(self) -> DenseGrid:
+        return DenseGrid(self.resolution, self.features)
+
+
+class DenseGrid(Encoding):
     """Trilinear features of points in [-1, 1]³: ``resolution`` cells along an axis, ``n_features`` at each corner."""
 
     def __init__(self, resolution: int, n_features: int) -> None:
@@ -26,7 +42,7 @@ class DenseGrid(nn.Module):
         return self.linearize(points)[0]
 
     def linearize(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
-        """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
+        """Features, and the function from ∂f/∂features [n, width] to ∂f/∂points [n, 3]; reads the table once."""
         scaled = (points.T[:, None].clamp(-1.0, 1.0) * 0.5 + 0.5) * self.resolution
         cell = scaled.floor().clamp(max=self.resolution - 1)
         x, y, z = cell.to(torch.int32).unbind(0)

@@ -1,21 +1,33 @@
-"""Frequency encoding (NeRF's positional encoding) and its slope."""
+"""Frequency encoding (NeRF's positional encoding) and its derivative."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 
-from quoin.fields.encoding.trilinear import PullBack
+from quoin.fields.encoding.encoding import Encoding, EncodingConfig, PullBack
 
 
-class FrequencyEncoding(nn.Module):
-    """x, then sin(2ᵏx) and cos(2ᵏx) for k = 0, 1, …: 3 + 6 ``n_frequencies`` numbers, or without x 6 a frequency.
+class FrequencyEncodingConfig(EncodingConfig):
+    """Sines and cosines of doubling frequency (NeRF)."""
+
+    kind: Literal["frequency"] = "frequency"
+    frequencies: int = Field(6, ge=0, le=16)
+
+    def build(self) -> FrequencyEncoding:
+        return FrequencyEncoding(self.frequencies, include_input=False)
+
+
+class FrequencyEncoding(Encoding):
+    """x, then sin(2ᵏx) and cos(2ᵏx) for k = 0, 1, …: 3 + 6 ``n_frequencies`` numbers, 3 fewer without x.
 
     Mildenhall et al. 2020, eq. 4, but without its π, as in the official code of NeRF and NeuS: over [-1, 1] the lowest
-    wave is not periodic then.
+    wave then does not repeat.
     """
 
     frequencies: Tensor
@@ -26,10 +38,7 @@ class FrequencyEncoding(nn.Module):
         self.n_levels, self.include_input = n_frequencies, include_input
         self.register_buffer("frequencies", torch.exp2(torch.arange(n_frequencies).float()), persistent=False)
         self.register_buffer("level_weight", torch.ones(n_frequencies))
-
-    @property
-    def width(self) -> int:
-        return 3 * self.include_input + 6 * self.n_levels
+        self.width = 3 * include_input + 6 * n_frequencies
 
     def set_progress(self, active_levels: float) -> None:
         """Coarse to fine: wave k weighs (1 − cos(π clamp(``active_levels`` − k, 0, 1))) / 2 (Nerfies sec. 3.5)."""
@@ -43,7 +52,7 @@ class FrequencyEncoding(nn.Module):
         return torch.cat([points, waves.flatten(1)], dim=1) if self.include_input else waves.flatten(1)
 
     def linearize(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
-        """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]."""
+        """Features at points, and the function from ∂f/∂features [n, width] to ∂f/∂points [n, 3]."""
         angle = points[:, None] * self.frequencies[:, None]
         slopes = torch.stack([angle.cos(), -angle.sin()], dim=2) * (self.level_weight * self.frequencies)[:, None, None]
 

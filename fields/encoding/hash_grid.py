@@ -3,52 +3,85 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
-from quoin.fields.encoding.trilinear import CORNERS, Interpolation, PullBack
+from quoin.fields.encoding.encoding import Encoding, EncodingConfig, PullBack
+from quoin.fields.encoding.trilinear import CORNERS, Interpolation
 
 PRIMES = (1, -1640531535, 805459861)  # instant-ngp's primes, the second as a wrapping int32
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
+class HashEncodingConfig(EncodingConfig):
+    """Multi-resolution hash grid (instant-ngp), coarse to fine (Neuralangelo)."""
+
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {
+        "coarsest": "base_resolution",
+        "finest": "max_resolution",
+        "start_levels": "initial_levels",
+    }
+    is_grid: ClassVar[bool] = True
+    kind: Literal["hash"] = "hash"
+    levels: int = Field(10, ge=1, le=16)
+    base_resolution: int = Field(16, ge=2)  # cells along the block at the coarsest level
+    max_resolution: int = Field(512, ge=2)  # and at the finest
+    log2_table: int = Field(18, ge=10, le=24)  # log2 of entries per level
+    features: int = Field(2, ge=1, le=8)  # numbers per entry
+    initial_levels: int = Field(4, ge=1)  # active from the start
+    coarse_to_fine: float = Field(0.35, gt=0, le=1)  # share of the steps until all levels are active
+
+    def build(self) -> HashGrid:
+        return HashGrid(self.levels, self.base_resolution, self.max_resolution, self.log2_table, self.features)
+
+    def active_levels(self, progress: float) -> float:
+        first = min(self.initial_levels, self.levels)
+        return first + (self.levels - first) * min(1.0, progress / self.coarse_to_fine)
+
+    @property
+    def schedule_share(self) -> float:
+        return self.coarse_to_fine
+
+
 def uses_triton(device: str, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether Triton kernels read the grids on this kind of device; PyTorch gives the same numbers elsewhere."""
+    """True if Triton kernels read the grids on this kind of device; PyTorch gives the same numbers elsewhere."""
     return HAS_TRITON and device == "cuda" and dtype == torch.float32
 
 
-def level_resolutions(n_levels: int, coarsest: int, finest: int) -> list[int]:
-    """Cells along an axis per level, a geometric row from ``coarsest`` to ``finest`` (instant-ngp eq. 2–3)."""
+def level_resolutions(n_levels: int, base_resolution: int, max_resolution: int) -> list[int]:
+    """Cells along an axis of each level, a geometric series between the resolutions (instant-ngp eq. 2–3)."""
     if n_levels == 1:
-        return [coarsest]
-    growth = (finest / coarsest) ** (1.0 / (n_levels - 1))
-    return [round(coarsest * growth**level) for level in range(n_levels)]
+        return [base_resolution]
+    growth = (max_resolution / base_resolution) ** (1.0 / (n_levels - 1))
+    return [round(base_resolution * growth**level) for level in range(n_levels)]
 
 
-class HashGrid(nn.Module):
+class HashGrid(Encoding):
     """Features of points in [-1, 1]³: ``n_levels * n_features`` numbers each."""
 
     resolutions: Tensor
     dense: Tensor
     level_weight: Tensor
 
-    def __init__(self, n_levels: int, coarsest: int, finest: int, log2_table: int, n_features: int = 2) -> None:
+    def __init__(
+        self, n_levels: int, base_resolution: int, max_resolution: int, log2_table: int, n_features: int = 2
+    ) -> None:
         super().__init__()
-        resolutions = torch.tensor(level_resolutions(n_levels, coarsest, finest), dtype=torch.int32)
+        resolutions = torch.tensor(level_resolutions(n_levels, base_resolution, max_resolution), dtype=torch.int32)
         self.n_levels, self.n_features, self.table_size = n_levels, n_features, 1 << log2_table
         self.register_buffer("resolutions", resolutions, persistent=False)
         self.register_buffer("dense", (resolutions.long() + 1) ** 3 <= self.table_size, persistent=False)
         self.register_buffer("level_weight", torch.ones(n_levels))
         self.table = nn.Parameter(torch.empty(n_levels * self.table_size, n_features).uniform_(-1e-4, 1e-4))
-
-    @property
-    def width(self) -> int:
-        return self.n_levels * self.n_features
+        self.width = n_levels * n_features
 
     def set_progress(self, active_levels: float) -> None:
-        """Coarse to fine (Neuralangelo sec. 3.2): levels below ``active_levels`` count, the next by its fraction."""
+        """Weigh the levels (Neuralangelo sec. 3.2): 1 below ``active_levels``, its fraction for the next, else 0."""
         level = torch.arange(self.n_levels, device=self.level_weight.device)
         self.level_weight.copy_((active_levels - level).clamp(0.0, 1.0))
 
@@ -61,7 +94,7 @@ class HashGrid(nn.Module):
         return _by_point(self._read(points, slopes=False)[0])
 
     def linearize(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n width"], PullBack]:
-        """Features at points, and what turns ∂f/∂features [n, width] into ∂f/∂points [n, 3]; the table is read once."""
+        """Features, and the function from ∂f/∂features [n, width] to ∂f/∂points [n, 3]; reads the table once."""
         value, *slopes = self._read(points, slopes=True)
 
         def pull_back(slope: Float[Tensor, "n width"]) -> Float[Tensor, "n 3"]:

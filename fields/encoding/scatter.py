@@ -1,4 +1,4 @@
-"""Adding many rows into a table: the backward pass of reading it."""
+"""Adds many rows into a table: the backward pass of a look-up."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def add_rows(
 ) -> Float[Tensor, "{n_entries} f"]:
     """A table of zeros with ``rows`` added at ``index``.
 
-    A GPU adds atomically, within the graph around. On a CPU atomic additions cost more than a second core gains (1.8
-    million rows of two: 12 ms by one core without, 18 ms by two with; more where they collide), so there it is an
-    operation of its own, which one core does, in the same order every time.
+    A GPU adds atomically, inside the surrounding graph. On a CPU atomic additions cost more than a second core gains
+    (1.8 million rows of two numbers: 12 ms on one core without atomics, 18 ms on two with them, more where rows
+    collide). There it is a custom operation on one core, which adds in the same order every time.
     """
     return _add_rows_on_cpu(index, rows, n_entries) if index.device.type == "cpu" else _add(index, rows, n_entries)
 

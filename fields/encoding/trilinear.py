@@ -1,13 +1,12 @@
-"""Trilinear interpolation of tables: values and slopes from one reading, in a form that compiles to fast code.
+"""Trilinear interpolation of tables: values and derivatives from one reading, in a form that compiles to fast code.
 
-Corners come first, and are summed one by one: reductions over eight are what compilers stumble on. (TorchInductor 2.13
-on CPU makes of a sum over corners, with few features last, a parallel loop inside a serial one.)
+Corners are the first axis, and are added one by one: compilers handle a reduction over eight badly. (TorchInductor 2.13
+on CPU turns a sum over corners, with few features last, into a parallel loop inside a serial one.)
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +16,6 @@ from quoin.fields.encoding.scatter import add_rows
 
 CORNERS = tuple(itertools.product((0, 1), repeat=3))  # z fastest
 AxisWeights = tuple[Tensor, Tensor]  # weights of the near and the far corner along an axis
-PullBack = Callable[[Tensor], Tensor]  # from a slope by features to one by points
 
 
 def corner_weights(x: AxisWeights, y: AxisWeights, z: AxisWeights) -> list[Tensor]:
@@ -28,7 +26,7 @@ def corner_weights(x: AxisWeights, y: AxisWeights, z: AxisWeights) -> list[Tenso
 def gradient_weights(
     x: AxisWeights, y: AxisWeights, z: AxisWeights, step: AxisWeights
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Derivatives of ``corner_weights`` by x, y and z; ``step`` is that of a pair, (−1, 1) in cells."""
+    """Derivatives of ``corner_weights`` by x, y and z; ``step`` is the derivative of a pair, (−1, 1) in cells."""
     return corner_weights(step, y, z), corner_weights(x, step, z), corner_weights(x, y, step)
 
 
@@ -43,9 +41,14 @@ def weighted_sum(corner: list[Tensor], weight: list[Tensor]) -> Tensor:
 class Interpolation(torch.autograd.Function):
     """Features at points in cells of a table, and their derivatives by the three axes, four tensors [levels, n, f].
 
-    ``index`` [8, levels, n] of the corners in ``table`` [entries, f], ``fraction`` [3, levels, n] the places in the
-    cells, ``weight`` [levels, 1] a factor per level, ``cells`` [levels, 1] how many cells make a unit of length. The
-    backward pass reads no table, and adds to it once.
+    Args:
+        table: features of all entries.
+        index: entries of the cells' corners.
+        fraction: positions inside the cells, 0..1 by axis.
+        weight: a factor per level.
+        cells: number of cells per unit of length.
+
+    The backward pass does not read the table, and adds to its gradient once.
     """
 
     @staticmethod

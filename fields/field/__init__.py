@@ -1,1 +1,1 @@
-"""What is learnt: surface, colour, appearance per photo, and what lies outside the block."""
+"""Fields of a block: surface, color, appearance of photos, semantic class, and the background."""

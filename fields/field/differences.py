@@ -1,7 +1,7 @@
-"""Slopes of a field by differences of its values.
+"""Gradients of a field by central differences of its values.
 
-On a grid a field's own gradient at a point is that of one cell, and so is what the eikonal loss teaches. Differences
-over a cell reach into the neighbours: they smooth, and many cells learn from one point (Neuralangelo sec. 3.1).
+The analytic gradient of a grid at a point is that of one cell, and the eikonal loss changes that cell only. Differences
+over a cell reach into the neighbors: they smooth, and many cells learn from one point (Neuralangelo sec. 3.1).
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ def central_differences(
     center_value: Float[Tensor, "n"],
     step: Float[Tensor, ""],
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
-    """Gradient and Laplacian of ``value`` at points from six values around each, and ``center_value``, the values at
-    them.
+    """Gradient and Laplacian of ``value`` at points, from six values around each and ``center_value`` at the point.
 
     ∂f/∂xᵢ = (f(x + ε eᵢ) − f(x − ε eᵢ)) / 2ε and ∇²f = Σᵢ (f(x + ε eᵢ) − 2f(x) + f(x − ε eᵢ)) / ε², ε = ``step``
     (Neuralangelo eq. 3 and its supplement). Exact for quadratic f.

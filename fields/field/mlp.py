@@ -1,7 +1,7 @@
-"""A multi-layer perceptron of one output that gives its slope by its inputs beside its value.
+"""A multi-layer perceptron with one output that gives the derivative by its inputs together with its value.
 
-An SDF's renderer needs ∇f, and so does its loss. Going back through the network by hand, in the forward pass, costs as
-much as the value again; a training step then needs first-order backward only, and no second pass through a first.
+Renderer and loss of an SDF need ∇f. Computing it by hand in the forward pass costs as much as the value again; a
+training step then needs a first-order backward pass only, not a backward pass through a backward pass.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Linearization(NamedTuple):
 class ScalarMLP(nn.Module):
     """``n_layers`` hidden layers of width ``hidden`` and a linear one on top, from ``n_in`` numbers to one.
 
-    Hidden layer ``skip`` (from 0) sees the input again, beside the activations and both over √2 (IDR, NeuS); the layer
-    before it is narrower by as much. The activation is softplus of sharpness ``beta``; infinity makes it ReLU.
+    Hidden layer ``skip`` (from 0) gets the input again, beside the activations and both over √2 (IDR, NeuS); the layer
+    before it is narrower by as much. The activation is softplus with ``beta``; infinity makes it ReLU.
     ``weight_norm`` learns each row's length apart from its direction (Salimans & Kingma 2016).
 
-    ``sphere`` starts near |x| − ``sphere`` (SAL, Atzmon & Lipman 2020, theorem 1; IDR for the encoding), with the point
-    itself as the first three inputs; eight layers of 256 are off by 0.1 on average over [-1, 1]³, by 0.4 at worst.
-    ``inside_out`` turns the sign, for a room seen from inside. Without ``sphere`` it starts near 0.
+    With ``sphere_radius`` the value starts near |x| − radius (SAL, Atzmon & Lipman 2020, theorem 1; IDR for the
+    encoding); the point must be the first three inputs. Eight layers of 256 are off by 0.1 on average over [-1, 1]³, by
+    0.4 at worst. ``inside_out`` turns the sign, for a room seen from inside. Without a radius the value starts near 0.
     """
 
     def __init__(
@@ -54,30 +54,30 @@ class ScalarMLP(nn.Module):
         self.skip, self.beta = skip, beta
         widths = [hidden - n_in if index + 1 == skip else hidden for index in range(n_layers)]
         self.layers = nn.ModuleList(nn.Linear(hidden if i else n_in, width) for i, width in enumerate(widths))
-        self.last = nn.Linear(hidden, 1)
+        self.output_layer = nn.Linear(hidden, 1)
         self._init_weights(n_in, sphere_radius, -1.0 if inside_out else 1.0)
         if weight_norm:
-            for layer in (*self.layers, self.last):
+            for layer in (*self.layers, self.output_layer):
                 parametrizations.weight_norm(layer)
 
     @torch.no_grad()
     def _init_weights(self, n_in: int, radius: float | None, sign: float) -> None:
-        """Deviation √(2 / out) keeps |x| through ReLU layers; a last layer of mean √(π / in) sums it up to a sphere."""
+        """Draw the weights: deviation √(2 / out) keeps |x| through ReLU layers, output mean √(π / in) gives |x|."""
         for index, layer in enumerate(self.layers):
             layer.weight.normal_(0.0, math.sqrt(2.0 / layer.out_features))
             layer.bias.zero_()
             if radius is not None and index in (0, self.skip):
                 layer.weight[:, layer.in_features - n_in + 3 :] = 0.0
         if radius is None:
-            self.last.weight.normal_(0.0, 1e-3)
-            self.last.bias.zero_()
+            self.output_layer.weight.normal_(0.0, 1e-3)
+            self.output_layer.bias.zero_()
         else:
-            self.last.weight.normal_(sign * math.sqrt(math.pi / self.last.in_features), 1e-4)
-            self.last.bias.fill_(-sign * radius)
+            self.output_layer.weight.normal_(sign * math.sqrt(math.pi / self.output_layer.in_features), 1e-4)
+            self.output_layer.bias.fill_(-sign * radius)
 
     def forward(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n"]:
         """The value alone."""
-        return self.last(self.hidden(inputs))[:, 0]
+        return self.output_layer(self.hidden(inputs))[:, 0]
 
     def hidden(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n hidden"]:
         """The last hidden layer."""
@@ -93,12 +93,12 @@ class ScalarMLP(nn.Module):
             before = layer(self._with_input(index, out, inputs))
             out = self._activation(before)
             slopes.append(self._slope(before))
-        slope, around = self.last.weight, None
+        slope, around = self.output_layer.weight, None
         for index in reversed(range(len(self.layers))):
             slope = (slope * slopes[index]) @ self.layers[index].weight
             if index == self.skip:
                 slope, around = (slope / math.sqrt(2.0)).split([slope.shape[1] - inputs.shape[1], inputs.shape[1]], 1)
-        return Linearization(self.last(out)[:, 0], slope if around is None else slope + around, out)
+        return Linearization(self.output_layer(out)[:, 0], slope if around is None else slope + around, out)
 
     def _with_input(self, index: int, out: Tensor, inputs: Tensor) -> Tensor:
         return torch.cat([out, inputs], dim=1) / math.sqrt(2.0) if index == self.skip else out

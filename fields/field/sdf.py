@@ -1,82 +1,96 @@
-"""The surface: a signed distance with its gradient in one forward pass.
+"""The surface: a signed distance and its gradient in one forward pass.
 
-It lives in the block's own frame, the cube [-1, 1]³ (``block_from_world`` maps into it); distances are in that unit.
+Points are in the block's frame, the cube [-1, 1]³; distances are in its unit.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-from quoin.fields.encoding.dense_grid import DenseGrid
-from quoin.fields.encoding.fourier import RandomFourierEncoding
-from quoin.fields.encoding.frequency import FrequencyEncoding
-from quoin.fields.encoding.hash_grid import HashGrid
+from quoin.fields.conditioning import UNCONDITIONED, Conditioning
+from quoin.fields.encoding.encoding import Encoding
 from quoin.fields.field.differences import central_differences
 from quoin.fields.field.mlp import ScalarMLP
 from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.pipeline.core.config import StageConfig
 
-Encoding = HashGrid | FrequencyEncoding | RandomFourierEncoding | DenseGrid
+
+class SurfaceConfig(StageConfig):
+    """The signed distance, or another value of that sign: what it starts as, and the network that corrects it."""
+
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"start": "init", "distance": "is_distance"}
+    # sfm: the SDF fused from SfM points and depth maps; empty: nothing anywhere, for densities
+    init: Literal["sfm", "sphere", "inside sphere", "empty"] = "sfm"
+    layers: int = Field(1, ge=1, le=12)
+    width: int = Field(64, ge=8)
+    skip: int | None = Field(None, ge=1)  # hidden layer, from 0, that gets the encoding again
+    weight_norm: bool = False
+    features: int = Field(15, ge=1)  # input of the color network
+    # by position: of the network itself, or central differences over a cell of the finest active level (Neuralangelo)
+    gradient: Literal["analytic", "numerical"] = "analytic"
+    is_distance: bool = True  # False (density, occupancy): the value is meshed by its sign alone
 
 
 class FieldOutput(NamedTuple):
-    """Field values at points: sdf [n], its gradient [n, 3], a feature for the colour head [n, f]; curvature [n]."""
+    """Field values at points: sdf [n], its gradient [n, 3], a feature for the color head [n, f]; curvature [n]."""
 
     sdf: Tensor
     gradient: Tensor
     feature: Tensor
-    curvature: Tensor | None = None  # how far the slope changes over a cell; only where it is one of differences
+    curvature: Tensor | None = None  # change of the slope over a cell; of numerical gradients only
 
 
 class SurfaceField(nn.Module):
-    """sdf(x) = base(x) + network of (x, encoding(x)); without a base the network starts as a sphere.
+    """sdf(x) = initial_sdf(x) + network(x, encoding(x)); without an initial SDF the network starts as a sphere.
 
-    ``differences``: the gradient is one of central differences over a cell of the encoding (Neuralangelo sec. 3.1).
+    ``use_numerical_gradient``: central differences over a cell of the encoding (Neuralangelo sec. 3.1).
     """
 
     def __init__(
         self,
         encoding: Encoding,
         network: ScalarMLP,
-        base: SparseSdf | None,
+        initial_sdf: SparseSdf | None,
         n_feature: int,
         *,
         use_numerical_gradient: bool = False,
     ) -> None:
         super().__init__()
-        self.encoding, self.network, self.base, self.use_numerical_gradient = (
-            encoding,
-            network,
-            base,
-            use_numerical_gradient,
-        )
-        self.feature_head = nn.Linear(network.last.in_features, n_feature)
+        self.encoding, self.network, self.initial_sdf = encoding, network, initial_sdf
+        self.use_numerical_gradient = use_numerical_gradient
+        self.feature_head = nn.Linear(network.output_layer.in_features, n_feature)
 
-    def forward(self, points: Float[Tensor, "n 3"]) -> FieldOutput:
-        """Value, gradient and feature in one pass; with ``differences`` in seven, and curvature too."""
+    def forward(self, points: Float[Tensor, "n 3"], condition: Conditioning = UNCONDITIONED) -> FieldOutput:
+        """Value, gradient and feature in one pass; numerical gradients take seven, and give the curvature too.
+
+        This field is the same in every ``condition``.
+        """
         if self.use_numerical_gradient:
             hidden = self.network.hidden(self._inputs(points))
-            value = self._with_base(self.network.last(hidden)[:, 0], points)
+            value = self._add_initial(self.network.output_layer(hidden)[:, 0], points)
             cell = self.encoding.cell()
             gradient, laplacian = central_differences(self.sdf, points, value, cell)
             return FieldOutput(value, gradient, self.feature_head(hidden), laplacian * cell)
         features, pull_back = self.encoding.linearize(points)
         value, slope, hidden = self.network.linearize(torch.cat([points, features], dim=1))
         gradient = slope[:, :3] + pull_back(slope[:, 3:])
-        if self.base is not None:
-            base, base_gradient = self.base.with_gradient(points)
-            value, gradient = value + base, gradient + base_gradient
+        if self.initial_sdf is not None:
+            initial, initial_gradient = self.initial_sdf.with_gradient(points)
+            value, gradient = value + initial, gradient + initial_gradient
         return FieldOutput(value, gradient, self.feature_head(hidden))
 
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """The value alone."""
-        return self._with_base(self.network(self._inputs(points)), points)
+        return self._add_initial(self.network(self._inputs(points)), points)
 
     def _inputs(self, points: Tensor) -> Tensor:
         return torch.cat([points, self.encoding(points)], dim=1)
 
-    def _with_base(self, value: Tensor, points: Tensor) -> Tensor:
-        return value if self.base is None else value + self.base(points)
+    def _add_initial(self, value: Tensor, points: Tensor) -> Tensor:
+        return value if self.initial_sdf is None else value + self.initial_sdf(points)

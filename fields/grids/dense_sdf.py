@@ -1,4 +1,4 @@
-"""A dense SDF volume over the block: what samples are guided by, and what the network's SDF is a correction of."""
+"""A dense SDF volume over a block: the SDF cache, which guides samples."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class DenseSdf(nn.Module):
 
     @classmethod
     def over_box(cls, half_extent: Float[Tensor, "3"], resolution: int, fill: float = 0.0) -> DenseSdf:
-        """A volume over the box [-half, half] with ``resolution`` cells along the longest side."""
+        """A volume of value ``fill`` over the box [-half, half], with ``resolution`` cells along the longest side."""
         spacing = 2.0 * float(half_extent.max()) / resolution
         shape = [int(torch.ceil(2.0 * h / spacing - 1e-4)) + 1 for h in half_extent]
         return cls(torch.full(shape, fill, device=half_extent.device, dtype=half_extent.dtype), -half_extent, spacing)
 
     def positions(self) -> Float[Tensor, "n 3"]:
-        """Where all samples lie, in C order."""
+        """Positions of all samples, in C order."""
         axes = [
             torch.arange(n, device=self.low.device, dtype=self.low.dtype) * self.spacing + self.low[axis]
             for axis, n in enumerate(self.values.shape)
@@ -54,12 +54,12 @@ class DenseSdf(nn.Module):
         return corner, (weight[0], weight[1], weight[2])
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-        """Trilinear value; clamped to the border outside."""
+        """Trilinear values; points outside are clamped to the border."""
         corner, weight = self._corners(points)
         return weighted_sum(corner, corner_weights(*weight))
 
     def with_gradient(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
-        """Trilinear value and its gradient."""
+        """Trilinear values and their gradients."""
         corner, (x, y, z) = self._corners(points)
         step = (torch.full_like(x[0], -1.0), torch.ones_like(x[0]))
         gradient = (
@@ -76,11 +76,11 @@ class DenseSdf(nn.Module):
         gradient: Float[Tensor, "n 3"],
         is_counted: Bool[Tensor, "n"],
     ) -> None:
-        """Take over what a training step learnt anyway: the nearest sample gets sdf + ∇f·(sample − point).
+        """Set the sample nearest to each point to sdf + ∇f·(sample − point), from values of a training step.
 
-        Keeps the volume fresh where the surface is without a single network evaluation. Of several points at one sample
-        the last wins, on a CPU; shapes are fixed, so that a GPU need not be waited for: points that do not count, lie
-        outside or are not finite go to the first sample and leave it as it is.
+        This keeps the volume fresh near the surface without evaluating the network. Of several points at one sample the
+        last one counts, on a CPU. Shapes are fixed, so that a GPU need not be waited for: points that do not count, lie
+        outside or are not finite are written to the first sample, with the value it has.
         """
         shape, scaled = self.values.shape, (points - self.low) / self.spacing
         nearest = scaled.round()
@@ -93,7 +93,7 @@ class DenseSdf(nn.Module):
 
     @torch.no_grad()
     def refresh(self, sdf, rows: slice | Tensor | None = None, chunk: int = 1 << 18) -> None:
-        """Evaluate ``sdf(points [n, 3]) -> [n]`` on all samples, or on the flat indices ``rows``."""
+        """Set all samples, or those of flat indices ``rows``, to ``sdf(points [n, 3]) -> [n]``."""
         positions = self.positions() if rows is None else self.positions()[rows]
         values = torch.cat([sdf(part) for part in positions.split(chunk)])
         self.values.view(-1)[slice(None) if rows is None else rows] = values

@@ -1,7 +1,7 @@
-"""The SDF that training starts from: on a coarse grid over the block, and on a finer one near the surface.
+"""The initial SDF: a coarse grid over the block, and bricks of finer cells near the surface.
 
-A cell of the coarse grid is used as it is, or holds a brick of FINER³ finer cells. Reading it takes one look-up more
-than a dense grid, and a fraction of the memory.
+A coarse cell is used as it is, or holds a brick of CELLS_PER_COARSE³ fine cells. A look-up takes one step more than in
+a dense grid, and a fraction of the memory.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ SAMPLES_PER_BRICK_SIDE = CELLS_PER_COARSE + 1  # samples along a brick: neighbou
 
 
 class SparseSdf(nn.Module):
-    """Samples of an SDF: first those of the coarse grid in C order, then those of the bricks."""
+    """Samples of an SDF: those of the coarse grid in C order, then those of the bricks."""
 
     values: Tensor  # [all samples]
-    first: Tensor  # int32 [coarse cells]: where in ``values`` the brick of a cell begins, -1 where it has none
+    brick_start: Tensor  # int32 [coarse cells]: index into ``values`` of the cell's brick, -1 without one
     shape: Tensor  # int32 [3]: samples of the coarse grid by axis
-    low: Tensor  # [3]: the first of them
-    coarse_spacing: Tensor  # distance between them, by any axis
+    low: Tensor  # [3]: position of the first sample
+    coarse_spacing: Tensor  # distance between coarse samples, the same along all axes
 
     def __init__(self, values: Float[Tensor, "x y z"], low: Float[Tensor, "3"], coarse_spacing: float) -> None:
         super().__init__()
         cells = (values.shape[0] - 1) * (values.shape[1] - 1) * (values.shape[2] - 1)
         self.register_buffer("values", values.contiguous().view(-1))
-        self.register_buffer("first", torch.full((cells,), -1, dtype=torch.int32, device=low.device))
+        self.register_buffer("brick_start", torch.full((cells,), -1, dtype=torch.int32, device=low.device))
         shape = torch.tensor(values.shape, dtype=torch.int32, device=low.device)
         self.register_buffer("shape", shape, persistent=False)
         self.register_buffer("low", low, persistent=False)
@@ -51,27 +51,27 @@ class SparseSdf(nn.Module):
         return self.coarse_spacing / CELLS_PER_COARSE
 
     def mark_dynamic(self) -> None:
-        """Let the number of samples differ from block to block without compiling anew."""
+        """Allow the number of samples to differ between blocks without compiling again."""
         mark_dynamic(self.values, 0)
-        mark_dynamic(self.first, 0)
+        mark_dynamic(self.brick_start, 0)
 
     def refine(self, cells: Bool[Tensor, "cells"]) -> None:
-        """Bricks in these coarse cells (C order) and in no others, with the values that were there."""
+        """Give these coarse cells (C order), and no others, a brick; its samples get the values that were there."""
         number = torch.cumsum(cells, 0, dtype=torch.int32) - 1
         bricks = self(self._brick_positions(torch.nonzero(cells)[:, 0]))
         n_coarse = int(self.shape.prod())
         self.values = torch.cat([self.values[:n_coarse], bricks])
-        self.first = torch.where(cells, n_coarse + number * SAMPLES_PER_BRICK_SIDE**3, -1).int()
+        self.brick_start = torch.where(cells, n_coarse + number * SAMPLES_PER_BRICK_SIDE**3, -1).int()
 
     def positions(self) -> Float[Tensor, "n 3"]:
-        """Where all samples lie, in their order."""
+        """Positions of all samples, in their order."""
         axes = (torch.arange(n, device=self.low.device) for n in self.shape.tolist())
         grid = torch.cartesian_prod(*axes) * self.coarse_spacing + self.low
-        return torch.cat([grid, self._brick_positions(torch.nonzero(self.first >= 0)[:, 0])])
+        return torch.cat([grid, self._brick_positions(torch.nonzero(self.brick_start >= 0)[:, 0])])
 
     def canonical_indices(self) -> Int[Tensor, "n"]:
-        """For each sample the one that stands for it: itself, or its copy at the beginning of a neighbouring brick."""
-        cells = self._cell(torch.nonzero(self.first >= 0)[:, 0])
+        """Canonical index of each sample: of the copies on faces that bricks share, that of the following brick."""
+        cells = self._cell(torch.nonzero(self.brick_start >= 0)[:, 0])
         side = torch.arange(SAMPLES_PER_BRICK_SIDE, device=self.low.device)
         inner = torch.cartesian_prod(side, side, side)
         n_coarse, last = int(self.shape.prod()), self.shape - 2
@@ -81,17 +81,19 @@ class SparseSdf(nn.Module):
         for onwards in torch.cartesian_prod(*[torch.arange(2, device=self.low.device)] * 3)[1:]:
             neighbor = cells + onwards  # the far faces of a brick begin the next
             x, y, z = torch.minimum(neighbor, last).unbind(1)
-            has_brick = (neighbor <= last).all(dim=1) & (self.first.view(a, b, c)[x, y, z] >= 0)
+            has_brick = (neighbor <= last).all(dim=1) & (self.brick_start.view(a, b, c)[x, y, z] >= 0)
             shared = torch.nonzero(((inner == CELLS_PER_COARSE) == onwards.bool()).all(dim=1))[:, 0]
             i, j, k = (inner[shared] * (1 - onwards)).unbind(1)
             copies = (
-                self.first.view(a, b, c)[x, y, z, None] + (i * SAMPLES_PER_BRICK_SIDE + j) * SAMPLES_PER_BRICK_SIDE + k
+                self.brick_start.view(a, b, c)[x, y, z, None]
+                + (i * SAMPLES_PER_BRICK_SIDE + j) * SAMPLES_PER_BRICK_SIDE
+                + k
             )
             of_brick[:, shared] = torch.where(has_brick[:, None], copies, of_brick[:, shared])
         return canonical_indices
 
     def _cell(self, number: Tensor) -> Int[Tensor, "n 3"]:
-        """Coarse cells by their number in C order."""
+        """Coarse cells [n, 3] of their indices in C order."""
         _, b, c = (self.shape - 1).unbind()
         return torch.stack([number // (b * c), number // c % b, number % c], dim=1)
 
@@ -103,7 +105,7 @@ class SparseSdf(nn.Module):
     def _corners(
         self, points: Float[Tensor, "n 3"]
     ) -> tuple[list[Tensor], tuple[AxisWeights, AxisWeights, AxisWeights], Tensor]:
-        """Values at the corners of each point's finest cell, linear weights of near and far ones by axis, its size."""
+        """Values at the corners of each point's finest cell, weights of near and far corners by axis, its size."""
         scaled = (points - self.low) / self.coarse_spacing
         last_sample = (self.shape - 1).to(points.dtype)
         cell, place = [], []
@@ -113,7 +115,7 @@ class SparseSdf(nn.Module):
             cell.append(below.to(torch.int32))
             place.append(s - below)
         _, b, c = self.shape.unbind()
-        brick = self.first[(cell[0] * (b - 1) + cell[1]) * (c - 1) + cell[2]]
+        brick = self.brick_start[(cell[0] * (b - 1) + cell[1]) * (c - 1) + cell[2]]
         in_brick = brick >= 0
         inner = [(p * CELLS_PER_COARSE).floor().clamp(max=CELLS_PER_COARSE - 1.0) for p in place]
         x, y, z = (i.to(torch.int32) for i in inner)
@@ -132,12 +134,12 @@ class SparseSdf(nn.Module):
         return corner, (near_x, near_y, near_z), torch.where(in_brick, self.fine_spacing, self.coarse_spacing)
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-        """Trilinear value; clamped to the border outside."""
+        """Trilinear values; points outside are clamped to the border."""
         corner, weight, _ = self._corners(points)
         return weighted_sum(corner, corner_weights(*weight))
 
     def with_gradient(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
-        """Trilinear value and its gradient."""
+        """Trilinear values and their gradients."""
         corner, (x, y, z), size = self._corners(points)
         step = (torch.full_like(x[0], -1.0), torch.ones_like(x[0]))
         slopes = [weighted_sum(corner, weight) for weight in gradient_weights(x, y, z, step)]

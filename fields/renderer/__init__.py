@@ -1,1 +1,1 @@
-"""How samples along a ray become a colour, or a ray finds the surface."""
+"""Renderers: from samples along a ray to opacities. One file a kind; ``renderer.Renderer`` is what they share."""

@@ -1,19 +1,32 @@
-"""A density that is learnt as such (Mildenhall et al. 2020)."""
+"""A learned density (Mildenhall et al. 2020)."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.fields.renderer.volume import VolumeRenderer, alpha_from_density, alpha_from_edge_densities
+from quoin.fields.renderer.renderer import Renderer, RendererConfig, alpha_from_density, alpha_from_edge_densities
 
 
-class DensityRenderer(VolumeRenderer):
-    """σ = ``scale`` · softplus(−f): f is the field's value, positive where it is emptier than ``scale`` · ln 2.
+class DensityRendererConfig(RendererConfig):
+    """A density that is no function of a distance (NeRF)."""
 
-    With the sign of a distance, f is meshed as one; it is none, and is not smooth.
+    kind: Literal["density"] = "density"
+    scale: float = Field(30.0, gt=0)  # per unit of length; the surface is where the density is 0.69 of it
+
+    def build(self) -> DensityRenderer:
+        return DensityRenderer(self.scale)
+
+
+class DensityRenderer(Renderer):
+    """Density σ = ``scale`` · softplus(−f): the field's value f is positive where σ < ``scale`` · ln 2.
+
+    f has the sign of a distance and is meshed like one, but is no distance and not smooth.
     """
 
     scale: Tensor
@@ -37,11 +50,11 @@ class DensityRenderer(VolumeRenderer):
         deltas: Float[Tensor, "rays samples"],
         anneal: Float[Tensor, ""],
     ) -> Float[Tensor, "rays samples"]:
-        """Opacity of the sections around samples; their slope and ``anneal`` do not matter."""
+        """Opacity of the intervals around samples; ``cosine`` and ``anneal`` have no effect."""
         return alpha_from_density(self.density(value), deltas)
 
     def proposal_alpha(
         self, value: Float[Tensor, "rays edges"], deltas: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
     ) -> Float[Tensor, "rays edges-1"]:
-        """Opacity of sections from the values at their ends."""
+        """Opacity of intervals from the values at their ends."""
         return alpha_from_edge_densities(self.density(value), deltas)

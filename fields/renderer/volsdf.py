@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-from quoin.fields.renderer.volume import VolumeRenderer, alpha_from_density, alpha_from_edge_densities
+from quoin.fields.renderer.renderer import Renderer, RendererConfig, alpha_from_density, alpha_from_edge_densities
 
 MIN_BETA = 1e-4
 
 
-class LaplaceRenderer(VolumeRenderer):
-    """VolSDF with a scale β = |v| + 10⁻⁴ that is learnt (official density.py)."""
+class LaplaceRendererConfig(RendererConfig):
+    """Density by the Laplace distribution of VolSDF."""
+
+    kind: Literal["laplace"] = "laplace"
+    beta: float = Field(0.1, gt=0)  # at the start
+
+    def build(self) -> LaplaceRenderer:
+        return LaplaceRenderer(self.beta)
+
+
+class LaplaceRenderer(Renderer):
+    """VolSDF with a learned scale β = |v| + 10⁻⁴ (official density.py)."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()
@@ -33,13 +46,13 @@ class LaplaceRenderer(VolumeRenderer):
         deltas: Float[Tensor, "rays samples"],
         anneal: Float[Tensor, ""],
     ) -> Float[Tensor, "rays samples"]:
-        """Opacity of the sections around samples; their slope and ``anneal`` do not matter."""
+        """Opacity of the intervals around samples; ``cosine`` and ``anneal`` have no effect."""
         return alpha_from_density(laplace_density(sdf, self.beta()), deltas)
 
     def proposal_alpha(
         self, sdf: Float[Tensor, "rays edges"], deltas: Float[Tensor, "rays 1"], spacing: Float[Tensor, ""]
     ) -> Float[Tensor, "rays edges-1"]:
-        """Opacity of sections from the SDF at their ends, read from a volume: no sharper than its ``spacing`` tells."""
+        """Opacity of intervals from the SDF of a volume at their ends, no sharper than its ``spacing`` allows."""
         density = laplace_density(sdf, torch.maximum(self.beta(), 0.5 * torch.maximum(deltas, spacing)))
         return alpha_from_edge_densities(density, deltas)
 

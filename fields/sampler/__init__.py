@@ -1,1 +1,1 @@
-"""Where along each ray the field is asked."""
+"""Samplers: where along its ray each sample lies. One file a kind; ``sampler.Sampler`` is what they share."""

@@ -1,19 +1,59 @@
-"""Samples for a Laplace density, their opacity known to be right within a bound (VolSDF sec. 3.3–3.4, Algorithm 1)."""
+"""Samples for a Laplace density whose opacity is right within a bound (VolSDF sec. 3.3–3.4, Algorithm 1)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from quoin.fields.rays import RaySamples, RaySegments
+from quoin.fields.renderer.renderer import alpha_from_density, weights_from_alpha
 from quoin.fields.renderer.volsdf import laplace_density
-from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
 from quoin.fields.sampler.importance import merge_samples, sample_pdf, sdf_along
+from quoin.fields.sampler.sampler import SamplerConfig, ScalarField, SurfaceQuery
 from quoin.fields.sampler.sections import section_lengths
+
+N_BISECTIONS = 10
+
+
+class BoundedSamplerConfig(SamplerConfig):
+    """Samples whose opacity is right within a bound (VolSDF)."""
+
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"search": "n_initial", "error": "epsilon"}
+    kind: Literal["bounded"] = "bounded"
+    samples: int = Field(64, ge=4)
+    n_initial: int = Field(128, ge=16)  # evaluations of a round
+    rounds: int = Field(5, ge=1)
+    epsilon: float = Field(0.1, gt=0, lt=1)
+
+    def build(self) -> ErrorBoundedSampler:
+        return ErrorBoundedSampler(self.samples, self.n_initial, self.rounds, self.epsilon)
+
+
+class ErrorBoundedSampler:
+    """Samples drawn from the opacity of ``bounded_opacity``.
+
+    VolSDF's Algorithm 1 with the constants of its official ray_sampler.py, which takes 64 samples (and adds near, far
+    and 32 of the searched distances). The network is evaluated ``n_initial·rounds`` times a ray, without gradient.
+    """
+
+    def __init__(self, samples: int, n_initial: int, rounds: int, epsilon: float) -> None:
+        self.n_jitter, self.n_initial, self.rounds, self.epsilon = samples, n_initial, rounds, epsilon
+
+    @torch.no_grad()
+    def __call__(self, rays: RaySegments, surface: SurfaceQuery, jitter: Float[Tensor, "rays samples"]) -> RaySamples:
+        """Samples, ascending."""
+        beta = 1.0 / surface.renderer.inv_s()
+        t, value, wide = bounded_opacity(surface.sdf, rays, beta, self.n_initial, self.epsilon, self.rounds)
+        density = laplace_density(value[:, :-1], wide[:, None])
+        drawn = sample_pdf(t, weights_from_alpha(alpha_from_density(density, t.diff(dim=1))), jitter)
+        return RaySamples(rays, drawn, section_lengths(drawn))
 
 
 def opacity_error_bound(
@@ -21,9 +61,9 @@ def opacity_error_bound(
     sdf: Float[Tensor, "rays edges"],
     beta: Float[Tensor, ""] | Float[Tensor, "rays"],
 ) -> Float[Tensor, "rays edges-1"]:
-    """How wrong the opacity along a ray may be in each section between samples, if it is computed from these alone.
+    """Bound of the error of a ray's opacity in each interval between samples, if it is computed from these alone.
 
-    Opacity is O(t) = 1 − exp(−∫σ), estimated as Ô with the density of each section's first sample. In section k
+    Opacity is O(t) = 1 − exp(−∫σ), estimated as Ô with the density of each interval's first sample. In interval k
     |O − Ô| ≤ exp(−R̂ₖ)(exp(Êₖ₊₁) − 1), the integral R̂ₖ = Σᵢ<ₖ δᵢσᵢ up to its start and the bound of that integral's
     error up to its end Êₖ₊₁ = Σᵢ≤ₖ δᵢ² exp(−dᵢ*/β)/4β² (VolSDF eq. 12–15). Holds for true distances. ``beta`` is the
     density's, one for all or for each ray.
@@ -33,61 +73,32 @@ def opacity_error_bound(
 
 @torch.no_grad()
 def bounded_opacity(
-    sdf: Callable[[Tensor], Tensor],
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
+    sdf: ScalarField,
+    rays: RaySegments,
     beta: Float[Tensor, ""],
     n_initial: int = 128,
     epsilon: float = 0.1,
     rounds: int = 5,
-    bisections: int = 10,
 ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"], Float[Tensor, "rays"]]:
     """Distances near..far, the SDF there, and for each ray β₊ ≥ β for which opacity from them is right to ``epsilon``.
 
-    Starts from ``n_initial`` even samples; each further round adds as many where the bound is large. β₊ = β where that
-    suffices, else the smallest that ``bisections`` find. No gradient.
+    Starts from ``n_initial`` equidistant samples; each further round adds as many where the bound is large. β₊ = β
+    where that suffices, else the smallest that N_BISECTIONS find. No gradient.
     """
+    near, far = rays.near, rays.far
     share = torch.linspace(0.0, 1.0, n_initial, device=near.device, dtype=near.dtype)
     t = near[:, None] + (far - near)[:, None] * share
     middle = torch.full_like(t, 0.5)
-    value = sdf_along(sdf, origins, directions, t)
+    value = sdf_along(sdf, rays, t)
     for _ in range(rounds - 1):
-        wide = _sufficient_beta(t, value, beta, epsilon, bisections)
+        wide = _sufficient_beta(t, value, beta, epsilon)
         more = sample_pdf(t, opacity_error_bound(t, value, wide), middle)
-        t, value = merge_samples(t, value, more, sdf_along(sdf, origins, directions, more))
-    return t, value, _sufficient_beta(t, value, beta, epsilon, bisections)
-
-
-@torch.no_grad()
-def bounded_samples(
-    sdf: Callable[[Tensor], Tensor],
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    beta: Float[Tensor, ""],
-    jitter: Float[Tensor, "rays samples"],
-    n_initial: int = 128,
-    epsilon: float = 0.1,
-    rounds: int = 5,
-    bisections: int = 10,
-) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]:
-    """Distances drawn from the opacity of ``bounded_opacity``, and the lengths of the sections around them.
-
-    VolSDF's Algorithm 1 with the constants of its official ray_sampler.py, which takes 64 samples (and adds near, far
-    and 32 of the searched distances; ``merge`` even ones to that end). ``sdf`` maps points [n, 3] to [n] and is asked
-    ``n_initial·rounds`` times a ray. No gradient.
-    """
-    t, value, wide = bounded_opacity(sdf, origins, directions, near, far, beta, n_initial, epsilon, rounds, bisections)
-    density = laplace_density(value[:, :-1], wide[:, None])
-    drawn = sample_pdf(t, weights_from_alpha(alpha_from_density(density, t.diff(dim=1))), jitter)
-    return drawn, section_lengths(drawn)
+        t, value = merge_samples(t, value, more, sdf_along(sdf, rays, more))
+    return t, value, _sufficient_beta(t, value, beta, epsilon)
 
 
 def _clearance(t: Float[Tensor, "rays edges"], sdf: Float[Tensor, "rays edges"]) -> Float[Tensor, "rays edges-1"]:
-    """d*: no point of a section is nearer to the surface (VolSDF Theorem 1).
+    """d*: a lower bound of the distance of an interval's points to the surface (VolSDF Theorem 1).
 
     The balls around both ends, with their distances as radii, hold no surface. Where both ends see the circle in which
     the balls meet at an acute angle, d* is its radius, else the smaller ball's; 0 if they do not meet or the surface
@@ -118,7 +129,6 @@ def _sufficient_beta(
     sdf: Float[Tensor, "rays edges"],
     beta: Float[Tensor, ""],
     epsilon: float,
-    bisections: int,
 ) -> Float[Tensor, "rays"]:
     """β if it keeps the opacity's error below epsilon; else between it and √(Σδ²/4 ln(1+ε)), which does (Lemma 2).
 
@@ -133,7 +143,7 @@ def _sufficient_beta(
     high = torch.maximum(high, beta)
     low = beta.expand_as(high)
     enough = suffices(low)
-    for _ in range(bisections):
+    for _ in range(N_BISECTIONS):
         middle = torch.sqrt(low * high)
         good = suffices(middle)
         low, high = torch.where(good, low, middle), torch.where(good, middle, high)

@@ -1,4 +1,4 @@
-"""Samples spread evenly over a stretch of each ray."""
+"""Stratified samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quoin.fields.sampler.sections import section_lengths
 def stratified_samples(
     near: Float[Tensor, "rays"], far: Float[Tensor, "rays"], jitter: Float[Tensor, "rays samples"]
 ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]:
-    """Distances, one in each of as many equal strata of near..far, and the lengths of the sections around them.
+    """Distances, one in each of ``samples`` equal strata of near..far, and the lengths of the intervals around them.
 
     tᵢ = near + (far − near)(i + jitterᵢ)/n (NeRF eq. 2). One jitter [rays, 1] expanded to all samples keeps them
     equidistant, as NeuS does.

@@ -1,32 +1,73 @@
-"""Samples around a surface that is already known, on rays cut to where SfM saw something (NeuralRecon-W sec. 3.2)."""
+"""Samples in a window around a cached surface, and rays cut to where SfM saw something (NeuralRecon-W sec. 3.2)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.fields.sampler.sections import points_along
+from quoin.fields.rays import RaySamples, RaySegments
+from quoin.fields.sampler.guided import march_volume
+from quoin.fields.sampler.importance import neus_upsample
+from quoin.fields.sampler.sampler import SamplerConfig, SurfaceQuery
+from quoin.fields.sampler.sections import interpolate_first_crossing, sections_between
 from quoin.fields.sampler.stratified import stratified_samples
+
+FIRST_INV_S = 512.0  # of the first round of up-sampling
+
+
+class WindowSamplerConfig(SamplerConfig):
+    """Samples in a window around the cached surface, before it and behind it, and rounds of more (NeuralRecon-W)."""
+
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"beside": "n_boundary"}
+    kind: Literal["window"] = "window"
+    window: int = Field(8, ge=2)
+    n_boundary: int = Field(5, ge=2)  # before the window, and as many behind it
+    rounds: int = Field(2, ge=1)
+    per_round: int = Field(8, ge=1)
+    half_width: float = Field(16.0, gt=0)  # cells of the cached volume
+
+    def build(self) -> WindowSampler:
+        return WindowSampler(self.window, self.n_boundary, self.rounds, self.per_round, self.half_width)
+
+
+class WindowSampler:
+    """Samples around the surface of the cached volume, and more where the network shows it (NeuralRecon-W sec. 3.2)."""
+
+    def __init__(self, window: int, n_boundary: int, rounds: int, per_round: int, half_width: float) -> None:
+        self.n_jitter = window + 2 * n_boundary
+        self.n_boundary, self.rounds, self.per_round, self.half_width = n_boundary, rounds, per_round, half_width
+
+    def __call__(self, rays: RaySegments, surface: SurfaceQuery, jitter: Float[Tensor, "rays jitter"]) -> RaySamples:
+        """Samples in the middle between ascending edges."""
+        at, has_surface = interpolate_first_crossing(*march_volume(surface.cache, rays))
+        half_width = self.half_width * surface.cache.spacing
+        around = window_samples(rays, at, has_surface, half_width, jitter, self.n_boundary)
+        edges = neus_upsample(surface.sdf, rays, around, self.rounds, self.per_round, FIRST_INV_S)
+        return RaySamples(rays, *sections_between(edges))
 
 
 def window_samples(
+    rays: RaySegments,
     surface: Float[Tensor, "rays"],
     has_surface: Bool[Tensor, "rays"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
     half_width: Float[Tensor, ""],
     jitter: Float[Tensor, "rays samples"],
     n_boundary: int = 5,
 ) -> Float[Tensor, "rays samples"]:
-    """Distances, ascending: even in the window ``surface`` ± ``half_width``, and ``n_boundary`` each before and after.
+    """Distances, ascending: stratified in the window ``surface`` ± ``half_width``, ``n_boundary`` before and behind it.
 
-    ``surface`` is the cached distance of the surface, between near and far; where it was not ``has_surface`` all
-    samples are even in near..far. NeuralRecon-W takes 8 in the window, 5 on each side, and 2 × 8 more by
-    ``neus_upsample(..., rounds=2, per_round=8, sharpness=512.0)``. Its official renderer.py up-samples before it adds
-    the sides; here the sides are seen too, so that samples can leave a window that is out of date.
+    ``surface`` is the cached distance of the surface, between near and far; rays without one are stratified from near
+    to far. NeuralRecon-W takes 8 in the window, 5 on each side, and 2 × 8 more by ``neus_upsample``. Its official
+    renderer.py up-samples before it adds the sides; here the sides are up-sampled too, so that samples can leave a
+    window that is out of date.
     """
+    near, far = rays.near, rays.far
     low = torch.minimum(torch.maximum(surface - half_width, near), far)
     high = torch.minimum(torch.maximum(surface + half_width, near), far)
     parts = jitter.split([n_boundary, jitter.shape[1] - 2 * n_boundary, n_boundary], dim=1)
@@ -36,40 +77,36 @@ def window_samples(
 
 
 def occupied_interval(
+    rays: RaySegments,
     occupied: Bool[Tensor, "x y z"],
     low: Float[Tensor, "3"],
     spacing: Float[Tensor, ""],
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
     n_march: int = 128,
-) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"], Bool[Tensor, "rays"]]:
-    """The stretch of near..far from the first to the last occupied voxel and one voxel on; and whether there is any.
+) -> RaySegments:
+    """The rays cut to near..far from the first to the last occupied voxel and one voxel on; hits: True if there is one.
 
-    Voxel (i, j, k) begins at low + spacing·(i, j, k). It is marched in ``n_march`` even steps, and the stretch is one
-    step longer at both ends than what they hit; steps longer than a voxel may miss one. Rays that hit none keep near
-    and far.
+    Voxel (i, j, k) begins at low + spacing·(i, j, k). Rays are marched in ``n_march`` equal steps, and the result is
+    one step longer at both ends than what they hit; steps longer than a voxel may miss one. Rays that hit no voxel keep
+    near and far.
     """
+    near, far = rays.near, rays.far
     step = ((far - near) / n_march)[:, None]
     t = near[:, None] + step * (torch.arange(n_march, device=near.device) + 0.5)
-    index = ((points_along(origins, directions, t) - low) / spacing).floor().long().unbind(dim=2)
+    index = ((rays.points(t) - low) / spacing).floor().long().unbind(dim=2)
     i, j, k = (part.clamp(0, size - 1) for part, size in zip(index, occupied.shape, strict=True))
     inside = (i == index[0]) & (j == index[1]) & (k == index[2])
     hit = occupied[i, j, k] & inside
     first = torch.where(hit, t - step, far[:, None]).amin(dim=1)
     last = torch.where(hit, t + step + spacing, near[:, None]).amax(dim=1)
     hits = hit.any(dim=1)
-    return torch.where(hits, torch.maximum(first, near), near), torch.where(hits, torch.minimum(last, far), far), hits
+    near, far = torch.where(hits, torch.maximum(first, near), near), torch.where(hits, torch.minimum(last, far), far)
+    return RaySegments(rays.origins, rays.directions, near, far, hits)
 
 
 def occupied_voxels(
     points: Float[Tensor, "points 3"], low: Float[Tensor, "3"], spacing: Float[Tensor, ""], shape: tuple[int, int, int]
 ) -> Bool[Tensor, "x y z"]:
-    """Voxels that hold a point, and their 26 neighbours each. Eager only.
-
-    For ``occupied_interval``, from the points of SfM that are seen in many photos.
-    """
+    """Voxels that hold a point, and the 26 neighbors of each, for ``occupied_interval``. Eager only."""
     bordered = torch.tensor(shape, device=points.device) + 2
     index = ((points - low) / spacing).floor().long() + 1
     i, j, k = index[((index >= 0) & (index < bordered)).all(dim=1)].unbind(dim=1)

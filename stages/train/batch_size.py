@@ -1,4 +1,4 @@
-"""When memory does not suffice: a step that takes on half as much."""
+"""Size of a training step, halved when memory is out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OUT_OF_MEMORY_PHRASES = ("out of memory", "not enough memory", "can't allocate m
 
 
 class BatchSize(NamedTuple):
-    """What one step takes on: rays, points of each kind (known, free, uniform), and rays with a patch."""
+    """Rays, points of each kind (surface, free, uniform) and rays with a patch of one step."""
 
     rays: int
     points: int
@@ -21,9 +21,9 @@ MIN_BATCH_SIZE = BatchSize(64, 16, 16)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory does not suffice, of a GPU or of the machine.
+    """True if an error means that a GPU or the machine is out of memory.
 
-    CUDA has a type for it; the CPU's allocator, cuBLAS and some CUDA calls raise a RuntimeError, told by its words.
+    CUDA has a type for it; the CPU's allocator, cuBLAS and some CUDA calls raise a RuntimeError, known by its text.
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
@@ -31,13 +31,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def halve_batch_size(size: BatchSize) -> BatchSize | None:
-    """Half of everything, at least MIN_BATCH_SIZE; None where that is no less."""
+    """Half of all numbers, at least MIN_BATCH_SIZE; None where that is not less."""
     half = BatchSize(*(max(n // 2, min(n, minimum)) for n, minimum in zip(size, MIN_BATCH_SIZE, strict=True)))
     return half if half.rays < size.rays else None
 
 
 def reduce_batch_size(size: BatchSize, times: int) -> BatchSize:
-    """``size`` halved so many times, as far as that goes."""
+    """``size`` halved ``times`` times, as far as possible."""
     for _ in range(times):
         size = halve_batch_size(size) or size
     return size

@@ -62,7 +62,7 @@ def train_block(
             raise
         reason = first_line(error)
     hint = "close other programs, make blocks smaller (partition.memory_gib), or use --device cpu"
-    raise OutOfMemory(f"Memory does not suffice for this block: {reason}", where=block_id, hint=hint)
+    raise OutOfMemory(f"Out of memory in training this block: {reason}", where=block_id, hint=hint)
 
 
 def _train_block(
@@ -97,12 +97,12 @@ def _train_block(
     state = checkpoint.load_checkpoint(folder, key, trainer.warn)
     if state is not None:
         trainer.load_state_dict(state)
-        began -= trainer.spent_s  # in earlier attempts
+        began -= trainer.elapsed_s  # in earlier attempts
         trainer.batch_size = BatchSize(*map(min, trainer.batch_size, max_size))
         log.load_until(trainer.step)
-        report.log(name, f"going on from step {trainer.step} of {config.steps}")
+        report.log(name, f"resuming at step {trainer.step} of {config.steps}")
     elif (folder / checkpoint.CHECKPOINT_FILE).exists():
-        report.log(name, "the checkpoint is of other settings or inputs: starting from the beginning")
+        report.log(name, "the checkpoint belongs to other settings or inputs: starting from the beginning")
     delete_previews_after(folder / PREVIEW_FOLDER, trainer.step)
 
     def check() -> None:
@@ -141,13 +141,16 @@ def _train_block(
     trainer.refresh(near_only=True)
     write_block_model(run, block_id, *trained_block.export_state(trainer.model, trainer.cache, config))
     table = run.table(f"cameras_{block_id}")
-    if trainer.cameras is None:
+    if trainer.camera_refinement is None:
         table.unlink(missing_ok=True)
     else:
         all_names = posed_images.read_posed(run).names
         names = [all_names[int(i)] for i in block.photo_index]
         refined_cameras.write_refined_cameras(
-            table, refined_cameras.refined_camera_rows(trainer.cameras, frame, names, block.photo_level), report, name
+            table,
+            refined_cameras.refined_camera_rows(trainer.camera_refinement, frame, names, block.photo_level),
+            report,
+            name,
         )
     log.write()
     run.storage.upload_outputs(name)
@@ -178,6 +181,6 @@ def extract_sdf_bricks(
         return trainer.sdf(torch.from_numpy(local).to(trainer.device)).cpu().numpy() * scale
 
     with report.task(f"{name}/extract", 1.0) as advance:
-        if not trainer.config.surface.distance:
+        if not trainer.config.surface.is_distance:
             return sdf_bricks.sample_level_set(sdf_voxels, block.outer, size, clip)
         return sdf_bricks.sample_bricks(sdf_voxels, block.outer.bricks(), size, clip, advance)

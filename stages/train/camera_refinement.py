@@ -1,10 +1,9 @@
-"""Cameras that training corrects: photometric bundle adjustment by the patch term. Off where ``rates.cameras`` is 0.
+"""Camera refinement: photometric bundle adjustment by the photoconsistency loss. Off where ``lr.cameras`` is 0.
 
-How a patch is seen by another photo depends on both cameras (``patch.py``), so the patch loss has a slope by them:
-the surface around the patch, a plane, stays where it is in the block, and the photos move. A correction is in pixels:
-a unit of each of its numbers moves what the photo shows by about a pixel. Adam steps equally far in all of them, so
-each should move the picture in a way of its own: a camera turns about what it looks at and not about itself, for a
-turn about itself and a shift to the side look alike, and one would have to undo the other.
+The warp of a patch into another photo depends on both cameras (``photoconsistency.py``), so the loss has a gradient by
+them: the tangent plane of the patch stays in the block, and the photos move. Corrections are in pixels: a unit of each
+of the numbers moves the image by about a pixel. Adam takes equal steps in all of them, so they should be independent: a
+camera turns about the point it looks at and not about itself, as a turn about itself and a shift look alike.
 """
 
 from __future__ import annotations
@@ -18,29 +17,25 @@ from quoin.fields.compile import mark_dynamic
 from quoin.stages.train.data.photo_set import PhotoSet
 from quoin.stages.train.photoconsistency import Patches
 
-RELATIVE_DEPTH_RANGE = (
-    0.25  # how far from the middle depth things lie, as a share of it: what a turn about it is seen by
-)
-IMAGE_RADIUS_FOCAL = (
-    0.5  # how far from the middle of the photo, in focal lengths: what roll, nearing and zoom are seen by
-)
-PRIOR_WEIGHT_PER_PX2 = 0.002  # what a square pixel of correction costs, in the mean over the photos, beside 1 − NCC
-REFINEMENT_START_SHARE = 0.25  # share of the training in which cameras stay: the surface comes first
+RELATIVE_DEPTH_RANGE = 0.25  # typical distance of scene points from the median depth, as a share of it
+IMAGE_RADIUS_FOCAL = 0.5  # typical distance of pixels from the middle of the photo, in focal lengths
+PRIOR_WEIGHT_PER_PX2 = 0.002  # weight of the mean squared correction, beside 1 − NCC
+REFINEMENT_START_SHARE = 0.25  # share of the training in which cameras stay as given
 PosesAndIntrinsics = tuple[Float[Tensor, "k 3 4"], Float[Tensor, "k 4"]]  # cameras from local, intrinsics
 
 
 class CameraRefinement(nn.Module):
-    """Cameras of K photos: as given, and their correction [K, 7] in pixels: turn (x, y, z), shift (x, y, z), zoom.
+    """Cameras of K photos: the initial ones, and corrections [K, 7] in pixels: turn (x, y, z), shift (x, y, z), zoom.
 
-    Photos that start with the same intrinsics are of one camera and share their zoom. The principal point stays: it
-    can hardly be told from a turn.
+    Photos with the same initial intrinsics are of one camera and share their zoom. The principal point stays: it is
+    hardly distinguishable from a turn.
     """
 
     initial_poses: Tensor  # [K, 3, 4] camera from local
     intrinsics: Tensor  # [K, 4] fx, fy, cx, cy in pixels
-    depth: Tensor  # [K] of what a camera turns about
-    unit_per_px: Tensor  # [K, 7] radians, lengths and log of the focal length in a pixel of correction
-    shared_camera_mean: Tensor  # [K, K] takes the mean over photos of one camera
+    depth: Tensor  # [K] of the point that a camera turns about
+    unit_per_px: Tensor  # [K, 7] radians, lengths and log of the focal length per pixel of correction
+    shared_camera_mean: Tensor  # [K, K] mean over photos of one camera
 
     def __init__(
         self,
@@ -48,7 +43,7 @@ class CameraRefinement(nn.Module):
         intrinsics: Float[np.ndarray, "k 4"],
         depth: Float[np.ndarray, "k"],
     ) -> None:
-        """``depth``: the middle one of what a photo shows."""
+        """``depth``: median of the points in a photo."""
         super().__init__()
         _, lens = np.unique(intrinsics, axis=0, return_inverse=True)
         same = lens.reshape(-1, 1) == lens.reshape(1, -1)
@@ -72,7 +67,7 @@ class CameraRefinement(nn.Module):
         self.correction = nn.Parameter(torch.zeros(len(depth), 7))
 
     def poses(self) -> PosesAndIntrinsics:
-        """Camera from local and intrinsics, corrected: X' = R (X − p) + p + v with p = (0, 0, depth) and f' = f eᶻ.
+        """Refined camera from local and intrinsics: X' = R (X − p) + p + v with p = (0, 0, depth) and f' = f eᶻ.
 
         R is the turn w by Cayley's formula, a rotation for every w: with a = w/2,
         R = ((1 − |a|²) 1 + 2 a aᵀ + 2 [a]×) / (1 + |a|²).
@@ -95,7 +90,7 @@ class CameraRefinement(nn.Module):
         )
 
     def forward(self) -> tuple[Float[Tensor, "k 3 4"], Float[Tensor, "k 3 3"], Float[Tensor, "k 3"]]:
-        """``pixel_from_local``, ``local_from_pixel`` and ``centers`` of a PhotoSet, corrected."""
+        """Refined ``pixel_from_local``, ``local_from_pixel`` and ``centers`` of a PhotoSet."""
         pose, intrinsics = self.poses()
         rotation, focal, middle = pose[:, :, :3], intrinsics[:, :2], intrinsics[:, 2:]
         pixel_from_local = torch.cat(
@@ -107,14 +102,14 @@ class CameraRefinement(nn.Module):
         return pixel_from_local, torch.cat([across, ahead[:, :, None]], dim=2), centers
 
     def mark_dynamic(self) -> None:
-        """Let the number of photos differ from block to block without compiling anew."""
+        """Allow the number of photos to differ between blocks without compiling again."""
         for tensor in (self.initial_poses, self.intrinsics, self.depth, self.unit_per_px, self.correction):
             mark_dynamic(tensor, 0)
         mark_dynamic(self.shared_camera_mean, 0, 1)
 
     @torch.no_grad()
     def write_to(self, photos: PhotoSet) -> None:
-        """Let the photos look through these cameras from now on."""
+        """Copy the refined cameras to the photos."""
         for buffer, values in zip(
             (photos.pixel_from_local, photos.local_from_pixel, photos.centers), self(), strict=True
         ):
@@ -122,18 +117,18 @@ class CameraRefinement(nn.Module):
 
     @torch.no_grad()
     def displacement_px(self) -> Float[Tensor, "k"]:
-        """How far each camera has moved what it shows, in pixels (``mean_displacement_px``)."""
+        """Displacement of the image by the refinement of each camera, in pixels (``mean_displacement_px``)."""
         return mean_displacement_px((self.initial_poses, self.intrinsics), self.poses(), self.depth)
 
     def prior_loss(self) -> Float[Tensor, ""]:
-        """A pull towards the given cameras; it decides for photos that few patches show."""
+        """Mean squared correction, weighted: keeps photos with few patches at their initial cameras."""
         return PRIOR_WEIGHT_PER_PX2 * (self.correction * self.correction).sum(dim=1).mean()
 
 
 def refine_patches(
     cameras: CameraRefinement, patches: Patches, photo: Int[Tensor, "n"]
 ) -> tuple[Patches, Float[Tensor, "n 3"]]:
-    """The patches of ``photo`` as functions of the cameras; and the centres of those photos."""
+    """The patches of ``photo`` as functions of the cameras; and the centers of those photos."""
     pixel_from_local, local_from_pixel, centers = cameras()
     n, s = patches.source.shape
     reference = _rows(torch.cat([local_from_pixel.flatten(1), centers], dim=1), photo)
@@ -145,17 +140,17 @@ def refine_patches(
 
 
 def _rows(table: Float[Tensor, "k c"], row: Int[Tensor, "n"]) -> Float[Tensor, "n c"]:
-    # a product, not a reading: its backward pass adds up in the same order every time
+    # a product instead of a look-up: its backward pass adds in the same order every time
     return (row[:, None] == torch.arange(len(table), device=row.device)).to(table) @ table
 
 
 def mean_displacement_px(
     initial_poses: PosesAndIntrinsics, now: PosesAndIntrinsics, depth: Float[Tensor, "k"]
 ) -> Float[Tensor, "k"]:
-    """How far what a photo shows moves between two cameras (poses and intrinsics), in pixels.
+    """Displacement of a photo's points between two cameras (poses and intrinsics), in pixels.
 
-    Root mean square over five directions, the middle and four to the sides by IMAGE_RADIUS_FOCAL, each at the ``depth``
-    and RELATIVE_DEPTH_RANGE nearer and farther.
+    Root mean square over five directions, the middle and four at IMAGE_RADIUS_FOCAL from it, each at the ``depth`` and
+    RELATIVE_DEPTH_RANGE nearer and farther.
     """
     (pose, intrinsics), (now_pose, now_intrinsics) = initial_poses, now
     side = IMAGE_RADIUS_FOCAL * torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]).to(depth)

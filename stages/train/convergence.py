@@ -1,4 +1,4 @@
-"""Whether the surface still moves: by the network, at samples of the cached volume near the surface."""
+"""Convergence test: drift of the network's SDF at samples near the surface between two checks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from torch import Tensor
 
 from quoin.fields.grids.dense_sdf import DenseSdf
 
-CHECK_INTERVAL_SHARE = 0.025  # share of the training between two looks
-MIN_STABLE_CHECKS = 3  # looks that must find it still
-FINAL_PHASE_START = (
-    0.9  # share of the schedules to go on from then: what is left of them evens out the noise of the steps
-)
+CHECK_INTERVAL_SHARE = 0.025  # share of the training between two checks
+MIN_STABLE_CHECKS = 3  # checks in a row below the threshold
+FINAL_PHASE_START = 0.9  # share of the schedules to skip to after convergence: small rates even out the noise of steps
 N_CANDIDATES, MAX_CHECK_POINTS = 1 << 20, 1 << 13
 
 SdfFunction = Callable[[Tensor], Tensor]
 
 
 def sample_near_surface(volume: DenseSdf, generator: torch.Generator) -> Float[Tensor, "n 3"]:
-    """Positions of up to MAX_CHECK_POINTS random samples of the volume that lie within one spacing of the surface."""
+    """Positions of up to MAX_CHECK_POINTS random samples of the volume within one spacing of the surface."""
     values = volume.values.view(-1)
     candidates = torch.randint(len(values), (N_CANDIDATES,), generator=generator).to(values.device)
     near = candidates[values[candidates].abs() < volume.spacing][:MAX_CHECK_POINTS]
@@ -31,16 +29,16 @@ def sample_near_surface(volume: DenseSdf, generator: torch.Generator) -> Float[T
 
 
 class SurfaceDrift:
-    """Compares the SDF with what it was a look ago; ``voxel_size`` is the lattice's, in the volume's unit."""
+    """Compares the SDF with that of the check before; ``voxel_size`` is the lattice's, in the volume's unit."""
 
     def __init__(self, voxel_size: float) -> None:
         self.voxel_size, self.n_stable = voxel_size, 0
-        self._generator = torch.Generator().manual_seed(0)  # of its own: looking changes nothing
+        self._generator = torch.Generator().manual_seed(0)  # its own, so that checks change nothing
         self._points: Tensor | None = None
         self._previous_sdf: Tensor | None = None
 
     def update(self, volume: DenseSdf, sdf: SdfFunction, threshold: float) -> float | None:
-        """95th percentile of |Δf| in voxels since the last look, or None at the first; counts looks below threshold."""
+        """95th percentile of |Δsdf| in voxels since the last check, or None; counts checks below threshold."""
         drift = None
         if self._points is not None and self._previous_sdf is not None and len(self._points):
             change = (sdf(self._points) - self._previous_sdf).abs()

@@ -1,4 +1,4 @@
-"""A block's training from start to end: steps, and beside them what a person and a restart need."""
+"""The training loop of a block: steps, metrics, previews, checkpoints, and when to stop."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.atomic import atomic_path
-from quoin.stages.train.config import HashEncodingConfig, NeusRendererConfig, TrainConfig
+from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.convergence import CHECK_INTERVAL_SHARE, FINAL_PHASE_START, MIN_STABLE_CHECKS, SurfaceDrift
 from quoin.stages.train.preview import render_preview
 from quoin.stages.train.trainer import LOG_INTERVAL_STEPS, Trainer
 
-N_UNTIMED_STEPS = 20  # steps that are not timed: the first ones compile
-MAX_PREVIEW_SHARE = 0.02  # of the time between two previews that one may take
-UNLOGGED_METRICS = ("samples_per_ray", "seconds_left")  # told, but no curve of the training
+N_UNTIMED_STEPS = 20  # steps at the start that are not timed: the first ones compile
+MAX_PREVIEW_SHARE = 0.02  # share of the time between two previews that rendering one may take
+UNLOGGED_METRICS = ("samples_per_ray", "seconds_left")  # reported, but not kept in the table
 
 
 def run_training(
@@ -37,15 +37,13 @@ def run_training(
     unit_m: float,
     voxel_m: float,
 ) -> float | None:
-    """Run the loop to the end; returns seconds per step, without the first ones, where there were others.
+    """Run the loop to the end. Returns seconds per step without the first ones, None where there were no others.
 
-    Stopped where it is asked to stop.
-
-    ``save(trainer)`` keeps what it can go on from, ``show(step, rgb)`` a preview.
-    ``unit_m``: metres in the block's unit; ``voxel_m`` of the lattice.
+    WorkCancelled, after a checkpoint, if cancellation is requested. ``save(trainer)`` writes a checkpoint,
+    ``save_preview(step, rgb)`` a preview. ``unit_m``: meters in the block's unit; ``voxel_m``: of the lattice.
     """
     began = saved = previewed = timed_from = time.monotonic()
-    timed_step, spent_s, last_check = trainer.step, trainer.spent_s, -1
+    timed_step, elapsed_s, last_check = trainer.step, trainer.elapsed_s, -1
     warm_at = trainer.step + N_UNTIMED_STEPS
     surface_drift = SurfaceDrift(voxel_m / unit_m)
 
@@ -63,11 +61,11 @@ def run_training(
         while trainer.progress < 1.0:
             if cancellation.requested():
                 save(trainer)
-                report.log(name, f"asked to stop: saved at step {trainer.step}")
+                report.log(name, f"cancelled: saved a checkpoint at step {trainer.step}")
                 raise cancellation.WorkCancelled
             values = trainer.train_step() or {}
             now = time.monotonic()
-            trainer.spent_s = spent_s + now - began
+            trainer.elapsed_s = elapsed_s + now - began
             if trainer.step == warm_at and timed_step < warm_at:
                 timed_from, timed_step = now, trainer.step
             progress = trainer.progress
@@ -77,11 +75,14 @@ def run_training(
             if int(progress / CHECK_INTERVAL_SHARE) > last_check:
                 last_check = int(progress / CHECK_INTERVAL_SHARE)
                 drift = surface_drift.update(
-                    trainer.cache, trainer.sdf, config.settle if progress > schedule_end_share(config) else 0
+                    trainer.cache, trainer.sdf, config.convergence if progress > schedule_end_share(config) else 0
                 )
-                values |= {} if drift is None else {"moved_voxels": drift}
+                values |= {} if drift is None else {"drift_voxels": drift}
                 if surface_drift.n_stable >= MIN_STABLE_CHECKS and progress < FINAL_PHASE_START:
-                    report.log(name, f"the surface moves no more at step {trainer.step}: on to the last stretch")
+                    report.log(
+                        name,
+                        f"the surface has converged at step {trainer.step}: skipping to the last tenth",
+                    )
                     trainer.skip_to(FINAL_PHASE_START)
                     last_check = int(trainer.progress / CHECK_INTERVAL_SHARE)
             if values:
@@ -103,35 +104,36 @@ def run_training(
 
 
 def evaluate_training(trainer: Trainer, unit_m: float) -> dict[str, float]:
-    """PSNR on held-out pixels, and how far the surface is from the SfM points; what cannot be measured is left out."""
+    """PSNR on held-out pixels and median distance of SfM points to the surface in m, as far as they can be measured."""
     psnr, error = trainer.held_out_psnr(), trainer.sfm_error()
     measured = {"heldout_psnr_db": psnr, "sfm_error_m": None if error is None else error * unit_m}
     return {name: value for name, value in measured.items() if value is not None}
 
 
 def schedule_end_share(config: TrainConfig) -> float:
-    """Share of the training before which nobody asks whether the surface moves: half, or the end of the schedules."""
-    levels = config.encoding.coarse_to_fine if isinstance(config.encoding, HashEncodingConfig) else 0.0
-    anneal = config.renderer.anneal if isinstance(config.renderer, NeusRendererConfig) else 0.0
-    return max(0.5, levels, anneal, config.losses.patch_after)
+    """Share of the training before which convergence is not checked: half, or the end of the schedules."""
+    anneal = config.renderer.anneal_share or 0.0
+    return max(0.5, config.encoding.schedule_share, anneal, config.losses.photoconsistency_start)
 
 
 class MetricLog:
-    """tables/train_<block>.parquet: step, seconds, name, value; rewritten whole, for it is small."""
+    """The table of a block's metrics: step, seconds, name, value. It is small, and rewritten whole."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
 
     def add(self, step: int, seconds: float, values: dict[str, float]) -> None:
+        """Add a row for each value."""
         self.rows.extend({"step": step, "seconds": seconds, "name": k, "value": float(v)} for k, v in values.items())
 
     def load_until(self, step: int) -> None:
-        """Take over the rows of an earlier attempt up to ``step``; curves that cannot be read stop no training."""
+        """Load the rows of an earlier attempt up to ``step``; a table that cannot be read is ignored."""
         with suppress(OSError, pa.ArrowInvalid):
             self.rows = [row for row in pq.read_table(self.path).to_pylist() if row["step"] <= step]
 
     def write(self) -> None:
+        """Write the table."""
         if self.rows:
             with atomic_path(self.path) as part:
                 pq.write_table(pa.Table.from_pylist(self.rows), part)

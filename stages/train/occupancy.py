@@ -1,4 +1,4 @@
-"""Occupancy Networks (Mescheder et al. 2019): the objective, and where its labels come from."""
+"""Labels of occupancy (Mescheder et al. 2019): from lines of sight, depth maps, or a closed mesh."""
 
 from __future__ import annotations
 
@@ -6,24 +6,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from quoin.stages.train.data.initial_sdf import DepthMap, fuse_tsdf
 
 Array = np.ndarray
 N_INSIDE_TEST_RAYS = 3  # rays per inside test, of which one may graze an edge
-MAX_INTERIOR_DEPTH = 0.03  # of what is seen, in the block's unit: so far behind a known point all is occupied
-
-
-def occupancy_loss(
-    logits: Float[Tensor, "n"], occupied: Bool[Tensor, "n"], weight: Float[Tensor, "n"]
-) -> Float[Tensor, ""]:
-    """Mean binary cross-entropy (Occupancy Networks eq. 3); σ(``logits``) is the probability of being inside.
-
-    ``weight`` leaves out points of which nothing is known, at a fixed shape.
-    """
-    cost = functional.binary_cross_entropy_with_logits(logits, occupied.to(logits.dtype), reduction="none")
-    return (cost * weight).sum() / weight.sum().clamp(min=1.0)
+MAX_INTERIOR_DEPTH = 0.03  # in the block's unit: so far behind a point on a surface space counts as occupied
 
 
 def interior_points_behind(
@@ -33,10 +21,9 @@ def interior_points_behind(
     draw: Float[Tensor, "n"],
     half_extent: Float[Tensor, "3"],
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
-    """Points just behind the ends of lines of sight, which hit something there; and 1 where they are in the block.
+    """Points just behind the ends of lines of sight, and 1 where they are in the block, else 0.
 
-    Up to MAX_INTERIOR_DEPTH behind, as many in each factor of distance: ``draw`` in [0, 1) is log₁₀ of the share, over
-    -3.
+    They lie up to MAX_INTERIOR_DEPTH behind, spread evenly in log distance over three decades by ``draw`` in [0, 1).
     """
     at = reach + MAX_INTERIOR_DEPTH * 10.0 ** (-3.0 * draw)
     points = origins + directions * at[:, None]
@@ -46,9 +33,9 @@ def interior_points_behind(
 def occupancy_from_mesh(
     vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], points: Float[Array, "n 3"]
 ) -> Bool[Array, "n"]:
-    """Which points lie inside a closed mesh: those whose rays leave it an odd number of times. Eager.
+    """True for points inside a closed mesh: their rays leave it an odd number of times. Eager only.
 
-    Raises ValueError where the mesh is open: then inside means nothing.
+    ValueError where the mesh is open.
     """
     import open3d as o3d
 
@@ -69,10 +56,10 @@ def occupancy_from_mesh(
 def occupancy_from_depth(
     points: Float[Array, "n 3"], depth_maps: list[DepthMap], thickness: float
 ) -> tuple[Bool[Array, "n"], Bool[Array, "n"]]:
-    """Which points are occupied, and of which that is known. Eager.
+    """True for occupied points, and True for points of which it is known. Eager only.
 
-    What lies in front of the surface some map shows is free; what lies less than ``thickness`` behind it in at least
-    one, and in front of none, is occupied; of the rest nothing is known. True to about a pixel's footprint.
+    Points in front of the surface of some map are free. Points less than ``thickness`` behind it in at least one map,
+    and in front of none, are occupied. The rest is unknown. Exact to about a pixel's footprint.
     """
     free, behind = np.zeros(len(points), bool), np.zeros(len(points), bool)
     for depth_map in depth_maps:

@@ -1,6 +1,6 @@
-"""Multi-view patch consistency: a patch on the surface's tangent plane must look alike in the photos that see it.
+"""Photoconsistency: a patch on the surface's tangent plane looks alike in all photos that see it.
 
-Normalised cross-correlation is blind to gain and offset: it compares photos of any exposure (Geo-NeuS sec. 3.3,
+Normalized cross-correlation is invariant to gain and offset: photos may differ in exposure (Geo-NeuS sec. 3.3,
 NeuralWarp).
 """
 
@@ -12,53 +12,33 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from quoin.fields.sampler.sections import find_first_crossing
 from quoin.stages.train.data.photo_set import PhotoSet, sample_bilinear
 
 PATCH_RADIUS_PX = 5
 MIN_PATCH_STD = 0.012  # standard deviation of a patch below which it is flat
 
 
-def first_crossing(
-    sdf: Float[Tensor, "rays samples"],
-    t: Float[Tensor, "rays samples"],
-    gradient: Float[Tensor, "rays samples 3"],
-) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays 3"], Bool[Tensor, "rays"]]:
-    """Distance and unit normal where a ray first goes from outside in, by linear interpolation; and whether it does.
-
-    Differentiable through the SDF values and gradients at the two samples around the crossing.
-    """
-    at, found = find_first_crossing(sdf)
-    f0, f1 = sdf.gather(1, at)[:, 0], sdf.gather(1, at + 1)[:, 0]
-    t0, t1 = t.gather(1, at)[:, 0], t.gather(1, at + 1)[:, 0]
-    drop = torch.where(found, f0 - f1, torch.ones_like(f0)).clamp(min=1e-7)
-    share = (f0 / drop).clamp(0.0, 1.0)
-    index = at[:, :, None].expand(-1, -1, 3)
-    normal = torch.lerp(gradient.gather(1, index)[:, 0], gradient.gather(1, index + 1)[:, 0], share[:, None])
-    return torch.lerp(t0, t1, share), torch.nn.functional.normalize(normal, dim=1, eps=1e-6), found
-
-
 class Patches(NamedTuple):
-    """What is known of the patches of a step before the surface is: N patches of P pixels, S other photos each."""
+    """The patches of a step, N of P pixels, and the geometry of S other photos (sources) for each."""
 
     reference: Float[Tensor, "n p"]  # gray in [0, 1]
-    usable: Bool[Tensor, "n"]  # wholly inside the photo, and not flat
+    usable: Bool[Tensor, "n"]  # inside the photo, and with contrast
     pixel: Float[Tensor, "n 3"]  # the middle, homogeneous
     offset: Float[Tensor, "2 p"]  # of the patch's pixels from it
     ray_from_pixel: Float[Tensor, "n 3 3"]
     turn: Float[Tensor, "n s 3 3"]  # K R of the other photo times ray_from_pixel
-    shift: Float[Tensor, "n s 3"]  # the homogeneous pixel of this photo's centre in the other
+    shift: Float[Tensor, "n s 3"]  # homogeneous pixel of this photo's center in the other
     start: Int[Tensor, "n s"]
     size: Int[Tensor, "n s 2"]
     valid: Bool[Tensor, "n s"]
     scale: Float[Tensor, ""]  # pixels of the pyramid level per pixel
-    source: Int[Tensor, "n s"]  # which photo the other one is; 0 where it is not valid
+    source: Int[Tensor, "n s"]  # index of the other photo; 0 where it is not valid
 
 
 def extract_patches(
     photos: PhotoSet, pixels: Int[Tensor, "n 3"], draw: Float[Tensor, "n m"], level: Int[Tensor, ""], n_sources: int
 ) -> Patches:
-    """Patches around pixels (photo, x, y) at a pyramid level, and ``n_sources`` of their sources by ``draw``."""
+    """Patches around pixels (photo, x, y) at a pyramid level, with the ``n_sources`` sources of largest ``draw``."""
     photo = pixels[:, 0]
     step = torch.exp2(level.to(draw.dtype))
     side = torch.arange(-PATCH_RADIUS_PX, PATCH_RADIUS_PX + 1, device=pixels.device)
@@ -90,10 +70,10 @@ def extract_patches(
 def warp_patches(
     patches: Patches, gray: UInt8[Tensor, "_"], height: Float[Tensor, "n"], normal: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, "n s p"], Bool[Tensor, "n s"]]:
-    """The patches as the other photos show them, if they lie on planes; and where that is wholly inside those photos.
+    """The patches in the other photos, warped by their planes; and True where a patch is inside the other photo.
 
-    A plane is n·(X − c) = ``height`` with the photo's centre c and its unit ``normal`` n towards the photo: the height
-    is negative. The ray d of pixel x meets it at c + d·height / (n·d), which the other photo P = [M | m] has at
+    A plane is n·(X − c) = ``height`` with the photo's center c and its unit ``normal`` n towards the photo: the height
+    is negative. The ray d of pixel x meets it at c + d·height / (n·d), which the other photo P = [M | m] shows at
     (P c)(n·d) + height M d up to scale: a homography of x (Hartley and Zisserman 2004, sec. 13.1).
     """
     n, s, _ = patches.shift.shape
@@ -111,9 +91,9 @@ def warp_patches(
 
 
 def ncc(reference: Float[Tensor, "*#n pixels"], warped: Float[Tensor, "*#n pixels"]) -> Float[Tensor, "..."]:
-    """Normalised cross-correlation over the last axis, in [-1, 1]; 0 where either is flat.
+    """Normalized cross-correlation over the last axis, in [-1, 1]; 0 where either is flat.
 
-    By moments about the reference's mean, in one pass over ``other``.
+    Computed by moments about the reference's mean, in one pass over ``warped``.
     """
     mean = reference.mean(dim=-1, keepdim=True)
     a, b = reference - mean, warped - mean
@@ -127,7 +107,7 @@ def best_views_loss(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean of 1 − NCC over each ray's ``n_best`` sources, without those above ``reject`` (occluded); the share used.
 
-    Taking the best views only is what makes it robust to occlusion (COLMAP's and Geo-NeuS's choice too).
+    The best views only, for robustness to occlusion (as COLMAP and Geo-NeuS).
     """
     best, _ = torch.where(valid, dissimilarity, torch.full_like(dissimilarity, 2.0)).topk(n_best, dim=1, largest=False)
     keep = (best.detach() < reject).to(best.dtype)

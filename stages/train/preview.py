@@ -1,4 +1,4 @@
-"""A small picture of how far training is: a photo, what the model renders of it, and the normals of the surface."""
+"""Previews of the training: a photo, its rendering by the model, and the normals of the surface."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from quoin.pipeline.storage.atomic import write_atomic
 from quoin.stages.train.data.photo_set import PhotoSet
 from quoin.stages.train.trainer import Trainer
 
-PREVIEW_FOLDER = "preview"  # folder of a block's previews, beside its checkpoint: <step>.jpg
-MAX_WIDTH_PX, MIN_WIDTH_PX = 160, 40  # pixels
-BACKGROUND_GRAY = 1.0  # grey of normals where a ray meets no surface
+PREVIEW_FOLDER = "preview"  # beside a block's checkpoint; holds <step>.jpg
+MAX_WIDTH_PX, MIN_WIDTH_PX = 160, 40
+BACKGROUND_GRAY = 1.0  # gray level of normals where a ray meets no surface
 
 
 def preview_width_px(n_rays: float, aspect: float) -> int:
-    """Width in pixels of a picture of about ``n_rays``, within bounds; ``aspect`` is height over width."""
+    """Width in pixels of an image of about ``n_rays``, within bounds; ``aspect`` is height over width."""
     return int(min(MAX_WIDTH_PX, max(MIN_WIDTH_PX, (n_rays / max(aspect, 1e-3)) ** 0.5)))
 
 
 def best_photo(photos: PhotoSet) -> int:
-    """The photo that shows most of the block: its tiles weigh most."""
+    """Index of the photo that shows most of the block: the one with the largest sum of tile weights."""
     weight = photos.tile_cdf.diff(prepend=photos.tile_cdf.new_zeros(1))
     total = torch.zeros(len(photos.sizes), dtype=weight.dtype, device=weight.device)
     return int(total.index_add(0, photos.tiles[:, 0], weight).argmax())
 
 
 def preview_pixels(photos: PhotoSet, photo: int, width: int) -> tuple[Int[Tensor, "n 3"], int]:
-    """Pixels (photo, x, y) of an even grid over a photo, ``width`` of them across, row by row; and how many rows."""
+    """Pixels (photo, x, y) of a regular grid over a photo, ``width`` across, row by row; and the number of rows."""
     full_width, full_height = (int(n) for n in photos.sizes[photo, 0])
     width = min(width, full_width)
     height = max(1, round(width * full_height / full_width))
@@ -46,7 +46,7 @@ def preview_pixels(photos: PhotoSet, photo: int, width: int) -> tuple[Int[Tensor
 def normal_colors(
     normal: Float[Tensor, "n 3"], has_surface: Bool[Tensor, "n"], local_from_pixel: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "n 3"]:
-    """Normals as colours: right, up and towards the camera as red, green and blue, 0.5 + 0.5·n.
+    """Normals as colors: right, up and towards the camera as red, green and blue, 0.5 + 0.5·n.
 
     ``local_from_pixel`` = Rᵀ K⁻¹: its first two columns point right and down in the photo.
     """
@@ -64,17 +64,17 @@ def render_preview(trainer: Trainer, n_rays: float) -> UInt8[np.ndarray, "h w 3"
     pixels, rows = preview_pixels(photos, photo, preview_width_px(n_rays, height / width))
     parts = []
     for part in pixels.split(trainer.batch_size.rays):
-        out = trainer.render(part)
-        normal = torch.nn.functional.normalize(out["normal"], dim=1, eps=1e-6)
-        has_surface = (out["opacity"] > 0.5) & out["hits"]
+        out, hits = trainer.render(part)
+        normal = torch.nn.functional.normalize(out.normal, dim=1, eps=1e-6)
+        has_surface = (out.opacity > 0.5) & hits
         normals = normal_colors(normal, has_surface, photos.local_from_pixel[photo])
-        parts.append(torch.cat([photos.colors(part)[0], out["color"].clamp(0.0, 1.0), normals], dim=1))
+        parts.append(torch.cat([photos.colors(part)[0], out.color.clamp(0.0, 1.0), normals], dim=1))
     image = torch.cat(parts).view(rows, -1, 3, 3).permute(0, 2, 1, 3).reshape(rows, -1, 3)
     return (image * 255.0).round().to(torch.uint8).cpu().numpy()
 
 
 def save_preview_image(folder: Path, step: int, rgb: UInt8[np.ndarray, "h w 3"]) -> Path:
-    """Write a preview; where it lies."""
+    """Write a preview and return its path."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def save_preview_image(folder: Path, step: int, rgb: UInt8[np.ndarray, "h w 3"])
 
 
 def delete_previews_after(folder: Path, step: int) -> None:
-    """Delete previews of later steps, which an attempt left that is not gone on from."""
+    """Delete previews of later steps, left by an attempt that is not continued."""
     for path in folder.glob("*.jpg"):
         if path.stem.isdigit() and int(path.stem) > step:
             path.unlink()

@@ -1,4 +1,4 @@
-"""From a trained field to SDF samples on the lattice: only bricks near the surface, only cells near it in full."""
+"""SDF samples of a trained field on the lattice: of bricks near the surface, in full for cells near it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def sample_bricks(
     clip: float,
     advance: Callable[[float], None] | None = None,
 ) -> tuple[Int[Array, "k 3"], Float[Array, "k s s s"]]:
-    """SDF in voxels of those ``bricks`` [M, 3] that hold surface: their coordinates, and samples [k, B+1, B+1, B+1].
+    """SDF in voxels of the ``bricks`` [M, 3] that hold surface: their coordinates, and samples [k, B+1, B+1, B+1].
 
-    ``sdf_voxels`` takes continuous sample indices of the lattice. A brick is judged by every fourth sample; in the ones
-    kept, the cells near the surface are evaluated in full, the rest is interpolated (it is only asked for its sign).
+    ``sdf_voxels`` takes continuous sample indices of the lattice. Bricks are selected by every fourth sample; in those
+    kept, cells near the surface are evaluated in full, the rest is interpolated (only its sign is used).
     """
     coarse_axis = np.arange(0, brick_size + 1, COARSE_STRIDE_VOXELS)
     n_coarse = len(coarse_axis)
@@ -60,9 +60,9 @@ def sample_bricks(
 def sample_level_set(
     value: Callable[[Int[Array, "n 3"]], Float[Array, "n"]], box: BrickBox, brick_size: int, clip: float
 ) -> tuple[Int[Array, "k 3"], Float[Array, "k s s s"]]:
-    """As ``sample_bricks``, of all bricks of ``box``, for a field of which only the sign tells: density, occupancy.
+    """As ``sample_bricks``, of all bricks of ``box``, for a field of which only the sign counts: density, occupancy.
 
-    What ``mise`` asks for becomes a distance in voxels near the zero level: f / |∇f|, true to first order (Taubin
+    The values of ``mise`` become a distance in voxels near the zero level: f / |∇f|, true to first order (Taubin
     1994). ``value`` takes sample indices of the lattice. Memory: some 10 bytes for each sample of the box.
     """
     low = np.array(box.low) * brick_size
@@ -73,7 +73,7 @@ def sample_level_set(
     kept, out = [np.zeros((0, 3), np.int64)], [np.zeros((0, side, side, side), np.float16)]
     for brick in box.bricks():
         first = (brick - np.array(box.low)) * brick_size
-        before = np.minimum(first, 1)  # with neighbours on all sides, so that bricks agree on the samples they share
+        before = np.minimum(first, 1)  # with neighbors on all sides, so that bricks agree on the samples they share
         around = values[tuple(slice(f - b, f + side + 1) for f, b in zip(first, before, strict=True))]
         inner = tuple(slice(b, b + side) for b in before)
         if around[inner].min() <= 0 <= around[inner].max():
@@ -83,13 +83,13 @@ def sample_level_set(
 
 
 def _in_voxels(values: Float[Array, "x y z"]) -> Float[Array, "x y z"]:
-    """f / |∇f| with the gradient by differences."""
+    """f / |∇f|, the gradient by central differences."""
     slope = np.sqrt(sum(part * part for part in np.gradient(values)))
     return values / np.maximum(slope, 1e-6 * np.abs(values).max() + 1e-30)
 
 
 def _cells_near(coarse: Float[Array, "m c c c"], limit: float) -> Array:
-    """Bool [m, c-1, c-1, c-1]: coarse cells that may hold surface: a sign change or a small distance at a corner."""
+    """True [m, c-1, c-1, c-1] for coarse cells that may hold surface: a sign change or a small |sdf| at a corner."""
     low = high = coarse
     for axis in (1, 2, 3):
         first = [slice(None)] * 4
@@ -101,7 +101,7 @@ def _cells_near(coarse: Float[Array, "m c c c"], limit: float) -> Array:
 
 
 def _samples_of(cells: Array, brick_size: int) -> Array:
-    """Bool [B+1, B+1, B+1]: samples that belong to an active coarse cell, its border included."""
+    """True [B+1, B+1, B+1] for samples of active coarse cells, borders included."""
     out = np.zeros((brick_size + 1,) * 3, bool)
     inner = cells.repeat(COARSE_STRIDE_VOXELS, 0).repeat(COARSE_STRIDE_VOXELS, 1).repeat(COARSE_STRIDE_VOXELS, 2)
     for dx in (0, 1):

@@ -186,7 +186,7 @@ def estimate_train_cost(workload: Workload, config: TrainConfig) -> Cost:
 TRAIN = Stage(
     name="train",
     needs=("partition", "priors"),
-    version=4,
+    version=5,
     config=TrainConfig,
     result=TrainResult,
     run=train_blocks,

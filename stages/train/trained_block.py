@@ -1,4 +1,4 @@
-"""A trained block, opened again: what of its model is kept in the store, and what rays see of it."""
+"""A trained block: its model in the store, and rays rendered through it."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from quoin.fields.build import build_model
 from quoin.fields.compile import compile_function, mark_dynamic
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.fields.model import BlockModel
+from quoin.fields.rays import RaySamples, RaySegments
 from quoin.fields.renderer.density import DensityRenderer
 from quoin.fields.sampler.background_samples import background_samples
-from quoin.fields.sampler.base import GuidedSampler, RaySegments
+from quoin.fields.sampler.guided import GuidedSampler
 from quoin.fields.sampler.window import occupied_interval
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.scene.blocks import read_block_model, read_partition
 from quoin.pipeline.storage.run import Run
-from quoin.stages.train.build import build_model
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.data.photo_set import BlockFrame
 
 Array = np.ndarray
 
-MIN_HALF_PRECISION_SIZE = 1 << 16  # numbers from which an array is kept in half precision
-RAYS_PER_CHUNK_CPU, RAYS_PER_CHUNK_CUDA = (
-    1 << 11,
-    1 << 14,
-)  # looked along at once: what fits in a core's cache, or fills a GPU
-SAMPLES_PER_SHELL_CELL = 8  # samples of the cached volume along a cell of the shell
-N_SHELL_STEPS = 96
+MIN_HALF_PRECISION_SIZE = 1 << 16  # arrays of so many numbers and more are kept in half precision
+RAYS_PER_CHUNK_CPU = 1 << 11  # rays rendered together: what fits in a core's cache
+RAYS_PER_CHUNK_CUDA = 1 << 14  # what fills a GPU
+SAMPLES_PER_SHELL_CELL = 8  # samples of the SDF cache along a cell of the shell
+N_SHELL_STEPS = 96  # of a march through the shell
 
 
 class RayOutput(NamedTuple):
-    """What rays see of a block between two distances, each weighted by what shows: Σ w c, Σ w, Σ w t, Σ w n.
+    """What rays show of a block between two distances, as sums over samples: Σ w c, Σ w, Σ w t, Σ w n.
 
-    Distances ``t`` are from the camera along the ray; normals are in the world's frame. Where the ray ends in the
-    block, its colour includes all that lies behind.
+    Distances t are from the camera along the ray; normals are in the world's frame. The color of a ray whose last block
+    this is includes the background.
     """
 
     color: Float[Array, "n 3"]
@@ -56,9 +55,9 @@ RayRenderer = Callable[[Array, Array, Array, Array, Array], RayOutput]
 def export_state(model: BlockModel, cache: DenseSdf, config: TrainConfig) -> tuple[dict[str, Array], dict[str, Any]]:
     """What ``load_ray_renderer`` needs of a trained block: arrays by name, and the configuration they belong to.
 
-    Large ones, the tables and volumes, in half precision: near the surface an SDF is near 0, where halves are fine.
+    Large arrays (tables and volumes) are in half precision, whose values near 0, near the surface, are fine enough.
     """
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith("layout.")}
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("semantic.")}
     tensors = {**state, "cache": cache.values}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor.numel()}
     kept = {
@@ -69,34 +68,34 @@ def export_state(model: BlockModel, cache: DenseSdf, config: TrainConfig) -> tup
 
 
 def load_ray_renderer(run: Run, block_id: str, device: str, *, fast: bool = True) -> RayRenderer:
-    """``look(origin_world [3], directions [n, 3], near_m [n], far_m [n], ends [n])`` on a trained block: a Layer.
+    """The renderer ``(origin_world [3], directions [n, 3], near_m [n], far_m [n], is_last [n]) -> RayOutput``.
 
-    Directions are unit, in the world's frame; each ray is followed from ``near_m`` to ``far_m``, and where it
-    ``ends`` in this block on to infinity. Its appearance is that of a photo of exposure 1 in the scene, otherwise the
-    mean of the block's photos.
-    ``fast`` compiles first, which pays from about a frame on.
+    Directions are unit vectors in the world's frame; a ray is rendered from ``near_m`` to ``far_m``, and to infinity
+    where this block ``is_last`` on it. The appearance is the mean of the block's photos, the exposure 1.
+    ``fast`` compiles first, which pays off from about one frame on.
     """
     arrays, metadata = read_block_model(run, block_id)
     partition = read_partition(run)
     frame = BlockFrame.from_bounds(*partition.lattice.box_world(partition.block(block_id).outer))
     config = validate_config(TrainConfig, metadata["config"])
     model, cache = restore_model(arrays, config, frame)
-    return build_ray_renderer(model.to(device), cache.to(device), frame, config.outside.samples, device, fast=fast)
+    return build_ray_renderer(model.to(device), cache.to(device), frame, config.background.samples, device, fast=fast)
 
 
 def restore_model(arrays: dict[str, Array], config: TrainConfig, frame: BlockFrame) -> tuple[BlockModel, DenseSdf]:
-    """The model and the cached volume, with one row of appearance: the mean of all photos', exposures apart."""
+    """The model and the SDF cache; its only row of appearance is the mean of all photos, without their exposures."""
     halves = {name: a.astype(np.float32) if a.dtype == np.float16 else np.asarray(a) for name, a in arrays.items()}
     tensors = {name: torch.from_numpy(a) for name, a in halves.items()}
     half_extent = torch.tensor(frame.half_extent, dtype=torch.float32)
-    cache = DenseSdf.over_box(half_extent, config.cache.resolution)
+    cache = DenseSdf.over_box(half_extent, config.sdf_cache.resolution)
     cache.values.copy_(tensors.pop("cache"))
-    tensors["appearance.known"] = torch.zeros(1, 3)
+    tensors["appearance.log_exposure"] = torch.zeros(1, 3)
     tensors["appearance.table"] = tensors["appearance.table"].mean(dim=0, keepdim=True)
-    base = SparseSdf.over_box(half_extent, config.cache.resolution // 2)
-    if "surface.base.values" in tensors:
-        base.values, base.first = tensors["surface.base.values"], tensors["surface.base.first"]
-    model = build_model(config, base, 1)
+    initial_sdf = SparseSdf.over_box(half_extent, config.sdf_cache.resolution // 2)
+    if "surface.initial_sdf.values" in tensors:
+        initial_sdf.values = tensors["surface.initial_sdf.values"]
+        initial_sdf.brick_start = tensors["surface.initial_sdf.brick_start"]
+    model = build_model(config, initial_sdf, 1)
     empty = {name: value for name, value in model.state_dict().items() if not value.numel()}
     model.load_state_dict({**tensors, **empty})
     return model.eval().requires_grad_(False), cache
@@ -105,10 +104,10 @@ def restore_model(arrays: dict[str, Array], config: TrainConfig, frame: BlockFra
 def build_ray_renderer(
     model: BlockModel, cache: DenseSdf, frame: BlockFrame, n_background: int, device: str, *, fast: bool
 ) -> RayRenderer:
-    """``load_ray_renderer`` of a model that is at hand, with ``n_background`` samples behind the block."""
+    """``load_ray_renderer`` of a model in memory, with ``n_background`` samples behind the block."""
     mark_dynamic(cache.values, 0, 1, 2)
-    if model.surface.base is not None:
-        model.surface.base.mark_dynamic()
+    if model.surface.initial_sdf is not None:
+        model.surface.initial_sdf.mark_dynamic()
     render = _compiled(device) if fast else _render
     shell = occupied_cells(model, cache)
     n_rays, radius_m = RAYS_PER_CHUNK_CUDA if device.startswith("cuda") else RAYS_PER_CHUNK_CPU, frame.radius_m
@@ -122,20 +121,18 @@ def build_ray_renderer(
         along, near, far = tensor(directions), tensor(near_m / radius_m), tensor(far_m / radius_m)
         origins = tensor(frame.to_local(origin_world)).expand_as(along)
         ends_here = torch.from_numpy(is_last).to(device)
-        begin, end, hits = near, far, far > near + 1e-6
+        rays = RaySegments(origins, along, near, far, far > near + 1e-6)
+        hits = rays.hits
         if shell is not None:
-            spacing = cache.spacing * SAMPLES_PER_SHELL_CELL
-            begin, end, is_occupied = occupied_interval(
-                shell, cache.low, spacing, origins, along, near, far, N_SHELL_STEPS
-            )
-            hits &= is_occupied
+            rays = occupied_interval(rays, shell, cache.low, cache.spacing * SAMPLES_PER_SHELL_CELL, N_SHELL_STEPS)
+            hits = hits & rays.hits
         background_t = background_samples(far, torch.full_like(far, 0.5)[:, None].expand(-1, n_background))
-        rays, packed = (origins, along, begin, end, background_t), torch.zeros(len(along), 11, device=device)
+        packed = torch.zeros(len(along), 11, device=device)
         for meets, render_function in ((hits, render), (ends_here & ~hits, _render_background)):
             index = torch.nonzero(meets)[:, 0]
             for part in index.split(n_rays) if len(index) else ():
                 padded = part[full.clamp(max=len(part) - 1)] if fast else part  # what is compiled has one size
-                packed[part] = render_function(model, cache, *(values[padded] for values in rays))[: len(part)]
+                packed[part] = render_function(model, cache, rays[padded], background_t[padded])[: len(part)]
         with_background, block_only, opacity, t, normal = packed.split([3, 3, 1, 1, 3], dim=1)
         color = torch.where(ends_here[:, None], with_background, block_only)
         color, opacity, t, normal = (p.cpu().numpy() for p in (color, opacity, t * radius_m, normal))
@@ -145,10 +142,10 @@ def build_ray_renderer(
 
 
 def occupied_cells(model: BlockModel, cache: DenseSdf) -> Bool[Tensor, "x y z"] | None:
-    """Cells of COARSE³ samples of the cached volume outside of which nothing shows; None where it does not tell.
+    """True for cells of SAMPLES_PER_SHELL_CELL³ samples of the cache that may be visible; None where it cannot say.
 
-    It tells of surfaces that were sampled by it. An SDF above 10 / sharpness is transparent: the logistic of NeuS is
-    then 5·10⁻⁵ from 1, the Laplace density of VolSDF as near to 0; two samples more are for what the volume has missed.
+    The cache knows surfaces that were sampled by it. An SDF above 10 / inv_s is transparent: the logistic of NeuS is
+    then 5·10⁻⁵ from 1, the Laplace density of VolSDF as near to 0; two samples more are for what the cache missed.
     """
     if isinstance(model.renderer, DensityRenderer) or not isinstance(model.sampler, GuidedSampler):
         return None
@@ -167,45 +164,29 @@ def _compiled(device: str) -> Callable[..., Tensor]:
 
 
 def _render(
-    model: BlockModel,
-    cache: DenseSdf,
-    origins: Tensor,
-    directions: Tensor,
-    near: Tensor,
-    far: Tensor,
-    background_t: Tensor,
+    model: BlockModel, cache: DenseSdf, rays: RaySegments, background_t: Float[Tensor, "rays background"]
 ) -> Float[Tensor, "rays 11"]:
-    """Colour with and without what lies ``behind``, opacity, distance and normal of rays that may meet the surface."""
-    rays = RaySegments(origins, directions, near, far, model.surface.sdf, model.renderer, cache)
-    t, deltas = model.sampler(rays, torch.full_like(near, 0.5)[:, None].expand(-1, model.sampler.n_jitter))
-    return _render_packed(model, origins, directions, t, deltas, far > near, background_t)
+    """Color with and without background, opacity, distance and normal of rays that may meet the surface."""
+    jitter = torch.full_like(rays.near, 0.5)[:, None].expand(-1, model.sampler.n_jitter)
+    return _render_packed(model, model.sample(rays, cache, jitter), rays.far > rays.near, background_t)
 
 
 def _render_background(
-    model: BlockModel,
-    cache: DenseSdf,
-    origins: Tensor,
-    directions: Tensor,
-    near: Tensor,
-    far: Tensor,
-    background_t: Tensor,
+    model: BlockModel, cache: DenseSdf, rays: RaySegments, background_t: Float[Tensor, "rays background"]
 ) -> Float[Tensor, "rays 11"]:
-    """The same of rays that meet nothing but what lies behind: two samples in the block, without effect."""
-    t = torch.stack([near, far], dim=1)
-    nothing = torch.zeros_like(near, dtype=torch.bool)
-    return _render_packed(model, origins, directions, t, torch.ones_like(t), nothing, background_t)
+    """The same of rays that meet nothing but the background: two samples in the block, without effect."""
+    t = torch.stack([rays.near, rays.far], dim=1)
+    samples = RaySamples(rays, t, torch.ones_like(t))
+    return _render_packed(model, samples, torch.zeros_like(rays.hits), background_t)
 
 
 def _render_packed(
-    model: BlockModel, origins: Tensor, directions: Tensor, t: Tensor, deltas: Tensor, hits: Tensor, out: Tensor
+    model: BlockModel, samples: RaySamples, hits: Bool[Tensor, "rays"], background_t: Float[Tensor, "rays background"]
 ) -> Float[Tensor, "rays 11"]:
-    photo, one = torch.zeros_like(hits, dtype=torch.int64), torch.ones_like(t[0, 0])
-    packed = model.render(origins, directions, photo, t, deltas, hits, out, one, origins[:0])
-    columns = (
-        packed["color"],
-        packed["inside"],
-        packed["opacity"][:, None],
-        packed["depth"][:, None],
-        packed["normal"],
-    )
-    return torch.cat(columns, dim=1)
+    rays = samples.rays
+    rays = RaySegments(rays.origins, rays.directions, rays.near, rays.far, hits)
+    condition = model.appearance(torch.zeros_like(hits, dtype=torch.int64))
+    anneal, no_points = torch.ones_like(samples.t[0, 0]), rays.origins[:0]
+    samples = RaySamples(rays, samples.t, samples.deltas)
+    out = model.render(samples, background_t, condition, anneal, no_points)
+    return torch.cat([out.color, out.block_color, out.opacity[:, None], out.depth[:, None], out.normal], dim=1)

@@ -111,7 +111,7 @@ def test_sigterm_saves_within_seconds_and_the_end_is_that_of_undisturbed_trainin
     assert time.monotonic() - told_at[0] < 10
     assert saved_step(run) in (23, 24), "no step is lost"
     events = train(run)
-    assert any("going on from step 2" in e.get("message", "") for e in events)
+    assert any("resuming at step 2" in e.get("message", "") for e in events)
 
     shutil.copytree(made, tmp_path / "whole")
     whole = Run.open(tmp_path / "whole" / "run")
@@ -150,9 +150,9 @@ def test_memory_that_never_suffices_is_told(run: Run, monkeypatch: pytest.Monkey
         raise MemoryError
 
     monkeypatch.setattr(block_training, "build_trainer", fail)
-    with pytest.raises(OutOfMemory, match="Memory does not suffice for this block"):
+    with pytest.raises(OutOfMemory, match="Out of memory in training this block"):
         train(run)
-    with pytest.raises(PartialResult, match="Memory does not suffice"):
+    with pytest.raises(PartialResult, match="Out of memory"):
         TRAIN(run, TINY, Reporter())
 
 
@@ -222,4 +222,4 @@ def test_a_full_disk_is_a_sentence_the_last_checkpoint_stays_and_training_goes_o
     events: list[Event] = []
     (result,) = TRAIN(Run.open(run.path), OFTEN, Reporter(events.append)).blocks
     assert result.steps == TINY.steps
-    assert any("going on from step" in e.get("message", "") for e in events)
+    assert any("resuming at step" in e.get("message", "") for e in events)

@@ -64,7 +64,7 @@ def test_training_goes_on_elsewhere_from_its_last_checkpoint_to_the_same_surface
     told = [e["message"] for e in events if e["kind"] == "log" and e["name"] == "train/b000"]
     lost = ("its machine does not answer", "its worker got SIGTERM")  # by whichever comes home first
     assert any(words in message for message in told for words in lost), told
-    (went_on,) = [int(m.split("step ")[1].split()[0]) for m in told if m.startswith("going on from step")]
+    (went_on,) = [int(m.split("step ")[1].split()[0]) for m in told if m.startswith("resuming at step")]
     assert 0 < went_on < LONGER.steps, "from a checkpoint, not from the beginning"
 
     whole = Run.open(tmp_path / "whole")

@@ -33,8 +33,8 @@ SMALL = validate_config(
         "points": 64,
         "patches": 16,
         "sampler": {"kind": "guided", "samples": 8},
-        "cache": {"resolution": 32},
-        "encoding": {"kind": "hash", "levels": 4, "finest": 48, "log2_table": 10},
+        "sdf_cache": {"resolution": 32},
+        "encoding": {"kind": "hash", "levels": 4, "max_resolution": 48, "log2_table": 10},
         "measure_every": 6,
         "preview_minutes": 0.001,
     },
@@ -96,7 +96,7 @@ def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Pat
     events: list = []
     seen.invalidate("train")
     TRAIN(seen, SMALL, Reporter(events.append))
-    assert any("going on from step 12" in event.get("message", "") for event in events)
+    assert any("resuming at step 12" in event.get("message", "") for event in events)
 
 
 def test_a_worker_that_was_given_up_writes_nothing_more(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

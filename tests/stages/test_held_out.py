@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
+from quoin.fields.sampler.guided import GuidedSamplerConfig
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import held_out_key, read_block_model, read_brick_index, read_held_out, read_partition
@@ -22,7 +24,7 @@ from quoin.stages.priors.stereo import depth_maps, patchmatch
 from quoin.stages.priors.stereo.patchmatch import PatchMatchParams
 from quoin.stages.train import trainer
 from quoin.stages.train.block_training import train_block
-from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
+from quoin.stages.train.config import SdfCacheConfig, TrainConfig
 from quoin.stages.train.trained_block import load_ray_renderer
 from quoin.tools.evaluate.evaluation import evaluate_views
 from quoin.tools.render.films import render_held_out
@@ -36,8 +38,8 @@ TRAIN = TrainConfig(
     points=128,
     patches=48,
     sampler=GuidedSamplerConfig(samples=12),
-    cache=SdfCacheConfig(resolution=48),
-    encoding=HashEncodingConfig(levels=4, finest=64, log2_table=12),
+    sdf_cache=SdfCacheConfig(resolution=48),
+    encoding=HashEncodingConfig(levels=4, max_resolution=64, log2_table=12),
 )
 
 

@@ -7,6 +7,8 @@ import open3d as o3d
 import pytest
 import trimesh
 
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
+from quoin.fields.sampler.guided import GuidedSamplerConfig
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import look_at, pixel_grid, rays_world
 from quoin.pipeline.scene import posed_images, priors, sensor_depth
@@ -21,7 +23,7 @@ from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stage import PRIORS
 from quoin.stages.train import trainer
 from quoin.stages.train.block_training import train_block
-from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
+from quoin.stages.train.config import SdfCacheConfig, TrainConfig
 from tests.fixtures.synthetic import commit, posed_points, pyramid
 
 WIDTH, HEIGHT, N, SIDE_M = 96, 72, 9, 2.0
@@ -32,8 +34,8 @@ TRAIN = TrainConfig(
     points=128,
     patches=48,
     sampler=GuidedSamplerConfig(samples=12),
-    cache=SdfCacheConfig(resolution=48),
-    encoding=HashEncodingConfig(levels=4, finest=64, log2_table=12),
+    sdf_cache=SdfCacheConfig(resolution=48),
+    encoding=HashEncodingConfig(levels=4, max_resolution=64, log2_table=12),
 )
 
 

@@ -9,14 +9,14 @@ from pydantic import Field
 from quoin.pipeline.core.config import StageConfig, StageResult
 
 FilmPath = Literal["orbit", "photos"]
-RenderOutput = Literal["colour", "normals", "depth"]
+RenderedQuantity = Literal["colour", "normals", "depth"]
 
 
 class FilmConfig(StageConfig):
     """A film of the trained blocks."""
 
     path: FilmPath = "orbit"  # around what the photos look at, or through the photos' cameras
-    output: RenderOutput = "colour"
+    output: RenderedQuantity = "colour"
     width: int = Field(640, ge=16, le=8192, multiple_of=2)  # pixels; even, as H.264 wants it
     height: int = Field(360, ge=16, le=8192, multiple_of=2)
     seconds: float = Field(6.0, gt=0, le=3600)

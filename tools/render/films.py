@@ -26,7 +26,7 @@ from quoin.pipeline.storage.run import Run
 from quoin.tools.render.block_segments import BlockBoxes, RayEndBlocks, block_segments, find_end_blocks
 from quoin.tools.render.camera_path import interpolated_path, orbit_path
 from quoin.tools.render.composite import composite
-from quoin.tools.render.config import FilmConfig, FilmResult, RenderOutput
+from quoin.tools.render.config import FilmConfig, FilmResult, RenderedQuantity
 from quoin.tools.render.pictures import output_picture, save_picture
 from quoin.tools.render.video import open_frame_writer
 
@@ -87,7 +87,7 @@ def render_held_out(run: Run, open_block: BlockOpener, report: Reporter) -> list
     views = [RenderCamera(posed.cam_from_world[i], posed.intrinsics[i], *map(int, posed.sizes[i])) for i in held_out]
     for index, rendering in zip(held_out, render_views(run, views, open_block, report), strict=True):
         posed_images.write_rendering(run, index, rendering)
-        outputs: tuple[RenderOutput, ...] = ("colour", "normals", "depth")
+        outputs: tuple[RenderedQuantity, ...] = ("colour", "normals", "depth")
         pictures = [output_picture(rendering, output, scene_depth_range(posed)) for output in outputs]
         save_picture(
             folder / f"{posed.names[index]}.png",

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from quoin.pipeline.scene.posed_images import Rendering
 from quoin.pipeline.storage.atomic import disk_error
-from quoin.tools.render.config import RenderOutput
+from quoin.tools.render.config import RenderedQuantity
 
 Array = np.ndarray
 # Depth from near to far: interpolated colours whose lightness falls evenly.
@@ -17,7 +17,7 @@ DEPTH_COLORS = np.array([[253, 231, 165], [244, 157, 98], [200, 84, 104], [118, 
 
 
 def output_picture(
-    rendering: Rendering, output: RenderOutput, depth_range_m: tuple[float, float]
+    rendering: Rendering, output: RenderedQuantity, depth_range_m: tuple[float, float]
 ) -> UInt8[Array, "h w 3"]:
     """A picture of the colour, the normals or the depth of a rendering."""
     if output == "colour":

@@ -1,4 +1,4 @@
-"""What SfM already knows of a block: an SDF to start from, tiles worth drawing, photos worth comparing."""
+"""The initial SDF of a block from SfM points, depth maps and planes; and weights of the photos' tiles."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from quoin.fields.compile import compile_function, mark_dynamic
 from quoin.fields.grids.sparse_sdf import SparseSdf
 
 Array = np.ndarray
-TRUNCATION_CELLS = 3.0  # fine cells before and behind a surface within which a depth map tells the distance
-FUSION_CHUNK_POINTS = 1 << 15  # positions fused at once: what fits in a core's cache
+TRUNCATION_CELLS = 3.0  # fine cells before and behind a surface within which a depth map gives the distance
+FUSION_CHUNK_POINTS = 1 << 15  # positions fused together: what fits in a core's cache
 
 
 def build_initial_sdf(
@@ -29,9 +29,9 @@ def build_initial_sdf(
     depth_maps: dict[int, DepthMap],
     plane_maps: dict[int, PlaneMap],
 ) -> SparseSdf:
-    """The SDF to start from, in ``volume``: fused depths and planes where they reach, else a skin behind known points.
+    """The initial SDF, in ``volume``: fused depths and planes where they reach, else a thin skin behind the points.
 
-    It is smoothed by a fine cell: depths are rough from pixel to pixel, and training would follow the roughness first.
+    It is smoothed by a fine cell: depths are noisy from pixel to pixel, and training would fit the noise first.
     """
     spacing, low = float(volume.coarse_spacing), volume.low.double().numpy()
     shape = tuple(volume.shape.tolist())
@@ -69,11 +69,10 @@ def sdf_from_points(
     spacing: float,
     shape: tuple[int, ...],
 ) -> Float[Array, "x y z"]:
-    """A signed distance to start from: that of a thin solid skin behind the points known to lie on the surface.
+    """Signed distance of a thin solid skin behind points on the surface.
 
-    ``towards`` [p, 3] are unit directions from the points to who saw them: that side is outside. Behind a point the
-    skin is as thick as the points are sparse (1 to 3 cells); farther behind nothing is known, and space counts as free
-    again, so that distance itself keeps it empty.
+    ``viewer_direction``: unit vectors from the points to their observers, where it is outside. The skin is as thick as
+    the points are sparse (1 to 3 cells); space farther behind is unknown and counts as free, so that it stays empty.
     """
     if len(points) == 0:
         return np.ones(shape, np.float32)
@@ -93,7 +92,7 @@ def sdf_from_points(
 
 
 class DepthMap(NamedTuple):
-    """A believed depth map [h, w] (0 = not known) with intrinsics [4] at its own size and pose [3, 4]."""
+    """A depth map (0 = not known) with intrinsics at its own size and pose."""
 
     depth: Float[Array, "h w"]
     intrinsics: Float[Array, "4"]
@@ -101,7 +100,7 @@ class DepthMap(NamedTuple):
 
 
 class PlaneMap(NamedTuple):
-    """Numbers [h, w] of planes (-1 = not known) and the planes n · x = offset [k, 4], n towards who sees them."""
+    """Plane index of each pixel (-1 = not known), and the planes n · x = offset, n towards the camera."""
 
     number: Int[Array, "h w"]
     planes: Float[Array, "k 4"]
@@ -112,10 +111,10 @@ class PlaneMap(NamedTuple):
 def fuse_tsdf(
     positions: Float[Tensor, "n 3"], depth_maps: list[DepthMap], plane_maps: list[PlaneMap], truncation: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Mean truncated signed distance, and how many maps it stands on (Curless & Levoy 1996).
+    """Mean truncated signed distance, and the number of maps it comes from (Curless & Levoy 1996).
 
-    Along the viewing rays for depth maps, to the plane itself where that is known.
-    A map says nothing of positions farther than ``truncation`` behind its surface.
+    Along the viewing rays for depth maps, to the plane itself for plane maps. A map does not count for positions
+    farther than ``truncation`` behind its surface.
     """
     sum_and_count = torch.zeros(len(positions), 2, dtype=positions.dtype)
     depth_map_tsdf = compile_function(_depth_map_tsdf, "cpu")
@@ -145,9 +144,9 @@ def fuse_tsdf(
 def _depth_map_tsdf(
     surface: Float[Tensor, "pixels"], map_params: Float[Tensor, "19"], positions: Float[Tensor, "n 3"]
 ) -> Float[Tensor, "n 2"]:
-    """What one depth map tells of positions: the truncated distance, or 0; and whether it tells it.
+    """Truncated distance of positions by one depth map, 0 where it gives none; and 1 where it gives one, else 0.
 
-    ``about`` it: height, width, intrinsics [4], the truncation, pose [12].
+    ``map_params``: height, width, intrinsics [4], truncation, pose [12].
     """
     truncation = map_params[6]
     z, pixel, inside = _project_to_pixels(map_params, positions)
@@ -163,7 +162,7 @@ def _plane_map_tsdf(
     map_params: Float[Tensor, "19"],
     positions: Float[Tensor, "n 3"],
 ) -> Float[Tensor, "n 2"]:
-    """What one map of planes tells of positions: the truncated distance to the plane of the pixel, or 0; whether."""
+    """Truncated distance of positions to the plane of their pixel, 0 without one; and 1 where there is one, else 0."""
     truncation = map_params[6]
     _, pixel, inside = _project_to_pixels(map_params, positions)
     plane_index = number[pixel].long()
@@ -177,7 +176,7 @@ def _plane_map_tsdf(
 def _project_to_pixels(
     map_params: Float[Tensor, "19"], positions: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"], Bool[Tensor, "n"]]:
-    """Depth of positions in a map, the number of their pixel, and whether they fall into it."""
+    """Depth of positions in a map, the index of their pixel, and True where they fall into the map."""
     height, width, fx, fy, cx, cy = map_params[:6].unbind()
     matrix = map_params[7:].view(3, 4)
     x, y, z = (positions @ matrix[:, :3].T + matrix[:, 3]).unbind(1)
@@ -190,7 +189,7 @@ def _project_to_pixels(
 def cells_near_points(
     points: Float[Array, "p 3"], low: Float[Array, "3"], spacing: float, shape: tuple[int, ...]
 ) -> Bool[Array, "cells"]:
-    """Cells of a grid (C order) that hold a point, or lie within a quarter of a cell of one."""
+    """True for cells of a grid (C order) that hold a point, or lie within a quarter of a cell of one."""
     size = np.array(shape) - 1
     near = np.zeros(size, bool)
     for offset in itertools.product((-0.25, 0.25), repeat=3):
@@ -200,7 +199,7 @@ def cells_near_points(
 
 
 def voxel_downsample(points: Float[Array, "p 3"], cell: float, limit: int, rng: np.random.Generator) -> Int[Array, "q"]:
-    """Indices of at most one point per cell of a grid, and of at most ``limit`` of them, at random."""
+    """Indices of one random point per cell of a grid, at most ``limit`` of them."""
     order = rng.permutation(len(points))
     index = np.floor(points[order] / cell).astype(np.int64)
     index -= index.min(axis=0, initial=0)
@@ -210,7 +209,7 @@ def voxel_downsample(points: Float[Array, "p 3"], cell: float, limit: int, rng: 
 
 
 def has_neighbors(points: Float[Array, "p 3"], n: int, radius: float) -> Bool[Array, "p"]:
-    """Which points have ``n`` others within ``reach``."""
+    """True for points with ``n`` others within ``radius``."""
     if len(points) <= n:
         return np.zeros(len(points), bool)
     distance = cKDTree(points).query(points, k=[n + 1], distance_upper_bound=radius, workers=-1)[0]
@@ -223,10 +222,10 @@ def tile_weights(
     tile: int,
     background: float = 0.25,
 ) -> list[Float[Array, "_ _"]]:
-    """How much each tile of each photo shows of the block, from the tracks seen in it.
+    """Sampling weight of each tile of each photo, from the tracks in it.
 
-    ``observed[k]`` = pixel positions [m, 2] of photo k's tracks and their kind [m]: 1 inside the block, -1 in front of
-    it, 0 behind. Tiles with a track inside (or next to one) weigh 1, tiles that only see what lies in front 0, others
+    ``tracks[k]`` = pixel positions [m, 2] of photo k's tracks and their side [m]: 1 inside the block, -1 in front of
+    it, 0 behind. Tiles with a track inside (or next to one) weigh 1, tiles with tracks in front only 0, others
     ``background``.
     """
     out = []

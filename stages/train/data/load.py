@@ -1,10 +1,11 @@
-"""From the store to tensors: photos, cameras, points and depths of one block, and a trainer that starts from them."""
+"""Load a block's photos, cameras, points and depth maps from the store, and make a trainer of them."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from quoin.fields.build import build_model
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.pipeline.core.errors import QuoinError
@@ -18,9 +19,8 @@ from quoin.pipeline.scene.blocks import Block, read_held_out
 from quoin.pipeline.scene.manhattan import read_trusted_frame
 from quoin.pipeline.scene.sensor_depth import add_sensor_points
 from quoin.pipeline.storage.run import Run
-from quoin.stages.train.build import build_model
 from quoin.stages.train.camera_refinement import CameraRefinement
-from quoin.stages.train.config import GuidedSamplerConfig, TrainConfig
+from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.data.initial_sdf import (
     DepthMap,
     PlaneMap,
@@ -31,17 +31,16 @@ from quoin.stages.train.data.initial_sdf import (
 )
 from quoin.stages.train.data.photo_set import TILE_SIZE_PX, BlockFrame, PhotoSet
 from quoin.stages.train.data.sfm_supervision import SfmSupervision, free_space_rays
+from quoin.stages.train.step import BlockData
 from quoin.stages.train.trainer import Trainer
 
 N_SOURCE_PHOTOS = 8
 MAX_STEREO_POINTS = 400_000
-MIN_POINT_EXTENT = 1e-6  # extent of points, in the block's unit, that makes no surface
+MIN_POINT_EXTENT = 1e-6  # in the block's unit: points within less lie in one spot
 NO_REPORTER = Reporter()
 STEREO_CELL_SIZE = 0.004  # one stereo point per cell of this size, in the block's unit
-MIN_NEIGHBORS, NEIGHBOR_RADIUS_CELLS = (
-    16,
-    6.0,
-)  # stereo points with fewer others within so many of their cells are chance
+MIN_NEIGHBORS = 16  # stereo points with fewer others around are outliers
+NEIGHBOR_RADIUS_CELLS = 6.0  # of STEREO_CELL_SIZE: the distance that counts as around
 
 
 def build_trainer(
@@ -52,9 +51,11 @@ def build_trainer(
     device: str,
     report: Reporter = NO_REPORTER,
 ) -> Trainer:
-    """Photos, cameras and SfM evidence of a block, and a model that starts from them."""
+    """A trainer of a block: its photos, cameras and SfM supervision, and a model that starts from them."""
     held_out, by_sfm = read_held_out(run), posed_images.read_posed(run)
-    n_sfm = len(posed_images.without_photos(by_sfm, held_out).points_world)  # the first; a sensor's follow
+    n_sfm = len(
+        posed_images.without_photos(by_sfm, held_out).points_world
+    )  # these come first, points of a depth sensor follow
     posed = add_sensor_points(run, by_sfm, held_out)
     if len(block.photo_index) == 0:
         raise QuoinError("No photo sees this block", where=block.id, hint="lower partition.min_blocks")
@@ -119,25 +120,29 @@ def build_trainer(
     )
     if 0 < len(masked) < len(index):
         names = ", ".join(posed.names[int(i)] for i in index[masked])
-        report.log(f"train/{block.id}", f"wholly masked, and so not trained on: {names}", "warning")
+        report.log(
+            f"train/{block.id}", f"photos left out of the training, as their masks cover them: {names}", "warning"
+        )
     if len(photos.tiles) == 0:
-        raise QuoinError("The masks leave nothing of this block to train on", where=block.id, hint="check the masks")
+        raise QuoinError("The masks cover all that photos show of this block", where=block.id, hint="check the masks")
     half_extent = torch.tensor(frame.half_extent, dtype=torch.float32)
-    initial_sdf = SparseSdf.over_box(half_extent, config.cache.resolution // 2)
+    initial_sdf = SparseSdf.over_box(half_extent, config.sdf_cache.resolution // 2)
     initial_sdf = build_initial_sdf(initial_sdf, samples["points"], samples["viewer_direction"], maps, planes_of_photos)
-    cache = DenseSdf.over_box(half_extent, config.cache.resolution)
+    cache = DenseSdf.over_box(half_extent, config.sdf_cache.resolution)
     cache.refresh(initial_sdf)
-    walls = read_trusted_frame(run) if planes_of_photos and config.losses.layout > 0 else None
-    model = build_model(config, initial_sdf, len(index), walls)
-    gains = priors.read_exposures(run)
-    if gains is not None and config.colour.gain:
-        model.appearance.known.copy_(torch.from_numpy(np.log(gains[index])))
+    walls = read_trusted_frame(run) if planes_of_photos and config.losses.manhattan > 0 else None
+    directions = None if walls is None else (walls.up_world, walls.normals_world)
+    model = build_model(config, initial_sdf, len(index), directions)
+    exposures = priors.read_exposures(run)
+    if exposures is not None and config.color.exposure:
+        model.appearance.log_exposure.copy_(torch.from_numpy(np.log(exposures[index])))
     camera_refinement = None
-    if config.rates.cameras > 0:
+    if config.lr.cameras > 0:
         camera_refinement = CameraRefinement(cameras, intrinsics, _median_depths(cameras, points, photo, point))
-    trainer = Trainer(model, photos, supervision, cache, half_extent, config, device, run.seed, camera_refinement)
-    if isinstance(config.sampler, GuidedSamplerConfig) and config.surface.start != "seed":
-        trainer.refresh(near_only=False)  # a field of its own kind is not guided by the seed's distances
+    data = BlockData(photos, supervision, cache, half_extent, camera_refinement)
+    trainer = Trainer(model, data, config, device, run.seed)
+    if config.sampler.uses_cache_only and config.surface.init != "sfm":
+        trainer.refresh(near_only=False)  # the cache holds the initial SDF, which is not this field
     return trainer
 
 
@@ -152,10 +157,10 @@ def build_supervision(
     planes_of_photos: dict[int, PlaneMap],
     random_seed: int,
 ) -> dict[str, np.ndarray]:
-    """The fields of Evidence and ``towards``, from SfM tracks (``photo``, ``point``), depth maps and planes.
+    """Fields of SfmSupervision and ``viewer_direction``, from SfM tracks (``photo``, ``point``), depths and planes.
 
-    All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A track's point weighs by its length
-    and reprojection error, one of a depth map or a plane fully.
+    All in the block's frame; ``points`` are the first of ``posed``, those of SfM. A point of a track is weighted by its
+    length and reprojection error; points of depth maps and planes weigh 1.
     """
     centers = centers_world(cameras)
     inside = np.all(np.abs(points) <= frame.half_extent, axis=1)
@@ -198,7 +203,7 @@ def _depth_maps(
 def _plane_maps(
     run: Run, block: Block, frame: BlockFrame, posed: posed_images.Posed, cameras: np.ndarray
 ) -> dict[int, PlaneMap]:
-    """Planes of bare surfaces in the block's photos (by 0..K-1), in the block's frame and unit."""
+    """Planes of textureless surfaces in the block's photos (by 0..K-1), in the block's frame and unit."""
     planes = plane_maps.read_scene_planes(run)
     local = planes.copy()
     local[:, 3] = (planes[:, 3] - planes[:, :3] @ frame.center_world) / frame.radius_m
@@ -213,7 +218,7 @@ def _plane_maps(
 def _stereo_points(
     maps: dict[int, DepthMap], half_extent: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the depth maps inside the box, thinned to an even density, and the photo (0..K-1) of each."""
+    """Points of the depth maps inside the box, thinned to one a cell, and the photo (0..K-1) of each."""
     point_sets, by = [np.zeros((0, 3))], [np.zeros(0, np.int64)]
     for k, (depth, intrinsics, pose) in maps.items():
         pixels = pixel_grid(depth.shape[1], depth.shape[0])[depth.ravel() > 0]
@@ -230,7 +235,7 @@ def _stereo_points(
 
 
 def _normals_at(points: np.ndarray, by: np.ndarray, planes_of_photos: dict[int, PlaneMap]) -> np.ndarray:
-    """Unit normals [n, 3] of the planes that points come from, each a pixel's of photo ``by``."""
+    """Unit normals [n, 3] of the planes that points come from, by the pixel of each in photo ``by``."""
     normals = np.zeros_like(points)
     for k, (number, planes, intrinsics, pose) in planes_of_photos.items():
         in_photo = by == k
@@ -247,7 +252,7 @@ def _at_levels(maps: list[np.ndarray], level: np.ndarray, sizes: np.ndarray) -> 
 
 
 def _median_depths(cameras: np.ndarray, points: np.ndarray, photo: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """Median depth [K] of the points that each photo shows; the distance to the block's middle where it shows none."""
+    """Median depth [K] of the points in each photo; the distance to the block's center where there are none."""
     depth = np.einsum("ti,ti->t", cameras[photo, 2, :3], points[point]) + cameras[photo, 2, 3]
     depths = [depth[(photo == k) & (depth > 0)] for k in range(len(cameras))]
     return np.array([np.median(d) if len(d) else np.linalg.norm(cameras[k, :, 3]) for k, d in enumerate(depths)])

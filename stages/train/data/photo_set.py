@@ -1,4 +1,4 @@
-"""The photos of one block on the device: uint8 pixels in flat buffers, rays made on the fly, nothing stored per ray."""
+"""The photos of one block on the device: uint8 pixels in flat buffers; rays are computed when drawn."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.imaging.filters import rgb_to_gray
 
-TILE_SIZE_PX = 16  # pixels; rays are drawn by tiles, and whole tiles are held out
-N_GRAY_LEVELS = 2  # whole and half size: patches begin at half
+TILE_SIZE_PX = 16  # rays are drawn by tiles, and whole tiles are held out
+N_GRAY_LEVELS = 2  # full and half size: patches begin at half
 
 
 @dataclass(frozen=True)
 class BlockFrame:
-    """The block's own frame: ``local = (world - center_world) / radius_m``; its outer box is [-half, half]."""
+    """The block's frame: ``local = (world - center_world) / radius_m``; its outer box is ± ``half_extent``."""
 
     center_world: np.ndarray
     radius_m: float
@@ -31,12 +31,13 @@ class BlockFrame:
         radius = float(extent.max())
         if not (np.isfinite(extent).all() and extent.min() > 0):
             raise QuoinError(
-                f"A block of {', '.join(f'{2 * e:g}' for e in extent)} m cannot be trained",
-                hint="look at the poses, or set partition.voxel_size_m",
+                f"A block of {', '.join(f'{2 * e:g}' for e in extent)} m has no volume to train in",
+                hint="check the poses, or set partition.voxel_size_m",
             )
         return cls(center, radius, extent / radius)
 
     def to_local(self, points_world: np.ndarray) -> np.ndarray:
+        """Points in the block's frame."""
         return (points_world - self.center_world) / self.radius_m
 
     def to_cam_from_local(self, cam_from_world: np.ndarray) -> np.ndarray:
@@ -46,7 +47,7 @@ class BlockFrame:
         return np.concatenate([rotation, shift[:, :, None]], axis=2)
 
     def to_cam_from_world(self, cam_from_local: np.ndarray) -> np.ndarray:
-        """Poses [n, 3, 4] in metres of cameras that are given in the block's frame."""
+        """Poses [n, 3, 4] in meters of cameras given in the block's frame."""
         rotation = cam_from_local[:, :, :3]
         shift = cam_from_local[:, :, 3] * self.radius_m - rotation @ self.center_world
         return np.concatenate([rotation, shift[:, :, None]], axis=2)
@@ -83,9 +84,9 @@ class PhotoSet(torch.nn.Module):
         seed: int,
         labels: list[np.ndarray] | None = None,
     ) -> None:
-        """``tile_weights`` [rows, columns] per photo: how much its tiles show of the block; 0 is never drawn.
+        """``tile_weights`` [rows, columns] per photo: how often its tiles are drawn; 0: never.
 
-        ``labels`` (``pipeline.imaging.labels``) of the pixels, where they are known.
+        ``labels`` (``pipeline.imaging.labels``) of the pixels, where there are any.
         """
         super().__init__()
         pyramid = [_gray_pyramid(rgb) for rgb in photos]
@@ -121,7 +122,7 @@ class PhotoSet(torch.nn.Module):
             self.register_buffer(name, tensor, persistent=False)
 
     def draw_pixels(self, n_rays: int, generator: torch.Generator) -> Int[Tensor, "rays 3"]:
-        """Random pixels (photo, x, y) by tile weight."""
+        """Random pixels (photo, x, y), tiles drawn by weight."""
         device = self.tiles.device
         u = torch.rand(n_rays, 3, generator=generator).to(device)
         tile = torch.searchsorted(self.tile_cdf, u[:, 0].double()).clamp(max=len(self.tiles) - 1)
@@ -134,17 +135,17 @@ class PhotoSet(torch.nn.Module):
     def rays(
         self, photo: Int[Tensor, "n"], xy: Float[Tensor, "n 2"]
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-        """Origins and directions (of camera depth 1, not normalised) through pixel positions, local frame."""
+        """Origins and directions (of camera depth 1, not normalized) through pixel positions, local frame."""
         pixel = torch.cat([xy, torch.ones_like(xy[:, :1])], dim=1)
         return self.centers[photo], torch.einsum("nwp,np->nw", self.local_from_pixel[photo], pixel)
 
     def colors(self, pixels: Int[Tensor, "rays 3"]) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays"]]:
-        """Colours in [0, 1] and mask weights of whole pixels."""
+        """Colors in [0, 1] and mask weights of pixels."""
         index = self._index(pixels)
         return self.rgb[index].float() / 255.0, self.mask[index].float()
 
     def labels_at(self, pixels: Int[Tensor, "rays 3"], *wanted: int) -> Float[Tensor, "rays wanted"]:
-        """1 where whole pixels have the ``wanted`` label, else 0."""
+        """1 where pixels have the ``wanted`` label, else 0."""
         pixel_labels = self.labels[self._index(pixels)]
         return torch.stack([pixel_labels == label for label in wanted], dim=1).float()
 
@@ -159,9 +160,9 @@ def sample_bilinear(
     size: Int[Tensor, "n 2"],
     xy: Float[Tensor, "n pixels 2"],
 ) -> tuple[Float[Tensor, "n pixels"], Bool[Tensor, "n pixels"]]:
-    """Values in [0, 1] at positions in pictures of ``size`` (width, height) that begin at ``start``; whether inside.
+    """Values in [0, 1] at positions in images of ``size`` (width, height) that begin at ``start``; True where inside.
 
-    A position is in pixels of the picture, (0.5, 0.5) the middle of its first. Differentiable by position.
+    Positions are in pixels, (0.5, 0.5) is the middle of the first. Differentiable by position.
     """
     limit = (size - 1).to(xy.dtype)[:, None]
     scaled = xy - 0.5
@@ -189,7 +190,7 @@ def _gray_pyramid(rgb: np.ndarray) -> list[np.ndarray]:
 def _tiles(
     masks: list[np.ndarray], tile_weights: list[np.ndarray], held_out_share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tiles to train on [T, 3], their weights [T], and held-out pixels [H, 3]: whole tiles out of the useful ones."""
+    """Tiles to train on [T, 3], their weights [T], and held-out pixels [H, 3] of whole tiles."""
     tiles, weights, held_out = [], [], []
     for photo, (mask, weight) in enumerate(zip(masks, tile_weights, strict=True)):
         for row, column in np.argwhere(weight > 0):

@@ -61,18 +61,23 @@ def everything(grid, points, slope, by_features, by_gradient, by_triton):
     n=st.integers(1, hash_grid_triton.BLOCK + 50),
     n_levels=st.integers(1, 3),
     n_features=st.sampled_from([1, 2, 3, 4, 8]),
-    coarsest=st.integers(2, 8),
-    finest=st.integers(9, 600),
+    base_resolution=st.integers(2, 8),
+    max_resolution=st.integers(9, 600),
     log2_table=st.integers(4, 12),  # of hashed levels alone up to dense ones alone
     active=st.floats(0.0, 3.0),
     seed=st.integers(0, 2**31),
 )
 @settings(max_examples=100 if ON_GPU else 10)
 def test_kernels_give_values_slopes_and_gradients_of_their_twin(
-    n, n_levels, n_features, coarsest, finest, log2_table, active, seed
+    n, n_levels, n_features, base_resolution, max_resolution, log2_table, active, seed
 ):
     generator = torch.Generator().manual_seed(seed)
-    sizes = {"n_levels": n_levels, "coarsest": coarsest, "finest": finest, "log2_table": log2_table}
+    sizes = {
+        "n_levels": n_levels,
+        "base_resolution": base_resolution,
+        "max_resolution": max_resolution,
+        "log2_table": log2_table,
+    }
     grid = filled(generator, n_features=n_features, **sizes)
     grid.set_progress(active)
     given_ = (
@@ -89,7 +94,7 @@ def test_kernels_give_values_slopes_and_gradients_of_their_twin(
 
 def test_a_level_that_is_not_active_is_neither_read_nor_trained():
     generator = torch.Generator().manual_seed(0)
-    grid = filled(generator, n_levels=3, coarsest=4, finest=16, log2_table=8)
+    grid = filled(generator, n_levels=3, base_resolution=4, max_resolution=16, log2_table=8)
     grid.table.data.view(3, -1)[2] = torch.nan
     grid.set_progress(1.5)
     with path(True):
@@ -104,7 +109,7 @@ def test_a_level_that_is_not_active_is_neither_read_nor_trained():
 
 
 def test_points_that_are_no_numbers_read_within_the_table():
-    grid = filled(torch.Generator().manual_seed(0), n_levels=2, coarsest=4, finest=6, log2_table=9)
+    grid = filled(torch.Generator().manual_seed(0), n_levels=2, base_resolution=4, max_resolution=6, log2_table=9)
     points = torch.tensor([[torch.nan, torch.inf, -torch.inf]], device=DEVICE)
     with path(True):
         features = grid(points)
@@ -112,7 +117,7 @@ def test_points_that_are_no_numbers_read_within_the_table():
 
 
 def test_no_points_are_no_features():
-    grid = filled(torch.Generator().manual_seed(0), n_levels=2, coarsest=4, finest=8, log2_table=6)
+    grid = filled(torch.Generator().manual_seed(0), n_levels=2, base_resolution=4, max_resolution=8, log2_table=6)
     with path(True):
         features, pull_back = grid.linearize(torch.zeros(0, 3, device=DEVICE))
         assert pull_back(features).shape == (0, 3)
@@ -128,7 +133,7 @@ def test_compiled_for_cuda_it_is_one_graph_for_all_progress():
     import torch._dynamo.utils
 
     generator = torch.Generator().manual_seed(0)
-    grid = filled(generator, n_levels=5, coarsest=8, finest=128, log2_table=12)
+    grid = filled(generator, n_levels=5, base_resolution=8, max_resolution=128, log2_table=12)
     points, slope = points_anywhere(generator, 5000, grid.resolutions), drawn(generator, 5000, grid.width)
     by_features, by_gradient = drawn(generator, 5000, grid.width), drawn(generator, 5000, 3)
 

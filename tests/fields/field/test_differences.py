@@ -56,7 +56,7 @@ def field_of(grid):
     torch.manual_seed(0)
     field = SurfaceField(grid, ScalarMLP(3 + grid.width, 16, 1), None, 4, use_numerical_gradient=True).double()
     torch.nn.init.normal_(field.encoding.table, std=0.1)
-    torch.nn.init.normal_(field.network.last.weight)
+    torch.nn.init.normal_(field.network.output_layer.weight)
     return field
 
 

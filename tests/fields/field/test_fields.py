@@ -97,7 +97,7 @@ def test_field_gradient_is_the_derivative_of_its_sdf():
     grid = HashGrid(3, 4, 16, 10)
     field = SurfaceField(grid, ScalarMLP(9, 64, 1), as_base(linear_volume()[0].float()), 15).double()
     torch.nn.init.normal_(field.encoding.table, std=0.1)
-    torch.nn.init.normal_(field.network.last.weight)
+    torch.nn.init.normal_(field.network.output_layer.weight)
     points = inner_points(40) * torch.tensor([1.0, 0.5, 0.75])
     sample = field(points)
     torch.testing.assert_close(sample.sdf, field.sdf(points))

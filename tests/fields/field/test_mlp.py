@@ -24,7 +24,7 @@ def network(options):
     encoding = FrequencyEncoding(2)
     mlp = ScalarMLP(encoding.width, 24, 3, **options)
     with torch.no_grad():
-        mlp.last.weight.add_(0.1 * torch.randn(1, 24))  # not near 0
+        mlp.output_layer.weight.add_(0.1 * torch.randn(1, 24))  # not near 0
     return encoding.double(), mlp.double()
 
 

@@ -8,15 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from quoin.fields.build import build_model
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.fields.renderer.surface_rendering import attach_distance
-from quoin.fields.sampler.base import RayMarchingSampler, RaySegments, SphereTracingSampler
-from quoin.fields.sampler.trace import march_and_secant, sphere_trace
+from quoin.fields.sampler import ray_marching, sphere_tracing
+from quoin.fields.sampler.ray_marching import RayMarchingSampler
+from quoin.fields.sampler.sphere_tracing import SphereTracingSampler
 from quoin.flows.settings import load_settings
-from quoin.stages.train.build import build_model
+from tests.fixtures.rays import ray_segments
 
 DOUBLE = torch.float64
+
+
+def sphere_trace(value, *ray, **options):
+    return sphere_tracing.sphere_trace(value, ray_segments(*ray), **options)
+
+
+def march_and_secant(value, *ray, **options):
+    return ray_marching.march_and_secant(value, ray_segments(*ray), **options)
 
 
 class BumpyBall(nn.Module):
@@ -176,7 +186,7 @@ def model_of(method):
     """A small one of the method, in double precision, with a sampler that finds the surface to the last digits."""
     torch.manual_seed(0)
     values = [f"method={method}", "encoding.frequencies=2", "surface.width=32", "surface.layers=2", "surface.skip=1"]
-    config = load_settings(overrides=[f"train.{value}" for value in [*values, "outside.samples=2"]]).train
+    config = load_settings(overrides=[f"train.{value}" for value in [*values, "background.samples=2"]]).train
     model = build_model(config, SparseSdf.over_box(torch.ones(3), 4), 1).double()
     model.sampler = RayMarchingSampler(64, 24)
     return model
@@ -185,24 +195,22 @@ def model_of(method):
 def picture(model, origins, directions, near, far):
     """What is rendered of rays, found anew."""
     n, cache = len(origins), DenseSdf.over_box(torch.ones(3, dtype=DOUBLE), 4)
-    rays = RaySegments(origins, directions, near, far, model.surface.sdf, model.renderer, cache)
-    distance, length = model.sampler(rays, near.new_zeros(n, 0))
+    samples = model.sample(ray_segments(origins, directions, near, far), cache, near.new_zeros(n, 0))
     behind = far[:, None] + torch.tensor([0.0, 1.0], dtype=DOUBLE)
-    photo, hits = torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.bool)
-    extra = near.new_zeros(0, 3)
-    return model.render(origins, directions, photo, distance, length, hits, behind, near.new_ones(()), extra)
+    condition = model.appearance(torch.zeros(n, dtype=torch.long))
+    return model.render(samples, behind, condition, near.new_ones(()), near.new_zeros(0, 3))
 
 
 @pytest.mark.parametrize("method", ["idr", "dvr"])
 def test_colours_change_with_the_surface_as_a_picture_rendered_anew_does(method):
     """Through the point itself, and through the normal and the feature there."""
     model, ray = model_of(method), rays(40, 2.0)
-    opacity = picture(model, *ray)["opacity"]
+    opacity = picture(model, *ray).opacity
     assert 10 < opacity.sum() < 40
-    inner = picture(model, ray[0], ray[1] + 1e-4, *ray[2:])["opacity"] == opacity  # no outline nearby
+    inner = picture(model, ray[0], ray[1] + 1e-4, *ray[2:]).opacity == opacity  # no outline nearby
     weight = torch.linspace(-1.0, 2.0, 40, dtype=DOUBLE)[:, None] * (inner & (opacity > 0))[:, None]
     parameters = list(model.surface.parameters())
-    analytic = torch.autograd.grad((picture(model, *ray)["color"] * weight).sum(), parameters)
+    analytic = torch.autograd.grad((picture(model, *ray).color * weight).sum(), parameters)
     generator = torch.Generator().manual_seed(2)
     for _ in range(3):
         way = [torch.randn(p.shape, generator=generator, dtype=DOUBLE) for p in parameters]
@@ -211,7 +219,7 @@ def test_colours_change_with_the_surface_as_a_picture_rendered_anew_does(method)
             with torch.no_grad():
                 for parameter, part in zip(parameters, way, strict=True):
                     parameter += step * part
-                seen.append(float((picture(model, *ray)["color"] * weight).sum()))
+                seen.append(float((picture(model, *ray).color * weight).sum()))
                 for parameter, part in zip(parameters, way, strict=True):
                     parameter -= step * part
         expected = (seen[0] - seen[1]) / 2e-6
@@ -223,13 +231,13 @@ def test_colours_change_with_the_surface_as_a_picture_rendered_anew_does(method)
 def test_a_ray_shows_the_surface_or_what_lies_outside_and_never_both():
     model, ray = model_of("idr"), rays(60, 2.0)
     out = picture(model, *ray)
-    found = out["opacity"] > 0
+    found = out.opacity > 0
     assert 10 < found.sum() < 55
-    assert set(out["opacity"].tolist()) == {0.0, 1.0}
-    of_colour, of_outside = list(model.colour.parameters()), list(model.outside.colour.parameters())
+    assert set(out.opacity.tolist()) == {0.0, 1.0}
+    of_colour, of_outside = list(model.color.parameters()), list(model.background.color.parameters())
 
     def reached(rows, parameters):
-        slopes = torch.autograd.grad(out["color"][rows].sum(), parameters, retain_graph=True)
+        slopes = torch.autograd.grad(out.color[rows].sum(), parameters, retain_graph=True)
         return max(float(slope.abs().max()) for slope in slopes)
 
     assert reached(found, of_colour) > 1e-3
@@ -245,6 +253,6 @@ def test_what_a_picture_keeps_for_its_gradient_does_not_grow_with_the_steps(samp
         model, ray, sizes = model_of("idr"), rays(20), []
         model.sampler = sampler(n)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: (s.append(t.nbytes), t)[1], lambda t: t):
-            picture(model, *ray)["color"].sum().backward()
+            picture(model, *ray).color.sum().backward()
         kept[n] = sum(sizes)
     assert kept[16] == kept[512] > 0

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from quoin.fields.field.semantic import SemanticHead
-from quoin.fields.losses import manhattan_loss, normals_loss, semantic_loss
+from quoin.fields.losses import LossWeightsConfig, manhattan_loss, normals_loss, semantic_loss
 from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, SURFACE_LABELS, WALL
 from quoin.pipeline.scene import priors
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
 from quoin.pipeline.scene.plane_maps import PlaneIndexMap, write_plane_index, write_scene_planes
-from quoin.stages.train.config import LossWeightsConfig, TrainConfig
+from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.step import LOSS_STATS, compute_loss
 from quoin.stages.train.trained_block import export_state
 from tests.fixtures import ball_scene
@@ -50,12 +50,12 @@ def test_the_walls_are_turned_to_where_normals_point():
     normals = torch.tensor(rng.choice(np.concatenate([turned(0), -turned(0)]), 500), dtype=torch.float32)
     normals = torch.nn.functional.normalize(normals + 0.05 * torch.randn(500, 3), dim=1)
     sure = torch.tensor([-20.0, -20.0, -20.0, 20.0]).expand(500, 4)
-    optimizer = torch.optim.Adam([made.turn], lr=0.01)
+    optimizer = torch.optim.Adam([made.theta], lr=0.01)
     for _ in range(100):
         optimizer.zero_grad()
         manhattan_loss(sure, made.manhattan_error(normals), torch.ones(500)).backward()
         optimizer.step()
-    assert np.degrees(made.turn.item()) == pytest.approx(-6.0, abs=0.3)
+    assert np.degrees(made.theta.item()) == pytest.approx(-6.0, abs=0.3)
 
 
 def test_labels_are_learnt_from_a_guess_and_where_there_is_none_nothing_is_asked():
@@ -86,7 +86,7 @@ def test_a_block_with_walls_trains_its_labels_and_one_without_has_none(tmp_path)
     priors.write_labels(run, 1, np.full((24, 32), FLOOR, np.uint8), 1)
     small = {"rays": 64, "points": 64, "patches": 16, "steps": 10}
     without = ball_scene.start(run, TrainConfig(**small))[0]
-    assert without.model.layout is None
+    assert without.model.semantic is None
     assert without._batch().semantic is None
     write_manhattan_frame(run, ManhattanFrame(UP, turned(10), np.ones(2), np.full(2, 3), 0.9))
     made = ball_scene.start(run, TrainConfig(**small))[0]
@@ -94,16 +94,18 @@ def test_a_block_with_walls_trains_its_labels_and_one_without_has_none(tmp_path)
     made._loss = lambda *inputs: seen.append((inputs, compute_loss(*inputs))) or seen[-1][1]
     made.train_step()
     inputs, (_, stats, out) = seen[0]
-    floor = inputs[4].semantic[:, SURFACE_LABELS.index(FLOOR)]
-    assert floor.tolist() == (read_partition(run).blocks[0].photo_index[inputs[4].pixels[:, 0]] == 1).tolist()
-    assert float(stats[LOSS_STATS.index("kind")]) == pytest.approx(
-        semantic_loss(out["semantic_logits"].detach(), inputs[4].semantic, inputs[7]).item()
+    floor = inputs[2].batch.semantic[:, SURFACE_LABELS.index(FLOOR)]
+    assert floor.tolist() == (read_partition(run).blocks[0].photo_index[inputs[2].batch.pixels[:, 0]] == 1).tolist()
+    assert float(stats[LOSS_STATS.index("semantic")]) == pytest.approx(
+        semantic_loss(out.semantic_logits.detach(), inputs[2].batch.semantic, inputs[2].batch.color_weight).item()
     )
-    assert float(stats[LOSS_STATS.index("layout")]) > 0
-    assert made.model.layout.turn.grad is not None
+    assert float(stats[LOSS_STATS.index("manhattan")]) > 0
+    assert made.model.semantic.theta.grad is not None
     kept, _ = export_state(made.model, made.cache, made.config)
-    assert not any(name.startswith("layout") for name in kept)
-    assert ball_scene.start(run, TrainConfig(**small, losses=LossWeightsConfig(layout=0.0)))[0].model.layout is None
+    assert not any(name.startswith("semantic") for name in kept)
+    assert (
+        ball_scene.start(run, TrainConfig(**small, losses=LossWeightsConfig(manhattan=0.0)))[0].model.semantic is None
+    )
 
 
 def test_slopes_follow_the_normals_that_are_known():
@@ -121,7 +123,7 @@ def test_points_on_planes_bring_their_normals_and_others_none(tmp_path):
     number = np.full((240, 320), -1)
     number[150:] = 0  # the foot of the picture shows the floor
     write_plane_index(run, 0, PlaneIndexMap(number, 0))
-    known = ball_scene.start(run, TrainConfig(rays=64, points=64, patches=16, steps=10))[0].supervision
+    known = ball_scene.start(run, TrainConfig(rays=64, points=64, patches=16, steps=10))[0].data.supervision
     on_plane = (known.normal != 0).any(dim=1)
     assert on_plane.any()
     assert torch.equal(known.normal[on_plane], torch.tensor(UP, dtype=torch.float32).expand(int(on_plane.sum()), 3))

@@ -27,7 +27,7 @@ def random_points(n, seed=0):
 def linear(share, seed=0):
     volume = SparseSdf.over_box(HALF, 8)
     volume.values.copy_(volume.positions() @ SLOPE + 0.1)
-    cells = torch.rand(volume.first.shape, generator=torch.Generator().manual_seed(seed)) < share
+    cells = torch.rand(volume.brick_start.shape, generator=torch.Generator().manual_seed(seed)) < share
     volume.refine(cells)
     return volume, cells
 
@@ -65,7 +65,7 @@ def test_each_sample_between_bricks_has_one_that_stands_for_it():
 
 def test_refined_cells_resolve_what_coarse_ones_do_not():
     volume = SparseSdf.over_box(torch.ones(3), 16)
-    cells = torch.zeros_like(volume.first, dtype=torch.bool)
+    cells = torch.zeros_like(volume.brick_start, dtype=torch.bool)
     cells.view(16, 16, 16)[8:] = True  # x > 0
     volume.refine(cells)
     volume.values.copy_(volume.positions().norm(dim=1) - 0.6)

@@ -5,15 +5,17 @@ import math
 import pytest
 import torch
 
+from quoin.fields.build import build_model
 from quoin.fields.field.sdf import FieldOutput
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.fields.renderer.density import DensityRenderer
-from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
-from quoin.fields.sampler.base import HierarchicalSampler, RaySegments
+from quoin.fields.renderer.renderer import alpha_from_density, weights_from_alpha
+from quoin.fields.sampler.hierarchical import HierarchicalSampler
+from quoin.fields.sampler.sampler import SurfaceQuery
 from quoin.fields.sampler.stratified import stratified_samples
 from quoin.flows.settings import load_settings
-from quoin.stages.train.build import build_model
+from tests.fixtures.rays import ray_segments
 
 
 def value_of(density, scale):
@@ -53,17 +55,11 @@ def test_fine_samples_gather_where_the_density_is():
         return torch.where((points[:, 2] - wall).abs() < 0.05, -5.0, 5.0)
 
     origins, directions = torch.zeros(n, 3), torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
-    rays = RaySegments(
-        origins,
-        directions,
-        torch.zeros(n),
-        torch.full((n,), 2.0),
-        value,
-        DensityRenderer(30.0),
-        DenseSdf.over_box(torch.ones(3), 4),
-    )
-    distance, length = HierarchicalSampler(48, 32)(rays, torch.rand(n, 80))
-    assert distance.shape == length.shape == (n, 80)
+    rays = ray_segments(origins, directions, torch.zeros(n), torch.full((n,), 2.0))
+    surface = SurfaceQuery(value, DensityRenderer(30.0), DenseSdf.over_box(torch.ones(3), 4))
+    samples = HierarchicalSampler(48, 32)(rays, surface, torch.rand(n, 80))
+    distance = samples.t
+    assert distance.shape == samples.deltas.shape == (n, 80)
     assert (distance.diff(dim=1) >= 0).all()
     near = ((distance - wall).abs() < 0.12).float().sum(dim=1)
     assert near.min() > 24  # of 48 even ones some 6 lie there
@@ -72,7 +68,7 @@ def test_fine_samples_gather_where_the_density_is():
 class Fog(torch.nn.Module):
     """Density σ(t) = 6t with the feature t, along rays from the plane z = 0 upwards."""
 
-    def forward(self, points):
+    def forward(self, points, condition=None):
         z = points[:, 2]
         return FieldOutput(value_of(6.0 * z.clamp(min=1e-4), 30.0), torch.zeros_like(points), z[:, None])
 
@@ -83,14 +79,14 @@ class Fog(torch.nn.Module):
 class Glow(torch.nn.Module):
     """The feature as red; full green."""
 
-    def forward(self, feature, points, normals, directions, code):
+    def forward(self, feature, points, normals, directions, condition):
         return torch.cat([feature, torch.ones_like(feature), torch.zeros_like(feature)], dim=1)
 
 
 class Blue(torch.nn.Module):
     """Outside."""
 
-    def forward(self, points, directions, code):
+    def forward(self, points, directions, condition):
         return torch.full_like(points[:, 0], 1e4), torch.tensor([0.0, 0.0, 1.0]).expand(len(points), 3)
 
 
@@ -99,29 +95,26 @@ def test_nerf_renders_the_integral_of_its_fog():
     torch.manual_seed(0)
     config = load_settings(overrides=["train.method=nerf", "train.surface.width=64"]).train
     model = build_model(config, SparseSdf.over_box(torch.ones(3), 4), 1)
-    model.surface, model.colour, model.outside = Fog(), Glow(), Blue()
+    model.surface, model.color, model.background = Fog(), Glow(), Blue()
     n = 64
     origins, directions = torch.rand(n, 3) * torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
-    near, far = torch.zeros(n), torch.ones(n)
-    rays = RaySegments(
-        origins, directions, near, far, model.surface.sdf, model.renderer, DenseSdf.over_box(torch.ones(3), 4)
-    )
-    distance, length = model.sampler(rays, torch.rand(n, model.sampler.n_jitter))
-    photo, hits = torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.bool)
+    rays = ray_segments(origins, directions, torch.zeros(n), torch.ones(n))
+    samples = model.sample(rays, DenseSdf.over_box(torch.ones(3), 4), torch.rand(n, model.sampler.n_jitter))
+    condition = model.appearance(torch.zeros(n, dtype=torch.long))
     behind = torch.tensor([[1.0, 2.0]]).expand(n, 2)
-    out = model.render(origins, directions, photo, distance, length, hits, behind, torch.ones(()), torch.zeros(0, 3))
+    out = model.render(samples, behind, condition, torch.ones(()), torch.zeros(0, 3))
     t = torch.linspace(0, 1, 100_001, dtype=torch.float64)
     red = float(torch.trapezoid(6 * t * t * torch.exp(-3 * t * t), t))
     expected = torch.tensor([red, 1 - math.exp(-3.0), math.exp(-3.0)])
-    torch.testing.assert_close(out["color"].mean(dim=0), expected, atol=2e-3, rtol=0)
-    assert float((out["color"] - expected).abs().max()) < 0.02
+    torch.testing.assert_close(out.color.mean(dim=0), expected, atol=2e-3, rtol=0)
+    assert float((out.color - expected).abs().max()) < 0.02
 
 
 def shown_after_training(*ablation):
     """PSNR in dB of nerf-hash, small, on fresh rays at a ball with waves on it, after 100 steps."""
     torch.manual_seed(0)
-    small = ["encoding.levels=6", "encoding.finest=64", "encoding.log2_table=13"]
-    values = ["method=nerf-hash", "outside.samples=2", "colour.width=32", "sampler.samples=12", *(ablation or small)]
+    small = ["encoding.levels=6", "encoding.max_resolution=64", "encoding.log2_table=13"]
+    values = ["method=nerf-hash", "background.samples=2", "color.width=32", "sampler.samples=12", *(ablation or small)]
     config = load_settings(overrides=[f"train.{value}" for value in values]).train
     cache = DenseSdf.over_box(torch.ones(3), 32)
     cache.values.copy_((6.0 * (cache.positions().norm(dim=1) - 0.6)).view_as(cache.values))
@@ -129,11 +122,11 @@ def shown_after_training(*ablation):
     networks = [
         *model.surface.network.parameters(),
         *model.surface.feature_head.parameters(),
-        *model.colour.parameters(),
+        *model.color.parameters(),
     ]
     groups = [{"params": list(model.surface.encoding.parameters()), "lr": 2e-2}, {"params": networks, "lr": 5e-3}]
     optimizer = torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.99))
-    model.outside.requires_grad_(False)
+    model.background.requires_grad_(False)
     generator, n = torch.Generator().manual_seed(1), 128
     for _ in range(101):
         origins = 2.0 * torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=1)
@@ -141,17 +134,13 @@ def shown_after_training(*ablation):
         along = (origins * directions).sum(dim=1)
         hit = origins + directions * (-along - (along**2 - 4.0 + 0.36).sqrt())[:, None]
         truth = 0.5 + 0.5 * torch.sin(14.0 * hit) * torch.sin(14.0 * hit.roll(1, dims=1) + 1.0)
-        rays = RaySegments(
-            origins, directions, torch.ones(n), torch.full((n,), 3.0), model.surface.sdf, model.renderer, cache
-        )
-        distance, length = model.sampler(rays, torch.rand(n, model.sampler.n_jitter, generator=generator))
-        photo, hits = torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.bool)
+        rays = ray_segments(origins, directions, torch.ones(n), torch.full((n,), 3.0))
+        with torch.no_grad():
+            samples = model.sample(rays, cache, torch.rand(n, model.sampler.n_jitter, generator=generator))
+        condition = model.appearance(torch.zeros(n, dtype=torch.long))
         behind = torch.tensor([[3.0, 4.0]]).expand(n, 2)
-        extra = torch.zeros(0, 3)
-        out = model.render(
-            origins, directions, photo, distance.detach(), length.detach(), hits, behind, torch.ones(()), extra
-        )
-        loss = (out["color"] - truth).square().mean()
+        out = model.render(samples, behind, condition, torch.ones(()), torch.zeros(0, 3))
+        loss = (out.color - truth).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -8,13 +8,16 @@ import torch
 
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.renderer.neus import NeusRenderer, neus_alpha
-from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
+from quoin.fields.renderer.renderer import alpha_from_density, weights_from_alpha
 from quoin.fields.sampler.background_samples import background_samples
 from quoin.fields.sampler.box import intersect_ray_box
-from quoin.fields.sampler.guided import guided_samples
+from quoin.fields.sampler.guided import GuidedSampler
+from quoin.fields.sampler.sampler import SurfaceQuery
+from quoin.fields.sampler.sections import first_surface
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.stages.train.data.photo_set import PhotoSet
-from quoin.stages.train.photoconsistency import best_views_loss, extract_patches, first_crossing, ncc, warp_patches
+from quoin.stages.train.photoconsistency import best_views_loss, extract_patches, ncc, warp_patches
+from tests.fixtures.rays import ray_segments
 
 
 def wall_at(depth, n_samples=2000, far=2.0, cosine=-1.0):
@@ -82,12 +85,10 @@ def test_constant_density_integrates_to_beer_lambert():
 def test_box_interval():
     half_extent = torch.tensor([1.0, 0.5, 0.25])
     origins = torch.tensor([[-3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-3.0, 2.0, 0.0]])
-    near, far, hits = intersect_ray_box(
-        origins, torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3), -half_extent, half_extent
-    )
-    assert hits.tolist() == [True, True, False]
-    assert near[:2].tolist() == pytest.approx([2.0, 0.0])
-    assert far[:2].tolist() == pytest.approx([4.0, 1.0])
+    rays = intersect_ray_box(origins, torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3), -half_extent, half_extent)
+    assert rays.hits.tolist() == [True, True, False]
+    assert rays.near[:2].tolist() == pytest.approx([2.0, 0.0])
+    assert rays.far[:2].tolist() == pytest.approx([4.0, 1.0])
 
 
 def ball_volume(resolution=48, radius=0.5):
@@ -96,20 +97,23 @@ def ball_volume(resolution=48, radius=0.5):
     return volume
 
 
+def guides(volume, inv_s):
+    return SurfaceQuery(volume, NeusRenderer(inv_s), volume)
+
+
 def test_guided_samples_gather_at_the_surface_in_order():
     volume = ball_volume()
     torch.manual_seed(0)
     n = 64
     origins = torch.tensor([0.0, 0.0, -3.0]).expand(n, 3) + torch.rand(n, 3) * 0.4 - 0.2
     directions = torch.tensor([0.0, 0.0, 1.0]).expand(n, 3)
-    near, far, _ = intersect_ray_box(origins, directions, -torch.ones(3), torch.ones(3))
-    t, length = guided_samples(
-        volume, NeusRenderer(200.0).proposal_alpha, origins, directions, near, far, torch.rand(n, 16), 2.0
-    )
+    rays = intersect_ray_box(origins, directions, -torch.ones(3), torch.ones(3))
+    samples = GuidedSampler(16)(rays, guides(volume, 200.0), torch.rand(n, 16))
+    t = samples.t
     assert (t[:, 1:] >= t[:, :-1]).all()
-    assert (length >= 0).all()
-    assert ((t >= near[:, None] - 1e-5) & (t <= far[:, None] + 1e-5)).all()
-    points = origins[:, None] + directions[:, None] * t[..., None]
+    assert (samples.deltas >= 0).all()
+    assert ((t >= rays.near[:, None] - 1e-5) & (t <= rays.far[:, None] + 1e-5)).all()
+    points = samples.points()
     near = (points.norm(dim=2) - 0.5).abs() < 0.08
     assert near.float().mean() > 0.7
     first = torch.tensor(3.0) + origins[:, 2] * -1 - 3.0 - torch.sqrt(0.25 - origins[:, 0] ** 2 - origins[:, 1] ** 2)
@@ -119,16 +123,8 @@ def test_guided_samples_gather_at_the_surface_in_order():
 def test_rays_through_empty_space_are_sampled_evenly():
     volume = DenseSdf.over_box(torch.ones(3), 16, fill=1.0)
     origins, directions = torch.tensor([[0.0, 0.0, -2.0]]), torch.tensor([[0.0, 0.0, 1.0]])
-    t, _ = guided_samples(
-        volume,
-        NeusRenderer(50.0).proposal_alpha,
-        origins,
-        directions,
-        torch.tensor([1.0]),
-        torch.tensor([3.0]),
-        torch.full((1, 16), 0.5),
-        2.0,
-    )
+    rays = ray_segments(origins, directions, torch.tensor([1.0]), torch.tensor([3.0]))
+    t = GuidedSampler(16)(rays, guides(volume, 50.0), torch.full((1, 16), 0.5)).t
     torch.testing.assert_close(t[0], 1.0 + (torch.arange(16) + 0.5) / 8, atol=0.03, rtol=0)
 
 
@@ -143,7 +139,7 @@ def test_first_crossing_finds_the_first_entry_and_its_normal():
     distance = torch.linspace(0, 3, 16)[None].repeat(2, 1)
     sdf = torch.stack([1.0 - distance[0], torch.full((16,), 0.5)])
     gradient = torch.tensor([0.0, 0.0, -2.0]).expand(2, 16, 3)
-    t, normal, found = first_crossing(sdf, distance, gradient)
+    t, normal, found = first_surface(sdf, distance, gradient)
     assert found.tolist() == [True, False]
     assert float(t[0]) == pytest.approx(1.0, abs=1e-5)
     torch.testing.assert_close(normal[0], torch.tensor([0.0, 0.0, -1.0]))
@@ -152,7 +148,7 @@ def test_first_crossing_finds_the_first_entry_and_its_normal():
 def test_crossing_moves_with_the_sdf():
     distance = torch.linspace(0, 3, 16)[None]
     shift = torch.zeros((), requires_grad=True)
-    t, _, _ = first_crossing(1.3 - distance + shift, distance, torch.ones(1, 16, 3))
+    t, _, _ = first_surface(1.3 - distance + shift, distance, torch.ones(1, 16, 3))
     t.sum().backward()
     assert float(shift.grad) == pytest.approx(1.0, abs=1e-4)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import laplace
 
+from quoin.fields.renderer.renderer import alpha_from_density, weights_from_alpha
 from quoin.fields.renderer.volsdf import MIN_BETA, LaplaceRenderer, laplace_density
-from quoin.fields.renderer.volume import alpha_from_density, weights_from_alpha
 
 
 @given(st.floats(-2.0, 2.0), st.floats(1e-3, 1.0))

@@ -8,8 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.fields.renderer.volsdf import laplace_density
-from quoin.fields.sampler.bounded import bounded_opacity, bounded_samples, opacity_error_bound
+from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.renderer.volsdf import LaplaceRenderer, laplace_density
+from quoin.fields.sampler.bounded import ErrorBoundedSampler, bounded_opacity, opacity_error_bound
+from quoin.fields.sampler.sampler import SurfaceQuery
+from tests.fixtures.rays import ray_segments
 
 RADIUS = 0.5
 
@@ -108,7 +111,7 @@ def test_opacity_is_right_to_epsilon_with_the_beta_found(sdf, beta):
     origins, directions = rays(30)
     beta = torch.tensor(beta, dtype=torch.float64)
     near, far = torch.zeros(30, dtype=torch.float64), torch.full((30,), 3.0, dtype=torch.float64)
-    distance, sdf_there, enough = bounded_opacity(sdf, origins, directions, near, far, beta)
+    distance, sdf_there, enough = bounded_opacity(sdf, ray_segments(origins, directions, near, far), beta)
     assert distance.shape == (30, 128 * 5)
     assert (distance.diff(dim=1) >= 0).all()
     assert float(distance.min()) == 0.0 and float(distance.max()) == 3.0
@@ -122,7 +125,8 @@ def test_opacity_is_right_to_epsilon_with_the_beta_found(sdf, beta):
 def test_rounds_bring_rays_to_the_wanted_beta():
     origins, directions = rays(100, dtype=torch.float32)
     beta, near, far = torch.tensor(0.002), torch.zeros(100), torch.full((100,), 3.0)
-    found = [bounded_opacity(sphere, origins, directions, near, far, beta, rounds=r)[2] for r in (1, 2, 3, 5)]
+    segments = ray_segments(origins, directions, near, far)
+    found = [bounded_opacity(sphere, segments, beta, rounds=r)[2] for r in (1, 2, 3, 5)]
     for before, after in itertools.pairwise(found):
         assert float((after - beta).mean()) < 0.75 * float((before - beta).mean())
     assert float((found[0] == beta).float().mean()) < 0.6
@@ -133,11 +137,18 @@ def test_the_beta_found_is_the_smallest_that_suffices():
     origins, directions = rays(30)
     beta = torch.tensor(0.001, dtype=torch.float64)
     near, far = torch.zeros(30, dtype=torch.float64), torch.full((30,), 3.0, dtype=torch.float64)
-    distance, sdf_there, enough = bounded_opacity(sphere, origins, directions, near, far, beta, rounds=1, bisections=12)
+    segments = ray_segments(origins, directions, near, far)
+    distance, sdf_there, enough = bounded_opacity(sphere, segments, beta, rounds=1)
     wider = enough > beta
     assert wider.any()
     slightly_smaller = opacity_error_bound(distance, sdf_there, enough * 0.98).amax(dim=1)
     assert (slightly_smaller[wider] > 0.1).all()
+
+
+def drawn(rays, beta, jitter):
+    """Samples of the sphere."""
+    sampler = ErrorBoundedSampler(jitter.shape[1], n_initial=128, rounds=5, epsilon=0.1)
+    return sampler(rays, SurfaceQuery(sphere, LaplaceRenderer(beta), DenseSdf.over_box(torch.ones(3), 4)), jitter)
 
 
 def test_samples_follow_the_opacity():
@@ -148,12 +159,12 @@ def test_samples_follow_the_opacity():
     hits, misses = inside > 0.02, inside < -0.1
     assert hits.sum() > 50 and misses.sum() > 20
     hit = -along - inside.clamp(min=0).sqrt()
-    beta = torch.tensor(0.005)
     jitter = torch.rand(n, 64, generator=torch.Generator().manual_seed(0))
     near, far = torch.zeros(n), torch.full((n,), 3.0)
-    distance, length = bounded_samples(sphere, origins, directions, near, far, beta, jitter)
+    samples = drawn(ray_segments(origins, directions, near, far), 0.005, jitter)
+    distance = samples.t
     assert (distance.diff(dim=1) >= 0).all()
-    assert (length >= 0).all()
+    assert (samples.deltas >= 0).all()
     depth_inside = -values(sphere, origins, directions, distance)[hits]
     off = (distance - hit[:, None])[hits].abs()
     assert float((off < 8 * 0.005 / 0.25).float().mean()) > 0.95  # few β deep, however flat the ray meets the sphere
@@ -165,6 +176,6 @@ def test_samples_follow_the_opacity():
 def test_rays_without_extent_stay_finite():
     origins, directions = rays(4, dtype=torch.float32)
     at = torch.tensor([0.0, 1.0, 1.2, 2.0])
-    distance, length = bounded_samples(sphere, origins, directions, at, at, torch.tensor(0.01), torch.rand(4, 8))
-    torch.testing.assert_close(distance, at[:, None].expand(4, 8))
-    assert (length == 0).all()
+    samples = drawn(ray_segments(origins, directions, at, at), 0.01, torch.rand(4, 8))
+    torch.testing.assert_close(samples.t, at[:, None].expand(4, 8))
+    assert (samples.deltas == 0).all()

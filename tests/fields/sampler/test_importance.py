@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quoin.fields.renderer.neus import neus_alpha
-from quoin.fields.renderer.volume import weights_from_alpha
+from quoin.fields.renderer.renderer import weights_from_alpha
 from quoin.fields.sampler.importance import merge_samples, merge_sorted, neus_upsample, sample_pdf
-from quoin.fields.sampler.sections import points_along, sections_between
+from quoin.fields.sampler.sections import sections_between
 from quoin.fields.sampler.stratified import stratified_samples
+from tests.fixtures.rays import ray_segments
 
 RADIUS = 0.5
 
@@ -71,15 +72,16 @@ def rays_at_the_sphere(n, within):
     directions = torch.nn.functional.normalize(aim - origins, dim=1)
     along = (origins * directions).sum(dim=1)
     hit = -along - (along**2 - (origins**2).sum(dim=1) + RADIUS**2).sqrt()
-    even, _ = stratified_samples(torch.full((n,), 0.3), torch.full((n,), 2.7), torch.rand(n, 64, generator=generator))
-    return origins, directions, hit, even
+    rays = ray_segments(origins, directions, torch.full((n,), 0.3), torch.full((n,), 2.7))
+    even, _ = stratified_samples(rays.near, rays.far, torch.rand(n, 64, generator=generator))
+    return rays, hit, even
 
 
 def test_neus_upsampling_gathers_at_the_first_crossing():
-    origins, directions, hit, even = rays_at_the_sphere(200, within=0.8)
+    rays, hit, even = rays_at_the_sphere(200, within=0.8)
     off = [(even - hit[:, None]).abs()]
     for rounds in (1, 2, 3, 4):
-        distance = neus_upsample(sphere, origins, directions, even, rounds=rounds)
+        distance = neus_upsample(sphere, rays, even, rounds=rounds)
         assert distance.shape == (200, 64 + 16 * rounds)
         assert (distance.diff(dim=1) >= 0).all()
         off.append((distance - hit[:, None]).abs())
@@ -91,33 +93,35 @@ def test_neus_upsampling_gathers_at_the_first_crossing():
 
 
 def test_depth_rendered_from_upsampled_sections_is_the_analytic_depth():
-    origins, directions, hit, even = rays_at_the_sphere(200, within=0.95)
+    rays, hit, even = rays_at_the_sphere(200, within=0.95)
 
     def depth_error(edges):
         distance, length = sections_between(edges)
-        points = points_along(origins, directions, distance)
-        cosine = (torch.nn.functional.normalize(points, dim=2) * directions[:, None]).sum(dim=2)
+        points = rays.points(distance)
+        cosine = (torch.nn.functional.normalize(points, dim=2) * rays.directions[:, None]).sum(dim=2)
         sdf = sphere(points.reshape(-1, 3)).view(distance.shape)
         weight = weights_from_alpha(neus_alpha(sdf, cosine, length, torch.tensor(1000.0), torch.ones(())))
         return ((weight * distance).sum(dim=1) - hit).abs()
 
     assert float(depth_error(even).mean()) > 5e-3
-    assert float(depth_error(neus_upsample(sphere, origins, directions, even)).max()) < 1e-3
+    assert float(depth_error(neus_upsample(sphere, rays, even)).max()) < 1e-3
 
 
 def test_only_the_side_that_faces_the_ray_attracts_samples():
     """A slab between two parallel planes: seen through, its far side is a crossing too, but not one to stop at."""
     origins, directions = torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]])
-    even, _ = stratified_samples(torch.zeros(1), torch.full((1,), 2.0), torch.full((1, 64), 0.5))
-    distance = neus_upsample(lambda points: points[:, 2].abs() - 0.3, origins, directions, even)
+    rays = ray_segments(origins, directions, torch.zeros(1), torch.full((1,), 2.0))
+    even, _ = stratified_samples(rays.near, rays.far, torch.full((1, 64), 0.5))
+    distance = neus_upsample(lambda points: points[:, 2].abs() - 0.3, rays, even)
     assert int(((distance - 0.7).abs() < 0.1).sum()) > 60
     assert int(((distance - 1.3).abs() < 0.1).sum()) == int(((even - 1.3).abs() < 0.1).sum())
 
 
 def test_a_plate_that_no_sample_hits_is_found_by_the_slope_before_it():
     origins, directions = torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]])
-    even, _ = stratified_samples(torch.zeros(1), torch.full((1,), 2.0), torch.full((1, 16), 0.5))
-    distance = neus_upsample(lambda points: points[:, 2].abs() - 0.01, origins, directions, even)
+    rays = ray_segments(origins, directions, torch.zeros(1), torch.full((1,), 2.0))
+    even, _ = stratified_samples(rays.near, rays.far, torch.full((1, 16), 0.5))
+    distance = neus_upsample(lambda points: points[:, 2].abs() - 0.01, rays, even)
     assert not ((even - 1.0).abs() < 0.01).any()
     assert int(((distance - 1.0).abs() < 0.01).sum()) > 3
 
@@ -130,8 +134,8 @@ def test_upsampling_asks_for_what_it_says_and_passes_no_gradient():
         asked.append(len(points))
         return points.norm(dim=1) - radius
 
-    origins, directions, _, even = rays_at_the_sphere(3, within=0.5)
-    distance = neus_upsample(counting, origins, directions, even, rounds=3, per_round=8)
+    rays, _, even = rays_at_the_sphere(3, within=0.5)
+    distance = neus_upsample(counting, rays, even, rounds=3, per_round=8)
     assert asked == [3 * 64, 3 * 8, 3 * 8]
     assert distance.shape == (3, 64 + 3 * 8)
     assert not distance.requires_grad

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.fields.sampler.sections import points_along, section_lengths, sections_between
+from quoin.fields.sampler.sections import section_lengths, sections_between
 from quoin.fields.sampler.stratified import stratified_samples
+from tests.fixtures.rays import ray_segments
 
 
 @given(st.integers(0, 1000), st.integers(2, 20))
@@ -39,5 +40,7 @@ def test_sections_between_edges_tile_the_ray():
 
 def test_points_lie_on_their_rays():
     origins, directions = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), torch.eye(3)[:2]
-    points = points_along(origins, directions, torch.tensor([[0.0, 2.0], [1.0, 3.0]]))
+    points = ray_segments(origins, directions, torch.zeros(2), torch.ones(2)).points(
+        torch.tensor([[0.0, 2.0], [1.0, 3.0]])
+    )
     assert points.tolist() == [[[1.0, 0.0, 0.0], [3.0, 0.0, 0.0]], [[0.0, 2.0, 0.0], [0.0, 4.0, 0.0]]]

@@ -6,24 +6,21 @@ from hypothesis import strategies as st
 
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.renderer.neus import NeusRenderer, neus_alpha
-from quoin.fields.renderer.volume import weights_from_alpha
-from quoin.fields.sampler.base import RaySegments, WindowSampler
+from quoin.fields.renderer.renderer import weights_from_alpha
 from quoin.fields.sampler.importance import neus_upsample
-from quoin.fields.sampler.sections import points_along, sections_between
-from quoin.fields.sampler.window import occupied_interval, occupied_voxels, window_samples
+from quoin.fields.sampler.sampler import SurfaceQuery
+from quoin.fields.sampler.sections import sections_between
+from quoin.fields.sampler.window import WindowSampler, occupied_interval, occupied_voxels, window_samples
+from tests.fixtures.rays import ray_segments
 
 RADIUS = 0.5
 LOW, SPACING, SHAPE = torch.full((3,), -1.0), torch.tensor(0.1), (20, 20, 20)
 
 
 def window(surface, found, near=1.0, far=3.0, half=0.1, jitter=0.5):
+    rays = ray_segments(torch.zeros(1, 3), torch.eye(3)[:1], torch.tensor([near]), torch.tensor([far]))
     return window_samples(
-        torch.tensor([surface]),
-        torch.tensor([found]),
-        torch.tensor([near]),
-        torch.tensor([far]),
-        torch.tensor(half),
-        torch.full((1, 18), jitter),
+        rays, torch.tensor([surface]), torch.tensor([found]), torch.tensor(half), torch.full((1, 18), jitter)
     )[0]
 
 
@@ -67,15 +64,16 @@ def test_a_surface_known_roughly_is_rendered_where_it_is_with_few_samples():
     cached = hit + 0.1 * (torch.rand(n, generator=generator) - 0.5)
     near, far = torch.full((n,), 0.5), torch.full((n,), 2.5)
     jitter = torch.rand(n, 18, generator=generator)
-    distance = window_samples(cached, meets, near, far, torch.tensor(0.1), jitter)
+    rays = ray_segments(origins, directions, near, far)
+    distance = window_samples(rays, cached, meets, torch.tensor(0.1), jitter)
 
     def sphere(points):
         return points.norm(dim=1) - RADIUS
 
-    edges = neus_upsample(sphere, origins, directions, distance, rounds=2, per_round=8, inv_s=512.0)
+    edges = neus_upsample(sphere, rays, distance, rounds=2, per_round=8, inv_s=512.0)
     assert edges.shape == (n, 34)
     t, length = sections_between(edges)
-    points = points_along(origins, directions, t)
+    points = rays.points(t)
     cosine = (torch.nn.functional.normalize(points, dim=2) * directions[:, None]).sum(dim=2)
     sdf = sphere(points.reshape(-1, 3)).view(t.shape)
     weight = weights_from_alpha(neus_alpha(sdf, cosine, length, torch.tensor(1000.0), torch.ones(())))
@@ -98,9 +96,10 @@ def test_the_window_around_the_cached_surface_covers_the_true_one(share):
         return points.norm(dim=1) - RADIUS
 
     near, far = torch.full((200,), 0.5), torch.full((200,), 2.5)
-    rays = RaySegments(origins, directions, near, far, sphere, NeusRenderer(20.0), cache)
-    distance, length = WindowSampler(8, 5, 2, 8, half_width=5.0)(rays, torch.full((200, 18), 0.5))
-    assert distance.shape == length.shape == (200, 33)
+    rays, surface = ray_segments(origins, directions, near, far), SurfaceQuery(sphere, NeusRenderer(20.0), cache)
+    samples = WindowSampler(8, 5, 2, 8, half_width=5.0)(rays, surface, torch.full((200, 18), 0.5))
+    distance = samples.t
+    assert distance.shape == samples.deltas.shape == (200, 33)
     head_on = meets & ((origins + directions * hit[:, None]) * directions).sum(dim=1).lt(-0.95 * RADIUS)
     assert head_on.sum() > 20
     off = (distance - hit[:, None])[head_on]
@@ -133,23 +132,21 @@ def test_the_stretch_of_one_voxel():
     occupied = torch.zeros(SHAPE, dtype=torch.bool)
     occupied[12, 10, 10] = True  # x from 0.2 to 0.3
     origins, directions = torch.tensor([[-2.0, 0.05, 0.05]]), torch.tensor([[1.0, 0.0, 0.0]])
-    near, far, hits = occupied_interval(
-        occupied, LOW, SPACING, origins, directions, torch.tensor([0.5]), torch.tensor([4.0]), n_march=350
-    )
-    assert hits.tolist() == [True]
+    rays = ray_segments(origins, directions, torch.tensor([0.5]), torch.tensor([4.0]))
+    rays = occupied_interval(rays, occupied, LOW, SPACING, n_march=350)
+    assert rays.hits.tolist() == [True]
     step = 0.01
-    assert 2.2 - 1.5 * step <= float(near) <= 2.2
-    assert 2.4 <= float(far) <= 2.4 + 1.5 * step
+    assert 2.2 - 1.5 * step <= float(rays.near) <= 2.2
+    assert 2.4 <= float(rays.far) <= 2.4 + 1.5 * step
 
 
 def test_rays_beside_the_grid_hit_nothing():
     origins, directions = torch.tensor([[-2.0, 0.05, 1.05], [-2.0, -1.05, 0.05]]), torch.tensor([[1.0, 0.0, 0.0]] * 2)
     near, far = torch.zeros(2), torch.full((2,), 4.0)
-    first, last, hits = occupied_interval(
-        torch.ones(SHAPE, dtype=torch.bool), LOW, SPACING, origins, directions, near, far
-    )
-    assert hits.tolist() == [False, False]
-    assert first.tolist() == near.tolist() and last.tolist() == far.tolist()
+    rays = ray_segments(origins, directions, near, far)
+    cut = occupied_interval(rays, torch.ones(SHAPE, dtype=torch.bool), LOW, SPACING)
+    assert cut.hits.tolist() == [False, False]
+    assert cut.near.tolist() == near.tolist() and cut.far.tolist() == far.tolist()
 
 
 @settings(max_examples=20)
@@ -157,7 +154,8 @@ def test_rays_beside_the_grid_hit_nothing():
 def test_the_stretch_holds_the_surface_and_little_else(seed):
     origins, directions, meets, enter, leave = sphere_rays(200, seed)
     near, far = torch.full((200,), 0.3), torch.full((200,), 2.7)
-    first, last, hits = occupied_interval(sphere_shell(), LOW, SPACING, origins, directions, near, far)
+    cut = occupied_interval(ray_segments(origins, directions, near, far), sphere_shell(), LOW, SPACING)
+    first, last, hits = cut.near, cut.far, cut.hits
     assert hits[meets].all()
     assert ((first <= enter) & (last >= leave))[meets].all()
     assert ((first >= near) & (last <= far) & (first <= last)).all()

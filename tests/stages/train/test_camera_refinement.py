@@ -9,6 +9,10 @@ import torch
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
+from quoin.fields.losses import LossWeightsConfig
+from quoin.fields.rays import RaySamples, RenderOutput
+from quoin.fields.sampler.guided import GuidedSamplerConfig
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
@@ -23,14 +27,7 @@ from quoin.stages.train.camera_refinement import (
     CameraRefinement,
     refine_patches,
 )
-from quoin.stages.train.config import (
-    GuidedSamplerConfig,
-    HashEncodingConfig,
-    LearningRateConfig,
-    LossWeightsConfig,
-    SdfCacheConfig,
-    TrainConfig,
-)
+from quoin.stages.train.config import LearningRateConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.photoconsistency import best_views_loss, extract_patches, ncc, warp_patches
 from quoin.stages.train.step import LOSS_STATS, photoconsistency_loss
 from tests.fixtures import ball_scene
@@ -42,11 +39,11 @@ SMALL = TrainConfig(
     points=64,
     patches=256,
     sampler=GuidedSamplerConfig(samples=12),
-    cache=SdfCacheConfig(resolution=48),
-    encoding=HashEncodingConfig(levels=5, finest=64, log2_table=11),
+    sdf_cache=SdfCacheConfig(resolution=48),
+    encoding=HashEncodingConfig(levels=5, max_resolution=64, log2_table=11),
 )
 TINY = SMALL.model_copy(update={"steps": 40, "rays": 64, "points": 64, "patches": 32})
-REFINED = {"rates": LearningRateConfig(cameras=0.1)}
+REFINED = {"lr": LearningRateConfig(cameras=0.1)}
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +126,7 @@ def test_a_unit_of_each_number_moves_the_picture_by_about_a_pixel(number):
 def test_the_slope_of_the_patch_loss_by_each_correction_is_that_of_finite_differences(run):
     """With the true surface, in double precision; off the minimum, where slopes are not 0."""
     made = start(run, TINY.model_copy(update=REFINED))
-    photos, cameras = made.photos.double(), made.cameras.double()
+    photos, cameras = made.photos.double(), made.camera_refinement.double()
     photos.tile_cdf = photos.tile_cdf.double()
     torch.manual_seed(0)
     cameras.correction.data = torch.randn_like(cameras.correction)
@@ -201,13 +198,20 @@ def wrong(run):
     posed_images.write_posed(run, true)
 
 
+def rendered(sdf, gradient):
+    """A rendering of which only SDF and gradient matter."""
+    none, no_points = torch.zeros(len(sdf), 3), torch.zeros(0, 3)
+    return RenderOutput(none, none, none[:, 0], none[:, 0], none, sdf, gradient, no_points[:, 0], no_points)
+
+
 def true_surface(frame):
     """A loss in place of the field's, with the patches on the true surface: what is left is the cameras.
 
     A ball of 50 pixels bends away from patches, which are planes: it is why the cameras become no better than that.
     """
 
-    def compute_loss(model, photos, rays, patches, batch, schedule, colour, weight, cameras):
+    def compute_loss(model, data, step):
+        rays, patches, cameras = step.samples.rays, step.patches, data.cameras
         n = len(patches.usable)
         origins, directions = rays.origins[:n].double().numpy(), rays.directions[:n].double().numpy()
         origins = origins * frame.radius_m + frame.center_world
@@ -218,17 +222,18 @@ def true_surface(frame):
         away = (points - ball_scene.BALL_CENTRE) / ball_scene.BALL_RADIUS
         normal = np.where(points[:, 2:] > 1e-5, away, [0.0, 0.0, 1.0])
         sides = torch.tensor(reach / frame.radius_m)[:, None] + torch.tensor([-1e-3, 1e-3])
-        out = {
-            "sdf": torch.tensor([1e-3, -1e-3]) * torch.tensor(met)[:, None],
-            "gradient": torch.tensor(normal)[:, None].expand(-1, 2, -1).float(),
-        }
-        patches, center = refine_patches(cameras, patches, batch.pixels[:n, 0])
-        term, used = photoconsistency_loss(photos, rays._replace(t=sides.float()), patches, out, center)
+        sdf = torch.tensor([1e-3, -1e-3]) * torch.tensor(met)[:, None]
+        out = rendered(sdf, torch.tensor(normal)[:, None].expand(-1, 2, -1).float())
+        patches, center = refine_patches(cameras, patches, step.batch.pixels[:n, 0])
+        samples = RaySamples(rays[:n], sides.float(), sides.float())
+        term, used = photoconsistency_loss(data.photos, samples, patches, out, center)
         loss = term + cameras.prior_loss()
         terms = torch.zeros(len(LOSS_STATS))
-        terms[[LOSS_STATS.index("patch"), LOSS_STATS.index("patch_used")]] = torch.stack([term, used]).detach()
-        nothing = torch.full_like(rays.t, torch.nan)
-        return loss, terms, {"sdf": nothing, "gradient": nothing[..., None].expand(-1, -1, 3)}
+        terms[[LOSS_STATS.index("photoconsistency"), LOSS_STATS.index("photoconsistency_used")]] = torch.stack(
+            [term, used]
+        ).detach()
+        nothing = torch.full_like(step.samples.t, torch.nan)
+        return loss, terms, rendered(nothing, nothing[..., None].expand(-1, -1, 3))
 
     return compute_loss
 
@@ -239,7 +244,7 @@ def test_wrong_cameras_and_a_wrong_focal_length_become_right(wrong):
     made._loss = true_surface(frame)
     found = []
     for _ in range(2):
-        poses, intrinsics = (t.detach().double().numpy() for t in made.cameras.poses())
+        poses, intrinsics = (t.detach().double().numpy() for t in made.camera_refinement.poses())
         found.append((errors_px(frame.to_cam_from_world(poses), intrinsics, true), intrinsics[0, 0]))
         for _ in range(SMALL.steps - made.step):
             made.train_step()
@@ -253,12 +258,12 @@ def test_wrong_cameras_and_a_wrong_focal_length_become_right(wrong):
 def test_few_patches_do_not_carry_a_photo_away(run):
     """The prior is all there is of a photo that is not compared with any, and holds what a few chances would move."""
     made = start(run, TINY.model_copy(update=REFINED))
-    made.cameras.correction.data[0] = 1.0
-    loss = made.cameras.prior_loss()
+    made.camera_refinement.correction.data[0] = 1.0
+    loss = made.camera_refinement.prior_loss()
     assert float(loss.detach()) == pytest.approx(PRIOR_WEIGHT_PER_PX2 * 7.0 / N_PHOTOS)
     loss.backward()
-    assert (made.cameras.correction.grad[0] > 0).all()
-    assert (made.cameras.correction.grad[1:] == 0).all()
+    assert (made.camera_refinement.correction.grad[0] > 0).all()
+    assert (made.camera_refinement.correction.grad[1:] == 0).all()
 
 
 def test_cameras_stay_until_the_surface_is_there_and_the_photos_look_through_them_after(run):
@@ -270,14 +275,16 @@ def test_cameras_stay_until_the_surface_is_there_and_the_photos_look_through_the
     for _ in range(3):
         made.train_step()
     assert not torch.equal(made.photos.centers, given)
-    for buffer, values in zip(("pixel_from_local", "local_from_pixel", "centers"), made.cameras(), strict=True):
+    for buffer, values in zip(
+        ("pixel_from_local", "local_from_pixel", "centers"), made.camera_refinement(), strict=True
+    ):
         assert torch.equal(getattr(made.photos, buffer), values)
 
 
 def test_at_rate_0_nothing_is_trained_or_kept(run):
     made = start(run, TINY)
-    assert made.cameras is None
-    assert "cameras" not in made.state_dict()
+    assert made.camera_refinement is None
+    assert "camera_refinement" not in made.state_dict()
     before = {name: buffer.clone() for name, buffer in made.photos.named_buffers()}
     for _ in range(12):
         made.train_step()
@@ -296,10 +303,10 @@ def test_a_training_that_was_stopped_goes_on_to_the_last_bit(run, tmp_path):
     for _ in range(8):
         second.train_step()
     one, other = whole.state_dict(), second.state_dict()
-    assert float(one["cameras"].abs().max()) > 0.0
+    assert float(one["camera_refinement"].abs().max()) > 0.0
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
     assert torch.equal(whole.photos.pixel_from_local, second.photos.pixel_from_local)
-    with pytest.raises(QuoinError, match="with cameras"):
+    with pytest.raises(QuoinError, match="with camera_refinement"):
         start(run, TINY).load_state_dict(one)
 
 
@@ -307,16 +314,16 @@ def test_a_step_that_is_not_finite_leaves_the_cameras(run):
     made = start(run, TINY.model_copy(update=REFINED))
     made.step = TINY.steps // 2
     made.train_step()
-    kept = made.cameras.correction.detach().clone()
+    kept = made.camera_refinement.correction.detach().clone()
     assert float(kept.abs().max()) > 0.0
-    made.supervision = dataclasses.replace(made.supervision, weight=made.supervision.weight * torch.nan)
+    made.data.supervision.weight.fill_(torch.nan)
     made.train_step()
-    assert torch.equal(made.cameras.correction, kept)
+    assert torch.equal(made.camera_refinement.correction, kept)
 
 
 def test_cameras_without_patches_are_refused():
     with pytest.raises(QuoinError, match="Cameras are refined by comparing patches"):
-        TrainConfig(losses=LossWeightsConfig(patch=0.0), **REFINED)
+        TrainConfig(losses=LossWeightsConfig(photoconsistency=0.0), **REFINED)
 
 
 # -- what is kept and told -------------------------------------------------------------------------------------------
@@ -325,18 +332,24 @@ def test_cameras_without_patches_are_refused():
 def test_corrected_cameras_are_kept_in_the_world_and_far_ones_named(run, tmp_path):
     made, frame = ball_scene.start(run, TINY.model_copy(update=REFINED))
     true = posed_images.read_posed(run)
-    found = refined_cameras.refined_camera_rows(made.cameras, frame, true.names, np.zeros(len(true.names), np.int64))
+    found = refined_cameras.refined_camera_rows(
+        made.camera_refinement, frame, true.names, np.zeros(len(true.names), np.int64)
+    )
     np.testing.assert_allclose([row["cam_from_world"] for row in found], true.cam_from_world.reshape(-1, 12), atol=1e-5)
     np.testing.assert_allclose([row["intrinsics"] for row in found], true.intrinsics, rtol=1e-6)
-    assert max(row["turned_deg"] for row in found) < 1e-4
-    made.cameras.correction.data[3, 0], made.cameras.correction.data[4, 3] = 2.0, 20.0
-    found = refined_cameras.refined_camera_rows(made.cameras, frame, true.names, np.zeros(len(true.names), np.int64))
+    assert max(row["rotation_deg"] for row in found) < 1e-4
+    made.camera_refinement.correction.data[3, 0], made.camera_refinement.correction.data[4, 3] = 2.0, 20.0
+    found = refined_cameras.refined_camera_rows(
+        made.camera_refinement, frame, true.names, np.zeros(len(true.names), np.int64)
+    )
     pose = np.array(found[3]["cam_from_world"]).reshape(3, 4)
     between = Rotation.from_matrix(pose[:, :3] @ true.cam_from_world[3, :, :3].T)
-    assert found[3]["turned_deg"] == pytest.approx(np.degrees(between.magnitude()), rel=1e-3)
-    assert found[3]["turned_deg"] == pytest.approx(np.degrees(2.0 * float(made.cameras.unit_per_px[3, 0])), rel=1e-3)
-    px = float(made.cameras.depth[4]) * frame.radius_m / true.intrinsics[4, 0]
-    assert found[4]["moved_m"] == pytest.approx(20.0 * px, rel=1e-3)
+    assert found[3]["rotation_deg"] == pytest.approx(np.degrees(between.magnitude()), rel=1e-3)
+    assert found[3]["rotation_deg"] == pytest.approx(
+        np.degrees(2.0 * float(made.camera_refinement.unit_per_px[3, 0])), rel=1e-3
+    )
+    px = float(made.camera_refinement.depth[4]) * frame.radius_m / true.intrinsics[4, 0]
+    assert found[4]["translation_m"] == pytest.approx(20.0 * px, rel=1e-3)
     events = []
     refined_cameras.write_refined_cameras(tmp_path / "cameras.parquet", found, Reporter(events.append), "train/b000")
     assert next(e["message"] for e in events if e["level"] == "warning").endswith("4.jpg")

@@ -14,25 +14,33 @@ from quoin.stages.train.data.photo_set import BlockFrame
 from tests.fixtures import ball_scene
 
 SMALL = {
-    "quoin": ["encoding.levels=6", "encoding.finest=96", "encoding.log2_table=12"],
+    "quoin": ["encoding.levels=6", "encoding.max_resolution=96", "encoding.log2_table=12"],
     "neus": ["surface.width=48", "sampler.coarse=24", "sampler.rounds=2", "sampler.per_round=8"],
-    "volsdf": ["surface.width=48", "sampler.samples=24", "sampler.search=24", "sampler.rounds=2"],
+    "volsdf": ["surface.width=48", "sampler.samples=24", "sampler.n_initial=24", "sampler.rounds=2"],
     "neuralrecon-w": ["surface.width=48"],
     "nerf": ["surface.width=48", "encoding.frequencies=4", "sampler.coarse=24", "sampler.fine=24"],
-    "nerf-hash": ["encoding.levels=6", "encoding.finest=96", "encoding.log2_table=12"],
+    "nerf-hash": ["encoding.levels=6", "encoding.max_resolution=96", "encoding.log2_table=12"],
     "neuralangelo": [
         "encoding.levels=6",
-        "encoding.finest=96",
+        "encoding.max_resolution=96",
         "encoding.log2_table=12",
         "surface.width=32",
         "sampler.coarse=12",
         "sampler.rounds=1",
     ],
-    "idr": ["surface.width=48", "rates.surface=1e-3", "rates.colour=3e-3"],
-    "dvr": ["surface.width=48", "rates.surface=1e-3", "rates.colour=3e-3"],
-    "occupancy": ["surface.width=48", "rates.surface=1e-3"],
+    "idr": ["surface.width=48", "lr.surface=1e-3", "lr.other=3e-3"],
+    "dvr": ["surface.width=48", "lr.surface=1e-3", "lr.other=3e-3"],
+    "occupancy": ["surface.width=48", "lr.surface=1e-3"],
 }
-ALL = ["steps=40", "rays=96", "points=64", "patches=32", "cache.resolution=32", "outside.samples=4", "colour.width=24"]
+ALL = [
+    "steps=40",
+    "rays=96",
+    "points=64",
+    "patches=32",
+    "sdf_cache.resolution=32",
+    "background.samples=4",
+    "color.width=24",
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +63,7 @@ def test_every_method_is_tried():
 
 
 @pytest.mark.parametrize("method", SMALL)
-def test_a_method_names_all_its_parts(method):
+def test_a_method_sets_all_its_parts(method):
     def keys(values):
         """Of all sections but those that may be of several kinds."""
         return {name: keys(v) if isinstance(v, dict) and "kind" not in v else None for name, v in values.items()}
@@ -76,7 +84,7 @@ def test_a_method_trains(method, run, monkeypatch):
     for _ in range(40):
         made.train_step()
     still = [name for name, value in made.model.named_parameters() if torch.equal(value, before[name])]
-    if method == "occupancy":  # knows no colour
+    if method == "occupancy":  # has no color
         assert {name for name in before if name.startswith("surface.network")}.isdisjoint(still)
         assert dark is None
         return
@@ -86,7 +94,7 @@ def test_a_method_trains(method, run, monkeypatch):
 
 def test_a_density_is_guided_by_itself_and_everywhere(run, monkeypatch):
     monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
-    made = start(run, "nerf-hash", "cache.refresh_every=10")
+    made = start(run, "nerf-hash", "sdf_cache.refresh_every=10")
     for _ in range(2):
         own = made.sdf(made.cache.positions())
         torch.testing.assert_close(made.cache.values.view(-1), own)
@@ -102,7 +110,7 @@ def test_what_a_method_does_not_use_is_not_computed(run, monkeypatch):
         made, seen = start(run, method), []
 
         def compute_loss(*given, made=made, seen=seen, inner=made._loss):
-            seen.append(given[3:5])
+            seen.append((given[2].patches, given[2].batch))
             return inner(*given)
 
         made._loss = compute_loss
@@ -113,13 +121,13 @@ def test_what_a_method_does_not_use_is_not_computed(run, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["method=idr", "sampler.kind=guided"], "go together"),
-        (["method=neus", "sampler.kind=march"], "go together"),
+        (["method=idr", "sampler.kind=guided"], "need each other"),
+        (["method=neus", "sampler.kind=march"], "need each other"),
         (["method=idr", "encoding.kind=hash"], "derivatives by position"),
-        (["method=dvr", "losses.patch=0.1"], "Patches"),
+        (["method=dvr", "losses.photoconsistency=0.1"], "Patches"),
         (["method=neuralangelo", "encoding.kind=frequency"], "a cell of a grid"),
         (["losses.curvature=0.1"], "Curvature"),
-        (["surface.skip=4"], "no hidden layer 4 of 1"),
+        (["surface.skip=4"], "only 1 hidden layers"),
     ],
 )
 def test_parts_that_do_not_go_together_are_told(overrides, told):

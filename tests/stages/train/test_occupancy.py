@@ -8,6 +8,7 @@ import torch
 import trimesh
 
 from quoin.fields.encoding.frequency import FrequencyEncoding
+from quoin.fields.losses import occupancy_loss
 from quoin.fields.mise import mise
 from quoin.stages.fuse.marching_cubes import EdgeKeys, marching_cubes, positions_voxels
 from quoin.stages.train.data.initial_sdf import DepthMap
@@ -16,7 +17,6 @@ from quoin.stages.train.occupancy import (
     interior_points_behind,
     occupancy_from_depth,
     occupancy_from_mesh,
-    occupancy_loss,
 )
 
 RADIUS = 0.6

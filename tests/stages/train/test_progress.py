@@ -4,20 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
 from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.sampler.guided import GuidedSamplerConfig
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import block_folder
 from quoin.stages.train import loop, preview, trainer
 from quoin.stages.train.block_training import train_block
-from quoin.stages.train.config import (
-    GuidedSamplerConfig,
-    HashEncodingConfig,
-    LearningRateConfig,
-    SdfCacheConfig,
-    TrainConfig,
-)
+from quoin.stages.train.config import LearningRateConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.convergence import FINAL_PHASE_START, MAX_CHECK_POINTS, SurfaceDrift, sample_near_surface
 from tests.fixtures import ball_scene
 
@@ -27,11 +23,11 @@ TINY = TrainConfig(
     points=32,
     patches=16,
     sampler=GuidedSamplerConfig(samples=8),
-    cache=SdfCacheConfig(resolution=32),
-    encoding=HashEncodingConfig(levels=4, finest=48, log2_table=10),
+    sdf_cache=SdfCacheConfig(resolution=32),
+    encoding=HashEncodingConfig(levels=4, max_resolution=48, log2_table=10),
     measure_every=20,
 )
-STILL = LearningRateConfig(grid=1e-9, surface=1e-9, colour=1e-3)
+STILL = LearningRateConfig(grid=1e-9, surface=1e-9, other=1e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -129,21 +125,21 @@ def test_curves_that_a_kill_tore_stop_nothing(tmp_path):
 
 
 def test_training_that_moves_nothing_hurries_to_the_last_stretch(run, tmp_path):
-    made, events, log = train(run, TINY.model_copy(update={"settle": 0.05, "rates": STILL}), tmp_path)
+    made, events, log = train(run, TINY.model_copy(update={"convergence": 0.05, "lr": STILL}), tmp_path)
     assert made.progress == 1.0
     assert made.step == pytest.approx(TINY.steps * (0.5 + 4 / 40 + 1.0 - FINAL_PHASE_START), abs=3)
-    assert made.optimizer.param_groups[0]["lr"] < 0.1 * STILL.colour  # the schedules came to their end
-    assert any("moves no more" in e.get("message", "") for e in events)
-    moved = [row["value"] for row in log.rows if row["name"] == "moved_voxels"]
+    assert made.optimizer.param_groups[0]["lr"] < 0.1 * STILL.other  # the schedules came to their end
+    assert any("has converged" in e.get("message", "") for e in events)
+    moved = [row["value"] for row in log.rows if row["name"] == "drift_voxels"]
     assert max(moved) < 0.01
 
 
-@pytest.mark.parametrize("config", [{"settle": 0.05}, {"rates": STILL}], ids=["moving", "not asked to"])
+@pytest.mark.parametrize("config", [{"convergence": 0.05}, {"lr": STILL}], ids=["moving", "not asked to"])
 def test_training_goes_on_where_it_moves_or_is_not_asked_to_stop(run, tmp_path, config):
-    rates = {"rates": LearningRateConfig(grid=5e-2, surface=5e-3, final=1.0)}
+    rates = {"lr": LearningRateConfig(grid=5e-2, surface=5e-3, final_factor=1.0)}
     made, events, _ = train(run, TINY.model_copy(update={**rates, **config}), tmp_path)
     assert made.step == TINY.steps
-    assert not any("moves no more" in e.get("message", "") for e in events)
+    assert not any("has converged" in e.get("message", "") for e in events)
 
 
 def test_what_was_left_out_is_remembered(run):
@@ -165,7 +161,7 @@ def test_time_left_is_that_of_steps_or_budget_whichever_ends_first(run):
     made = start(run)
     made.step = 10
     assert made.seconds_left(4.0) == pytest.approx(120.0)
-    made.budget_s, made.spent_s = 100.0, 30.0
+    made.budget_s, made.elapsed_s = 100.0, 30.0
     assert made.seconds_left(4.0) == pytest.approx(70.0)
     assert made.seconds_left(1.0) == pytest.approx(30.0)
     made.skip_to(FINAL_PHASE_START)
@@ -176,11 +172,11 @@ def test_the_error_on_sfm_points_is_the_distance_to_them(run):
     made = start(run)
     made.sdf = lambda points: torch.full((len(points),), -0.25)
     assert made.sfm_error() == pytest.approx(0.25)
-    points = made.supervision.points
+    points = made.data.supervision.points
     made.sdf = lambda points: points[:, 0]
-    sfm = points[made.supervision.sfm > 0]
+    sfm = points[made.data.supervision.sfm > 0]
     assert made.sfm_error() == pytest.approx(float(sfm[:, 0].abs().median()))
-    made.supervision.sfm.zero_()
+    made.data.supervision.sfm.zero_()
     assert made.sfm_error() is None
 
 
@@ -188,7 +184,7 @@ def test_a_block_tells_loss_psnr_samples_surface_error_movement_and_time_left(ru
     events = []
     train_block(run, TINY, Reporter(events.append), "b000", "cpu")
     told = {name for e in events if e["kind"] == "metrics" for name in e["values"]}
-    expected = {"loss", "heldout_psnr_db", "samples_per_ray", "sfm_error_m", "moved_voxels", "seconds_left"}
+    expected = {"loss", "heldout_psnr_db", "samples_per_ray", "sfm_error_m", "drift_voxels", "seconds_left"}
     assert expected <= told
     left = [e["values"]["seconds_left"] for e in events if e["kind"] == "metrics" and "seconds_left" in e["values"]]
     assert left[0] > left[-1] == 0.0

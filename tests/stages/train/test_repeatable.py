@@ -6,12 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
 from quoin.fields.field.color import AppearanceEmbedding
 from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.sampler.guided import GuidedSamplerConfig
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.geometry.lattice import BrickBox
 from quoin.stages.train import trainer
-from quoin.stages.train.config import GuidedSamplerConfig, HashEncodingConfig, SdfCacheConfig, TrainConfig
+from quoin.stages.train.config import SdfCacheConfig, TrainConfig
 from tests.fixtures import ball_scene
 
 SMALL = TrainConfig(
@@ -20,8 +22,8 @@ SMALL = TrainConfig(
     points=512,
     patches=128,
     sampler=GuidedSamplerConfig(samples=16),
-    cache=SdfCacheConfig(resolution=48, refresh_every=20),
-    encoding=HashEncodingConfig(levels=6, finest=96, log2_table=12),
+    sdf_cache=SdfCacheConfig(resolution=48, refresh_every=20),
+    encoding=HashEncodingConfig(levels=6, max_resolution=96, log2_table=12),
 )
 
 
@@ -79,7 +81,7 @@ def test_nothing_is_compiled_after_the_second_step_whatever_the_schedules_and_th
     seen, counted = set(), []
     for _ in range(7):
         schedule = large._schedule(large.progress)
-        seen.add((int(schedule.patch_level), *schedule.term_weights.tolist(), float(schedule.anneal)))
+        seen.add((int(schedule.patch_level), *schedule.weights.tolist(), float(schedule.anneal)))
         large.train_step()
         counted.append(graphs())
     assert len(seen) == 3  # anneal, pyramid levels and patches did change
@@ -111,10 +113,10 @@ def test_appearance_is_the_photos_row_and_its_gradient_goes_there(n_photos, gain
     appearance = AppearanceEmbedding(n_photos, has_exposure=gain, n_appearance=n_appearance)
     torch.nn.init.normal_(appearance.table)
     row = appearance.table[photo]
-    factor, code = appearance(photo)
-    torch.testing.assert_close(factor, row[:, :3].exp() if gain else torch.ones(len(photo), 3))
-    torch.testing.assert_close(code, row[:, 3:])
-    (factor.sum() + 2.0 * code.sum()).backward()
+    condition = appearance(photo)
+    torch.testing.assert_close(condition.exposure, row[:, :3].exp() if gain else torch.ones(len(photo), 3))
+    torch.testing.assert_close(condition.appearance, row[:, 3:])
+    (condition.exposure.sum() + 2.0 * condition.appearance.sum()).backward()
     times = torch.bincount(photo, minlength=n_photos)[:, None]
     by_gain = appearance.table[:, :3].exp() if gain else torch.zeros(n_photos, 3)
     torch.testing.assert_close(

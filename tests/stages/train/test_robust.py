@@ -1,11 +1,15 @@
 """What training does where things go wrong: numbers that are none, memory that does not suffice, files of others."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from quoin.fields.encoding.frequency import FrequencyEncodingConfig
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
+from quoin.fields.sampler.guided import GuidedSamplerConfig
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
@@ -13,13 +17,7 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.stages.train import checkpoint, finite_check, trainer
 from quoin.stages.train.batch_size import MIN_BATCH_SIZE, BatchSize, halve_batch_size, is_out_of_memory
-from quoin.stages.train.config import (
-    FrequencyEncodingConfig,
-    GuidedSamplerConfig,
-    HashEncodingConfig,
-    SdfCacheConfig,
-    TrainConfig,
-)
+from quoin.stages.train.config import SdfCacheConfig, TrainConfig
 from quoin.stages.train.data.load import build_trainer
 from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.step import LOSS_STATS
@@ -31,8 +29,8 @@ TINY = TrainConfig(
     points=64,
     patches=32,
     sampler=GuidedSamplerConfig(samples=8),
-    cache=SdfCacheConfig(resolution=32),
-    encoding=HashEncodingConfig(levels=4, finest=48, log2_table=10),
+    sdf_cache=SdfCacheConfig(resolution=32),
+    encoding=HashEncodingConfig(levels=4, max_resolution=48, log2_table=10),
 )
 
 
@@ -82,7 +80,7 @@ def test_fewer_rays_than_patches_are_all_patches(run):
 def test_held_out_pixels_are_of_all_photos(run):
     made, asked = start(run), []
     made.photos.held_out = torch.arange(700)[:, None].expand(-1, made.photos.held_out.shape[1])
-    made.render = lambda part: asked.append(part[:, 0]) or {"color": torch.zeros(len(part), 3)}
+    made.render = lambda part: (asked.append(part[:, 0]) or SimpleNamespace(color=torch.zeros(len(part), 3)), None)
     made.photos.colors = lambda part: (torch.zeros(len(part), 3), torch.ones(len(part)))
     made.held_out_psnr(limit=400)
     seen = torch.cat(asked)
@@ -111,7 +109,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_goes_on(run,
     made.warn = said.append
     for _ in range(3):
         made.train_step()
-    kept, moments = weights(made), {k: v.clone() for k, v in made.state_dict().items() if k.startswith("optimiser.")}
+    kept, moments = weights(made), {k: v.clone() for k, v in made.state_dict().items() if k.startswith("optimizer.")}
     honest = made._loss
 
     def spoilt(*inputs):
@@ -169,8 +167,8 @@ def test_a_step_that_memory_does_not_suffice_for_is_taken_again_with_half(run, e
     honest, seen = made._loss, []
 
     def hungry(*inputs):
-        seen.append(len(inputs[4].pixels))
-        if len(inputs[4].pixels) > 64:
+        seen.append(len(inputs[2].batch.pixels))
+        if len(inputs[2].batch.pixels) > 64:
             raise error
         return honest(*inputs)
 
@@ -196,7 +194,7 @@ def test_what_even_the_smallest_step_has_no_memory_for_is_told(run):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     made._loss = hungry
-    with pytest.raises(QuoinError, match="Memory does not suffice for a step of 64 rays"):
+    with pytest.raises(QuoinError, match="Out of memory in a training step of 64 rays"):
         advance(made, 10)
 
 
@@ -237,7 +235,7 @@ def test_a_wholly_masked_photo_is_named_and_not_drawn_from(own_run):
     events = []
     made = start(own_run, report=Reporter(events.append))
     assert [e["message"] for e in events if e.get("level") == "warning"] == [
-        "wholly masked, and so not trained on: 2.jpg"
+        "photos left out of the training, as their masks cover them: 2.jpg"
     ]
     assert 2 not in made.photos.tiles[:, 0]
     assert 2 not in made.photos.held_out[:, 0]
@@ -293,7 +291,7 @@ def test_points_that_no_photo_of_the_block_sees_are_told(own_run):
 
 @pytest.mark.parametrize("high", [[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, np.nan, 1.0]])
 def test_a_box_without_extent_is_told(high):
-    with pytest.raises(QuoinError, match="cannot be trained"):
+    with pytest.raises(QuoinError, match="no volume to train in"):
         BlockFrame.from_bounds(np.zeros(3), np.array(high))
 
 
@@ -302,10 +300,10 @@ def test_a_box_without_extent_is_told(high):
 
 OTHERS = {
     "of another size: model.surface.encoding.table": {
-        "encoding": HashEncodingConfig(levels=5, finest=48, log2_table=10)
+        "encoding": HashEncodingConfig(levels=5, max_resolution=48, log2_table=10)
     },
     "of another method, without": {"encoding": FrequencyEncodingConfig()},
-    "of another size: model.surface.base": {"cache": SdfCacheConfig(resolution=40)},
+    "of another size: model.surface.initial_sdf": {"sdf_cache": SdfCacheConfig(resolution=40)},
 }
 
 
@@ -324,7 +322,7 @@ def test_a_checkpoint_that_lacks_or_adds_something_is_told(run):
     made = start(run)
     made.train_step()
     whole = made.state_dict()
-    for name in ("random", "size", "optimiser.0.exp_avg"):
+    for name in ("generator", "batch_size", "optimizer.0.exp_avg"):
         with pytest.raises(QuoinError, match=f"without {name}"):
             start(run).load_state_dict({k: v for k, v in whole.items() if k != name})
     with pytest.raises(QuoinError, match="with strange"):
@@ -346,5 +344,5 @@ def test_a_file_of_another_program_is_told(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"weight": torch.ones(3)}, tmp_path / checkpoint.CHECKPOINT_FILE)
-    with pytest.raises(QuoinError, match="no checkpoint of quoin"):
+    with pytest.raises(QuoinError, match="not a checkpoint of quoin"):
         checkpoint.load_checkpoint(tmp_path, "key")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.fields.losses import sky_loss
+from quoin.fields.losses import LossWeightsConfig, sky_loss
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import priors
 from quoin.pipeline.scene.blocks import read_partition
-from quoin.stages.train.config import LossWeightsConfig, TrainConfig
+from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.step import LOSS_STATS, compute_loss
 from tests.fixtures import ball_scene
 
@@ -17,8 +17,15 @@ SMALL = {
     "rays": 64,
     "points": 64,
     "patches": 16,
-    "encoding": {"kind": "hash", "levels": 2, "coarsest": 8, "finest": 16, "log2_table": 10, "start_levels": 2},
-    "cache": {"resolution": 32},
+    "encoding": {
+        "kind": "hash",
+        "levels": 2,
+        "base_resolution": 8,
+        "max_resolution": 16,
+        "log2_table": 10,
+        "initial_levels": 2,
+    },
+    "sdf_cache": {"resolution": 32},
     "held_out_share": 0.0,
 }
 
@@ -51,8 +58,8 @@ def test_photos_know_their_sky_and_leave_out_what_passes(tmp_path):
     made._loss = lambda *inputs: seen.append((inputs, compute_loss(*inputs))) or seen[-1][1]
     made.train_step()
     inputs, (_, stats, out) = seen[0]
-    expected = sky_loss(out["opacity"], inputs[4].sky, inputs[7])
-    assert inputs[4].sky.any()
+    expected = sky_loss(out.opacity, inputs[2].batch.sky, inputs[2].batch.color_weight)
+    assert inputs[2].batch.sky.any()
     assert float(stats[LOSS_STATS.index("sky")]) == pytest.approx(float(expected.detach()))
 
     without = ball_scene.start(run, TrainConfig(**SMALL, losses=LossWeightsConfig(sky=0.0)))[0]

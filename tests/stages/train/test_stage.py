@@ -7,6 +7,8 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
+from quoin.fields.sampler.guided import GuidedSamplerConfig
 from quoin.flows.settings import load_settings
 from quoin.pipeline.core.config import StageResult, digest
 from quoin.pipeline.core.errors import QuoinError
@@ -16,13 +18,7 @@ from quoin.pipeline.scene.blocks import block_folder, read_brick_index, read_par
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train import checkpoint, finite_check, trainer
 from quoin.stages.train.block_training import train_block
-from quoin.stages.train.config import (
-    GuidedSamplerConfig,
-    HashEncodingConfig,
-    LearningRateConfig,
-    SdfCacheConfig,
-    TrainConfig,
-)
+from quoin.stages.train.config import LearningRateConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.stage import TRAIN
 from tests.fixtures import ball_scene
 
@@ -32,8 +28,8 @@ SMALL = TrainConfig(
     points=128,
     patches=48,
     sampler=GuidedSamplerConfig(samples=12),
-    cache=SdfCacheConfig(resolution=48),
-    encoding=HashEncodingConfig(levels=6, finest=96, log2_table=12),
+    sdf_cache=SdfCacheConfig(resolution=48),
+    encoding=HashEncodingConfig(levels=6, max_resolution=96, log2_table=12),
     measure_every=60,
 )
 
@@ -69,7 +65,7 @@ def surface_error(made, frame):
 def test_training_brings_the_surface_to_the_truth_and_the_picture_to_the_photo(tmp_path):
     run = ball_scene.make_run(tmp_path, n_points=60)  # few enough that the seed is far off
     run.commit("priors", "priors-key", StageResult(), 0.0)
-    long = SMALL.model_copy(update={"steps": 250, "rates": LearningRateConfig(grid=2e-3, surface=5e-4)})
+    long = SMALL.model_copy(update={"steps": 250, "lr": LearningRateConfig(grid=2e-3, surface=5e-4)})
     made, frame = start(run, long)
     before, dark = surface_error(made, frame), made.held_out_psnr()
     losses = [v["loss"] for v in (made.train_step() for _ in range(long.steps)) if v]
@@ -113,14 +109,14 @@ def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice
     assert brick.min() <= 0 <= brick.max()
     events = []
     again = train_block(run, SMALL, Reporter(events.append), "b000", "cpu")
-    assert any("going on from step 120" in e.get("message", "") for e in events)
+    assert any("resuming at step 120" in e.get("message", "") for e in events)
     assert again.n_bricks == result.n_bricks
 
 
 def test_an_occupancy_is_learnt_from_lines_of_sight_and_meshed_where_the_scene_is(run):
     """No photo teaches it: the zero level of its bricks lies on ball and floor where points are known."""
-    small = ["steps=150", "rates.surface=2e-3", "surface.width=64", "surface.layers=3", "encoding.frequencies=4"]
-    values = ["method=occupancy", "cache.resolution=32", "points=512", *small]
+    small = ["steps=150", "lr.surface=2e-3", "surface.width=64", "surface.layers=3", "encoding.frequencies=4"]
+    values = ["method=occupancy", "sdf_cache.resolution=32", "points=512", *small]
     config = load_settings(overrides=[f"train.{value}" for value in values]).train
     result = train_block(run, config, Reporter(), "b000", "cpu")
     assert result.heldout_psnr_db is None
@@ -148,7 +144,7 @@ def test_a_budget_ends_the_training_with_its_schedule_done(run):
     result = train_block(run, config, Reporter(), "b000", "cpu")
     assert 0 < result.steps < 5000
     state = checkpoint.load_checkpoint(block_folder(run, "b000"), _key_of(run, config))
-    assert float(state["spent_s"]) >= 3.0
+    assert float(state["elapsed_s"]) >= 3.0
     assert result.n_bricks > 0
 
 
@@ -176,7 +172,9 @@ def test_a_checkpoint_goes_from_machine_to_machine(bucket, tmp_path, monkeypatch
 def test_a_checkpoint_of_another_size_is_refused(run, tmp_path):
     made, _ = start(run)
     checkpoint.save_checkpoint(tmp_path, made.state_dict(), "key")
-    other, _ = start(run, SMALL.model_copy(update={"encoding": HashEncodingConfig(levels=7, finest=96, log2_table=12)}))
+    other, _ = start(
+        run, SMALL.model_copy(update={"encoding": HashEncodingConfig(levels=7, max_resolution=96, log2_table=12)})
+    )
     with pytest.raises(QuoinError, match="does not fit"):
         other.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
 
@@ -231,7 +229,7 @@ def test_with_both_damaged_it_starts_anew(tmp_path):
 
 def test_a_loss_that_is_no_number_stops_with_the_term_named(run):
     made, _ = start(run)
-    made.supervision = dataclasses.replace(made.supervision, weight=made.supervision.weight * torch.nan)
+    made.data.supervision.weight.fill_(torch.nan)
     for _ in range(finite_check.MAX_NON_FINITE_STEPS - 1):
         assert made.train_step() is None
     with pytest.raises(QuoinError, match="points"):

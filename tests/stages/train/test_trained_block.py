@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from quoin.fields.build import build_model
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.flows.settings import load_settings, method_names
@@ -12,7 +13,6 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import look_at, pixel_grid, rays_world
 from quoin.pipeline.scene.blocks import read_block_model, read_partition, write_block_model
 from quoin.stages.train import trained_block
-from quoin.stages.train.build import build_model
 from quoin.stages.train.data.photo_set import BlockFrame
 from tests.fixtures import ball_scene
 from tests.fixtures.ball_model import CONFIG, ball_model
@@ -109,10 +109,10 @@ def test_every_method_looks_the_same_from_the_store(method, run, rays, monkeypat
     frame = BlockFrame.from_bounds(*partition.lattice.box_world(partition.blocks[0].outer))
     half_extent = torch.tensor(frame.half_extent, dtype=torch.float32)
     cache, base = (
-        DenseSdf.over_box(half_extent, config.cache.resolution),
-        SparseSdf.over_box(half_extent, config.cache.resolution // 2),
+        DenseSdf.over_box(half_extent, config.sdf_cache.resolution),
+        SparseSdf.over_box(half_extent, config.sdf_cache.resolution // 2),
     )
-    base.refine(torch.arange(len(base.first)) % 3 == 0)
+    base.refine(torch.arange(len(base.brick_start)) % 3 == 0)
     base.values.copy_(base.positions().norm(dim=1) - 0.4)
     cache.refresh(base)
     torch.manual_seed(1)
@@ -130,7 +130,7 @@ def test_every_method_looks_the_same_from_the_store(method, run, rays, monkeypat
         np.full(len(directions), 7.0),
         np.ones(len(directions), bool),
     )
-    expected = trained_block.build_ray_renderer(model, cache, frame, config.outside.samples, "cpu", fast=False)(*ask)
+    expected = trained_block.build_ray_renderer(model, cache, frame, config.background.samples, "cpu", fast=False)(*ask)
     got = trained_block.load_ray_renderer(run, "b000", "cpu", fast=False)(*ask)
     np.testing.assert_allclose(got.color, expected.color, atol=0.02)
     np.testing.assert_allclose(got.opacity, expected.opacity, atol=0.05)
@@ -142,8 +142,8 @@ def test_appearance_is_the_mean_of_the_photos():
     model.appearance.table[:, :3] = torch.tensor([[0.1], [0.2], [0.6]])
     arrays, about = trained_block.export_state(model, cache, CONFIG)
     again, _ = trained_block.restore_model(arrays, CONFIG, FRAME)
-    gain, _ = again.appearance(torch.zeros(1, dtype=torch.int64))
-    torch.testing.assert_close(gain, torch.full((1, 3), float(np.exp(0.3))))
+    exposure = again.appearance(torch.zeros(1, dtype=torch.int64)).exposure
+    torch.testing.assert_close(exposure, torch.full((1, 3), float(np.exp(0.3))))
     assert about["config"]["renderer"]["kind"] == "neus"
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.storage.run import Run
-from quoin.stages.train.config import HashEncodingConfig, SdfCacheConfig, TrainConfig
+from quoin.stages.train.config import SdfCacheConfig, TrainConfig
 from tests.fixtures import ball_scene
 
 SMALL = TrainConfig(
@@ -13,8 +14,8 @@ SMALL = TrainConfig(
     rays=64,
     points=64,
     patches=64,
-    cache=SdfCacheConfig(resolution=32),
-    encoding=HashEncodingConfig(levels=4, finest=64, log2_table=12),
+    sdf_cache=SdfCacheConfig(resolution=32),
+    encoding=HashEncodingConfig(levels=4, max_resolution=64, log2_table=12),
 )
 
 
@@ -39,8 +40,8 @@ def test_gains_start_as_the_scenes_exposures_unless_there_are_none(tmp_path):
     gains = np.exp(np.random.default_rng(0).normal(0, 0.2, (4, 3)))
     priors.write_exposures(run, gains)
     trainer, _ = ball_scene.start(run, SMALL)
-    exposure, _ = trainer.model.appearance(torch.arange(4))
+    exposure = trainer.model.appearance(torch.arange(4)).exposure
     torch.testing.assert_close(exposure.detach(), torch.tensor(gains, dtype=torch.float32))
-    free = SMALL.model_copy(update={"colour": SMALL.colour.model_copy(update={"gain": False})})
+    free = SMALL.model_copy(update={"color": SMALL.color.model_copy(update={"exposure": False})})
     trainer, _ = ball_scene.start(run, free)
-    assert (trainer.model.appearance.known == 0).all()
+    assert (trainer.model.appearance.log_exposure == 0).all()

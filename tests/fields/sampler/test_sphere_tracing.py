@@ -11,13 +11,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from quoin.fields.compile import compile_function
+from quoin.fields.sampler import ray_marching, sphere_tracing
 from quoin.fields.sampler.box import intersect_ray_box
-from quoin.fields.sampler.trace import march_and_secant, sphere_trace
+from tests.fixtures.rays import ray_segments
 
 DOUBLE = torch.float64
 HALF = torch.tensor([0.5, 0.4, 0.3], dtype=DOUBLE)
 RING, TUBE = 0.5, 0.2
 RADIUS = 0.6
+
+
+def sphere_trace(value, *ray, **options):
+    return sphere_tracing.sphere_trace(value, ray_segments(*ray), **options)
+
+
+def march_and_secant(value, *ray, **options):
+    return ray_marching.march_and_secant(value, ray_segments(*ray), **options)
 
 
 def sphere(points):
@@ -48,8 +57,8 @@ def plane_truth(origins, directions):
 
 
 def box_truth(origins, directions):
-    enter, _, hits = intersect_ray_box(origins, directions, -HALF, HALF)
-    return torch.where(hits, enter, torch.nan)
+    rays = intersect_ray_box(origins, directions, -HALF, HALF)
+    return torch.where(rays.hits, rays.near, torch.nan)
 
 
 def torus_truth(origins, directions):
