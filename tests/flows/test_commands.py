@@ -54,8 +54,8 @@ def test_overrides_lie_on_top_of_a_file_and_of_a_run(tmp_path):
 
 
 def test_settings_survive_the_run_folder():
-    settings = load_settings("demo", ["pose.known_poses='a path: with signs # and more'", "train.rates.grid=1e-3"])
-    assert settings.train.rates.grid == 1e-3
+    settings = load_settings("demo", ["pose.known_poses='a path: with signs # and more'", "train.lr.grid=1e-3"])
+    assert settings.train.lr.grid == 1e-3
     assert validate_config(Settings, settings.model_dump(mode="json")) == settings
 
 

@@ -19,6 +19,7 @@ from quoin.stages.fuse.stage import FUSE
 from quoin.stages.partition.config import PartitionConfig
 from quoin.stages.partition.stage import PARTITION, ObservationTable, find_region
 from quoin.stages.pose.frame.sensor_scale import find_sensor_points
+from quoin.stages.priors import estimation
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.stage import PRIORS
 from quoin.stages.train import trainer
@@ -134,7 +135,7 @@ def test_bare_walls_get_a_surface(room, monkeypatch):
     assert inside.mean() > 0.9
 
     monkeypatch.setattr(
-        stereo, "label_sky", lambda run, report: priors.write_labels(run, 0, np.full((9, 12), 1, np.uint8), 3)
+        estimation, "label_sky", lambda run, report: priors.write_labels(run, 0, np.full((9, 12), 1, np.uint8), 3)
     )
     result = PRIORS(room, PriorsConfig(stereo_edge_px=0), quiet)
     assert (result.n_depth_maps, result.n_sensor_maps) == (N - 1, N - 1)
