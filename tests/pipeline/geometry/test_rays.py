@@ -33,7 +33,8 @@ def test_torch_twin_of_the_slab_test() -> None:
     directions[:300, 0] = 0.0
     near, far = intersect_ray_box(origins, directions, LOW, HIGH)
     tensors = [torch.from_numpy(x.astype(np.float32)) for x in (origins, directions, LOW, HIGH)]
-    near_twin, far_twin, hit_twin = (x.numpy() for x in box.intersect_ray_box(*tensors))
+    twin = box.intersect_ray_box(*tensors)
+    near_twin, far_twin, hit_twin = twin.near.numpy(), twin.far.numpy(), twin.hits.numpy()
     clear = np.abs(far - near - 1e-6) > 1e-4  # rays that graze an edge may fall to either side
     np.testing.assert_array_equal(hit_twin[clear], (far > near)[clear])
     hit = (far > near) & clear
