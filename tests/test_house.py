@@ -80,7 +80,6 @@ SHORT_OR_LONG_FILES: set[str] = {
     "pipeline/imaging/pyramid.py",
     "pipeline/scene/confidence.py",
     "pipeline/storage/fencing.py",
-    "stages/fuse/vertex_index.py",
     "stages/ingest/camera_groups.py",
     "stages/ingest/panorama.py",
     "stages/priors/stereo/sensor_planes.py",

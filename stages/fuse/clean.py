@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from quoin.pipeline.geometry.mesh import face_components
 from quoin.stages.fuse.mesh import Mesh
-from quoin.stages.fuse.vertex_confidence import color_agreement_weight
+from quoin.stages.fuse.vertex_attributes import color_agreement_weight
 
 Array = np.ndarray
 

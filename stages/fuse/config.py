@@ -52,7 +52,7 @@ class FuseResult(StageResult):
     dropped_island_faces: int
     min_support: float  # the threshold that was used: min_confirmed where there is stereo
     disagreement: float  # typical color disagreement of photos on a vertex, of 255
-    confident_share: float  # of the area: mean confidence of a face's corners above 0.5; see vertex_confidence.py
+    confident_share: float  # of the area: mean confidence of a face's corners above 0.5; see vertex_attributes.py
     glb_faces: int
     gain_range: tuple[float, float]  # smallest and largest exposure factor of a photo, 1 = no difference
     seconds: dict[str, float]  # of the steps

@@ -23,17 +23,22 @@ from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.backend import LocalStorage
 from quoin.pipeline.storage.run import Run
 from quoin.pipeline.storage.stage import Stage, StageContext
-from quoin.stages.fuse import tile_surface
 from quoin.stages.fuse.blend import bricks_to_march
 from quoin.stages.fuse.clean import typical_disagreement
-from quoin.stages.fuse.components import merge_components
 from quoin.stages.fuse.config import FuseConfig, FuseResult
-from quoin.stages.fuse.mesh import Mesh, VertexClustering, decimate, edge_counts
-from quoin.stages.fuse.mesh_chunks import make_chunks
-from quoin.stages.fuse.mesh_files import PlyWriter, open_atomic, ply_coordinate_type, write_glb
-from quoin.stages.fuse.scratch import SCRATCH_FOLDER, ScratchStore
+from quoin.stages.fuse.mesh import (
+    Mesh,
+    PlyWriter,
+    VertexClustering,
+    decimate,
+    edge_counts,
+    open_atomic,
+    ply_coordinate_type,
+    write_glb,
+)
+from quoin.stages.fuse.mesh_chunks import SCRATCH_FOLDER, ScratchStore, VertexIndex, make_chunks, merge_components
 from quoin.stages.fuse.steps import ChunkStep, FaceCounts, FuseState, FuseSteps, run_chunk_step
-from quoin.stages.fuse.vertex_index import VertexIndex
+from quoin.stages.fuse.tiles import group_into_tiles, make_edge_keys
 
 Array = np.ndarray
 
@@ -141,12 +146,10 @@ class Fusion:
             bricks = bricks_to_march(block_sdfs)
             self.n_bricks = len(bricks)
             self._require_surface(len(bricks) > 0)
-            self.update_state(edge_keys=tile_surface.make_edge_keys(block_sdfs, size))
+            self.update_state(edge_keys=make_edge_keys(block_sdfs, size))
             arrays.delete_node(self.run.scene, "surface")
             self.run.scene.require_group("surface")
-            shares = _split_evenly(
-                tile_surface.group_into_tiles(bricks), 4 * self.n_workers if self.n_workers > 1 else 1
-            )
+            shares = _split_evenly(group_into_tiles(bricks), 4 * self.n_workers if self.n_workers > 1 else 1)
             found = self.map_step(FuseSteps.march, [(np.concatenate(share),) for share in shares])
             tiles = [tile for share in found for tile in share]
             n_faces = sum(tile.n_faces for tile in tiles)

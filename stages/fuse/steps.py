@@ -15,21 +15,24 @@ from quoin.pipeline.core.workers import TaskContext
 from quoin.pipeline.geometry.lattice import Lattice
 from quoin.pipeline.imaging.exposure import MAX_SHARED_POINTS
 from quoin.pipeline.storage.run import Run
-from quoin.stages.fuse import tile_surface
 from quoin.stages.fuse.blend import BlockSdf
 from quoin.stages.fuse.clean import color_agreement, color_support, mostly_sky, stereo_support, supported_faces
-from quoin.stages.fuse.colors import ColorSamples, fill_missing_colors, vertex_colors
-from quoin.stages.fuse.components import ChunkComponents, find_chunk_components
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.marching_cubes import EdgeKeys
 from quoin.stages.fuse.mesh import Mesh, used_vertices
-from quoin.stages.fuse.mesh_chunks import HALO_VOXELS, Chunk, ChunkSurface, Tile
-from quoin.stages.fuse.observations import PhotoObserver
-from quoin.stages.fuse.occlusion import occlusion_of_chunks, occlusion_of_mesh, write_occlusion_maps
-from quoin.stages.fuse.plane_snapping import snap_to_planes
-from quoin.stages.fuse.scratch import ScratchStore
-from quoin.stages.fuse.tiles import extract_tiles, read_block_sdfs, read_patch
-from quoin.stages.fuse.vertex_confidence import vertex_confidence
+from quoin.stages.fuse.mesh_chunks import (
+    HALO_VOXELS,
+    Chunk,
+    ChunkComponents,
+    ChunkSurface,
+    ScratchStore,
+    Tile,
+    find_chunk_components,
+)
+from quoin.stages.fuse.observations import PhotoObserver, snap_to_planes
+from quoin.stages.fuse.tiles import count_torn_edges, extract_tiles, read_block_sdfs, read_patch, to_mesh
+from quoin.stages.fuse.vertex_attributes import ColorSamples, fill_missing_colors, vertex_colors, vertex_confidence
+from quoin.stages.fuse.visibility import occlusion_of_chunks, occlusion_of_mesh, write_occlusion_maps
 
 Array = np.ndarray
 
@@ -126,9 +129,9 @@ class FuseSteps:
         assert state.edge_keys is not None
         patch = read_patch(self.run, [*chunk.own, *chunk.halo])
         bricks = np.concatenate([tile.bricks for tile in (*chunk.own, *chunk.halo)])
-        n_torn_edges = tile_surface.count_torn_edges(patch, state.edge_keys, bricks, state.lattice.brick_size)
+        n_torn_edges = count_torn_edges(patch, state.edge_keys, bricks, state.lattice.brick_size)
         n_own = sum(tile.n_faces for tile in chunk.own)
-        mesh = tile_surface.to_mesh(patch, state.edge_keys, state.lattice)
+        mesh = to_mesh(patch, state.edge_keys, state.lattice)
         chunk_surface = ChunkSurface(
             mesh, patch.keys, np.arange(len(patch.faces)) < n_own, np.zeros(len(patch.keys), bool)
         )

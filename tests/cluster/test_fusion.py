@@ -49,7 +49,7 @@ def wavy_ball(folder: Path, url: str | None = None, heights: tuple[float, ...] =
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Are worth a worker."""
-    monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.tiles.TILE_BRICKS", 1)
     monkeypatch.setattr("quoin.stages.fuse.mesh_chunks.HALO_TILES", 4)
     monkeypatch.setattr("quoin.stages.fuse.stage.MIN_CHUNK_FACES", 500)
 

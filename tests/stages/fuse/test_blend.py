@@ -18,7 +18,7 @@ from quoin.stages.fuse.blend import (
     smoothstep,
     touching_boxes,
 )
-from quoin.stages.fuse.tile_surface import make_block_sdf
+from quoin.stages.fuse.tiles import make_block_sdf
 from tests.fixtures import synthetic
 
 B = 8

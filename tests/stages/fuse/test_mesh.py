@@ -18,8 +18,7 @@ from quoin.stages.fuse.clean import (
     supported_faces,
     typical_disagreement,
 )
-from quoin.stages.fuse.mesh import Mesh, decimate, edge_counts
-from quoin.stages.fuse.mesh_files import write_glb
+from quoin.stages.fuse.mesh import Mesh, decimate, edge_counts, write_glb
 from tests.fixtures.ply_files import read_ply, write_ply
 
 

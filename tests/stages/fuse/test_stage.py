@@ -20,8 +20,14 @@ from quoin.stages.fuse.blend import bricks_to_march
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.mesh import edge_counts
 from quoin.stages.fuse.stage import FUSE
-from quoin.stages.fuse.tile_surface import count_torn_edges, make_edge_keys, to_mesh
-from quoin.stages.fuse.tiles import extract_tiles, read_block_sdfs, read_patch
+from quoin.stages.fuse.tiles import (
+    count_torn_edges,
+    extract_tiles,
+    make_edge_keys,
+    read_block_sdfs,
+    read_patch,
+    to_mesh,
+)
 from tests.fixtures import synthetic
 from tests.fixtures.ply_files import read_ply
 
@@ -305,7 +311,7 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
     one = FUSE(made, FuseConfig(**options), Reporter())
     whole, light = read_ply(made.path / "mesh.ply"), trimesh.load(made.path / "mesh.glb", force="mesh", process=False)
     made.invalidate("fuse")
-    monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.tiles.TILE_BRICKS", 1)
     monkeypatch.setattr(
         "quoin.stages.fuse.mesh_chunks.HALO_TILES", 4
     )  # bricks are small here: support spreads over all of them
@@ -334,7 +340,7 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
 
 def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch) -> None:
     """A second ball that all stereo sees through, in a part of its own."""
-    monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.tiles.TILE_BRICKS", 1)
     ball, beside = synthetic.sphere(0.5, (0.0, 0.0, -0.7)), synthetic.sphere(0.25, (0.0, 0.0, 1.0))
     made = make_scene(tmp_path, [lambda p: np.minimum(ball(p), beside(p))])
     posed = posed_images.read_posed(made)
@@ -350,7 +356,7 @@ def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch
 
 @pytest.mark.slow
 def test_parts_that_know_only_their_neighbours_leave_no_seam(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("quoin.stages.fuse.tile_surface.TILE_BRICKS", 1)
+    monkeypatch.setattr("quoin.stages.fuse.tiles.TILE_BRICKS", 1)
     made = make_scene(tmp_path, [synthetic.sphere(1.0)] * 2, heights=(-6.0, -2.0, 0.0, 2.0, 6.0))
     result = FUSE(made, FuseConfig(part_faces=500), Reporter())
     assert result.n_raw_faces > 8 * 500

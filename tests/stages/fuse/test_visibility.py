@@ -10,15 +10,17 @@ import zarr
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.geometry.frustum import frustum_query
 from quoin.pipeline.imaging import labels
-from quoin.stages.fuse.occlusion import occlusion_of_chunks, occlusion_of_mesh, write_occlusion_maps
 from quoin.stages.fuse.visibility import (
     LocalView,
     ViewMaps,
     make_local_view,
     make_raycasting_scene,
+    occlusion_of_chunks,
+    occlusion_of_mesh,
     render_depth,
     split_sky,
     visible_vertices,
+    write_occlusion_maps,
 )
 
 SIZE = np.array([96, 72])

@@ -1,4 +1,4 @@
-"""What photos know of a vertex: views counted, angles measured, and confidence that follows the error of a depth."""
+"""Colors and confidence of vertices: best samples kept, a passer-by outvoted; confidence follows the error of a depth."""
 
 from __future__ import annotations
 
@@ -7,15 +7,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.stages.fuse.vertex_confidence import (
+from quoin.stages.fuse.vertex_attributes import (
     HALF_CONFIDENCE_SINE,
+    ColorSamples,
     ViewDirections,
     color_agreement_weight,
     depth_votes,
     directions_to,
+    fill_missing_colors,
+    vertex_colors,
     vertex_confidence,
 )
 from quoin.stages.fuse.visibility import VisibleVertices
+
+
+def filled(rgb: np.ndarray, photo: np.ndarray, weight: np.ndarray) -> ColorSamples:
+    return ColorSamples(rgb.astype(np.uint8), photo.astype(np.int32), weight.astype(np.float32))
+
+
+def test_only_the_strongest_samples_stay() -> None:
+    samples = ColorSamples.empty(2, 3)
+    for photo, weight in enumerate([0.3, 0.9, 0.1, 0.5, 0.7]):
+        samples.add(photo, np.array([1]), np.full((1, 3), photo * 10, np.uint8), np.array([weight], np.float32))
+    assert sorted(samples.photo[1].tolist()) == [1, 3, 4]
+    assert sorted(samples.rgb[1, :, 0].tolist()) == [10, 30, 40]
+    assert (samples.weight[0] == 0).all()
+
+
+def test_a_passer_by_is_outvoted_and_exposure_divided_out() -> None:
+    photo = np.tile(np.arange(5), (3, 1))
+    gains = np.array([[1.0] * 3, [1.25] * 3, [0.8] * 3, [1.0] * 3, [1.0] * 3])
+    rgb = np.broadcast_to(np.array([100, 120, 80])[None, None] * gains[None], (3, 5, 3)).copy()
+    rgb[0, 3] = [250, 10, 10]
+    weight = np.ones((3, 5))
+    weight[0, 3] = 1.8
+    weight[1, 1:] = 0
+    weight[2] = 0
+    colors, apart = vertex_colors(filled(rgb, photo, weight), gains)
+    np.testing.assert_allclose(colors[:2], [[100, 120, 80]] * 2, atol=1)
+    np.testing.assert_allclose(apart, [150 / 5, 0.0, np.nan], atol=0.3)
+
+
+def test_the_uncoloured_take_the_nearest_colour() -> None:
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0.2, 0, 0], [0.9, 0, 0]])
+    colors = np.array([[10, 20, 30], [200, 100, 50], [0, 0, 0], [0, 0, 0]], np.uint8)
+    known = np.array([True, True, False, False])
+    filled_in = fill_missing_colors(colors, known, points)
+    assert filled_in.tolist() == [[10, 20, 30], [200, 100, 50], [10, 20, 30], [200, 100, 50]]
+    assert fill_missing_colors(colors, np.zeros(4, bool), points).tolist() == [[128] * 3] * 4
 
 
 def fan(angle_rad: float, n: int) -> np.ndarray:

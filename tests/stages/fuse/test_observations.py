@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quoin.stages.fuse.mesh import Mesh
-from quoin.stages.fuse.plane_snapping import PlaneVotes, snap_to_planes
+from quoin.stages.fuse.observations import PlaneVotes, snap_to_planes
 
 PLANES = np.array([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
 
