@@ -1,4 +1,4 @@
-"""Observations of the vertices of a mesh by photos: visibility, stereo votes, colors, and planes that vertices snap to."""
+"""Observations of the vertices of a mesh by photos: visibility, stereo votes, colors, and planes to snap to."""
 
 from __future__ import annotations
 

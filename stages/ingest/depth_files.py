@@ -1,4 +1,4 @@
-"""Depth maps by file name: the photo that each belongs to, and the facts of a file.
+"""Depth maps by file name: the photo that each belongs to, in which unit it is, and whether it can be used.
 
 Names agree but for the words for photo and depth: ``frame-0000.color.jpg`` and ``frame-0000.depth.png``, ``rgb/12.png``
 and ``depth/12.png``, ``a.jpg`` and ``a.png``, ``a_depth.tiff``, ``depth_a.png``; numbers agree with any leading zeros.
@@ -6,22 +6,28 @@ and ``depth/12.png``, ``a.jpg`` and ``a.png``, ``a_depth.tiff``, ``depth_a.png``
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.scene.sensor_depth import load_depth, load_upright_depth
+from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
 
 DEPTH_SUFFIXES = {".png", ".tif", ".tiff", ".pgm"}
 MILLIMETER_M, TUM_UNIT_M = 0.001, 0.0002  # metres; the TUM RGB-D benchmark has 5000 units to a metre
 MAX_MILLIMETER_DEPTH_M = 15.0  # range of sensors that write millimetres; larger values have another unit
 MAX_METER_MEDIAN = 100.0  # median of floating-point depths: below it they are metres, above it millimetres
+MAX_DEPTH_THREADS = 16
 
 _DEPTH_NAME = re.compile(r"(?:depths?[._ -](?P<after>.+)|(?P<before>.+?)[._ -]depths?)", re.DOTALL)
 _PHOTO_NAME = re.compile(
@@ -116,3 +122,73 @@ def estimate_depth_unit(facts: list[DepthFileFacts]) -> tuple[float, str]:
             f"1/5000 m: whole numbers up to {far_depth:.0f}, which would be {far_depth / 1000:.0f} m in millimetres",
         )
     return MILLIMETER_M, f"millimetres: whole numbers about {median:.0f}"
+
+
+# -- depth maps of the used photos -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DepthMapSummary:
+    """How many photos have a depth map, and metres per unit of the files; None where no photo has one."""
+
+    n_depths: int = 0
+    unit_m: float | None = None
+
+
+def assign_depth_maps(
+    rows: list[PhotoRow], depth_of: Mapping[str, Path], config: IngestConfig, report: Reporter
+) -> DepthMapSummary:
+    """Put the depth map of each used photo (``depth_of`` by name) into its row, where the file can be used.
+
+    Raises QuoinError where none can be used.
+    """
+    with_map = [row for row in rows if row.used and row.name in depth_of]
+    if not with_map:
+        return DepthMapSummary()
+    facts = _inspect_depth_files(with_map, depth_of, config)
+    usable = [fact for fact in facts.values() if not fact.reason]
+    _report_failures(facts, depth_of, report)
+    unit_m, why = (config.depth_unit_m, "as set") if config.depth_unit_m else estimate_depth_unit(usable)
+    camera = str(Path(config.depth_camera).resolve()) if config.depth_camera else ""
+    for i, row in enumerate(rows):
+        if row.name in facts and not facts[row.name].reason:
+            rows[i] = replace(row, depth_path=str(depth_of[row.name]), depth_unit_m=unit_m, depth_camera=camera)
+    median_m = float(np.median([fact.median for fact in usable])) * unit_m
+    report.log(
+        "ingest",
+        f"depth maps: unit {unit_m:g} m ({why}), so the median depth is {median_m:.2f} m; "
+        "if that is wrong, set ingest.depth_unit_m",
+    )
+    return DepthMapSummary(len(usable), unit_m)
+
+
+def _inspect_depth_files(
+    rows: list[PhotoRow], depth_of: Mapping[str, Path], config: IngestConfig
+) -> dict[str, DepthFileFacts]:
+    """The facts of each photo's depth map, by the photo's name."""
+
+    def inspect(row: PhotoRow) -> DepthFileFacts:
+        if config.depth_camera and row.orientation != 1:
+            return DepthFileFacts(reason="of a rotated photo, which the depth camera does not follow")
+        size = row.width, row.height
+        has_own_camera = config.depth_camera is not None
+        return inspect_depth(depth_of[row.name], size, row.orientation, has_own_camera=has_own_camera)
+
+    with ThreadPoolExecutor(min(MAX_DEPTH_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest") as pool:
+        return dict(zip([row.name for row in rows], pool.map(inspect, rows), strict=True))
+
+
+def _report_failures(facts: Mapping[str, DepthFileFacts], depth_of: Mapping[str, Path], report: Reporter) -> None:
+    """Warn of depth maps that cannot be used; raise QuoinError where none can."""
+    failed = {name: fact.reason for name, fact in facts.items() if fact.reason}
+    if not failed:
+        return
+    name, reason = next(iter(failed.items()))
+    if len(failed) == len(facts):
+        raise QuoinError(
+            f"None of the {len(failed)} depth maps can be used; that of {name!r} is {reason}",
+            where=depth_of[name],
+            hint="give 16-bit PNG in millimetres or floating-point TIFF in metres, of the photos' shape",
+        )
+    text = f"{len(failed)} of {len(facts)} depth maps are left out; that of {name!r} is {reason}"
+    report.log("ingest", text, level="warning")

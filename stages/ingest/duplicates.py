@@ -1,15 +1,20 @@
-"""Comparison of two photos: one picture (recompressed, resized, cropped a little, marked, brightened), or two.
+"""Near duplicates: photos that are one picture (recompressed, resized, cropped a little, marked, brightened).
 
-Photos taken a step apart look alike, but show parallax, which stereo needs.
+Photos taken a step apart look alike, but show parallax, which stereo needs. Two photos are compared by their texture;
+among many, only those with nearly the same perceptual hash are.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int
 from PIL import Image
+
+from quoin.stages.ingest.photo_file import HASH_BITS
 
 Array = np.ndarray
 
@@ -30,6 +35,14 @@ MAX_SHIFT_PX = (
 )  # median and 90th percentile over tiles that are not doubtful, at 512 px, after the best crop
 TILE_SEARCH_PX = 16  # around a doubtful tile, where its content is searched: if it is found, it moved
 MAX_MOVED_TILES = 1
+
+# bits of 64 that two hashes of one picture may differ in; pictures of different things differ in more
+MAX_HASH_DISTANCE = 14
+N_HASH_BANDS = 4
+BAND_BITS = HASH_BITS // N_HASH_BANDS
+MAX_CANDIDATES = 6  # nearest hashes whose pictures are compared
+
+_FLIPS = [sum(1 << bit for bit in bits) for n in range(3) for bits in itertools.combinations(range(BAND_BITS), n)]
 
 
 @dataclass(frozen=True)
@@ -190,3 +203,60 @@ def _best_ncc(area: Float32[Array, "h w"], tile: Float32[Array, "t t"]) -> float
     pieces = pieces - pieces.mean(axis=1, keepdims=True)
     centered = (tile - tile.mean()).ravel()
     return float((pieces @ centered / np.sqrt((pieces**2).sum(axis=1) * (centered @ centered) + 1e-12)).max())
+
+
+# -- search among many photos, without comparing all pairs -------------------------------------------------------------
+
+
+class HashIndex:
+    """Photos by their perceptual hash, to find those with nearly the same (multi-index hashing, Norouzi et al. 2012).
+
+    Hashes are looked up by bands of 16 bits with at most 2 bits flipped: that finds all within 11 bits of 64, and most
+    within 14.
+    """
+
+    def __init__(self) -> None:
+        self._bits: dict[int, int] = {}
+        self._photos_by_band: list[dict[int, list[int]]] = [{} for _ in range(N_HASH_BANDS)]
+
+    def add(self, photo: int, bits: int) -> None:
+        """Put a photo in."""
+        self._bits[photo] = bits
+        for photos_by_key, key in zip(self._photos_by_band, _band_keys(bits), strict=True):
+            photos_by_key.setdefault(key, []).append(photo)
+
+    def nearest(self, bits: int) -> list[int]:
+        """At most MAX_CANDIDATES photos within MAX_HASH_DISTANCE of a hash, the nearest first."""
+        candidates: set[int] = set()
+        for photos_by_key, key in zip(self._photos_by_band, _band_keys(bits), strict=True):
+            for flip in _FLIPS:
+                candidates.update(photos_by_key.get(key ^ flip, ()))
+        distances = sorted(((bits ^ self._bits[photo]).bit_count(), photo) for photo in candidates)
+        return [photo for distance, photo in distances if distance <= MAX_HASH_DISTANCE][:MAX_CANDIDATES]
+
+
+def _band_keys(bits: int) -> list[int]:
+    return [(bits >> (band * BAND_BITS)) & ((1 << BAND_BITS) - 1) for band in range(N_HASH_BANDS)]
+
+
+def find_near_duplicates(
+    bits: Mapping[int, int],
+    best_first: Sequence[int],
+    is_same: Callable[[int, int], bool],
+    advance: Callable[[float], None] = lambda done: None,
+) -> dict[int, int]:
+    """Photo -> the better photo that shows the same picture, which is kept.
+
+    ``bits`` are hashes by photo, ``best_first`` orders the photos. Each is compared by ``is_same`` with the nearest few
+    of those kept so far: in a slow film, each frame that is kept has moved against all before it.
+    """
+    kept = HashIndex()
+    better_photo: dict[int, int] = {}
+    for done, photo in enumerate(best_first, 1):
+        original = next((candidate for candidate in kept.nearest(bits[photo]) if is_same(candidate, photo)), None)
+        if original is None:
+            kept.add(photo, bits[photo])
+        else:
+            better_photo[photo] = original
+        advance(done)
+    return better_photo

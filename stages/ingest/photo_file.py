@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
+from PIL.ExifTags import IFD, Base
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
 from quoin.pipeline.imaging.io import load_mask, open_image, stored_orientation, upright_rgb
 from quoin.pipeline.imaging.memory_budget import PixelBudget
-from quoin.stages.ingest.borders import NO_BORDER, find_borders
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
-from quoin.stages.ingest.panorama import read_panorama_tag
-from quoin.stages.ingest.perceptual_hash import ImageSignature, image_signature
 
 Array = np.ndarray
 
 # In other formats further frames are previews, pages, or a second eye.
 ANIMATED_FORMATS = {"PNG", "WEBP", "AVIF"}
+
+# Borders: bars of one colour along the sides (frames, letterboxes), which do not show the scene.
+NO_BORDER = (0, 0, 0, 0)
+COLOR_TOLERANCE = 8  # gray levels within which JPEG keeps one colour
+MIN_UNIFORM_SHARE = 0.99  # of the pixels of a row: in the colour of the bar
+MIN_CHANGED_SHARE = 0.6  # of the pixels of a row: in other colours, where the picture begins
+EDGE_ROWS = 8  # within which the picture begins: one block of JPEG
+MAX_PAIRED_BAR_SHARE = 0.35  # of the photo, where the opposite side has a bar of the same colour
+MAX_SINGLE_BAR_SHARE = 0.1  # of the photo, where it has none
+CUT_MARGIN_SHARE = 0.003  # of the long edge: cut beyond the bar, where the picture blurs into it
+
+# The signature, from a small gray copy: a perceptual hash and a sharpness.
+GRAY_EDGE_PX = 512  # long edge of the gray copy
+HASH_SIDE_PX = 64  # side of the square that the photo is resized to for the hash
+HASH_BITS = 64
+SHARPNESS_TILE_PX = 64
+MIN_TILE_SLOPE = 3.0  # gray levels per coarse pixel; tiles with less have no edges
+MIN_EDGE_TILES = 3
+
+# Panoramas, which are no pinhole images.
+_PROJECTION = re.compile(rb"GPano:ProjectionType\s*(?:=\s*[\"']|>)\s*(\w+)")
+_APPLE_PANORAMA = 6  # CustomRendered of iPhones
 
 
 @dataclass(frozen=True)
@@ -89,3 +112,135 @@ def _rejection_of_pixels(rgb: UInt8[Array, "h w 3"], min_side_px: int, min_contr
     if min(width, height) < min_side_px:
         return Rejection(Reason.TOO_SMALL, f"{width} x {height} pixels")
     return Rejection(Reason.BLANK, "it shows nothing") if photo_contrast(rgb) < min_contrast else None
+
+
+# -- borders -----------------------------------------------------------------------------------------------------------
+
+
+def find_borders(rgb: UInt8[Array, "h w 3"]) -> tuple[int, int, int, int]:
+    """Width in pixels of the bar of one colour at the left, top, right and bottom; 0 where a side has none.
+
+    A bar ends in a straight edge across the whole photo, unlike sky or a wall. It is narrow, unless the opposite side
+    has one of the same colour.
+    """
+    height, width = rgb.shape[:2]
+    margin = max(2, math.ceil(CUT_MARGIN_SHARE * max(height, width)))
+    top, bottom = _bar_heights(rgb)
+    inner = rgb[top : height - bottom].swapaxes(0, 1)
+    left, right = _bar_heights(inner)
+
+    def add_margin(bar: int) -> int:
+        return bar + margin if bar else 0
+
+    return add_margin(left), add_margin(top), add_margin(right), add_margin(bottom)
+
+
+def _bar_heights(rgb: UInt8[Array, "h w 3"]) -> tuple[int, int]:
+    """Height in pixels of the bars at the top and at the bottom."""
+    first, last = _bar_height(rgb), _bar_height(rgb[::-1])
+    is_same_color = np.abs(rgb[0].astype(int).mean(axis=0) - rgb[-1].astype(int).mean(axis=0)).max() <= COLOR_TOLERANCE
+    limit = (MAX_PAIRED_BAR_SHARE if first and last and is_same_color else MAX_SINGLE_BAR_SHARE) * len(rgb)
+    return (first if first <= limit else 0), (last if last <= limit else 0)
+
+
+def _bar_height(rgb: UInt8[Array, "h w 3"]) -> int:
+    """Height in pixels of the bar at the top; 0 where the picture does not begin with a sharp edge."""
+    bar_color = np.median(rgb[0], axis=0).astype(np.int16)
+    count = 0
+    for row in rgb[: math.ceil(MAX_PAIRED_BAR_SHARE * len(rgb)) + 1]:
+        if (np.abs(row - bar_color).max(axis=1) <= COLOR_TOLERANCE).mean() < MIN_UNIFORM_SHARE:
+            break
+        count += 1
+    changed = (np.abs(rgb[count : count + EDGE_ROWS] - bar_color).max(axis=2) > 2 * COLOR_TOLERANCE).mean(
+        axis=1
+    ) >= MIN_CHANGED_SHARE
+    return count + int(np.argmax(changed)) if count > 1 and changed.any() else 0
+
+
+# -- signature ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ImageSignature:
+    """``bits``: perceptual hash; ``sharpness``: 0 (blurred) to about 1, NaN where a photo has no edges."""
+
+    bits: int
+    sharpness: float
+
+
+def image_signature(rgb: UInt8[Array, "h w 3"]) -> ImageSignature:
+    """The signature of an upright photo."""
+    gray = gray_thumbnail(rgb)
+    return ImageSignature(perceptual_hash(gray), photo_sharpness(gray))
+
+
+def gray_thumbnail(rgb: UInt8[Array, "h w 3"], edge_px: int = GRAY_EDGE_PX) -> Float32[Array, "h2 w2"]:
+    """The photo in gray levels, its long edge reduced to ``edge_px`` at most, by averaging."""
+    image = Image.fromarray(rgb)
+    scale = edge_px / max(image.size)
+    if scale < 1.0:
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        image = image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+    return np.asarray(image.convert("L"), np.float32)
+
+
+def perceptual_hash(gray: Float32[Array, "h w"]) -> int:
+    """64 bits: which of the 64 lowest frequencies (cosine transform, without the mean) lie above their median.
+
+    Compression, size and exposure change few of them, another picture half.
+    """
+    from scipy.fft import dctn
+
+    square = np.asarray(Image.fromarray(gray).resize((HASH_SIDE_PX, HASH_SIDE_PX), Image.Resampling.BOX), np.float64)
+    coefficients = dctn(square, norm="ortho")[:16, :16]
+    down, across = np.indices(coefficients.shape)
+    order = np.lexsort((down.ravel(), (down**2 + across**2).ravel()))[1 : HASH_BITS + 1]
+    low = coefficients.ravel()[order]
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
+
+
+def photo_sharpness(gray: Float32[Array, "h w"]) -> float:
+    """How much finer a photo's edges are than those of a smaller copy, in the direction where they are least so.
+
+    In each tile of 64 px: root mean square slope per pixel over the same in the copy of a quarter of the size. An edge
+    wider than 4 pixels gives 1/4, which counts as 0; real photos lie between 0.1 and 1. Of the tiles with edges the
+    quartile of the sharpest stands for the photo, so that a blurred background does not count against it; the lesser
+    of both directions, so that motion blur does.
+    """
+    height, width = (size // 4 * 4 for size in gray.shape)
+    fine = gray[:height, :width].astype(np.float64)
+    if min(height, width) < SHARPNESS_TILE_PX + 4:
+        return math.nan
+    coarse = fine.reshape(height // 4, 4, width // 4, 4).mean(axis=(1, 3))
+    ratios = []
+    for axis in (0, 1):
+        fine_slopes = _tile_means(np.diff(fine, axis=axis) ** 2, SHARPNESS_TILE_PX)
+        coarse_slopes = _tile_means(np.diff(coarse, axis=axis) ** 2, SHARPNESS_TILE_PX // 4)
+        rows, columns = np.minimum(fine_slopes.shape, coarse_slopes.shape)
+        fine_slopes, coarse_slopes = fine_slopes[:rows, :columns], coarse_slopes[:rows, :columns]
+        edged = coarse_slopes > MIN_TILE_SLOPE**2
+        if edged.sum() >= MIN_EDGE_TILES:
+            ratios.append(float(np.percentile(np.sqrt(fine_slopes[edged] / coarse_slopes[edged]), 75)))
+    return max(0.0, min(ratios) - 0.25) if ratios else math.nan
+
+
+def _tile_means(values: Array, tile: int) -> Array:
+    height, width = (size // tile * tile for size in values.shape)
+    return values[:height, :width].reshape(height // tile, tile, width // tile, tile).mean(axis=(1, 3))
+
+
+# -- panoramas ---------------------------------------------------------------------------------------------------------
+
+
+def read_panorama_tag(image: Image.Image) -> str:
+    """The kind of panorama in the file's metadata (GPano in XMP, or EXIF of iPhones); "" where it has none."""
+    with contextlib.suppress(Exception):  # corrupt metadata is no reason to lose a photo
+        xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+        match = _PROJECTION.search(xmp.encode() if isinstance(xmp, str) else xmp)
+        if match and match[1].lower() != b"perspective":
+            return match[1].decode("ascii", "ignore").lower()
+    with contextlib.suppress(Exception):
+        exif = image.getexif()
+        if exif.get(Base.Make) == "Apple" and exif.get_ifd(IFD.Exif).get(Base.CustomRendered) == _APPLE_PANORAMA:
+            return "panorama"
+    return ""

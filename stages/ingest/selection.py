@@ -1,13 +1,14 @@
-"""Selection of the readable photos to use: no duplicates, no panoramas, none far more blurred than the others.
+"""Selection of the readable photos to use, and their camera groups.
 
-``rows`` are rows of the photo table; those of photos not to use are replaced by rejected ones.
+Left out are duplicates, panoramas, and photos far more blurred than the others. ``rows`` are rows of the photo table;
+those of photos not to use are replaced by rejected ones.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,16 +19,15 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.imaging.io import load_upright
 from quoin.pipeline.scene.photo_table import PhotoRow
-from quoin.stages.ingest.duplicates import is_same_picture, texture_pyramid
-from quoin.stages.ingest.near_duplicates import find_near_duplicates
-from quoin.stages.ingest.panorama import find_too_wide
-from quoin.stages.ingest.perceptual_hash import ImageSignature, gray_thumbnail
+from quoin.stages.ingest.duplicates import find_near_duplicates, is_same_picture, texture_pyramid
+from quoin.stages.ingest.photo_file import ImageSignature, gray_thumbnail
 
 Array = np.ndarray
 
 SUFFICIENT_PHOTO_SHARPNESS = 0.07  # edges can still be located; photos above it are used, whatever the median
 MIN_PHOTOS_FOR_MEDIAN = 5  # with fewer the median means little
 TEXTURE_CACHE_PHOTOS = 64  # photos in memory for comparisons, a megabyte each
+FOCAL_TOLERANCE = 0.01
 
 
 def drop_duplicates(rows: list[PhotoRow]) -> None:
@@ -45,6 +45,12 @@ def drop_panoramas(rows: list[PhotoRow], max_aspect: float) -> None:
     for i in itertools.compress(used, is_wide):
         detail = f"{rows[i].width} x {rows[i].height} pixels are more than one lens takes in"
         rows[i] = rows[i].rejected(Reason.PANORAMA, detail)
+
+
+def find_too_wide(sizes: Sequence[tuple[int, int]], max_aspect: float) -> list[bool]:
+    """Mask of the photos longer than ``max_aspect`` times their short side; none if most are, as with some cameras."""
+    wide = [max(size) > max_aspect * min(size) for size in sizes]
+    return wide if 2 * int(np.sum(wide)) <= len(wide) else [False] * len(wide)
 
 
 def drop_blurred(rows: list[PhotoRow], signatures: Sequence[ImageSignature | None], min_sharpness: float) -> None:
@@ -93,3 +99,25 @@ def drop_near_duplicates(
     best_first = sorted(used, key=quality, reverse=True)
     for i, original in find_near_duplicates(bits, best_first, is_same, advance).items():
         rows[i] = rows[i].rejected(Reason.NEAR_DUPLICATE, f"the same picture as {rows[original].name}")
+
+
+def camera_groups(kinds: Sequence[Hashable], focals: Sequence[float]) -> list[int]:
+    """Group number of every photo, counted in order of first appearance.
+
+    Photos share a group if their kind (folder, size, camera) is equal and their focal lengths lie within 1 % of the
+    group's smallest. Photos of unknown focal length (NaN) form groups of their own.
+    """
+    by_focal = sorted(range(len(kinds)), key=lambda i: (math.isnan(focals[i]), focals[i], i))
+    anchors: dict[Hashable, float] = {}
+    keys: dict[int, Hashable] = {}
+    for i in by_focal:
+        kind, focal = kinds[i], focals[i]
+        anchor = anchors.get(kind)
+        if math.isnan(focal):
+            keys[i] = (kind, None)
+            continue
+        if anchor is None or focal > anchor * (1 + FOCAL_TOLERANCE):
+            anchor = anchors[kind] = focal
+        keys[i] = (kind, anchor)
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(keys[i], len(numbers)) for i in range(len(kinds))]

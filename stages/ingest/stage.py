@@ -18,14 +18,19 @@ from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.scene.sensor_depth import read_depth_camera
 from quoin.pipeline.storage.run import Run
 from quoin.pipeline.storage.stage import Stage, StageContext
-from quoin.stages.ingest.camera_groups import camera_groups
 from quoin.stages.ingest.clip_frames import describe_clip, extract_frames
 from quoin.stages.ingest.config import IngestConfig, IngestResult
-from quoin.stages.ingest.depth_assignment import assign_depth_maps
+from quoin.stages.ingest.depth_files import assign_depth_maps
 from quoin.stages.ingest.file_search import SourceFile
 from quoin.stages.ingest.listing import Listing, list_sources
 from quoin.stages.ingest.photo_file import PhotoInspection, inspect_photo
-from quoin.stages.ingest.selection import drop_blurred, drop_duplicates, drop_near_duplicates, drop_panoramas
+from quoin.stages.ingest.selection import (
+    camera_groups,
+    drop_blurred,
+    drop_duplicates,
+    drop_near_duplicates,
+    drop_panoramas,
+)
 from quoin.stages.ingest.summary import log_summary, summarize_photos, too_few_photos
 
 MAX_THREADS = 16

@@ -13,7 +13,7 @@ from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.stages.ingest.clip_frames import describe_clip
 from quoin.stages.ingest.config import ClipResult, IngestResult
-from quoin.stages.ingest.depth_assignment import DepthMapSummary
+from quoin.stages.ingest.depth_files import DepthMapSummary
 from quoin.stages.ingest.listing import Listing
 
 UNREADABLE_REASONS = {Reason.UNREADABLE, Reason.UNREADABLE_FOLDER, Reason.TRUNCATED, Reason.TOO_LARGE}

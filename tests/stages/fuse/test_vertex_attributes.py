@@ -1,4 +1,4 @@
-"""Colors and confidence of vertices: best samples kept, a passer-by outvoted; confidence follows the error of a depth."""
+"""Colors and confidence: best samples kept, a passer-by outvoted; confidence follows the error of a depth."""
 
 from __future__ import annotations
 

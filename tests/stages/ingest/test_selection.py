@@ -1,4 +1,4 @@
-"""Camera groups: equal kind, focal lengths within 1 %."""
+"""Photos wider than the others; camera groups: equal kind, focal lengths within 1 %."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import isnan, nan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.stages.ingest.camera_groups import camera_groups
+from quoin.stages.ingest.selection import camera_groups, find_too_wide
 
 
 def test_groups_by_kind_and_focal_length():
@@ -26,3 +26,11 @@ def test_a_group_is_one_kind_within_one_per_cent(photos):
         assert len({isnan(focal) for focal in focals}) == 1
         assert isnan(focals[0]) or max(focals) <= min(focals) * 1.01
     assert list(dict.fromkeys(groups)) == list(range(len(set(groups))))
+
+
+def test_wide_photos_unless_most_are():
+    normal, wide, high = (400, 300), (900, 300), (300, 900)
+    assert find_too_wide([normal, wide, high, normal, normal], 2.5) == [False, True, True, False, False]
+    assert find_too_wide([normal, wide, wide, wide], 2.5) == [False] * 4  # a camera such as those on cars
+    assert find_too_wide([normal, (750, 300)], 2.5) == [False, False]
+    assert find_too_wide([], 2.5) == []
