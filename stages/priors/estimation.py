@@ -19,11 +19,11 @@ from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.config import PriorsConfig, PriorsResult
 from quoin.stages.priors.exposures import EXPOSURE_EDGE_PX, estimate_exposures
-from quoin.stages.priors.planar.regions import PlanarRegionStereo
-from quoin.stages.priors.semantic.ade20k import label_photos
-from quoin.stages.priors.sky.sky_labels import label_sky, sky_statistics
+from quoin.stages.priors.planar_regions import PlanarRegionStereo
+from quoin.stages.priors.semantic_labels import label_photos
+from quoin.stages.priors.sky_labels import label_sky, sky_statistics
+from quoin.stages.priors.stage import IN_PROGRESS
 from quoin.stages.priors.stereo.depth_maps import StereoPhotos, StereoStep
-from quoin.stages.priors.stereo.temporary_arrays import IN_PROGRESS
 from quoin.stages.priors.stereo.views import level_for_edge_px
 
 

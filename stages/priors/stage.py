@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import zarr
+
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.workers import Task, map_all
@@ -17,7 +19,6 @@ from quoin.pipeline.storage.layout import sha256_of
 from quoin.pipeline.storage.run import Run
 from quoin.pipeline.storage.stage import Stage, StageContext
 from quoin.stages.priors.config import PriorsConfig, PriorsResult
-from quoin.stages.priors.stereo.temporary_arrays import delete_temporary_arrays
 
 MIN_PHOTOS_PER_TASK = 16  # a worker first reads poses and points of all photos, whatever its share
 
@@ -25,6 +26,9 @@ MIN_PHOTOS_PER_TASK = 16  # a worker first reads poses and points of all photos,
 STEREO_SECONDS_PER_MPX = 8.8  # dense stereo, each photo compared with 8 others
 SKY_SECONDS_PER_MPX = 0.6
 STEREO_BYTES_PER_MPX = 22 << 20  # on disk
+
+IN_PROGRESS = "in_progress"  # attribute of the priors in the store: the cache key of the unfinished work
+TEMPORARY_ARRAYS = ("planes", "consistent")  # arrays of every photo
 
 
 def estimate_priors(context: StageContext, config: PriorsConfig) -> PriorsResult:
@@ -95,6 +99,17 @@ def stereo_megapixels(workload: Workload, edge_px: int) -> float:
     if not edge_px:
         return 0.0
     return workload.megapixels / 4 ** math.ceil(math.log2(max(workload.long_edge_px / edge_px, 1.0)))
+
+
+def delete_temporary_arrays(run: Run) -> None:
+    """Delete the temporary arrays; after the commit, since a run that is killed before it resumes from them."""
+    group = run.scene.get("priors")
+    if not isinstance(group, zarr.Group) or IN_PROGRESS not in group.attrs:
+        return
+    for name in list(group.group_keys()):
+        for kind in TEMPORARY_ARRAYS:
+            arrays.delete_node(group, f"{name}/{kind}")
+    del group.attrs[IN_PROGRESS]
 
 
 PRIORS = Stage(

@@ -19,12 +19,15 @@ from quoin.pipeline.scene.blocks import read_held_out
 from quoin.pipeline.scene.sensor_depth import SensorDepth, add_sensor_points, read_sensor_depth
 from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.config import PriorsConfig
-from quoin.stages.priors.stereo.consistency import geometric_consistency, local_support
-from quoin.stages.priors.stereo.hypotheses import PlaneHypotheses, local_contrast, upsample_planes
+from quoin.stages.priors.stereo.consistency import geometric_consistency, local_support, speckles
+from quoin.stages.priors.stereo.hypotheses import (
+    PlaneHypotheses,
+    local_contrast,
+    reproject_planes,
+    sensor_planes,
+    upsample_planes,
+)
 from quoin.stages.priors.stereo.patchmatch import PATCHMATCH_PARAMS, PatchMatch
-from quoin.stages.priors.stereo.reprojection import reproject_planes
-from quoin.stages.priors.stereo.sensor_planes import sensor_planes
-from quoin.stages.priors.stereo.speckles import speckles
 from quoin.stages.priors.stereo.views import StereoView, level_for_edge_px
 
 

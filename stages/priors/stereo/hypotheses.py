@@ -18,6 +18,8 @@ from torch.nn import functional
 from quoin.stages.priors.stereo.views import StereoView, ray_grid, relative_poses
 
 INVALID_COST = 2.0  # where no source sees the pixel: the largest value of 1 − NCC
+SLOPE_REACH_PX = 2  # to either side, of the difference that a slope is taken from
+MAX_BEND_SHARE = 0.02  # of inverse depth, between a pixel and the mean of both sides on the same surface
 
 
 @dataclass(frozen=True)
@@ -217,3 +219,55 @@ def _intrinsic_matrix(k: Float[Tensor, "4"]) -> Float[Tensor, "3 3"]:
     out = torch.eye(3, device=k.device)
     out[0, 0], out[1, 1], out[0, 2], out[1, 2] = k[0], k[1], k[2], k[3]
     return out
+
+
+def reproject_planes(view: StereoView, sources: list[tuple[StereoView, PlaneHypotheses]]) -> PlaneHypotheses:
+    """Planes of ``sources`` at the pixels of ``view`` that their points project to, the nearest of several.
+
+    w = 0 at pixels that none projects to.
+    """
+    h, w = view.gray.shape
+    device = view.gray.device
+    world_parts = [(torch.zeros(0, 3, device=device), torch.zeros(0, 3, device=device))]
+    for source, planes in sources:
+        is_valid = planes.w > 0
+        camera = (ray_grid(source) / planes.w.clamp(min=1e-9))[:, is_valid].T
+        normal = plane_normals(planes, source)[:, is_valid].T
+        rotation, translation = source.cam_from_world[:, :3], source.cam_from_world[:, 3]
+        world_parts.append(((camera - translation) @ rotation, normal @ rotation))
+    points, normals = (torch.cat(parts) for parts in zip(*world_parts, strict=True))
+    camera = points @ view.cam_from_world[:, :3].T + view.cam_from_world[:, 3]
+    k, z = view.intrinsics, camera[:, 2]
+    column, row = ((camera[:, :2] / z.clamp(min=1e-6)[:, None]) * k[:2] + k[2:]).floor().unbind(1)
+    inside = torch.nonzero((z > 1e-6) & (column >= 0) & (column < w) & (row >= 0) & (row < h))[:, 0]
+    pixel = (row[inside] * w + column[inside]).long()
+    nearest = torch.full((h * w,), torch.inf, device=device).scatter_reduce(0, pixel, z[inside], "amin")
+    first = z[inside] == nearest[pixel]
+    pixel, inside = pixel[first], inside[first]
+    inverse, normal = torch.zeros(h * w, device=device), torch.zeros(3, h * w, device=device)
+    # the point lies anywhere in the pixel: its plane is intersected with the ray through the pixel center
+    normals_camera = normals[inside] @ view.cam_from_world[:, :3].T
+    rays = ray_grid(view).reshape(3, -1)[:, pixel].T
+    along = (normals_camera * rays).sum(dim=1)
+    offset = (normals_camera * camera[inside]).sum(dim=1)
+    inverse[pixel] = torch.where(offset.abs() > 1e-9, along / offset, torch.zeros_like(along)).clamp(min=0.0)
+    normal[:, pixel] = normals_camera.T
+    return planes_through(view, inverse.view(h, w), normal.view(3, h, w))
+
+
+def sensor_planes(depth: Float[Tensor, "h w"]) -> PlaneHypotheses:
+    """Plane of every pixel of a depth map (0: no depth), with the slope of its neighbors.
+
+    The slope is 0, so that the plane faces the camera, where a neighbor has no depth or is on another surface.
+    """
+    w = torch.where(depth > 0, 1.0 / depth.clamp(min=1e-9), torch.zeros_like(depth))
+    padded = functional.pad(w[None, None], (SLOPE_REACH_PX,) * 4)[0, 0]
+    inner = slice(SLOPE_REACH_PX, -SLOPE_REACH_PX)
+
+    def slope(before: Tensor, after: Tensor) -> Tensor:
+        same = (before > 0) & (after > 0) & ((0.5 * (before + after) - w).abs() < MAX_BEND_SHARE * w)
+        return torch.where(same, (after - before) / (2 * SLOPE_REACH_PX), torch.zeros_like(w))
+
+    across = slope(padded[inner, : -2 * SLOPE_REACH_PX], padded[inner, 2 * SLOPE_REACH_PX :])
+    down = slope(padded[: -2 * SLOPE_REACH_PX, inner], padded[2 * SLOPE_REACH_PX :, inner])
+    return PlaneHypotheses(w, across, down)

@@ -1,11 +1,15 @@
 """What lies around a plane tells whether it is a surface or chance."""
 
+from __future__ import annotations
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import label
 
-from quoin.stages.priors.stereo.consistency import CONSISTENCY_PARAMS, local_support
+from quoin.stages.priors.stereo.consistency import CONSISTENCY_PARAMS, MIN_SEGMENT_PX, local_support, speckles
 from quoin.stages.priors.stereo.hypotheses import PlaneHypotheses
 
 SHAPE = 40, 50
@@ -56,3 +60,28 @@ def test_more_witnesses_than_enough_say_no_more_and_who_sees_through_says_less(c
     torch.testing.assert_close(
         found, torch.full_like(found, min(count, CONSISTENCY_PARAMS.max_supporting_views) + 1 - 0.1 * through)
     )
+
+
+def test_lone_depths_are_speckles_and_a_surface_is_none():
+    depth = np.zeros((60, 60), np.float32)
+    depth[30:, :] = np.linspace(3, 9, 30)[::-1, None] ** 0.5  # ground that runs away from the camera
+    depth[2:4, 2:5] = 5.0
+    depth[8, 30] = 7.0
+    found = speckles(depth)
+    assert found.sum() == 7
+    assert not found[30:].any()
+
+
+def test_a_speckle_before_a_surface_is_not_part_of_it():
+    depth = np.full((30, 30), 10.0, np.float32)
+    depth[10:12, 10:12] = 6.0
+    assert np.array_equal(speckles(depth), depth == 6.0)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_on_one_depth_it_is_the_size_of_components(seed):
+    known = np.random.default_rng(seed).random((30, 40)) < 0.3
+    labels, _ = label(known, structure=np.ones((3, 3)))
+    small = known & (np.bincount(labels.ravel())[labels] < MIN_SEGMENT_PX)
+    found = speckles(np.where(known, 2.0, 0.0))
+    assert np.array_equal(found, small)

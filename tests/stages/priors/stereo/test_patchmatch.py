@@ -20,11 +20,11 @@ from quoin.stages.priors.stereo.hypotheses import (
     plane_cost,
     plane_normals,
     planes_through,
+    reproject_planes,
+    sensor_planes,
     upsample_planes,
 )
 from quoin.stages.priors.stereo.patchmatch import PATCHMATCH_PARAMS, PatchMatch
-from quoin.stages.priors.stereo.reprojection import reproject_planes
-from quoin.stages.priors.stereo.sensor_planes import sensor_planes
 from quoin.stages.priors.stereo.views import StereoView, ray_grid
 from tests.fixtures import ball_scene
 

@@ -1,5 +1,7 @@
 """A floor that stereo knows half of, and a ball on it: the rest is the floor's plane, and the ball is left alone."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,10 @@ from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
 from quoin.pipeline.scene.plane_maps import depth_from_planes, read_plane_index, read_scene_planes
+from quoin.stages.priors import planar_regions as regions
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.estimation import add_planar_regions
-from quoin.stages.priors.planar import regions
-from quoin.stages.priors.planar.regions import PlanarParams, downsample_depth
+from quoin.stages.priors.planar_regions import PlanarParams, depth_normals, downsample_depth
 from tests.fixtures import ball_scene
 
 UP, WALLS = np.array([0.0, 0.0, 1.0]), np.eye(3)[:2]
@@ -169,3 +171,16 @@ def test_what_a_mask_covers_is_not_silent(laid_out):
     assert before[:, :80].any()
     assert not after[:, :80].any()
     np.testing.assert_array_equal(after[:, 80:], before[:, 80:])
+
+
+def test_normals_of_a_depth_map_are_those_of_its_plane_and_stop_at_its_edge():
+    y, x = np.mgrid[:20, :30]
+    rays = np.stack([(x - 15) / 30.0, (y - 10) / 30.0, np.ones((20, 30))], axis=-1)
+    normal = np.array([0.2, -0.3, -1.0]) / np.linalg.norm([0.2, -0.3, -1.0])
+    depth = -1.5 / (rays @ normal)
+    depth[:, 20:] *= 1.5  # another surface, behind
+    points = rays * depth[..., None]
+    found, there = depth_normals(points, np.ones((20, 30), bool))
+    assert not there[:, [0, 19, 20, 29]].any()
+    assert there[1:-1, 1:19].all()
+    assert np.abs(found[there] - normal).max() < 1e-6

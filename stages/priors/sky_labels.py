@@ -11,7 +11,7 @@ from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_held_out
 from quoin.pipeline.scene.sensor_depth import read_sensor_depth
 from quoin.pipeline.storage.run import Run
-from quoin.stages.priors.sky.segmentation import SKY_PARAMS, ray_angles_rad, segment_sky, select_reliable_points
+from quoin.stages.priors.sky_segmentation import SKY_PARAMS, ray_angles_rad, segment_sky, select_reliable_points
 from quoin.stages.priors.stereo.views import level_for_edge_px
 
 SKY_TRUSTED_ATTR = "sky_trusted"  # attribute of the priors in the store: whether enough photos show sky to keep it

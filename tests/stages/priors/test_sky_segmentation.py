@@ -8,9 +8,14 @@ from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import priors
 from quoin.pipeline.storage import arrays
-from quoin.stages.priors.sky.gaussian_mixture import fit_mixture
-from quoin.stages.priors.sky.segmentation import ray_angles_rad, segment_sky, select_reliable_points, upward_border
-from quoin.stages.priors.sky.sky_labels import label_sky
+from quoin.stages.priors.sky_labels import label_sky
+from quoin.stages.priors.sky_segmentation import (
+    fit_mixture,
+    ray_angles_rad,
+    segment_sky,
+    select_reliable_points,
+    upward_border,
+)
 from tests.fixtures import ball_scene
 
 H, W = 120, 160
@@ -116,7 +121,7 @@ def test_sky_is_trusted_where_up_is_known_and_most_photos_that_look_up_show_it(
         sky[:6] = next(asked) < n_with_sky
         return sky, 0, 30.0
 
-    monkeypatch.setattr("quoin.stages.priors.sky.sky_labels._segment_photo", pretended)
+    monkeypatch.setattr("quoin.stages.priors.sky_labels._segment_photo", pretended)
     label_sky(run, Reporter())
     stored = [priors.read_labels(run, i) for i in range(5)]
     assert sum(s is not None for s in stored) == labelled

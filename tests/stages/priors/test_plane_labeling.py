@@ -6,7 +6,7 @@ import torch
 
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.geometry.planes import PlaneSet
-from quoin.stages.priors.planar.labeling import (
+from quoin.stages.priors.plane_labeling import (
     PlanarView,
     aggregate_costs,
     in_front_of_bounds,

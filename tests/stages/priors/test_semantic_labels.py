@@ -14,8 +14,8 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
-from quoin.stages.priors.semantic import ade20k
-from quoin.stages.priors.semantic.ade20k import (
+from quoin.stages.priors import semantic_labels
+from quoin.stages.priors.semantic_labels import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     TRANSIENT_CLASSES,
@@ -23,8 +23,8 @@ from quoin.stages.priors.semantic.ade20k import (
     label_photo,
     label_photos,
     network_input,
+    open_network,
 )
-from quoin.stages.priors.semantic.network import open_network
 from tests.fixtures import synthetic
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # how the models here are made
@@ -138,7 +138,7 @@ def test_classes_mean_what_they_should_and_all_others_nothing() -> None:
         logits = torch.zeros(1, 150, 2, 2)
         logits[:, index] = 1.0
         assert (class_map(logits, (4, 6), PATH) == index).all()
-        found = label_photo(photo(32, 32), ade20k.SemanticNetwork(PATH, lambda _, out=logits: out, None))
+        found = label_photo(photo(32, 32), semantic_labels.SemanticNetwork(PATH, lambda _, out=logits: out, None))
         indoors = {0: labels.WALL, 14: labels.WALL, 3: labels.FLOOR, 28: labels.FLOOR, 5: labels.CEILING}
         kind = (
             labels.SKY

@@ -1,1 +1,0 @@
-"""Planes of textureless regions, where stereo matches nothing."""

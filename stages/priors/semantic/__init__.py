@@ -1,1 +1,0 @@
-"""Labels from a semantic segmentation network that the user provides."""

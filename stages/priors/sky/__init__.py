@@ -1,1 +1,0 @@
-"""Sky segmentation of photos, from gravity, SfM points and colors."""
