@@ -12,7 +12,7 @@ from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.pipeline.geometry.cameras import centers_world, look_at
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.data.photo_set import TILE_SIZE_PX, PhotoSet
-from quoin.stages.train.data.sfm_supervision import SfmSupervision, free_space_rays
+from quoin.stages.train.data.supervision import SfmSupervision, free_space_rays
 from quoin.stages.train.step import BlockData
 from quoin.stages.train.trainer import Trainer
 

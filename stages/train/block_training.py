@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from quoin.fields.checkpoint import pack_checkpoint, read_checkpoint
 from quoin.fields.device import pick_device
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import OutOfMemory, first_line
@@ -25,20 +29,24 @@ from quoin.pipeline.scene.blocks import (
     write_block_model,
     write_sdf_bricks,
 )
+from quoin.pipeline.storage.atomic import write_atomic
 from quoin.pipeline.storage.fencing import FENCING_TOKEN_FILE, check_fence
 from quoin.pipeline.storage.retry import retry
 from quoin.pipeline.storage.run import Run, peak_memory_bytes, reset_peak_memory
-from quoin.stages.train import checkpoint, refined_cameras, sdf_bricks, trained_block
-from quoin.stages.train.batch_size import BatchSize, is_out_of_memory, reduce_batch_size
+from quoin.stages.train import sdf_bricks, trained_block
+from quoin.stages.train.camera_refinement import refined_camera_rows, write_refined_cameras
 from quoin.stages.train.config import BlockResult, TrainConfig
 from quoin.stages.train.data.load import build_trainer
 from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.loop import MetricLog, run_training
 from quoin.stages.train.preview import PREVIEW_FOLDER, delete_previews_after, save_preview_image
 from quoin.stages.train.stage import TRAIN
+from quoin.stages.train.step import BatchSize, is_out_of_memory, reduce_batch_size
 from quoin.stages.train.trainer import Trainer
 
 SINGLE_ATTEMPT = Attempt()
+CHECKPOINT_FILE = "checkpoint.safetensors"
+PREVIOUS_CHECKPOINT_FILE = "checkpoint-previous.safetensors"
 
 
 def train_block(
@@ -93,15 +101,15 @@ def _train_block(
         trainer.budget_s = 60.0 * config.budget_minutes * (block.cost / all_cost if all_cost > 0 else 1.0)
     log = MetricLog(run.table(f"train_{block_id}"))
     run.storage.download(f"tables/train_{block_id}.parquet")
-    checkpoint.download_checkpoint(run, folder)
-    state = checkpoint.load_checkpoint(folder, key, trainer.warn)
+    download_checkpoint(run, folder)
+    state = load_checkpoint(folder, key, trainer.warn)
     if state is not None:
         trainer.load_state_dict(state)
         began -= trainer.elapsed_s  # in earlier attempts
         trainer.batch_size = BatchSize(*map(min, trainer.batch_size, max_size))
         log.load_until(trainer.step)
         report.log(name, f"resuming at step {trainer.step} of {config.steps}")
-    elif (folder / checkpoint.CHECKPOINT_FILE).exists():
+    elif (folder / CHECKPOINT_FILE).exists():
         report.log(name, "the checkpoint belongs to other settings or inputs: starting from the beginning")
     delete_previews_after(folder / PREVIEW_FOLDER, trainer.step)
 
@@ -113,9 +121,9 @@ def _train_block(
     def save(trainer: Trainer) -> None:
         def write() -> None:
             check()
-            checkpoint.save_checkpoint(folder, trainer.state_dict(), key)
+            save_checkpoint(folder, trainer.state_dict(), key)
             log.write()
-            checkpoint.upload_checkpoint(run, folder)
+            upload_checkpoint(run, folder)
             run.storage.upload(f"tables/train_{block_id}.parquet")
 
         retry(write, run.path, trainer.warn)
@@ -146,9 +154,9 @@ def _train_block(
     else:
         all_names = posed_images.read_posed(run).names
         names = [all_names[int(i)] for i in block.photo_index]
-        refined_cameras.write_refined_cameras(
+        write_refined_cameras(
             table,
-            refined_cameras.refined_camera_rows(trainer.camera_refinement, frame, names, block.photo_level),
+            refined_camera_rows(trainer.camera_refinement, frame, names, block.photo_level),
             report,
             name,
         )
@@ -184,3 +192,49 @@ def extract_sdf_bricks(
         if not trainer.config.surface.is_distance:
             return sdf_bricks.sample_level_set(sdf_voxels, block.outer, size, clip)
         return sdf_bricks.sample_bricks(sdf_voxels, block.outer.bricks(), size, clip, advance)
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(folder: Path, state: dict[str, Tensor], key: str) -> None:
+    """Replace the block's checkpoint atomically. ``key`` names configuration and inputs: training resumes from its own
+    key only."""
+    if (folder / CHECKPOINT_FILE).exists():
+        (folder / CHECKPOINT_FILE).replace(folder / PREVIOUS_CHECKPOINT_FILE)
+    write_atomic(folder / CHECKPOINT_FILE, pack_checkpoint(state, key))
+
+
+def load_checkpoint(
+    folder: Path, key: str, warn: Callable[[str], None] = lambda sentence: None
+) -> dict[str, Tensor] | None:
+    """State of the block's checkpoint of this ``key``, or of the one before where it is damaged; None without any.
+
+    ``warn`` gets a sentence about damage. QuoinError where a file was not written by quoin.
+    """
+    for name in (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
+        path = folder / name
+        if not path.exists():
+            continue
+        content = read_checkpoint(path)
+        if isinstance(content, str):
+            warn(f"the checkpoint is damaged ({content}): resuming from the one before it, or from the beginning")
+            path.unlink()
+            continue
+        saved_key, state = content
+        return state if saved_key == key else None
+    return None
+
+
+def upload_checkpoint(run: Run, folder: Path) -> None:
+    """Copy the checkpoint to the run's storage, for another machine to resume from."""
+    within = folder.relative_to(run.path)
+    run.storage.upload(
+        (within / CHECKPOINT_FILE).as_posix(), backup_name=(within / PREVIOUS_CHECKPOINT_FILE).as_posix()
+    )
+
+
+def download_checkpoint(run: Run, folder: Path) -> None:
+    """Copy the checkpoint that another machine left from the run's storage."""
+    for name in (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
+        run.storage.download((folder.relative_to(run.path) / name).as_posix())

@@ -2,10 +2,12 @@
 
 Pixels → rays → their segments in the block → samples → field → opacities → colors → loss terms; and for the first rays
 of the batch the patch around the surface point, warped into other photos. Inputs that are None are not computed.
+Outside the graph, a step is halved when memory is out, and skipped where its loss or gradient is not finite.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,9 +21,10 @@ from quoin.fields.rays import RaySamples, RenderOutput
 from quoin.fields.sampler.background_samples import background_samples
 from quoin.fields.sampler.box import intersect_ray_box
 from quoin.fields.sampler.sections import first_surface
+from quoin.pipeline.core.errors import QuoinError
 from quoin.stages.train.camera_refinement import CameraRefinement, refine_patches
 from quoin.stages.train.data.photo_set import PhotoSet
-from quoin.stages.train.data.sfm_supervision import SfmSupervision
+from quoin.stages.train.data.supervision import SfmSupervision
 from quoin.stages.train.photoconsistency import Patches, best_views_loss, ncc, warp_patches
 
 N_PATCH_SOURCES = 4
@@ -29,6 +32,8 @@ N_BEST_SOURCES = 2
 MAX_DISSIMILARITY = 0.7
 MIN_PATCH_COSINE = 0.15  # between a patch's normal and its ray: grazing patches say little
 LOSS_STATS = (*(term.name for term in LOSS_TERMS), "photoconsistency_used")
+OUT_OF_MEMORY_PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+MAX_NON_FINITE_STEPS = 20  # steps in a row without a finite loss and gradient before giving up
 
 
 class LossSchedule(NamedTuple):
@@ -119,3 +124,87 @@ def photoconsistency_loss(
     return best_views_loss(
         1.0 - ncc(patches.reference[:, None], warped), good[:, None] & inside, N_BEST_SOURCES, MAX_DISSIMILARITY
     )
+
+
+# -- size of a step ----------------------------------------------------------------------------------------------------
+
+
+class BatchSize(NamedTuple):
+    """Rays, points of each kind (surface, free, uniform) and rays with a patch of one step."""
+
+    rays: int
+    points: int
+    patches: int
+
+
+MIN_BATCH_SIZE = BatchSize(64, 16, 16)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if an error means that a GPU or the machine is out of memory.
+
+    CUDA has a type for it; the CPU's allocator, cuBLAS and some CUDA calls raise a RuntimeError, known by its text.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY_PHRASES)
+
+
+def halve_batch_size(size: BatchSize) -> BatchSize | None:
+    """Half of all numbers, at least MIN_BATCH_SIZE; None where that is not less."""
+    half = BatchSize(*(max(n // 2, min(n, minimum)) for n, minimum in zip(size, MIN_BATCH_SIZE, strict=True)))
+    return half if half.rays < size.rays else None
+
+
+def reduce_batch_size(size: BatchSize, times: int) -> BatchSize:
+    """``size`` halved ``times`` times, as far as possible."""
+    for _ in range(times):
+        size = halve_batch_size(size) or size
+    return size
+
+
+# -- steps that are not finite -----------------------------------------------------------------------------------------
+
+
+class FiniteCheck:
+    """Counts steps that are not finite on the device, without waiting for it; the host reads the counts now and then.
+
+    ``parameters``: all but the large tables. What is not finite in the gradient of a table came through the network,
+    and the gradient of each weight of the network is a sum over all points.
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], device: str) -> None:
+        self._parameters, self._warned = parameters, False
+        self._bad, self._skipped = torch.zeros(2, dtype=torch.int64, device=device).unbind()
+        self._is_non_finite = torch.zeros(len(LOSS_STATS) + 1, dtype=torch.bool, device=device)
+
+    def check_gradients(self, loss: Tensor, terms: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Make the optimizer skip its next step if the loss or its gradient is not finite."""
+        norms = torch._foreach_norm([p.grad for p in self._parameters if p.grad is not None])
+        gradient = torch.stack(norms).sum()
+        good = torch.isfinite(loss + gradient)
+        self._is_non_finite = torch.where(
+            good, self._is_non_finite, ~torch.isfinite(torch.cat([terms, gradient[None]]))
+        )
+        self._bad = torch.where(good, 0, self._bad + 1)
+        self._skipped = self._skipped + ~good
+        optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
+
+    def check_last_step(self, step: int, warn: Callable[[str], None]) -> bool:
+        """True if the last step was finite; QuoinError after many in a row that were not. Warns of the first."""
+        bad, skipped = int(self._bad), int(self._skipped)
+        if bad >= MAX_NON_FINITE_STEPS:
+            raise QuoinError(
+                f"Training diverged at step {step}: {self._non_finite_terms()} is not a finite number",
+                hint="lower train.lr.grid, then quoin resume (the last checkpoint is intact)",
+            )
+        if skipped and not self._warned:
+            warn(f"{self._non_finite_terms()} was not a finite number before step {step}: such steps are skipped")
+            self._warned = True
+        return bad == 0
+
+    def _non_finite_terms(self) -> str:
+        """Names of the loss terms that were not finite in the last such step, or else the gradient."""
+        *terms, gradient = self._is_non_finite.tolist()
+        names = [name for name, is_wrong in zip(LOSS_STATS, terms, strict=True) if is_wrong]
+        return ", ".join(names or ["the gradient" if gradient else "the loss"])

@@ -19,19 +19,21 @@ from quoin.fields.model import BlockModel
 from quoin.fields.rays import RaySamples, RenderOutput
 from quoin.pipeline.core.errors import OutOfMemory, QuoinError
 from quoin.pipeline.imaging import labels
-from quoin.stages.train.batch_size import BatchSize, halve_batch_size, is_out_of_memory
 from quoin.stages.train.camera_refinement import REFINEMENT_START_SHARE
 from quoin.stages.train.config import TrainConfig
-from quoin.stages.train.finite_check import FiniteCheck
-from quoin.stages.train.occupancy import interior_points_behind
+from quoin.stages.train.data.supervision import interior_points_behind
 from quoin.stages.train.photoconsistency import extract_patches
 from quoin.stages.train.step import (
     LOSS_STATS,
     N_PATCH_SOURCES,
+    BatchSize,
     BlockData,
+    FiniteCheck,
     LossSchedule,
     StepInputs,
     compute_loss,
+    halve_batch_size,
+    is_out_of_memory,
     sample_rays,
 )
 

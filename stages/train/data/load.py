@@ -30,7 +30,7 @@ from quoin.stages.train.data.initial_sdf import (
     voxel_downsample,
 )
 from quoin.stages.train.data.photo_set import TILE_SIZE_PX, BlockFrame, PhotoSet
-from quoin.stages.train.data.sfm_supervision import SfmSupervision, free_space_rays
+from quoin.stages.train.data.supervision import SfmSupervision, free_space_rays
 from quoin.stages.train.step import BlockData
 from quoin.stages.train.trainer import Trainer
 

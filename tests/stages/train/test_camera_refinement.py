@@ -18,7 +18,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, project
 from quoin.pipeline.scene import posed_images
-from quoin.stages.train import checkpoint, refined_cameras, trainer
+from quoin.stages.train import block_training, camera_refinement, trainer
 from quoin.stages.train.camera_refinement import (
     IMAGE_RADIUS_FOCAL,
     PRIOR_WEIGHT_PER_PX2,
@@ -297,9 +297,9 @@ def test_a_training_that_was_stopped_goes_on_to_the_last_bit(run, tmp_path):
     for made, n in ((whole, 24), (first, 16)):
         for _ in range(n):
             made.train_step()
-    checkpoint.save_checkpoint(tmp_path, first.state_dict(), "key")
+    block_training.save_checkpoint(tmp_path, first.state_dict(), "key")
     second = start(run, config)
-    second.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
+    second.load_state_dict(block_training.load_checkpoint(tmp_path, "key"))
     for _ in range(8):
         second.train_step()
     one, other = whole.state_dict(), second.state_dict()
@@ -332,14 +332,14 @@ def test_cameras_without_patches_are_refused():
 def test_corrected_cameras_are_kept_in_the_world_and_far_ones_named(run, tmp_path):
     made, frame = ball_scene.start(run, TINY.model_copy(update=REFINED))
     true = posed_images.read_posed(run)
-    found = refined_cameras.refined_camera_rows(
+    found = camera_refinement.refined_camera_rows(
         made.camera_refinement, frame, true.names, np.zeros(len(true.names), np.int64)
     )
     np.testing.assert_allclose([row["cam_from_world"] for row in found], true.cam_from_world.reshape(-1, 12), atol=1e-5)
     np.testing.assert_allclose([row["intrinsics"] for row in found], true.intrinsics, rtol=1e-6)
     assert max(row["rotation_deg"] for row in found) < 1e-4
     made.camera_refinement.correction.data[3, 0], made.camera_refinement.correction.data[4, 3] = 2.0, 20.0
-    found = refined_cameras.refined_camera_rows(
+    found = camera_refinement.refined_camera_rows(
         made.camera_refinement, frame, true.names, np.zeros(len(true.names), np.int64)
     )
     pose = np.array(found[3]["cam_from_world"]).reshape(3, 4)
@@ -351,7 +351,7 @@ def test_corrected_cameras_are_kept_in_the_world_and_far_ones_named(run, tmp_pat
     px = float(made.camera_refinement.depth[4]) * frame.radius_m / true.intrinsics[4, 0]
     assert found[4]["translation_m"] == pytest.approx(20.0 * px, rel=1e-3)
     events = []
-    refined_cameras.write_refined_cameras(tmp_path / "cameras.parquet", found, Reporter(events.append), "train/b000")
+    camera_refinement.write_refined_cameras(tmp_path / "cameras.parquet", found, Reporter(events.append), "train/b000")
     assert next(e["message"] for e in events if e["level"] == "warning").endswith("4.jpg")
     again = pq.read_table(tmp_path / "cameras.parquet").to_pylist()
     assert again == found

@@ -14,7 +14,7 @@ from quoin.pipeline.scene.blocks import block_folder
 from quoin.stages.train import loop, preview, trainer
 from quoin.stages.train.block_training import train_block
 from quoin.stages.train.config import LearningRateConfig, SdfCacheConfig, TrainConfig
-from quoin.stages.train.convergence import FINAL_PHASE_START, MAX_CHECK_POINTS, SurfaceDrift, sample_near_surface
+from quoin.stages.train.loop import FINAL_PHASE_START, MAX_CHECK_POINTS, SurfaceDrift, sample_near_surface
 from tests.fixtures import ball_scene
 
 TINY = TrainConfig(

@@ -15,12 +15,18 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_partition
-from quoin.stages.train import checkpoint, finite_check, trainer
-from quoin.stages.train.batch_size import MIN_BATCH_SIZE, BatchSize, halve_batch_size, is_out_of_memory
+from quoin.stages.train import block_training, trainer
 from quoin.stages.train.config import SdfCacheConfig, TrainConfig
 from quoin.stages.train.data.load import build_trainer
 from quoin.stages.train.data.photo_set import BlockFrame
-from quoin.stages.train.step import LOSS_STATS
+from quoin.stages.train.step import (
+    LOSS_STATS,
+    MAX_NON_FINITE_STEPS,
+    MIN_BATCH_SIZE,
+    BatchSize,
+    halve_batch_size,
+    is_out_of_memory,
+)
 from tests.fixtures import ball_scene
 
 TINY = TrainConfig(
@@ -138,13 +144,13 @@ def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_goes_on(run,
 def test_a_gradient_that_is_never_finite_stops_with_the_checkpoint_intact(run, tmp_path):
     made = start(run)
     made.train_step()
-    checkpoint.save_checkpoint(tmp_path, made.state_dict(), "key")
+    block_training.save_checkpoint(tmp_path, made.state_dict(), "key")
     honest = made._loss
     made._loss = lambda *inputs: (Poison.apply((found := honest(*inputs))[0]), *found[1:])
     with pytest.raises(QuoinError, match="the gradient is not a finite number"):
-        advance(made, finite_check.MAX_NON_FINITE_STEPS + trainer.LOG_INTERVAL_STEPS)
+        advance(made, MAX_NON_FINITE_STEPS + trainer.LOG_INTERVAL_STEPS)
     again = start(run)
-    again.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
+    again.load_state_dict(block_training.load_checkpoint(tmp_path, "key"))
     assert all(torch.isfinite(value).all() for value in weights(again).values())
 
 
@@ -181,9 +187,9 @@ def test_a_step_that_memory_does_not_suffice_for_is_taken_again_with_half(run, e
     assert made.batch_size == BatchSize(64, 32, 16)
     assert len(said) == 1
     assert "64" in said[0]
-    checkpoint.save_checkpoint(tmp_path, made.state_dict(), "key")
+    block_training.save_checkpoint(tmp_path, made.state_dict(), "key")
     again = start(run)
-    again.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
+    again.load_state_dict(block_training.load_checkpoint(tmp_path, "key"))
     assert again.batch_size == made.batch_size
 
 
@@ -331,18 +337,18 @@ def test_a_checkpoint_that_lacks_or_adds_something_is_told(run):
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_a_truncated_checkpoint_is_told(run, tmp_path, share):
-    checkpoint.save_checkpoint(tmp_path, start(run).state_dict(), "key")
-    path = tmp_path / checkpoint.CHECKPOINT_FILE
+    block_training.save_checkpoint(tmp_path, start(run).state_dict(), "key")
+    path = tmp_path / block_training.CHECKPOINT_FILE
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     told = []
-    assert checkpoint.load_checkpoint(tmp_path, "key", told.append) is None
+    assert block_training.load_checkpoint(tmp_path, "key", told.append) is None
     assert "damaged" in told[0]
 
 
 def test_a_file_of_another_program_is_told(tmp_path):
     from safetensors.torch import save_file
 
-    save_file({"weight": torch.ones(3)}, tmp_path / checkpoint.CHECKPOINT_FILE)
+    save_file({"weight": torch.ones(3)}, tmp_path / block_training.CHECKPOINT_FILE)
     with pytest.raises(QuoinError, match="not a checkpoint of quoin"):
-        checkpoint.load_checkpoint(tmp_path, "key")
+        block_training.load_checkpoint(tmp_path, "key")

@@ -16,10 +16,11 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import block_folder, read_brick_index, read_partition, read_sdf_brick
 from quoin.pipeline.storage.run import Run
-from quoin.stages.train import checkpoint, finite_check, trainer
+from quoin.stages.train import block_training, trainer
 from quoin.stages.train.block_training import train_block
 from quoin.stages.train.config import LearningRateConfig, SdfCacheConfig, TrainConfig
 from quoin.stages.train.stage import TRAIN
+from quoin.stages.train.step import MAX_NON_FINITE_STEPS
 from tests.fixtures import ball_scene
 
 SMALL = TrainConfig(
@@ -90,14 +91,14 @@ def test_a_restored_trainer_goes_on_with_the_same_curve(run, tmp_path):
     for _ in range(20):
         whole.train_step()
         first.train_step()
-    checkpoint.save_checkpoint(tmp_path, first.state_dict(), "key")
+    block_training.save_checkpoint(tmp_path, first.state_dict(), "key")
     second, _ = start(run)
-    second.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
+    second.load_state_dict(block_training.load_checkpoint(tmp_path, "key"))
     assert second.step == 20
     for _ in range(10):
         expected, got = whole.train_step(), second.train_step()
     assert got["loss"] == pytest.approx(expected["loss"], rel=1e-3)
-    assert checkpoint.load_checkpoint(tmp_path, "other key") is None
+    assert block_training.load_checkpoint(tmp_path, "other key") is None
 
 
 def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice(run):
@@ -143,7 +144,7 @@ def test_a_budget_ends_the_training_with_its_schedule_done(run):
     config = SMALL.model_copy(update={"steps": 100_000, "budget_minutes": 0.05})
     result = train_block(run, config, Reporter(), "b000", "cpu")
     assert 0 < result.steps < 5000
-    state = checkpoint.load_checkpoint(block_folder(run, "b000"), _key_of(run, config))
+    state = block_training.load_checkpoint(block_folder(run, "b000"), _key_of(run, config))
     assert float(state["elapsed_s"]) >= 3.0
     assert result.n_bricks > 0
 
@@ -157,32 +158,32 @@ def test_a_checkpoint_goes_from_machine_to_machine(bucket, tmp_path, monkeypatch
     run = Run.create(f"{bucket}/run", photos=tmp_path, settings={}, seed=0)
     folder = block_folder(run, "b0")
     for step in (1.0, 2.0):
-        checkpoint.save_checkpoint(folder, {"step": torch.tensor(step)}, "key")
-        checkpoint.upload_checkpoint(run, folder)
+        block_training.save_checkpoint(folder, {"step": torch.tensor(step)}, "key")
+        block_training.upload_checkpoint(run, folder)
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))
     other = Run.open(f"{bucket}/run")
     there = block_folder(other, "b0")
     assert there != folder
-    checkpoint.download_checkpoint(other, there)
-    assert checkpoint.load_checkpoint(there, "key")["step"] == 2.0
-    (there / checkpoint.CHECKPOINT_FILE).unlink()
-    assert checkpoint.load_checkpoint(there, "key")["step"] == 1.0
+    block_training.download_checkpoint(other, there)
+    assert block_training.load_checkpoint(there, "key")["step"] == 2.0
+    (there / block_training.CHECKPOINT_FILE).unlink()
+    assert block_training.load_checkpoint(there, "key")["step"] == 1.0
 
 
 def test_a_checkpoint_of_another_size_is_refused(run, tmp_path):
     made, _ = start(run)
-    checkpoint.save_checkpoint(tmp_path, made.state_dict(), "key")
+    block_training.save_checkpoint(tmp_path, made.state_dict(), "key")
     other, _ = start(
         run, SMALL.model_copy(update={"encoding": HashEncodingConfig(levels=7, max_resolution=96, log2_table=12)})
     )
     with pytest.raises(QuoinError, match="does not fit"):
-        other.load_state_dict(checkpoint.load_checkpoint(tmp_path, "key"))
+        other.load_state_dict(block_training.load_checkpoint(tmp_path, "key"))
 
 
 def test_a_damaged_checkpoint_is_told_and_none(tmp_path):
-    (tmp_path / checkpoint.CHECKPOINT_FILE).write_bytes(b"not safetensors at all")
+    (tmp_path / block_training.CHECKPOINT_FILE).write_bytes(b"not safetensors at all")
     told = []
-    assert checkpoint.load_checkpoint(tmp_path, "key", told.append) is None
+    assert block_training.load_checkpoint(tmp_path, "key", told.append) is None
     assert "the checkpoint is damaged" in told[0]
 
 
@@ -190,20 +191,20 @@ STATE = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(True), "c": torch.
 
 
 def test_any_byte_that_is_turned_gives_the_checkpoint_before_or_none(tmp_path):
-    checkpoint.save_checkpoint(tmp_path, {"a": torch.zeros(1)}, "key")
-    checkpoint.save_checkpoint(tmp_path, STATE, "key")
+    block_training.save_checkpoint(tmp_path, {"a": torch.zeros(1)}, "key")
+    block_training.save_checkpoint(tmp_path, STATE, "key")
     whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(whole) == 2
-    good = whole[tmp_path / checkpoint.CHECKPOINT_FILE]
+    good = whole[tmp_path / block_training.CHECKPOINT_FILE]
     before = 0
     for place in range(len(good)):
         for path, data in whole.items():
             path.write_bytes(data)
-        (tmp_path / checkpoint.CHECKPOINT_FILE).write_bytes(
+        (tmp_path / block_training.CHECKPOINT_FILE).write_bytes(
             good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :]
         )
         try:
-            found = checkpoint.load_checkpoint(tmp_path, "key")
+            found = block_training.load_checkpoint(tmp_path, "key")
         except QuoinError:  # the word "key" itself: no checkpoint of quoin
             continue
         if found is None:  # the key
@@ -216,13 +217,13 @@ def test_any_byte_that_is_turned_gives_the_checkpoint_before_or_none(tmp_path):
 
 def test_with_both_damaged_it_starts_anew(tmp_path):
     for _ in range(2):
-        checkpoint.save_checkpoint(tmp_path, STATE, "key")
+        block_training.save_checkpoint(tmp_path, STATE, "key")
     for path in list(tmp_path.iterdir()):
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
     told = []
-    assert checkpoint.load_checkpoint(tmp_path, "key", told.append) is None
+    assert block_training.load_checkpoint(tmp_path, "key", told.append) is None
     assert len(told) == 2
     assert not list(tmp_path.iterdir())
 
@@ -230,7 +231,7 @@ def test_with_both_damaged_it_starts_anew(tmp_path):
 def test_a_loss_that_is_no_number_stops_with_the_term_named(run):
     made, _ = start(run)
     made.data.supervision.weight.fill_(torch.nan)
-    for _ in range(finite_check.MAX_NON_FINITE_STEPS - 1):
+    for _ in range(MAX_NON_FINITE_STEPS - 1):
         assert made.train_step() is None
     with pytest.raises(QuoinError, match="points"):
         made.train_step()

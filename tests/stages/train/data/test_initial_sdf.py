@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quoin.stages.train.data.initial_sdf import sdf_from_points, tile_weights, voxel_downsample
-from quoin.stages.train.data.sfm_supervision import free_space_rays
+from quoin.stages.train.data.supervision import free_space_rays
 from quoin.stages.train.sdf_bricks import sample_bricks
 
 

@@ -12,7 +12,7 @@ from quoin.fields.losses import occupancy_loss
 from quoin.fields.mise import mise
 from quoin.stages.fuse.marching_cubes import EdgeKeys, marching_cubes, positions_voxels
 from quoin.stages.train.data.initial_sdf import DepthMap
-from quoin.stages.train.occupancy import (
+from quoin.stages.train.data.supervision import (
     MAX_INTERIOR_DEPTH,
     interior_points_behind,
     occupancy_from_depth,
