@@ -19,8 +19,8 @@ from quoin.pipeline.core.workers import Workers
 from quoin.pipeline.core.workload import GIB, PROCESS_BYTES, Workload
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
+from quoin.stages.partition.block_split import block_vram_bytes, machine_memory_bytes, min_memory_bytes
 from quoin.stages.partition.config import BlockPlan, PartitionResult
-from quoin.stages.partition.cost import block_vram_bytes, machine_memory_bytes, min_memory_bytes
 
 
 def estimate_stages(

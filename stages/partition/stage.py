@@ -16,7 +16,7 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
 from quoin.pipeline.scene.sensor_depth import add_sensor_points
 from quoin.pipeline.storage.stage import Stage, StageContext
-from quoin.stages.partition import block_photos, block_split, cost, region
+from quoin.stages.partition import block_photos, block_split, region
 from quoin.stages.partition.config import BlockPlan, PartitionConfig, PartitionResult
 
 Array = np.ndarray
@@ -66,9 +66,9 @@ def partition_scene(context: StageContext, config: PartitionConfig) -> Partition
 
 def memory_cap_bytes(config: PartitionConfig, posed: posed_images.Posed) -> int:
     """What a block may take; QuoinError where none can do with that."""
-    least = cost.min_memory_bytes(float(np.median(posed.sizes.prod(axis=1))), config.brick_size)
+    least = block_split.min_memory_bytes(float(np.median(posed.sizes.prod(axis=1))), config.brick_size)
     if config.memory_gib is None:
-        return max(int(0.6 * cost.machine_memory_bytes()), least)
+        return max(int(0.6 * block_split.machine_memory_bytes()), least)
     cap = int(config.memory_gib * GIB)
     if cap < least:
         raise QuoinError(
@@ -186,7 +186,7 @@ def plan_blocks(
         best = block_photos.select_photos(
             photo, observation_table.point[rows], footprint_m, share, max_photos=config.max_photos, seed=seed
         )
-        n_bricks = cost.surface_bricks(int(outer.contains(brick_costs.bricks).sum()))
+        n_bricks = block_split.surface_bricks(int(outer.contains(brick_costs.bricks).sum()))
         level = block_photos.pyramid_levels(
             photo, footprint_m, lattice.voxel_size_m, posed_images.PYRAMID_LEVELS - 1, len(photo_index)
         )[best]
@@ -199,7 +199,7 @@ def plan_blocks(
             order,
             share[best],
             cost=brick_costs.cost_in(core),
-            memory_bytes=cost.block_memory_bytes(pixels, n_bricks, config.brick_size),
+            memory_bytes=block_split.block_memory_bytes(pixels, n_bricks, config.brick_size),
             notes={"n_points": len(points.within(core)), "n_bricks": n_bricks},
             photo_level=level,
         )
@@ -229,7 +229,7 @@ def drop_photos_over_cap(
     """The block with its least useful photos left out until it keeps the memory cap (it keeps two at least)."""
     bricks = block.notes["n_bricks"]
     pixels = np.cumsum(n_pixels(posed, block.photo_index, block.photo_level))
-    memory = np.array([cost.block_memory_bytes(int(p), bricks, brick_size) for p in pixels])
+    memory = np.array([block_split.block_memory_bytes(int(p), bricks, brick_size) for p in pixels])
     if len(memory) == 0 or memory[-1] <= cap_bytes:
         return block
     n = max(2, int((memory <= cap_bytes).sum()))

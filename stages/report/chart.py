@@ -11,7 +11,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from quoin.pipeline.core.formatting import format_number
-from quoin.stages.report.svg import format_points, svg_tag
+from quoin.stages.report.pictures import format_points, svg_tag
 
 Array = np.ndarray
 

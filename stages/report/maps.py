@@ -1,4 +1,7 @@
-"""Parts of a map of the scene: points as a picture, cameras, boxes and labels as SVG over it."""
+"""Maps of the scene: cameras, points and blocks from above and from the side, and the floor plan.
+
+Points are a picture; cameras, boxes, walls and labels are SVG over it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,148 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
-from quoin.pipeline.core.formatting import escape_invisible, format_number
-from quoin.stages.report.svg import format_points, svg_tag
+from quoin.pipeline.core.formatting import (
+    escape_invisible,
+    format_bytes,
+    format_duration,
+    format_number,
+    format_quantity,
+)
+from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.scene.blocks import Partition
+from quoin.pipeline.scene.posed_images import Posed
+from quoin.stages.report.facts import BlockFacts
+from quoin.stages.report.pictures import format_points, png_uri, svg_tag
+from quoin.stages.report.room_measures import FloorPlan, WallSegment
 
 Array = np.ndarray
 
 MAP_WIDTH_PX = 1000  # width of a map
+X_AXIS, Y_AXIS, Z_AXIS = np.eye(3)
+MAX_LABELED_BLOCKS = 12  # with more, a block's label is its name only
+FURNITURE_GRAY = 150
+
+
+# -- cameras, points and blocks ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SceneMaps:
+    """Maps as SVG, and how many cameras lie outside the first two."""
+
+    above: Markup
+    side: Markup
+    blocks: Markup
+    n_outside_above: int
+    n_outside_side: int
+
+
+def draw_maps(
+    posed: Posed, partition: Partition | None, blocks: Sequence[BlockFacts], number_by_photo: dict[int, int], unit: str
+) -> SceneMaps:
+    """All maps; ``number_by_photo``: numbers of the cameras to mark, by their index in ``posed``."""
+    region = [partition.region_low_world, partition.region_high_world] if partition else []
+    corners_world = np.array(region, float).reshape(-1, 3)
+    along = side_axis(posed.points_world) if len(posed.points_world) else X_AXIS
+    above, n_above = _camera_map(posed, np.stack([X_AXIS, Y_AXIS]), corners_world, number_by_photo)
+    side, n_side = _camera_map(posed, np.stack([along, Z_AXIS]), corners_world, number_by_photo)
+    return SceneMaps(
+        above=_map_svg(posed, *above, unit, "Cameras and points from above"),
+        side=_map_svg(posed, *side, unit, "Cameras and points from the side"),
+        blocks=_block_map(posed, blocks, unit),
+        n_outside_above=n_above,
+        n_outside_side=n_side,
+    )
+
+
+def _camera_map(
+    posed: Posed, axes_world: Float[Array, "2 3"], corners_world: Float[Array, "c 3"], number_by_photo: dict[int, int]
+) -> tuple[tuple[MapWindow, list[Markup]], int]:
+    """The window and the camera markers of a map with ``axes_world`` to the right and up; and how many are outside."""
+    centers = centers_world(posed.cam_from_world)
+    right, up = axes_world
+    window = fit_window(right, up, posed.points_world, centers, corners_world, aspect=4 / 3)
+    rotations_world_from_cam = posed.cam_from_world[:, :, :3].transpose(0, 2, 1)
+    half_fov_tan = 0.5 * posed.sizes[:, 0] / posed.intrinsics[:, 0]
+    markers, n_outside = camera_markers(
+        window, centers, rotations_world_from_cam, half_fov_tan, posed.names, number_by_photo
+    )
+    return (window, [markers]), n_outside
+
+
+def _map_svg(posed: Posed, window: MapWindow, layers: Sequence[Markup], unit: str, title: str) -> Markup:
+    points = png_uri(rasterize_points(window, posed.points_world, posed.point_colors))
+    return map_svg(window, points, [*layers, scale_bar(window, unit)], title)
+
+
+def _block_map(posed: Posed, blocks: Sequence[BlockFacts], unit: str) -> Markup:
+    boxes = [(np.array(b.low_world), np.array(b.high_world)) for b in blocks]
+    outer_boxes = [(low - b.halo_m, high + b.halo_m) for b, (low, high) in zip(blocks, boxes, strict=True)]
+    corners_world = np.array(outer_boxes, float).reshape(-1, 3)
+    window = fit_window(X_AXIS, Y_AXIS, posed.points_world, np.zeros((0, 3)), corners_world, aspect=16 / 9)
+    halos, cores = [], []
+    blocks_by_place: dict[tuple[float, float], list[BlockFacts]] = {}
+    for block, box, outer_box in zip(blocks, boxes, outer_boxes, strict=True):
+        halos.append(box_rectangle(window, *outer_box, "halo", _block_tooltip(block)))
+        kind = "core missing" if block.failed else "core"
+        cores.append(box_rectangle(window, *box, kind, _block_tooltip(block)))
+        x, y = ((box[0] + box[1]) / 2)[:2].round(6).tolist()
+        blocks_by_place.setdefault((x, y), []).append(block)
+    is_detailed = len(blocks) <= MAX_LABELED_BLOCKS
+    labels = [
+        text_label(window, np.array([x, y, 0.0]), _label_rows(stacked, is_detailed))
+        for (x, y), stacked in blocks_by_place.items()
+    ]
+    return _map_svg(posed, window, [*halos, *cores, *labels], unit, "Blocks from above")
+
+
+def _block_tooltip(block: BlockFacts) -> str:
+    if block.failed:
+        return f"{block.id}: missing, {block.failed}"
+    seconds, memory = format_duration(block.seconds), format_bytes(block.peak_memory_bytes)
+    return f"{block.id}: {block.n_photos} photos, {seconds}, {memory}"
+
+
+def _label_rows(stacked: Sequence[BlockFacts], is_detailed: bool) -> list[str]:
+    """Rows of a label; blocks above one another share one, with their names only."""
+    rows = [", ".join(block.id for block in stacked)]
+    if len(stacked) > 1 or not is_detailed:
+        return rows
+    (block,) = stacked
+    rows.append("missing" if block.failed else f"{block.n_photos} photos")
+    if block.seconds is not None:
+        rows.append(format_duration(block.seconds))
+    if block.peak_memory_bytes:
+        rows.append(format_bytes(block.peak_memory_bytes))
+    return rows
+
+
+# -- floor plan --------------------------------------------------------------------------------------------------------
+
+
+def draw_floor_plan(plan: FloorPlan, unit: str) -> Markup:
+    """The plan as SVG, its sides along the walls; ``unit`` is "m" or "units"."""
+    ends = np.array([wall.ends_world for wall in plan.walls]).reshape(-1, 2)
+    corners = np.column_stack([ends, np.zeros(len(ends))])
+    window = fit_window(plan.axes[0], plan.axes[1], plan.furniture_world, np.zeros((0, 3)), corners, aspect=4 / 3)
+    gray = np.full((len(plan.furniture_world), 3), FURNITURE_GRAY, np.uint8)
+    picture = png_uri(rasterize_points(window, plan.furniture_world, gray))
+    rooms = []
+    for room in plan.facts.rooms:
+        sides = [format_quantity("m", side, unit) for side in (room.length_m, room.width_m)]
+        caption = [format_quantity("m2", room.area_m2, unit), " × ".join(sides)]
+        rooms.append(text_label(window, np.array([*room.center_world, 0.0]), caption))
+    layers = [*(_wall(window, wall, unit) for wall in plan.walls), *rooms, scale_bar(window, unit)]
+    return map_svg(window, picture, layers, "Floor plan")
+
+
+def _wall(window: MapWindow, wall: WallSegment, unit: str) -> Markup:
+    (x1, y1), (x2, y2) = window.pixels(np.column_stack([wall.ends_world, np.zeros(2)])).tolist()
+    caption = f"{format_quantity('m', wall.facts.length_m, unit)} long, {wall.facts.tilt_deg:.1f}° from vertical"
+    return svg_tag("line", svg_tag("title", caption), x1=x1, y1=y1, x2=x2, y2=y2, class_="wall")
+
+
+# -- parts of a map ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ from markupsafe import Markup
 from quoin.pipeline.core import formatting
 from quoin.pipeline.scene.confidence import CONFIDENCE_COLORS
 from quoin.stages.report import chart
-from quoin.stages.report.atlas import SceneMaps
 from quoin.stages.report.collect import select_blocks
 from quoin.stages.report.facts import Report
+from quoin.stages.report.maps import SceneMaps
 from quoin.stages.report.photo_views import ViewComparison
-from quoin.stages.report.previews import Preview
-from quoin.stages.report.svg import svg_tag
+from quoin.stages.report.pictures import Preview, svg_tag
 
 TEMPLATE_FOLDER = Path(__file__).parent
 MAX_TABLE_BLOCKS = 200

@@ -13,11 +13,10 @@ from quoin.pipeline.geometry.cameras import centers_world, is_in_image, project
 from quoin.pipeline.geometry.mesh import vertex_normals
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed, read_photo
 from quoin.pipeline.storage.run import Run
-from quoin.stages.report.data_urls import jpeg_uri
 from quoin.stages.report.facts import ViewFacts
-from quoin.stages.report.mesh_preview import PreviewMesh
 from quoin.stages.report.mesh_rendering import (
     MeshRaycaster,
+    PreviewMesh,
     RayHits,
     downsample_half,
     draw_colors,
@@ -25,6 +24,7 @@ from quoin.stages.report.mesh_rendering import (
     draw_shape,
     select_spread_cameras,
 )
+from quoin.stages.report.pictures import jpeg_uri
 
 Array = np.ndarray
 

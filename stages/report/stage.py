@@ -19,10 +19,11 @@ from quoin.pipeline.scene.posed_images import Posed, read_posed
 from quoin.pipeline.storage.atomic import write_atomic
 from quoin.pipeline.storage.run import Run
 from quoin.pipeline.storage.stage import Stage
-from quoin.stages.report import atlas, collect, floor_plan, mesh_preview, previews, room_measures
+from quoin.stages.report import collect, mesh_rendering, pictures, room_measures
 from quoin.stages.report.advice import advise
 from quoin.stages.report.config import ReportConfig, ReportResult
 from quoin.stages.report.facts import MeshFacts, Report
+from quoin.stages.report.maps import draw_floor_plan, draw_maps
 from quoin.stages.report.page import PagePictures, render_page
 from quoin.stages.report.photo_views import ViewComparison, render_comparisons
 
@@ -76,7 +77,7 @@ class RunContent:
 
     posed: Posed | None
     partition: Partition | None
-    mesh: mesh_preview.PreviewMesh | None
+    mesh: mesh_rendering.PreviewMesh | None
     embedded: tuple[bytes, int] | None
 
 
@@ -87,8 +88,8 @@ def load_content(run: Run, config: ReportConfig) -> RunContent:
     if run.manifest("fuse") is None:
         return RunContent(posed, partition, mesh=None, embedded=None)
     ply, glb = run.file("mesh.ply"), run.file("mesh.glb")
-    embedded = mesh_preview.embed_glb(glb, int(config.embed_limit_mb * 1e6))
-    return RunContent(posed, partition, mesh_preview.load_preview_mesh(ply, glb), embedded)
+    embedded = mesh_rendering.embed_glb(glb, int(config.embed_limit_mb * 1e6))
+    return RunContent(posed, partition, mesh_rendering.load_preview_mesh(ply, glb), embedded)
 
 
 def draw_pictures(
@@ -102,14 +103,14 @@ def draw_pictures(
     maps, plan = None, Markup()
     if content.posed is not None and facts.pose is not None:
         numbers = {comparison.photo: comparison.facts.number for comparison in comparisons}
-        maps = atlas.draw_maps(content.posed, content.partition, facts.blocks, numbers, facts.pose.unit)
-        plan = floor_plan.draw_floor_plan(storey, facts.pose.unit) if storey else plan
+        maps = draw_maps(content.posed, content.partition, facts.blocks, numbers, facts.pose.unit)
+        plan = draw_floor_plan(storey, facts.pose.unit) if storey else plan
     return PagePictures(
         title=run_title(run),
         maps=maps,
         floor_plan=plan,
         comparisons=comparisons,
-        previews=previews.read_previews(run, [block.id for block in facts.blocks]),
+        previews=pictures.read_previews(run, [block.id for block in facts.blocks]),
         glb=content.embedded[0] if content.embedded else None,
     )
 

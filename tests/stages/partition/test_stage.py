@@ -13,7 +13,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.storage.run import Run
-from quoin.stages.partition import cost
+from quoin.stages.partition import block_split
 from quoin.stages.partition.config import PartitionConfig
 from quoin.stages.partition.stage import PARTITION
 from tests.fixtures import synthetic
@@ -82,7 +82,7 @@ def test_the_memory_cap_is_kept_by_splitting_and_then_by_fewer_photos(tmp_path: 
     made = make(tmp_path, big)
     whole = PARTITION(made, PartitionConfig(resolution=128, brick_size=8), Reporter())
     assert whole.n_blocks == 1
-    fixed = cost.block_memory_bytes(0, 8, 8)
+    fixed = block_split.block_memory_bytes(0, 8, 8)
     for share in (0.8, 0.2):
         cap = fixed + share * (whole.blocks[0].memory_bytes - fixed)
         made.invalidate("partition")
@@ -162,8 +162,8 @@ def test_voxels_too_small_to_number_are_refused(tmp_path: Path) -> None:
 
 
 def test_memory_grows_with_pixels_and_bricks() -> None:
-    base = cost.block_memory_bytes(0, 0, 32)
-    assert cost.block_memory_bytes(1000, 0, 32) - base == 1000 * cost.PIXEL_BYTES
-    assert cost.block_memory_bytes(0, 10, 32) - base == 10 * 2 * 2 * 33**3
-    assert cost.machine_memory_bytes() > 1 << 28
-    assert cost.block_vram_bytes(10**9) - cost.block_vram_bytes(0) == 10**9 * cost.PIXEL_BYTES
+    base = block_split.block_memory_bytes(0, 0, 32)
+    assert block_split.block_memory_bytes(1000, 0, 32) - base == 1000 * block_split.PIXEL_BYTES
+    assert block_split.block_memory_bytes(0, 10, 32) - base == 10 * 2 * 2 * 33**3
+    assert block_split.machine_memory_bytes() > 1 << 28
+    assert block_split.block_vram_bytes(10**9) - block_split.block_vram_bytes(0) == 10**9 * block_split.PIXEL_BYTES

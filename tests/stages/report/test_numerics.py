@@ -20,7 +20,7 @@ from quoin.stages.report.mesh_rendering import (
     draw_shape,
     select_spread_cameras,
 )
-from quoin.stages.report.svg import svg_tag
+from quoin.stages.report.pictures import svg_tag
 
 # -- casting ---------------------------------------------------------------------------------------------------------
 

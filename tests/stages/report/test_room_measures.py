@@ -5,7 +5,7 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from quoin.stages.report import floor_plan
+from quoin.stages.report import maps
 from quoin.stages.report.room_measures import fit_plane, measure_storey
 
 HEIGHT_M, DOOR_M, THICK_M = 2.6, 2.0, 0.15
@@ -88,7 +88,7 @@ def test_a_house_from_outside_has_no_rooms():
 
 def test_the_plan_shows_walls_and_areas():
     mesh = flat()
-    svg = floor_plan.draw_floor_plan(measure_storey(mesh.vertices, np.asarray(mesh.faces), CAMERAS, WALLS), "m")
+    svg = maps.draw_floor_plan(measure_storey(mesh.vertices, np.asarray(mesh.faces), CAMERAS, WALLS), "m")
     assert svg.count('class="wall"') == 6
     assert " m²" in svg
 

@@ -22,7 +22,7 @@ from quoin.pipeline.scene.gltf import decode_glb
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
 from quoin.pipeline.scene.photo_table import read_photo_table, write_photo_table
 from quoin.pipeline.storage.run import Run
-from quoin.stages.report import mesh_preview, previews
+from quoin.stages.report import mesh_rendering, pictures
 from quoin.stages.report.config import ReportConfig
 from quoin.stages.report.facts import Report
 from quoin.stages.report.stage import REPORT, write_html_report
@@ -99,13 +99,13 @@ def test_previews_of_training_stand_in_the_page_the_last_of_each_block_among_the
         for step in steps:
             Image.new("RGB", (48, 12), (step % 256, 0, 0)).save(folder / f"{step:06d}.jpg")
         (folder / "notes.jpg").write_text("not one of them")
-    chosen = previews.read_previews(made, ["b000", "b001", "b002"])
+    chosen = pictures.read_previews(made, ["b000", "b001", "b002"])
     assert {block: [p.step for p in shown] for block, shown in chosen.items()} == {
         "b000": [300, 500, 700, 900],
         "b001": [50],
         "b002": [10, 20, 30],
     }
-    assert [p.step for p in previews.read_previews(made, ["b000", *(f"x{k}" for k in range(30))])["b000"]] == [900]
+    assert [p.step for p in pictures.read_previews(made, ["b000", *(f"x{k}" for k in range(30))])["b000"]] == [900]
     write_html_report(made, ReportConfig(), Reporter())
     page = Page((made.path / "report.html").read_text(encoding="utf-8"))
     shown = [a for a in page.of("img") if a.get("class") == "preview"]
@@ -277,7 +277,7 @@ def test_a_glb_too_large_for_a_page_is_decimated(tmp_path: Path):
     mesh = ball(5)
     write_glb(tmp_path / "mesh.glb", mesh)
     whole = (tmp_path / "mesh.glb").stat().st_size
-    data, n_faces = mesh_preview.embed_glb(tmp_path / "mesh.glb", whole // 3)  # type: ignore[misc]
+    data, n_faces = mesh_rendering.embed_glb(tmp_path / "mesh.glb", whole // 3)  # type: ignore[misc]
     assert len(data) <= whole // 3
     assert 0.1 * len(mesh.faces) < n_faces < 0.4 * len(mesh.faces)
     small, given = decode_glb(data), decode_glb((tmp_path / "mesh.glb").read_bytes())
@@ -286,14 +286,14 @@ def test_a_glb_too_large_for_a_page_is_decimated(tmp_path: Path):
         np.testing.assert_allclose(*low_high, atol=0.02)
     assert small.colors is not None and given.colors is not None
     assert np.abs(small.colors.mean(axis=0) - given.colors.mean(axis=0)).max() < 20
-    same, faces = mesh_preview.embed_glb(tmp_path / "mesh.glb", whole)  # type: ignore[misc]
+    same, faces = mesh_rendering.embed_glb(tmp_path / "mesh.glb", whole)  # type: ignore[misc]
     assert same == (tmp_path / "mesh.glb").read_bytes()
     assert faces == len(mesh.faces)
 
 
 def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_mesh_has_none(tmp_path: Path):
     made = make_run(tmp_path, names=["a.jpg", "b.jpg", "c.jpg"])
-    from_ply = mesh_preview.load_preview_mesh(made.path / "mesh.ply", made.path / "mesh.glb")
+    from_ply = mesh_rendering.load_preview_mesh(made.path / "mesh.ply", made.path / "mesh.glb")
     for drawn_file in ("mesh.ply", "mesh.glb"):
         write_html_report(made, ReportConfig(n_views=2, view_edge_px=64), Reporter())
         page = Page((made.path / "report.html").read_text(encoding="utf-8"))
@@ -301,7 +301,7 @@ def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_
         assert INSIDE.match(shown["src"] or "")
         assert page.of("lineargradient")
         assert "62.5 %" in " ".join(page.texts)
-        found = mesh_preview.load_preview_mesh(made.path / "mesh.ply", made.path / "mesh.glb")
+        found = mesh_rendering.load_preview_mesh(made.path / "mesh.ply", made.path / "mesh.glb")
         assert found is not None
         assert from_ply is not None
         assert found.file == drawn_file
@@ -317,10 +317,10 @@ def test_confidence_is_drawn_with_its_key_from_either_file_and_left_out_where_a_
 def test_ply_and_glb_are_read_into_the_same_frame_and_colours(tmp_path: Path):
     mesh = ball(3)
     mesh.export(tmp_path / "mesh.ply")
-    from_ply = mesh_preview.load_preview_mesh(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
+    from_ply = mesh_rendering.load_preview_mesh(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
     (tmp_path / "mesh.ply").unlink()
     write_glb(tmp_path / "mesh.glb", mesh)
-    from_glb = mesh_preview.load_preview_mesh(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
+    from_glb = mesh_rendering.load_preview_mesh(tmp_path / "mesh.ply", tmp_path / "mesh.glb")
     assert from_ply is not None
     assert from_glb is not None
     assert from_ply.file == "mesh.ply"
