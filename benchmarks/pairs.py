@@ -32,9 +32,14 @@ from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.stage import INGEST
 from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.pairing import expansion
 from quoin.stages.pose.pairing.matching import MAX_SIMILAR_PHOTOS, find_features, match_pairs
-from quoin.stages.pose.pairing.pairs import exhaustive_pairs, sequential_pairs, unique_pairs
+from quoin.stages.pose.pairing.pairs import (
+    exhaustive_pairs,
+    first_round_pairs,
+    match_in_rounds,
+    sequential_pairs,
+    unique_pairs,
+)
 from quoin.stages.pose.pairing.retrieval import photo_similarity
 from quoin.stages.pose.sfm import initial_cameras
 from quoin.stages.pose.workspace import Workspace
@@ -104,8 +109,8 @@ def measure_photo_set(name: str, out: Path, reference: Path | None, max_edge_px:
         row(f"round {number}", np.concatenate(matched))
         return inliers[pairs[:, 0], pairs[:, 1]] > 0
 
-    first = unique_pairs(np.concatenate([expansion.first_round_pairs(similarity), sequential_pairs(photos)]))
-    expansion.match_in_rounds(similarity, first, 2 * PoseConfig().neighbors, verify)
+    first = unique_pairs(np.concatenate([first_round_pairs(similarity), sequential_pairs(photos)]))
+    match_in_rounds(similarity, first, 2 * PoseConfig().neighbors, verify)
 
 
 def measure_simulation(count: int, out: Path) -> None:
@@ -141,9 +146,7 @@ def measure_simulation(count: int, out: Path) -> None:
         similarity = photo_similarity(reader, count, MAX_SIMILAR_PHOTOS, 0, threads=2)
     reader.close()
     with timed("rounds"):
-        search_result = expansion.match_in_rounds(
-            similarity, expansion.first_round_pairs(similarity), 2 * PoseConfig().neighbors, verify
-        )
+        search_result = match_in_rounds(similarity, first_round_pairs(similarity), 2 * PoseConfig().neighbors, verify)
     seconds["rounds"] -= verifying
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     truth = {tuple(pair) for pair in walk.all_verified().tolist()}

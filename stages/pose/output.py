@@ -46,8 +46,7 @@ from quoin.stages.pose.frame.world_frame import (
     gravity_from_cameras,
 )
 from quoin.stages.pose.sfm import has_focal
-from quoin.stages.pose.undistorted_images import write_undistorted_photos
-from quoin.stages.pose.undistortion import PinholeCamera, fit_pinhole
+from quoin.stages.pose.undistortion import PinholeCamera, fit_pinhole, write_undistorted_photos
 from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 
 Array = np.ndarray

@@ -6,6 +6,7 @@ import copy
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from jaxtyping import Int
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Advance, Reporter
-from quoin.pipeline.core.workers import InlineWorkers, NoWorkersError, Step, Task, Workers
-from quoin.pipeline.scene.photo_table import PhotoRow
+from quoin.pipeline.core.workers import InlineWorkers, NoWorkersError, Step, Task, TaskContext, Workers
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_rows
+from quoin.pipeline.storage.cache import scratch_folder
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.registration import FilteredModel
 from quoin.stages.pose.colmap.camera import Camera
@@ -229,3 +231,31 @@ def matching_arguments(workspace: Workspace, files: dict[int, str], pairs: Int[A
     listing = workspace.folder / "pairs.txt"
     listing.write_text("".join(f"{files[a]} {files[b]}\n" for a, b in pairs.tolist()))
     return {"pairs_file": str(listing), "block_size": int(np.clip(len(pairs) // 40, 50, 1225))}
+
+
+# -- tasks of workers --------------------------------------------------------------------------------------------------
+
+
+class PhotosNotVisibleError(NoWorkersError):
+    """A worker cannot read photos that the driver can."""
+
+
+def read_visible_photos(run: Run, photo_ids: list[int]) -> list[PhotoRow]:
+    """Rows of photos; PhotosNotVisibleError where this machine does not see the files."""
+    photos = read_photo_rows(run, photo_ids)
+    for path in [path for photo in photos for path in (photo.path, photo.mask_path) if path]:
+        if not Path(path).is_file():
+            raise PhotosNotVisibleError(
+                "Workers do not see the photos",
+                where=path,
+                hint="put them under the same path on all machines, or at a URL",
+            )
+    return photos
+
+
+@contextmanager
+def temporary_workspace(context: TaskContext, run: Run, config: PoseConfig) -> Iterator[Workspace]:
+    """A workspace of a task, in a temporary folder."""
+    with scratch_folder(Path(tempfile.gettempdir())) as folder:
+        threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # what the worker has reserved
+        yield Workspace(run, config, context.report, folder=folder, threads=threads)

@@ -22,11 +22,11 @@ from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.stage import INGEST
-from quoin.stages.pose import matching_jobs, undistorted_images
+from quoin.stages.pose import undistortion
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.matching_jobs import PhotosNotVisibleError
 from quoin.stages.pose.pairing import shared_matching
 from quoin.stages.pose.stage import POSE
+from quoin.stages.pose.workspace import PhotosNotVisibleError
 from tests.fixtures.stand_in_workers import Several
 from tests.stages.pose.room import cameras_around, ingested, render, save, store_turned
 
@@ -77,7 +77,7 @@ class Three(Several):
 
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (shared_matching, undistorted_images):
+    for module in (shared_matching, undistortion):
         monkeypatch.setattr(module, "PHOTOS_PER_TASK", 3)
     monkeypatch.setattr("quoin.stages.pose.pairing.shared_matching.PAIRS_PER_TASK_RANGE", (2, 6))
     monkeypatch.setattr("quoin.stages.pose.workspace.MAX_LOCAL_PHOTOS", 2)
@@ -220,7 +220,8 @@ def test_workers_that_do_not_see_the_photos_still_match(alone: Run, photos: list
 
     run, workers, said = ingested(tmp_path / "run", photos), Three(), list[str]()
     with pytest.MonkeyPatch.context() as there:
-        there.setattr(matching_jobs, "read_visible_photos", unseen)
+        for module in (shared_matching, undistortion):
+            there.setattr(module, "read_visible_photos", unseen)
         POSE(run, CONFIG, Reporter(lambda event: said.append(str(event.get("message")))), workers)
     assert (
         workers.did("extract_photo_features"),
@@ -239,7 +240,7 @@ def test_a_mask_that_a_worker_does_not_see_is_as_a_photo(photos: list[dict], tmp
     rows = [{**photo, "mask_path": str(tmp_path / "gone.png")} for photo in photos[:2]]
     run = ingested(tmp_path / "run", rows)
     with pytest.raises(PhotosNotVisibleError, match=r"gone\.png"):
-        matching_jobs.extract_photo_features(TaskContext(), run, CONFIG, [0, 1], ([], []))
+        shared_matching.extract_photo_features(TaskContext(), run, CONFIG, [0, 1], ([], []))
 
 
 @pytest.mark.slow

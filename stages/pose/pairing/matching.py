@@ -10,8 +10,14 @@ from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.database import DescriptorReader
 from quoin.stages.pose.colmap.image_copies import write_image_copies
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.pairing.expansion import first_round_pairs, match_in_rounds
-from quoin.stages.pose.pairing.pairs import exhaustive_pairs, nearest_pairs, sequential_pairs, unique_pairs
+from quoin.stages.pose.pairing.pairs import (
+    exhaustive_pairs,
+    first_round_pairs,
+    match_in_rounds,
+    nearest_pairs,
+    sequential_pairs,
+    unique_pairs,
+)
 from quoin.stages.pose.pairing.retrieval import photo_similarity
 from quoin.stages.pose.pairing.shared_matching import share_features, share_matching
 from quoin.stages.pose.workspace import (

@@ -5,7 +5,8 @@ Results do not depend on how photos and pairs are grouped into tasks; those alre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,16 +15,38 @@ import numpy as np
 from jaxtyping import Int
 
 from quoin.pipeline.core.events import Advance
-from quoin.pipeline.core.workers import NoWorkersError
+from quoin.pipeline.core.parallel import thread_map
+from quoin.pipeline.core.workers import NoWorkersError, TaskContext
+from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap.camera import Camera
-from quoin.stages.pose.colmap.database import MATCH_TABLES, copy_rows, existing_keys, pair_ids
-from quoin.stages.pose.matching_jobs import export_features, extract_photo_features, import_features, match_photo_pairs
-from quoin.stages.pose.workspace import PHOTOS_PER_TASK, WORKSPACE_PATH, Workspace
+from quoin.stages.pose.colmap.database import (
+    FEATURE_TABLES,
+    MATCH_TABLES,
+    copy_rows,
+    existing_keys,
+    merge_rows,
+    pair_ids,
+)
+from quoin.stages.pose.colmap.image_copies import write_image_copies
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.workspace import (
+    PHOTOS_PER_TASK,
+    WORKSPACE_PATH,
+    Workspace,
+    extraction_arguments,
+    image_import_arguments,
+    matching_arguments,
+    no_op,
+    read_visible_photos,
+    temporary_workspace,
+)
 
 Array = np.ndarray
+SharedCameras = tuple[list[Camera], list[int]]  # each camera once, and which of them every photo has
 
 PAIRS_PER_TASK_RANGE = (50, 500)  # at least, so that fetching features costs less than matching them; at most
 MAX_PHOTOS_PER_TASK = 256  # that the pairs of a task are of
+MAX_PARALLEL_TRANSFERS = 8  # files on the way from a run at a URL
 
 
 def share_features(workspace: Workspace, job: dict[str, Any], cameras: list[Camera], advance: Advance) -> None:
@@ -89,3 +112,67 @@ def split_pairs(pairs: Int[Array, "m 2"], n_workers: int) -> Iterator[Int[Array,
         photos |= both
     if part:
         yield pairs[part]
+
+
+# -- tasks of workers --------------------------------------------------------------------------------------------------
+
+
+def features_path(photo_id: int) -> str:
+    """Name in the run of the file with the features of a photo."""
+    return f"{WORKSPACE_PATH}/shared/features{photo_id:06d}.db"
+
+
+def extract_photo_features(
+    context: TaskContext, run: Run, config: PoseConfig, photo_ids: list[int], cameras: SharedCameras
+) -> None:
+    """SIFT features of photos, written to a file for each."""
+    photos = read_visible_photos(run, photo_ids)
+    with temporary_workspace(context, run, config) as workspace:
+        files = write_image_copies(photos, workspace.images, workspace.threads, no_op)
+        job, _ = extraction_arguments(workspace, config, photos, files, *cameras)
+        workspace.run_colmap_with_retry("extract_features", job)
+        export_features(run, workspace.database, photo_ids)
+
+
+def match_photo_pairs(
+    context: TaskContext,
+    run: Run,
+    config: PoseConfig,
+    pairs: Int[Array, "m 2"],
+    photo_ids: list[int],
+    cameras: SharedCameras,
+) -> bytes:
+    """Content of a COLMAP database with the matches and the verified geometry of pairs of these photos."""
+    files = [f"{photo_id:06d}.jpg" for photo_id in photo_ids]
+    with temporary_workspace(context, run, config) as workspace:
+        workspace.run_colmap("import_images", image_import_arguments(photo_ids, files, *cameras))
+        import_features(run, workspace.database, photo_ids)
+        workspace.run_colmap_with_retry(
+            "match_images",
+            matching_arguments(workspace, dict(zip(photo_ids, files, strict=True)), pairs),
+        )
+        database_path = workspace.folder / "found.db"
+        copy_rows(workspace.database, database_path, MATCH_TABLES)
+        return database_path.read_bytes()
+
+
+def export_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:
+    """Write a file with the features of each of these photos, from a database that has them."""
+
+    def export(i: int) -> None:
+        with run.storage.open_for_upload(features_path(photo_ids[i])) as path:
+            copy_rows(database, path, FEATURE_TABLES, [photo_ids[i] + 1])
+
+    thread_map(export, len(photo_ids), MAX_PARALLEL_TRANSFERS, no_op)
+
+
+def import_features(run: Run, database: Path, photo_ids: Sequence[int]) -> None:
+    """Add the features of these photos to a database, from the files of ``export_features``."""
+    with ExitStack() as stack:
+        files = thread_map(
+            lambda i: stack.enter_context(run.storage.open_downloaded(features_path(photo_ids[i]))),
+            len(photo_ids),
+            MAX_PARALLEL_TRANSFERS,
+            no_op,
+        )
+        merge_rows(files, database, FEATURE_TABLES)

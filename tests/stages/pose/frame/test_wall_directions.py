@@ -12,8 +12,7 @@ from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.sparse_model import SparseModel
-from quoin.stages.pose.frame.line_segments import find_segments
-from quoin.stages.pose.frame.lines import Lines, lines_from_segments
+from quoin.stages.pose.frame.lines import Lines, find_segments, lines_from_segments
 from quoin.stages.pose.frame.wall_directions import find_walls, gravity_from_walls, refine_gravity
 from quoin.stages.pose.frame.world_frame import Gravity, gravity_from_cameras
 from quoin.stages.pose.output import choose_frame, store_frame

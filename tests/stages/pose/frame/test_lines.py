@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from quoin.stages.pose.frame.line_segments import SEGMENTS, find_segments
+from quoin.stages.pose.frame.lines import SEGMENTS, find_segments
 
 
 def drawn(shapes: list[tuple[str, list, float]], size: tuple[int, int] = (320, 240), noise: float = 2.0) -> np.ndarray:
