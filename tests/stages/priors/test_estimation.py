@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quoin.stages.priors.exposures import VIEWS_PER_POINT, estimate_exposures, sample_views
+from quoin.stages.priors.estimation import VIEWS_PER_POINT, estimate_exposures, sample_views
 
 
 def test_every_point_gives_a_few_views_each_once() -> None:
