@@ -23,7 +23,7 @@ def find_poses(context: StageContext, config: PoseConfig) -> PoseResult:
     """
     from quoin.stages.pose.known_poses import triangulate_known_poses
     from quoin.stages.pose.output import write_outputs
-    from quoin.stages.pose.pairing.shared_matching import remove_exported_features
+    from quoin.stages.pose.pairing.matching import remove_exported_features
     from quoin.stages.pose.sfm import estimate_poses
     from quoin.stages.pose.workspace import MAX_LOCAL_PHOTOS, Workspace
 

@@ -179,27 +179,3 @@ def downsample_half(rgb: UInt8[Array, "h w 3"]) -> UInt8[Array, "h2 w2 3"]:
     """Mean of every 2 × 2 pixels: pictures are cast at twice their size against jagged edges."""
     height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
     return rgb[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).mean((1, 3)).round().astype(np.uint8)
-
-
-def select_spread_cameras(
-    centers_world: Float[Array, "n 3"],
-    directions_world: Float[Array, "n 3"],
-    n_points: Int[Array, "n"],
-    n_views: int,
-) -> list[int]:
-    """Indices of ``n_views`` cameras far from one another in place and gaze (farthest-point selection), ascending.
-
-    The first is the one with most points; cameras with under a quarter of the median point count are not taken.
-    """
-    candidates = np.flatnonzero(n_points >= 0.25 * np.median(n_points)) if len(n_points) else np.array([], int)
-    if not len(candidates) or n_views < 1:
-        return []
-    offsets = centers_world[candidates] - np.median(centers_world[candidates], axis=0)
-    scale = float(np.median(np.linalg.norm(offsets, axis=1))) or 1.0
-    features = np.concatenate([offsets / scale, directions_world[candidates]], axis=1)
-    chosen = [int(np.argmax(n_points[candidates]))]
-    distance = np.linalg.norm(features - features[chosen[0]], axis=1)
-    while len(chosen) < min(n_views, len(candidates)):
-        chosen.append(int(np.argmax(distance)))
-        distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
-    return sorted(int(candidates[i]) for i in chosen)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, is_in_image, project
@@ -22,7 +22,6 @@ from quoin.stages.report.mesh_rendering import (
     draw_colors,
     draw_confidence,
     draw_shape,
-    select_spread_cameras,
 )
 from quoin.stages.report.pictures import jpeg_uri
 
@@ -89,6 +88,30 @@ def render_comparisons(
             )
             advance(number)
     return comparisons
+
+
+def select_spread_cameras(
+    centers_world: Float[Array, "n 3"],
+    directions_world: Float[Array, "n 3"],
+    n_points: Int[Array, "n"],
+    n_views: int,
+) -> list[int]:
+    """Indices of ``n_views`` cameras far from one another in place and gaze (farthest-point selection), ascending.
+
+    The first is the one with most points; cameras with under a quarter of the median point count are not taken.
+    """
+    candidates = np.flatnonzero(n_points >= 0.25 * np.median(n_points)) if len(n_points) else np.array([], int)
+    if not len(candidates) or n_views < 1:
+        return []
+    offsets = centers_world[candidates] - np.median(centers_world[candidates], axis=0)
+    scale = float(np.median(np.linalg.norm(offsets, axis=1))) or 1.0
+    features = np.concatenate([offsets / scale, directions_world[candidates]], axis=1)
+    chosen = [int(np.argmax(n_points[candidates]))]
+    distance = np.linalg.norm(features - features[chosen[0]], axis=1)
+    while len(chosen) < min(n_views, len(candidates)):
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
+    return sorted(int(candidates[i]) for i in chosen)
 
 
 def _viewer_camera(posed: Posed, photo: int, number: int, view: RayHits) -> ViewerCamera:

@@ -24,7 +24,7 @@ from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.stage import INGEST
 from quoin.stages.pose import undistortion
 from quoin.stages.pose.config import PoseConfig
-from quoin.stages.pose.pairing import shared_matching
+from quoin.stages.pose.pairing import matching
 from quoin.stages.pose.stage import POSE
 from quoin.stages.pose.workspace import PhotosNotVisibleError
 from tests.fixtures.stand_in_workers import Several
@@ -77,9 +77,9 @@ class Three(Several):
 
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (shared_matching, undistortion):
+    for module in (matching, undistortion):
         monkeypatch.setattr(module, "PHOTOS_PER_TASK", 3)
-    monkeypatch.setattr("quoin.stages.pose.pairing.shared_matching.PAIRS_PER_TASK_RANGE", (2, 6))
+    monkeypatch.setattr("quoin.stages.pose.pairing.matching.PAIRS_PER_TASK_RANGE", (2, 6))
     monkeypatch.setattr("quoin.stages.pose.workspace.MAX_LOCAL_PHOTOS", 2)
 
 
@@ -220,7 +220,7 @@ def test_workers_that_do_not_see_the_photos_still_match(alone: Run, photos: list
 
     run, workers, said = ingested(tmp_path / "run", photos), Three(), list[str]()
     with pytest.MonkeyPatch.context() as there:
-        for module in (shared_matching, undistortion):
+        for module in (matching, undistortion):
             there.setattr(module, "read_visible_photos", unseen)
         POSE(run, CONFIG, Reporter(lambda event: said.append(str(event.get("message")))), workers)
     assert (
@@ -240,7 +240,7 @@ def test_a_mask_that_a_worker_does_not_see_is_as_a_photo(photos: list[dict], tmp
     rows = [{**photo, "mask_path": str(tmp_path / "gone.png")} for photo in photos[:2]]
     run = ingested(tmp_path / "run", rows)
     with pytest.raises(PhotosNotVisibleError, match=r"gone\.png"):
-        shared_matching.extract_photo_features(TaskContext(), run, CONFIG, [0, 1], ([], []))
+        matching.extract_photo_features(TaskContext(), run, CONFIG, [0, 1], ([], []))
 
 
 @pytest.mark.slow
@@ -248,8 +248,8 @@ def test_on_ray(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = Path(__file__).parents[3] / "shared" / "data" / "strecha_castle_p30" / "images"
     if not folder.is_dir():
         pytest.skip("the photo set strecha_castle_p30 is not on this machine")
-    monkeypatch.setattr(shared_matching, "PHOTOS_PER_TASK", 8)
-    monkeypatch.setattr(shared_matching, "PAIRS_PER_TASK_RANGE", (50, 500))
+    monkeypatch.setattr(matching, "PHOTOS_PER_TASK", 8)
+    monkeypatch.setattr(matching, "PAIRS_PER_TASK_RANGE", (50, 500))
     config, said, results = PoseConfig(max_edge_px=800, max_features=1500, threads=1), list[str](), []
     report = Reporter(lambda event: said.append(str(event)))
     for workers in (InlineWorkers(), RayWorkers("cpu", nodes.address, workers=2)):

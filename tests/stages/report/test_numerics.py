@@ -18,8 +18,8 @@ from quoin.stages.report.mesh_rendering import (
     downsample_half,
     draw_colors,
     draw_shape,
-    select_spread_cameras,
 )
+from quoin.stages.report.photo_views import select_spread_cameras
 from quoin.stages.report.pictures import svg_tag
 
 # -- casting ---------------------------------------------------------------------------------------------------------
