@@ -29,10 +29,8 @@ MATCHED_CORRELATION = 0.7  # above it both tiles show the same
 DOUBTFUL_CORRELATION = 0.5  # up to it a tile may show something else
 LOST_CORRELATION = 0.3  # below it a tile shows something else
 MIN_MATCHED_SHARE, MAX_LOST_TILE_SHARE = 0.75, 0.12  # of the tiles; text over a photo may cover some
-MAX_SHIFT_PX = (
-    0.15,
-    0.3,
-)  # median and 90th percentile over tiles that are not doubtful, at 512 px, after the best crop
+# Median and 90th percentile over tiles that are not doubtful, at 512 px, after the best crop.
+MAX_SHIFT_PX = (0.15, 0.3)
 TILE_SEARCH_PX = 16  # around a doubtful tile, where its content is searched: if it is found, it moved
 MAX_MOVED_TILES = 1
 

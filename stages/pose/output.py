@@ -51,9 +51,8 @@ from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 
 Array = np.ndarray
 
-MAX_EXIF_FOCAL_RATIO = (
-    1.3  # ratio of the focal length found to that in EXIF, or its inverse, from which on EXIF is wrong
-)
+# Ratio of the focal length found to that in EXIF, or its inverse, from which on EXIF is wrong.
+MAX_EXIF_FOCAL_RATIO = 1.3
 
 
 def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow], result: SfmResult) -> PoseResult:

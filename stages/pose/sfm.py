@@ -23,13 +23,11 @@ from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 
 Array = np.ndarray
 
-DEFAULT_FOCAL_FACTOR = (
-    1.2  # times the long edge: a phone's or a kit lens's view of about 45 degrees, COLMAP's own default
-)
+# Times the long edge: a phone's or a kit lens's view of about 45 degrees, COLMAP's own default.
+DEFAULT_FOCAL_FACTOR = 1.2
 OVERLAP_ADVICE = "take photos that overlap by half or more, of something with texture that stands still"
-MIN_SHARED_CAMERA_REGISTERED_SHARE = (
-    0.7  # of all photos; fewer registered with a shared camera: perhaps it is not one camera
-)
+# Of all photos; fewer registered with a shared camera: perhaps it is not one camera.
+MIN_SHARED_CAMERA_REGISTERED_SHARE = 0.7
 MAX_SHARED_CAMERA_ERROR_PX = 1.5  # of a photo 1600 pixels wide, mean over photos; a larger one likewise
 
 

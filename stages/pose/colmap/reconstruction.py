@@ -13,9 +13,8 @@ from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.sparse_model import SparseModel
 
 MIN_COMPONENT_PHOTOS = 3  # photos; the poses of two alone cannot be trusted
-MIN_PHOTOS_FOR_TRACK_SELECTION = (
-    300  # photos, from which on neighbours hold a photo in place even where it uses a part of its tracks
-)
+# From this many photos on neighbours hold a photo in place even where it uses a part of its tracks.
+MIN_PHOTOS_FOR_TRACK_SELECTION = 300
 TRACKS_PER_PHOTO = 200  # the longest, from which many photos are placed; all others are triangulated afterwards
 
 

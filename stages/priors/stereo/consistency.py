@@ -32,14 +32,8 @@ _PAIRS = (  # right, below, below right, below left
 class ConsistencyParams:
     """Tuned numbers of the geometric consistency check."""
 
-    support_offsets_px: tuple[int, ...] = (
-        -8,
-        -4,
-        -1,
-        1,
-        4,
-        8,
-    )  # rows and columns to the pixels that may support one
+    # rows and columns to the pixels that may support one
+    support_offsets_px: tuple[int, ...] = (-8, -4, -1, 1, 4, 8)
     same_surface_share: float = 0.01  # of inverse depth: closer to a neighbor's plane is the same surface
     smooth_share: float = 0.005  # of inverse depth: closer to a neighbor's plane is smooth
     max_supporting_views: int = 3  # counted for one pixel
