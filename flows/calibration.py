@@ -13,8 +13,8 @@ from statistics import median
 
 from quoin.fields.device import device_name
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.atomic import write_atomic
 from quoin.pipeline.storage.cache import home_folder
+from quoin.pipeline.storage.disk import write_atomic
 from quoin.pipeline.storage.run import Run
 
 CALIBRATION_FILE = "calibration.json"

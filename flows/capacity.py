@@ -16,9 +16,9 @@ from quoin.flows.settings import DEFAULT_METHOD, Settings
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.formatting import format_bytes
 from quoin.pipeline.core.workers import Workers
-from quoin.pipeline.core.workload import GIB, PROCESS_BYTES, Workload
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.stage import GIB, PROCESS_BYTES, Workload
 from quoin.stages.partition.block_split import block_vram_bytes, machine_memory_bytes, min_memory_bytes
 from quoin.stages.partition.config import BlockPlan, PartitionResult
 

@@ -15,7 +15,7 @@ from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import JsonLinesSink, Reporter, Sink
 from quoin.pipeline.core.workers import Device, InlineWorkers, Workers
-from quoin.pipeline.storage.atomic import disk_error
+from quoin.pipeline.storage.disk import disk_error
 from quoin.pipeline.storage.lock import lock_run
 from quoin.pipeline.storage.object_store import Bucket, is_storage_unavailable, storage_url
 from quoin.pipeline.storage.run import Run

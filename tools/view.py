@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world
-from quoin.pipeline.scene.confidence import confidence_colors
+from quoin.pipeline.scene.mesh_formats import confidence_colors
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed, read_photo, read_posed
 from quoin.pipeline.storage.run import Run
 

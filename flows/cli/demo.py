@@ -10,7 +10,7 @@ from quoin.flows.cli.summary import print_summary
 from quoin.flows.session import start_run
 from quoin.pipeline.core.config import digest, validate_config
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.atomic import disk_error, write_atomic
+from quoin.pipeline.storage.disk import disk_error, write_atomic
 from quoin.pipeline.storage.run import Run
 from quoin.tools.synthetic.config import ROOM_SETTINGS, TOWN_SETTINGS, WILD_SETTINGS, SyntheticConfig, SyntheticTruth
 

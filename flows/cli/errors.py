@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from quoin.pipeline.core.errors import PartialResult, QuoinError
-from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error
+from quoin.pipeline.storage.disk import UNWRITABLE_ERRNOS, disk_error
 
 EXIT_TIMEOUT_SECONDS = 5.0
 EXIT_CRASHED, EXIT_REFUSED, EXIT_PARTIAL, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 130, 143

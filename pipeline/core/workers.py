@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from quoin.pipeline.core.errors import OutOfMemory, QuoinError, first_line
 from quoin.pipeline.core.events import Reporter
@@ -19,6 +20,7 @@ from quoin.pipeline.core.events import Reporter
 Device = Literal["auto", "cpu", "cuda"]
 
 MAX_MEMORY_LEVEL = 3  # times that the memory of a task is halved
+_T = TypeVar("_T")
 
 
 class NoWorkersError(QuoinError):
@@ -153,3 +155,17 @@ def out_of_memory_reason(error: BaseException) -> str:
     if isinstance(error, OutOfMemory | MemoryError) or "OutOfMemoryError" in kinds:
         return first_line(error)
     return ""
+
+
+def thread_map(function: Callable[[int], _T], count: int, threads: int, advance: Callable[[float], None]) -> list[_T]:
+    """``[function(0), ..., function(count - 1)]``; the first exception ends it."""
+    results: list[_T] = []
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        try:
+            for result in pool.map(function, range(count)):
+                results.append(result)
+                advance(len(results))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import coo_array, csr_array
 
-from quoin.pipeline.geometry.cameras import centers_world, is_in_image, project
-from quoin.pipeline.geometry.rays import normalize
+from quoin.pipeline.geometry.cameras import centers_world, is_in_image, normalize, project
 
 Array = np.ndarray
 BEST_ANGLE_DEG, ANGLE_SIGMA_DEG = 15.0, 12.0

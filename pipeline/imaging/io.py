@@ -21,6 +21,7 @@ from quoin.pipeline.core.reasons import Reason, RejectedFileError
 
 Array = np.ndarray
 
+MAX_DECODED_PIXELS = 150_000_000  # at 10 bytes each 1.5 GB
 MAX_PIXELS = 300_000_000  # above this a file is taken for a decompression bomb; the largest cameras have 150 million
 ORIENTATION_TAG = 0x0112
 PHOTO_FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF"]
@@ -196,3 +197,23 @@ def _binary_mask(image: Image.Image) -> UInt8[Array, "h w"]:
     values = np.asarray(image.convert("RGB")).max(axis=2)
     labels = image.format not in ("JPEG", "MPO") and values.max(initial=0) < 128
     return np.where(values > (0 if labels else 127), 255, 0).astype(np.uint8)
+
+
+class PixelBudget:
+    """Bounds what threads hold decoded at once, about 10 bytes a pixel; a photo larger than the budget goes alone."""
+
+    def __init__(self, pixels: int = MAX_DECODED_PIXELS) -> None:
+        self._limit, self._held, self._change = pixels, 0, threading.Condition()
+
+    @contextlib.contextmanager
+    def reserve(self, pixels: int) -> Iterator[None]:
+        """Wait until ``pixels`` fit into the budget, and reserve them inside the block."""
+        with self._change:
+            self._change.wait_for(lambda: self._held == 0 or self._held + pixels <= self._limit)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._change:
+                self._held -= pixels
+                self._change.notify_all()

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quoin.pipeline.core.reasons import Reason, Rejection
+from quoin.pipeline.storage.cache import mirror_file
 from quoin.pipeline.storage.object_store import storage_url
-from quoin.pipeline.storage.photo_mirror import mirror_file
 from quoin.pipeline.storage.run import Run
 
 PATH_COLUMNS = ("path", "mask_path", "depth_path", "depth_camera")

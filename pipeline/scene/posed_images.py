@@ -10,7 +10,7 @@ import zarr
 from jaxtyping import Float, Int, UInt8
 
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.pipeline.imaging.pyramid import build_pyramid
+from quoin.pipeline.imaging.filters import build_pyramid
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 

@@ -20,8 +20,8 @@ import zarr
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage import arrays
-from quoin.pipeline.storage.atomic import atomic_path, disk_error, write_atomic
 from quoin.pipeline.storage.cache import DiskCache, file_lock, scratch_folder, storage_cache_folder
+from quoin.pipeline.storage.disk import atomic_path, disk_error, write_atomic
 from quoin.pipeline.storage.layout import SIDECARS, FileEntry, matching_files, output_patterns, sha256_of
 from quoin.pipeline.storage.object_store import Bucket, storage_url
 

@@ -26,9 +26,9 @@ from quoin import __version__
 from quoin.pipeline.core.config import StageConfig, StageResult, digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.backend import RUN_FILE, LocalStorage, open_storage
+from quoin.pipeline.storage.cache import mirror_photos
 from quoin.pipeline.storage.layout import FileEntry
 from quoin.pipeline.storage.object_store import storage_url
-from quoin.pipeline.storage.photo_mirror import mirror_photos
 
 __all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory"]
 

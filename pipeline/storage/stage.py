@@ -1,19 +1,81 @@
-"""A stage of the pipeline: declared once, it runs where its key has changed, and commits what it made."""
+"""A stage of the pipeline, declared once: what it needs, what it runs, what that takes, and where it is committed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from quoin.pipeline.core.config import StageConfig, StageResult
 from quoin.pipeline.core.errors import PartialResult
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.workers import InlineWorkers, Workers
-from quoin.pipeline.core.workload import Cost, Workload
-from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error
+from quoin.pipeline.storage.disk import UNWRITABLE_ERRNOS, disk_error
 from quoin.pipeline.storage.run import Run
+
+GIB = 1 << 30
+PROCESS_BYTES = 1350 << 20  # interpreter, torch, a compiled step and its activations, what stereo left
+FACES_PER_BRICK = 3.4  # of the surface, for each voxel of a brick's face; those of halos not counted twice
+
+
+@runtime_checkable
+class BlockLoad(Protocol):
+    """Sizes of one block."""
+
+    @property
+    def memory_bytes(self) -> int: ...  # of training it
+
+    @property
+    def n_photos(self) -> int: ...
+
+    @property
+    def n_bricks(self) -> int: ...  # of surface, halo included
+
+    @property
+    def pixels(self) -> int: ...  # of its photos, at the pyramid levels it trains with
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Sizes of a partitioned scene, and how many workers, each like this machine, share it."""
+
+    n_photos: int
+    megapixels: float  # of all posed photos
+    long_edge_px: float  # of the median photo
+    brick_size: int  # voxels along a brick's side
+    blocks: Sequence[BlockLoad]
+    n_workers: int = 1
+
+    @property
+    def n_bricks(self) -> int:
+        return sum(block.n_bricks for block in self.blocks)
+
+    @property
+    def n_faces(self) -> int:
+        """Faces of the whole surface."""
+        return surface_faces(self.n_bricks, self.brick_size)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage takes: seconds on two CPU cores of 2020s server class, memory at most, disk, and a note."""
+
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    note: str = ""
+
+
+def brick_bytes(brick_size: int) -> int:
+    """Bytes of one SDF brick in memory (float16)."""
+    return 2 * (brick_size + 1) ** 3
+
+
+def surface_faces(n_bricks: int, brick_size: int) -> int:
+    """Faces of the surface in so many bricks."""
+    return int(FACES_PER_BRICK * n_bricks * brick_size**2)
+
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 ResultT = TypeVar("ResultT", bound=StageResult)

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from quoin.pipeline.geometry.mesh import face_areas, vertex_normals
-from quoin.pipeline.scene.gltf import GltfMesh, encode_glb
-from quoin.pipeline.storage.atomic import atomic_path
+from quoin.pipeline.scene.mesh_formats import GltfMesh, encode_glb
+from quoin.pipeline.storage.disk import atomic_path
 
 Array = np.ndarray
 
@@ -211,7 +211,7 @@ class PlyWriter:
 
 
 def write_glb(path: Path, mesh: Mesh, normals: Float[Array, "v 3"]) -> None:
-    """Write the mesh as binary glTF (``pipeline.scene.gltf``)."""
+    """Write the mesh as binary glTF (``pipeline.scene.mesh_formats``)."""
     whole = GltfMesh(mesh.vertices_world, mesh.faces, normals, mesh.colors, mesh.values)
     with open_atomic(path) as handle:
         handle.write(encode_glb(whole))

@@ -12,12 +12,12 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from quoin.pipeline.geometry.frustum import frustum_query
+from quoin.pipeline.geometry.cameras import frustum_query
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.imaging.filters import sample_bilinear, sample_nearest
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_held_out
-from quoin.pipeline.scene.plane_maps import depth_from_planes, read_plane_index, read_scene_planes
+from quoin.pipeline.scene.priors import depth_from_planes, read_plane_index, read_scene_planes
 from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse.config import FuseConfig
 from quoin.stages.fuse.mesh import Mesh

@@ -15,14 +15,13 @@ from jaxtyping import Bool
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.workers import InlineWorkers, Task, Workers, map_all
-from quoin.pipeline.core.workload import PROCESS_BYTES, Cost, Workload, surface_faces
 from quoin.pipeline.imaging.exposure import photo_gains
 from quoin.pipeline.scene.blocks import Partition, read_partition
-from quoin.pipeline.scene.confidence import confident_faces
+from quoin.pipeline.scene.mesh_formats import confident_faces
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.backend import LocalStorage
 from quoin.pipeline.storage.run import Run
-from quoin.pipeline.storage.stage import Stage, StageContext
+from quoin.pipeline.storage.stage import PROCESS_BYTES, Cost, Stage, StageContext, Workload, surface_faces
 from quoin.stages.fuse.blend import bricks_to_march
 from quoin.stages.fuse.clean import typical_disagreement
 from quoin.stages.fuse.config import FuseConfig, FuseResult

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from quoin.pipeline.geometry.rays import normalize
+from quoin.pipeline.geometry.cameras import normalize
 from quoin.pipeline.imaging.filters import sample_nearest
 from quoin.stages.fuse.visibility import VisibleVertices
 

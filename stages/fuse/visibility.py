@@ -11,8 +11,7 @@ import zarr
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import binary_erosion
 
-from quoin.pipeline.geometry.cameras import center_world, is_in_image
-from quoin.pipeline.geometry.frustum import frustum_query
+from quoin.pipeline.geometry.cameras import center_world, frustum_query, is_in_image
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.storage import arrays
 
@@ -119,7 +118,7 @@ def visible_vertices(
 
     A vertex may lie ``tolerance`` behind the depth map, plus the depth by which a surface of its slant changes within
     half the diagonal of a pixel. ``candidates`` (sorted) are the vertices that may be in the image
-    (``pipeline.geometry.frustum``), all if None.
+    (``pipeline.geometry.cameras``), all if None.
     """
     parts = []
     candidates = np.arange(len(vertices)) if candidates is None else candidates

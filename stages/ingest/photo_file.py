@@ -16,8 +16,7 @@ from PIL.ExifTags import IFD, Base
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
-from quoin.pipeline.imaging.io import load_mask, open_image, stored_orientation, upright_rgb
-from quoin.pipeline.imaging.memory_budget import PixelBudget
+from quoin.pipeline.imaging.io import PixelBudget, load_mask, open_image, stored_orientation, upright_rgb
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
 

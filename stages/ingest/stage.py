@@ -13,7 +13,7 @@ import numpy as np
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.imaging.memory_budget import PixelBudget
+from quoin.pipeline.imaging.io import PixelBudget
 from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.scene.sensor_depth import read_depth_camera
 from quoin.pipeline.storage.run import Run

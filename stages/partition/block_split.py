@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from quoin.pipeline.core.workload import PROCESS_BYTES, brick_bytes
 from quoin.pipeline.geometry.lattice import BrickBox
+from quoin.pipeline.storage.stage import PROCESS_BYTES, brick_bytes
 
 Array = np.ndarray
 

@@ -8,9 +8,8 @@ from itertools import product
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.geometry.cameras import centers_world, normalize
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
-from quoin.pipeline.geometry.rays import normalize
 
 Array = np.ndarray
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.core.workload import GIB
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
 from quoin.pipeline.scene.sensor_depth import add_sensor_points
-from quoin.pipeline.storage.stage import Stage, StageContext
+from quoin.pipeline.storage.stage import GIB, Stage, StageContext
 from quoin.stages.partition import block_photos, block_split, region
 from quoin.stages.partition.config import BlockPlan, PartitionConfig, PartitionResult
 

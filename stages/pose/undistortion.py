@@ -14,11 +14,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from quoin.pipeline.core.events import Advance
-from quoin.pipeline.core.parallel import thread_map
-from quoin.pipeline.core.workers import NoWorkersError, TaskContext
-from quoin.pipeline.imaging.io import load_upright
-from quoin.pipeline.imaging.memory_budget import PixelBudget
-from quoin.pipeline.imaging.pyramid import build_pyramid
+from quoin.pipeline.core.workers import NoWorkersError, TaskContext, thread_map
+from quoin.pipeline.imaging.filters import build_pyramid
+from quoin.pipeline.imaging.io import PixelBudget, load_upright
 from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, write_photo
 from quoin.pipeline.storage import arrays

@@ -16,9 +16,9 @@ from torch import Tensor
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.planes import BEHIND_MARGIN_CELLS, PlaneSet, bounding_planes, detect_planes
 from quoin.pipeline.imaging import labels
-from quoin.pipeline.imaging.pyramid import resample_to_level
+from quoin.pipeline.imaging.filters import resample_to_level
 from quoin.pipeline.scene import posed_images, priors
-from quoin.pipeline.scene.plane_maps import PlaneIndexMap, write_plane_index, write_scene_planes
+from quoin.pipeline.scene.priors import PlaneIndexMap, write_plane_index, write_scene_planes
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.plane_labeling import PlanarView, plane_fields, solve_labeling

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
-from quoin.pipeline.geometry.cameras import pixel_grid, rays_world
-from quoin.pipeline.geometry.rays import normalize
+from quoin.pipeline.geometry.cameras import normalize, pixel_grid, rays_world
 from quoin.pipeline.imaging.filters import local_contrast, rgb_to_gray
 
 Array = np.ndarray

@@ -11,13 +11,12 @@ import zarr
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.workers import Task, map_all
-from quoin.pipeline.core.workload import PROCESS_BYTES, Cost, Workload
 from quoin.pipeline.scene.blocks import held_out_key
 from quoin.pipeline.scene.posed_images import read_posed
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.layout import sha256_of
 from quoin.pipeline.storage.run import Run
-from quoin.pipeline.storage.stage import Stage, StageContext
+from quoin.pipeline.storage.stage import PROCESS_BYTES, Cost, Stage, StageContext, Workload
 from quoin.stages.priors.config import PriorsConfig, PriorsResult
 
 MIN_PHOTOS_PER_TASK = 16  # a worker first reads poses and points of all photos, whatever its share

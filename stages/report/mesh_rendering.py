@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from quoin.pipeline.geometry.cameras import rays_world
+from quoin.pipeline.geometry.cameras import normalize, rays_world
 from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
-from quoin.pipeline.geometry.rays import normalize
-from quoin.pipeline.scene.confidence import confidence_colors
-from quoin.pipeline.scene.gltf import GltfMesh, decode_glb, encode_glb
-from quoin.pipeline.scene.ply import count_faces, read_vertex_property
+from quoin.pipeline.scene.mesh_formats import (
+    GltfMesh,
+    confidence_colors,
+    count_faces,
+    decode_glb,
+    encode_glb,
+    read_vertex_property,
+)
 
 Array = np.ndarray
 

@@ -14,7 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from quoin.pipeline.core import formatting
-from quoin.pipeline.scene.confidence import CONFIDENCE_COLORS
+from quoin.pipeline.scene.mesh_formats import CONFIDENCE_COLORS
 from quoin.stages.report import chart
 from quoin.stages.report.collect import select_blocks
 from quoin.stages.report.facts import Report

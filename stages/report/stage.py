@@ -10,15 +10,14 @@ from markupsafe import Markup
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.formatting import format_quantity, key_label
-from quoin.pipeline.core.workload import PROCESS_BYTES, Cost, Workload
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 from quoin.pipeline.scene.blocks import Partition, read_partition
 from quoin.pipeline.scene.manhattan import read_trusted_frame
 from quoin.pipeline.scene.posed_images import Posed, read_posed
-from quoin.pipeline.storage.atomic import write_atomic
+from quoin.pipeline.storage.disk import write_atomic
 from quoin.pipeline.storage.run import Run
-from quoin.pipeline.storage.stage import Stage
+from quoin.pipeline.storage.stage import PROCESS_BYTES, Cost, Stage, Workload
 from quoin.stages.report import collect, mesh_rendering, pictures, room_measures
 from quoin.stages.report.advice import advise
 from quoin.stages.report.config import ReportConfig, ReportResult

@@ -29,9 +29,8 @@ from quoin.pipeline.scene.blocks import (
     write_block_model,
     write_sdf_bricks,
 )
-from quoin.pipeline.storage.atomic import write_atomic
-from quoin.pipeline.storage.fencing import FENCING_TOKEN_FILE, check_fence
-from quoin.pipeline.storage.retry import retry
+from quoin.pipeline.storage.disk import retry, write_atomic
+from quoin.pipeline.storage.lock import FENCING_TOKEN_FILE, check_fence
 from quoin.pipeline.storage.run import Run, peak_memory_bytes, reset_peak_memory
 from quoin.stages.train import sdf_bricks, trained_block
 from quoin.stages.train.camera_refinement import refined_camera_rows, write_refined_cameras

@@ -18,7 +18,7 @@ from torch import Tensor
 from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.storage.atomic import atomic_path
+from quoin.pipeline.storage.disk import atomic_path
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.preview import render_preview
 from quoin.stages.train.trainer import LOG_INTERVAL_STEPS, Trainer

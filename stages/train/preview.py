@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from quoin.pipeline.storage.atomic import write_atomic
+from quoin.pipeline.storage.disk import write_atomic
 from quoin.stages.train.data.photo_set import PhotoSet
 from quoin.stages.train.trainer import Trainer
 

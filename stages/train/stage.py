@@ -14,14 +14,12 @@ import numpy as np
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import PartialResult, QuoinError
 from quoin.pipeline.core.workers import Task, TaskContext
-from quoin.pipeline.core.workload import Cost, Workload, brick_bytes
 from quoin.pipeline.scene.blocks import Block, block_folder, read_partition
-from quoin.pipeline.storage.atomic import UNWRITABLE_ERRNOS, disk_error, write_atomic
-from quoin.pipeline.storage.fencing import FENCING_TOKEN_FILE, fence
+from quoin.pipeline.storage.disk import UNWRITABLE_ERRNOS, disk_error, retry, write_atomic
+from quoin.pipeline.storage.lock import FENCING_TOKEN_FILE, fence
 from quoin.pipeline.storage.object_store import storage_url
-from quoin.pipeline.storage.retry import retry
 from quoin.pipeline.storage.run import Run
-from quoin.pipeline.storage.stage import Stage, StageContext
+from quoin.pipeline.storage.stage import Cost, Stage, StageContext, Workload, brick_bytes
 from quoin.stages.train.config import BlockResult, TrainConfig, TrainResult
 
 TRACEBACK_FILE = "error.txt"

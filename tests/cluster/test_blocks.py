@@ -14,7 +14,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.workers import MAX_MEMORY_LEVEL, Attempt
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
-from quoin.pipeline.storage.fencing import SupersededError, check_fence
+from quoin.pipeline.storage.lock import SupersededError, check_fence
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import BlockResult, TrainConfig
 from quoin.stages.train.stage import TRAIN

@@ -21,8 +21,8 @@ from quoin.pipeline.core.errors import OutOfMemory, PartialResult
 from quoin.pipeline.core.events import Event, Reporter
 from quoin.pipeline.core.workers import Attempt
 from quoin.pipeline.scene.blocks import Block, block_folder, read_partition
-from quoin.pipeline.storage import retry
-from quoin.pipeline.storage.fencing import SupersededError, fence
+from quoin.pipeline.storage import disk
+from quoin.pipeline.storage.lock import SupersededError, fence
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train import block_training, trainer
 from quoin.stages.train.config import TrainConfig
@@ -166,7 +166,7 @@ def test_an_attempt_that_was_superseded_writes_nothing_more(run: Run) -> None:
 
 
 def test_a_run_folder_that_is_gone_for_a_while_costs_no_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    away, noticed, is_transient = run.path.with_name("away"), threading.Event(), retry.is_transient
+    away, noticed, is_transient = run.path.with_name("away"), threading.Event(), disk.is_transient
 
     def notice(error: BaseException | None, folder: Path) -> bool:
         transient = is_transient(error, folder)

@@ -21,7 +21,7 @@ from quoin.cluster.resources import plan_resources
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Event, Reporter
 from quoin.pipeline.core.workers import Outcome, Step, Task, TaskContext
-from quoin.pipeline.storage.fencing import check_fence, fence
+from quoin.pipeline.storage.lock import check_fence, fence
 
 pytestmark = [
     pytest.mark.slow,

@@ -17,7 +17,7 @@ from quoin.pipeline.core.config import StageResult, validate_config
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.workers import Attempt, InlineWorkers, Outcome, Step, Task, TaskContext
 from quoin.pipeline.scene.blocks import read_brick_index, read_partition, read_sdf_brick
-from quoin.pipeline.storage.fencing import SupersededError
+from quoin.pipeline.storage.lock import SupersededError
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from quoin.stages.train.config import TrainConfig

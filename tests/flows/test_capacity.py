@@ -6,7 +6,7 @@ import pytest
 
 from quoin.flows.pipeline import STAGES
 from quoin.flows.settings import load_settings
-from quoin.pipeline.core.workload import Cost, Workload, brick_bytes
+from quoin.pipeline.storage.stage import Cost, Workload, brick_bytes
 from quoin.stages.partition.config import BlockPlan
 from quoin.stages.train import stage as train
 

@@ -12,7 +12,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.storage import arrays
-from quoin.pipeline.storage.atomic import write_atomic
+from quoin.pipeline.storage.disk import write_atomic
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
 from tests.fixtures.stage_of import stage_of

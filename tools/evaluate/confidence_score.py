@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
-from quoin.pipeline.scene.confidence import confident_faces
+from quoin.pipeline.scene.mesh_formats import confident_faces
 from quoin.tools.evaluate.config import ConfidenceBin, ConfidenceScore, SurfaceScore
 from quoin.tools.evaluate.reference_surface import SurfaceGeometry, in_box, nearest_on_surface
 from quoin.tools.evaluate.score import score_surface

@@ -14,8 +14,8 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_held_out
-from quoin.pipeline.scene.ply import read_vertex_property
-from quoin.pipeline.storage.atomic import write_atomic
+from quoin.pipeline.scene.mesh_formats import read_vertex_property
+from quoin.pipeline.storage.disk import write_atomic
 from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
 

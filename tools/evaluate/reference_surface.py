@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.geometry.cameras import normalize
 from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES, face_area_vectors, face_areas
-from quoin.pipeline.geometry.rays import normalize
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.pipeline.scene.ply import read_ply_mesh
+from quoin.pipeline.scene.mesh_formats import read_ply_mesh
 
 Array = np.ndarray
 SURFACE_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".xyz")

@@ -12,7 +12,7 @@ from quoin.pipeline.core.config import suggest_closest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.scene import posed_images
-from quoin.pipeline.storage.atomic import disk_error
+from quoin.pipeline.storage.disk import disk_error
 from quoin.pipeline.storage.run import Run
 from quoin.tools.export.config import EXPORT_FORMATS, MESH_FORMATS, ExportResult
 

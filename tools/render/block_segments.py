@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from quoin.pipeline.geometry.rays import intersect_ray_box
+from quoin.pipeline.geometry.cameras import intersect_ray_box
 
 Array = np.ndarray
 

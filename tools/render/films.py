@@ -17,8 +17,7 @@ from jaxtyping import Float
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Advance, Reporter
-from quoin.pipeline.geometry.cameras import centers_world, pixel_grid, rays_world
-from quoin.pipeline.geometry.rays import normalize
+from quoin.pipeline.geometry.cameras import centers_world, normalize, pixel_grid, rays_world
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_held_out, read_partition
 from quoin.pipeline.storage import arrays

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from quoin.pipeline.scene.posed_images import Rendering
-from quoin.pipeline.storage.atomic import disk_error
+from quoin.pipeline.storage.disk import disk_error
 from quoin.tools.render.config import RenderedQuantity
 
 Array = np.ndarray

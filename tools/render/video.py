@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.atomic import disk_error
+from quoin.pipeline.storage.disk import disk_error
 from quoin.tools.render.pictures import save_picture
 
 Array = np.ndarray

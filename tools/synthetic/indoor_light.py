@@ -12,7 +12,7 @@ import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
-from quoin.pipeline.geometry.rays import normalize
+from quoin.pipeline.geometry.cameras import normalize
 from quoin.tools.synthetic.finishes import FINISHES, finish_albedo
 from quoin.tools.synthetic.materials import SolidNoise
 from quoin.tools.synthetic.photo_renderer import RadianceFunction, Solid, build_raycaster

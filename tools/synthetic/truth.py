@@ -9,9 +9,7 @@ import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Int
 
-from quoin.pipeline.geometry.cameras import centers_world, is_in_image, project
-from quoin.pipeline.geometry.frustum import frustum_query
-from quoin.pipeline.geometry.rays import normalize
+from quoin.pipeline.geometry.cameras import centers_world, frustum_query, is_in_image, normalize, project
 
 Array = np.ndarray
 MIN_CAMERAS = 2  # that see a triangle: one alone cannot tell how far away it is

@@ -15,7 +15,7 @@ import numpy as np
 import pycolmap
 from jaxtyping import Float
 
-from quoin.pipeline.geometry.robust import robust_sigma
+from quoin.pipeline.geometry.similarity import robust_sigma
 from quoin.stages.pose.checks.registration import residuals_px
 from quoin.stages.pose.colmap import reconstruction
 from quoin.stages.pose.colmap.reconstruction import keep_photos_only

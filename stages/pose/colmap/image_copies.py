@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from quoin.pipeline.core.events import Advance
-from quoin.pipeline.core.parallel import thread_map
+from quoin.pipeline.core.workers import thread_map
 from quoin.pipeline.imaging.io import exif_orientation, load_mask, load_upright, open_image
 from quoin.pipeline.scene.photo_table import PhotoRow
 

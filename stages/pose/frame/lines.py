@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
+from quoin.pipeline.geometry.cameras import normalize
 from quoin.pipeline.geometry.mesh import connected_components
-from quoin.pipeline.geometry.rays import normalize
 from quoin.pipeline.imaging.filters import rgb_to_gray
 
 Array = np.ndarray

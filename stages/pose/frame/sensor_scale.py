@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from quoin.pipeline.core.parallel import thread_map
+from quoin.pipeline.core.workers import thread_map
 from quoin.pipeline.geometry.cameras import is_in_image, pixel_grid, project, to_camera, unproject
-from quoin.pipeline.geometry.robust import robust_sigma
+from quoin.pipeline.geometry.similarity import robust_sigma
 from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed
 from quoin.pipeline.scene.sensor_depth import (

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from quoin.pipeline.geometry.robust import robust_sigma
+from quoin.pipeline.geometry.similarity import robust_sigma
 from quoin.pipeline.scene.manhattan import ManhattanFrame
 from quoin.stages.pose.frame.lines import Lines, misfit_rad
 from quoin.stages.pose.frame.world_frame import Gravity, gravity_aligned_axes

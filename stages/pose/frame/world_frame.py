@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from quoin.pipeline.geometry.robust import inlier_limit
-from quoin.pipeline.geometry.similarity import Similarity, fit_similarity_robust
+from quoin.pipeline.geometry.similarity import Similarity, fit_similarity_robust, inlier_limit
 
 Array = np.ndarray
 

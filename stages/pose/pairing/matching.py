@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.core.events import Advance
-from quoin.pipeline.core.parallel import thread_map
-from quoin.pipeline.core.workers import NoWorkersError, TaskContext
+from quoin.pipeline.core.workers import NoWorkersError, TaskContext, thread_map
 from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap.camera import Camera

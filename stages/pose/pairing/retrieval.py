@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Shaped, UInt8, UInt64
 from scipy.sparse import csc_array, csr_array
 
 from quoin.pipeline.core.events import Advance
-from quoin.pipeline.core.parallel import thread_map
+from quoin.pipeline.core.workers import thread_map
 
 Array = np.ndarray
 FeatureReader = Callable[[int], tuple[UInt8[Array, "n d"], Float[Array, "n"]]]

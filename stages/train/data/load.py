@@ -10,11 +10,10 @@ from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.grids.sparse_sdf import SparseSdf
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.geometry.cameras import centers_world, pixel_grid, project, unproject
+from quoin.pipeline.geometry.cameras import centers_world, intersect_ray_box, normalize, pixel_grid, project, unproject
 from quoin.pipeline.geometry.covisibility import observation_matrix, source_photos
-from quoin.pipeline.geometry.rays import intersect_ray_box, normalize
 from quoin.pipeline.imaging import labels
-from quoin.pipeline.scene import plane_maps, posed_images, priors
+from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import Block, read_held_out
 from quoin.pipeline.scene.manhattan import read_trusted_frame
 from quoin.pipeline.scene.sensor_depth import add_sensor_points
@@ -170,7 +169,7 @@ def build_supervision(
     np.add.at(view_sum, point, normalize(centers[photo] - points[point], 1e-9))
     stereo, by = _stereo_points(maps, frame.half_extent, np.random.default_rng(random_seed))
     bare_maps = {
-        k: DepthMap(plane_maps.depth_from_planes(number, planes, pose, lens), lens, pose)
+        k: DepthMap(priors.depth_from_planes(number, planes, pose, lens), lens, pose)
         for k, (number, planes, lens, pose) in planes_of_photos.items()
     }
     walls, walls_by = _stereo_points(bare_maps, frame.half_extent, np.random.default_rng(random_seed))
@@ -204,12 +203,12 @@ def _plane_maps(
     run: Run, block: Block, frame: BlockFrame, posed: posed_images.Posed, cameras: np.ndarray
 ) -> dict[int, PlaneMap]:
     """Planes of textureless surfaces in the block's photos (by 0..K-1), in the block's frame and unit."""
-    planes = plane_maps.read_scene_planes(run)
+    planes = priors.read_scene_planes(run)
     local = planes.copy()
     local[:, 3] = (planes[:, 3] - planes[:, :3] @ frame.center_world) / frame.radius_m
     maps = {}
     for k, i in enumerate(block.photo_index):
-        plane_map = plane_maps.read_plane_index(run, int(i))
+        plane_map = priors.read_plane_index(run, int(i))
         if plane_map is not None:
             maps[k] = PlaneMap(plane_map.plane_index, local, posed.intrinsics[i] / 2**plane_map.level, cameras[k])
     return maps

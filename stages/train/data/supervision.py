@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from quoin.pipeline.geometry.rays import intersect_ray_box
+from quoin.pipeline.geometry.cameras import intersect_ray_box
 from quoin.stages.train.data.initial_sdf import DepthMap, fuse_tsdf
 
 Array = np.ndarray

@@ -10,7 +10,7 @@ from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, SURFACE_LABELS,
 from quoin.pipeline.scene import priors
 from quoin.pipeline.scene.blocks import read_partition
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
-from quoin.pipeline.scene.plane_maps import PlaneIndexMap, write_plane_index, write_scene_planes
+from quoin.pipeline.scene.priors import PlaneIndexMap, write_plane_index, write_scene_planes
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.step import LOSS_STATS, compute_loss
 from quoin.stages.train.trained_block import export_state

@@ -10,7 +10,13 @@ from scipy.spatial.transform import Rotation
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world, project
-from quoin.pipeline.geometry.similarity import Similarity, fit_similarity, fit_similarity_robust
+from quoin.pipeline.geometry.similarity import (
+    Similarity,
+    fit_similarity,
+    fit_similarity_robust,
+    inlier_limit,
+    robust_sigma,
+)
 
 numbers = st.floats(-100, 100, allow_nan=False).map(lambda v: round(v, 6))
 
@@ -136,3 +142,15 @@ def test_cameras_on_a_line_still_give_an_answer():
     fitted, inliers = fit_similarity_robust(x, 2.0 * x + 1.0)
     np.testing.assert_allclose(fitted.apply(x), 2.0 * x + 1.0, atol=1e-9)
     assert inliers.all()
+
+
+def test_robust_sigma_of_normal_values() -> None:
+    values = np.random.default_rng(0).normal(0, 2.0, 100_000)
+    values[::20] = 1e6
+    assert robust_sigma(values) == pytest.approx(2.0, rel=0.08)
+    assert robust_sigma(np.array([-1.0, 1.0, 1.0])) == pytest.approx(1.4826)
+
+
+def test_inlier_limit() -> None:
+    assert inlier_limit(np.array([1.0, 2.0, 300.0])) == pytest.approx(3 * 1.4826 * 2)
+    assert inlier_limit(np.zeros(4)) == 1e-9

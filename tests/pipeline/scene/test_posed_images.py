@@ -13,7 +13,7 @@ from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.imaging import labels
-from quoin.pipeline.imaging.pyramid import build_pyramid
+from quoin.pipeline.imaging.filters import build_pyramid
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import (
     SDF_CLIP_VOXELS,

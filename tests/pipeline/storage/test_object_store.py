@@ -11,8 +11,8 @@ import pytest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage import cache
 from quoin.pipeline.storage import object_store as module
+from quoin.pipeline.storage.cache import mirror_photos
 from quoin.pipeline.storage.object_store import Bucket, storage_url
-from quoin.pipeline.storage.photo_mirror import mirror_photos
 from tests.fixtures.s3_server import Door
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from quoin.pipeline.core.config import StageConfig, StageResult
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.storage.atomic import write_atomic
-from quoin.pipeline.storage.run import RUN_FILE, Run
+from quoin.pipeline.storage.disk import write_atomic
+from quoin.pipeline.storage.run import RUN_FILE, Run, peak_memory_bytes, reset_peak_memory
 from tests.fixtures.stage_of import stage_of
 
 
@@ -225,3 +227,18 @@ def test_a_full_disk_at_the_commit_leaves_the_run_as_it_was(run: Run, monkeypatc
 def test_a_folder_that_cannot_be_made_is_one_sentence():
     with pytest.raises(QuoinError, match="Cannot write"):
         Run.create(Path("/proc/quoin/run"), photos=Path(), settings={}, seed=0)
+
+
+LARGE = 400 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget")
+def test_what_is_forgotten_is_not_told() -> None:
+    reset_peak_memory()
+    before = peak_memory_bytes()
+    held = np.ones(LARGE // 8)
+    assert peak_memory_bytes() > before + 0.9 * LARGE
+    assert held.sum() > 0
+    del held
+    reset_peak_memory()
+    assert peak_memory_bytes() < before + 0.5 * LARGE

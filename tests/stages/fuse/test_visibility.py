@@ -7,8 +7,7 @@ import pytest
 import trimesh
 import zarr
 
-from quoin.pipeline.geometry.cameras import look_at
-from quoin.pipeline.geometry.frustum import frustum_query
+from quoin.pipeline.geometry.cameras import frustum_query, look_at
 from quoin.pipeline.imaging import labels
 from quoin.stages.fuse.visibility import (
     LocalView,

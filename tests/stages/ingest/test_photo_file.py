@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
-from quoin.pipeline.imaging.memory_budget import PixelBudget
+from quoin.pipeline.imaging.io import PixelBudget
 from quoin.stages.ingest.duplicates import MAX_HASH_DISTANCE
 from quoin.stages.ingest.photo_file import (
     GRAY_EDGE_PX,

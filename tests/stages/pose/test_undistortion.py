@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quoin.pipeline.imaging.pyramid import build_pyramid
+from quoin.pipeline.imaging.filters import build_pyramid
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.undistortion import fit_pinhole, undistort_photo
 from tests.stages.pose.room import cameras_around, render

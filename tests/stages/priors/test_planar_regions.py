@@ -11,7 +11,7 @@ from quoin.pipeline.geometry.planes import PlaneSet
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
-from quoin.pipeline.scene.plane_maps import depth_from_planes, read_plane_index, read_scene_planes
+from quoin.pipeline.scene.priors import depth_from_planes, read_plane_index, read_scene_planes
 from quoin.stages.priors import planar_regions as regions
 from quoin.stages.priors.config import PriorsConfig
 from quoin.stages.priors.estimation import add_planar_regions

@@ -16,7 +16,7 @@ from quoin.pipeline.geometry.cameras import look_at, project
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
-from quoin.pipeline.scene.gltf import GltfMesh, encode_glb
+from quoin.pipeline.scene.mesh_formats import GltfMesh, encode_glb
 from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.scene.posed_images import Posed, write_photo, write_posed, write_transform
 from quoin.pipeline.storage.run import Run

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.pipeline.geometry.mesh import vertex_normals
-from quoin.pipeline.scene.confidence import CONFIDENCE_COLORS, confidence_colors
+from quoin.pipeline.scene.mesh_formats import CONFIDENCE_COLORS, confidence_colors
 from quoin.stages.report import chart, maps, mesh_rendering
 from quoin.stages.report.collect import build_histogram
 from quoin.stages.report.mesh_rendering import (

@@ -18,8 +18,8 @@ from PIL import Image
 
 from quoin.pipeline.core import formatting
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.scene.gltf import decode_glb
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
+from quoin.pipeline.scene.mesh_formats import decode_glb
 from quoin.pipeline.scene.photo_table import read_photo_table, write_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.stages.report import mesh_rendering, pictures

@@ -7,16 +7,15 @@ import time
 import pytest
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage import lease
-from quoin.pipeline.storage.lease import LeaseHolder, hold_lease
-from quoin.pipeline.storage.lock import lock_run
+from quoin.pipeline.storage import lock
+from quoin.pipeline.storage.lock import LeaseHolder, hold_lease, lock_run
 from quoin.pipeline.storage.object_store import Bucket, StorageUnavailable
 
 OTHER = LeaseHolder("other", 12, "another-machine")
 
 
 def stamp_of(url: str) -> str:
-    found = Bucket(url).get(lease.LEASE_NAME)
+    found = Bucket(url).get(lock.LEASE_NAME)
     assert found is not None
     return found.etag
 
@@ -26,7 +25,7 @@ def test_a_second_driver_is_refused_and_told_who_is_first(bucket: str):
     with lock_run(url):
         with pytest.raises(QuoinError, match=r"Another quoin works on this run \(process .* on "), lock_run(url):
             pass
-        assert Bucket(url).read(lease.LEASE_NAME) is not None, "who was refused has taken nothing away"
+        assert Bucket(url).read(lock.LEASE_NAME) is not None, "who was refused has taken nothing away"
     with lock_run(url):
         pass
     assert Bucket(url).is_empty(), "nothing is left behind"
@@ -34,7 +33,7 @@ def test_a_second_driver_is_refused_and_told_who_is_first(bucket: str):
 
 def test_one_that_is_no_longer_renewed_is_taken_over(bucket: str, monkeypatch, capsys):
     url = f"{bucket}/run"
-    Bucket(url).put(lease.LEASE_NAME, OTHER.to_bytes())
+    Bucket(url).put(lock.LEASE_NAME, OTHER.to_bytes())
     with pytest.raises(QuoinError, match="process 12 on another-machine"), hold_lease(url):
         pass
     monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
@@ -47,14 +46,14 @@ def test_one_that_is_no_longer_renewed_is_taken_over(bucket: str, monkeypatch, c
 def test_one_of_a_process_that_has_ended_here_is_taken_over_at_once(bucket: str, capsys):
     url = f"{bucket}/run"
     gone = LeaseHolder("gone", 2**22 + 1, LeaseHolder.of_this_process().host)  # larger than any process number
-    Bucket(url).put(lease.LEASE_NAME, gone.to_bytes())
+    Bucket(url).put(lock.LEASE_NAME, gone.to_bytes())
     with hold_lease(url):
         assert "has ended" in capsys.readouterr().err
 
 
 def test_a_damaged_lease_is_somebody_s_until_it_is_old(bucket: str, monkeypatch):
     url = f"{bucket}/run"
-    Bucket(url).put(lease.LEASE_NAME, b"{")
+    Bucket(url).put(lock.LEASE_NAME, b"{")
     with pytest.raises(QuoinError, match="unknown machine"), hold_lease(url):
         pass
     monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
@@ -88,10 +87,10 @@ def test_it_is_renewed_while_it_is_held_and_left_to_who_took_it(bucket: str, mon
         stamps = set()
         deadline = time.monotonic() + 30
         while len(stamps) < 3 and time.monotonic() < deadline:
-            found = Bucket(url).get(lease.LEASE_NAME)
+            found = Bucket(url).get(lock.LEASE_NAME)
             assert found is not None
             stamps.add(found.etag)
         assert len(stamps) == 3
-        Bucket(url).put(lease.LEASE_NAME, OTHER.to_bytes())
+        Bucket(url).put(lock.LEASE_NAME, OTHER.to_bytes())
         time.sleep(0.3)
-    assert LeaseHolder.from_bytes(Bucket(url).read(lease.LEASE_NAME) or b"") == OTHER
+    assert LeaseHolder.from_bytes(Bucket(url).read(lock.LEASE_NAME) or b"") == OTHER

@@ -8,13 +8,12 @@ import pytest
 
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.atomic import write_atomic
-from quoin.pipeline.storage.retry import retry
+from quoin.pipeline.storage.disk import retry, write_atomic
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quoin.pipeline.storage.retry.INITIAL_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("quoin.pipeline.storage.disk.INITIAL_BACKOFF_SECONDS", 0.01)
 
 
 def test_a_folder_that_is_gone_for_a_while_is_waited_for(tmp_path: Path) -> None:
