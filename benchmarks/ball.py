@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from quoin.fields.build import build_model
-from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.model import build_model
+from quoin.fields.sdf_grids import DenseSdf
 from quoin.pipeline.geometry.cameras import centers_world, look_at
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.data.photo_set import TILE_SIZE_PX, PhotoSet

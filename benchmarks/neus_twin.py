@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quoin.fields.encoding.frequency import FrequencyEncoding
+from quoin.fields.encoding.fourier import FrequencyEncoding
 from quoin.fields.field.mlp import ScalarMLP
 from quoin.fields.rays import RaySegments
 from quoin.fields.renderer.neus import neus_alpha
 from quoin.fields.renderer.renderer import alpha_from_density, weights_from_alpha
 from quoin.fields.sampler.importance import neus_upsample
-from quoin.fields.sampler.sections import sections_between
-from quoin.fields.sampler.stratified import stratified_samples
+from quoin.fields.sampler.sections import sections_between, stratified_samples
 
 NEUS_RAYS = 512
 

@@ -16,7 +16,7 @@ from pydantic import Field, create_model
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.fields.field.semantic import SemanticHead
+from quoin.fields.field.heads import SemanticHead
 from quoin.fields.rays import RaySamples, RenderOutput
 from quoin.fields.sampler.sections import first_surface
 from quoin.pipeline.core.config import StageConfig

@@ -1,21 +1,89 @@
-"""The model of one block: its parts, and how they render rays."""
+"""The model of one block: its configuration, its parts, and how they render rays."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from quoin.fields.conditioning import Conditioning
-from quoin.fields.field.background import BackgroundField, contract
-from quoin.fields.field.color import AppearanceEmbedding, ColorHead
-from quoin.fields.field.sdf import FieldOutput, SurfaceField
-from quoin.fields.field.semantic import SemanticHead
-from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.conditioning import Conditioning, IdentityWarp, Warp, pull_back_gradient
+from quoin.fields.encoding.encoding import EncodingConfig
+from quoin.fields.encoding.hash_grid import HashEncodingConfig
+from quoin.fields.field.background import BackgroundConfig, BackgroundField, contract
+from quoin.fields.field.heads import AppearanceEmbedding, ColorConfig, ColorHead, SemanticHead
+from quoin.fields.field.mlp import ScalarMLP
+from quoin.fields.field.sdf import FieldOutput, SurfaceConfig, SurfaceField
+from quoin.fields.parts import any_kind_of
 from quoin.fields.rays import RaySamples, RaySegments, RenderOutput
-from quoin.fields.renderer.renderer import Renderer, alpha_from_density, weights_from_alpha
-from quoin.fields.sampler.sampler import Sampler, SurfaceQuery
-from quoin.fields.warp.identity import IdentityWarp, Warp, pull_back_gradient
+from quoin.fields.renderer.neus import NeusRendererConfig
+from quoin.fields.renderer.renderer import Renderer, RendererConfig, alpha_from_density, weights_from_alpha
+from quoin.fields.sampler.guided import GuidedSamplerConfig
+from quoin.fields.sampler.sampler import Sampler, SamplerConfig, SurfaceQuery
+from quoin.fields.sdf_grids import DenseSdf, SparseSdf
+from quoin.pipeline.core.config import StageConfig
+from quoin.pipeline.core.errors import QuoinError
+
+EMPTY_FIELD_VALUE = 3.0  # initial value of a density field with nothing in it
+INITIAL_SPHERE_RADIUS = 0.5  # of a field that starts as a sphere (NeuS)
+
+
+if TYPE_CHECKING:
+    AnyEncoding = EncodingConfig
+    AnyRenderer = RendererConfig
+    AnySampler = SamplerConfig
+else:
+    AnyEncoding = any_kind_of(EncodingConfig, "quoin.fields.encoding")
+    AnyRenderer = any_kind_of(RendererConfig, "quoin.fields.renderer")
+    AnySampler = any_kind_of(SamplerConfig, "quoin.fields.sampler")
+
+
+class ModelConfig(StageConfig):
+    """The parts of a model. The defaults are those of the method ``quoin``."""
+
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"colour": "color", "outside": "background"}
+    encoding: AnyEncoding = HashEncodingConfig()
+    surface: SurfaceConfig = SurfaceConfig()
+    color: ColorConfig = ColorConfig()
+    background: BackgroundConfig = BackgroundConfig()
+    renderer: AnyRenderer = NeusRendererConfig()
+    sampler: AnySampler = GuidedSamplerConfig()
+
+    @model_validator(mode="after")
+    def check_parts(self) -> ModelConfig:
+        """Raise QuoinError where two parts do not go together."""
+        on_surface, grid = self.renderer.needs_surface, self.encoding.is_grid
+        self.refuse(
+            on_surface != self.sampler.finds_surface,
+            "Renderer surface and samplers that find the surface (trace, march) need each other",
+            "choose both, or neither",
+        )
+        self.refuse(
+            on_surface and grid,
+            "Surface rendering needs an encoding with derivatives by position, which grids do not have",
+            "choose encoding frequency or fourier",
+        )
+        self.refuse(
+            self.surface.gradient == "numerical" and not grid,
+            "Numerical gradients are differences over a cell of a grid",
+            "choose encoding hash or grid, or surface.gradient analytic",
+        )
+        self.refuse(
+            self.surface.skip is not None and self.surface.skip >= self.surface.layers,
+            f"surface.skip is {self.surface.skip}, but there are only {self.surface.layers} hidden layers, from 0",
+            "set surface.skip below surface.layers",
+        )
+        return self
+
+    def refuse(self, wrong: bool, what: str, hint: str) -> None:
+        """Raise QuoinError(what, hint) with the kinds of the parts if ``wrong``."""
+        if wrong:
+            kinds = f"renderer {self.renderer.kind}, sampler {self.sampler.kind}, encoding {self.encoding.kind}"
+            raise QuoinError(what, where=f"train: {kinds}", hint=hint)
 
 
 class BlockModel(nn.Module):
@@ -105,3 +173,40 @@ class BlockModel(nn.Module):
         density, color = self.background(points, directions, condition.repeat(n_samples))
         alpha = alpha_from_density(density.view(n_rays, n_samples)[:, :-1], step * 20.0)
         return torch.cat([alpha, torch.ones_like(alpha[:, :1])], dim=1), color.view(n_rays, n_samples, 3)
+
+
+def build_model(
+    config: ModelConfig, initial_sdf: SparseSdf, n_photos: int, walls: tuple[np.ndarray, np.ndarray] | None = None
+) -> BlockModel:
+    """The model of a block; its surface starts as ``initial_sdf``, as a sphere, or with nothing.
+
+    ``walls``: up [3] and normals of walls [k, 3]. With them the model has a semantic head: floor, ceiling, wall, other.
+    """
+    encoding, surface = config.encoding.build(), config.surface
+    network = ScalarMLP(
+        3 + encoding.width,
+        surface.width,
+        surface.layers,
+        skip=surface.skip,
+        weight_norm=surface.weight_norm,
+        sphere_radius=INITIAL_SPHERE_RADIUS if surface.init.endswith("sphere") else None,
+        inside_out=surface.init == "inside sphere",
+    )
+    if surface.init == "empty":
+        torch.nn.init.constant_(network.output_layer.bias, EMPTY_FIELD_VALUE)
+    n_appearance = config.color.appearance
+    return BlockModel(
+        SurfaceField(
+            encoding,
+            network,
+            initial_sdf if surface.init == "sfm" else None,
+            surface.features,
+            use_numerical_gradient=surface.gradient == "numerical",
+        ),
+        ColorHead(surface.features, config.color),
+        AppearanceEmbedding(n_photos, has_exposure=config.color.exposure, n_appearance=n_appearance),
+        BackgroundField(n_appearance),
+        config.renderer.build(),
+        config.sampler.build(),
+        None if walls is None else SemanticHead(surface.features, *walls),
+    )

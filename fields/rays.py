@@ -1,9 +1,13 @@
-"""Rays, their samples, and what is rendered of them. Distances t along a ray and lengths are in the block's unit."""
+"""Rays in a box and behind it, their samples, and what is rendered of them.
+
+Distances t along a ray and lengths are in the block's unit.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -57,3 +61,23 @@ class RenderOutput:
     extra_gradient: Float[Tensor, "extra 3"]
     semantic_logits: Float[Tensor, "rays kinds"] | None = None  # where the model has a semantic head
     curvature: Float[Tensor, "points"] | None = None  # at all samples and extra points; of numerical gradients only
+
+
+def intersect_ray_box(
+    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], low: Tensor, high: Tensor
+) -> RaySegments:
+    """The part of each ray inside a box, at or after its origin (slab method)."""
+    inverse = 1.0 / torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    a, b = (low - origins) * inverse, (high - origins) * inverse
+    near = torch.minimum(a, b).amax(dim=1).clamp(min=0.0)
+    far = torch.maximum(a, b).amin(dim=1)
+    return RaySegments(origins, directions, near, torch.maximum(far, near), far > near + 1e-6)
+
+
+def background_samples(
+    far: Float[Tensor, "rays"], jitter: Float[Tensor, "rays samples"], nearest: float = 0.3
+) -> Float[Tensor, "rays samples"]:
+    """Distances behind the block, equidistant in the inverse of the distance from its far side (NeRF++ sec. 4)."""
+    n_samples = jitter.shape[1]
+    u = (torch.arange(n_samples, device=far.device) + jitter) / n_samples
+    return far[:, None] + nearest * (1.0 / (1.0 - 0.99 * u) - 1.0)

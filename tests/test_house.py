@@ -64,11 +64,6 @@ DUPLICATE_NAMES: set[str] = {
 }
 DUPLICATE_STEMS: set[str] = set()
 SHORT_OR_LONG_FILES: set[str] = {
-    "fields/batching.py",
-    "fields/field/differences.py",
-    "fields/sampler/background_samples.py",
-    "fields/sampler/box.py",
-    "fields/sampler/stratified.py",
     "flows/cli/render.py",
     "flows/cli/summary.py",
     "flows/cli/version.py",

@@ -1,1 +1,1 @@
-"""Fields of a block: surface, color, appearance of photos, semantic class, and the background."""
+"""Fields of a block: its surface, heads for color and semantic class, and the background."""

@@ -1,11 +1,14 @@
 """The surface: a signed distance and its gradient in one forward pass.
 
 Points are in the block's frame, the cube [-1, 1]³; distances are in its unit.
+
+The analytic gradient of a grid at a point is that of one cell, and the eikonal loss changes that cell only. Differences
+over a cell reach into the neighbors: they smooth, and many cells learn from one point (Neuralangelo sec. 3.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -15,9 +18,8 @@ from torch import Tensor, nn
 
 from quoin.fields.conditioning import UNCONDITIONED, Conditioning
 from quoin.fields.encoding.encoding import Encoding
-from quoin.fields.field.differences import central_differences
 from quoin.fields.field.mlp import ScalarMLP
-from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.fields.sdf_grids import SparseSdf
 from quoin.pipeline.core.config import StageConfig
 
 
@@ -94,3 +96,21 @@ class SurfaceField(nn.Module):
 
     def _add_initial(self, value: Tensor, points: Tensor) -> Tensor:
         return value if self.initial_sdf is None else value + self.initial_sdf(points)
+
+
+def central_differences(
+    value: Callable[[Tensor], Tensor],
+    points: Float[Tensor, "n 3"],
+    center_value: Float[Tensor, "n"],
+    step: Float[Tensor, ""],
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
+    """Gradient and Laplacian of ``value`` at points, from six values around each and ``center_value`` at the point.
+
+    ∂f/∂xᵢ = (f(x + ε eᵢ) − f(x − ε eᵢ)) / 2ε and ∇²f = Σᵢ (f(x + ε eᵢ) − 2f(x) + f(x − ε eᵢ)) / ε², ε = ``step``
+    (Neuralangelo eq. 3 and its supplement). Exact for quadratic f.
+    """
+    shift = step * torch.eye(3, device=points.device, dtype=points.dtype)[:, None]
+    around = torch.cat([points + shift, points - shift]).reshape(-1, 3)
+    ahead, behind = value(around).view(2, 3, -1).unbind(0)
+    gradient = (ahead - behind).T / (2.0 * step)
+    return gradient, (ahead + behind - 2.0 * center_value).sum(dim=0) / (step * step)

@@ -13,12 +13,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.rays import RaySamples, RaySegments
 from quoin.fields.renderer.renderer import weights_from_alpha
 from quoin.fields.sampler.importance import sample_pdf
 from quoin.fields.sampler.sampler import SamplerConfig, SurfaceQuery
 from quoin.fields.sampler.sections import section_lengths
+from quoin.fields.sdf_grids import DenseSdf
 
 N_MARCH_STEPS = 128
 UNIFORM_SHARE = 0.15  # share of the samples that is spread evenly: finds surfaces that the volume does not know

@@ -9,10 +9,10 @@ from typing import ClassVar, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.parts import PartConfig
 from quoin.fields.rays import RaySamples, RaySegments
 from quoin.fields.renderer.renderer import Renderer
+from quoin.fields.sdf_grids import DenseSdf
 
 ScalarField = Callable[[Tensor], Tensor]  # points [n, 3] -> [n], positive outside and negative inside
 

@@ -1,4 +1,4 @@
-"""Intervals between and around samples of rays, and the first crossing of a surface along them."""
+"""Samples in equal sections of rays, the intervals around samples, and the first crossing of a surface along them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def sections_between(
     interval begins where the one before it ends, so that the opacities of ``neus_alpha`` miss no crossing.
     """
     return 0.5 * (edges[:, 1:] + edges[:, :-1]), edges.diff(dim=1)
+
+
+def stratified_samples(
+    near: Float[Tensor, "rays"], far: Float[Tensor, "rays"], jitter: Float[Tensor, "rays samples"]
+) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples"]]:
+    """Distances, one in each of ``samples`` equal strata of near..far, and the lengths of the intervals around them.
+
+    tᵢ = near + (far − near)(i + jitterᵢ)/n (NeRF eq. 2). One jitter [rays, 1] expanded to all samples keeps them
+    equidistant, as NeuS does.
+    """
+    n_samples = jitter.shape[1]
+    share = (torch.arange(n_samples, device=jitter.device) + jitter) / n_samples
+    t = near[:, None] + (far - near)[:, None] * share
+    return t, section_lengths(t)
 
 
 def find_first_crossing(sdf: Float[Tensor, "rays samples"]) -> tuple[Int[Tensor, "rays 1"], Bool[Tensor, "rays"]]:

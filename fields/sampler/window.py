@@ -15,8 +15,7 @@ from quoin.fields.rays import RaySamples, RaySegments
 from quoin.fields.sampler.guided import march_volume
 from quoin.fields.sampler.importance import neus_upsample
 from quoin.fields.sampler.sampler import SamplerConfig, SurfaceQuery
-from quoin.fields.sampler.sections import interpolate_first_crossing, sections_between
-from quoin.fields.sampler.stratified import stratified_samples
+from quoin.fields.sampler.sections import interpolate_first_crossing, sections_between, stratified_samples
 
 FIRST_INV_S = 512.0  # of the first round of up-sampling
 

@@ -28,7 +28,7 @@ def intersect_ray_box(
     """Ray parameters (near, far) at which rays enter and leave a box (slab method, Kay & Kajiya 1986).
 
     0 <= near <= far; a ray misses the box where far = near. The float32 twin in torch, for the renderer, is
-    ``fields.sampler.box.intersect_ray_box``.
+    ``fields.rays.intersect_ray_box``.
     """
     tiny = np.abs(directions) < MIN_DIRECTION_COMPONENT
     safe = np.where(tiny, MIN_DIRECTION_COMPONENT, directions)

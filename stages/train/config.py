@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from quoin.fields.build import ModelConfig
 from quoin.fields.losses import LossWeightsConfig
+from quoin.fields.model import ModelConfig
 from quoin.pipeline.core.config import StageConfig, StageResult
 
 

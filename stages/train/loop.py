@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.sdf_grids import DenseSdf
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.disk import atomic_path

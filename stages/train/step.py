@@ -14,13 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.losses import LOSS_TERMS, LossInputs, TrainBatch, weighted_loss
 from quoin.fields.model import BlockModel
-from quoin.fields.rays import RaySamples, RenderOutput
-from quoin.fields.sampler.background_samples import background_samples
-from quoin.fields.sampler.box import intersect_ray_box
+from quoin.fields.rays import RaySamples, RenderOutput, background_samples, intersect_ray_box
 from quoin.fields.sampler.sections import first_surface
+from quoin.fields.sdf_grids import DenseSdf
 from quoin.pipeline.core.errors import QuoinError
 from quoin.stages.train.camera_refinement import CameraRefinement, refine_patches
 from quoin.stages.train.data.photo_set import PhotoSet

@@ -11,16 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from quoin.fields.build import build_model
 from quoin.fields.compile import compile_function, mark_dynamic
-from quoin.fields.grids.dense_sdf import DenseSdf
-from quoin.fields.grids.sparse_sdf import SparseSdf
-from quoin.fields.model import BlockModel
-from quoin.fields.rays import RaySamples, RaySegments
+from quoin.fields.model import BlockModel, build_model
+from quoin.fields.rays import RaySamples, RaySegments, background_samples
 from quoin.fields.renderer.density import DensityRenderer
-from quoin.fields.sampler.background_samples import background_samples
 from quoin.fields.sampler.guided import GuidedSampler
 from quoin.fields.sampler.window import occupied_interval
+from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.scene.blocks import read_block_model, read_partition
 from quoin.pipeline.storage.run import Run

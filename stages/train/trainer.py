@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from quoin.fields.batching import map_chunks
 from quoin.fields.checkpoint import find_mismatch
 from quoin.fields.compile import compile_function, mark_dynamic
 from quoin.fields.field.sdf import SurfaceField
 from quoin.fields.losses import TrainBatch
 from quoin.fields.model import BlockModel
 from quoin.fields.rays import RaySamples, RenderOutput
+from quoin.fields.sdf_grids import map_chunks
 from quoin.pipeline.core.errors import OutOfMemory, QuoinError
 from quoin.pipeline.imaging import labels
 from quoin.stages.train.camera_refinement import REFINEMENT_START_SHARE

@@ -2,8 +2,7 @@
 
 import torch
 
-from quoin.fields.conditioning import UNCONDITIONED, Conditioning
-from quoin.fields.warp.identity import IdentityWarp, pull_back_gradient
+from quoin.fields.conditioning import UNCONDITIONED, Conditioning, IdentityWarp, pull_back_gradient
 
 
 def test_rows_of_rays_become_rows_of_samples_ray_by_ray():

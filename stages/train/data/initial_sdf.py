@@ -13,9 +13,8 @@ from scipy.ndimage import distance_transform_edt, maximum_filter
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from quoin.fields.batching import map_chunks
 from quoin.fields.compile import compile_function, mark_dynamic
-from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.fields.sdf_grids import SparseSdf, map_chunks
 
 Array = np.ndarray
 TRUNCATION_CELLS = 3.0  # fine cells before and behind a surface within which a depth map gives the distance

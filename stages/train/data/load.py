@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from quoin.fields.build import build_model
-from quoin.fields.grids.dense_sdf import DenseSdf
-from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.fields.model import build_model
+from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, intersect_ray_box, normalize, pixel_grid, project, unproject

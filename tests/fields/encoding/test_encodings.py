@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from quoin.fields.encoding.dense_grid import DenseGrid
-from quoin.fields.encoding.fourier import RandomFourierEncoding
-from quoin.fields.encoding.frequency import FrequencyEncoding
+from quoin.fields.encoding.fourier import FrequencyEncoding, RandomFourierEncoding
 from quoin.fields.field.mlp import ScalarMLP
 
 

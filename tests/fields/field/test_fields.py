@@ -8,8 +8,7 @@ from quoin.fields.encoding.hash_grid import HashGrid, level_resolutions
 from quoin.fields.field.background import contract
 from quoin.fields.field.mlp import ScalarMLP
 from quoin.fields.field.sdf import SurfaceField
-from quoin.fields.grids.dense_sdf import DenseSdf
-from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 
 
 def finite_differences(function, points, step=1e-6):

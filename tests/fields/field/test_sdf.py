@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from quoin.fields.build import build_model
-from quoin.fields.grids.dense_sdf import DenseSdf
-from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.fields.model import build_model
 from quoin.fields.renderer.surface_rendering import attach_distance
 from quoin.fields.sampler import ray_marching, sphere_tracing
 from quoin.fields.sampler.ray_marching import RayMarchingSampler
 from quoin.fields.sampler.sphere_tracing import SphereTracingSampler
+from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 from quoin.flows.settings import load_settings
 from tests.fixtures.rays import ray_segments
 

@@ -5,15 +5,14 @@ import math
 import pytest
 import torch
 
-from quoin.fields.build import build_model
 from quoin.fields.field.sdf import FieldOutput
-from quoin.fields.grids.dense_sdf import DenseSdf
-from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.fields.model import build_model
 from quoin.fields.renderer.density import DensityRenderer
 from quoin.fields.renderer.renderer import alpha_from_density, weights_from_alpha
-from quoin.fields.sampler.hierarchical import HierarchicalSampler
+from quoin.fields.sampler.importance import HierarchicalSampler
 from quoin.fields.sampler.sampler import SurfaceQuery
-from quoin.fields.sampler.stratified import stratified_samples
+from quoin.fields.sampler.sections import stratified_samples
+from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 from quoin.flows.settings import load_settings
 from tests.fixtures.rays import ray_segments
 

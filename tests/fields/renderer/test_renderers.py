@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.rays import background_samples, intersect_ray_box
 from quoin.fields.renderer.neus import NeusRenderer, neus_alpha
 from quoin.fields.renderer.renderer import alpha_from_density, weights_from_alpha
-from quoin.fields.sampler.background_samples import background_samples
-from quoin.fields.sampler.box import intersect_ray_box
 from quoin.fields.sampler.guided import GuidedSampler
 from quoin.fields.sampler.sampler import SurfaceQuery
 from quoin.fields.sampler.sections import first_surface
+from quoin.fields.sdf_grids import DenseSdf
 from quoin.pipeline.geometry.cameras import look_at
 from quoin.stages.train.data.photo_set import PhotoSet
 from quoin.stages.train.photoconsistency import best_views_loss, extract_patches, ncc, warp_patches

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.renderer.volsdf import LaplaceRenderer, laplace_density
 from quoin.fields.sampler.bounded import ErrorBoundedSampler, bounded_opacity, opacity_error_bound
 from quoin.fields.sampler.sampler import SurfaceQuery
+from quoin.fields.sdf_grids import DenseSdf
 from tests.fixtures.rays import ray_segments
 
 RADIUS = 0.5

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from quoin.fields.renderer.neus import neus_alpha
 from quoin.fields.renderer.renderer import weights_from_alpha
 from quoin.fields.sampler.importance import merge_samples, merge_sorted, neus_upsample, sample_pdf
-from quoin.fields.sampler.sections import sections_between
-from quoin.fields.sampler.stratified import stratified_samples
+from quoin.fields.sampler.sections import sections_between, stratified_samples
 from tests.fixtures.rays import ray_segments
 
 RADIUS = 0.5

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from quoin.fields.compile import compile_function
+from quoin.fields.rays import intersect_ray_box
 from quoin.fields.sampler import ray_marching, sphere_tracing
-from quoin.fields.sampler.box import intersect_ray_box
 from tests.fixtures.rays import ray_segments
 
 DOUBLE = torch.float64

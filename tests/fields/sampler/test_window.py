@@ -4,13 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.renderer.neus import NeusRenderer, neus_alpha
 from quoin.fields.renderer.renderer import weights_from_alpha
 from quoin.fields.sampler.importance import neus_upsample
 from quoin.fields.sampler.sampler import SurfaceQuery
 from quoin.fields.sampler.sections import sections_between
 from quoin.fields.sampler.window import WindowSampler, occupied_interval, occupied_voxels, window_samples
+from quoin.fields.sdf_grids import DenseSdf
 from tests.fixtures.rays import ray_segments
 
 RADIUS = 0.5

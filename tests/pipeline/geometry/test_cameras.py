@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.fields.sampler import box
+from quoin.fields import rays
 from quoin.pipeline.geometry.cameras import (
     center_world,
     centers_world,
@@ -48,7 +48,7 @@ def test_torch_twin_of_the_slab_test() -> None:
     directions[:300, 0] = 0.0
     near, far = intersect_ray_box(origins, directions, LOW, HIGH)
     tensors = [torch.from_numpy(x.astype(np.float32)) for x in (origins, directions, LOW, HIGH)]
-    twin = box.intersect_ray_box(*tensors)
+    twin = rays.intersect_ray_box(*tensors)
     near_twin, far_twin, hit_twin = twin.near.numpy(), twin.far.numpy(), twin.hits.numpy()
     clear = np.abs(far - near - 1e-6) > 1e-4  # rays that graze an edge may fall to either side
     np.testing.assert_array_equal(hit_twin[clear], (far > near)[clear])

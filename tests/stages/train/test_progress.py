@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from quoin.fields.encoding.hash_grid import HashEncodingConfig
-from quoin.fields.grids.dense_sdf import DenseSdf
 from quoin.fields.sampler.guided import GuidedSamplerConfig
+from quoin.fields.sdf_grids import DenseSdf
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quoin.fields.encoding.hash_grid import HashEncodingConfig
-from quoin.fields.field.color import AppearanceEmbedding
-from quoin.fields.grids.dense_sdf import DenseSdf
+from quoin.fields.field.heads import AppearanceEmbedding
 from quoin.fields.sampler.guided import GuidedSamplerConfig
+from quoin.fields.sdf_grids import DenseSdf
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.geometry.lattice import BrickBox
 from quoin.stages.train import trainer

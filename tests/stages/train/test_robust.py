@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.fields.encoding.frequency import FrequencyEncodingConfig
+from quoin.fields.encoding.fourier import FrequencyEncodingConfig
 from quoin.fields.encoding.hash_grid import HashEncodingConfig
 from quoin.fields.sampler.guided import GuidedSamplerConfig
 from quoin.pipeline.core.config import StageResult

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.fields.build import build_model
-from quoin.fields.grids.dense_sdf import DenseSdf
-from quoin.fields.grids.sparse_sdf import SparseSdf
+from quoin.fields.model import build_model
+from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 from quoin.flows.settings import load_settings, method_names
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError

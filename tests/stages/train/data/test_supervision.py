@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from quoin.fields.encoding.frequency import FrequencyEncoding
+from quoin.fields.encoding.fourier import FrequencyEncoding
 from quoin.fields.losses import occupancy_loss
 from quoin.fields.mise import mise
 from quoin.stages.fuse.marching_cubes import EdgeKeys, marching_cubes, positions_voxels

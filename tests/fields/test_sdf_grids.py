@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.fields.grids.sparse_sdf import CELLS_PER_COARSE, SparseSdf
+from quoin.fields.sdf_grids import CELLS_PER_COARSE, SparseSdf
 from quoin.stages.train.data.initial_sdf import (
     DepthMap,
     PlaneMap,

@@ -5,9 +5,8 @@ import torch
 
 from quoin.fields.encoding.dense_grid import DenseGrid
 from quoin.fields.encoding.hash_grid import HashGrid
-from quoin.fields.field.differences import central_differences
 from quoin.fields.field.mlp import ScalarMLP
-from quoin.fields.field.sdf import SurfaceField
+from quoin.fields.field.sdf import SurfaceField, central_differences
 from quoin.fields.losses import curvature_loss, eikonal_loss
 
 DOUBLE = torch.float64

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from quoin.fields.field.semantic import SemanticHead
+from quoin.fields.field.heads import SemanticHead
 from quoin.fields.losses import LossWeightsConfig, manhattan_loss, normals_loss, semantic_loss
 from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, SURFACE_LABELS, WALL
 from quoin.pipeline.scene import priors

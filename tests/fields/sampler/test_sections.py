@@ -4,8 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.fields.sampler.sections import section_lengths, sections_between
-from quoin.fields.sampler.stratified import stratified_samples
+from quoin.fields.sampler.sections import section_lengths, sections_between, stratified_samples
 from tests.fixtures.rays import ray_segments
 
 
