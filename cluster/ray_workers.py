@@ -7,6 +7,7 @@ not respond is killed before its task starts again elsewhere. Tasks resume from 
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,14 +19,16 @@ from quoin.cluster.actor_pool import ActorHandle, ActorPool, TaskAttempt
 from quoin.cluster.connection import HeadMonitor, connect_ray
 from quoin.cluster.failures import OOM_SUSPECT_DEATHS, Failure, classify, retries_exhausted
 from quoin.cluster.resources import plan_resources
-from quoin.cluster.stragglers import Stragglers
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.formatting import timecode
 from quoin.pipeline.core.workers import Device, Outcome, Step, Task
 
 POLL_SECONDS = 1.0
 UNLIMITED_TASKS = 1_000_000  # more than there are workers
 NO_WORKER_WARNING_SECONDS = 60.0  # without a single worker, until that is logged
+
+STRAGGLER_FACTOR = 2.0  # times the expected duration
 
 
 class RayWorkers:
@@ -191,3 +194,34 @@ def _is_refusal(failure: Failure) -> bool:
 
 def _is_ray_error(failure: Failure) -> bool:
     return type(failure.error).__module__.startswith("ray.")
+
+
+class Stragglers:
+    """Logs tasks that take far longer than their cost lets expect, by the tasks that are done, while workers are idle.
+
+    They are logged only: a second copy of a block's training would be a second writer of the block.
+    """
+
+    def __init__(self, report: Reporter) -> None:
+        self.report = report
+        self._rates: list[float] = []
+        self._reported: set[str] = set()
+
+    def record(self, finished: TaskAttempt) -> None:
+        """Take note of a task that has ended well."""
+        if finished.task.cost > 0:
+            self._rates.append((time.monotonic() - finished.began) / finished.task.cost)
+
+    def report_slow(self, running: Sequence[TaskAttempt], n_idle: int) -> None:
+        """Log, once each, the tasks that take far longer than expected."""
+        if not self._rates or n_idle == 0:
+            return
+        rate, now = statistics.median(self._rates), time.monotonic()
+        for attempt in running:
+            expected_s, taken_s = rate * attempt.task.cost, now - attempt.began
+            if attempt.task.name in self._reported or not 0 < STRAGGLER_FACTOR * expected_s < taken_s:
+                continue
+            self._reported.add(attempt.task.name)
+            what = f"has taken {timecode(taken_s)} where {timecode(expected_s)} was expected of its size"
+            idle = "a worker has" if n_idle == 1 else f"{n_idle} workers have"
+            self.report.log(attempt.task.name, f"{what}, and {idle} nothing to do", level="warning")

@@ -64,8 +64,6 @@ DUPLICATE_NAMES: set[str] = {
 }
 DUPLICATE_STEMS: set[str] = set()
 SHORT_OR_LONG_FILES: set[str] = {
-    "flows/cli/render.py",
-    "flows/cli/summary.py",
     "flows/cli/version.py",
     "pipeline/imaging/labels.py",
     "tools/export/transforms_json.py",

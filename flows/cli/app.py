@@ -50,7 +50,7 @@ def reconstruct(
     out
         folder or URL of the run; by default runs/<name of the photo folder>
     """
-    from quoin.flows.cli.summary import print_summary
+    from quoin.flows.cli.options import print_summary
     from quoin.flows.session import split_sources, start_run
 
     run_options.check()
@@ -70,7 +70,7 @@ def resume(run: str, /, *, run_options: RunOptions = RunOptions()) -> None:
     run
         folder or URL of the run
     """
-    from quoin.flows.cli.summary import print_summary
+    from quoin.flows.cli.options import print_summary
     from quoin.flows.session import resume_run, run_settings
 
     run_options.check()
@@ -216,7 +216,7 @@ def render(
     device
         device that renders
     """
-    from quoin.flows.cli.render import render_run
+    from quoin.flows.cli.evaluate import render_run
     from quoin.flows.session import resume_run
     from quoin.pipeline.core.config import validate_config
     from quoin.tools.render.config import FilmConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quoin.flows.cli.evaluate import evaluate_run
-from quoin.flows.cli.summary import print_summary
+from quoin.flows.cli.options import print_summary
 from quoin.flows.session import start_run
 from quoin.pipeline.core.config import digest, validate_config
 from quoin.pipeline.core.errors import QuoinError

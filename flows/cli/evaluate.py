@@ -1,14 +1,17 @@
-"""``quoin evaluate``: the scores of a run as tables."""
+"""``quoin evaluate`` and ``quoin render``: the scores of a run as tables, and videos of its trained blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from quoin.fields.device import pick_device
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
@@ -22,6 +25,10 @@ from quoin.tools.evaluate.config import (
     ViewScore,
     ViewsResult,
 )
+from quoin.tools.render.config import FilmConfig
+
+if TYPE_CHECKING:
+    from quoin.stages.train.trained_block import RayRenderer
 
 
 def evaluate_run(
@@ -45,7 +52,6 @@ def evaluate_run(
     config = validate_config(EvaluateConfig, {"distances_m": list(distances_m)})
     view_scores = None
     if views is not None:
-        from quoin.flows.cli.render import block_opener
         from quoin.tools.render.films import render_held_out
 
         render_held_out(run, block_opener(run, views), report)
@@ -122,3 +128,19 @@ def pose_error_text(poses: PoseErrors) -> str:
     if poses.rotation_median_deg is None or poses.rotation_max_deg is None:
         return text
     return f"{text}; rotations by {poses.rotation_median_deg:.3f}° and {poses.rotation_max_deg:.3f}°"
+
+
+def block_opener(run: Run, device: Device) -> Callable[[str], RayRenderer]:
+    """A function that loads a trained block of ``run`` by its id onto ``device``."""
+    from quoin.stages.train.trained_block import load_ray_renderer
+
+    return functools.partial(load_ray_renderer, run, device=pick_device(device))
+
+
+def render_run(run: Run, config: FilmConfig, out: Path | None, device: Device, report: Reporter) -> None:
+    """Render a video and print its path."""
+    from quoin.tools.render.films import render_film
+
+    film = render_film(run, config, out or run.path / "films" / f"{config.path}.mp4", block_opener(run, device), report)
+    print(f"  {film.n_frames} frames, {film.seconds_per_frame:.1f} s each")
+    print(f"  {run.storage.public_path(film.file)}")

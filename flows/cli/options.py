@@ -1,4 +1,4 @@
-"""Options that commands share: about the result, about where it is computed, and about the display."""
+"""Options that commands share: about the result, about where it is computed, and about the display; its summary."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from quoin.flows.cli.errors import exit_on_error
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.formatting import format_duration
 
 if TYPE_CHECKING:
     from quoin.flows.settings import Settings
@@ -86,7 +87,7 @@ class DisplayOptions:
     @contextmanager
     def reporter(self, run: Run) -> Iterator[Reporter]:
         """A reporter that displays and logs events of ``run``; an exception inside ends the command with a message."""
-        from quoin.flows.cli.terminal import DisplayMode, display_sink
+        from quoin.flows.progress import DisplayMode, display_sink
         from quoin.flows.session import open_reporter
 
         mode: DisplayMode = "json" if self.json else "quiet" if self.quiet else "auto"
@@ -158,3 +159,26 @@ def default_export_path(run: Run, format: str) -> Path:
     from quoin.tools.export.config import MESH_FORMATS
 
     return run.path / "exports" / (f"{Path(run.location).name}.{format}" if format in MESH_FORMATS else format)
+
+
+def print_summary(run: Run, *, quiet: bool = False) -> None:
+    """Print counts, time and the paths of the results on standard output."""
+    if quiet:
+        return
+    pose, train, fuse = (_result(run, stage) for stage in ("pose", "train", "fuse"))
+    seconds = sum(m.seconds for name, m in run.record.manifests.items() if "/" not in name)
+    facts = [
+        f"{pose['n_registered']} of {pose['n_photos']} photos posed" if "n_registered" in pose else "",
+        f"{len(train['blocks'])} block{'s' if len(train['blocks']) != 1 else ''} trained" if train else "",
+        f"{fuse['n_faces']:,} faces" if "n_faces" in fuse else "",
+        f"in {format_duration(seconds)}",
+    ]
+    print(", ".join(fact for fact in facts if fact))
+    for name in ("mesh.ply", "mesh.glb", "report.html"):
+        if run.file(name).exists():
+            print(f"  {run.storage.public_path(name)}")
+
+
+def _result(run: Run, stage: str) -> dict[str, Any]:
+    manifest = run.manifest(stage)
+    return manifest.result if manifest else {}

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quoin.fields.device import device_name
-from quoin.flows import calibration
+from quoin.flows import capacity
 from quoin.flows.capacity import estimate_stages
 from quoin.flows.session import run_settings
 from quoin.pipeline.core.formatting import format_bytes, format_duration
@@ -34,7 +34,7 @@ def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
     if len(listed) < len(result.blocks):
         print(f"  and {len(result.blocks) - len(listed):,} smaller blocks")
 
-    factors = calibration.time_factors(device)
+    factors = capacity.time_factors(device)
     rows = estimate_stages(run, run_settings(run), factors, workers)
     stages = Table("stage", "time", "memory", "disk", "", box=box.SIMPLE_HEAD)
     for row in rows:

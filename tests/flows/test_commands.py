@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from quoin.flows import calibration
+from quoin.flows import capacity
 from quoin.flows.capacity import check_resources, estimate_stages, record_durations, stages_in_progress
 from quoin.flows.cli import app, doctor
 from quoin.flows.cli.demo import generate_collection
@@ -189,23 +189,23 @@ def test_a_finished_run_corrects_the_next_plan(planned, monkeypatch, tmp_path, c
     for stage, factor in (("priors", 3.0), ("train", 0.5), ("fuse", 2.0), ("report", 1.0)):
         planned.commit(stage, "key", StageResult(), factor * before[stage])
     record_durations(planned, settings, "cpu", time.time() + 60)  # of another day
-    assert calibration.time_factors("cpu") == {}
+    assert capacity.time_factors("cpu") == {}
     record_durations(planned, settings, "cpu", began)
-    known = calibration.time_factors("cpu")
+    known = capacity.time_factors("cpu")
     assert known["train"] == pytest.approx(0.5, rel=1e-3)
     for other in ("train.method=neus", "train.budget_minutes=5"):
         record_durations(planned, load_settings(overrides=["train.steps=2000", other]), "cpu", began)
     record_durations(planned, settings, "cpu", began, {"priors", "train", "fuse"})  # which an earlier session had begun
-    assert {stage: known[stage] for stage in ("train",)} == {"train": calibration.time_factors("cpu")["train"]}
+    assert {stage: known[stage] for stage in ("train",)} == {"train": capacity.time_factors("cpu")["train"]}
     assert seconds(planned, "train.steps=2000", "train.budget_minutes=0.1")["train"] < 0.5 * before["train"]
     after = seconds(planned, "train.steps=2000", factors=known)
     assert after["train"] == pytest.approx(0.5 * before["train"], rel=1e-3)
     assert after["priors"] == pytest.approx(3 * before["priors"], rel=1e-3)
     print_plan(planned)
     assert "times of fuse are those of two CPU cores" in capsys.readouterr().out  # too short a stage to learn from
-    calibration.record_ratios("cpu", {"train": 100.0}, {"train": 150.0})
-    calibration.record_ratios("cpu", {"train": 100.0}, {"train": 9000.0})  # a busy machine
-    assert calibration.time_factors("cpu")["train"] == pytest.approx(1.5)
+    capacity.record_ratios("cpu", {"train": 100.0}, {"train": 150.0})
+    capacity.record_ratios("cpu", {"train": 100.0}, {"train": 9000.0})  # a busy machine
+    assert capacity.time_factors("cpu")["train"] == pytest.approx(1.5)
 
 
 def test_what_an_earlier_session_has_begun_is_known(planned, monkeypatch):
@@ -228,9 +228,9 @@ def test_a_damaged_calibration_is_as_none(monkeypatch, tmp_path):
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
     for text in ("", "[]", '{"cpu": 3}', '{"cpu": {"train": ["fast"]}}', "{"):
         (tmp_path / "calibration.json").write_text(text)
-        assert calibration.time_factors("cpu") == {}
-    calibration.record_ratios("cpu", {"train": 10.0}, {"train": 20.0})
-    assert calibration.time_factors("cpu") == {"train": 2.0}
+        assert capacity.time_factors("cpu") == {}
+    capacity.record_ratios("cpu", {"train": 10.0}, {"train": 20.0})
+    assert capacity.time_factors("cpu") == {"train": 2.0}
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_spent(planned, monkeypatch):

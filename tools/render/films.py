@@ -1,7 +1,7 @@
 """Renderings of trained blocks: of the held-out photos into the store, or as films.
 
 Opening a trained block is up to the train stage, which this tool does not import: the caller passes a ``BlockOpener``
-(``flows/cli/render.py`` has the one for runs).
+(``flows/cli/evaluate.py`` has the one for runs).
 """
 
 from __future__ import annotations

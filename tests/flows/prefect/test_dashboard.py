@@ -7,8 +7,15 @@ import io
 import numpy as np
 from PIL import Image
 
-from quoin.flows.prefect.block_map import MAP_EDGE_PX, STATE_COLORS, draw_block_map
-from quoin.flows.prefect.dashboard import MAX_PREVIEWS, MAX_ROWS, REFRESH_SECONDS, BlockDashboard
+from quoin.flows.prefect.dashboard import (
+    MAP_EDGE_PX,
+    MAX_PREVIEWS,
+    MAX_ROWS,
+    REFRESH_SECONDS,
+    STATE_COLORS,
+    BlockDashboard,
+    draw_block_map,
+)
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene.blocks import Block, Partition
 
