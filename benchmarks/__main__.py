@@ -57,8 +57,7 @@ def poses(photos: Path, truth: Path) -> Callable[[Path], tuple[Measurement, Metr
     def case(out: Path) -> tuple[Measurement, Metrics]:
         from quoin.pipeline.scene import posed_images
         from quoin.pipeline.storage.run import Run
-        from quoin.tools.evaluate.alignment import align_to_reference
-        from quoin.tools.evaluate.reference_cameras import read_cameras
+        from quoin.tools.evaluate.reference_cameras import align_to_reference, read_cameras
 
         measured = run_quoin("plan", photos, "--out", out)
         posed = posed_images.read_posed(Run.open(out))

@@ -151,7 +151,7 @@ def prepare_scene(name: str, data: Path, work: Path) -> tuple[list[str], RgbdFra
 def format_row(name: str, mesh: Path, truth: Path, seconds: float) -> str:
     """A line of the table: precision, recall and F at the distances; completeness."""
     from quoin.tools.evaluate.reference_surface import read_surface
-    from quoin.tools.evaluate.score import score_surface
+    from quoin.tools.evaluate.surface_scores import score_surface
 
     surface_score: Any = score_surface(read_surface(mesh), read_surface(truth), RGBD_DISTANCES_M)
     cells = [f"{s.precision:.3f} {s.recall:.3f} {s.f_score:.3f}" for s in surface_score.scores]

@@ -66,10 +66,6 @@ DUPLICATE_STEMS: set[str] = set()
 SHORT_OR_LONG_FILES: set[str] = {
     "flows/cli/version.py",
     "pipeline/imaging/labels.py",
-    "tools/export/transforms_json.py",
-    "tools/render/composite.py",
-    "tools/synthetic/indoor_walk.py",
-    "tools/synthetic/scene.py",
 }
 IDENTIFIERS_WITH_BANNED_WORDS: set[str] = {
     "_shelf",

@@ -174,7 +174,7 @@ def export(
         file or folder to write; by default in the folder exports/ of the run
     """
     from quoin.flows.session import resume_run
-    from quoin.tools.export.export import export_run
+    from quoin.tools.export import export_run
 
     with resume_run(run) as opened, display_options.reporter(opened) as report:
         exported = export_run(opened, format, out or default_export_path(opened, format), report)

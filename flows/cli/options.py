@@ -156,7 +156,7 @@ def default_run_folder(photos: Path | str) -> Path:
 
 def default_export_path(run: Run, format: str) -> Path:
     """exports/<name of the run>.<format> in the run for a mesh, exports/<format> for a folder."""
-    from quoin.tools.export.config import MESH_FORMATS
+    from quoin.tools.export import MESH_FORMATS
 
     return run.path / "exports" / (f"{Path(run.location).name}.{format}" if format in MESH_FORMATS else format)
 

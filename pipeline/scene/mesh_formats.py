@@ -33,6 +33,9 @@ CONFIDENCE_COLORS = ((196, 60, 26), (246, 226, 160), (35, 105, 143))
 CONFIDENCE_THRESHOLD = 0.5
 
 
+# -- PLY ---------------------------------------------------------------------------------------------------------------
+
+
 class PlyHeader(NamedTuple):
     """What a PLY file announces: its elements in their order, and their properties, ``None`` for an unknown type."""
 
@@ -116,6 +119,9 @@ def _xyz(rows: Array) -> Float[Array, "v 3"]:
     for axis in range(3):
         vertices[:, axis] = rows["xyz"[axis]]
     return vertices
+
+
+# -- glTF --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -225,6 +231,9 @@ def decode_glb(data: bytes) -> GltfMesh:
         raise QuoinError(
             f"This file is not a mesh.glb written by quoin: {error}", hint="redo fuse with --force fuse"
         ) from error
+
+
+# -- confidence --------------------------------------------------------------------------------------------------------
 
 
 def confident_faces(confidence: Float[Array, "v"], faces: Int[Array, "f 3"]) -> Bool[Array, "f"]:

@@ -153,6 +153,9 @@ class DiskCache:
                 total -= size
 
 
+# -- copies of photos --------------------------------------------------------------------------------------------------
+
+
 def mirror_photos(source: str) -> Path:
     """The folder (or file) on this machine with what is at ``source``: a path as it is, a URL as a copy of today.
 

@@ -65,6 +65,9 @@ def disk_error(error: OSError, where: object) -> QuoinError:
 Returned = TypeVar("Returned")
 
 
+# -- retries -----------------------------------------------------------------------------------------------------------
+
+
 def is_transient(error: BaseException | None, folder: Path) -> bool:
     """Whether ``error``, or its cause, is transient: the storage does not respond, or all of ``folder`` is missing."""
     while error is not None:

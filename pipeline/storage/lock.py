@@ -69,6 +69,9 @@ def _lock_folder(run_path: Path) -> Iterator[None]:
         yield
 
 
+# -- the lease of a run in object storage ------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class LeaseHolder:
     """Who holds a lease."""
@@ -189,6 +192,9 @@ def _release(bucket: Bucket, holder: LeaseHolder) -> None:
             bucket.remove(LEASE_NAME)
     except QuoinError:  # it ends by itself
         pass
+
+
+# -- the fencing token of a task ---------------------------------------------------------------------------------------
 
 
 class SupersededError(QuoinError):

@@ -44,7 +44,7 @@ class PoseErrors(StageResult):
 
 
 class SurfaceScore(StageResult):
-    """Comparison of two surfaces by the protocol of ``score.py``; None where no part of the first is judged."""
+    """Two surfaces compared by the protocol of ``surface_scores.py``; None where no part of the first is judged."""
 
     diagonal_m: float  # of the reference's bounding box
     scores: list[DistanceScore]
@@ -72,7 +72,7 @@ class ConfidenceBin(StageResult):
 
 
 class ConfidenceScore(StageResult):
-    """Whether confidence tells right from wrong: ``confidence_score.py`` states the measures."""
+    """Whether confidence tells right from wrong: ``surface_scores.py`` states the measures."""
 
     parts: list[ConfidenceBin]  # least confident first
     confident_share: float  # of the area: faces whose corners are above 0.5 in the mean
@@ -80,7 +80,7 @@ class ConfidenceScore(StageResult):
 
 
 class LabelScore(StageResult):
-    """Recall and normal error of one kind of surface; ``label_scores.py`` states the measures."""
+    """Recall and normal error of one kind of surface; ``surface_scores.py`` states the measures."""
 
     label: str  # other, floor, ceiling or wall
     share: float  # of the reference's area

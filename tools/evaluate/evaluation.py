@@ -34,12 +34,9 @@ def evaluate_surface(
     poses; a robust similarity aligns the run to them. Writes evaluation.json, which includes ``views``, and the tables
     evaluation (a row per distance) and evaluation_poses (a row per matched photo).
     """
-    from quoin.tools.evaluate.alignment import align_to_reference
-    from quoin.tools.evaluate.confidence_score import score_confidence
-    from quoin.tools.evaluate.label_scores import score_labels
-    from quoin.tools.evaluate.reference_cameras import read_cameras
+    from quoin.tools.evaluate.reference_cameras import align_to_reference, read_cameras
     from quoin.tools.evaluate.reference_surface import read_face_labels, read_surface
-    from quoin.tools.evaluate.score import score_surface
+    from quoin.tools.evaluate.surface_scores import score_confidence, score_labels, score_surface
 
     config = config or validate_config(EvaluateConfig, {})
     run.require("fuse")

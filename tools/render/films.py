@@ -22,12 +22,10 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_held_out, read_partition
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
-from quoin.tools.render.block_segments import BlockBoxes, RayEndBlocks, block_segments, find_end_blocks
+from quoin.tools.render.block_segments import BlockBoxes, RayEndBlocks, block_segments, composite, find_end_blocks
 from quoin.tools.render.camera_path import interpolated_path, orbit_path
-from quoin.tools.render.composite import composite
 from quoin.tools.render.config import FilmConfig, FilmResult, RenderedQuantity
-from quoin.tools.render.pictures import output_picture, save_picture
-from quoin.tools.render.video import open_frame_writer
+from quoin.tools.render.video import open_frame_writer, output_picture, save_picture
 
 Array = np.ndarray
 

@@ -11,14 +11,15 @@ from jaxtyping import Float, Int
 
 from quoin.tools.synthetic.houses import STOREY_HEIGHT_M
 from quoin.tools.synthetic.materials import SolidNoise, cell_random
-from quoin.tools.synthetic.streets import (
+from quoin.tools.synthetic.town import (
     PAVEMENT_EDGE_M,
     QUARTER_SIZE_M,
     ROAD_HALF_WIDTH_M,
+    TOWN_MATERIALS,
+    Town,
     is_square,
     street_from_world,
 )
-from quoin.tools.synthetic.town import TOWN_MATERIALS, Town
 
 Array = np.ndarray
 WINDOW_BAY_M = 2.3  # from window to window

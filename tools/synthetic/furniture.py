@@ -9,15 +9,14 @@ import numpy as np
 import trimesh
 
 from quoin.pipeline.imaging.labels import OTHER
-from quoin.tools.synthetic.scene import Point3
-from quoin.tools.synthetic.shapes import bumpy_sphere, closed_box, revolved_profile, rounded_box
+from quoin.tools.synthetic.shapes import Point3, bumpy_sphere, closed_box, revolved_profile, rounded_box
 
 LinearColor = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class RoomPart:
-    """A closed solid, or a part of the shell, of one finish (finishes.py) and tint."""
+    """A closed solid, or a part of the shell, of one finish (rooms.py) and tint."""
 
     mesh: trimesh.Trimesh
     material: str

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from quoin.tools.synthetic.photo_shoot import PhotoShoot
 
 Array = np.ndarray
+
 FOCAL_35MM = {"landmark": 33, "room": 25, "town": 33}  # as EXIF writes it: in mm, for a diagonal as of 36 x 24 mm
 DIAGONAL_35MM = 43.2666
 FIRST_PHOTO_TIME = datetime(2024, 6, 21, 10)  # the other photos follow a second apart
@@ -42,9 +43,8 @@ def generate_photos(folder: Path, config: SyntheticConfig, seed: int, report: Re
     landmark people stand in about a third of the photos, or in all where a crowd is asked for. The room's meshes carry
     a label of each face (pipeline/imaging/labels.py). Returns the content of demo.json.
     """
-    from quoin.tools.synthetic.photo_renderer import covered_share, people_mask
+    from quoin.tools.synthetic.photo_renderer import covered_share, people_mask, visible_faces
     from quoin.tools.synthetic.photo_shoot import shoot_scene
-    from quoin.tools.synthetic.truth import visible_faces, write_mesh
 
     folder = folder.absolute()  # demo.json is read from anywhere
     photos, truth = folder / "photos", folder / "truth"
@@ -196,3 +196,16 @@ def write_true_cameras(
     fx, fy, cx, cy = map(float, intrinsics)
     head = {"camera_model": "PINHOLE", "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": size[0], "h": size[1]}
     path.write_text(json.dumps({**head, "frames": frames}, indent=1), encoding="utf-8")
+
+
+def write_mesh(
+    path: Path, vertices: Float[Array, "v 3"], faces: Int[Array, "f 3"], labels: Int[Array, "f"] | None = None
+) -> None:
+    """A binary PLY of the faces and the vertices they use; ``labels`` as their property ``label`` (uchar)."""
+    import trimesh
+
+    used, index = np.unique(faces, return_inverse=True)
+    mesh = trimesh.Trimesh(vertices[used], index.reshape(-1, 3), process=False)
+    if labels is not None:
+        mesh.face_attributes["label"] = labels.astype(np.uint8)
+    mesh.export(path)

@@ -9,8 +9,8 @@ import trimesh
 from jaxtyping import Float
 
 from quoin.tools.synthetic import shapes
-from quoin.tools.synthetic.scene import Scene
 from quoin.tools.synthetic.shapes import (
+    Scene,
     bumpy_sphere,
     grid_box,
     niche,

@@ -1,15 +1,25 @@
-"""Photos of triangle meshes: rays through every pixel (Embree in Open3D), exposure, tone curve, sensor noise."""
+"""Photos of triangle meshes: rays through every pixel (Embree in Open3D), exposure, tone curve, sensor noise.
+
+And the part of a surface that its cameras see, which a reconstruction can be scored on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import open3d as o3d
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from quoin.pipeline.geometry.cameras import rays_world
+from quoin.pipeline.geometry.cameras import (
+    centers_world,
+    frustum_query,
+    is_in_image,
+    normalize,
+    project,
+    rays_world,
+)
 
 Array = np.ndarray
 ReflectanceFunction = Callable[[Float[Array, "n 3"], Float[Array, "n 3"], Int[Array, "n"]], Float[Array, "n 3"]]
@@ -18,6 +28,8 @@ RadianceFunction = Callable[[Float[Array, "3"], Float[Array, "n 3"]], Float[Arra
 
 SAMPLES_PER_AXIS = 2  # rays per pixel and axis
 BAND_ROWS = 50  # rows of pixels rendered at once, to bound memory
+MIN_CAMERAS = 2  # that see a triangle: one alone cannot tell how far away it is
+MIN_VIEW_COSINE = 0.1  # faces seen at less than 6 degrees from their plane do not count as seen
 
 
 @dataclass(frozen=True)
@@ -100,3 +112,36 @@ def _pixel_rays(
     """Rays through pixels in Open3D's layout: origin and direction in one row."""
     origin, directions = rays_world(cam_from_world, intrinsics, pixels)
     return np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
+
+
+def visible_faces(
+    scene: o3d.t.geometry.RaycastingScene,
+    triangles: Float[Array, "f 3 3"],
+    cam_from_world: Float[Array, "n 3 4"],
+    intrinsics: Float[Array, "4"],
+    size: tuple[int, int],
+    occluders: Sequence[o3d.t.geometry.RaycastingScene | None] | None = None,
+) -> Bool[Array, "f"]:
+    """Mask of the triangles that at least MIN_CAMERAS cameras see: in the picture, not edge-on, the middle not hidden.
+
+    Triangles count from either side; the inside of a solid is hidden by its own faces. ``occluders``: for each camera,
+    what stands before it in its photo only.
+    """
+    middle = triangles.mean(axis=1)
+    normal = normalize(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]))
+    count = np.zeros(len(triangles), np.int64)
+    occluders = occluders or [None] * len(cam_from_world)
+    within = frustum_query(middle)
+    for pose, center, occluder in zip(cam_from_world, centers_world(cam_from_world), occluders, strict=True):
+        candidates = within(pose, intrinsics, size)
+        pixels, depth = project(pose, intrinsics, middle[candidates])
+        toward = center - middle[candidates]
+        distance = np.linalg.norm(toward, axis=1)
+        facing = np.abs((normal[candidates] * toward).sum(1)) > MIN_VIEW_COSINE * distance
+        chosen = np.flatnonzero(is_in_image(pixels, depth, size) & facing)
+        # The ray starts at the camera and must reach the face; what lies within 5 mm of the face does not hide it.
+        rays = np.concatenate([np.broadcast_to(center, (len(chosen), 3)), -toward[chosen]], axis=1).astype(np.float32)
+        hit_distances = [s.cast_rays(rays)["t_hit"].numpy() for s in (scene, occluder) if s is not None]
+        reach = np.min(hit_distances, axis=0) * distance[chosen]
+        count[candidates[chosen]] += reach > distance[chosen] - 0.005
+    return count >= MIN_CAMERAS

@@ -1,17 +1,41 @@
-"""Meshes of the shapes that scenes are built from: boxes, revolved profiles, spheres, reliefs, voxels. Metres, z up."""
+"""Scenes as triangles of known materials, and the shapes they are built from.
+
+Boxes, revolved profiles, spheres, reliefs, voxels. Metres, z up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, Int
 
-from quoin.tools.synthetic.scene import Point3
-
 Array = np.ndarray
+
+Point3 = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Triangles, each of a material (index into the scene's list of materials).
+
+    Those not ``is_in_region`` are backdrop and are not scored.
+    """
+
+    vertices: Float[Array, "v 3"]
+    faces: Int[Array, "f 3"]
+    material: Int[Array, "f"]
+    is_in_region: Bool[Array, "f"]
+    region_low_m: Point3
+    region_high_m: Point3
+    label: Int[Array, "f"] | None = None  # FLOOR, CEILING, WALL or OTHER of pipeline/imaging/labels.py
+    # of the walls' normals, from x to y, in [0, 180); empty where walls have no main directions
+    wall_yaws_deg: tuple[float, ...] = ()
+
+
 CELL_EDGE_M = 0.09  # size of faces, as visibility is decided face by face
 
 

@@ -1,6 +1,8 @@
 """The town: quarters of houses along bent streets, one of sixteen a square with a church, a lake around. Metres, z up.
 
-Every quarter has a random generator of its own, so that it is the same in a town of any size.
+Every quarter has a random generator of its own, so that it is the same in a town of any size. Street coordinates (s, t)
+are those of the straight grid, whose lines lie at multiples of QUARTER_SIZE_M; the world is bent: x = s + bend(t),
+y = t + bend(s), which turns a house with its street.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from quoin.tools.synthetic.houses import (
     HOUSE_SHAPES,
@@ -23,23 +25,10 @@ from quoin.tools.synthetic.houses import (
     placed_vertices,
     tree_parts,
 )
-from quoin.tools.synthetic.scene import Scene
-from quoin.tools.synthetic.shapes import grid_faces
-from quoin.tools.synthetic.streets import (
-    LAKE_HEIGHT_M,
-    LAKE_WIDTH_M,
-    PAVEMENT_EDGE_M,
-    QUARTER_SIZE_M,
-    QUAY_EDGE_M,
-    ROAD_HALF_WIDTH_M,
-    grid_shape,
-    is_square,
-    street_yaw,
-    town_ground_height_m,
-    world_from_street,
-)
+from quoin.tools.synthetic.shapes import Scene, grid_faces
 
 Array = np.ndarray
+
 # fmt: off
 TOWN_MATERIALS = ["ground", "wall", "roof", "slate", "stone", "brick", "gravel", "metal", "lacquer", "glass", "bark",
              "leaves", "water"]
@@ -178,3 +167,54 @@ def _land(extent: tuple[float, float]) -> Iterator[TownPart]:
     corners = np.array([(-far, -far), (w + far, -far), (w + far, h + far), (-far, h + far)])
     lake = np.column_stack([corners, np.full(4, LAKE_HEIGHT_M)])
     yield "water", trimesh.Trimesh(lake, [[0, 1, 2], [0, 2, 3]], process=False)
+
+
+# -- streets -----------------------------------------------------------------------------------------------------------
+
+QUARTER_SIZE_M = 38.0  # from one street to the next
+ROAD_HALF_WIDTH_M, PAVEMENT_EDGE_M = 2.6, 3.7  # from the middle of a street to the kerb, and to the gardens
+QUAY_EDGE_M = 4.4  # from the middle of the outermost street to the water
+BEND_AMPLITUDE_M, BEND_PERIOD_M = 0.9, 47.0
+LAKE_HEIGHT_M = -2.0  # height of the water
+LAKE_WIDTH_M = 160.0  # how far the water goes
+
+
+def grid_shape(size: int) -> tuple[int, int]:
+    """Quarters along s and t of a town of ``size`` quarters: the two factors nearest to each other."""
+    along = max(n for n in range(1, int(np.sqrt(size)) + 1) if size % n == 0)
+    return size // along, along
+
+
+def is_square(column: Int[Array, "*n"], row: Int[Array, "*n"]) -> Bool[Array, "*n"]:
+    """Whether a quarter is a square with a church: one of sixteen."""
+    return np.asarray((column % 4 == 1) & (row % 4 == 1))
+
+
+def street_bend(along: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Sideways offset of a street from its straight line, in metres."""
+    return np.asarray(BEND_AMPLITUDE_M * np.sin(2 * np.pi * along / BEND_PERIOD_M + 0.7))
+
+
+def world_from_street(s: Float[Array, "*n"], t: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """World x, y of street coordinates."""
+    return np.asarray(s + street_bend(t)), np.asarray(t + street_bend(s))
+
+
+def street_from_world(x: Float[Array, "*n"], y: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """Street coordinates of world x, y (a fixed point: bends are slight, an iteration gains a factor of 70)."""
+    s, t = x, y
+    for _ in range(3):
+        s = x - street_bend(t)
+        t = y - street_bend(s)
+    return np.asarray(s), np.asarray(t)
+
+
+def street_yaw(s: float, t: float) -> float:
+    """Direction of the s axis at a place, radians from x to y."""
+    rate = 2 * np.pi / BEND_PERIOD_M
+    return float(np.arctan(BEND_AMPLITUDE_M * rate * np.cos(rate * s + 0.7)))
+
+
+def town_ground_height_m(x: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Height of the ground: swells of a metre over 70 m."""
+    return np.asarray(0.7 * np.sin(x / 23.0 + 0.4) * np.sin(y / 19.0) + 0.35 * np.sin(x / 11.0 - y / 13.0))

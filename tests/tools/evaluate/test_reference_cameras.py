@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.tools.evaluate.alignment import align_to_reference
-from quoin.tools.evaluate.reference_cameras import ReferenceCameras, match_camera_names, read_cameras
+from quoin.tools.evaluate.reference_cameras import (
+    ReferenceCameras,
+    align_to_reference,
+    match_camera_names,
+    read_cameras,
+)
 from tests.fixtures.synthetic import ring_of_cameras
 
 POSES = ring_of_cameras(8, 4.0, 1.0)

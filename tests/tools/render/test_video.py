@@ -7,8 +7,7 @@ from PIL import Image
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.scene.posed_images import Rendering
-from quoin.tools.render.pictures import output_picture
-from quoin.tools.render.video import open_frame_writer
+from quoin.tools.render.video import open_frame_writer, output_picture
 
 FRAMES = [np.full((18, 32, 3), shade, np.uint8) for shade in (0, 100, 255)]
 

@@ -13,15 +13,21 @@ from PIL import Image
 
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, look_at, pixel_grid, project, rays_world
-from quoin.tools.synthetic import landmark, outdoor_walk
+from quoin.tools.synthetic import landmark, trajectories
 from quoin.tools.synthetic.config import WILD_SETTINGS, SyntheticConfig, SyntheticTruth
 from quoin.tools.synthetic.generate import generate_photos
+from quoin.tools.synthetic.lighting import outdoor_radiance
 from quoin.tools.synthetic.materials import LANDMARK_MATERIALS, WALL_MATERIALS, SolidNoise, landmark_albedo
-from quoin.tools.synthetic.outdoor_light import outdoor_radiance
-from quoin.tools.synthetic.people import build_crowd
-from quoin.tools.synthetic.photo_renderer import PhotoDevelopment, Solid, build_raycaster, covered_share, render_photo
-from quoin.tools.synthetic.scene import Scene
-from quoin.tools.synthetic.truth import visible_faces
+from quoin.tools.synthetic.photo_renderer import (
+    PhotoDevelopment,
+    Solid,
+    build_raycaster,
+    covered_share,
+    render_photo,
+    visible_faces,
+)
+from quoin.tools.synthetic.photo_shoot import build_crowd
+from quoin.tools.synthetic.shapes import Scene
 
 NEUTRAL = PhotoDevelopment(np.ones(3))
 CONFIG = SyntheticConfig(n_photos=8, width=160, height=120)
@@ -90,7 +96,7 @@ def test_ingest_finds_the_focal_length(folder: Path, facts: SyntheticTruth) -> N
 
 def test_transforms_describe_the_cameras_that_took_the_photos(folder: Path, facts: SyntheticTruth) -> None:
     data = json.loads(Path(facts.cameras).read_text())
-    poses = outdoor_walk.outdoor_walk_cameras(8, 0)
+    poses = trajectories.outdoor_walk_cameras(8, 0)
     assert (data["w"], data["h"], data["cx"], data["cy"]) == (160, 120, 80, 60)
     assert data["fl_x"] == data["fl_y"] == facts.focal_px
     for index, frame in enumerate(data["frames"]):
@@ -123,7 +129,7 @@ def test_pixels_show_the_surface_at_its_place(made: Scene) -> None:
             points, normals, made.material[face], noise, textureless_walls=False
         ),
     )
-    poses, size = outdoor_walk.outdoor_walk_cameras(40, 0), (200, 150)
+    poses, size = trajectories.outdoor_walk_cameras(40, 0), (200, 150)
     intrinsics = np.array([190.0, 190, 100, 75])
     radiance_function = partial(outdoor_radiance, [solid], noise)
     pictures = [render_photo(radiance_function, pose, intrinsics, size, NEUTRAL) for pose in poses[:6]]
@@ -178,7 +184,7 @@ def landmark_camera(x: float) -> np.ndarray:
 
 
 def test_no_camera_stands_in_something_and_all_look_at_the_temple(made: Scene) -> None:
-    poses = outdoor_walk.outdoor_walk_cameras(40, 0)
+    poses = trajectories.outdoor_walk_cameras(40, 0)
     centers = centers_world(poses)
     distance = build_raycaster(made.vertices, made.faces).compute_distance(centers.astype(np.float32)).numpy()
     assert distance.min() > 0.5
@@ -234,11 +240,11 @@ def test_wild_photos_differ_in_exposure_tint_and_tone_and_show_more_sky(tmp_path
 
 def test_people_stand_on_the_ground_before_the_camera() -> None:
     rng = np.random.default_rng(0)
-    poses = outdoor_walk.outdoor_walk_cameras(20, 0)
+    poses = trajectories.outdoor_walk_cameras(20, 0)
     met = 0
     for pose in poses:
-        spots = outdoor_walk.sample_passers_by(pose, rng)
-        assert np.all(np.any(np.abs(spots) > outdoor_walk.TEMPLE_HALF_SIZE_M, axis=1)) or len(spots) == 0
+        spots = trajectories.sample_passers_by(pose, rng)
+        assert np.all(np.any(np.abs(spots) > trajectories.TEMPLE_HALF_SIZE_M, axis=1)) or len(spots) == 0
         away = np.linalg.norm(spots - centers_world(pose[None])[0, :2], axis=1)
         assert np.all((away >= 3.0) & (away < 9.0))
         met += len(spots)

@@ -11,13 +11,12 @@ import trimesh
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, look_at, pixel_grid, project, rays_world
 from quoin.pipeline.imaging.labels import CEILING, FLOOR, OTHER, WALL
-from quoin.tools.synthetic import indoor_light, indoor_walk, rooms, shapes
+from quoin.tools.synthetic import lighting, rooms, shapes, trajectories
 from quoin.tools.synthetic.config import ROOM_SETTINGS, SyntheticConfig, SyntheticTruth
-from quoin.tools.synthetic.finishes import FINISHES
 from quoin.tools.synthetic.generate import generate_photos
 from quoin.tools.synthetic.materials import SolidNoise
 from quoin.tools.synthetic.photo_renderer import PhotoDevelopment, RadianceFunction, build_raycaster, render_photo
-from quoin.tools.synthetic.rooms import Room
+from quoin.tools.synthetic.rooms import FINISHES, Room
 
 SIZE, INTRINSICS = (80, 60), np.array([57.8, 57.8, 40, 30])
 NEUTRAL = PhotoDevelopment(np.ones(3))
@@ -82,7 +81,7 @@ def test_from_every_camera_every_ray_meets_the_front_of_something(kind) -> None:
     scene = kind(0)
     caster = build_raycaster(scene.vertices, scene.faces)
     backs = []
-    for pose in indoor_walk.indoor_walk_cameras(scene, 40, 0):
+    for pose in trajectories.indoor_walk_cameras(scene, 40, 0):
         origin, directions = rays_world(pose, INTRINSICS, pixel_grid(*SIZE))
         rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1).astype(np.float32)
         cast = caster.cast_rays(rays)
@@ -94,7 +93,7 @@ def test_from_every_camera_every_ray_meets_the_front_of_something(kind) -> None:
 
 
 def test_cameras_walk_inside_at_hand_height_and_neighbours_see_the_same(made: Room) -> None:
-    poses = indoor_walk.indoor_walk_cameras(made, 40, 0)
+    poses = trajectories.indoor_walk_cameras(made, 40, 0)
     centers = centers_world(poses)
     assert np.all((centers[:, 2] > 1.25) & (centers[:, 2] < 1.75))
     assert build_raycaster(made.vertices, made.faces).compute_distance(centers.astype(np.float32)).numpy().min() > 0.25
@@ -173,7 +172,7 @@ def test_the_truth_carries_the_labels_of_its_faces(folder: Path, made: Room) -> 
 
 
 def views(scene: Room) -> RadianceFunction:
-    return indoor_light.light_room(scene, SolidNoise(0))[1]
+    return lighting.light_room(scene, SolidNoise(0))[1]
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +200,7 @@ def test_a_wall_has_nothing_on_it_but_its_shade(radiance_function: RadianceFunct
 
 def test_a_wall_is_not_one_colour(made: Room) -> None:
     """The wall y = 4.2 is brighter near the window than far from it, and darker under the ceiling."""
-    light = indoor_light.irradiance(made, build_raycaster(made.vertices, made.faces)).mean(axis=1)
+    light = lighting.irradiance(made, build_raycaster(made.vertices, made.faces)).mean(axis=1)
     x, y, z = made.vertices.T
     on_wall = np.zeros(len(x), bool)
     on_wall[made.faces[made.label == WALL]] = True
@@ -226,7 +225,7 @@ def test_what_is_seen_does_not_depend_on_where_from(made: Room, radiance_functio
     np.testing.assert_allclose(seen[0], seen[1], rtol=0.02)
     turned, back = rooms.build_room(0, 30.0), np.eye(4)
     back[:3, :3] = turned.world_from_room.T
-    pose = indoor_walk.indoor_walk_cameras(made, 4, 0)[1]
+    pose = trajectories.indoor_walk_cameras(made, 4, 0)[1]
     one, two = (
         render_photo(see, at, INTRINSICS, SIZE, NEUTRAL).astype(float)
         for see, at in ((radiance_function, pose), (views(turned), pose @ back))

@@ -13,7 +13,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, project
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.pose.frame.world_frame import enu_m
-from quoin.tools.synthetic import drone_flight, streets, town
+from quoin.tools.synthetic import town, trajectories
 from quoin.tools.synthetic.config import TOWN_SETTINGS, SyntheticConfig, SyntheticTruth
 from quoin.tools.synthetic.facades import town_albedo
 from quoin.tools.synthetic.generate import generate_photos
@@ -41,20 +41,18 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> SyntheticTruth:
 
 
 def poses_of(size: int) -> np.ndarray:
-    columns, rows = streets.grid_shape(size)
-    return drone_flight.flight_cameras(
-        (columns * streets.QUARTER_SIZE_M, rows * streets.QUARTER_SIZE_M), INTRINSICS, SIZE, 0
-    )
+    columns, rows = town.grid_shape(size)
+    return trajectories.flight_cameras((columns * town.QUARTER_SIZE_M, rows * town.QUARTER_SIZE_M), INTRINSICS, SIZE, 0)
 
 
 @pytest.mark.parametrize(("size", "grid"), [(1, (1, 1)), (4, (2, 2)), (6, (3, 2)), (7, (7, 1)), (64, (8, 8))])
 def test_quarters_lie_in_a_grid_as_near_to_square_as_there_is(size: int, grid: tuple[int, int]) -> None:
-    assert streets.grid_shape(size) == grid
+    assert town.grid_shape(size) == grid
 
 
 def test_street_coordinates_are_found_again() -> None:
     s, t = np.random.default_rng(0).uniform(-20, 400, (2, 1000))
-    found = streets.street_from_world(*streets.world_from_street(s, t))
+    found = town.street_from_world(*town.world_from_street(s, t))
     np.testing.assert_allclose(found, (s, t), atol=1e-4)
 
 
@@ -123,10 +121,10 @@ def test_exif_says_where_the_drone_was_and_when(facts: SyntheticTruth) -> None:
     paths = sorted(Path(facts.photos).glob("*.jpg"))
     noted = [noted_in(path) for path in paths]
     places = np.array([[e.latitude_deg, e.longitude_deg, e.altitude_m] for e in noted])
-    centers = centers_world(drone_flight.flight_cameras((38.0, 38.0), np.array([76.27, 76.27, 40, 30]), (80, 60), 0))
-    off = enu_m(places, np.array(drone_flight.ORIGIN_GEODETIC)) - centers
+    centers = centers_world(trajectories.flight_cameras((38.0, 38.0), np.array([76.27, 76.27, 40, 30]), (80, 60), 0))
+    off = enu_m(places, np.array(trajectories.ORIGIN_GEODETIC)) - centers
     assert np.abs(off.mean(axis=0)).max() < 0.3
-    assert off.std() == pytest.approx(drone_flight.GPS_SIGMA_M, rel=0.3)
+    assert off.std() == pytest.approx(trajectories.GPS_SIGMA_M, rel=0.3)
     assert len({e.taken_at for e in noted}) == len(noted)
 
 

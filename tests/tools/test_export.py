@@ -19,9 +19,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.storage.run import Run
-from quoin.tools.export.config import EXPORT_FORMATS
-from quoin.tools.export.export import export_run
-from quoin.tools.export.undistorted_photos import jpeg_names
+from quoin.tools.export import EXPORT_FORMATS, export_run, jpeg_names
 from tests.fixtures.synthetic import (
     faces_camera,
     make_run,
@@ -154,8 +152,7 @@ def test_nerfstudio_cameras_look_at_the_points(run: Run, tmp_path: Path) -> None
 
 def test_reference_cameras_of_an_export_fit_the_run(run: Run, tmp_path: Path) -> None:
     """What export writes, evaluate reads: the alignment is the identity."""
-    from quoin.tools.evaluate.alignment import align_to_reference
-    from quoin.tools.evaluate.reference_cameras import read_cameras
+    from quoin.tools.evaluate.reference_cameras import align_to_reference, read_cameras
 
     posed = posed_images.read_posed(run)
     # The six stand on one circle with names whose endings changed: matched without them where that is unique.

@@ -1,27 +1,37 @@
-"""Two surfaces compared, by the protocol of Tanks and Temples (Knapitsch et al. 2017), with exact distances.
+"""Scores of a surface against a reference, by the protocol of Tanks and Temples (Knapitsch et al. 2017).
 
 1. Only what lies in the reference's bounding box is judged; the share of the reconstruction's area outside is reported.
    For precision at d the box is grown by d: ground that continues beyond the box does not count against the
    reconstruction, but a roof a little too high does. The reference should hold only what the cameras could see.
 2. Points are drawn evenly by area on both surfaces (seeded). Bare reference points are first thinned to one per cube
    of half the smallest distance, so that dense regions do not weigh more.
-3. precision(d) = share of reconstruction points nearer than d to the reference surface; recall(d) = share of reference
-   points nearer than d to the reconstruction; F(d) = 2 P R / (P + R). Accuracy (in the box grown by the smallest d)
-   and completeness are the same distances, mean and median, not capped; Chamfer is the mean of their two means.
+3. Distances are exact. precision(d) = share of reconstruction points nearer than d to the reference surface;
+   recall(d) = share of reference points nearer than d to the reconstruction; F(d) = 2 P R / (P + R). Accuracy (in the
+   box grown by the smallest d) and completeness are the same distances, mean and median, not capped; Chamfer is the
+   mean of their two means.
 4. Normal consistency: mean |cos| between the normals of a point and of its nearest point, both ways averaged
    (Mescheder et al. 2019, eq. 7).
+5. By confidence: the vertices in the box, grown by the smallest distance, are ordered by confidence and split into four
+   bins of equal number; with a meaningful confidence the errors fall from bin to bin. The part of the surface whose
+   confidence is above 0.5 is also scored alone: it should gain precision and lose little recall.
+6. By label, where the reference labels its faces (floor, ceiling, walls, the rest): recall(d) of its points; the normal
+   error is the angle between the normal there and that of the nearest point of the reconstruction, whichever way
+   either is turned (0..90°), over the points that have one within the largest d.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from quoin.tools.evaluate.config import DistanceScore, SurfaceScore
+from quoin.pipeline.imaging.labels import SURFACE_LABEL_NAMES
+from quoin.pipeline.scene.mesh_formats import confident_faces
+from quoin.tools.evaluate.config import ConfidenceBin, ConfidenceScore, DistanceScore, LabelScore, SurfaceScore
 from quoin.tools.evaluate.reference_surface import (
     SurfaceGeometry,
     in_box,
@@ -31,7 +41,10 @@ from quoin.tools.evaluate.reference_surface import (
 )
 
 Array = np.ndarray
+
 DEFAULT_DISTANCE_SHARES = (0.0025, 0.005, 0.01)  # of the diagonal, where no distances are given
+
+N_CONFIDENCE_BINS = 4
 
 
 class SampledSurface(NamedTuple):
@@ -158,3 +171,98 @@ def _distance_score(distance: float, precision: float, recall: float, diagonal: 
         recall=recall,
         f_score=2 * precision * recall / total if total else 0.0,
     )
+
+
+def score_confidence(
+    mesh: SurfaceGeometry,
+    confidence: Float[Array, "v"],
+    reference: SurfaceGeometry,
+    surface_score: SurfaceScore,
+    *,
+    n_samples: int = 400_000,
+    seed: int = 0,
+) -> ConfidenceScore | None:
+    """Score ``mesh`` by its ``confidence``, in the frame of ``reference``, at the distances of ``surface_score``.
+
+    None where fewer than N_CONFIDENCE_BINS vertices lie in the reference's box.
+    """
+    distances = [s.distance_m for s in surface_score.scores]
+    low, high = reference.bounds()
+    low, high = low - distances[0], high + distances[0]
+    judged = np.flatnonzero(in_box(mesh.vertices, low, high))
+    if len(judged) < N_CONFIDENCE_BINS:
+        return None
+    judged = judged[np.argsort(confidence[judged], kind="stable")]
+    ends = np.linspace(0, len(judged), N_CONFIDENCE_BINS + 1).astype(int)
+    quarters = [judged[a:b] for a, b in pairwise(ends)]
+    sampled = [rows[:: -(-len(rows) // n_samples)] for rows in quarters]  # every k-th where there are many
+    errors_m = nearest_on_surface(reference, mesh.vertices[np.concatenate(sampled)])[0]
+    errors_by_bin = np.split(errors_m, np.cumsum([len(rows) for rows in sampled])[:-1])
+    parts = [
+        _score_bin(confidence[rows], errors, distances) for rows, errors in zip(quarters, errors_by_bin, strict=True)
+    ]
+    is_confident = confident_faces(confidence, mesh.faces)
+    areas = mesh.face_areas()
+    part = SurfaceGeometry(mesh.vertices if is_confident.any() else mesh.vertices[:0], mesh.faces[is_confident])
+    confident_score = score_surface(part, reference, distances, n_samples=n_samples, seed=seed)
+    return ConfidenceScore(
+        parts=parts, confident_share=float(areas[is_confident].sum() / areas.sum()), confident=confident_score.scores
+    )
+
+
+def _score_bin(confidence: Float[Array, "n"], errors_m: Float[Array, "m"], distances: list[float]) -> ConfidenceBin:
+    """One bin: ``confidence`` of its vertices in ascending order, and the errors of those that were compared."""
+    return ConfidenceBin(
+        low=float(confidence[0]),
+        high=float(confidence[-1]),
+        n_vertices=len(confidence),
+        mean_m=float(errors_m.mean()),
+        median_m=float(np.median(errors_m)),
+        precision=[float((errors_m < distance).mean()) for distance in distances],
+    )
+
+
+def normal_errors_deg(normals: Float[Array, "n 3"], truth: Float[Array, "n 3"]) -> Float[Array, "n"]:
+    """Angles 0..90° between unit normals of either sign; computed by the sine, which is exact for small angles."""
+    sine = np.linalg.norm(np.cross(normals, truth), axis=1)
+    return np.degrees(np.arctan2(sine, np.abs((normals * truth).sum(axis=1))))
+
+
+def score_labels(
+    reconstruction: SurfaceGeometry,
+    reference: SurfaceGeometry,
+    labels: Int[Array, "f"],
+    distances_m: Sequence[float],
+    *,
+    n_samples: int = 400_000,
+    seed: int = 0,
+) -> tuple[LabelScore, ...]:
+    """A score for each label (SURFACE_LABEL_NAMES) that the reference's faces have; both surfaces are in one frame.
+
+    Faces without area, and a reconstruction of bare points, have no normals to compare.
+    """
+    points, face = reference.sample(n_samples, np.random.default_rng(seed))
+    normals, areas = reference.face_normals(face), reference.face_areas()
+    distances = np.full(len(points), np.inf)
+    errors = np.full(len(points), np.nan)
+    if len(reconstruction.vertices):
+        distances, nearest_normals = nearest_on_surface(reconstruction, points)
+        if nearest_normals is not None:
+            has_normal = np.linalg.norm(nearest_normals, axis=1) > 0.5
+            errors = np.where(has_normal, normal_errors_deg(nearest_normals, normals), np.nan)
+    scores = []
+    for label, name in SURFACE_LABEL_NAMES.items():
+        is_label = labels[face] == label
+        if not is_label.any():
+            continue
+        judged = errors[is_label & (distances < max(distances_m))]
+        judged = judged[np.isfinite(judged)]
+        scores.append(
+            LabelScore(
+                label=name,
+                share=float(areas[labels == label].sum() / areas.sum()),
+                recall=[float((distances[is_label] < distance).mean()) for distance in distances_m],
+                normal_median_deg=float(np.median(judged)) if len(judged) else None,
+            )
+        )
+    return tuple(scores)

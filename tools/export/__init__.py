@@ -1,1 +1,0 @@
-"""Export: a run's surface and cameras in file formats of other programs."""
