@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.ball import BallData, make_ball, make_trainer
 from benchmarks.measure import BenchmarkSkipped, Measurement, describe_environment
-from quoin.fields.compile import compile_function
+from quoin.fields.device import compile_function
 from quoin.fields.encoding import hash_grid
 from quoin.fields.encoding.hash_grid import HashEncodingConfig, uses_triton
 from quoin.fields.sampler.guided import GuidedSamplerConfig

@@ -1,10 +1,17 @@
-"""The device that torch computes on: which it is, and what it is called. torch is imported where it is needed."""
+"""The device that torch computes on, and compiled functions for it; torch is imported where it is needed.
+
+torch.compile is used where a compiler is available, eager code elsewhere; compiled code is cached on disk between
+processes.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.workers import Device
@@ -46,3 +53,51 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def missing_compiler(device: str) -> str | None:
+    """Reason why functions cannot be compiled for ``device``, None where they can."""
+    if device.startswith("cuda"):
+        try:
+            import triton  # noqa: F401  (imported to test for it)
+        except ImportError:
+            return "triton is not installed"
+        return None
+    return None if cpp_compiler() else "no C++ compiler (g++) found"
+
+
+def cpp_compiler() -> str | None:
+    """Path of the C++ compiler for CPU code, None without one."""
+    return next(filter(None, (shutil.which(os.environ.get("CXX", name)) for name in ("g++", "clang++"))), None)
+
+
+def inductor_cache_folder() -> Path:
+    """Folder of the cache of compiled code."""
+    own = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "quoin" / "inductor"
+    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", own))
+
+
+def compile_function(function: Callable[..., Any], device: str, *, single_threaded: bool = False) -> Callable[..., Any]:
+    """``function`` compiled as one graph of fixed shapes; ``function`` itself where no compiler is available.
+
+    ``single_threaded``: CPU code for one core, which may add without atomic operations.
+    """
+    if missing_compiler(device):
+        return function
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(inductor_cache_folder()))
+    os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
+    import torch
+
+    # sizes of photos and volumes differ between blocks: dimensions named by ``mark_dynamic``; all others are fixed
+    torch._dynamo.config.force_parameter_static_shapes = False
+    torch._dynamo.config.force_nn_module_property_static_shapes = False
+    options: dict[str, str | int | bool] | None = {"cpp.threads": 1} if single_threaded and device == "cpu" else None
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
+
+
+def mark_dynamic(tensor: Any, *dims: int) -> None:
+    """Allow these dimensions to differ between blocks without compiling again."""
+    import torch
+
+    for dim in dims:
+        torch._dynamo.mark_dynamic(tensor, dim)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from quoin.fields.compile import mark_dynamic
+from quoin.fields.device import mark_dynamic
 from quoin.fields.encoding.trilinear import CORNERS, AxisWeights, corner_weights, gradient_weights, weighted_sum
 
 CELLS_PER_COARSE = 4  # fine cells along a coarse one

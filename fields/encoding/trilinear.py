@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from quoin.fields.compile import compile_function
+from quoin.fields.device import compile_function
 
 CORNERS = tuple(itertools.product((0, 1), repeat=3))  # z fastest
 AxisWeights = tuple[Tensor, Tensor]  # weights of the near and the far corner along an axis

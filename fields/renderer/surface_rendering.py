@@ -1,4 +1,4 @@
-"""Surface rendering: the points found by ``sampler/sphere_tracing.py`` or ``ray_marching.py`` made differentiable.
+"""Surface rendering: the points found by ``sampler/surface_intersection.py`` made differentiable.
 
 The search stores nothing for the backward pass. Two evaluations of the field at its result are enough: one for how the
 surface moves with the field, one for what is seen there.

@@ -219,7 +219,7 @@ def render(
     from quoin.flows.cli.evaluate import render_run
     from quoin.flows.session import resume_run
     from quoin.pipeline.core.config import validate_config
-    from quoin.tools.render.config import FilmConfig
+    from quoin.tools.render.films import FilmConfig
 
     film_options = {"path": path, "output": what, "width": size[0], "height": size[1], "seconds": seconds}
     config = validate_config(FilmConfig, {**film_options, "frames_per_s": fps})

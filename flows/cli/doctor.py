@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from quoin.fields.compile import cpp_compiler, inductor_cache_folder, missing_compiler
+from quoin.fields.device import cpp_compiler, inductor_cache_folder, missing_compiler
 from quoin.flows.cli.version import version_text
 from quoin.flows.prefect.server import is_responding
 from quoin.pipeline.core.errors import first_line

@@ -25,7 +25,7 @@ from quoin.tools.evaluate.config import (
     ViewScore,
     ViewsResult,
 )
-from quoin.tools.render.config import FilmConfig
+from quoin.tools.render.films import FilmConfig
 
 if TYPE_CHECKING:
     from quoin.stages.train.trained_block import RayRenderer

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from quoin.fields.compile import mark_dynamic
+from quoin.fields.device import mark_dynamic
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, rotation_angles_deg
 from quoin.stages.train.data.photo_set import BlockFrame, PhotoSet

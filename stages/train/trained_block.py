@@ -11,12 +11,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from quoin.fields.compile import compile_function, mark_dynamic
+from quoin.fields.device import compile_function, mark_dynamic
 from quoin.fields.model import BlockModel, build_model
 from quoin.fields.rays import RaySamples, RaySegments, background_samples
 from quoin.fields.renderer.density import DensityRenderer
-from quoin.fields.sampler.guided import GuidedSampler
-from quoin.fields.sampler.window import occupied_interval
+from quoin.fields.sampler.guided import GuidedSampler, occupied_interval
 from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.scene.blocks import read_block_model, read_partition

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from quoin.fields.checkpoint import find_mismatch
-from quoin.fields.compile import compile_function, mark_dynamic
+from quoin.fields.device import compile_function, mark_dynamic
 from quoin.fields.field.sdf import SurfaceField
 from quoin.fields.losses import TrainBatch
 from quoin.fields.model import BlockModel

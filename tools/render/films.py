@@ -10,11 +10,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 
+from quoin.pipeline.core.config import StageConfig, StageResult
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.geometry.cameras import centers_world, normalize, pixel_grid, rays_world
@@ -24,14 +26,38 @@ from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.tools.render.block_segments import BlockBoxes, RayEndBlocks, block_segments, composite, find_end_blocks
 from quoin.tools.render.camera_path import interpolated_path, orbit_path
-from quoin.tools.render.config import FilmConfig, FilmResult, RenderedQuantity
-from quoin.tools.render.video import open_frame_writer, output_picture, save_picture
+from quoin.tools.render.video import RenderedQuantity, open_frame_writer, output_picture, save_picture
 
 Array = np.ndarray
 
 MAX_GROUP_PIXELS = 4_000_000  # of the frames that are rendered together, for which each block is opened once
 MIN_OPAQUE_OPACITY = 0.999  # from it on a ray is not followed further
 MIN_SURFACE_OPACITY = 0.5  # of a ray that meets a surface
+
+FilmPath = Literal["orbit", "photos"]
+
+
+class FilmConfig(StageConfig):
+    """A film of the trained blocks."""
+
+    path: FilmPath = "orbit"  # around what the photos look at, or through the photos' cameras
+    output: RenderedQuantity = "colour"
+    width: int = Field(640, ge=16, le=8192, multiple_of=2)  # pixels; even, as H.264 wants it
+    height: int = Field(360, ge=16, le=8192, multiple_of=2)
+    seconds: float = Field(6.0, gt=0, le=3600)
+    frames_per_s: int = Field(24, ge=1, le=120)
+
+    @property
+    def n_frames(self) -> int:
+        return max(1, round(self.seconds * self.frames_per_s))
+
+
+class FilmResult(StageResult):
+    """A film that was rendered."""
+
+    file: str  # the video, or the folder of pictures
+    n_frames: int
+    seconds_per_frame: float  # of rendering
 
 
 class RenderedSegments(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -12,9 +13,10 @@ from jaxtyping import Float, UInt8
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.scene.posed_images import Rendering
 from quoin.pipeline.storage.disk import disk_error
-from quoin.tools.render.config import RenderedQuantity
 
 Array = np.ndarray
+
+RenderedQuantity = Literal["colour", "normals", "depth"]
 
 # Depth from near to far: interpolated colours whose lightness falls evenly.
 DEPTH_COLORS = np.array([[253, 231, 165], [244, 157, 98], [200, 84, 104], [118, 45, 117], [40, 22, 72]], np.float64)

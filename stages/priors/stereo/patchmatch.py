@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from quoin.fields.compile import compile_function, mark_dynamic
+from quoin.fields.device import compile_function, mark_dynamic
 from quoin.stages.priors.stereo.hypotheses import (
     INVALID_COST,
     MATCHING_PARAMS,

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt, maximum_filter
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from quoin.fields.compile import compile_function, mark_dynamic
+from quoin.fields.device import compile_function, mark_dynamic
 from quoin.fields.sdf_grids import SparseSdf, map_chunks
 
 Array = np.ndarray

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from quoin.fields.encoding.dense_grid import DenseGrid
 from quoin.fields.encoding.fourier import FrequencyEncoding, RandomFourierEncoding
+from quoin.fields.encoding.hash_grid import DenseGrid
 from quoin.fields.field.mlp import ScalarMLP
 
 

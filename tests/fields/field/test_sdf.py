@@ -10,9 +10,8 @@ from torch import nn
 
 from quoin.fields.model import build_model
 from quoin.fields.renderer.surface_rendering import attach_distance
-from quoin.fields.sampler import ray_marching, sphere_tracing
-from quoin.fields.sampler.ray_marching import RayMarchingSampler
-from quoin.fields.sampler.sphere_tracing import SphereTracingSampler
+from quoin.fields.sampler import surface_intersection
+from quoin.fields.sampler.surface_intersection import RayMarchingSampler, SphereTracingSampler
 from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 from quoin.flows.settings import load_settings
 from tests.fixtures.rays import ray_segments
@@ -21,11 +20,11 @@ DOUBLE = torch.float64
 
 
 def sphere_trace(value, *ray, **options):
-    return sphere_tracing.sphere_trace(value, ray_segments(*ray), **options)
+    return surface_intersection.sphere_trace(value, ray_segments(*ray), **options)
 
 
 def march_and_secant(value, *ray, **options):
-    return ray_marching.march_and_secant(value, ray_segments(*ray), **options)
+    return surface_intersection.march_and_secant(value, ray_segments(*ray), **options)
 
 
 class BumpyBall(nn.Module):

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from quoin.fields.encoding.dense_grid import DenseGrid
-from quoin.fields.encoding.hash_grid import HashGrid
+from quoin.fields.encoding.hash_grid import DenseGrid, HashGrid
 from quoin.fields.field.mlp import ScalarMLP
 from quoin.fields.field.sdf import SurfaceField, central_differences
 from quoin.fields.losses import curvature_loss, eikonal_loss

@@ -15,8 +15,7 @@ from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, read_partition, write_partition
 from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.trained_block import build_ray_renderer
-from quoin.tools.render.config import FilmConfig
-from quoin.tools.render.films import RenderCamera, film_cameras, render_film, render_held_out, render_views
+from quoin.tools.render.films import FilmConfig, RenderCamera, film_cameras, render_film, render_held_out, render_views
 from tests.fixtures.ball_model import ball_model
 from tests.fixtures.synthetic import (
     commit,

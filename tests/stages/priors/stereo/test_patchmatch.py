@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quoin.fields.compile import compile_function
+from quoin.fields.device import compile_function
 from quoin.pipeline.geometry.cameras import look_at, pixel_grid, rays_world
 from quoin.stages.priors.stereo.consistency import geometric_consistency
 from quoin.stages.priors.stereo.hypotheses import (

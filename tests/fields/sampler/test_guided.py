@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from quoin.fields.renderer.neus import NeusRenderer, neus_alpha
 from quoin.fields.renderer.renderer import weights_from_alpha
+from quoin.fields.sampler.guided import WindowSampler, occupied_interval, occupied_voxels, window_samples
 from quoin.fields.sampler.importance import neus_upsample
 from quoin.fields.sampler.sampler import SurfaceQuery
 from quoin.fields.sampler.sections import sections_between
-from quoin.fields.sampler.window import WindowSampler, occupied_interval, occupied_voxels, window_samples
 from quoin.fields.sdf_grids import DenseSdf
 from tests.fixtures.rays import ray_segments
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from quoin.fields.compile import compile_function
+from quoin.fields.device import compile_function
 from quoin.fields.rays import intersect_ray_box
-from quoin.fields.sampler import ray_marching, sphere_tracing
+from quoin.fields.sampler import surface_intersection
 from tests.fixtures.rays import ray_segments
 
 DOUBLE = torch.float64
@@ -22,11 +22,11 @@ RADIUS = 0.6
 
 
 def sphere_trace(value, *ray, **options):
-    return sphere_tracing.sphere_trace(value, ray_segments(*ray), **options)
+    return surface_intersection.sphere_trace(value, ray_segments(*ray), **options)
 
 
 def march_and_secant(value, *ray, **options):
-    return ray_marching.march_and_secant(value, ray_segments(*ray), **options)
+    return surface_intersection.march_and_secant(value, ray_segments(*ray), **options)
 
 
 def sphere(points):
