@@ -36,7 +36,7 @@ BLOCK = "b000"
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
-    monkeypatch.setattr(retry, "INITIAL_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr(disk, "INITIAL_BACKOFF_SECONDS", 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_a_run_folder_that_is_gone_for_a_while_costs_no_step(run: Run, monkeypat
         noticed.wait(60.0)
         away.rename(run.path)
 
-    monkeypatch.setattr(retry, "is_transient", notice)
+    monkeypatch.setattr(disk, "is_transient", notice)
 
     def vanish() -> None:
         run.path.rename(away)

@@ -36,7 +36,7 @@ def test_one_that_is_no_longer_renewed_is_taken_over(bucket: str, monkeypatch, c
     Bucket(url).put(lock.LEASE_NAME, OTHER.to_bytes())
     with pytest.raises(QuoinError, match="process 12 on another-machine"), hold_lease(url):
         pass
-    monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.0)
     with hold_lease(url):
         said = capsys.readouterr().err
         assert "process 12 on another-machine" in said
@@ -56,13 +56,13 @@ def test_a_damaged_lease_is_somebody_s_until_it_is_old(bucket: str, monkeypatch)
     Bucket(url).put(lock.LEASE_NAME, b"{")
     with pytest.raises(QuoinError, match="unknown machine"), hold_lease(url):
         pass
-    monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.0)
     with hold_lease(url):
         pass
 
 
 def test_an_answer_that_is_lost_costs_no_lease(bucket: str, monkeypatch):
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "RENEW_SECONDS", 0.05)
     url, put_if_match, lost = f"{bucket}/run", Bucket.put_if_match, []
 
     def put_and_lose(self: Bucket, name: str, data: bytes, etag: str | None) -> str | None:
@@ -81,7 +81,7 @@ def test_an_answer_that_is_lost_costs_no_lease(bucket: str, monkeypatch):
 
 
 def test_it_is_renewed_while_it_is_held_and_left_to_who_took_it(bucket: str, monkeypatch):
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "RENEW_SECONDS", 0.05)
     url = f"{bucket}/run"
     with hold_lease(url):
         stamps = set()
