@@ -6,6 +6,7 @@ The flow, its artifacts, log and server are the real ones; blocks are told of as
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import urllib.request
@@ -18,6 +19,7 @@ import numpy as np
 
 from benchmarks.measure import Measurement, Metrics
 from benchmarks.server import serve_prefect
+from quoin.flows.prefect.server import AUTH_VARIABLE, auth_header
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene.blocks import Block, Partition
@@ -154,6 +156,7 @@ def _poll_pages(url: str, run_id: UUID, is_over: threading.Event, answer_times: 
 
 def _request_bytes(url: str, body: dict | None = None) -> bytes:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", **auth_header(os.environ[AUTH_VARIABLE])}
+    request = urllib.request.Request(url, data, headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read()

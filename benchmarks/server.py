@@ -16,11 +16,11 @@ from benchmarks.measure import REPOSITORY
 
 @contextmanager
 def serve_prefect(home: Path) -> Iterator[str]:
-    """``quoin ui`` of this checkout, which keeps its things in ``home``: its address, as in PREFECT_API_URL.
+    """``quoin ui`` of this checkout, which keeps its things in ``home``: its address, and PREFECT_API_URL is set.
 
     What it prints is in ``home``/ui.log.
     """
-    from quoin.flows.prefect.server import is_responding
+    from quoin.flows.prefect.server import AUTH_VARIABLE, is_responding
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -36,9 +36,10 @@ def serve_prefect(home: Path) -> Iterator[str]:
             if server.poll() is not None:
                 raise RuntimeError(f"quoin ui has ended, see {log.name}")
             time.sleep(0.5)
-        os.environ["PREFECT_API_URL"] = url
+        os.environ |= {"PREFECT_API_URL": url, AUTH_VARIABLE: (home / "prefect" / "auth-string").read_text()}
         yield url
     finally:
-        os.environ.pop("PREFECT_API_URL", None)
+        for name in ("PREFECT_API_URL", AUTH_VARIABLE):
+            os.environ.pop(name, None)
         server.terminate()
         server.wait()

@@ -34,6 +34,7 @@ from urllib.request import Request, urlopen
 from benchmarks import soak
 from benchmarks.measure import Measurement, Metrics
 from benchmarks.server import serve_prefect
+from quoin.flows.prefect.server import AUTH_VARIABLE, auth_header
 
 N_FLOW_RUNS, N_QUEUE_FOLDERS, QUEUE_SEED = 200, 8, 1
 POOL_NAME, MAX_CONCURRENT_RUNS = "soak", 2
@@ -107,7 +108,8 @@ class QueueSoak:
 
     def post(self, what: str, **values: Any) -> Any:
         """What Prefect's API answers."""
-        request = Request(f"{self.url}/{what}", json.dumps(values).encode(), {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", **auth_header(os.environ[AUTH_VARIABLE])}
+        request = Request(f"{self.url}/{what}", json.dumps(values).encode(), headers)
         with urlopen(request, timeout=120.0) as reply:
             return json.load(reply)
 

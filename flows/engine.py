@@ -7,8 +7,9 @@ import os
 from typing import Literal
 
 from quoin.flows.pipeline import run_stages
-from quoin.flows.prefect.server import is_responding, prefect_api_url
+from quoin.flows.prefect.server import check_prefect_server, prefect_api_url
 from quoin.flows.settings import Settings
+from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.workers import Workers
 from quoin.pipeline.storage.run import Run
@@ -51,7 +52,9 @@ def should_use_prefect(engine: Engine, report: Reporter) -> bool:
     url = os.environ.get("PREFECT_API_URL")
     if engine == "direct" or not url:
         return False
-    if not is_responding(url):
-        report.log("run", f"no Prefect server responds at {url}: running without it", level="warning")
+    try:
+        check_prefect_server(url, "start one with quoin ui")
+    except QuoinError as error:
+        report.log("run", f"running without Prefect: {error}", level="warning")
         return False
     return True

@@ -318,17 +318,21 @@ def doctor() -> None:
 
 
 @app.command(sort_key=10)
-def ui(*, port: int = 4200) -> int:
+def ui(*, port: int = 4200, host: str = "127.0.0.1", name: tuple[str, ...] = ()) -> int:
     """Start a Prefect server on this machine to watch runs in the browser.
 
     Parameters
     ----------
     port
-        port of the server on this machine (loopback only)
+        port of the server on this machine
+    host
+        address that it listens on; 0.0.0.0 in a container, where others reach it
+    name
+        a further host name that requests may call it by, besides 127.0.0.1 and localhost; may be given several times
     """
     from quoin.flows.prefect.server import run_server
 
-    return run_server(port)
+    return run_server(port, host, name)
 
 
 @app.command(sort_key=11)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from quoin.fields.device import cpp_compiler, inductor_cache_folder, missing_compiler
 from quoin.flows.cli.version import version_text
-from quoin.flows.prefect.server import is_responding
-from quoin.pipeline.core.errors import first_line
+from quoin.flows.prefect.server import check_prefect_server
+from quoin.pipeline.core.errors import QuoinError, first_line
 from quoin.pipeline.core.formatting import format_bytes
 
 SYSTEM_LIBRARIES = "libusb-1.0-0 libgl1 libegl1 libx11-6 libudev1 libgomp1 libidn2-0"  # what Open3D's wheel needs
@@ -174,8 +174,9 @@ def check_prefect() -> Iterator[Finding]:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         yield Finding("prefect server", "none named (PREFECT_API_URL); quoin ui starts one")
-    elif is_responding(url):
+        return
+    try:
+        check_prefect_server(url, "start it with quoin ui, or unset PREFECT_API_URL")
         yield Finding("prefect server", f"answers at {url}", True)
-    else:
-        hint = "start it with quoin ui, or unset PREFECT_API_URL"
-        yield Finding("prefect server", f"does not answer at {url}", False, hint)
+    except QuoinError as error:
+        yield Finding("prefect server", error.what, False, error.hint)

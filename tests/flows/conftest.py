@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from quoin.flows.prefect.server import is_responding
+from quoin.flows.prefect.server import AUTH_VARIABLE, auth_header, is_responding
 
 LIGHT_STAGES = Path(__file__).parent / "light_stages"
 ROOT = Path(__file__).parents[2]
@@ -111,15 +111,17 @@ def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
     command = [sys.executable, "-m", "quoin.flows.cli.app", "ui", "--port", str(port)]
     with open(folder / "ui.log", "w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}/api"
+    url, auth_file = f"http://127.0.0.1:{port}/api", folder / "home" / "prefect" / "auth-string"
     try:
         deadline = time.monotonic() + 300
         while not is_responding(url):
             assert process.poll() is None, (folder / "ui.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.5)
+        os.environ[AUTH_VARIABLE] = auth_file.read_text()
         yield process, url
     finally:
+        os.environ.pop(AUTH_VARIABLE, None)
         stop(process)
 
 
@@ -141,13 +143,15 @@ def ask(url: str, what: str, **wanted: Any) -> Any:
 def set_state(url: str, flow_run_id: str, state: str) -> None:
     """As a button in the UI does."""
     body = json.dumps({"state": {"type": state}}).encode()
-    request = urllib.request.Request(
-        f"{url}/flow_runs/{flow_run_id}/set_state", body, {"Content-Type": "application/json"}
-    )
-    urllib.request.urlopen(request, timeout=60).close()
+    urllib.request.urlopen(request(f"{url}/flow_runs/{flow_run_id}/set_state", body), timeout=60).close()
 
 
 def post(url: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as reply:
+    with urllib.request.urlopen(request(url, json.dumps(body).encode()), timeout=60) as reply:
         return json.load(reply)
+
+
+def request(url: str, body: bytes | None = None, method: str | None = None, **headers: str) -> urllib.request.Request:
+    """A request to the server of ``serving``, by one who has its key."""
+    headers = {"Content-Type": "application/json", **auth_header(os.environ[AUTH_VARIABLE]), **headers}
+    return urllib.request.Request(url, body, headers, method=method)

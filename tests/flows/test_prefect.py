@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
+import re
 import signal
+import subprocess
+import threading
 import time
+import urllib.error
 import urllib.request
 
 import pytest
 
-from tests.flows.conftest import ask, serving, set_state
+from tests.fixtures.browser import CHROMIUM, CHROMIUM_FLAGS
+from tests.flows.conftest import ask, request, serving, set_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -20,7 +27,7 @@ STAGES = ["ingest", "pose", "partition", "priors", "train", "fuse", "report"]
 def server(tmp_path):
     """(process, API address) of ``quoin ui``."""
     with serving(tmp_path) as served:
-        assert f"export PREFECT_API_URL={served[1]}" in (tmp_path / "ui.log").read_text()
+        assert f"export PREFECT_API_URL={served[1]} PREFECT_API_AUTH_STRING=quoin:" in (tmp_path / "ui.log").read_text()
         yield served
 
 
@@ -80,7 +87,7 @@ def test_a_run_that_is_done_in_part_says_so_and_does_nothing_twice(server, quoin
 
 def test_the_server_sends_nothing_out_and_calls_lost_runs_crashed(server):
     _, url = server
-    with urllib.request.urlopen(f"{url}/admin/settings") as reply:
+    with urllib.request.urlopen(request(f"{url}/admin/settings")) as reply:
         settings = json.load(reply)
     assert settings["server"]["analytics_enabled"] is False
     deadline = time.monotonic() + 60
@@ -122,3 +129,39 @@ def test_stopping_a_run_under_prefect_leaves_it_resumable(server, quoin):
         assert process.returncode == status, err
         assert f"quoin resume {quoin.run}" in err
         assert "Traceback" not in err
+
+
+ATTACK = """<script>
+const call = (method, path, body) => fetch(API + path, {method, body: JSON.stringify(body),
+  headers: {"Content-Type": "application/json"}}).then(reply => reply.status, () => "refused");
+const blind = (path, body) => fetch(API + path, {method: "POST", mode: "no-cors", body: JSON.stringify(body),
+  headers: {"Content-Type": "text/plain"}}).then(() => "sent", () => "refused");
+(async () => {
+  const pool = {name: "evil", type: "process"}, flow = {name: "evil"};
+  document.title = JSON.stringify([await call("POST", "/work_pools/", pool), await call("POST", "/flows/", flow),
+    await blind("/work_pools/", pool), await blind("/flows/", flow)]);
+})();
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_web_page_cannot_command_the_server(server, tmp_path):
+    _, url = server
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text(ATTACK.replace("API", json.dumps(url)))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        page = f"http://127.0.0.1:{site.server_port}/"
+        command = [str(CHROMIUM), *CHROMIUM_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", page]
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        site.shutdown()
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title, dom
+    assert json.loads(title[1])[:2] == ["refused", "refused"]
+    assert ask(url, "work_pools") == []
+    assert ask(url, "flows") == []
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{url}/admin/settings")
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(request(f"{url}/admin/settings", Host="evil.example"))

@@ -18,7 +18,7 @@ import yaml
 from quoin.flows.prefect import submit as submission
 from quoin.flows.prefect.submit import command_line, flow_parameters
 from quoin.pipeline.core.errors import QuoinError
-from tests.flows.conftest import LIGHT_STAGES, SOURCE, ask, post, serving, set_state, standing_still, stop
+from tests.flows.conftest import LIGHT_STAGES, SOURCE, ask, post, request, serving, set_state, standing_still, stop
 
 slow = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -275,12 +275,11 @@ def be_impatient(url):
     for automation in automations:
         automation["trigger"]["within"] = 40
         wanted = {key: automation[key] for key in ("name", "description", "enabled", "trigger", "actions")}
-        headers = {"Content-Type": "application/json"}
         address = f"{url}/automations/{automation['id']}"
-        request = urllib.request.Request(address, json.dumps(wanted).encode(), headers, method="PUT")
+        change = request(address, json.dumps(wanted).encode(), method="PUT")
         while True:
             try:
-                urllib.request.urlopen(request, timeout=60).close()
+                urllib.request.urlopen(change, timeout=60).close()
                 break
             except urllib.error.HTTPError:  # 503: another writes to the database
                 if time.monotonic() > deadline:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,29 +11,8 @@ import pytest
 from quoin.pipeline.core.events import Reporter
 from quoin.stages.report.config import ReportConfig
 from quoin.stages.report.stage import write_html_report
+from tests.fixtures.browser import CHROMIUM, CHROMIUM_FLAGS
 from tests.stages.report.scene import HOSTILE, make_run
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-# as root without a display: no sandbox, drawn in software, and silent towards the network
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--virtual-time-budget=15000",
-    "--window-size=1000,1400",
-    "--enable-logging=stderr",
-    "--dump-dom",
-]
 
 
 @pytest.mark.slow
@@ -42,7 +20,7 @@ FLAGS = [
 def test_a_browser_shows_the_mesh_and_refuses_nothing_of_ours(tmp_path: Path):
     made = make_run(tmp_path / "made", names=HOSTILE)
     page = write_html_report(made, ReportConfig(n_views=2, view_edge_px=96), Reporter()).path
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"file://{page}"]
+    command = [str(CHROMIUM), *CHROMIUM_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"file://{page}"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     dom = shown.stdout
     assert 'class="status"' not in dom  # the viewer takes its "loading" away when the mesh stands
