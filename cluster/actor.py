@@ -18,6 +18,7 @@ from quoin.cluster.failures import WorkerStopped
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.events import Event, Reporter
 from quoin.pipeline.core.workers import Attempt, Device, TaskContext
+from quoin.pipeline.storage.run import sync_received_runs
 
 MAX_EVENTS = 10_000
 PARENT_POLL_SECONDS = 1.0  # between two checks whether the parent process lives
@@ -54,7 +55,9 @@ class WorkerActor:
                 torch.cuda.set_per_process_memory_fraction(self._gpu_share)
             step, args = pickle.loads(pickled)  # noqa: S301  (of our own driver)
             context = TaskContext(Reporter(self._events.append), device, attempt)
-            return step(context, *args), self.take_events()
+            result = step(context, *args)
+            sync_received_runs()
+            return result, self.take_events()
         except cancellation.WorkCancelled:
             raise WorkerStopped("its worker got SIGTERM") from None
         finally:

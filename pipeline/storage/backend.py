@@ -21,7 +21,7 @@ import zarr
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.cache import DiskCache, file_lock, scratch_folder, storage_cache_folder
-from quoin.pipeline.storage.disk import atomic_path, disk_error, write_atomic
+from quoin.pipeline.storage.disk import atomic_path, disk_error, sync_filesystem, write_atomic
 from quoin.pipeline.storage.layout import SIDECARS, FileEntry, matching_files, output_patterns, sha256_of
 from quoin.pipeline.storage.object_store import Bucket, storage_url
 
@@ -38,11 +38,16 @@ class LocalStorage:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.location = folder, str(folder)
+        self._record: bytes | None = None  # run.json as this process last saw it
 
     # -- the run itself ----------------------------------------------------------------------------------------------
 
     def read_record(self) -> bytes | None:
         """The content of run.json, or None where there is no run."""
+        self._record = self._read_record()
+        return self._record
+
+    def _read_record(self) -> bytes | None:
         try:
             return (self.folder / RUN_FILE).read_bytes()
         except OSError as error:
@@ -53,8 +58,16 @@ class LocalStorage:
             ) from None
 
     def write_record(self, data: bytes) -> None:
-        """Replace run.json in one step: this is the commit."""
-        write_atomic(self.folder / RUN_FILE, data)
+        """Replace run.json in one step: this is the commit. QuoinError where another process has written it since."""
+        with file_lock(self.folder / f".{RUN_FILE}"):
+            if self._read_record() != self._record:
+                raise _changed_by_another_error(self.location)
+            write_atomic(self.folder / RUN_FILE, data)
+        self._record = data
+
+    def sync(self) -> None:
+        """Bring all files that this process or another of this machine wrote into the folder to the disk."""
+        sync_filesystem(self.folder)
 
     def prepare(self, run_id: str, *, is_new: bool = False) -> None:
         """Make the working folder ready for the run; QuoinError where it ``is_new`` and the place is not empty."""
@@ -62,7 +75,7 @@ class LocalStorage:
         if not is_new:
             return
         folder = self.folder
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
             raise _not_empty_error(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -150,14 +163,13 @@ class ObjectStorage(LocalStorage):
         self._etag = None if found is None else found.etag
         return None if found is None else found.data
 
+    def sync(self) -> None:
+        """Nothing: what was put is stored."""
+
     def write_record(self, data: bytes) -> None:
         etag = self.bucket.put_if_match(RUN_FILE, data, self._etag)
         if etag is None:
-            raise QuoinError(
-                "Another quoin process has changed this run, so this one stops",
-                where=self.location,
-                hint="wait for it, or stop it and run quoin resume",
-            )
+            raise _changed_by_another_error(self.location)
         self._etag = etag
 
     def prepare(self, run_id: str, *, is_new: bool = False) -> None:
@@ -278,6 +290,14 @@ def open_storage(location: str | Path) -> LocalStorage:
     """The storage of the run at a path or a URL."""
     url = storage_url(location)
     return LocalStorage(Path(location).absolute()) if url is None else ObjectStorage(url)
+
+
+def _changed_by_another_error(location: str) -> QuoinError:
+    return QuoinError(
+        "Another quoin process has changed this run, so this one stops",
+        where=location,
+        hint="wait for it, or stop it and run quoin resume",
+    )
 
 
 def _not_empty_error(location: object) -> QuoinError:

@@ -1,11 +1,15 @@
 """Writes to disks and shares: a reader sees a file's old or new content, never half of the new one.
 
-What their errors mean, and retries while they do not respond: a share whose server restarts, a network that is down for
-a minute.
+Writing does not bring anything to the disk: a power cut may leave a new file of a few seconds ago empty, and a folder
+without it. ``sync_filesystem`` does, before a commit says that it is there.
+
+Errors of disks become QuoinErrors. Where a disk does not respond (a share whose server restarts, a network that is down
+for a minute), calls are tried again.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import time
@@ -45,14 +49,42 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file atomically, and through to the disk."""
+    """Write a file atomically, and through to the disk, with its name in the folder."""
     try:
         with atomic_path(path) as part, open(part, "wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
+        _call_on_folder(path.parent, os.fsync)
     except OSError as error:
         raise disk_error(error, path) from error
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Bring all that was written to the file system of ``folder`` to the disk: files, folders and their names.
+
+    syncfs(2) where there is one, which also reports what the disk refused; else sync(2), of all file systems.
+    """
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+    def sync(descriptor: int) -> None:
+        if syncfs is None:
+            os.sync()
+        elif syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    try:
+        _call_on_folder(folder, sync)
+    except OSError as error:
+        raise disk_error(error, folder) from error
+
+
+def _call_on_folder(folder: Path, call: Callable[[int], None]) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        call(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def disk_error(error: OSError, where: object) -> QuoinError:

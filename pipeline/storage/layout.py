@@ -1,4 +1,4 @@
-"""Which files each stage leaves in the run folder beside scene.zarr, and their checksums."""
+"""Which stage leaves which files and arrays in a run: their names, checksums, and the error for a damaged one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pydantic
 
+from quoin.pipeline.core.errors import QuoinError
+
 # By stage, patterns relative to the run; {part} is what follows the slash of "train/b0". * matches slashes too.
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "ingest": ("tables/photos.parquet", "frames/*"),
@@ -17,6 +19,15 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "fuse": ("mesh.ply", "mesh.glb"),
     "report": ("report.html", "report.json"),
 }
+# Arrays of scene.zarr, by the first pattern that fits. Those of no stage belong to a command, which makes them again.
+ARRAYS = (
+    ("priors/*", "priors"),
+    ("blocks/*/photo_*", "partition"),
+    ("blocks/*", "train"),
+    ("surface/*", "fuse"),
+    ("renderings/*", None),
+    ("*", "pose"),
+)
 # Written by commands beside the stages, and logs: uploaded at the end of each command, never read by a stage.
 SIDECARS = ("evaluation.json", "tables/evaluation*.parquet", "views/*", "films/*", "exports/*", "logs/*", "report.*")
 PARTIAL_PATTERN = "*.partial"
@@ -49,3 +60,19 @@ def matching_files(folder: Path, globs: tuple[str, ...]) -> Iterator[str]:
             name = path.relative_to(folder).as_posix()
             if path.is_file() and any(fnmatchcase(name, p) for p in globs) and not fnmatchcase(name, PARTIAL_PATTERN):
                 yield name
+
+
+def damaged_file_error(name: str, what: str) -> QuoinError:
+    """The QuoinError for a damaged file of a run, ``name`` relative to it: what is wrong, and how to make it again."""
+    stages = [stage.rstrip("/") for stage in OUTPUTS if any(fnmatchcase(name, p) for p in output_patterns(f"{stage}*"))]
+    return _damage_error(name, what, stages[0] if stages else None)
+
+
+def damaged_array_error(name: str, what: str) -> QuoinError:
+    """The QuoinError for a damaged array of scene.zarr, or a chunk of one."""
+    return _damage_error(name, what, next(stage for pattern, stage in ARRAYS if fnmatchcase(name, pattern)))
+
+
+def _damage_error(name: str, what: str, stage: str | None) -> QuoinError:
+    hint = f"make it again with quoin resume --force {stage}" if stage else "run the command again"
+    return QuoinError(f"The run is damaged: {what}", where=name, hint=hint)

@@ -47,10 +47,10 @@ def _lock_folder(run_path: Path) -> Iterator[None]:
     """Hold the run folder's lock; QuoinError where another process holds it.
 
     The lock is the kernel's (flock), so it goes with the process that held it, however that ended: none is ever stale.
+    Its file is a hidden one, so that whoever tidies the folder leaves it.
     """
-    path = run_path / "logs" / "lock"
+    path = run_path / ".lock"
     try:
-        path.parent.mkdir(exist_ok=True)
         handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed below)
     except OSError as error:
         raise disk_error(error, path) from error

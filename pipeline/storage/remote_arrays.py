@@ -10,6 +10,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import ObjectStore
 
+from quoin.pipeline.storage.arrays import open_group, require_chunk
 from quoin.pipeline.storage.cache import DiskCache
 from quoin.pipeline.storage.object_store import open_object_store, translate_errors
 
@@ -35,6 +36,9 @@ class SceneStore(ObjectStore):
         raise TypeError("a store is opened anew in every process, from its URL")
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+        return require_chunk(key, await self._get(key, prototype, byte_range))
+
+    async def _get(self, key: str, prototype: Any, byte_range: Any) -> Any:
         prototype = prototype or default_buffer_prototype()
         commit = self.commit_name() if self.cache and byte_range is None and key.startswith("photos/") else None
         if commit is None or self.cache is None:
@@ -92,4 +96,4 @@ for _method in ("set", "exists", "delete_dir", "getsize", "get_partial_values"):
 
 def open_remote_scene(url: str, cache: DiskCache | None, commit_name: Callable[[], str | None]) -> zarr.Group:
     """The Zarr v3 group at ``url``, made where absent."""
-    return zarr.open_group(store=SceneStore(url, cache, commit_name), mode="a", zarr_format=3)
+    return open_group(SceneStore(url, cache, commit_name))

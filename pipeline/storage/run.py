@@ -30,7 +30,7 @@ from quoin.pipeline.storage.cache import mirror_photos
 from quoin.pipeline.storage.layout import FileEntry
 from quoin.pipeline.storage.object_store import storage_url
 
-__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory"]
+__all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory", "sync_received_runs"]
 
 RUN_FORMAT = 2
 
@@ -74,7 +74,7 @@ class Run:
         self.path, self.location, self.seed = storage.folder, storage.location, record.seed
 
     def __reduce__(self) -> tuple[Any, ...]:  # another process opens it where it lives
-        return Run.open, (self.location,)
+        return _open_received, (self.location,)
 
     @classmethod
     def create(
@@ -208,6 +208,7 @@ class Run:
             needs=needs,
             files=self.storage.read_upload_manifest(stage),
         )
+        self.storage.sync()  # what the commit says is there survives a power cut
         previous = self.record
         self.record = previous.model_copy(update={"manifests": {**previous.manifests, stage: manifest}})
         try:
@@ -233,6 +234,21 @@ class Run:
         if len(remaining) < len(self.record.manifests):
             self.record.manifests = remaining
             self.save()
+
+
+_received: dict[str, LocalStorage] = {}  # storages of the runs that other processes sent to this one, by location
+
+
+def _open_received(location: str) -> Run:
+    run = Run.open(location)
+    _received[location] = run.storage
+    return run
+
+
+def sync_received_runs() -> None:
+    """Bring to the disk what this process wrote into the runs that it was sent, before it says that a task is done."""
+    for storage in _received.values():
+        storage.sync()
 
 
 def _source_location(place: Path | str) -> str:

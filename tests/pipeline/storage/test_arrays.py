@@ -95,3 +95,30 @@ def test_a_byte_that_is_turned_is_told(tmp_path, kind):
         arrays.read_array(group, "a/b", slice(0, 2))
     chunk.write_bytes(whole)
     assert (arrays.read_array(group, "a/b", 3) == np.arange(15, 20)).all()
+
+
+@pytest.mark.parametrize("values", [np.arange(1, 1001.0).reshape(10, 100), np.zeros((10, 100))])
+def test_a_chunk_that_is_gone_is_named_with_the_stage_to_redo(tmp_path, values):
+    group = arrays.open_local_group(tmp_path / "s")
+    arrays.write_array(group, "blocks/b0/sdf", values, chunks=(3, 100))
+    chunks = sorted((tmp_path / "s" / "blocks" / "b0" / "sdf").glob("c.*"))
+    assert len(chunks) == 4, "those of zeros, and the one that ends beyond the array, too"
+    chunks[1].unlink()
+    for rows in (..., 4):
+        with pytest.raises(QuoinError, match=r"the chunk c\.1\.0 .* is missing.*'blocks/b0/sdf'.*--force train"):
+            arrays.read_array(group, "blocks/b0/sdf", rows)
+    np.testing.assert_array_equal(arrays.read_array(group, "blocks/b0/sdf", slice(6, 10)), values[6:10])
+    arrays.write_array(group, "blocks/b0/sdf", values)
+    np.testing.assert_array_equal(arrays.read_array(group, "blocks/b0/sdf"), values)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"zarr_format": 3, "node_type": "array"}', "\x00" * 300])
+@pytest.mark.parametrize("name", ["priors/000001/depth", ""])
+def test_metadata_that_is_damaged_is_named(tmp_path, text, name):
+    group = arrays.open_local_group(tmp_path / "s")
+    arrays.write_array(group, "priors/000001/depth", np.ones((3, 4), np.float32))
+    if (text, name) == ("{}", ""):
+        pytest.skip("Zarr reads it as what stood there")
+    (tmp_path / "s" / name / "zarr.json").write_text(text)
+    with pytest.raises(QuoinError, match=r"damaged: .*(metadata|missing)"):
+        arrays.read_array(arrays.open_local_group(tmp_path / "s"), "priors/000001/depth")

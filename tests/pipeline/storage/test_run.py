@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import pytest
 from quoin.pipeline.core.config import StageConfig, StageResult
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.backend import LocalStorage
 from quoin.pipeline.storage.disk import write_atomic
+from quoin.pipeline.storage.lock import lock_run
 from quoin.pipeline.storage.run import RUN_FILE, Run, peak_memory_bytes, reset_peak_memory
 from tests.fixtures.stage_of import stage_of
 
@@ -242,3 +245,42 @@ def test_what_is_forgotten_is_not_told() -> None:
     del held
     reset_peak_memory()
     assert peak_memory_bytes() < before + 0.5 * LARGE
+
+
+def test_of_two_who_work_on_a_run_the_second_is_refused_and_no_commit_is_lost(run: Run):
+    other = Run.open(run.path)
+    run.commit("a", "k1", Done(total=1), 1.0)
+    with pytest.raises(QuoinError, match="Another quoin process has changed this run"):
+        other.commit("b", "k2", Done(total=2), 1.0)
+    assert list(Run.open(run.path).record.manifests) == ["a"]
+    run.commit("b", "k2", Done(total=2), 1.0)
+    assert list(Run.open(run.path).record.manifests) == ["a", "b"]
+
+
+def test_of_two_who_make_a_run_the_second_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def create() -> Run:
+        return Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
+
+    prepare = LocalStorage.prepare
+
+    def prepare_late(self: LocalStorage, run_id: str, *, is_new: bool = False) -> None:
+        monkeypatch.undo()
+        prepare(self, run_id, is_new=is_new)
+        create()
+
+    monkeypatch.setattr(LocalStorage, "prepare", prepare_late)
+    with pytest.raises(QuoinError, match="Another quoin process has changed this run"):
+        create()
+
+
+def test_the_lock_outlives_a_tidy_up_of_the_logs(run: Run):
+    (run.path / "logs").mkdir()
+    with lock_run(run.path):
+        for path in run.path.iterdir():
+            if path.name[0] == ".":  # which rm -rf * leaves
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with pytest.raises(QuoinError, match=f"Another quoin works in this run folder .*process {os.getpid()}"):
+            lock_run(run.path).__enter__()
+    with lock_run(run.path):
+        pass
