@@ -52,6 +52,7 @@ class Reason(StrEnum):
     FAR_OUTSIDE = "far_outside", "its pose lies far outside the scene"
     LARGE_ERROR = "large_error", "its reprojection error is too large"
     BAD_INTRINSICS = "bad_intrinsics", "its camera came out impossible"
+    WRONG_GIVEN_POSE = "wrong_given_pose", "its given camera contradicts what it shows"
     NO_GIVEN_POSE = "no_given_pose", "it has no given camera"
 
 

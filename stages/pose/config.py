@@ -17,6 +17,8 @@ class PoseConfig(StageConfig):
 
     # path of a COLMAP model folder or a transforms.json whose poses and cameras are kept; None estimates them
     known_poses: str | None = None
+    # correct known poses that do not fit the photos exactly (those of a phone's tracking); cameras are kept
+    refine_known_poses: bool = True
     # long edge of the photos in which features are found, at most, pixels, 256..16000
     max_edge_px: int = Field(3200, ge=256, le=16000)
     # SIFT keypoints kept per photo, 256..65536 (a keypoint with two orientations counts twice)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.core.reasons import Reason
+from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.geometry.cameras import centers_world
+from quoin.pipeline.geometry.similarity import fit_similarity_robust
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.stages.pose.camera_files import (
     TRANSFORMS_JSON,
@@ -19,6 +21,7 @@ from quoin.stages.pose.camera_files import (
     read_transforms,
     scale_to_photo,
 )
+from quoin.stages.pose.checks.epipolar import EPIPOLAR, PairShares, epipolar_shares
 from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.colmap.sparse_model import read_sparse_model
@@ -28,6 +31,11 @@ from quoin.stages.pose.sfm import feature_inputs, no_overlap_error
 from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 
 Array = np.ndarray
+
+MAX_GIVEN_ERROR = 0.02  # reprojection error from which refinement starts, per focal length: about a degree
+# Medians over the photos; refined poses that went further than a tracker errs explain wrong cameras.
+MAX_REFINED_SHIFT = 0.05  # of the extent of the camera centers
+MAX_REFINED_TURN_DEG = 3.0
 
 
 def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow]) -> SfmResult:
@@ -62,8 +70,10 @@ def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: li
     if not (pairs[:, 3] > 0).any():
         raise no_overlap_error(workspace.run, features)
     ids = np.array([photo.photo_id for photo in kept_photos])
-    component = _triangulate(workspace, dict(zip(ids.tolist(), poses, strict=True)), config)
-    warnings = _pose_warnings(component, len(photos) - len(kept_photos))
+    photo_cameras = [cameras[row] for row in camera_of]
+    checked = check_poses(workspace, config, KnownPoses(ids, poses, photo_cameras), [p.name for p in kept_photos])
+    component = _triangulate(workspace, checked, config)
+    warnings = [*checked.warnings, *_pose_warnings(component, len(photos) - len(kept_photos))]
     n_features = np.zeros(len(photos), int)
     n_features[ids] = features
     return SfmResult([component], "known_poses", n_features.tolist(), pairs, n_masks, 0, warnings)
@@ -111,12 +121,110 @@ def _cameras(known_pose_of: dict[int, KnownPose], kept_photos: list[PhotoRow]) -
     return cameras, camera_of
 
 
-def _triangulate(workspace: Workspace, poses: dict[int, Array], config: PoseConfig) -> Component:
+# -- are they right? ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KnownPoses:
+    """Given poses of photos, with the camera of each; those that are ``dropped`` are not used."""
+
+    photo_ids: Int[Array, "k"]
+    cam_from_world: Float[Array, "k 3 4"]
+    cameras: list[Camera]
+    dropped: dict[int, Rejection] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def shares(self, database: Path) -> PairShares:
+        """Share of the verified matches of each pair that the poses explain."""
+        return epipolar_shares(database, self.cam_from_world, self.cameras, self.photo_ids)
+
+    def as_json(self) -> dict[int, list[list[float]]]:
+        """Poses in use, by photo id."""
+        rows = zip(self.photo_ids.tolist(), self.cam_from_world.tolist(), strict=True)
+        return {photo: pose for photo, pose in rows if photo not in self.dropped}
+
+
+def check_poses(workspace: Workspace, config: PoseConfig, given: KnownPoses, names: list[str]) -> KnownPoses:
+    """The poses to use: as given where the matches agree with them, else refined, without those that are wrong.
+
+    QuoinError where most of the poses contradict what the photos show.
+    """
+    pairs = given.shares(workspace.database)
+    used, warnings = given, []
+    if not len(pairs.shares):
+        return given
+    if np.median(pairs.shares) < EPIPOLAR.min_exact_share and config.refine_known_poses:
+        refined = refine_poses(workspace, given)
+        shift, turn_deg = pose_changes(given, refined)
+        refined_pairs = refined.shares(workspace.database)
+        is_better = np.median(refined_pairs.shares) >= max(EPIPOLAR.min_exact_share, np.median(pairs.shares))
+        if is_better and shift <= MAX_REFINED_SHIFT and turn_deg <= MAX_REFINED_TURN_DEG:
+            used, pairs = refined, refined_pairs
+            warnings = [
+                f"The given poses did not fit the photos exactly, and were refined: by {shift:.2%} of the cameras' "
+                f"extent and {turn_deg:.2f}° in the median (--set pose.refine_known_poses=false keeps them)"
+            ]
+    is_wrong = pairs.wrong_photos()
+    shares = pairs.of_photos(is_wrong)
+    if 2 * is_wrong.sum() > len(shares):
+        raise QuoinError(
+            f"The given cameras contradict the photos: most verified matches of {is_wrong.sum()} of {len(shares)} "
+            f"photos lie more than {EPIPOLAR.max_distance_px:.0f} pixels from their epipolar lines",
+            where=config.known_poses,
+            hint="check names, focal length, the size of the photos that it is for, and which way axes point; or leave "
+            "--poses away, and the poses are estimated"
+            + ("" if config.refine_known_poses else ", or try --set pose.refine_known_poses=true"),
+        )
+    if is_wrong.any():
+        named = ", ".join(names[row] for row in np.flatnonzero(is_wrong)[:5]) + (", …" if is_wrong.sum() > 5 else "")
+        warnings.append(
+            f"{is_wrong.sum()} given cameras contradict what their photos show, which are not used: {named} "
+            "(turned by EXIF, or names swapped?)"
+        )
+    is_inexact = ~is_wrong & (shares < EPIPOLAR.min_exact_share)  # not of a photo without pairs: NaN
+    if is_inexact.any():
+        advice = "" if config.refine_known_poses else "; --set pose.refine_known_poses=true corrects them"
+        warnings.append(
+            f"The given cameras of {is_inexact.sum()} photos are not exact: more than "
+            f"{1 - EPIPOLAR.min_exact_share:.0%} of the verified matches miss their epipolar lines{advice}"
+        )
+    dropped = {
+        int(given.photo_ids[row]): Rejection(Reason.WRONG_GIVEN_POSE, f"{shares[row]:.0%} of its matches agree")
+        for row in np.flatnonzero(is_wrong)
+    }
+    return replace(used, dropped=dropped, warnings=warnings)
+
+
+def refine_poses(workspace: Workspace, given: KnownPoses) -> KnownPoses:
+    """Poses after bundle adjustment from the given ones, in the same frame; cameras stay."""
+    focal = float(np.median([camera.mean_focal_px for camera in given.cameras]))
+    largest_px = max(EPIPOLAR.max_distance_px, MAX_GIVEN_ERROR * focal)
+    with workspace.report.task("pose/refining the given poses", 1):
+        output = workspace.folder / "refined_poses"
+        output.mkdir(exist_ok=True)
+        errors_px = np.geomspace(largest_px, EPIPOLAR.max_distance_px, 3).tolist()
+        job = {"poses": given.as_json(), "max_errors_px": errors_px, "output": str(output)}
+        result = workspace.run_colmap("refine_poses", job)["poses"]
+    refined = np.array([result[str(photo)] for photo in given.photo_ids])
+    given_from_refined, _ = fit_similarity_robust(
+        centers_world(refined), centers_world(given.cam_from_world), seed=workspace.seed
+    )
+    return replace(given, cam_from_world=given_from_refined.apply_to_poses(refined))
+
+
+def pose_changes(given: KnownPoses, refined: KnownPoses) -> tuple[float, float]:
+    """Median shift of the camera centers, per extent of all of them, and median turn in degrees."""
+    before, after = centers_world(given.cam_from_world), centers_world(refined.cam_from_world)
+    extent = max(float(np.ptp(before, axis=0).max()), 1e-300)
+    traces = np.einsum("kij,kij->k", given.cam_from_world[:, :, :3], refined.cam_from_world[:, :, :3])
+    turn_deg = np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1)))
+    return float(np.median(np.linalg.norm(after - before, axis=1))) / extent, float(np.median(turn_deg))
+
+
+def _triangulate(workspace: Workspace, known: KnownPoses, config: PoseConfig) -> Component:
+    poses = known.as_json()
     with workspace.report.task("pose/triangulating", 1):
-        job = {
-            "poses": {i: pose.tolist() for i, pose in poses.items()},
-            "output": str(workspace.folder / "triangulated"),
-        }
+        job = {"poses": poses, "output": str(workspace.folder / "triangulated")}
         path = workspace.run_colmap("triangulate", job)["component"]
     model = read_sparse_model(Path(path) / "model.npz")
     if len(model.points_sfm) < config.min_points:
@@ -126,9 +234,8 @@ def _triangulate(workspace: Workspace, poses: dict[int, Array], config: PoseConf
             hint="check that they belong to these photos, and which way their axes point",
         )
     # the user's poses: those of COLMAP were rounded on the way through quaternions
-    return Component(
-        path, FilteredModel(replace(model, cam_from_sfm=np.array([poses[i] for i in model.photo_ids])), {})
-    )
+    exact = replace(model, cam_from_sfm=np.array([poses[i] for i in model.photo_ids]))
+    return Component(path, FilteredModel(exact, known.dropped))
 
 
 def _pose_warnings(component: Component, n_without_camera: int) -> list[str]:

@@ -8,6 +8,7 @@ better, they do not share one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +91,30 @@ def adjust_bundle(
                 config.set_constant_cam_intrinsics(camera_id)
     pycolmap.create_default_bundle_adjuster(options, config, component).solve()
     filter_points(component)
+
+
+def allow_errors(options: pycolmap.IncrementalPipelineOptions, max_error_px: float, focal_px: float) -> None:
+    """Have points triangulated with reprojection errors up to ``max_error_px`` at this focal length."""
+    angle_deg = math.degrees(math.atan(max_error_px / focal_px))
+    triangulation = options.triangulation
+    for name in ("create_max_angle_error", "continue_max_angle_error", "re_max_angle_error"):
+        setattr(triangulation, name, max(getattr(triangulation, name), angle_deg))
+    triangulation.merge_max_reproj_error = triangulation.complete_max_reproj_error = max_error_px
+    options.mapper.filter_max_reproj_error = max_error_px
+
+
+def adjust_poses(component: pycolmap.Reconstruction, threads: int, max_error_px: float) -> None:
+    """Bundle adjustment of poses and points with a Cauchy loss at a quarter of ``max_error_px``; cameras stay."""
+    options = pycolmap.BundleAdjustmentOptions(refine_focal_length=False, refine_extra_params=False)
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    options.ceres.loss_function_scale = max_error_px / 4
+    options.ceres.solver_options.num_threads = threads
+    options.ceres.solver_options.function_tolerance = REFINEMENT.function_tolerance
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in component.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, config, component).solve()
 
 
 def find_wrongly_shared_cameras(component: pycolmap.Reconstruction, threads: int) -> set[int]:

@@ -5,9 +5,10 @@ pycolmap cannot copy rows: its ``merge`` numbers images anew, and its tables of 
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -66,6 +67,20 @@ def read_two_view_geometries(database: Path, min_inliers: int) -> list[TwoViewGe
             photo_ids = (images[0] - 1, images[1] - 1)
             geometries.append(TwoViewGeometry(photo_ids, int(geometry.config), geometry.H, sizes))
     return geometries
+
+
+def read_verified_matches(
+    database: Path, min_inliers: int
+) -> Iterator[tuple[tuple[int, int], Float[Array, "n 2"], Float[Array, "n 2"]]]:
+    """Ids of each pair of photos with at least ``min_inliers`` verified matches, and their pixels in both photos."""
+    pycolmap = load_pycolmap()
+    with _open(database) as opened:
+        keypoints = functools.lru_cache(256)(lambda image: opened.read_keypoints(image)[:, :2].astype(np.float64))
+        for pair_id, n_inliers in zip(*opened.read_two_view_geometry_num_inliers(), strict=True):
+            if n_inliers >= min_inliers:
+                first, second = pycolmap.pair_id_to_image_pair(pair_id)
+                matches = opened.read_two_view_geometry(first, second).inlier_matches
+                yield (first - 1, second - 1), keypoints(first)[matches[:, 0]], keypoints(second)[matches[:, 1]]
 
 
 def pair_ids(pairs: Int[Array, "m 2"]) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pycolmap
@@ -95,7 +96,8 @@ def delete_pairs(job: StepArguments) -> StepArguments:
 def match_images(job: StepArguments) -> StepArguments:
     """Matches and verified two-view geometry of the pairs listed in ``pairs_file``; pairs done already are skipped."""
     options = pycolmap.FeatureMatchingOptions(num_threads=job["threads"])
-    verification = pycolmap.TwoViewGeometryOptions()
+    # What stands still in photos taken from many places tells no pose: date stamps, logos, the wall behind a turntable.
+    verification = pycolmap.TwoViewGeometryOptions(filter_stationary_matches=True)
     verification.ransac.random_seed = job["seed"]
     pairing = pycolmap.ImportedPairingOptions(match_list_path=job["pairs_file"], block_size=job["block_size"])
     pycolmap.match_image_pairs(job["database"], options, pairing, verification, device=pycolmap.Device.cpu)
@@ -120,6 +122,12 @@ def map_images(job: StepArguments) -> StepArguments:
     return {"components": paths}
 
 
+def _triangulation_options(job: StepArguments) -> pycolmap.IncrementalPipelineOptions:
+    options = pycolmap.IncrementalPipelineOptions(random_seed=job["seed"], num_threads=job["threads"])
+    options.triangulation.random_seed = options.mapper.random_seed = job["seed"]
+    return options
+
+
 def import_model(job: StepArguments) -> StepArguments:
     """Arrays of the user's model, and the names of its photos in their order."""
     component = pycolmap.Reconstruction(job["path"])
@@ -130,8 +138,7 @@ def import_model(job: StepArguments) -> StepArguments:
 def triangulate(job: StepArguments) -> StepArguments:
     """Triangulate points from known poses; poses and cameras stay as they are."""
     posed = reconstruction.reconstruction_from_poses(job["database"], job["poses"])
-    options = pycolmap.IncrementalPipelineOptions(random_seed=job["seed"], num_threads=job["threads"])
-    options.triangulation.random_seed = options.mapper.random_seed = job["seed"]
+    options = _triangulation_options(job)
     folder = Path(job["output"]) / "raw"
     folder.mkdir(parents=True, exist_ok=True)
     component = pycolmap.triangulate_points(
@@ -139,6 +146,26 @@ def triangulate(job: StepArguments) -> StepArguments:
     )
     component.extract_colors_for_all_images(job["images"])
     return {"component": _save(component, Path(job["output"]))}
+
+
+def refine_poses(job: StepArguments) -> StepArguments:
+    """Poses by id of photo after bundle adjustment of points triangulated from given ``poses``; cameras stay.
+
+    Points are first triangulated with the errors that inexact poses give them (``max_errors_px``, falling).
+    """
+    poses = job["poses"]
+    for max_error_px in job["max_errors_px"]:
+        posed = reconstruction.reconstruction_from_poses(job["database"], poses)
+        options = _triangulation_options(job)
+        focal = min(camera.mean_focal_length() for camera in posed.cameras.values())
+        bundle_adjustment.allow_errors(options, max_error_px, focal)
+        with TemporaryDirectory(dir=job["output"]) as folder:
+            component = pycolmap.triangulate_points(
+                posed, job["database"], job["images"], folder, options=options, refine_intrinsics=False
+            )
+        bundle_adjustment.adjust_poses(component, job["threads"], max_error_px)
+        poses |= {str(i - 1): component.image(i).cam_from_world().matrix().tolist() for i in component.reg_image_ids()}
+    return {"poses": poses}
 
 
 def refine_model(job: StepArguments) -> StepArguments:
@@ -203,6 +230,7 @@ COLMAP_STEPS = {
         import_model,
         triangulate,
         refine_model,
+        refine_poses,
         export_models,
     )
 }

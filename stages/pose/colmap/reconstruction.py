@@ -55,7 +55,7 @@ def _run(mapper: Any, database: str, images: str, output: str, options: Any) -> 
 
 
 def reconstruction_from_poses(database: str, poses: dict[str, list[list[float]]]) -> pycolmap.Reconstruction:
-    """A model without points of the database's photos at given cam_from_world, by photo id."""
+    """A model without points of the database's photos at given cam_from_world, by photo id; others have no pose."""
     posed = pycolmap.Reconstruction()
     with pycolmap.Database.open(database) as opened:
         for camera in opened.read_all_cameras():
@@ -71,6 +71,8 @@ def reconstruction_from_poses(database: str, poses: dict[str, list[list[float]]]
             )
             posed.add_image(image)
     for image_id in images:
+        if str(image_id - 1) not in poses:
+            continue
         frame = posed.frame(image_id)
         frame.set_cam_from_world(posed.image(image_id).camera_id, pycolmap.Rigid3d(np.array(poses[str(image_id - 1)])))
         posed.register_frame(image_id)

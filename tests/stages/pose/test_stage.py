@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
@@ -195,6 +196,76 @@ def test_camera_files_are_kept(posed: tuple, photos: list[dict], tmp_path: Path,
         near = np.abs(found.points_world).min(axis=1)  # distance from the nearest of the three planes
         assert np.median(near) < 0.01
         assert fit_pinhole(CAMERA, 1600).width == found.sizes[0, 0]
+
+
+def given_cameras(path: Path, poses: np.ndarray, focal_factor: float = 1.0) -> str:
+    """A transforms.json of the photos with these poses."""
+    frames = [{"file_path": f"corner {i}.jpg", "transform_matrix": gl_from(pose)} for i, pose in enumerate(poses)]
+    f, cx, cy, k = CAMERA.params
+    camera = {"fl_x": focal_factor * f, "cx": cx, "cy": cy, "k1": k, "w": 400, "h": 300}
+    path.write_text(json.dumps({**camera, "frames": frames}))
+    return str(path)
+
+
+def test_poses_that_were_swapped_are_not_used(photos: list[dict], tmp_path: Path) -> None:
+    poses = TRUTH.copy()
+    poses[[2, 6]] = poses[[6, 2]]
+    run = ingested(tmp_path / "run", photos)
+    given = given_cameras(tmp_path / "transforms.json", poses)
+    result = POSE(run, CONFIG.model_copy(update={"known_poses": given}), Reporter())
+    found = posed_images.read_posed(run)
+    assert found.photo_ids.tolist() == [0, 1, 3, 4, 5, 7]
+    assert np.abs(found.cam_from_world - TRUTH[found.photo_ids]).max() < 1e-9
+    reasons = pq.read_table(run.table("poses")).column("reason").to_pylist()
+    assert reasons[2] == reasons[6] == Reason.WRONG_GIVEN_POSE
+    assert "2 given cameras contradict what their photos show" in "".join(result.warnings)
+    assert "corner 2.jpg, corner 6.jpg" in "".join(result.warnings)
+
+
+def test_cameras_with_another_focal_length_are_told_of(photos: list[dict], tmp_path: Path) -> None:
+    """On a level arc all epipolar lines are nearly level, whatever the focal length: the check can be no stronger."""
+    run = ingested(tmp_path / "run", photos)
+    given = given_cameras(tmp_path / "transforms.json", TRUTH, 2.0)
+    result = POSE(run, CONFIG.model_copy(update={"known_poses": given}), Reporter())
+    assert "are not exact" in "".join(result.warnings)
+    assert "were refined" not in "".join(result.warnings), "another focal length is no error of a tracker"
+
+
+def test_cameras_whose_axes_point_elsewhere_are_refused(photos: list[dict], tmp_path: Path) -> None:
+    run = ingested(tmp_path / "run", photos)
+    wrong = np.diag([1.0, -1.0, -1.0]) @ TRUTH  # y up and z back, as OpenGL has it
+    given = given_cameras(tmp_path / "transforms.json", wrong)
+    with pytest.raises(QuoinError, match=r"The given cameras contradict the photos.*which way axes point"):
+        POSE(run, CONFIG.model_copy(update={"known_poses": given}), Reporter())
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_tracked_poses_are_refined_or_told_of(photos: list[dict], tmp_path: Path, refine: bool) -> None:
+    poses, rng = TRUTH.copy(), np.random.default_rng(0)
+    turns = Rotation.from_rotvec(np.radians(0.6 if refine else 0.15) * rng.standard_normal((N, 3))).as_matrix()
+    centers = cameras.centers_world(TRUTH) + (0.01 if refine else 0.003) * rng.standard_normal((N, 3))
+    poses[:, :, :3] = turns @ poses[:, :, :3]
+    poses[:, :, 3] = -np.einsum("kij,kj->ki", poses[:, :, :3], centers)
+    run = ingested(tmp_path / "run", photos)
+    update = {"known_poses": given_cameras(tmp_path / "t.json", poses), "refine_known_poses": refine}
+    result = POSE(run, CONFIG.model_copy(update=update), Reporter())
+    found = posed_images.read_posed(run).cam_from_world
+    assert len(found) == N
+    errors = [turn_deg(given, TRUTH) for given in (poses, found)]
+    if refine:
+        assert "were refined: by" in "".join(result.warnings)
+        assert np.median(errors[1]) < 0.5 * np.median(errors[0])
+    else:
+        assert np.abs(found - poses).max() < 1e-9
+        assert "are not exact" in "".join(result.warnings)
+        assert "refine_known_poses=true" in "".join(result.warnings)
+
+
+def turn_deg(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Rotation errors up to one common turn, which poses cannot tell."""
+    world = poses[:, :, :3].transpose(0, 2, 1) @ truth[:, :, :3]
+    common = Rotation.from_matrix(world).mean().as_matrix()
+    return np.degrees(Rotation.from_matrix(world @ common.T).magnitude())
 
 
 def test_camera_files_of_other_photos_are_refused(photos: list[dict], tmp_path: Path) -> None:
