@@ -46,6 +46,9 @@ MIN_EDGE_TILES = 3
 # Panoramas, which are no pinhole images.
 _PROJECTION = re.compile(rb"GPano:ProjectionType\s*(?:=\s*[\"']|>)\s*(\w+)")
 _APPLE_PANORAMA = 6  # CustomRendered of iPhones
+SEAM_HEIGHT_PX = 128  # of the copy, half as wide again, on which the sides are compared
+MIN_SEAM_CORRELATION = 0.9  # of the first and the last column, without what each row has in common
+MAX_POLE_SPREAD = 0.5  # of the first and the last row, per spread of the rows between: each is one point of the sphere
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def inspect_photo(
             rejection = _rejection_of_pixels(rgb, min_side_px, min_contrast)
             if panorama_kind and not rejection:
                 rejection = Rejection(Reason.PANORAMA, f"the file says that it is {panorama_kind}")
+            elif not rejection and is_equirectangular(rgb):
+                rejection = Rejection(Reason.PANORAMA, "it shows 360°: twice as wide as high, and its sides join")
             pixel_hash = content_hash(rgb)
             signature = None if rejection else image_signature(rgb)
             border = NO_BORDER if rejection else find_borders(rgb)
@@ -243,3 +248,18 @@ def read_panorama_tag(image: Image.Image) -> str:
         if exif.get(Base.Make) == "Apple" and exif.get_ifd(IFD.Exif).get(Base.CustomRendered) == _APPLE_PANORAMA:
             return "panorama"
     return ""
+
+
+def is_equirectangular(rgb: UInt8[Array, "h w 3"]) -> bool:
+    """Whether a picture is twice as wide as high, goes on from its right side to its left, and ends in two points."""
+    height, width = rgb.shape[:2]
+    if abs(width - 2 * height) > 1:
+        return False
+    size = (2 * SEAM_HEIGHT_PX, SEAM_HEIGHT_PX)
+    gray = np.asarray(Image.fromarray(rgb).convert("L").resize(size, Image.Resampling.BOX), np.float32)
+    spread = gray.std(axis=1)
+    if max(spread[0], spread[-1]) > MAX_POLE_SPREAD * np.median(spread):
+        return False
+    left, right = (gray - gray.mean(axis=1, keepdims=True))[:, [0, -1]].T
+    energy = float(np.linalg.norm(left) * np.linalg.norm(right))
+    return energy > 0 and float(left @ right) / energy >= MIN_SEAM_CORRELATION

@@ -39,7 +39,10 @@ def map_incrementally(
 ) -> list[pycolmap.Reconstruction]:
     """Components of the incremental mapper (Schönberger and Frahm 2016), the one with most photos first."""
     options = pycolmap.IncrementalPipelineOptions(
-        random_seed=seed, num_threads=threads, min_model_size=MIN_COMPONENT_PHOTOS
+        random_seed=seed,
+        num_threads=threads,
+        min_model_size=MIN_COMPONENT_PHOTOS,
+        structure_less_registration_fallback=False,  # where a few photos cannot be registered, it takes without end
     )
     options.mapper.random_seed = options.triangulation.random_seed = seed
     options.mapper.num_threads = threads

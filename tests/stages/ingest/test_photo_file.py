@@ -26,6 +26,7 @@ from quoin.stages.ingest.photo_file import (
     find_borders,
     gray_thumbnail,
     image_signature,
+    is_equirectangular,
     perceptual_hash,
     photo_contrast,
     photo_sharpness,
@@ -214,3 +215,28 @@ def test_panoramas_of_iphones(tmp_path):
     exif.get_ifd(IFD.Exif)[Base.CustomRendered] = 2
     assert tag_of(tmp_path / "b.jpg", exif=exif) == ""
     assert tag_of(tmp_path / "c.jpg") == ""
+
+
+def all_round(height: int = 200) -> np.ndarray:
+    """A smooth picture on a sphere, twice as wide as high."""
+    rng = np.random.default_rng(3)
+    longitude, latitude = np.meshgrid(
+        np.linspace(-np.pi, np.pi, 2 * height, endpoint=False), np.linspace(np.pi / 2, -np.pi / 2, height)
+    )
+    sphere = np.stack(
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], -1
+    )
+    waves = sum(np.sin(sphere @ (rng.normal(size=3) * k) + rng.uniform(0, 6)) / k**0.5 for k in range(2, 14))
+    return np.repeat(np.clip(128 + 40 * waves, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_a_picture_of_all_round_is_known_by_its_shape_its_seam_and_its_poles():
+    picture = all_round()
+    assert is_equirectangular(picture)
+    assert is_equirectangular(np.roll(picture, 77, axis=1)), "wherever its seam is"
+    assert not is_equirectangular(picture[:, 8:-8]), "not twice as wide as high"
+    assert not is_equirectangular(picture[:150, 50:350]), "an ordinary photo of that shape: the sides do not join"
+    assert not is_equirectangular(picture[::-1].transpose(1, 0, 2)[:200, :]), "upright"
+    assert not is_equirectangular(np.tile(picture[50:150], (1, 1, 1))[:, ::2][:, :200]), "no poles"
+    level = np.repeat(np.linspace(0, 255, 200).astype(np.uint8)[:, None, None], 400, axis=1).repeat(3, axis=2)
+    assert not is_equirectangular(level), "a sky that gets darker: alike at both sides, but nothing that joins"
