@@ -16,7 +16,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "ingest": ("tables/photos.parquet", "frames/*"),
     "pose": ("tables/poses.parquet", "tables/pairs.parquet", "sparse/*"),
     "train/": ("tables/train_{part}.parquet", "tables/cameras_{part}.parquet", "work/blocks/{part}/preview/*.jpg"),
-    "fuse": ("mesh.ply", "mesh.glb"),
+    "fuse": ("mesh.ply", "mesh.glb", "georeference.json"),
     "report": ("report.html", "report.json"),
 }
 # Arrays of scene.zarr, by the first pattern that fits. Those of no stage belong to a command, which makes them again.

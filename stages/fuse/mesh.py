@@ -182,7 +182,7 @@ class PlyWriter:
         fields += [(name, "<f4") for name in ("nx", "ny", "nz")]
         fields += [(name, "u1") for name in ("red", "green", "blue")]
         fields += [(name, "<f4") for name in values]
-        header = ["ply", "format binary_little_endian 1.0", "comment made by quoin; world frame, metres, z up"]
+        header = ["ply", "format binary_little_endian 1.0", "comment made by quoin"]
         header += [f"comment {text}" for text in comments[:MAX_COMMENTS]]
         header += [f"element vertex {n_vertices}"]
         header += [f"property {_PLY_TYPE[kind]} {name}" for name, kind in fields]

@@ -18,6 +18,7 @@ from quoin.pipeline.core.workers import InlineWorkers, Task, Workers, map_all
 from quoin.pipeline.imaging.exposure import photo_gains
 from quoin.pipeline.scene.blocks import Partition, read_partition
 from quoin.pipeline.scene.mesh_formats import confident_faces
+from quoin.pipeline.scene.world import GEOREFERENCE_FILE, read_world
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.backend import LocalStorage
 from quoin.pipeline.storage.run import Run
@@ -60,6 +61,8 @@ CHUNK_BYTES_PER_FACE = 110  # on disk while there are several chunks
 
 def fuse_blocks(context: StageContext, config: FuseConfig) -> FuseResult:
     """Blend, extract, clean, color: surface/<tile> in the store, mesh.ply, mesh.glb. QuoinError where it is empty.
+
+    By GPS also georeference.json, where on Earth the mesh lies.
 
     Several workers share the chunks of the surface; where there is one, this process does them.
     """
@@ -252,7 +255,7 @@ class Fusion:
             )
 
     def write(self) -> FuseResult:
-        """Write mesh.ply, whose header lists holes, and mesh.glb; returns the result of the stage."""
+        """Write mesh.ply, whose header tells unit, up and holes, and mesh.glb; returns the result of the stage."""
         scratch, n_chunks, missing = self.steps.scratch, self.state.n_chunks, self.missing
         with self.timer("write"):
             vertex_index = VertexIndex()
@@ -263,7 +266,13 @@ class Fusion:
             area = float(self.component_areas_m2.sum())
             coarse = VertexClustering(float(np.sqrt(area / (LIGHT_MESH_FACTOR * self.config.glb_faces / 2))))
             confident_area_m2, rims = 0.0, []
+            world = read_world(self.run)
             holes = [describe_hole(self.partition, block_id) for block_id in missing]
+            georeference = self.run.path / GEOREFERENCE_FILE
+            georeference.unlink(missing_ok=True)
+            if world.origin is not None:
+                with open_atomic(georeference) as handle:
+                    handle.write(world.origin.as_json().encode())
             with open_atomic(self.run.path / "mesh.ply") as handle:
                 reach = float(max(np.abs(self.low_m).max(), np.abs(self.high_m).max()))
                 edge_m = self.state.lattice.voxel_size_m / 2
@@ -273,7 +282,7 @@ class Fusion:
                     self.n_faces,
                     VERTEX_ATTRIBUTES,
                     ply_coordinate_type(edge_m, reach),
-                    holes,
+                    [str(world), *holes],
                 )
                 for n in range(n_chunks):
                     done, number = scratch.get(n, "done"), scratch.get(n, "numbers")
@@ -350,7 +359,7 @@ def estimate_fuse_cost(workload: Workload, config: FuseConfig) -> Cost:
 FUSE = Stage(
     name="fuse",
     needs=("train",),
-    version=5,
+    version=6,
     config=FuseConfig,
     result=FuseResult,
     run=fuse_blocks,

@@ -14,6 +14,7 @@ from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
 from quoin.pipeline.scene.sensor_depth import add_sensor_points
+from quoin.pipeline.scene.world import read_world
 from quoin.pipeline.storage.stage import GIB, Stage, StageContext
 from quoin.stages.partition import block_photos, block_split, region
 from quoin.stages.partition.config import BlockPlan, PartitionConfig, PartitionResult
@@ -51,13 +52,14 @@ def partition_scene(context: StageContext, config: PartitionConfig) -> Partition
         partition = Partition(lattice, planned, *lattice.box_world(box), held_out)
         write_partition(run, partition)
         result = partition_result(partition, observation_table, gsd_m, int(supported.sum()))
+    world = read_world(run)
     if result.held_out:
         report.log("partition", f"{len(result.held_out)} of {len(posed)} photos are held out")
     report.table("partition", [b.model_dump() for b in result.blocks])
     report.log(
         "partition",
-        f"{result.n_blocks} block{'s' if result.n_blocks > 1 else ''} of {size:.4g} m voxels "
-        f"({gsd_m:.4g} m a pixel), {' × '.join(map(str, result.lattice_shape))} samples, "
+        f"{result.n_blocks} block{'s' if result.n_blocks > 1 else ''} with voxels of {world.length(size)} "
+        f"({world.length(gsd_m)} a pixel), {' × '.join(map(str, result.lattice_shape))} samples, "
         f"{result.covered_share:.1%} of the points inside",
     )
     return result

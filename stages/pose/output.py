@@ -18,6 +18,7 @@ from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
 from quoin.pipeline.scene.photo_table import PhotoRow
 from quoin.pipeline.scene.posed_images import Posed, write_posed, write_transform
 from quoin.pipeline.scene.sensor_depth import SensorScale, write_sensor_points, write_sensor_scale
+from quoin.pipeline.scene.world import EarthOrigin, World, write_world
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.registration import (
@@ -66,8 +67,9 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
     scale_estimate = write_sensor_depths(run, workspace, photos, model, pinholes)
     is_known = result.mapper == "known_poses"
     frame = choose_frame(photos, model, lines, scale_estimate, run.seed, keep_frame=is_known)
-    store_frame(run, frame)
     world_from_sfm, gravity, geo, walls, frame_warnings = frame
+    is_metric = geo is not None or (scale_estimate is not None and not is_known)
+    store_frame(run, frame, is_metric)
     warnings += frame_warnings
     report.log("pose", walls.summary())
     write_sparse(run, workspace, photos, result, world_from_sfm)
@@ -108,7 +110,7 @@ def write_outputs(workspace: Workspace, config: PoseConfig, photos: list[PhotoRo
         is_georeferenced=geo is not None,
         gravity_confidence=gravity.confidence,
         n_depths=n_depths if scale_estimate else 0,
-        is_metric=geo is not None or (scale_estimate is not None and not is_known),
+        is_metric=is_metric,
         n_wall_directions=len(walls.normals_world),
         wall_confidence=walls.confidence,
         warnings=warnings,
@@ -192,27 +194,14 @@ def choose_frame(
     return WorldFrame(world_from_sfm, gravity, used_georeference, walls.rotated(world_from_sfm.rotation), warnings)
 
 
-def store_frame(run: Run, frame: WorldFrame) -> None:
-    """Write frame/ of the scene: world_from_sfm, gravity, the ENU origin by GPS, and the directions of walls."""
+def store_frame(run: Run, frame: WorldFrame, is_metric: bool) -> None:
+    """Write frame/ of the scene: world_from_sfm, what is known of the world, and the directions of walls."""
     world_from_sfm, gravity, geo, walls, _ = frame
     arrays.delete_node(run.scene, "frame")
     write_transform(run, "world_from_sfm", world_from_sfm)
-    attrs = run.scene["frame"].attrs
-    attrs["gravity"] = {
-        "up_world": (world_from_sfm.rotation @ gravity.up).tolist(),
-        "confidence": gravity.confidence,
-        "provenance": gravity.provenance,
-    }
-    if geo:
-        latitude, longitude, altitude = geo.origin.tolist()
-        attrs["enu_origin"] = {
-            "latitude_deg": latitude,
-            "longitude_deg": longitude,
-            "altitude_m": altitude,
-            "residual_m": geo.residual_m,
-            "n_photos": geo.n_inliers,
-            "provenance": "EXIF GPS",
-        }
+    origin = EarthOrigin(*geo.origin.tolist(), residual_m=geo.residual_m, n_photos=geo.n_inliers) if geo else None
+    up_world = world_from_sfm.rotation @ gravity.up
+    write_world(run, World("m" if is_metric else "units", up_world, gravity.confidence, origin))
     write_manhattan_frame(run, walls)
 
 

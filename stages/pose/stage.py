@@ -46,7 +46,7 @@ def find_poses(context: StageContext, config: PoseConfig) -> PoseResult:
 POSE = Stage(
     name="pose",
     needs=("ingest",),
-    version=7,
+    version=8,
     config=PoseConfig,
     result=PoseResult,
     run=find_poses,

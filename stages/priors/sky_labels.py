@@ -10,6 +10,7 @@ from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_held_out
 from quoin.pipeline.scene.sensor_depth import read_sensor_depth
+from quoin.pipeline.scene.world import read_world
 from quoin.pipeline.storage.run import Run
 from quoin.stages.priors.sky_segmentation import SKY_PARAMS, ray_angles_rad, segment_sky, select_reliable_points
 from quoin.stages.priors.stereo.views import level_for_edge_px
@@ -19,12 +20,8 @@ SKY_TRUSTED_ATTR = "sky_trusted"  # attribute of the priors in the store: whethe
 
 def label_sky(run: Run, report: Reporter) -> None:
     """Write SKY into the labels of posed photos that have none yet; nothing if gravity is not known well enough."""
-    gravity = run.scene["frame"].attrs.get("gravity") if "frame" in run.scene else None
-    if (
-        not isinstance(gravity, dict)
-        or gravity["confidence"] < SKY_PARAMS.min_up_confidence
-        or gravity["up_world"][2] < 0.9
-    ):
+    world = read_world(run)
+    if world.up is None or world.up_confidence < SKY_PARAMS.min_up_confidence or world.up[2] < 0.9:
         report.log("priors", "no sky labels: the direction of gravity is not known well enough")
         return
     attrs = run.scene.require_group("priors").attrs  # of all photos, before any label was written

@@ -18,6 +18,7 @@ from quoin.pipeline.scene.blocks import Partition
 from quoin.pipeline.scene.manhattan import read_manhattan_frame
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
 from quoin.pipeline.scene.posed_images import Posed, read_transform
+from quoin.pipeline.scene.world import read_world
 from quoin.pipeline.storage.run import Manifest, Run
 from quoin.stages.report.chart import Curve, thin_curve
 from quoin.stages.report.facts import (
@@ -162,7 +163,7 @@ def collect_pose(run: Run, posed: Posed) -> PoseFacts:
         components=[c["n_photos"] for c in result.get("components", [])] or [n for _, n in sorted(groups.items())],
         world_frame=world.provenance if world else "structure from motion (arbitrary origin, axes and scale)",
         walls=walls.summary() if walls else "main directions of walls were not estimated",
-        unit="m" if result.get("is_metric") or result.get("is_georeferenced") else "units",
+        unit=read_world(run).unit,
         extent=(bulk[1] - bulk[0]).tolist(),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.imaging import labels
 from quoin.pipeline.scene import posed_images, priors
 from quoin.pipeline.scene.blocks import read_partition
+from quoin.pipeline.scene.world import EarthOrigin, World, write_world
 from quoin.pipeline.storage.run import Run
 from quoin.stages.fuse.blend import bricks_to_march
 from quoin.stages.fuse.config import FuseConfig
@@ -186,6 +188,18 @@ def test_a_ball_comes_out_whole_and_in_its_colours(tmp_path: Path) -> None:
     assert np.median(mesh.values["angle_deg"]) > 60
     light = trimesh.load(made.path / "mesh.glb")
     assert sum(len(g.faces) for g in light.geometry.values()) == result.glb_faces <= 300_000
+    header = (made.path / "mesh.ply").read_bytes()[:400].decode("ascii", "ignore")
+    assert "comment world frame; unit of unknown length" in header
+    assert not (made.path / "georeference.json").exists()
+
+
+def test_where_gps_is_used_the_mesh_says_metres_and_its_origin_lies_beside_it(tmp_path: Path) -> None:
+    made = make_scene(tmp_path, [synthetic.sphere(1.0)])
+    origin = EarthOrigin(48.77, 9.18, 245.0, residual_m=1.0, n_photos=20)
+    write_world(made, World("m", np.array([0.0, 0.0, 1.0]), 0.9, origin))
+    FUSE(made, FuseConfig(), Reporter())
+    assert b"comment world frame; meters; z up\n" in (made.path / "mesh.ply").read_bytes()[:400]
+    assert json.loads((made.path / "georeference.json").read_text())["origin"]["longitude_deg"] == 9.18
 
 
 def test_a_block_that_is_missing_leaves_a_hole_that_the_mesh_names(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_the_stored_world_stands_upright_and_square(tmp_path: Path, given: bool)
     )  # fmt: skip
     run = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
     frame = choose_frame([photo] * N, model, lines, None, run.seed, keep_frame=given)
-    store_frame(run, frame)
+    store_frame(run, frame, is_metric=False)
     world_from_sfm, gravity, geo, walls, _ = frame
     assert geo is None
     assert gravity.confidence > 0.9
