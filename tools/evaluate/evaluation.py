@@ -127,7 +127,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
 def _given_cameras(run: Run) -> Path:
     """The file of cameras that the run was given as prior poses."""
     section = run.record.settings.get("pose")
-    given = section.get("given") if isinstance(section, dict) else None
+    given = section.get("known_poses") if isinstance(section, dict) else None
     if not given:
         raise QuoinError(
             "Without reference cameras the run cannot be aligned with the truth",
