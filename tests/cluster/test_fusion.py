@@ -64,7 +64,8 @@ def facts(result: FuseResult) -> dict[str, Any]:
     return result.model_dump(exclude={"seconds", "area_m2", "largest_component_share", "confident_share"})
 
 
-@pytest.mark.parametrize("again", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("again", [0, 3])
+@pytest.mark.slow
 def test_the_mesh_is_that_of_one_process(made: Run, again: int) -> None:
     killed = made.path / "work" / "fuse" / "00007-gathered.npz"
     killed.parent.mkdir(parents=True)

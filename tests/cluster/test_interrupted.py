@@ -203,6 +203,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_sentence_the_last_checkpoint_stays_and_training_goes_on_from_it(
     made: Path, small_disk: Path
 ) -> None:

@@ -129,7 +129,7 @@ def assert_same(one: Run, other: Run) -> None:
     assert dict(one.scene["frame"].attrs) == dict(other.scene["frame"].attrs)
 
 
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_same_as_in_one_process(alone: Run, photos: list[dict], tmp_path: Path, again: bool) -> None:
     run, workers = ingested(tmp_path / "run", photos), Three(again=again)
     POSE(run, CONFIG, Reporter(), workers)
@@ -143,6 +143,7 @@ def test_the_same_as_in_one_process(alone: Run, photos: list[dict], tmp_path: Pa
     assert not (run.path / "work" / "pose" / "shared").exists()
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped_whoever_did_the_first_part(
     alone: Run, photos: list[dict], tmp_path: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_it_goes_on_where_it_was_stopped_whoever_did_the_first_part(
     assert_same(alone, run)
 
 
+@pytest.mark.slow
 def test_photos_of_one_process_are_matched_by_many(alone: Run, photos: list[dict], tmp_path: Path) -> None:
     run = ingested(tmp_path / "run", photos)
     POSE(run, CONFIG, Reporter())
@@ -171,6 +173,7 @@ def test_photos_of_one_process_are_matched_by_many(alone: Run, photos: list[dict
     assert_same(alone, run)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_ended_while_the_driver_mapped_is_not_needed(
     alone: Run, photos: list[dict], tmp_path: Path
 ) -> None:
@@ -188,6 +191,7 @@ def test_few_photos_are_not_shared(photos: list[dict], tmp_path: Path, monkeypat
     assert workers.sessions == []
 
 
+@pytest.mark.slow
 def test_photos_and_run_at_a_url(
     alone: Run, photos: list[dict], bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

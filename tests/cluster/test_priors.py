@@ -63,6 +63,7 @@ class Two(Elsewhere):
         yield 2
 
 
+@pytest.mark.slow
 def test_photos_shared_among_workers_have_the_same_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = PatchMatchParams(chunk_pixels_cpu=1 << 10, n_sweep_planes=8)
     monkeypatch.setattr("quoin.stages.priors.stereo.patchmatch.PATCHMATCH_PARAMS", params)

@@ -71,6 +71,7 @@ def make(folder: Path, place: str | None = None) -> Run:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_worker_elsewhere_trains_from_the_url_alone(bucket: str, tmp_path: Path):
     url = f"{bucket}/run"
     run = make(tmp_path, url)

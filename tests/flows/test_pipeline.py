@@ -28,6 +28,7 @@ def test_committed_stages_are_kept_and_a_change_redoes_only_what_stands_on_it(qu
     assert quoin.manifests()["partition"]["result"] == {"value": 101}, "resume keeps the run's settings"
 
 
+@pytest.mark.slow
 def test_what_is_kept_keeps_what_it_left_in_the_store(quoin, reconstruct):
     assert reconstruct(FAKE_PACE="0.1").returncode == 0
     run = Run.open(quoin.run)
@@ -40,6 +41,7 @@ def test_what_is_kept_keeps_what_it_left_in_the_store(quoin, reconstruct):
     assert "priors/000000/depth" not in run.scene
 
 
+@pytest.mark.slow
 def test_another_seed_redoes_everything(quoin, reconstruct):
     reconstruct()
     quoin.began()
@@ -118,6 +120,7 @@ def test_a_block_that_fails_does_not_stop_the_run_and_resume_redoes_it_and_what_
     assert quoin.manifests()["train"]["result"]["failed_blocks"] == {}
 
 
+@pytest.mark.slow
 def test_what_stood_on_a_changed_stage_is_forgotten_before_the_change_is_done(quoin, reconstruct):
     reconstruct()
     assert reconstruct("--set", "pose.min_points=16", FAKE_FAIL="pose").returncode == 2

@@ -53,6 +53,7 @@ def test_a_run_at_a_url_from_start_to_end(quoin: Quoin, bucket: str):
     assert quoin.began() == ["fuse", "report"]
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused_and_goes_on_once_the_first_was_killed(quoin: Quoin, bucket: str):
     url = f"{bucket}/run"
     first = quoin.start("reconstruct", "photos", "--out", url, FAKE_WAIT="priors")

@@ -222,6 +222,7 @@ def test_poses_that_were_swapped_are_not_used(photos: list[dict], tmp_path: Path
     assert "corner 2.jpg, corner 6.jpg" in "".join(result.warnings)
 
 
+@pytest.mark.slow
 def test_cameras_with_another_focal_length_are_told_of(photos: list[dict], tmp_path: Path) -> None:
     """On a level arc all epipolar lines are nearly level, whatever the focal length: the check can be no stronger."""
     run = ingested(tmp_path / "run", photos)

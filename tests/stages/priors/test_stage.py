@@ -62,6 +62,7 @@ def test_a_photo_is_searched_in_as_many_as_are_asked_for(run, monkeypatch):
     assert asked == [10, 12]
 
 
+@pytest.mark.slow
 def test_planes_of_a_worker_that_was_killed_are_found_again_from_the_beginning(run, monkeypatch):
     found = depth_maps.StereoPhotos(run, SMALL, "cpu")
     for number in range(2):
@@ -143,6 +144,7 @@ def test_a_semantic_model_labels_photos_and_another_one_labels_them_anew(run, tm
         PRIORS(run, config, Reporter())
 
 
+@pytest.mark.slow
 def test_what_it_worked_with_goes_after_the_commit_and_not_before(run, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt

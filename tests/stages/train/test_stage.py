@@ -114,6 +114,7 @@ def test_a_block_leaves_bricks_metrics_and_a_checkpoint_and_is_not_trained_twice
     assert again.n_bricks == result.n_bricks
 
 
+@pytest.mark.slow
 def test_an_occupancy_is_learnt_from_lines_of_sight_and_meshed_where_the_scene_is(run):
     """No photo teaches it: the zero level of its bricks lies on ball and floor where points are known."""
     small = ["steps=150", "lr.surface=2e-3", "surface.width=64", "surface.layers=3", "encoding.frequencies=4"]
