@@ -1,4 +1,4 @@
-"""The Ray actors of one run: started, given tasks that fit their memory, polled for events, replaced, stopped."""
+"""The Ray actors of one run: started, given tasks that fit their memory, polled, stopped, replaced where lost."""
 
 from __future__ import annotations
 

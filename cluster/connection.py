@@ -1,4 +1,4 @@
-"""Connections to Ray: to a cluster of this machine that is started and stopped, or to a running one; its head."""
+"""Connections to Ray: a cluster of this machine that is started and stopped, or the head of a running one."""
 
 from __future__ import annotations
 

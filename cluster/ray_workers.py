@@ -1,4 +1,4 @@
-"""Workers that are Ray actors, on this machine or on a cluster; events are streamed to the driver, lost tasks retried.
+"""Runs tasks on Ray actors: streams their events to the driver, notices a lost worker, gives its task to another one.
 
 The driver itself replaces a dead actor instead of asking Ray to (``max_restarts``), so that it counts and logs every
 attempt, whatever ended the one before (a crash, the memory monitor, a lost node), and an actor on a machine that does

@@ -1,1 +1,1 @@
-"""Neural fields in torch: encodings, fields, samplers, renderers, grids. They know no run, no store and no stage."""
+"""Neural fields in torch: encodings, fields, samplers, renderers, losses, models. They know no run, store or stage."""

@@ -1,4 +1,4 @@
-"""Parts of a method that come in kinds: encodings, renderers, samplers. A kind stands in a file with its configuration.
+"""Parts of a method that come in kinds (encodings, renderers, samplers): a file in their folder adds a kind.
 
 The configuration class stands beside what it configures, has a ``kind`` of its own, and builds it::
 

@@ -1,4 +1,4 @@
-"""What the stages after partition will take: the sum of their estimates, and whether it fits this machine.
+"""Time, memory and disk of a run before it trains: the sum of the stages' estimates, and whether it fits this machine.
 
 All is estimated from the partition's manifest, so that a plan of 5,000 blocks is made as fast as a plan of one.
 

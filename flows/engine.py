@@ -1,4 +1,4 @@
-"""Runs the pipeline directly or as a Prefect flow, which shows it in Prefect's UI. Prefect never breaks a run."""
+"""Chooses between the direct loop (``pipeline.py``) and Prefect (``prefect/flow.py``), which never breaks a run."""
 
 from __future__ import annotations
 

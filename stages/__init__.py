@@ -1,5 +1,5 @@
-"""One room per stage, in the order of the data: ingest pose partition train fuse evaluate export report (and demo).
+"""One folder for each stage, in the order of the data: ingest, pose, partition, priors, train, fuse, report.
 
-A stage package holds ``config.py`` (its configuration and result, light to import), ``run.py`` (the stage function) and
-small files of pure numerics. Stages know no ray and no prefect, and never import one another.
+Each holds ``stage.py`` (it loads, computes and saves), ``config.py`` (its configuration and result, light to import)
+and files of pure numerics. Stages know no ray and no prefect, and never import one another.
 """

@@ -1,4 +1,4 @@
-"""Export: a run's surface and cameras in file formats of other programs; existing files are never overwritten."""
+"""Export of a run as PLY, glTF, COLMAP model or transforms.json; existing files are never overwritten."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Encodings: features of a point, the input of a network. All files count; ``encoding.Encoding`` is what they share."""
+"""Encodings: features of a point, the input of a network. A file here that builds on ``encoding.Encoding`` adds one."""

@@ -1,1 +1,1 @@
-"""Renderers: from samples along a ray to opacities. One file a kind; ``renderer.Renderer`` is what they share."""
+"""Renderers: from samples along a ray to opacities. A file here that builds on ``renderer.Renderer`` adds one."""

@@ -1,4 +1,4 @@
-"""A learned density (Mildenhall et al. 2020)."""
+"""Renderer by a learned density, as in NeRF (Mildenhall et al. 2020)."""
 
 from __future__ import annotations
 

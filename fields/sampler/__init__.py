@@ -1,1 +1,1 @@
-"""Samplers: where along its ray each sample lies. All files count; ``sampler.Sampler`` is what they share."""
+"""Samplers: where along its ray each sample lies. A file here that builds on ``sampler.Sampler`` adds one."""

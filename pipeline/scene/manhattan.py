@@ -1,4 +1,4 @@
-"""The Manhattan (or Atlanta) frame of a scene: the directions that its walls face, estimated by pose from lines."""
+"""Record of the Manhattan (or Atlanta) frame: the directions that walls face, found by ``pose.frame``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes to disks and shares: a reader sees a file's old or new content, never half of the new one.
+"""Writes to disks and shares, atomic and durable: a reader sees the old or the new content, also after a power cut.
 
 Writing does not bring anything to the disk: a power cut may leave a new file of a few seconds ago empty, and a folder
 without it. ``sync_filesystem`` does, before a commit says that it is there.

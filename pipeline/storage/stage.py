@@ -1,4 +1,4 @@
-"""A stage of the pipeline, declared once: what it needs, what it runs, what that takes, and where it is committed."""
+"""A stage of the pipeline, declared once: what it needs, what it runs, what that costs, and its commit in run.json."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Priors: what can be known of the surface before any training; today dense stereo depth with its support."""
+"""Priors: what is known of the surface before training: depth by stereo or a sensor, planes, sky, labels, exposures."""

@@ -1,4 +1,4 @@
-"""Training of one block: from the run's photos, points and priors to SDF bricks and a model in the run."""
+"""A worker's task: loads one block, trains it, and writes its SDF bricks and model into the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of one block: batches, steps, the SDF cache, measurements, and the state to save and restore."""
+"""Trainer of one block: its batches, what a step does, the SDF cache, measurements, the state to save and restore."""
 
 from __future__ import annotations
 

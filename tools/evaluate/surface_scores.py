@@ -1,4 +1,4 @@
-"""Scores of a surface against a reference, by the protocol of Tanks and Temples (Knapitsch et al. 2017).
+"""Precision, recall and F-score of a surface against a reference, as in Tanks and Temples (Knapitsch et al. 2017).
 
 1. Only what lies in the reference's bounding box is judged; the share of the reconstruction's area outside is reported.
    For precision at d the box is grown by d: ground that continues beyond the box does not count against the

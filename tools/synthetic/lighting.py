@@ -1,4 +1,4 @@
-"""Light of the synthetic scenes.
+"""Light of the synthetic scenes: sun, sky and haze outdoors, a window and ambient light indoors.
 
 Outdoors: one shadow ray to the sun, Lambert shading, a cloudy sky, haze.
 

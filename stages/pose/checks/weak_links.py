@@ -1,4 +1,4 @@
-"""Weak cuts of the view graph: two groups of photos that share hardly any points.
+"""Finds weak cuts of the view graph, two groups of photos that share hardly any points, and splits components there.
 
 Repeated or symmetric things match though they are not the same. Where such matches alone join two groups of photos,
 each group is right in itself and stands in the wrong place beside the other: the mesh shows the object twice. No

@@ -1,4 +1,4 @@
-"""Up and the directions of walls from straight lines: all photos vote together (Manhattan or Atlanta world).
+"""Votes of straight lines for up and for the directions of walls (Manhattan or Atlanta world); ``world_frame`` decides.
 
 Coughlan and Yuille 1999 for lines that vote for an orthogonal frame, Schindler and Dellaert 2004 for several frames
 that share the vertical (Atlanta). Poses being known, a line of any photo votes in one frame; what votes by chance is

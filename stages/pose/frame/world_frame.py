@@ -1,4 +1,4 @@
-"""World frame: meters east, north, up by GPS; without GPS the scale of SfM, upright by cameras and lines."""
+"""Choice of the world frame, its up, scale and origin: by GPS, else by cameras and lines at the scale of SfM."""
 
 from __future__ import annotations
 

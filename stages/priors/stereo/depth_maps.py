@@ -1,4 +1,4 @@
-"""Multi-view stereo of all photos, coarse to fine: search a plane per pixel, then keep those that neighbors confirm."""
+"""Drives stereo of all photos, coarse to fine: PatchMatch at each level, then the checks that neighbors confirm it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a block's photos, cameras, points and depth maps from the store, and make a trainer of them."""
+"""Loads a block's photos, cameras, points and depth maps from the store to the device, and makes a trainer of them."""
 
 from __future__ import annotations
 
