@@ -44,7 +44,7 @@ def measure_cloud(out: Path) -> tuple[Measurement, Metrics]:
         "reconstruct",
         CLOUD_PHOTOS,
         "--preset",
-        "preview",
+        "draft",
         "--device",
         "cpu",
         *settings,

@@ -127,7 +127,7 @@ def reconstruct(
     photos: Location | Sequence[Location],
     out: Location,
     *,
-    preset: str = "auto",
+    preset: str = "default",
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: Device = "auto",

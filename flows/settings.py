@@ -49,19 +49,24 @@ class Settings(StageConfig):
     report: ReportConfig = validate_config(ReportConfig, {})
 
 
+RENAMED_PRESETS = {"auto": "default", "preview": "draft"}
+
+
 def preset_names() -> list[str]:
-    """Names of the presets that come with quoin."""
+    """Names of the presets that come with quoin, without those of the demos."""
     return _names("presets")
 
 
 def read_preset(preset: str) -> dict[str, Any]:
-    """Values of a preset by name, of a YAML file by path, or of ``auto`` (the default preset, whatever the photos)."""
+    """Values of a preset (or of a demo's) by name, or of a YAML file by path."""
     if preset.endswith((".yaml", ".yml")):
         return read_yaml(Path(preset))
-    name = "default" if preset == "auto" else preset
-    if name not in preset_names():
-        raise QuoinError("Unknown preset", where=preset, hint=suggest_closest(preset, [*preset_names(), "auto"]))
-    return _read("presets", name)
+    if new_name := RENAMED_PRESETS.get(preset):
+        raise QuoinError("This preset has another name now", where=preset, hint=f"write {new_name}")
+    for kind in ("presets", "demos"):
+        if preset in _names(kind):
+            return _read(kind, preset)
+    raise QuoinError("Unknown preset", where=preset, hint=suggest_closest(preset, preset_names()))
 
 
 def _names(kind: str) -> list[str]:
@@ -91,7 +96,7 @@ def read_method(method: str) -> dict[str, Any]:
 
 
 def load_settings(
-    preset: str = "auto", overrides: Iterable[str] = (), *, base: Mapping[str, Any] | None = None
+    preset: str = "default", overrides: Iterable[str] = (), *, base: Mapping[str, Any] | None = None
 ) -> Settings:
     """Settings of ``preset`` with ``overrides``; with ``base`` (a run's stored settings) the preset is not read.
 

@@ -190,7 +190,7 @@ def test_an_installed_quoin_works_in_any_folder(installed, commit, hostile_folde
     assert call(hostile_folder, installed / "quoin", "--version") == f"quoin {__version__} ({commit})\n"
     assert "reconstruct" in call(hostile_folder, installed / "quoin", "--help")
     assert "There is no quoin run here" in call(hostile_folder, installed / "quoin", "resume", "stages")
-    code = "import quoin; print(quoin.__file__, quoin.open_run, quoin.load_settings('preview').train.steps)"
+    code = "import quoin; print(quoin.__file__, quoin.open_run, quoin.load_settings('draft').train.steps)"
     said = call(hostile_folder, installed / "python", "-c", code)
     assert said.startswith(str(installed.parent))
     assert said.endswith(" 400\n")

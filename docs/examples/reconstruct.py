@@ -6,7 +6,7 @@ import quoin
 
 
 def main(photos: str, out: str, **settings: object) -> None:
-    run = quoin.reconstruct(photos, out, preset="preview", settings=settings)
+    run = quoin.reconstruct(photos, out, preset="draft", settings=settings)
     mesh, cameras = run.mesh(), run.cameras()
     print(f"{len(mesh.faces):,} faces from {len(cameras.names)} photos; see {run.report_path}")
     for photo in run.photos():

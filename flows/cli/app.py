@@ -290,7 +290,7 @@ def demo(
     wild
         landmark as in internet photos: crowds, different exposures, tints and tone curves, more sky
     preset
-        name of a preset, or a YAML file; by default demo, or town for the town
+        name of a preset, or a YAML file; by default that of the scene (configs/demos)
     set
         setting as section.key=value, overrides the preset; may be repeated
     seed

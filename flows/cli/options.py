@@ -32,8 +32,8 @@ RESULT_GROUP, RUN_GROUP = Group("Result", sort_key=1), Group("Execution", sort_k
 class ResultOptions:
     """Options that change the result."""
 
-    preset: str = "auto"
-    "auto, the name of a preset, or a YAML file"
+    preset: str = "default"
+    "draft: a first look; default; or a YAML file"
     set: Annotated[tuple[str, ...], Flag] = ()
     "setting as section.key=value, overrides the preset; may be repeated"
     masks: Path | None = None

@@ -50,7 +50,7 @@ WORKER_STOP_SECONDS = 30.0  # that a Prefect worker has to stop a cancelled run;
 def reconstruct_flow(
     photos: Annotated[str, Field(min_length=1)],
     out: Annotated[str, Field(min_length=1)],
-    preset: Annotated[str, Field(json_schema_extra={"enum": ["auto", *preset_names()]})] = "auto",
+    preset: Annotated[str, Field(json_schema_extra={"enum": preset_names()})] = "default",
     overrides: list[Annotated[str, Field(pattern=r"^\w+\..+=")]] = [],  # noqa: B006  (the form's default; never written to)
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0,
     device: Device = "auto",
@@ -66,7 +66,7 @@ def reconstruct_flow(
     Args:
         photos: Folder of photos and videos, or a video.
         out: Run folder; an existing run of these photos is resumed.
-        preset: What to aim at; auto is the default preset.
+        preset: What to aim at; draft is a first look.
         overrides: Settings that override the preset, each section.key=value, for example train.steps=2000.
         seed: The same seed gives the same result, within what the hardware allows.
         device: What trains; auto takes a GPU where there is one.

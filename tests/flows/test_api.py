@@ -103,7 +103,7 @@ def test_settings_have_the_names_of_the_command_line():
     from quoin.flows.api import setting_overrides
 
     overrides = setting_overrides({"train.steps": 4, "pose.known_poses": ROOT, "priors.sky": False})
-    settings = quoin.load_settings("preview", overrides)
+    settings = quoin.load_settings("draft", overrides)
     assert (settings.train.steps, settings.pose.known_poses, settings.priors.sky) == (4, str(ROOT), False)
 
 

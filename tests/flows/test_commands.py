@@ -32,16 +32,22 @@ from tests.fixtures.synthetic import faces_camera, make_run, posed_points, ring_
 # -- settings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", [*preset_names(), "demo", "town"])
 def test_every_preset_is_valid(name):
     assert list(load_settings(name).model_dump()) == [stage.name for stage in STAGES]
 
 
-def test_presets_of_the_first_issue_are_there():
-    assert {"default", "preview", "demo"} <= set(preset_names())
-    assert load_settings("auto") == load_settings("default") == validate_config(Settings, {})
+def test_presets_are_few_and_those_of_demos_are_not_listed():
+    assert preset_names() == ["default", "draft"]
+    assert load_settings() == load_settings("default") == validate_config(Settings, {})
     assert load_settings("demo").partition.min_blocks == 2
-    assert load_settings("preview").train.steps < load_settings("default").train.steps
+    assert load_settings("draft").train.steps < load_settings("default").train.steps
+
+
+@pytest.mark.parametrize(("old", "new"), [("auto", "default"), ("preview", "draft")])
+def test_a_preset_that_was_renamed_is_told_by_its_new_name(old, new):
+    with pytest.raises(QuoinError, match=f"This preset has another name now .*Write {new}"):
+        load_settings(old)
 
 
 def test_overrides_lie_on_top_of_a_file_and_of_a_run(tmp_path):

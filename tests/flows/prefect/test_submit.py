@@ -23,7 +23,7 @@ from tests.flows.conftest import LIGHT_STAGES, SOURCE, ask, post, request, servi
 slow = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def parameters(preset="auto", overrides=(), clips=(), **where):
+def parameters(preset="default", overrides=(), clips=(), **where):
     return flow_parameters("photos", "run", preset, list(overrides), 3, list(clips), **where)
 
 
@@ -194,7 +194,7 @@ class TestWithAServer:
         schema = deployment["parameter_openapi_schema"]["properties"]
         assert all(len(schema[name]["description"]) > 15 for name in schema), "the form explains every field"
         assert schema["device"]["enum"] == ["auto", "cpu", "cuda"]
-        assert "preview" in schema["preset"]["enum"]
+        assert schema["preset"]["enum"] == ["default", "draft"]
         assert schema["seed"]["minimum"] == 0
         refused = submit(quoin, "quick", url, "--out", "run", "--seed=-1")
         assert refused.returncode == 2
