@@ -257,7 +257,8 @@ class _LossSettings(StageConfig):
         "kind": "semantic",
         "layout": "manhattan",
     }
-    photoconsistency_start: float = Field(0.12, ge=0, lt=1)  # share of the training before which its weight is 0
+    photoconsistency_start: float = Field(0.12, ge=0, lt=1)
+    """Share of the training before which its weight is 0."""
 
     @property
     def has_color_loss(self) -> bool:
@@ -283,7 +284,10 @@ if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> float: ...
 else:
-    _WEIGHTS: dict[str, Any] = {term.name: (float, Field(term.weight, ge=0)) for term in LOSS_TERMS}
+    _WEIGHTS: dict[str, Any] = {
+        term.name: (float, Field(term.weight, ge=0, description=f"Weight of the loss {term.name}; 0 leaves it out."))
+        for term in LOSS_TERMS
+    }
     LossWeightsConfig = create_model("LossWeightsConfig", __base__=_LossSettings, __module__=__name__, **_WEIGHTS)
 
 

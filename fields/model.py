@@ -47,11 +47,17 @@ class ModelConfig(StageConfig):
 
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"colour": "color", "outside": "background"}
     encoding: AnyEncoding = HashEncodingConfig()
+    """Features of a point, the input of the surface network."""
     surface: SurfaceConfig = SurfaceConfig()
+    """The field of signed distances."""
     color: ColorConfig = ColorConfig()
+    """The field of colors."""
     background: BackgroundConfig = BackgroundConfig()
+    """What lies outside the block."""
     renderer: AnyRenderer = NeusRendererConfig()
+    """How samples along a ray become opacities."""
     sampler: AnySampler = GuidedSamplerConfig()
+    """Where along its ray each sample lies."""
 
     @model_validator(mode="after")
     def check_parts(self) -> ModelConfig:

@@ -18,6 +18,7 @@ class FrequencyEncodingConfig(EncodingConfig):
 
     kind: Literal["frequency"] = "frequency"
     frequencies: int = Field(6, ge=0, le=16)
+    """Frequencies, each twice the one before."""
 
     def build(self) -> FrequencyEncoding:
         return FrequencyEncoding(self.frequencies, include_input=False)
@@ -69,7 +70,9 @@ class FourierEncodingConfig(EncodingConfig):
 
     kind: Literal["fourier"] = "fourier"
     waves: int = Field(64, ge=1)
-    scale: float = Field(4.0, gt=0)  # standard deviation of the frequencies, cycles per unit
+    """Random waves."""
+    scale: float = Field(4.0, gt=0)
+    """Standard deviation of the frequencies, cycles per unit."""
 
     def build(self) -> RandomFourierEncoding:
         return RandomFourierEncoding(self.waves, self.scale, seed=0)

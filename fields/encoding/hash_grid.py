@@ -29,12 +29,19 @@ class HashEncodingConfig(EncodingConfig):
     is_grid: ClassVar[bool] = True
     kind: Literal["hash"] = "hash"
     levels: int = Field(10, ge=1, le=16)
-    base_resolution: int = Field(16, ge=2)  # cells along the block at the coarsest level
-    max_resolution: int = Field(512, ge=2)  # and at the finest
-    log2_table: int = Field(18, ge=10, le=24)  # log2 of entries per level
-    features: int = Field(2, ge=1, le=8)  # numbers per entry
-    initial_levels: int = Field(4, ge=1)  # active from the start
-    coarse_to_fine: float = Field(0.35, gt=0, le=1)  # share of the steps until all levels are active
+    """Levels of the grid."""
+    base_resolution: int = Field(16, ge=2)
+    """Cells along the block at the coarsest level."""
+    max_resolution: int = Field(512, ge=2)
+    """And at the finest."""
+    log2_table: int = Field(18, ge=10, le=24)
+    """Log2 of entries per level."""
+    features: int = Field(2, ge=1, le=8)
+    """Features of a grid point."""
+    initial_levels: int = Field(4, ge=1)
+    """Active from the start."""
+    coarse_to_fine: float = Field(0.35, gt=0, le=1)
+    """Share of the steps until all levels are active."""
 
     def build(self) -> HashGrid:
         return HashGrid(self.levels, self.base_resolution, self.max_resolution, self.log2_table, self.features)
@@ -132,8 +139,10 @@ class GridEncodingConfig(EncodingConfig):
 
     is_grid: ClassVar[bool] = True
     kind: Literal["grid"] = "grid"
-    resolution: int = Field(128, ge=2, le=512)  # cells along the block
+    resolution: int = Field(128, ge=2, le=512)
+    """Cells along the block."""
     features: int = Field(4, ge=1)
+    """Features of a grid point."""
 
     def build(self) -> DenseGrid:
         return DenseGrid(self.resolution, self.features)

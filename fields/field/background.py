@@ -16,7 +16,8 @@ from quoin.pipeline.core.config import StageConfig
 class BackgroundConfig(StageConfig):
     """The background of a block, in contracted space."""
 
-    samples: int = Field(6, ge=2)  # per ray
+    samples: int = Field(6, ge=2)
+    """Per ray."""
 
 
 class BackgroundField(nn.Module):

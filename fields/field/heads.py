@@ -25,10 +25,15 @@ class ColorConfig(StageConfig):
 
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"gain": "exposure", "code": "appearance"}
     layers: int = Field(2, ge=1, le=8)
+    """Hidden layers."""
     width: int = Field(64, ge=8)
-    frequencies: int = Field(0, ge=0, le=8)  # of the view direction
-    exposure: bool = True  # a factor per photo and channel
-    appearance: int = Field(8, ge=0)  # numbers per photo that the network gets
+    """Neurons of a layer."""
+    frequencies: int = Field(0, ge=0, le=8)
+    """Of the view direction."""
+    exposure: bool = True
+    """A factor per photo and channel."""
+    appearance: int = Field(8, ge=0)
+    """Numbers per photo that the network gets."""
 
 
 class ColorHead(nn.Module):

@@ -27,16 +27,23 @@ class SurfaceConfig(StageConfig):
     """The signed distance, or another value of that sign: what it starts as, and the network that corrects it."""
 
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"start": "init", "distance": "is_distance"}
-    # sfm: the SDF fused from SfM points and depth maps; empty: nothing anywhere, for densities
     init: Literal["sfm", "sphere", "inside sphere", "empty"] = "sfm"
+    """Sfm: the SDF fused from SfM points and depth maps; empty: nothing anywhere, for densities."""
     layers: int = Field(1, ge=1, le=12)
+    """Hidden layers."""
     width: int = Field(64, ge=8)
-    skip: int | None = Field(None, ge=1)  # hidden layer, from 0, that gets the encoding again
+    """Neurons of a layer."""
+    skip: int | None = Field(None, ge=1)
+    """Hidden layer, from 0, that gets the encoding again."""
     weight_norm: bool = False
-    features: int = Field(15, ge=1)  # input of the color network
-    # by position: of the network itself, or central differences over a cell of the finest active level (Neuralangelo)
+    """Whether weights are normalized."""
+    features: int = Field(15, ge=1)
+    """Input of the color network."""
     gradient: Literal["analytic", "numerical"] = "analytic"
-    is_distance: bool = True  # False (density, occupancy): the value is meshed by its sign alone
+    """By position: of the network itself, or central differences over a cell of the finest active level
+    (Neuralangelo)."""
+    is_distance: bool = True
+    """False (density, occupancy): the value is meshed by its sign alone."""
 
 
 class FieldOutput(NamedTuple):

@@ -17,7 +17,8 @@ class DensityRendererConfig(RendererConfig):
     """A density that is no function of a distance (NeRF)."""
 
     kind: Literal["density"] = "density"
-    scale: float = Field(30.0, gt=0)  # per unit of length; the surface is where the density is 0.69 of it
+    scale: float = Field(30.0, gt=0)
+    """Per unit of length; the surface is where the density is 0.69 of it."""
 
     def build(self) -> DensityRenderer:
         return DensityRenderer(self.scale)

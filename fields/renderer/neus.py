@@ -19,8 +19,10 @@ class NeusRendererConfig(RendererConfig):
 
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"sharpness": "inv_s"}
     kind: Literal["neus"] = "neus"
-    inv_s: float = Field(60.0, gt=0)  # 1/s at the start
-    anneal: float = Field(0.25, gt=0, le=1)  # share of the steps over which the true slope takes over
+    inv_s: float = Field(60.0, gt=0)
+    """1/s at the start."""
+    anneal: float = Field(0.25, gt=0, le=1)
+    """Share of the steps over which the true slope takes over."""
 
     def build(self) -> NeusRenderer:
         return NeusRenderer(self.inv_s)

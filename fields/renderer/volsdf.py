@@ -18,7 +18,8 @@ class LaplaceRendererConfig(RendererConfig):
     """Density by the Laplace distribution of VolSDF."""
 
     kind: Literal["laplace"] = "laplace"
-    beta: float = Field(0.1, gt=0)  # at the start
+    beta: float = Field(0.1, gt=0)
+    """At the start."""
 
     def build(self) -> LaplaceRenderer:
         return LaplaceRenderer(self.beta)

@@ -28,9 +28,13 @@ class BoundedSamplerConfig(SamplerConfig):
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"search": "n_initial", "error": "epsilon"}
     kind: Literal["bounded"] = "bounded"
     samples: int = Field(64, ge=4)
-    n_initial: int = Field(128, ge=16)  # evaluations of a round
+    """Samples of a ray."""
+    n_initial: int = Field(128, ge=16)
+    """Evaluations of a round."""
     rounds: int = Field(5, ge=1)
+    """Rounds of refining the samples."""
     epsilon: float = Field(0.1, gt=0, lt=1)
+    """Error of the opacity that ends the rounds."""
 
     def build(self) -> ErrorBoundedSampler:
         return ErrorBoundedSampler(self.samples, self.n_initial, self.rounds, self.epsilon)

@@ -39,7 +39,8 @@ class GuidedSamplerConfig(SamplerConfig):
 
     uses_cache_only: ClassVar[bool] = True
     kind: Literal["guided"] = "guided"
-    samples: int = Field(16, ge=4)  # per ray
+    samples: int = Field(16, ge=4)
+    """Samples of a ray."""
 
     def build(self) -> GuidedSampler:
         return GuidedSampler(self.samples)
@@ -85,10 +86,15 @@ class WindowSamplerConfig(SamplerConfig):
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"beside": "n_boundary"}
     kind: Literal["window"] = "window"
     window: int = Field(8, ge=2)
-    n_boundary: int = Field(5, ge=2)  # before the window, and as many behind it
+    """Samples in the window around the surface."""
+    n_boundary: int = Field(5, ge=2)
+    """Samples before the window, and as many behind it."""
     rounds: int = Field(2, ge=1)
+    """Rounds of importance sampling."""
     per_round: int = Field(8, ge=1)
-    half_width: float = Field(16.0, gt=0)  # cells of the cached volume
+    """Samples that each round adds."""
+    half_width: float = Field(16.0, gt=0)
+    """Half width of the window, cells of the cached volume."""
 
     def build(self) -> WindowSampler:
         return WindowSampler(self.window, self.n_boundary, self.rounds, self.per_round, self.half_width)

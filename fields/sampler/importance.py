@@ -22,8 +22,11 @@ class ImportanceSamplerConfig(SamplerConfig):
 
     kind: Literal["importance"] = "importance"
     coarse: int = Field(64, ge=4)
+    """Evenly spaced samples of a ray."""
     rounds: int = Field(4, ge=1)
+    """Rounds of importance sampling."""
     per_round: int = Field(16, ge=1)
+    """Samples that each round adds."""
 
     def build(self) -> ImportanceSampler:
         return ImportanceSampler(self.coarse, self.rounds, self.per_round)
@@ -50,7 +53,9 @@ class HierarchicalSamplerConfig(SamplerConfig):
 
     kind: Literal["hierarchical"] = "hierarchical"
     coarse: int = Field(64, ge=4)
+    """Evenly spaced samples of a ray."""
     fine: int = Field(128, ge=4)
+    """Samples that importance adds."""
 
     def build(self) -> HierarchicalSampler:
         return HierarchicalSampler(self.coarse, self.fine)

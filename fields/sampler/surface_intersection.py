@@ -30,7 +30,9 @@ class MarchSamplerConfig(SamplerConfig):
     finds_surface: ClassVar[bool] = True
     kind: Literal["march"] = "march"
     steps: int = Field(128, ge=2)
+    """Steps along a ray."""
     secants: int = Field(8, ge=0)
+    """Secant steps to the surface between two samples."""
 
     def build(self) -> RayMarchingSampler:
         return RayMarchingSampler(self.steps, self.secants)
@@ -130,8 +132,11 @@ class TraceSamplerConfig(SamplerConfig):
     finds_surface: ClassVar[bool] = True
     kind: Literal["trace"] = "trace"
     iterations: int = Field(10, ge=1)
-    n_fallback: int = Field(100, ge=2)  # equidistant samples of the march
+    """Steps of sphere tracing, at most."""
+    n_fallback: int = Field(100, ge=2)
+    """Equidistant samples of a ray on which sphere tracing finds no surface."""
     secants: int = Field(8, ge=0)
+    """Secant steps to the surface between two samples."""
 
     def build(self) -> SphereTracingSampler:
         return SphereTracingSampler(self.iterations, self.n_fallback, self.secants)

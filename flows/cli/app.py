@@ -309,6 +309,26 @@ def demo(
     )
 
 
+@app.command(name="settings", sort_key=9)
+def show_settings(
+    section: str | None = None, /, *, preset: str = "default", json_schema: Annotated[bool, Flag] = False
+) -> None:
+    """List the settings that --set and presets change, each with its value, its range and its meaning.
+
+    Parameters
+    ----------
+    section
+        a stage or a part of one, such as train or train.losses; by default all
+    preset
+        whose values are shown
+    json_schema
+        print the JSON schema of all settings instead, for editors and forms
+    """
+    from quoin.flows.cli.settings_table import print_settings
+
+    print_settings(section, preset, json_schema=json_schema)
+
+
 @app.command(sort_key=9)
 def doctor() -> None:
     """Check the installation: versions, device, compiler, and which fast code paths are active."""

@@ -24,7 +24,9 @@ class StageConfig(pydantic.BaseModel):
     """
 
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {}
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class StageResult(pydantic.BaseModel):

@@ -11,26 +11,27 @@ from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 class FuseConfig(StageConfig):
     """Settings of fusing blocks into one mesh."""
 
-    # SDF bricks kept in memory while blending, 27..1000000 (a brick of 32 voxels takes 144 kB)
     cache_bricks: int = Field(512, ge=27, le=1_000_000)
-    # longest edge of the depth maps that decide which vertices a photo sees, pixels, 64..4000
+    """SDF bricks kept in memory while blending (a brick of 32 voxels takes 144 kB)."""
     depth_edge_px: int = Field(512, ge=64, le=4000)
-    # faces of a chunk of the surface, which is processed at once, 100..100000000 (a million takes about 0.7 GB)
+    """Longest edge of the depth maps that decide which vertices a photo sees, pixels."""
     part_faces: int = Field(MAX_RAYCAST_FACES, ge=100, le=100_000_000)
-    # photos whose stereo confirms a surface minus those that see through it, at least, averaged around a vertex, 0..3
+    """Faces of a chunk of the surface, which is processed at once (a million takes about 0.7 GB)."""
     min_confirmed: float = Field(0.3, ge=0, le=3)
-    # without stereo: photos that see a surface and agree on its color, at least, 0..50; at most a sixth of all photos
+    """Photos whose stereo confirms a surface minus those that see through it, at least, averaged around a vertex."""
     min_support: float = Field(1.25, ge=0, le=50)
-    # a photo sees a face only where the cosine between its normal and the view is above this, 0..1
+    """Without stereo: photos that see a surface and agree on its color, at least; at most a sixth of all
+    photos."""
     min_cosine: float = Field(0.12, ge=0, lt=1)
-    # unsupported faces are kept in gaps below this share of the surface's diagonal, 0..1
+    """A photo sees a face only where the cosine between its normal and the view is above this."""
     hole_diameter: float = Field(0.01, ge=0, le=1)
-    # connected components below this share of the surface's diagonal are dropped, 0..1
+    """Unsupported faces are kept in gaps below this share of the surface's diagonal."""
     island_diameter: float = Field(0.01, ge=0, le=1)
-    # color samples of a vertex that enter its robust mean, 1..32
+    """Connected components below this share of the surface's diagonal are dropped."""
     color_samples: int = Field(8, ge=1, le=32)
-    # faces of mesh.glb at most, 1000..5000000
+    """Color samples of a vertex that enter its robust mean."""
     glb_faces: int = Field(300_000, ge=1000, le=5_000_000)
+    """Faces of mesh.glb at most."""
 
 
 class FuseResult(StageResult):

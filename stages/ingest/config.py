@@ -13,22 +13,28 @@ from quoin.pipeline.core.reasons import Reason
 class IngestConfig(StageConfig):
     """Which files become photos, and where their masks and depth maps are."""
 
-    min_side_px: int = Field(
-        128, ge=1, le=100_000
-    )  # pixels; photos with a shorter side are left out, as they have too few features
-    max_megapixels: float = Field(300.0, gt=0, le=300.0)  # larger files are not decoded: decompression bombs
-    min_contrast: float = Field(2.0, ge=0, le=100)  # gray levels (standard deviation); photos below it are blank
-    max_aspect: float = Field(2.5, ge=1)  # long side / short side; longer photos are panoramas, unless most photos are
-    # times the sharpness of the median photo; blurred photos below it are left out, with 0 none are
+    min_side_px: int = Field(128, ge=1, le=100_000)
+    """Shorter side of a photo, pixels, below which it is left out: it has too few features."""
+    max_megapixels: float = Field(300.0, gt=0, le=300.0)
+    """Size of a file, megapixels, above which it is not decoded (decompression bombs)."""
+    min_contrast: float = Field(2.0, ge=0, le=100)
+    """Contrast of a photo, gray levels (standard deviation), below which it is left out as blank."""
+    max_aspect: float = Field(2.5, ge=1)
+    """Long side of a photo over its short side, above which it is left out as a panorama, unless most photos are so."""
     min_sharpness: float = Field(0.35, ge=0, le=1)
-    near_duplicates: Literal["drop", "keep"] = "drop"  # photos saved in several ways, and frames of a still camera
-    max_frames: int = Field(300, ge=2, le=100_000)  # of all clips together; more motion means fewer frames per motion
-    masks: str = "auto"  # "auto": folders named masks or mask inside or beside the photos; "none"; or a folder
-    depth: str | None = None  # folder of depth maps that a sensor took with the photos; None: there are none
-    depth_unit_m: float | None = Field(
-        None, gt=0, le=1000
-    )  # metres per unit of their files; None: estimated from the values
-    depth_camera: str | None = None  # JSON of the depth camera, where it is not the photos' camera
+    """Sharpness of a photo, times that of the median photo, below which it is left out as blurred; 0: none is."""
+    near_duplicates: Literal["drop", "keep"] = "drop"
+    """What becomes of photos saved in several ways, and of frames of a still camera."""
+    max_frames: int = Field(300, ge=2, le=100_000)
+    """Frames taken of all clips together, at most; more motion means fewer frames per motion."""
+    masks: str = "auto"
+    """Masks: auto finds folders named masks or mask inside or beside the photos; none; or the path of a folder."""
+    depth: str | None = None
+    """Folder of depth maps that a sensor took with the photos; None: there are none."""
+    depth_unit_m: float | None = Field(None, gt=0, le=1000)
+    """Unit of the depth maps' values in meters; None estimates it from the values."""
+    depth_camera: str | None = None
+    """JSON file of the depth camera, where it is not the photos' camera."""
 
 
 class ClipResult(StageResult):

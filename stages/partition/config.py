@@ -10,35 +10,35 @@ from quoin.pipeline.core.config import StageConfig, StageResult
 class PartitionConfig(StageConfig):
     """Settings of the region, the voxel size, and the blocks."""
 
-    # lattice samples along the region's longest side, 32..16384; never finer than gsd_factor allows
     resolution: int = Field(512, ge=32, le=16384)
-    # finest voxel, in pixels of the photos as they see the surface (median ground sample distance), 0.1..16
+    """Lattice samples along the region's longest side; never finer than gsd_factor allows."""
     gsd_factor: float = Field(0.75, ge=0.1, le=16)
-    # voxel size, meters of the world frame, instead of resolution and gsd_factor; None derives it from these
+    """Finest voxel, in pixels of the photos as they see the surface (median ground sample distance)."""
     voxel_size_m: float | None = Field(None, gt=0)
-    # voxels along a brick's side, 8..128, a multiple of 4: surfaces are looked for that coarsely first
+    """Voxel size, meters of the world frame, instead of resolution and gsd_factor; None derives it from these."""
     brick_size: int = Field(32, ge=8, le=128, multiple_of=4)
-    # bricks around a block's core that it also trains, and that are blended with the neighbors, 0..8
+    """Voxels along a brick's side, a multiple of 4: surfaces are looked for that coarsely first."""
     halo_bricks: int = Field(1, ge=0, le=8)
-    # margin of the region around the points, share of its longest side, 0..1
+    """Bricks around a block's core that it also trains, and that are blended with the neighbors."""
     margin: float = Field(0.08, ge=0, le=1)
-    # photos that must observe a point that counts for the region, 2..20
+    """Margin of the region around the points, share of its longest side."""
     min_track: int = Field(3, ge=2, le=20)
-    # triangulation angle of a point that counts for the region at least, degrees, 0..60
+    """Photos that must observe a point that counts for the region."""
     min_angle_deg: float = Field(1.5, ge=0, le=60)
-    # depth of a point that counts for the region at most, times the median depth of all observations, 2..1000
+    """Triangulation angle of a point that counts for the region at least, degrees."""
     max_depth_factor: float = Field(8.0, ge=2, le=1000)
-    # memory of one block's training at most, GiB; None takes 60 % of the machine's
+    """Depth of a point that counts for the region at most, times the median depth of all observations."""
     memory_gib: float | None = Field(None, gt=0)
-    # lattice samples along a block's longest side at most, 64..8192 (a network has only so much room for detail)
+    """Memory of one block's training at most, GiB; None takes 60 % of the machine's."""
     max_block_samples: int = Field(1024, ge=64, le=8192)
-    # blocks at least, 1..10000
+    """Lattice samples along a block's longest side at most (a network has only so much room for detail)."""
     min_blocks: int = Field(1, ge=1, le=10_000)
-    # photos a block trains with at most, 2..5000
+    """Blocks at least."""
     max_photos: int = Field(200, ge=2, le=5000)
-    # every n-th photo, in the order of names, is held out: no later stage uses it, so that quoin evaluate --views can
-    # compare with it; 0 holds none out, else 2 and more
+    """Photos a block trains with at most."""
     hold_out_every: int = Field(0, ge=0)
+    """Every n-th photo, in the order of names, is held out: no later stage uses it, so that quoin evaluate --views
+    can compare with it; 0 holds none out, else 2 and more."""
 
     @field_validator("hold_out_every")
     @classmethod

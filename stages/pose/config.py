@@ -15,28 +15,29 @@ class PoseConfig(StageConfig):
 
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"given": "known_poses", "neighbours": "neighbors"}
 
-    # path of a COLMAP model folder or a transforms.json whose poses and cameras are kept; None estimates them
     known_poses: str | None = None
-    # correct known poses that do not fit the photos exactly (those of a phone's tracking); cameras are kept
+    """Path of a COLMAP model folder or a transforms.json whose poses and cameras are kept; None estimates them."""
     refine_known_poses: bool = True
-    # long edge of the photos in which features are found, at most, pixels, 256..16000
+    """Correct known poses that do not fit the photos exactly (those of a phone's tracking); cameras are kept."""
     max_edge_px: int = Field(3200, ge=256, le=16000)
-    # SIFT keypoints kept per photo, 256..65536 (a keypoint with two orientations counts twice)
+    """Long edge of the photos in which features are found, at most, pixels."""
     max_features: int = Field(8192, ge=256, le=65536)
-    # every pair of up to this many photos is matched; of more photos, the likely pairs; photos, 2..5000
+    """SIFT keypoints kept per photo (a keypoint with two orientations counts twice)."""
     exhaustive_max_photos: int = Field(300, ge=2, le=5000)
-    # of more: nearest photos by GPS that each is matched with, and at most twice as many by similarity; photos, 2..500
+    """Photos up to which every pair is matched; of more photos, the likely pairs."""
     neighbors: int = Field(30, ge=2, le=500)
-    # "auto": incremental up to 60 photos, global above; also the other one where the first result is not good enough
+    """Photos nearest by GPS that each of more photos is matched with, and at most twice as many by similarity."""
     mapper: Literal["auto", "global", "incremental"] = "auto"
-    # points that a photo must observe to count as registered, 3..1000
+    """Mapper of COLMAP; auto: incremental up to 60 photos, global above, and the other one where the first result is
+    not good enough."""
     min_points: int = Field(15, ge=3, le=1000)
-    # refine the principal point of a camera, and split cameras wrongly shared, where the photos support it
+    """Points that a photo must observe to count as registered."""
     refine_intrinsics: bool = True
-    # long edge of the undistorted photos that training reads, pixels, 64..16000
+    """Refine the principal point of a camera, and split cameras wrongly shared, where the photos support it."""
     photo_max_edge_px: int = Field(1600, ge=64, le=16000)
-    # threads for features, matching, mapping and undistortion, 0..1024; 0 takes every core
+    """Long edge of the undistorted photos that training reads, pixels."""
     threads: int = Field(0, ge=0, le=1024)
+    """Threads for features, matching, mapping and undistortion; 0 takes every core."""
 
 
 class ComponentSummary(StageResult):

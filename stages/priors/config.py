@@ -10,21 +10,21 @@ from quoin.pipeline.core.config import StageConfig, StageResult
 class PriorsConfig(StageConfig):
     """Settings of dense stereo, planes of textureless surfaces, and labels of sky and transient objects."""
 
-    # long edge of the finest depth maps, pixels, 64..4000; 0 leaves stereo out
     stereo_edge_px: int = Field(1024, ge=0, le=4000)
-    # photos that each photo is matched with, 2..12
+    """Long edge of the finest depth maps, pixels; 0 leaves stereo out."""
     sources: int = Field(8, ge=2, le=12)
-    # largest matching cost 1 − NCC of a depth that is kept, 0..1
+    """Photos that each photo is matched with."""
     max_cost: float = Field(0.8, gt=0, le=1)
-    # least support of a depth that is kept, 0..4: photos that confirm the surface around it, on average, 3 at most,
-    # plus its smoothness, 0..1, minus 0.1 for each photo that sees through it
+    """Largest matching cost 1 − NCC of a depth that is kept."""
     min_support: float = Field(0.5, ge=0, le=4)
-    # depth of textureless walls, floors and ceilings from planes along the Manhattan frame, where there is one
+    """Least support of a depth that is kept: photos that confirm the surface around it, on average, 3 at most,
+    plus its smoothness, minus 0.1 for each photo that sees through it."""
     planes: bool = True
-    # label sky in the photos: it gets no depth and no surface
+    """Depth of textureless walls, floors and ceilings from planes along the Manhattan frame, where there is one."""
     sky: bool = True
-    # network of ADE20K's 150 classes that labels sky and transient objects instead: an ONNX or TorchScript file
+    """Label sky in the photos: it gets no depth and no surface."""
     semantic_model: str | None = None
+    """Network of ADE20K's 150 classes that labels sky and transient objects instead: an ONNX or TorchScript file."""
 
 
 class PriorsResult(StageResult):

@@ -10,9 +10,12 @@ from quoin.pipeline.core.config import StageConfig, StageResult
 class ReportConfig(StageConfig):
     """How many pictures the report shows and how large they are."""
 
-    n_views: int = Field(5, ge=0, le=24)  # photos shown beside the mesh drawn from the same camera
-    view_edge_px: int = Field(640, ge=64, le=4096)  # long edge of those pictures
-    embed_limit_mb: float = Field(25.0, gt=0, le=200)  # a larger mesh.glb is decimated before it goes into the page
+    n_views: int = Field(5, ge=0, le=24)
+    """Photos shown beside the mesh drawn from the same camera."""
+    view_edge_px: int = Field(640, ge=64, le=4096)
+    """Long edge of those pictures, pixels."""
+    embed_limit_mb: float = Field(25.0, gt=0, le=200)
+    """Size of mesh.glb, megabytes, above which it is decimated before it goes into the page."""
 
 
 class ReportResult(StageResult):

@@ -19,19 +19,26 @@ from quoin.pipeline.core.config import StageConfig, StageResult
 class SdfCacheConfig(StageConfig):
     """The SDF cache: a dense volume of the last SDF values, which guides samples."""
 
-    resolution: int = Field(256, ge=32, le=512)  # cells along the longest side
-    refresh_every: int = Field(1000, ge=10)  # steps between refreshes near the surface
+    resolution: int = Field(256, ge=32, le=512)
+    """Cells along the longest side of the block."""
+    refresh_every: int = Field(1000, ge=10)
+    """Steps between refreshes near the surface."""
 
 
 class LearningRateConfig(StageConfig):
     """Learning rates of Adam."""
 
     RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"colour": "other", "final": "final_factor"}
-    grid: float = Field(2e-3, gt=0)  # of grids
-    surface: float = Field(4e-4, gt=0)  # of the surface network: low, as the initial SDF is good already
-    other: float = Field(3e-3, gt=0)  # of everything else
-    final_factor: float = Field(0.05, gt=0, le=1)  # factor at the end of the cosine
-    cameras: float = Field(0.0, ge=0)  # of poses and focal lengths, pixels a step: 0.05; 0 keeps them as given
+    grid: float = Field(2e-3, gt=0)
+    """Learning rate of feature grids."""
+    surface: float = Field(4e-4, gt=0)
+    """Learning rate of the surface network: low, as the initial SDF is good already."""
+    other: float = Field(3e-3, gt=0)
+    """Learning rate of everything else."""
+    final_factor: float = Field(0.05, gt=0, le=1)
+    """Factor on all learning rates at the end of the cosine schedule."""
+    cameras: float = Field(0.0, ge=0)
+    """Learning rate of poses and focal lengths, pixels a step, for example 0.05; 0 keeps them as given."""
 
 
 class TrainConfig(ModelConfig):
@@ -43,21 +50,34 @@ class TrainConfig(ModelConfig):
         "rates": "lr",
         "settle": "convergence",
     }
-    method: str = "quoin"  # name in configs/methods/, or the path of such a file
-    steps: int = Field(2000, ge=1)  # optimizer steps per block, or fewer:
-    budget_minutes: float | None = Field(None, gt=0)  # for all blocks, one after the other
-    rays: int = Field(1024, ge=64)  # per step
-    points: int = Field(2048, ge=16)  # surface points, free-space points and uniform points per step (each)
-    patches: int = Field(512, ge=16)  # rays of a step whose patches are compared between photos
+    method: str = "quoin"
+    """Method: a name in configs/methods/, or the path of such a YAML file."""
+    steps: int = Field(2000, ge=1)
+    """Optimizer steps of each block, at most."""
+    budget_minutes: float | None = Field(None, gt=0)
+    """Time for training all blocks, one after the other, minutes; None: no limit."""
+    rays: int = Field(1024, ge=64)
+    """Rays of a step."""
+    points: int = Field(2048, ge=16)
+    """Surface points, free-space points and uniform points of a step (each)."""
+    patches: int = Field(512, ge=16)
+    """Rays of a step whose patches are compared between photos."""
     sdf_cache: SdfCacheConfig = SdfCacheConfig()
+    """The cached volume of SDF values that guides samples."""
     losses: LossWeightsConfig = LossWeightsConfig()
+    """Weights of the losses."""
     lr: LearningRateConfig = LearningRateConfig()
-    held_out_share: float = Field(0.02, ge=0, le=0.5)  # share of the photos' tiles that is never trained on
-    measure_every: int = Field(250, ge=1)  # steps between held-out measurements
-    checkpoint_minutes: float = Field(2.0, gt=0)  # between checkpoints
-    preview_minutes: float = Field(3.0, ge=0)  # between previews, and one at the end; 0: none
-    # drift of the surface in voxels, in a fortieth of the training, below which the rest is cut short; 0: never
+    """Learning rates."""
+    held_out_share: float = Field(0.02, ge=0, le=0.5)
+    """Share of the photos' tiles that is never trained on, to measure on."""
+    measure_every: int = Field(250, ge=1)
+    """Steps between measurements on held-out tiles."""
+    checkpoint_minutes: float = Field(2.0, gt=0)
+    """Minutes between checkpoints."""
+    preview_minutes: float = Field(3.0, ge=0)
+    """Minutes between previews, and one at the end; 0: none."""
     convergence: float = Field(0.0, ge=0)
+    """Drift of the surface in voxels, in a fortieth of the training, below which the rest is cut short; 0: never."""
 
     @model_validator(mode="after")
     def check_losses(self) -> TrainConfig:

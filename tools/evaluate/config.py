@@ -12,10 +12,10 @@ from quoin.pipeline.core.config import StageConfig, StageResult
 class EvaluateConfig(StageConfig):
     """How a run is compared with a reference. Lengths are in the reference's unit (metres where it has one)."""
 
-    # distances at which precision, recall and F are given; empty: 0.25, 0.5 and 1 % of the reference's diagonal
     distances_m: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    # points drawn on each surface
+    """Distances at which precision, recall and F are given; empty: 0.25, 0.5 and 1 % of the reference's diagonal."""
     n_samples: int = Field(400_000, ge=1_000, le=10_000_000)
+    """Points drawn on each surface."""
 
 
 class DistanceScore(StageResult):

@@ -40,12 +40,18 @@ FilmPath = Literal["orbit", "photos"]
 class FilmConfig(StageConfig):
     """A film of the trained blocks."""
 
-    path: FilmPath = "orbit"  # around what the photos look at, or through the photos' cameras
+    path: FilmPath = "orbit"
+    """Around what the photos look at, or through the photos' cameras."""
     output: RenderedQuantity = "colour"
-    width: int = Field(640, ge=16, le=8192, multiple_of=2)  # pixels; even, as H.264 wants it
+    """Path of the film."""
+    width: int = Field(640, ge=16, le=8192, multiple_of=2)
+    """Pixels; even, as H.264 wants it."""
     height: int = Field(360, ge=16, le=8192, multiple_of=2)
+    """Height of the picture, pixels."""
     seconds: float = Field(6.0, gt=0, le=3600)
+    """Length, seconds."""
     frames_per_s: int = Field(24, ge=1, le=120)
+    """Frames a second."""
 
     @property
     def n_frames(self) -> int:

@@ -13,21 +13,33 @@ class SyntheticConfig(StageConfig):
     """What is photographed, and how."""
 
     scene: Literal["landmark", "room", "town"] = "landmark"
-    # of landmark and room, taken on one walk; with fewer than 30 SIFT may not match neighbours. Of a town: by its size
+    """Scene: a landmark from all around, a furnished room, or a town from the air."""
     n_photos: int = Field(40, ge=3, le=200)
-    quarters: int = Field(16, ge=1, le=4096)  # size of the town: quarters of about 38 m by 38 m
-    width: int = Field(800, ge=32, le=4000)  # pixels
-    height: int = Field(600, ge=32, le=4000)  # pixels
-    noise_std: float = Field(0.0, ge=0, lt=0.2)  # of the sensor, standard deviation in display values of 0..1
-    yaw_deg: float = Field(0.0, ge=-180, le=180)  # of the room: turned about z, away from the axes of the world
-    textureless_walls: bool = False  # of the landmark: whitewash instead of stone and brick, without features to match
-    # of the landmark: share of a picture that people cover, as far as there is room for them; None: a few people in a
-    # third of the photos
+    """Of landmark and room, taken on one walk; with fewer than 30 SIFT may not match neighbours. Of a town: by its
+    size."""
+    quarters: int = Field(16, ge=1, le=4096)
+    """Size of the town: quarters of about 38 m by 38 m."""
+    width: int = Field(800, ge=32, le=4000)
+    """Pixels."""
+    height: int = Field(600, ge=32, le=4000)
+    """Pixels."""
+    noise_std: float = Field(0.0, ge=0, lt=0.2)
+    """Of the sensor, standard deviation in display values of 0..1."""
+    yaw_deg: float = Field(0.0, ge=-180, le=180)
+    """Of the room: turned about z, away from the axes of the world."""
+    textureless_walls: bool = False
+    """Of the landmark: whitewash instead of stone and brick, without features to match."""
     crowd: float | None = Field(None, ge=0, le=1)
-    exposure: tuple[float, float] = (0.6, 1.35)  # range of the factor that a photo's light is multiplied by
-    tint: float = Field(0.06, ge=0, lt=1)  # each channel of a photo is brighter or darker by up to this share
-    gamma: float = Field(1.0, ge=1, le=3)  # display values are raised to a power between this and its inverse
-    pitch_deg: float = Field(0.0, ge=-45, le=45)  # of the landmark: every camera is turned up by this, to more sky
+    """Of the landmark: share of a picture that people cover, as far as there is room for them; None: a few people in
+    a third of the photos."""
+    exposure: tuple[float, float] = (0.6, 1.35)
+    """Range of the factor that a photo's light is multiplied by."""
+    tint: float = Field(0.06, ge=0, lt=1)
+    """Each channel of a photo is brighter or darker by up to this share."""
+    gamma: float = Field(1.0, ge=1, le=3)
+    """Display values are raised to a power between this and its inverse."""
+    pitch_deg: float = Field(0.0, ge=-45, le=45)
+    """Of the landmark: every camera is turned up by this, to more sky."""
 
 
 # Photos as strangers take them.
