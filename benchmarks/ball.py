@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from quoin.fields.model import build_model
-from quoin.fields.sdf_grids import DenseSdf
+from quoin.fields.sdf_grids import DenseSdf, SparseSdf
 from quoin.pipeline.geometry.cameras import centers_world, look_at
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.data.photo_set import TILE_SIZE_PX, PhotoSet
@@ -69,8 +69,11 @@ def make_trainer(ball: BallData, config: TrainConfig, device: str) -> Trainer:
     half_extent = torch.tensor(HALF_EXTENT, dtype=torch.float32)
     cache = DenseSdf.over_box(half_extent, config.sdf_cache.resolution)
     cache.values.copy_((cache.positions().norm(dim=1) - BALL_RADIUS).view_as(cache.values))
-    seed = DenseSdf(cache.values.clone(), cache.low, float(cache.spacing))
-    model = build_model(config, seed, N_BALL_PHOTOS)
+    initial_sdf = SparseSdf.over_box(half_extent, config.sdf_cache.resolution // 2)  # with bricks as training has them
+    initial_sdf.values.copy_(initial_sdf.positions().norm(dim=1) - BALL_RADIUS)
+    corners = initial_sdf.values.view(*initial_sdf.shape.tolist())[:-1, :-1, :-1].reshape(-1)
+    initial_sdf.refine(corners.abs() < 2 * initial_sdf.coarse_spacing)
+    model = build_model(config, initial_sdf, N_BALL_PHOTOS)
     data = BlockData(ball.photos, ball.supervision, cache, half_extent)
     trainer = Trainer(model, data, config, device, seed=0)
     trainer.step = int(START_STEP_SHARE * config.steps)

@@ -19,6 +19,7 @@ from quoin.pipeline.storage.disk import disk_error
 from quoin.pipeline.storage.lock import lock_run
 from quoin.pipeline.storage.object_store import Bucket, is_storage_unavailable, storage_url
 from quoin.pipeline.storage.run import Run
+from quoin.stages.ingest.file_search import PHOTO_SUFFIXES
 
 Location = Path | str  # a path, or a URL
 EVENTS_FILE = "logs/events.jsonl"
@@ -29,10 +30,16 @@ ExecutorName = Literal["inline", "ray"]
 def start_run(
     photos: Location, out: Location, settings: Settings, seed: int, clips: Sequence[Location] = ()
 ) -> Iterator[Run]:
-    """A new run of ``photos`` and ``clips`` in ``out``, or the existing one with these settings; locked inside."""
+    """A new run of ``photos`` and ``clips`` in ``out``, or the existing one with these settings; locked inside.
+
+    A new run that ends without a commit, and without work to go on from, leaves nothing behind.
+    """
     for source in (photos, *clips):
         if not _exists(source):
             raise QuoinError("There are no photos here", where=source, hint="name a folder or a video that exists")
+        if Path(source).suffix.lower() in PHOTO_SUFFIXES and os.path.isfile(source):
+            hint = f"name its folder, {str(Path(source).absolute().parent)!r}, where its neighbors are"
+            raise QuoinError("This is one photo; a surface needs several", where=source, hint=hint)
     with ExitStack() as lock:
         exists = Run.exists(out)
         if exists:  # locked before it is touched
@@ -40,8 +47,13 @@ def start_run(
         run = Run.create(out, photos=photos, settings=settings.model_dump(mode="json"), seed=seed, clips=clips)
         if not exists:
             lock.enter_context(lock_run(out))
-        with _upload_sidecars(run):
-            yield run
+        try:
+            with _upload_sidecars(run):
+                yield run
+        except BaseException:
+            if not exists:
+                run.discard_if_empty()
+            raise
 
 
 @contextmanager

@@ -309,6 +309,22 @@ def demo(
     )
 
 
+@app.command(sort_key=9)
+def runs(folder: Path = Path("runs"), /, *, clean: Annotated[bool, Flag] = False) -> None:
+    """List the runs below a folder: how far each is, when it was worked on last, and its size on the disk.
+
+    Parameters
+    ----------
+    folder
+        folder that holds runs, or a run
+    clean
+        remove the scratch files of runs that are done: COLMAP's database, extracted frames, parts of the mesh
+    """
+    from quoin.flows.cli.runs import print_runs
+
+    print_runs(folder, clean=clean)
+
+
 @app.command(name="settings", sort_key=9)
 def show_settings(
     section: str | None = None, /, *, preset: str = "default", json_schema: Annotated[bool, Flag] = False

@@ -139,6 +139,10 @@ class LocalStorage:
         path = self.folder / name
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
+    def discard(self) -> None:
+        """Remove all of the run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def public_path(self, path: Path | str) -> str:
         """The location that a person finds a file under: below the run's URL where its working folder holds it."""
         full_path = self.folder / path
@@ -266,6 +270,11 @@ class ObjectStorage(LocalStorage):
     def remove(self, name: str) -> None:
         super().remove(name)
         self.bucket.remove(name)
+
+    def discard(self) -> None:
+        super().discard()
+        for name in (RUN_FILE, "logs"):
+            self.bucket.remove(name)
 
     def upload_sidecars(self, since: float) -> None:
         names = []

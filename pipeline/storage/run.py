@@ -133,6 +133,13 @@ class Run:
         """Whether there is a run at ``place``."""
         return open_storage(place).read_record() is not None
 
+    def discard_if_empty(self) -> None:
+        """Remove the run where it has no commit, no work to go on from, and no traceback to be read."""
+        left = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        has_crashed = any((self.path / "logs").glob("crash-*"))
+        if not self.record.manifests and not has_crashed and left <= {RUN_FILE, "logs", f".{RUN_FILE}.lock", ".lock"}:
+            self.storage.discard()
+
     def save(self) -> None:
         """Write run.json."""
         self.storage.write_record(self.record.model_dump_json(indent=1).encode())

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from quoin.flows import capacity
 from quoin.flows.capacity import check_resources, estimate_stages, record_durations, stages_in_progress
@@ -484,3 +485,20 @@ def test_the_room_has_no_crowd_and_is_bare_as_it_is(option, tmp_path, monkeypatc
 def test_quoin_errors_name_the_place():
     with pytest.raises(QuoinError, match="pose"):
         load_settings("default", ["pose.mapper=fast"])
+
+
+def test_a_try_that_fails_at_once_leaves_no_run_folder(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "notes.txt").write_text("no photo")
+    out = tmp_path / "run"
+    assert app.run_command(["reconstruct", str(tmp_path / "photos"), "--out", str(out), "-q", "--device", "cpu"]) == 2
+    assert "no photo can be used" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_one_photo_is_told_to_be_one(tmp_path, capsys):
+    path = tmp_path / "a b.jpg"
+    Image.new("RGB", (64, 48)).save(path)
+    assert app.run_command(["reconstruct", str(path), "--out", str(tmp_path / "run")]) == 2
+    assert f"This is one photo; a surface needs several ('{path}'). Name its folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
