@@ -154,7 +154,7 @@ def check_poses(workspace: Workspace, config: PoseConfig, given: KnownPoses, nam
     if not len(pairs.shares):
         return given
     if np.median(pairs.shares) < EPIPOLAR.min_exact_share and config.refine_known_poses:
-        refined = refine_poses(workspace, given)
+        refined = refine_known_poses(workspace, given)
         shift, turn_deg = pose_changes(given, refined)
         refined_pairs = refined.shares(workspace.database)
         is_better = np.median(refined_pairs.shares) >= max(EPIPOLAR.min_exact_share, np.median(pairs.shares))
@@ -195,7 +195,7 @@ def check_poses(workspace: Workspace, config: PoseConfig, given: KnownPoses, nam
     return replace(used, dropped=dropped, warnings=warnings)
 
 
-def refine_poses(workspace: Workspace, given: KnownPoses) -> KnownPoses:
+def refine_known_poses(workspace: Workspace, given: KnownPoses) -> KnownPoses:
     """Poses after bundle adjustment from the given ones, in the same frame; cameras stay."""
     focal = float(np.median([camera.mean_focal_px for camera in given.cameras]))
     largest_px = max(EPIPOLAR.max_distance_px, MAX_GIVEN_ERROR * focal)
