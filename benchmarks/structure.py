@@ -1,7 +1,7 @@
 """Structure of the code in numbers: files, lines, names defined twice, functions with many arguments.
 
-    python -m benchmarks.structure             # of this checkout
-    python -m benchmarks.structure FOLDER      # of another one, for comparison
+python -m benchmarks.structure             # of this checkout
+python -m benchmarks.structure FOLDER      # of another one, for comparison
 """
 
 from __future__ import annotations

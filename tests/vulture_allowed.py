@@ -66,8 +66,10 @@ _.world_frame
 _.MAX_IMAGE_PIXELS
 _._value_
 _.alsologtostderr
+_.complete_max_reproj_error
 _.entrypoint
 _.exc
+_.filter_max_reproj_error
 _.font
 _.force_nn_module_property_static_shapes
 _.force_parameter_static_shapes
@@ -76,12 +78,14 @@ _.loss_function_scale
 _.loss_function_type
 _.max_num_features
 _.max_num_iterations
+_.merge_max_reproj_error
 _.num_threads
 _.on_broken_pipe
 _.pix_fmt
 _.raiseExceptions
 _.request_share_url
 _.rig_id
+_.serve
 _.thread_type
 _.track_required_tracks_per_view
 _.verbose

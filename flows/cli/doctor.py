@@ -179,4 +179,4 @@ def check_prefect() -> Iterator[Finding]:
         check_prefect_server(url, "start it with quoin ui, or unset PREFECT_API_URL")
         yield Finding("prefect server", f"answers at {url}", True)
     except QuoinError as error:
-        yield Finding("prefect server", error.what, False, error.hint)
+        yield Finding("prefect server", error.what, False, error.hint or "")

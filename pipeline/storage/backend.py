@@ -22,7 +22,14 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.cache import DiskCache, file_lock, scratch_folder, storage_cache_folder
 from quoin.pipeline.storage.disk import atomic_path, disk_error, sync_filesystem, write_atomic
-from quoin.pipeline.storage.layout import SIDECARS, FileEntry, matching_files, output_patterns, sha256_of
+from quoin.pipeline.storage.layout import (
+    SIDECARS,
+    FileEntry,
+    damaged_file_error,
+    matching_files,
+    output_patterns,
+    sha256_of,
+)
 from quoin.pipeline.storage.object_store import Bucket, storage_url
 
 RUN_FILE = "run.json"
@@ -224,11 +231,8 @@ class ObjectStorage(LocalStorage):
         def fetch(path: Path) -> None:
             found = self.bucket.download(name, path)
             if found != entry.sha256:
-                raise QuoinError(
-                    f"A file of this run is {'missing' if found is None else 'not the one that was committed'}",
-                    where=f"{self.location}/{name}",
-                    hint="redo its stage with quoin resume --force",
-                )
+                what = "missing" if found is None else "not the one that was committed"
+                raise damaged_file_error(name, f"this file is {what} at {self.location}")
 
         return self.cache.file(f"{self._cache_key}/{commit_name}/{name}", fetch)
 

@@ -199,7 +199,10 @@ def store_frame(run: Run, frame: WorldFrame, is_metric: bool) -> None:
     world_from_sfm, gravity, geo, walls, _ = frame
     arrays.delete_node(run.scene, "frame")
     write_transform(run, "world_from_sfm", world_from_sfm)
-    origin = EarthOrigin(*geo.origin.tolist(), residual_m=geo.residual_m, n_photos=geo.n_inliers) if geo else None
+    origin = None
+    if geo:
+        latitude_deg, longitude_deg, altitude_m = geo.origin.tolist()
+        origin = EarthOrigin(latitude_deg, longitude_deg, altitude_m, geo.residual_m, geo.n_inliers)
     up_world = world_from_sfm.rotation @ gravity.up
     write_world(run, World("m" if is_metric else "units", up_world, gravity.confidence, origin))
     write_manhattan_frame(run, walls)

@@ -182,7 +182,7 @@ def test_a_file_that_is_not_the_committed_one_is_refused(bucket: str, tmp_path: 
     with pytest.raises(QuoinError, match="not the one that was committed"):
         Run.open(url).file("mesh.ply")
     Bucket(url).remove("mesh.ply")
-    with pytest.raises(QuoinError, match="is missing"):
+    with pytest.raises(QuoinError, match="this file is missing"):
         Run.open(url).file("mesh.ply")
 
 
