@@ -6,6 +6,7 @@ processes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -72,9 +73,8 @@ def cpp_compiler() -> str | None:
 
 
 def inductor_cache_folder() -> Path:
-    """Folder of the cache of compiled code."""
-    own = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "quoin" / "inductor"
-    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", own))
+    """Folder of the cache of compiled code, which ``import quoin`` has chosen before torch could."""
+    return Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
 
 
 def compile_function(function: Callable[..., Any], device: str, *, single_threaded: bool = False) -> Callable[..., Any]:
@@ -84,7 +84,8 @@ def compile_function(function: Callable[..., Any], device: str, *, single_thread
     """
     if missing_compiler(device):
         return function
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(inductor_cache_folder()))
+    with contextlib.suppress(OSError):  # torch says so when it compiles
+        inductor_cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
     import torch
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # Threads that wait for each other go to sleep soon: to spin for long costs a multiple on a machine that does other work
 # as well (benchmarks/README.md). GNU OpenMP, as torch and pycolmap bring it, reads this when it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Compiled code is executed: it is kept in a folder of the user's own. torch takes one in the temporary directory, which
+# anybody can foresee, as soon as it is imported without this.
+_HOME = os.environ.get("QUOIN_HOME") or os.path.join(os.path.expanduser("~"), ".quoin")
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(_HOME, "cache", "inductor"))
 
 __version__ = "0.1.0"
 
