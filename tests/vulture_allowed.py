@@ -26,13 +26,11 @@ _.height_m
 _.heldout_psnr_min_db
 _.indoors
 _.is_georeferenced
-_.is_metric
 _.max_side_px
 _.mean_reprojection_px
 _.median_consistent_views
 _.median_reprojection_px
 _.median_track_length
-_.is_metric
 _.n_beyond
 _.n_boundary_edges
 _.n_corners

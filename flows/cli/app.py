@@ -18,6 +18,7 @@ from quoin.flows.cli.options import (
     default_export_path,
     default_run_folder,
 )
+from quoin.flows.cli.service_commands import doctor, runs, show_settings, ui
 from quoin.flows.cli.version import version_text
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.object_store import storage_url
@@ -309,68 +310,6 @@ def demo(
     )
 
 
-@app.command(sort_key=9)
-def runs(folder: Path = Path("runs"), /, *, clean: Annotated[bool, Flag] = False) -> None:
-    """List the runs below a folder: how far each is, when it was worked on last, and its size on the disk.
-
-    Parameters
-    ----------
-    folder
-        folder that holds runs, or a run
-    clean
-        remove the scratch files of runs that are done: COLMAP's database, extracted frames, parts of the mesh
-    """
-    from quoin.flows.cli.runs import print_runs
-
-    print_runs(folder, clean=clean)
-
-
-@app.command(name="settings", sort_key=9)
-def show_settings(
-    section: str | None = None, /, *, preset: str = "default", json_schema: Annotated[bool, Flag] = False
-) -> None:
-    """List the settings that --set and presets change, each with its value, its range and its meaning.
-
-    Parameters
-    ----------
-    section
-        a stage or a part of one, such as train or train.losses; by default all
-    preset
-        whose values are shown
-    json_schema
-        print the JSON schema of all settings instead, for editors and forms
-    """
-    from quoin.flows.cli.settings_table import print_settings
-
-    print_settings(section, preset, json_schema=json_schema)
-
-
-@app.command(sort_key=9)
-def doctor() -> None:
-    """Check the installation: versions, device, compiler, and which fast code paths are active."""
-    from quoin.flows.cli.doctor import print_report
-
-    print_report()
-
-
-@app.command(sort_key=10)
-def ui(*, port: int = 4200, host: str = "127.0.0.1", name: tuple[str, ...] = ()) -> int:
-    """Start a Prefect server on this machine to watch runs in the browser.
-
-    Parameters
-    ----------
-    port
-        port of the server on this machine
-    host
-        address that it listens on; 0.0.0.0 in a container, where others reach it
-    name
-        a further host name that requests may call it by, besides 127.0.0.1 and localhost; may be given several times
-    """
-    from quoin.flows.prefect.server import run_server
-
-    return run_server(port, host, name)
-
-
 @app.command(sort_key=11)
 def submit(
     photos: str,
@@ -416,6 +355,12 @@ def submit(
         photos, out, result_options.preset, result_options.overrides(), result_options.seed, list(clips), **where
     )
     return submit_run(to, parameters, watch=watch)
+
+
+app.command(runs, sort_key=9)
+app.command(show_settings, name="settings", sort_key=9)
+app.command(doctor, sort_key=9)
+app.command(ui, sort_key=10)
 
 
 def main() -> None:

@@ -33,6 +33,8 @@ from quoin.pipeline.storage.object_store import storage_url
 __all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory", "sync_received_runs"]
 
 RUN_FORMAT = 2
+# Files and folders of a run in which nothing is worth to be kept.
+EMPTY_RUN_FILES = {RUN_FILE, "logs", "tables", "scene.zarr", "report.html", "report.json", f".{RUN_FILE}.lock", ".lock"}
 
 
 class Manifest(pydantic.BaseModel):
@@ -137,7 +139,7 @@ class Run:
         """Remove the run where it has no commit, no work to go on from, and no traceback to be read."""
         left = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
         has_crashed = any((self.path / "logs").glob("crash-*"))
-        if not self.record.manifests and not has_crashed and left <= {RUN_FILE, "logs", f".{RUN_FILE}.lock", ".lock"}:
+        if not self.record.manifests and not has_crashed and left <= EMPTY_RUN_FILES:
             self.storage.discard()
 
     def save(self) -> None:

@@ -221,8 +221,8 @@ def pose_changes(given: KnownPoses, refined: KnownPoses) -> tuple[float, float]:
     return float(np.median(np.linalg.norm(after - before, axis=1))) / extent, float(np.median(turn_deg))
 
 
-def _triangulate(workspace: Workspace, known: KnownPoses, config: PoseConfig) -> Component:
-    poses = known.as_json()
+def _triangulate(workspace: Workspace, given: KnownPoses, config: PoseConfig) -> Component:
+    poses = given.as_json()
     with workspace.report.task("pose/triangulating", 1):
         job = {"poses": poses, "output": str(workspace.folder / "triangulated")}
         path = workspace.run_colmap("triangulate", job)["component"]
@@ -235,7 +235,7 @@ def _triangulate(workspace: Workspace, known: KnownPoses, config: PoseConfig) ->
         )
     # the user's poses: those of COLMAP were rounded on the way through quaternions
     exact = replace(model, cam_from_sfm=np.array([poses[i] for i in model.photo_ids]))
-    return Component(path, FilteredModel(exact, known.dropped))
+    return Component(path, FilteredModel(exact, given.dropped))
 
 
 def _pose_warnings(component: Component, n_without_camera: int) -> list[str]:

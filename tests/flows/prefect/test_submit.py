@@ -29,7 +29,7 @@ def parameters(preset="default", overrides=(), clips=(), **where):
 
 def test_paths_are_absolute_for_the_worker_and_urls_stay_as_they_are(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    asked = flow_parameters("s3://bucket/photos", "run", "auto", [], 0, ["clip.mp4"])
+    asked = flow_parameters("s3://bucket/photos", "run", "default", [], 0, ["clip.mp4"])
     assert asked["photos"] == "s3://bucket/photos"
     assert asked["out"] == str(tmp_path / "run")
     assert asked["clips"] == [str(tmp_path / "clip.mp4")]

@@ -89,7 +89,7 @@ def test_cameras_are_asked_for_where_the_run_was_given_none(run: Run, tmp_path: 
 
 
 def test_cameras_that_the_run_was_given_serve(run: Run, tmp_path: Path) -> None:
-    run.record.settings["pose"] = {"given": str(tmp_path / "cameras.csv")}
+    run.record.settings["pose"] = {"known_poses": str(tmp_path / "cameras.csv")}
     result = evaluate_surface(run, tmp_path / "truth.ply", None, Reporter(), CONFIG)
     assert result.surface.scores[0].f_score == 1.0
 
