@@ -27,7 +27,7 @@ from quoin.flows.settings import load_settings
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.workers import Device
-from quoin.pipeline.scene.mesh_formats import read_vertex_property
+from quoin.pipeline.scene.ply_format import read_vertex_property
 from quoin.pipeline.scene.posed_images import read_posed
 from quoin.pipeline.storage.run import Run
 

@@ -75,6 +75,14 @@ def read_photo_table(run: Run, *, used_only: bool = False) -> list[PhotoRow]:
     return sorted((row for row in rows if row.used), key=lambda row: row.photo_id) if used_only else rows
 
 
+def read_photo_names(run: Run) -> list[str]:
+    """Names of all photos found, used or not; masks and depth maps are no photos."""
+    rows = read_photo_table(run)
+    return [
+        r.name for r in rows if r.used or (r.rejection and r.rejection.reason not in (Reason.MASK, Reason.DEPTH_MAP))
+    ]
+
+
 def read_photo_rows(run: Run, photo_ids: Sequence[int]) -> list[PhotoRow]:
     """Rows of these photos, in their order; of photos at a URL no others are brought to this machine."""
     row_of = {row.photo_id: row for row in _photo_rows(run, [("photo_id", "in", photo_ids)], single_file=True)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, Rejection
+from quoin.pipeline.scene.photo_names import fit_names
 from quoin.pipeline.storage.layout import sha256_of
 from quoin.stages.ingest.clip_decoder import read_clip_header
 from quoin.stages.ingest.depth_files import is_depth_name, match_depths
@@ -16,6 +17,7 @@ from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, SourceFile, find_fil
 from quoin.stages.ingest.mask_files import MASK_FOLDERS, is_in_mask_folder, match_masks, match_sidecar_masks
 
 FileByName = dict[str, SourceFile]
+NO_MASKS: Mapping[str, Path] = {}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class _FolderImages:
     photos: list[str]
     in_mask_folders: list[str]
     photo_by_sidecar: dict[str, str]  # of masks that lie beside their photo
+    named_masks: list[str]  # those that a file of given cameras names
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,14 @@ class _Companions:
         return [_content_digest(self.files[name].path) for name in sorted(set(self.name_by_photo.values()))]
 
 
-def list_sources(photos: Path, clips: Sequence[Path], masks: str, excluded: Path, depth: str | None = None) -> Listing:
+def list_sources(
+    photos: Path,
+    clips: Sequence[Path],
+    masks: str,
+    excluded: Path,
+    depth: str | None = None,
+    named_masks: Mapping[str, Path] = NO_MASKS,
+) -> Listing:
     """List the folder ``photos``, or the one clip that it is, with ``clips`` from other folders; see ``list_photos``.
 
     Raises QuoinError where a clip is no video, or has the name of another file.
@@ -77,7 +87,7 @@ def list_sources(photos: Path, clips: Sequence[Path], masks: str, excluded: Path
                 hint="leave out the masks and the depth maps, or give a folder of photos",
             )
         return _add_clips(Listing([], {}, [], ""), [photos, *clips])
-    listing = list_photos(photos, masks, excluded, depth)
+    listing = list_photos(photos, masks, excluded, depth, named_masks)
     return _add_clips(listing, clips) if clips else listing
 
 
@@ -111,9 +121,16 @@ def _check_clip(clip: Path) -> None:
         ) from None
 
 
-def list_photos(root: Path, masks: str, excluded: Path, depth: str | None = None) -> Listing:
+def list_photos(
+    root: Path,
+    masks: str,
+    excluded: Path,
+    depth: str | None = None,
+    named_masks: Mapping[str, Path] = NO_MASKS,
+) -> Listing:
     """List ``root`` but what lies below ``excluded``; ``masks`` is "auto", "none" or a folder, ``depth`` a folder.
 
+    With "auto" also ``named_masks``, by the names of their photos, where a photo has no other mask.
     Raises QuoinError where there is no folder of photos, or masks or depth were given and none belongs to a photo.
     """
     _check_folder(root)
@@ -127,17 +144,18 @@ def list_photos(root: Path, masks: str, excluded: Path, depth: str | None = None
     depth_files = _find_depth_files(root, depth_folder, excluded)
     outside_masks = _find_sibling_masks(root) if mask_folder is None else _find_given_masks(mask_folder)
 
-    images = _split_images(root, files, depth_files if depth_folder == root else {})
-    mask = _match_masks(images, outside_masks, masks)
+    images = _split_images(root, files, depth_files if depth_folder == root else {}, set(named_masks.values()))
+    mask = _match_masks(images, outside_masks, masks, named_masks)
     depth_map = _match_depths(images, depth_files, depth_folder, root)
     rejections = mask.rejections | depth_map.rejections
     searched = [*files, *outside_masks.values(), *depth_files.values()]
     names_and_sizes = [[f.name, f.n_bytes, f.rejection.reason if f.rejection else ""] for f in searched]
+    named = [[photo, str(path)] for photo, path in sorted(named_masks.items())] if masks == "auto" else []
     return Listing(
         files=[replace(file, rejection=file.rejection or rejections.get(file.name)) for file in files],
         mask_of=mask.paths(),
         unused_masks=mask.unused,
-        contents=digest([*names_and_sizes, *mask.content_digests(), *depth_map.content_digests()]),
+        contents=digest([*names_and_sizes, *named, *mask.content_digests(), *depth_map.content_digests()]),
         depth_of=depth_map.paths(),
         unused_depths=depth_map.unused,
     )
@@ -150,18 +168,26 @@ def _check_folder(root: Path) -> None:
         raise QuoinError("This is a file, not a folder of photos", where=root, hint="give the folder that holds it")
 
 
-def _split_images(root: Path, files: Sequence[SourceFile], depth_files: FileByName) -> _FolderImages:
-    """Tell photos from masks, by name; ``depth_files`` are neither."""
+def _split_images(
+    root: Path, files: Sequence[SourceFile], depth_files: FileByName, mask_paths: set[Path]
+) -> _FolderImages:
+    """Tell photos from masks, by name and by ``mask_paths``; ``depth_files`` are neither."""
     images = {f"{root.name}/{file.name}": file for file in files if not file.rejection and file.name not in depth_files}
     photo_by_sidecar = match_sidecar_masks(images)
     in_mask_folders = [name for name, file in images.items() if is_in_mask_folder(file.name)]
-    photos = [name for name in images if name not in {*photo_by_sidecar, *in_mask_folders}]
-    return _FolderImages(images, photos, in_mask_folders, photo_by_sidecar)
+    named_masks = [name for name, file in images.items() if file.path in mask_paths]
+    masks = {*photo_by_sidecar, *in_mask_folders, *named_masks}
+    photos = [name for name in images if name not in masks]
+    return _FolderImages(images, photos, in_mask_folders, photo_by_sidecar, named_masks)
 
 
-def _match_masks(images: _FolderImages, outside_masks: FileByName, masks: str) -> _Companions:
-    """The mask of each photo: of the folder ``masks``, or ("auto") of folders of masks and then beside the photo."""
-    masks_in_root = [*images.in_mask_folders, *images.photo_by_sidecar]
+def _match_masks(
+    images: _FolderImages, outside_masks: FileByName, masks: str, named_masks: Mapping[str, Path]
+) -> _Companions:
+    """The mask of each photo: of the folder ``masks``, or ("auto") of folders of masks, then beside the photo, then the
+    one that a file of given cameras names.
+    """
+    masks_in_root = list(dict.fromkeys([*images.in_mask_folders, *images.photo_by_sidecar, *images.named_masks]))
     if masks == "none":
         return _Companions({}, {}, [], {images.files[name].name: Rejection(Reason.MASK) for name in masks_in_root})
     searched = dict(outside_masks)
@@ -172,6 +198,9 @@ def _match_masks(images: _FolderImages, outside_masks: FileByName, masks: str) -
     if masks == "auto":
         for name, photo in images.photo_by_sidecar.items():
             mask_by_photo.setdefault(photo, name)
+        for photo, file in _match_named_masks(images, named_masks).items():
+            candidates[file.name] = file
+            mask_by_photo.setdefault(photo, file.name)
     elif not mask_by_photo:
         raise QuoinError(
             f"None of the {len(candidates)} masks in this folder belongs to a photo",
@@ -188,6 +217,18 @@ def _match_masks(images: _FolderImages, outside_masks: FileByName, masks: str) -
             for name in masks_in_root
         },
     )
+
+
+def _match_named_masks(images: _FolderImages, named_masks: Mapping[str, Path]) -> FileByName:
+    """The mask that a file of given cameras names for each photo: under its name in the photo folder, or its path."""
+    name_by_path = {images.files[name].path: name for name in images.named_masks}
+    photos = [images.files[photo].name for photo in images.photos]
+    matches = {}
+    for path, fitting in zip(named_masks.values(), fit_names(list(named_masks), photos), strict=True):
+        for index in fitting:
+            n_bytes = path.stat().st_size if path.is_file() else 0  # whoever reads the mask reports a missing one
+            matches[images.photos[index]] = SourceFile(name_by_path.get(path, str(path)), path, n_bytes=n_bytes)
+    return matches
 
 
 def _match_depths(images: _FolderImages, depth_files: FileByName, folder: Path | None, root: Path) -> _Companions:

@@ -14,6 +14,7 @@ from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.imaging.io import PixelBudget
+from quoin.pipeline.scene.camera_files import given_cameras_path, read_given_masks
 from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.scene.sensor_depth import read_depth_camera
 from quoin.pipeline.storage.run import Run
@@ -52,7 +53,9 @@ def _contents_hash(listing: Listing, config: IngestConfig) -> str:
 
 
 def _list_files(run: Run, config: IngestConfig) -> Listing:
-    return list_sources(run.photos, run.clips, config.masks, run.path, config.depth)
+    given = given_cameras_path(run)
+    masks = read_given_masks(given) if given else {}
+    return list_sources(run.photos, run.clips, config.masks, run.path, config.depth, masks)
 
 
 def ingest_photos(context: StageContext, config: IngestConfig) -> IngestResult:

@@ -12,15 +12,10 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import fit_similarity_robust
-from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
-from quoin.stages.pose.camera_files import (
-    TRANSFORMS_JSON,
-    KnownPose,
-    find_colmap_model,
-    match_names,
-    read_transforms,
-    scale_to_photo,
-)
+from quoin.pipeline.scene.camera_files import read_given_cameras
+from quoin.pipeline.scene.given_camera import GivenCamera
+from quoin.pipeline.scene.photo_names import match_names
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_names
 from quoin.stages.pose.checks.epipolar import EPIPOLAR, PairShares, epipolar_shares
 from quoin.stages.pose.checks.registration import FilteredModel, residuals_px
 from quoin.stages.pose.colmap.camera import Camera
@@ -40,14 +35,14 @@ MAX_REFINED_TURN_DEG = 3.0
 
 def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow]) -> SfmResult:
     """Points triangulated from the poses and cameras in ``config.known_poses``, which are kept to the last digit."""
-    unused_names = unused_photo_names(workspace)
-    known_poses = read_known_poses(workspace, Path(str(config.known_poses)), photos, unused_names)
+    known_poses = read_given_cameras(Path(str(config.known_poses)))
     names = [photo.name for photo in photos]
+    unused_names = sorted(set(read_photo_names(workspace.run)) - set(names))
     matched = match_names([pose.name for pose in known_poses], names, unused_names)
     if len(matched) < 2:
-        example = f", for example {known_poses[0].name!r}" if known_poses else ""
         raise QuoinError(
-            f"{len(matched)} of the {len(photos)} photos have a given camera; the names do not match{example}",
+            f"{len(matched)} of the {len(photos)} photos have a given camera; the names do not match, for example "
+            f"{known_poses[0].name!r}",
             where=config.known_poses,
             hint=f"name the photos as in their folder, for example {names[0]!r}",
         )
@@ -79,46 +74,34 @@ def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: li
     return SfmResult([component], "known_poses", n_features.tolist(), pairs, n_masks, 0, warnings)
 
 
-def unused_photo_names(workspace: Workspace) -> list[str]:
-    """Names of photos that ingest left out; masks and depth maps are no photos."""
-    rows = read_photo_table(workspace.run)
-    return [row.name for row in rows if row.rejection and row.rejection.reason not in (Reason.MASK, Reason.DEPTH_MAP)]
-
-
-def read_known_poses(
-    workspace: Workspace, path: Path, photos: list[PhotoRow], unused_names: list[str]
-) -> list[KnownPose]:
-    """All poses in a transforms.json or a COLMAP model; ``unused_names`` are those of photos that are left out."""
-    if not path.exists():
-        raise QuoinError(
-            "The given cameras do not exist", where=path, hint="name a COLMAP model folder or a transforms.json"
-        )
-    if path.is_dir() and (path / TRANSFORMS_JSON).is_file():
-        path = path / TRANSFORMS_JSON
-    if path.is_file():
-        return read_transforms(path, {photo.name: (photo.width, photo.height) for photo in photos}, unused_names)
-    folder = find_colmap_model(path)
-    result = workspace.run_colmap(
-        "import_model", {"path": str(folder), "output": str(workspace.folder / "known_poses")}
-    )
-    model = read_sparse_model(Path(result["component"]) / "model.npz")
-    return [
-        KnownPose(name, pose, model.cameras[camera])
-        for name, pose, camera in zip(result["names"], model.cam_from_sfm, model.camera_index, strict=True)
-    ]
-
-
-def _cameras(known_pose_of: dict[int, KnownPose], kept_photos: list[PhotoRow]) -> tuple[list[Camera], list[int]]:
+def _cameras(known_pose_of: dict[int, GivenCamera], kept_photos: list[PhotoRow]) -> tuple[list[Camera], list[int]]:
     """Each different camera once, and the index of every photo's camera."""
     cameras: list[Camera] = []
     camera_of = []
     for photo in kept_photos:
-        camera = scale_to_photo(known_pose_of[photo.photo_id].camera, photo.name, photo.width, photo.height)
+        intrinsics = known_pose_of[photo.photo_id].intrinsics(photo.width, photo.height)
+        camera = scale_to_photo(Camera(*intrinsics, prior_focal=True), photo.name, photo.width, photo.height)
         _ = camera.pinhole_params  # raises for a model that cannot be undistorted
         if camera not in cameras:
             cameras.append(camera)
         camera_of.append(cameras.index(camera))
     return cameras, camera_of
+
+
+def scale_to_photo(camera: Camera, name: str, width: int, height: int) -> Camera:
+    """The camera in pixels of the photo at hand, which may be a resized copy; QuoinError where its shape differs."""
+    if (camera.width, camera.height) == (width, height):
+        return camera
+    sx, sy = width / camera.width, height / camera.height
+    if abs(sx / sy - 1) > 0.01:
+        is_turned = abs(width / camera.height / (height / camera.width) - 1) <= 0.01
+        raise QuoinError(
+            f"The given camera is for {camera.width} x {camera.height} pixels, the photo has {width} x {height}"
+            + (" (turned upright by its EXIF)" if is_turned else ""),
+            where=name,
+            hint="give cameras of the upright photos" if is_turned else "give cameras of these photos",
+        )
+    return replace(camera.rescaled(width, height), prior_focal=True)
 
 
 # -- are they right? ---------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.workers import InlineWorkers
+from quoin.pipeline.scene.camera_files import hash_camera_files
 from quoin.pipeline.scene.photo_table import read_photo_table
 from quoin.pipeline.storage.stage import Stage, StageContext
-from quoin.stages.pose.camera_files import pose_cache_inputs
 from quoin.stages.pose.config import PoseConfig, PoseResult
 
 
@@ -46,9 +46,9 @@ def find_poses(context: StageContext, config: PoseConfig) -> PoseResult:
 POSE = Stage(
     name="pose",
     needs=("ingest",),
-    version=8,
+    version=9,
     config=PoseConfig,
     result=PoseResult,
     run=find_poses,
-    inputs=pose_cache_inputs,
+    inputs=lambda run, config: hash_camera_files(config.known_poses),
 )

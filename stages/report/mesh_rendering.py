@@ -14,14 +14,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from quoin.pipeline.geometry.cameras import normalize, rays_world
 from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
-from quoin.pipeline.scene.mesh_formats import (
-    GltfMesh,
-    confidence_colors,
-    count_faces,
-    decode_glb,
-    encode_glb,
-    read_vertex_property,
-)
+from quoin.pipeline.scene.mesh_formats import GltfMesh, confidence_colors, decode_glb, encode_glb
+from quoin.pipeline.scene.ply_format import count_faces, read_vertex_property
 
 Array = np.ndarray
 

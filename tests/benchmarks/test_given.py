@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmarks.given import split_projection, strecha_transforms, write_pose_transforms
-from quoin.stages.pose.camera_files import read_transforms
+from quoin.pipeline.scene.camera_files import read_given_cameras
 from quoin.tools.evaluate.reference_cameras import read_cameras
 
 CAMERA = np.array([[900.0, 0.0, 410.0], [0.0, 880.0, 290.0], [0.0, 0.0, 1.0]])
@@ -27,10 +27,10 @@ def test_a_projection_falls_apart_into_what_it_was_made_of(factor):
 
 def test_what_is_written_is_what_the_pose_stage_reads(tmp_path):
     path = write_pose_transforms(tmp_path / "new" / "transforms.json", list(SIZES), np.stack([CAMERA] * 3), poses())
-    for given, name, pose in zip(read_transforms(path, SIZES), SIZES, poses(), strict=True):
+    for given, (name, size), pose in zip(read_given_cameras(path), SIZES.items(), poses(), strict=True):
         assert given.name == name
         np.testing.assert_allclose(given.cam_from_world, pose, atol=1e-9)
-        assert (given.camera.model, given.camera.params) == ("PINHOLE", (900.0, 880.0, 410.0, 290.0))
+        assert given.intrinsics(*size) == ("PINHOLE", *size, (900.0, 880.0, 410.0, 290.0))
 
 
 def test_camera_files_become_the_cameras_that_evaluation_reads_from_them(tmp_path):

@@ -14,7 +14,9 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_held_out
-from quoin.pipeline.scene.mesh_formats import read_vertex_property
+from quoin.pipeline.scene.camera_files import given_cameras_path
+from quoin.pipeline.scene.photo_table import read_photo_names
+from quoin.pipeline.scene.ply_format import read_vertex_property
 from quoin.pipeline.storage.disk import write_atomic
 from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
@@ -44,7 +46,10 @@ def evaluate_surface(
     with report.task("evaluate", 5, "steps") as advance:
         posed = posed_images.read_posed(run)
         reference = read_cameras(cameras)
-        truth_from_world, poses, rows = align_to_reference(posed.names, posed.cam_from_world, reference, seed=run.seed)
+        unused_names = sorted(set(read_photo_names(run)) - set(posed.names))
+        truth_from_world, poses, rows = align_to_reference(
+            posed.names, posed.cam_from_world, reference, unused_names=unused_names, seed=run.seed
+        )
         advance(1)
         true_surface = read_surface(truth)
         advance(2)
@@ -125,13 +130,12 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
 
 
 def _given_cameras(run: Run) -> Path:
-    """The file of cameras that the run was given as prior poses."""
-    section = run.record.settings.get("pose")
-    given = section.get("known_poses") if isinstance(section, dict) else None
-    if not given:
+    """The file or folder of cameras that the run was given with ``--poses``."""
+    path = given_cameras_path(run)
+    if path is None:
         raise QuoinError(
             "Without reference cameras the run cannot be aligned with the truth",
             where=run.location,
             hint="give them with --cameras (transforms.json, a COLMAP model, .camera files, or a CSV of name,x,y,z)",
         )
-    return Path(given)
+    return path

@@ -1,4 +1,4 @@
-"""Reference cameras: readers of transforms.json, COLMAP models, Strecha's .camera files and CSV tables.
+"""Reference cameras: whatever --poses reads, Strecha's .camera files and CSV tables.
 
 Alignment of a run to them, by the camera centres of both, and the camera errors that remain.
 """
@@ -6,12 +6,11 @@ Alignment of a run to them, by the camera centres of both, and the camera errors
 from __future__ import annotations
 
 import csv
-import itertools
-import json
+import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,12 +18,15 @@ from jaxtyping import Float, Int
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world, rotation_angles_deg
 from quoin.pipeline.geometry.similarity import Similarity, fit_similarity_robust
+from quoin.pipeline.scene.camera_files import read_given_cameras, read_text
+from quoin.pipeline.scene.given_camera import MAX_COORDINATE
+from quoin.pipeline.scene.photo_names import fit_names
 from quoin.tools.evaluate.config import PoseErrors
 
 Array = np.ndarray
 
 REFERENCE_CAMERA_FORMATS = (
-    "a transforms.json, a COLMAP model folder, a folder of .camera files, or a CSV with columns name,x,y,z"
+    "a transforms.json, a COLMAP model, a folder with one of them, a folder of .camera files, or a CSV of name,x,y,z"
 )
 
 MIN_WIDTH_RATIO = 1e-3  # of the cameras' extent: nearer to a line, the rotation about it is not determined
@@ -40,102 +42,94 @@ class ReferenceCameras:
 
 
 def read_cameras(path: Path) -> ReferenceCameras:
-    """Reference cameras of a file or folder (REFERENCE_CAMERA_FORMATS); QuoinError where it cannot be read."""
+    """Reference cameras of a file or folder (REFERENCE_CAMERA_FORMATS); QuoinError where it cannot be read.
+
+    What ``--poses`` takes is read as there.
+    """
     if not path.exists():
         raise QuoinError("The reference cameras do not exist", where=path, hint=f"give {REFERENCE_CAMERA_FORMATS}")
-    reader = _select_reader(path)
-    if reader is None:
-        raise QuoinError(
-            "This is no known format of reference cameras", where=path, hint=f"give {REFERENCE_CAMERA_FORMATS}"
-        )
     try:
-        cameras = reader(path)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        if path.suffix.lower() == ".csv" and path.is_file():
+            cameras = _read_table(path)
+        elif path.is_dir() and any(path.glob("*.camera")):
+            cameras = _read_strecha(path)
+        else:
+            given = read_given_cameras(path)
+            poses = np.array([camera.cam_from_world for camera in given])
+            cameras = ReferenceCameras([camera.name for camera in given], centers_world(poses), poses[:, :, :3])
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         raise QuoinError(
             f"The reference cameras cannot be read: {error}", where=path, hint=f"give {REFERENCE_CAMERA_FORMATS}"
         ) from error
-    if not cameras.names or not np.isfinite(cameras.centers).all():
+    if not cameras.names or not (np.abs(cameras.centers) <= MAX_COORDINATE).all():
         raise QuoinError(
             "The reference cameras are empty or not finite", where=path, hint=f"give {REFERENCE_CAMERA_FORMATS}"
         )
     return cameras
 
 
-def _select_reader(path: Path) -> Callable[[Path], ReferenceCameras] | None:
-    if path.is_dir():
-        if any((path / f"images{end}").exists() for end in (".bin", ".txt")):
-            return _read_colmap
-        return _read_strecha if any(path.glob("*.camera")) else None
-    return {".json": _read_transforms, ".csv": _read_table}.get(path.suffix.lower())
-
-
-def _read_transforms(path: Path) -> ReferenceCameras:
-    """nerfstudio and instant-ngp: camera-to-world with camera axes x right, y up, z backwards (OpenGL)."""
-    frames = json.loads(path.read_text(encoding="utf-8"))["frames"]
-    world_from_cam = np.array([np.asarray(frame["transform_matrix"], np.float64)[:3, :4] for frame in frames])
-    flip = np.diag([1.0, -1.0, -1.0])
-    rotations = flip @ world_from_cam[:, :, :3].transpose(0, 2, 1)
-    return ReferenceCameras([frame["file_path"] for frame in frames], world_from_cam[:, :, 3], rotations)
-
-
-def _read_colmap(path: Path) -> ReferenceCameras:
-    import pycolmap
-
-    images = [image for image in pycolmap.Reconstruction(path).images.values() if image.has_pose]
-    matrices = np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4)
-    centers = centers_world(matrices)
-    return ReferenceCameras([image.name for image in images], centers, matrices[:, :, :3])
-
-
 def _read_strecha(path: Path) -> ReferenceCameras:
     """Strecha et al. 2008: K (3 rows), distortion (1), R camera-to-world (3), centre, image size."""
     files = sorted(path.glob("*.camera"))
-    numbers = [np.array(file.read_text().split(), np.float64) for file in files]
-    rotations = np.array([n[12:21].reshape(3, 3).T for n in numbers])
-    names = [file.name.removesuffix(".camera") for file in files]
-    return ReferenceCameras(names, np.array([n[21:24] for n in numbers]), rotations)
+    numbers = [np.array(read_text(file).split(), np.float64)[:24] for file in files]
+    values = np.array(numbers).reshape(len(files), 24)
+    rotations = values[:, 12:21].reshape(-1, 3, 3).transpose(0, 2, 1)
+    if not np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3), atol=1e-2):
+        raise ValueError("a rotation is none")
+    return ReferenceCameras([file.name.removesuffix(".camera") for file in files], values[:, 21:24], rotations)
 
 
 def _read_table(path: Path) -> ReferenceCameras:
-    with path.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    centers = np.array([[float(row[axis]) for axis in "xyz"] for row in rows]).reshape(-1, 3)
-    return ReferenceCameras([row["name"] for row in rows], centers, None)
+    """A CSV with columns name, x, y, z in any case and order, separated by commas, semicolons or tabs.
 
-
-def match_camera_names(names: list[str], reference: list[str]) -> tuple[Int[Array, "m"], Int[Array, "m"]]:
-    """Indices into both lists of the photos of equal name: by the last k parts of their paths, with or without suffix.
-
-    The k and the suffix rule with the most matches win (of equal ones the longest paths, with suffix); a name that is
-    not unique on either side matches nothing. So "images/a/1.jpg" matches "a/1.png", unless there are two of those.
+    Where semicolons or tabs separate, numbers may have decimal commas, as spreadsheets of many countries write them.
     """
-    ours, theirs = ([PurePosixPath(name.lower().replace("\\", "/")) for name in side] for side in (names, reference))
-    best: list[tuple[int, int]] = []
-    max_depth = max((len(path.parts) for path in ours), default=0)
-    for depth, strip in itertools.product(range(max_depth, 0, -1), (False, True)):
-        matches = _match_unique(*([_path_tail(path, depth, strip) for path in side] for side in (ours, theirs)))
-        best = matches if len(matches) > len(best) else best
-    return np.array([i for i, _ in best], np.int64), np.array([j for _, j in best], np.int64)
+    text = read_text(path)
+    header = text[:4096].partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = [column.strip().casefold() for column in next(rows, [])]
+    places = [columns.index(column) for column in ("name", "x", "y", "z")]
+    names, centers = [], []
+    for row in rows:
+        if any(cell.strip() for cell in row):
+            if len(row) <= max(places):
+                raise ValueError(f"line {rows.line_num} has {len(row)} columns")
+            name, *position = (row[place] for place in places)
+            names.append(name)
+            centers.append([float(cell if delimiter == "," else cell.replace(",", ".")) for cell in position])
+    return ReferenceCameras(names, np.array(centers).reshape(-1, 3), None)
 
 
-def _path_tail(path: PurePosixPath, depth: int, strip: bool) -> tuple[str, ...]:
-    return (path.with_suffix("") if strip else path).parts[-depth:]
+def match_camera_names(
+    names: list[str], reference: list[str], unused_names: Sequence[str] = ()
+) -> tuple[Int[Array, "m"], Int[Array, "m"]]:
+    """Indices into both lists of the photos that reference names fit (``fit_names``).
 
-
-def _match_unique(ours: list[tuple[str, ...]], theirs: list[tuple[str, ...]]) -> list[tuple[int, int]]:
-    unique = {k for k, n in Counter(ours).items() if n == 1} & {k for k, n in Counter(theirs).items() if n == 1}
-    where = {key: j for j, key in enumerate(theirs)}
-    return [(i, where[key]) for i, key in enumerate(ours) if key in unique]
+    A name that fits several photos, or a photo that several names fit, matches nothing.
+    """
+    photo_of = {
+        row: fitting[0] for row, fitting in enumerate(fit_names(reference, names, unused_names)) if len(fitting) == 1
+    }
+    count = Counter(photo_of.values())
+    matches = sorted((photo, row) for row, photo in photo_of.items() if count[photo] == 1)
+    return np.array([i for i, _ in matches], np.int64), np.array([j for _, j in matches], np.int64)
 
 
 def align_to_reference(
-    names: list[str], cam_from_world: Float[Array, "n 3 4"], reference: ReferenceCameras, *, seed: int = 0
+    names: list[str],
+    cam_from_world: Float[Array, "n 3 4"],
+    reference: ReferenceCameras,
+    *,
+    unused_names: Sequence[str] = (),
+    seed: int = 0,
 ) -> tuple[Similarity, PoseErrors, list[dict[str, float | str | None]]]:
     """truth_from_world fitted robustly to the centres of cameras of equal name, the errors, and a row per such camera.
 
-    The errors are over all matched cameras, including the outliers of the fit.
+    The errors are over all matched cameras, including the outliers of the fit. ``unused_names`` are those of photos
+    without a pose: a camera that fits one of them better fits no other.
     """
-    ours, theirs = match_camera_names(names, reference.names)
+    ours, theirs = match_camera_names(names, reference.names, unused_names)
     if len(ours) < 3:
         raise QuoinError(
             f"Only {len(ours)} of the {len(names)} posed photos are among the {len(reference.names)} reference cameras",

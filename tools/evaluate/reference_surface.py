@@ -13,7 +13,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import normalize
 from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES, face_area_vectors, face_areas
 from quoin.pipeline.geometry.similarity import Similarity
-from quoin.pipeline.scene.mesh_formats import read_ply_mesh
+from quoin.pipeline.scene.ply_format import read_ply_surface
 
 Array = np.ndarray
 SURFACE_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".xyz")
@@ -191,16 +191,16 @@ def point_spacing(points: Float[Array, "n 3"], rng: np.random.Generator) -> floa
 
 
 def read_face_labels(path: Path, n_faces: int) -> Int[Array, "f"] | None:
-    """Labels of a PLY's faces (pipeline/imaging/labels.py, property ``label``); None where not every face has one."""
-    import trimesh
-
+    """Labels of the triangles of a PLY (pipeline/imaging/labels.py, property ``label`` of its faces); None where not
+    every one has one.
+    """
     if path.suffix.lower() != ".ply" or not n_faces:
         return None
-    raw = trimesh.load(path, process=False).metadata.get("_ply_raw", {})  # trimesh leaves unknown properties there
-    data = raw.get("face", {}).get("data")
-    if not isinstance(data, np.ndarray) or "label" not in (data.dtype.names or ()) or len(data) != n_faces:
+    surface = read_ply_surface(path)
+    labels = surface.face_values.get("label")
+    if labels is None or len(surface.face_rows) != n_faces or surface.face_rows.min() < 0:
         return None
-    return data["label"].astype(np.int64)
+    return labels[surface.face_rows].astype(np.int64)
 
 
 def _load_with_trimesh(path: Path) -> tuple[Float[Array, "v 3"], Int[Array, "f 3"]]:
@@ -224,12 +224,15 @@ def read_surface(path: Path) -> SurfaceGeometry:
     if path.suffix.lower() not in SURFACE_SUFFIXES:
         raise QuoinError("This is no known format of a surface", where=path, hint=f"use {', '.join(SURFACE_SUFFIXES)}")
     try:
-        if (triangles := read_ply_mesh(path)) is not None:
-            vertices, faces = triangles
+        if path.suffix.lower() == ".ply":
+            vertices, faces, *_ = read_ply_surface(path)
         else:
             vertices, faces = _load_with_trimesh(path)
     except Exception as error:  # every reader fails in its own way
-        raise QuoinError(f"The surface cannot be read: {error}", where=path, hint="export it again as PLY") from error
+        what = error.what if isinstance(error, QuoinError) else error
+        raise QuoinError(f"The surface cannot be read: {what}", where=path, hint="export it again as PLY") from error
+    if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
+        raise QuoinError("A face has a corner that is no vertex", where=path, hint="export it again as PLY")
     finite = np.asarray(np.isfinite(vertices).all(axis=1))
     if len(faces):
         surface = SurfaceGeometry(np.where(finite[:, None], vertices, 0.0), faces[finite[faces].all(axis=1)])

@@ -128,13 +128,6 @@ def _triangulation_options(job: StepArguments) -> pycolmap.IncrementalPipelineOp
     return options
 
 
-def import_model(job: StepArguments) -> StepArguments:
-    """Arrays of the user's model, and the names of its photos in their order."""
-    component = pycolmap.Reconstruction(job["path"])
-    names = [component.image(image_id).name for image_id in sorted(component.reg_image_ids())]
-    return {"component": _save(component, Path(job["output"])), "names": names}
-
-
 def triangulate(job: StepArguments) -> StepArguments:
     """Triangulate points from known poses; poses and cameras stay as they are."""
     posed = reconstruction.reconstruction_from_poses(job["database"], job["poses"])
@@ -227,7 +220,6 @@ COLMAP_STEPS = {
         delete_pairs,
         match_images,
         map_images,
-        import_model,
         triangulate,
         refine_model,
         refine_poses,

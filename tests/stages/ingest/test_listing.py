@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from quoin.pipeline.core.config import StageResult
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.scene.photo_table import to_local_path, to_stored_path
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.reasons import Reason, Rejection
+from quoin.pipeline.scene.photo_table import read_photo_table, to_local_path, to_stored_path
 from quoin.pipeline.storage.run import Run
+from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.listing import list_photos, list_sources
+from quoin.stages.ingest.stage import INGEST
 
 
 def listed(photos: Path, masks: str = "auto", depth: str | None = None):
@@ -65,3 +71,69 @@ def test_a_run_may_be_moved_and_its_photos_be_named_otherwise(tmp_path: Path, ph
     run = Run.open(tmp_path / "moved")
     run.commit("ingest", "key", StageResult(), 0.0)  # from here on photos of another place are refused
     assert Run.create(tmp_path / "moved", photos="../photos", settings={}, seed=0).manifest("ingest") is not None
+
+
+MASK = np.full((144, 192), 255, np.uint8)
+MASK[:48] = 0
+
+
+def write_named_masks(path: Path, masks: dict[str, str]) -> Path:
+    frames = [{"file_path": p, "mask_path": m, "transform_matrix": np.eye(4).tolist()} for p, m in masks.items()]
+    path.write_text(json.dumps({"fl_x": 200, "frames": frames}))
+    return path
+
+
+def given_run(tmp_path: Path, photos: Path, given: Path) -> Run:
+    return Run.create(tmp_path / "run", photos=photos, settings={"pose": {"known_poses": str(given)}}, seed=0)
+
+
+@pytest.mark.parametrize("place", ["photos", "beside"])
+def test_masks_that_a_transforms_file_names(put, photos: Path, tmp_path: Path, place: str):
+    """By mask_path, wherever they lie; a mask that is found by its name wins, and the user's word over both."""
+    for i, name in enumerate(("a.jpg", "b.jpg", "sub/c.jpg", "d.jpg")):
+        put(name, i)
+    (tmp_path / place / "segmentation").mkdir(parents=True)
+    for i in range(1, 5):
+        Image.fromarray(MASK).save(tmp_path / place / "segmentation" / f"{i}.png")
+    put("masks/d.png", MASK)
+    names = {"photos/a.jpg": 1, "./photos/b": 2, "photos/sub/c.jpg": 3, "photos/d.jpg": 4}
+    named = {name: f"./{place}/segmentation/{i}.png" for name, i in names.items()}
+    run = given_run(tmp_path, photos, write_named_masks(tmp_path / "transforms.json", named))
+    result = INGEST(run, IngestConfig(), Reporter())
+    rows = {row.name: row for row in read_photo_table(run)}
+    masks = {name: Path(row.mask_path).relative_to(tmp_path).as_posix() for name, row in rows.items() if row.used}
+    expected = {name: f"{place}/segmentation/{i}.png" for i, name in enumerate(("a.jpg", "b.jpg", "sub/c.jpg"), 1)}
+    assert masks == {**expected, "d.jpg": "photos/masks/d.png"}
+    assert (result.n_masks, result.n_used) == (4, 4)
+    if place == "photos":
+        assert rows["segmentation/1.png"].rejection == Rejection(Reason.MASK)
+        assert rows["segmentation/4.png"].rejection == Rejection(Reason.MASK, "of no photo")
+    for choice, n_masks in (("none", 0), (str(photos / "masks"), 1)):
+        result = INGEST(run, IngestConfig(masks=choice), Reporter())
+        assert (result.n_masks, result.n_used) == (n_masks, 4)
+
+
+def test_another_mask_path_is_another_collection(put, photos: Path, tmp_path: Path):
+    for i, name in enumerate(("a.jpg", "b.jpg")):
+        put(name, i)
+        Image.fromarray(np.roll(MASK, 9 * i, axis=0)).save(tmp_path / f"{i}.png")
+    given = write_named_masks(tmp_path / "transforms.json", {"a.jpg": "0.png", "b.jpg": "1.png"})
+    run = given_run(tmp_path, photos, given)
+    keys = [INGEST.key(run, IngestConfig())]
+    write_named_masks(given, {"a.jpg": "1.png", "b.jpg": "0.png"})
+    keys.append(INGEST.key(run, IngestConfig()))
+    Image.fromarray(255 - MASK).save(tmp_path / "0.png")
+    keys.append(INGEST.key(run, IngestConfig()))
+    assert len(set(keys)) == 3
+
+
+def test_a_mask_that_is_missing_or_is_the_photo(put, photos: Path, tmp_path: Path):
+    for i, name in enumerate(("a.jpg", "b.jpg")):
+        put(name, i)
+    given = write_named_masks(tmp_path / "transforms.json", {"photos/a.jpg": "photos/a.jpg", "b.jpg": ""})
+    run = given_run(tmp_path, photos, given)
+    result = INGEST(run, IngestConfig(), Reporter())
+    assert (result.n_masks, result.n_used) == (0, 2)
+    write_named_masks(given, {"photos/a.jpg": "none.png"})
+    with pytest.raises(QuoinError, match=r"The mask of 'a.jpg' cannot be used.*none\.png"):
+        INGEST(run, IngestConfig(), Reporter())

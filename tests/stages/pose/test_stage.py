@@ -33,9 +33,9 @@ from quoin.stages.pose.sfm import initial_cameras
 from quoin.stages.pose.stage import POSE
 from quoin.stages.pose.undistortion import fit_pinhole
 from quoin.stages.pose.workspace import Component, Workspace
+from tests.fixtures.camera_files import gl_from
 from tests.stages.pose.colmap.test_subprocess_call import children, needs_proc
 from tests.stages.pose.room import CAMERA, cameras_around, ingested, render, save, store_turned, texture
-from tests.stages.pose.test_camera_files import gl_from
 
 CONFIG = PoseConfig(max_edge_px=400, max_features=600, threads=1)
 N = 8
@@ -277,26 +277,6 @@ def test_camera_files_of_other_photos_are_refused(photos: list[dict], tmp_path: 
         POSE(run, CONFIG.model_copy(update={"known_poses": str(tmp_path / "t.json")}), Reporter())
     with pytest.raises(QuoinError, match="do not exist"):
         POSE(run, CONFIG.model_copy(update={"known_poses": str(tmp_path / "none")}), Reporter())
-
-
-def test_a_changed_camera_file_redoes_the_stage(tmp_path: Path) -> None:
-    from quoin.stages.pose.camera_files import hash_camera_files
-
-    path = tmp_path / "t.json"
-    path.write_text("1")
-    before = hash_camera_files(str(path))
-    path.write_text("22")
-    assert hash_camera_files(str(path)) != before
-    assert hash_camera_files(None) == ""
-    model = tmp_path / "sparse" / "0" / "cameras.bin"
-    model.parent.mkdir(parents=True)
-    before = hash_camera_files(str(tmp_path))
-    model.write_text("cameras")
-    assert hash_camera_files(str(tmp_path)) != before
-    before = hash_camera_files(str(tmp_path))
-    (tmp_path / "runs" / "a").mkdir(parents=True)
-    (tmp_path / "runs" / "a" / "run.json").write_text("changes with every commit")
-    assert hash_camera_files(str(tmp_path)) == before
 
 
 def test_photos_without_overlap_are_one_sentence(tmp_path: Path) -> None:

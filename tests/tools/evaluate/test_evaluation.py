@@ -15,10 +15,12 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import EvaluateConfig, EvaluateResult
 from quoin.tools.evaluate.evaluation import evaluate_surface
 from quoin.tools.evaluate.reference_surface import read_surface
+from tests.fixtures.camera_files import write_colmap_binary
 from tests.fixtures.synthetic import faces_camera, make_run, posed_points, ring_of_cameras, sphere_points
 
 TRUTH_FROM_WORLD = Similarity(2.5, np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([100.0, -50, 3]))
@@ -33,6 +35,7 @@ def run(tmp_path: Path) -> Run:
     poses[::2, :, 3] *= 1.2
     posed = posed_points(poses, sphere_points(200), faces_camera)
     posed_images.write_posed(run, posed)
+    write_photo_table(run, [PhotoRow(name, name) for name in posed.names])
     ball = trimesh.creation.icosphere(subdivisions=3)
     ball.export(run.path / "mesh.ply")
     transformed = trimesh.Trimesh(TRUTH_FROM_WORLD.apply(ball.vertices), ball.faces)
@@ -91,6 +94,16 @@ def test_cameras_are_asked_for_where_the_run_was_given_none(run: Run, tmp_path: 
 def test_cameras_that_the_run_was_given_serve(run: Run, tmp_path: Path) -> None:
     run.record.settings["pose"] = {"known_poses": str(tmp_path / "cameras.csv")}
     result = evaluate_surface(run, tmp_path / "truth.ply", None, Reporter(), CONFIG)
+    assert result.surface.scores[0].f_score == 1.0
+
+
+def test_the_folder_that_the_run_was_given_serves(run: Run, tmp_path: Path) -> None:
+    posed = posed_images.read_posed(run)
+    poses = TRUTH_FROM_WORLD.apply_to_poses(posed.cam_from_world)
+    write_colmap_binary(tmp_path / "given" / "sparse" / "0", posed.names, poses)
+    run.record.settings["pose"] = {"known_poses": str(tmp_path / "given")}
+    result = evaluate_surface(run, tmp_path / "truth.ply", None, Reporter(), CONFIG)
+    assert result.poses.rotation_max_deg == pytest.approx(0.0, abs=1e-4)
     assert result.surface.scores[0].f_score == 1.0
 
 

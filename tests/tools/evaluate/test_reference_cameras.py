@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
+from quoin.pipeline.scene.camera_files import read_given_cameras
 from quoin.tools.evaluate.reference_cameras import (
     ReferenceCameras,
     align_to_reference,
     match_camera_names,
     read_cameras,
 )
+from tests.fixtures.camera_files import write_colmap_binary, write_colmap_text, write_transforms
 from tests.fixtures.synthetic import ring_of_cameras
 
 POSES = ring_of_cameras(8, 4.0, 1.0)
@@ -95,6 +98,37 @@ def test_reads_a_table_of_centres(tmp_path: Path) -> None:
     assert errors.rotation_median_deg is None
 
 
+TABLE = list(zip(NAMES, centers_world(POSES).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["Name,X,Y,Z", *(f"{n},{x},{y},{z}" for n, (x, y, z) in TABLE)],
+        ["id;Z; NAME ;X;Y", *(f"7;{z};{n};{x};{y}".replace(".", ",") for n, (x, y, z) in TABLE), ";;;;"],
+        ["x\ty\tz\tname", *(f'{x}\t{y}\t{z}\t"{n}"' for n, (x, y, z) in TABLE), ""],
+    ],
+)
+def test_reads_the_tables_of_spreadsheets(tmp_path: Path, encoding: str, rows: list[str]) -> None:
+    (tmp_path / "Centers.CSV").write_text("\r\n".join(rows) + "\r\n", encoding=encoding)
+    read = read_cameras(tmp_path / "Centers.CSV")
+    assert [name.replace(",", ".") for name in read.names] == NAMES
+    np.testing.assert_allclose(read.centers, centers_world(POSES), atol=1e-12)
+
+
+@pytest.mark.parametrize("write", [write_colmap_text, write_colmap_binary, write_transforms])
+def test_reads_what_poses_reads(tmp_path: Path, write: Callable) -> None:
+    is_model = write is not write_transforms
+    place = tmp_path / ("sparse/0" if is_model else "transforms.json")
+    write(place, NAMES, POSES)
+    for path in (tmp_path, place, *([place.parent, *place.iterdir()] if is_model else [])):
+        read = read_cameras(path)
+        assert read.names == [given.name for given in read_given_cameras(path)] == NAMES
+        np.testing.assert_allclose(read.centers, centers_world(POSES), atol=1e-12)
+        np.testing.assert_allclose(read.rotations, POSES[:, :, :3], atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -103,8 +137,15 @@ def test_reads_a_table_of_centres(tmp_path: Path) -> None:
         ("a.json", "[1]"),
         ("a.csv", "name,x,y\nb,1,2\n"),
         ("a.csv", "name,x,y,z\nb,1,2,up\n"),
+        ("a.csv", "name,x,y,z\nb,1,2\n"),
+        ("a.csv", "name,x,y,z\nb,1,2,nan\n"),
+        ("a.csv", "name,x,y,z\nb,1,2,1e300\n"),
+        ("a.csv", "name,x,y,z\n" + "b" * 200_000 + ",1,2,3\n"),
+        ("a.csv", ""),
         ("a.txt", "1 2 3"),
         ("0.camera/none", "x"),
+        ("strecha/0.camera", "1 2 3"),
+        ("strecha/0.camera", "1 " * 26),
     ],
 )
 def test_refuses_what_holds_no_cameras(tmp_path: Path, name: str, content: str) -> None:
@@ -112,7 +153,7 @@ def test_refuses_what_holds_no_cameras(tmp_path: Path, name: str, content: str) 
     path.parent.mkdir(exist_ok=True)
     path.write_text(content)
     with pytest.raises(QuoinError):
-        read_cameras(path.parent if path.name == "none" else path)
+        read_cameras(tmp_path if path.parent == tmp_path / "0.camera" else path.parent if "strecha" in name else path)
 
 
 def test_names_match_by_the_end_of_their_paths() -> None:
@@ -126,6 +167,10 @@ def test_names_match_by_the_end_of_their_paths() -> None:
     assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
     ours, _ = match_camera_names(["a/1.jpg", "b/1.jpg"], ["c/1.jpg"])
     assert len(ours) == 0  # which of the two it is cannot be known
+    ours, _ = match_camera_names(["a/1.jpg"], ["1.jpg", "b/1.jpg"], unused_names=["b/1.jpg"])
+    assert ours.tolist() == [0]
+    ours, _ = match_camera_names(["a/1.jpg"], ["1.jpg", "c/1.jpg"])
+    assert len(ours) == 0  # which of the two is this photo's cannot be known
 
 
 @settings(max_examples=10)

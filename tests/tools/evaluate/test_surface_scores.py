@@ -15,6 +15,7 @@ from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.imaging.labels import CEILING, FLOOR, WALL
 from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import EvaluateConfig
 from quoin.tools.evaluate.evaluation import evaluate_surface
@@ -287,7 +288,9 @@ def test_angles_of_normals() -> None:
 def boxes(tmp_path: Path) -> tuple[Run, Path]:
     """A fused run of the box, given its cameras, and the truth with labels."""
     run = make_run(tmp_path, "ingest", "pose", "fuse")
-    posed_images.write_posed(run, posed_points(ring_of_cameras(9, 4.0, 1.0), sphere_points(200), faces_camera))
+    posed = posed_points(ring_of_cameras(9, 4.0, 1.0), sphere_points(200), faces_camera)
+    posed_images.write_posed(run, posed)
+    write_photo_table(run, [PhotoRow(name, name) for name in posed.names])
     box, labels = room_box()
     mesh = trimesh.Trimesh(box.vertices, box.faces, process=False)
     mesh.export(run.path / "mesh.ply")
