@@ -84,6 +84,17 @@ class GivenCamera:
     source: str  # the file, for messages
     mask_path: str = ""  # as the file gives it; "" where it gives none
 
+    @property
+    def aspect(self) -> float | None:
+        """Width over height of the photos that the intrinsics are for; None where the file does not tell it."""
+        if isinstance(self.camera, GivenIntrinsics):
+            return max(self.camera.width, 1) / max(self.camera.height, 1)
+        for keys in (("w", "h"), ("cx", "cy")):
+            if all(key in self.camera for key in keys):
+                width, height = (_number(self.camera, key, f"{self.source}, {self.name}") for key in keys)
+                return width / height if min(width, height) > 1e-3 else None
+        return None
+
     def intrinsics(self, width: int, height: int) -> GivenIntrinsics:
         """The intrinsics, in pixels of the size that the file gives them for.
 
@@ -91,8 +102,9 @@ class GivenCamera:
         QuoinError for numbers that no camera has.
         """
         where = f"{self.source}, {self.name}"
-        known = self.camera if isinstance(self.camera, GivenIntrinsics) else None
-        return _checked(known or _from_fields(dict(self.camera), (width, height), where), where)  # type: ignore[arg-type]
+        if isinstance(self.camera, GivenIntrinsics):
+            return _checked(self.camera, where)
+        return _checked(_from_fields(self.camera, (width, height), where), where)
 
 
 def _checked(camera: GivenIntrinsics, where: str) -> GivenIntrinsics:
@@ -138,6 +150,42 @@ def _short(value: int) -> str:
     return str(value) if abs(value) < 10**9 else "more than a billion"
 
 
+# -- photos that EXIF turns --------------------------------------------------------------------------------------------
+
+# Directions of the upright photo by those of the stored one, for the EXIF orientations that mirror nothing.
+UPRIGHT_FROM_STORED = {
+    3: np.array([[-1.0, 0.0], [0.0, -1.0]]),
+    6: np.array([[0.0, -1.0], [1.0, 0.0]]),
+    8: np.array([[0.0, 1.0], [-1.0, 0.0]]),
+}
+TANGENTIAL_MODELS = {"OPENCV": 6, "FULL_OPENCV": 6}  # where p1 and p2 stand among the parameters
+UNTURNED_MODELS = {"THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE"}  # have more that depends on the direction
+
+
+def turned_upright(
+    camera: GivenIntrinsics, cam_from_world: Float[Array, "3 4"], orientation: int
+) -> tuple[GivenIntrinsics, Float[Array, "3 4"]] | None:
+    """A camera and pose of the pixels as stored, for the photo that its EXIF ``orientation`` turns upright.
+
+    None where they cannot be turned: a mirrored photo has no pose.
+    """
+    turn = UPRIGHT_FROM_STORED.get(orientation)
+    if turn is None or camera.model in UNTURNED_MODELS or camera.model not in COLMAP_MODELS:
+        return None
+    n_focals = COLMAP_MODELS[camera.model].n_focals
+    params = np.array(camera.params)
+    corners = np.array([[0, 0], [camera.width, camera.height]]) @ turn.T
+    params[n_focals : n_focals + 2] = turn @ params[n_focals : n_focals + 2] - corners.min(axis=0)
+    params[:n_focals] = (np.abs(turn) @ params[:n_focals]) if n_focals == 2 else params[:n_focals]
+    if (first := TANGENTIAL_MODELS.get(camera.model)) is not None:
+        p1, p2 = params[first : first + 2]
+        params[first + 1], params[first] = turn @ [p2, p1]  # (p2, p1) is a vector of the image plane
+    width, height = np.ptp(corners, axis=0).astype(int).tolist()
+    rotation = np.eye(3)
+    rotation[:2, :2] = turn
+    return GivenIntrinsics(camera.model, width, height, tuple(params.tolist())), rotation @ cam_from_world
+
+
 # -- fields of a transforms.json ---------------------------------------------------------------------------------------
 
 
@@ -152,12 +200,12 @@ def _number(fields: Mapping[str, Any], key: str, where: str, default: float = 0.
     return number
 
 
-def _from_fields(fields: dict[str, Any], photo: tuple[int, int], where: str) -> GivenIntrinsics:
+def _from_fields(fields: Mapping[str, Any], photo: tuple[int, int], where: str) -> GivenIntrinsics:
     def number(key: str, default: float = 0.0) -> float:
         return _number(fields, key, where, default)
 
     if "w" not in fields and "h" not in fields and "fl_x" in fields:
-        photo = _told_size(fields, photo, where)
+        photo = _size_by_center(fields, photo, where)
     width, height = round(number("w", photo[0])), round(number("h", photo[1]))
     if "fl_x" in fields:
         fx = number("fl_x")
@@ -188,7 +236,7 @@ def _opencv_model(k1: float, k2: float, p1: float, p2: float, k3: float) -> tupl
     return ("OPENCV", (k1, k2, p1, p2)) if any((k1, k2, p1, p2)) else ("PINHOLE", ())
 
 
-def _told_size(fields: Mapping[str, Any], photo: tuple[int, int], where: str) -> tuple[int, int]:
+def _size_by_center(fields: Mapping[str, Any], photo: tuple[int, int], where: str) -> tuple[int, int]:
     """The size that fl_x, cx and cy are for where w and h are missing: twice the principal point.
 
     The photo's own where that is near it: the principal point of a camera is seldom exactly in the middle. Of other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import fit_similarity_robust
 from quoin.pipeline.scene.camera_files import read_given_cameras
-from quoin.pipeline.scene.given_camera import GivenCamera
+from quoin.pipeline.scene.given_camera import UPRIGHT_FROM_STORED, GivenCamera, turned_upright
 from quoin.pipeline.scene.photo_names import match_names
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_names
 from quoin.stages.pose.checks.epipolar import EPIPOLAR, PairShares, epipolar_shares
@@ -31,6 +32,7 @@ MAX_GIVEN_ERROR = 0.02  # reprojection error from which refinement starts, per f
 # Medians over the photos; refined poses that went further than a tracker errs explain wrong cameras.
 MAX_REFINED_SHIFT = 0.05  # of the extent of the camera centers
 MAX_REFINED_TURN_DEG = 3.0
+MIN_ASPECT_DIFFERENCE = 0.02  # of a photo's aspect from 1, from which on its shape tells whether it is turned
 
 
 def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoRow]) -> SfmResult:
@@ -48,7 +50,8 @@ def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: li
         )
     known_pose_of = {photo: known_poses[row] for row, photo in matched.items()}
     kept_photos = [photo for photo in photos if photo.photo_id in known_pose_of]
-    cameras, camera_of = _cameras(known_pose_of, kept_photos)
+    given = _upright_poses(known_pose_of, kept_photos, is_stored=bool(are_stored_by_shape(known_pose_of, kept_photos)))
+    cameras, camera_of = _distinct(given.cameras)
     workspace.clear_if_changed(
         [
             feature_inputs(kept_photos),
@@ -58,34 +61,78 @@ def triangulate_known_poses(workspace: Workspace, config: PoseConfig, photos: li
             workspace.seed,
         ]
     )
-    poses = np.array([known_pose_of[photo.photo_id].cam_from_world for photo in kept_photos])
     with workspace.share_photos():
         features, n_masks = find_features(workspace, config, kept_photos, cameras, camera_of)
-        pairs = find_pairs(workspace, config, kept_photos, centers_world(poses))
+        pairs = find_pairs(workspace, config, kept_photos, centers_world(given.cam_from_world))
     if not (pairs[:, 3] > 0).any():
         raise no_overlap_error(workspace.run, features)
-    ids = np.array([photo.photo_id for photo in kept_photos])
-    photo_cameras = [cameras[row] for row in camera_of]
-    checked = check_poses(workspace, config, KnownPoses(ids, poses, photo_cameras), [p.name for p in kept_photos])
+    if are_stored_by_shape(known_pose_of, kept_photos) is None:
+        workspace, given = _turn_if_better(workspace, known_pose_of, kept_photos, given)
+    checked = check_poses(workspace, config, given, [photo.name for photo in kept_photos])
     component = _triangulate(workspace, checked, config)
     warnings = [*checked.warnings, *_pose_warnings(component, len(photos) - len(kept_photos))]
     n_features = np.zeros(len(photos), int)
-    n_features[ids] = features
+    n_features[given.photo_ids] = features
     return SfmResult([component], "known_poses", n_features.tolist(), pairs, n_masks, 0, warnings)
 
 
-def _cameras(known_pose_of: dict[int, GivenCamera], kept_photos: list[PhotoRow]) -> tuple[list[Camera], list[int]]:
+def _distinct(cameras: list[Camera]) -> tuple[list[Camera], list[int]]:
     """Each different camera once, and the index of every photo's camera."""
-    cameras: list[Camera] = []
-    camera_of = []
-    for photo in kept_photos:
-        intrinsics = known_pose_of[photo.photo_id].intrinsics(photo.width, photo.height)
+    distinct = list(dict.fromkeys(cameras))
+    number = {camera: n for n, camera in enumerate(distinct)}
+    return distinct, [number[camera] for camera in cameras]
+
+
+def _upright_poses(known_pose_of: dict[int, GivenCamera], photos: list[PhotoRow], *, is_stored: bool) -> KnownPoses:
+    """Pose and camera of each photo; with ``is_stored`` the file gives them for the pixels before EXIF turns them."""
+    poses, cameras = [], []
+    for photo in photos:
+        given = known_pose_of[photo.photo_id]
+        size = (photo.width, photo.height) if not is_stored or photo.orientation < 5 else (photo.height, photo.width)
+        intrinsics, pose = given.intrinsics(*size), given.cam_from_world
+        if is_stored:
+            intrinsics, pose = turned_upright(intrinsics, pose, photo.orientation) or (intrinsics, pose)
         camera = scale_to_photo(Camera(*intrinsics, prior_focal=True), photo.name, photo.width, photo.height)
         _ = camera.pinhole_params  # raises for a model that cannot be undistorted
-        if camera not in cameras:
-            cameras.append(camera)
-        camera_of.append(cameras.index(camera))
-    return cameras, camera_of
+        poses.append(pose)
+        cameras.append(camera)
+    return KnownPoses(np.array([photo.photo_id for photo in photos]), np.array(poses), cameras)
+
+
+def are_stored_by_shape(known_pose_of: dict[int, GivenCamera], photos: list[PhotoRow]) -> bool | None:
+    """Whether the file gives cameras for the pixels before EXIF turns them, by the shape of photos turned by a quarter.
+
+    None where there are none that tell it, but photos that EXIF turns.
+    """
+    turned = [photo for photo in photos if photo.orientation in UPRIGHT_FROM_STORED]
+    for photo in turned:
+        aspect, upright = known_pose_of[photo.photo_id].aspect, photo.width / photo.height
+        if photo.orientation > 4 and aspect is not None and abs(upright - 1) > MIN_ASPECT_DIFFERENCE:
+            return abs(math.log(aspect * upright)) < abs(math.log(aspect / upright))
+    return None if turned else False
+
+
+def _turn_if_better(
+    workspace: Workspace, known_pose_of: dict[int, GivenCamera], photos: list[PhotoRow], given: KnownPoses
+) -> tuple[Workspace, KnownPoses]:
+    """The poses turned as EXIF turns the photos, where that explains their matches and ``given`` does not."""
+    turned = _upright_poses(known_pose_of, photos, is_stored=True)
+    is_turned = np.array([photo.orientation in UPRIGHT_FROM_STORED for photo in photos])
+    medians = []
+    for poses in (given, turned):
+        pairs = poses.shares(workspace.database)
+        counted = is_turned[pairs.rows].any(axis=1)
+        medians.append(float(np.median(pairs.shares[counted])) if counted.any() else 0.0)
+    if medians[1] <= max(medians[0], EPIPOLAR.max_wrong_share):
+        return workspace, given
+    workspace.report.log(
+        "pose",
+        f"The given cameras are for the pixels as stored: those of {is_turned.sum()} photos that EXIF turns are turned "
+        "with them",
+    )
+    if turned.cameras != given.cameras:
+        workspace = workspace.with_cameras(*_distinct(turned.cameras), turned.photo_ids.tolist())
+    return workspace, turned
 
 
 def scale_to_photo(camera: Camera, name: str, width: int, height: int) -> Camera:

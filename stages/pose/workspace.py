@@ -145,12 +145,18 @@ class Workspace:
         """Log why this process does the work of the workers."""
         self.report.log("pose", f"{error} Meanwhile this process does their part", "warning")
 
-    def with_cameras(self, cameras: list[Camera], camera_of: list[int]) -> Workspace:
-        """A workspace with a copy of the database in which photo i has ``cameras[camera_of[i]]``."""
+    def with_cameras(
+        self, cameras: list[Camera], camera_of: list[int], photo_ids: list[int] | None = None
+    ) -> Workspace:
+        """A workspace with a copy of the database in which photo i has ``cameras[camera_of[i]]``.
+
+        With ``photo_ids`` it is photo ``photo_ids[i]``.
+        """
         copied = copy.copy(self)
         copied.database = self.folder / "own_cameras.db"
         shutil.copyfile(self.database, copied.database)
-        copied.run_colmap("set_cameras", {"cameras": [c.as_json() for c in cameras], "camera_of": camera_of})
+        pairs = list(zip(photo_ids or range(len(camera_of)), camera_of, strict=True))
+        copied.run_colmap("set_cameras", {"cameras": [c.as_json() for c in cameras], "camera_of": pairs})
         return copied
 
     def without_pairs(self, pairs: Int[Array, "c 2"], name: str) -> Workspace:

@@ -74,7 +74,7 @@ def set_cameras(job: StepArguments) -> StepArguments:
     with pycolmap.Database.open(job["database"]) as database:
         first_id = 1 + max(camera.camera_id for camera in database.read_all_cameras())
         _write_cameras(database, job["cameras"], first_id)
-        for photo, camera in enumerate(job["camera_of"]):
+        for photo, camera in job["camera_of"]:
             image = database.read_image(photo + 1)
             image.camera_id = first_id + camera
             frame = pycolmap.Frame()
