@@ -29,6 +29,8 @@ KINDS = PLY_DTYPES.keys()
 BYTE_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 CORNER_PROPERTIES = ("vertex_indices", "vertex_index")
 MAX_HEADER_LINES, MAX_LINE_BYTES = 1000, 4096
+MAX_FAN_CORNERS = 64  # corners of a concave polygon that are tried
+MAX_OVERLAP = 1e-3  # of the area of all polygons
 CELLS_PER_BATCH = 1 << 22  # to bound memory
 
 
@@ -147,12 +149,14 @@ def read_ply_surface(path: Path) -> PlySurface:
     parts, values = [], dict[str, Array]()
     if (faces := rows.get("face")) is not None and (corners := faces.corners()) is not None:
         lengths, flat = corners
-        parts.append(_triangulate(lengths, _checked_corners(flat, len(vertices))))
+        parts.append(_triangulate(lengths, _checked_corners(flat, len(vertices)), vertices))
         values = {name: faces.values(name)[1] for name in faces.scalars}
     if (strips := rows.get("tristrips")) is not None and (corners := strips.corners()) is not None:
         parts.append(_strip_triangles(*corners, len(vertices)))
-    triangles = np.concatenate([part[0] for part in parts]) if parts else np.zeros((0, 3), np.int64)
-    face_rows = np.concatenate([part[1] for part in parts]) if parts else np.zeros(0, np.int64)
+    if len(parts) == 1:  # without another copy
+        return PlySurface(vertices, *parts[0], values)
+    empty = np.zeros((0, 3), np.int64), np.zeros(0, np.int64)
+    triangles, face_rows = (np.concatenate(arrays) for arrays in zip(empty, *parts, strict=True))
     return PlySurface(vertices, triangles, face_rows, values)
 
 
@@ -314,24 +318,55 @@ def _checked_corners(corners: Shaped[Array, "c"], n_vertices: int, allowed: int 
     return whole
 
 
-def _triangulate(lengths: Int[Array, "n"], corners: Int[Array, "c"]) -> tuple[Int[Array, "f 3"], Int[Array, "f"]]:
-    """Triangles that fan out from the first corner of each polygon, and the polygon of each, in their order."""
+def _triangulate(
+    lengths: Int[Array, "n"], corners: Int[Array, "c"], vertices: Float[Array, "v 3"]
+) -> tuple[Int[Array, "f 3"], Int[Array, "f"]]:
+    """Triangles that fan out from a corner of each polygon, and the polygon of each, in their order.
+
+    The corner is the first, or of a concave polygon one from which all others are seen. QuoinError where polygons that
+    have none make more than MAX_OVERLAP of the surface: their triangles lie over one another.
+    """
     if (lengths == 3).all():
         return corners.reshape(-1, 3), np.arange(len(lengths))
-    offsets = np.cumsum(lengths) - lengths
-    first = np.cumsum(np.maximum(lengths - 2, 0)) - np.maximum(lengths - 2, 0)  # triangle of each polygon
-    n_triangles = int(np.maximum(lengths - 2, 0).sum())
-    triangles, polygons = (
-        np.empty((n_triangles, 3), corners.dtype),
-        np.repeat(np.arange(len(lengths)), np.maximum(lengths - 2, 0)),
-    )
+    offsets, n_triangles = np.cumsum(lengths) - lengths, np.maximum(lengths - 2, 0)
+    first = np.cumsum(n_triangles) - n_triangles
+    triangles = np.empty((int(n_triangles.sum()), 3), corners.dtype)
+    area, overlap = 0.0, 0.0
     for length, rows in _by_length(lengths):
         if length > 2:
-            fan = np.arange(length - 2)
-            polygon = corners[offsets[rows, None] + np.arange(length)]
-            parts = np.stack([np.broadcast_to(polygon[:, :1], (len(rows), len(fan))), polygon[:, 1:-1], polygon[:, 2:]])
-            triangles[first[rows, None] + fan] = parts.transpose(1, 2, 0)
-    return triangles, polygons
+            polygons = corners[offsets[rows, None] + np.arange(length)]
+            fans = _fans(polygons)
+            areas, overlaps = _fan_areas(fans, vertices)
+            for shift in range(1, min(length, MAX_FAN_CORNERS)):
+                bad = np.flatnonzero(overlaps > 0)
+                if not len(bad):
+                    break
+                shifted = _fans(np.roll(polygons[bad], -shift, axis=1))
+                _, shifted_overlaps = _fan_areas(shifted, vertices)
+                better = shifted_overlaps < overlaps[bad]
+                fans[bad[better]], overlaps[bad[better]] = shifted[better], shifted_overlaps[better]
+            triangles[first[rows, None] + np.arange(length - 2)] = fans
+            area, overlap = area + float(areas.sum()), overlap + float(overlaps.sum())
+    if overlap > MAX_OVERLAP * area:
+        raise QuoinError("The PLY file has faces that are not convex", hint="cut them into triangles and export again")
+    return triangles, np.repeat(np.arange(len(lengths)), n_triangles)
+
+
+def _fans(polygons: Int[Array, "n k"]) -> Int[Array, "n m 3"]:
+    """The triangles from the first corner of each polygon to its other sides."""
+    firsts = np.broadcast_to(polygons[:, :1], (len(polygons), polygons.shape[1] - 2))
+    return np.stack([firsts, polygons[:, 1:-1], polygons[:, 2:]], axis=2)
+
+
+def _fan_areas(fans: Int[Array, "n m 3"], vertices: Float[Array, "v 3"]) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
+    """The area of each fan, and that of its triangles that are turned against the others and so lie outside."""
+    with np.errstate(invalid="ignore", over="ignore"):  # of vertices that are not finite
+        a, b, c = (vertices[fans[..., k]] for k in range(3))
+        vectors = np.cross(b - a, c - a) / 2
+        normals = vectors.sum(axis=1, keepdims=True)
+        areas = np.linalg.norm(vectors, axis=2)
+        is_turned = (vectors * normals).sum(axis=2) < -1e-9 * (normals**2).sum(axis=2)
+        return np.nan_to_num(areas.sum(axis=1), posinf=0), np.nan_to_num((areas * is_turned).sum(axis=1), posinf=0)
 
 
 def _strip_triangles(

@@ -78,6 +78,30 @@ def test_faces_of_one_length(tmp_path: Path, format: str) -> None:
     assert found.triangles.tolist() == [[0, 1, 2], [0, 2, 3]] * 5
 
 
+@pytest.mark.parametrize("start", range(6))
+def test_concave_polygons(tmp_path: Path, start: int) -> None:
+    """An L and an arrow, whichever corner comes first, beside a square that is bent."""
+    corner = [(0, 0, 0), (3, 0, 0), (3, 1, 0), (1, 1, 0), (1, 2, 0), (0, 2, 0)]
+    arrow = [(5, 0, 0), (7, 1, 0), (5, 2, 0), (6, 1, 0)]
+    bent = [(8, 0, 0), (9, 0, 0), (9, 1, 1), (8, 1, 0)]
+    faces = [np.roll(np.arange(6), start).tolist(), (6 + np.roll(np.arange(4), start)).tolist(), [10, 11, 12, 13]]
+    (tmp_path / "a.ply").write_bytes(ply("ascii", corner + arrow + bent, faces))
+    found = read_ply_surface(tmp_path / "a.ply")
+    areas = np.bincount(found.face_rows, face_areas(found.vertices, found.triangles))
+    np.testing.assert_allclose(areas, [4, 1, np.sqrt(2)], atol=1e-9)
+
+
+def test_polygons_that_no_fan_fills(tmp_path: Path) -> None:
+    """A U is refused, unless it is as good as nothing of the surface."""
+    u = [(0, 0, 0), (5, 0, 0), (5, 3, 0), (4, 3, 0), (4, 1, 0), (1, 1, 0), (1, 3, 0), (0, 3, 0)]
+    (tmp_path / "a.ply").write_bytes(ply("ascii", u, [list(range(8))]))
+    with pytest.raises(QuoinError, match="not convex"):
+        read_ply_surface(tmp_path / "a.ply")
+    field = [(1000 * x, 1000 * y, 0) for x, y in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    (tmp_path / "a.ply").write_bytes(ply("ascii", u + field, [list(range(8)), [8, 9, 10, 11]]))
+    assert len(read_ply_surface(tmp_path / "a.ply").triangles) == 8
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_triangle_strips(tmp_path: Path, format: str) -> None:
     """Two strips in one list, and a third with a corner that is there twice; all triangles look up."""
