@@ -24,7 +24,7 @@ Array = np.ndarray
 
 TRANSFORMS_JSON = "transforms.json"
 MODEL_SUBFOLDERS = (".", "sparse/0", "sparse", "0")  # of the folder the user names, where a COLMAP model may be
-MAX_TEXT_BYTES = 512 << 20  # of a transforms.json or a table: a million cameras
+MAX_TEXT_BYTES = 128 << 20  # of a transforms.json or a table: some 200,000 cameras
 MAX_NAME_CHARS = 4096
 MAX_AXIS_ERROR = 1e-2  # of the scalar products of a rotation's axes
 

@@ -28,7 +28,8 @@ class IngestConfig(StageConfig):
     max_frames: int = Field(300, ge=2, le=100_000)
     """Frames taken of all clips together, at most; more motion means fewer frames per motion."""
     masks: str = "auto"
-    """Masks: auto finds folders named masks or mask inside or beside the photos; none; or the path of a folder."""
+    """Masks: auto finds folders named masks or mask inside or beside the photos, else takes what a transforms.json of
+    pose.known_poses names; none; or the path of a folder."""
     depth: str | None = None
     """Folder of depth maps that a sensor took with the photos; None: there are none."""
     depth_unit_m: float | None = Field(None, gt=0, le=1000)

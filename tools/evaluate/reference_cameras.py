@@ -74,7 +74,8 @@ def _read_strecha(path: Path) -> ReferenceCameras:
     numbers = [np.array(read_text(file).split(), np.float64)[:24] for file in files]
     values = np.array(numbers).reshape(len(files), 24)
     rotations = values[:, 12:21].reshape(-1, 3, 3).transpose(0, 2, 1)
-    if not np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3), atol=1e-2):
+    products = np.clip(rotations, -2, 2) @ np.clip(rotations, -2, 2).transpose(0, 2, 1)
+    if not np.allclose(products, np.eye(3), atol=1e-2):
         raise ValueError("a rotation is none")
     return ReferenceCameras([file.name.removesuffix(".camera") for file in files], values[:, 21:24], rotations)
 

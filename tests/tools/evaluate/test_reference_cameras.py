@@ -156,6 +156,26 @@ def test_refuses_what_holds_no_cameras(tmp_path: Path, name: str, content: str) 
         read_cameras(tmp_path if path.parent == tmp_path / "0.camera" else path.parent if "strecha" in name else path)
 
 
+@pytest.mark.parametrize("name", ["centers.csv", "0.camera"])
+def test_any_damage_ends_in_cameras_or_one_sentence(tmp_path: Path, name: str) -> None:
+    numbers = [[90, 0, 50], [0, 90, 40], [0, 0, 1], [0, 0, 0], *POSES[0, :, :3].T, [1.0, 2.0, 3.0], [100, 80]]
+    rows = ["name,x,y,z", *(f"{n},{x},{y},{z}" for n, (x, y, z) in TABLE)]
+    valid = "\n".join(rows if name.endswith("csv") else [" ".join(map(str, row)) for row in numbers]).encode()
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.integers(0, len(valid)), st.integers(0, 40), st.binary(max_size=8) | st.sampled_from([b"1e300", b'"']))
+    def damaged(at: int, length: int, content: bytes) -> None:
+        (tmp_path / name).write_bytes(valid[:at] + content + valid[at + length :])
+        try:
+            read = read_cameras(tmp_path / name if name.endswith("csv") else tmp_path)
+        except QuoinError:
+            return
+        assert np.isfinite(read.centers).all()
+        assert read.rotations is None or np.isfinite(read.rotations).all()
+
+    damaged()
+
+
 def test_names_match_by_the_end_of_their_paths() -> None:
     ours, theirs = match_camera_names(["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["b/1.jpg", "a/1.jpg", "c/3.jpg"])
     assert list(zip(ours, theirs, strict=True)) == [(0, 1), (1, 0)]
