@@ -129,4 +129,4 @@ def test_any_damage_ends_in_cameras_or_one_sentence(tmp_path: Path, write: Any) 
 @pytest.mark.slow
 @pytest.mark.parametrize("write", WRITERS)
 def test_much_damage_ends_in_cameras_or_one_sentence(tmp_path: Path, write: Any) -> None:
-    check_models(tmp_path / "model", write, 5000)
+    check_models(tmp_path / "model", write, 2000)
