@@ -18,6 +18,15 @@ from PIL import Image, UnidentifiedImageError
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, RejectedFileError
+from quoin.pipeline.imaging.value_range import (
+    FULL_RANGE,
+    ValueRange,
+    deep_values,
+    is_deep_color,
+    is_deep_gray,
+    is_planar_deep,
+    to_8_bits,
+)
 
 Array = np.ndarray
 
@@ -131,16 +140,31 @@ def apply_orientation(pixels: Shaped[Array, "h w *c"], orientation: int) -> Shap
     return np.ascontiguousarray(rotated)
 
 
-def upright_rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
-    """Upright pixels of an opened image of any mode; transparency lies on white. Call inside ``open_image``."""
-    image.load()  # first: TIFF turns itself upright while loading, then says orientation 1
-    return apply_orientation(_rgb(image), exif_orientation(image))
+def upright_rgb(image: Image.Image, value_range: ValueRange = FULL_RANGE) -> UInt8[Array, "h w 3"]:
+    """Upright pixels of an opened image of any mode; transparency lies on white. Call inside ``open_image``.
+
+    Of more than 8 bits a channel, ``value_range`` is what becomes black and white.
+    """
+    is_color = is_deep_color(image)
+    if not is_color and is_planar_deep(image):
+        raise RejectedFileError(Reason.UNREADABLE, "channels of 16 bits one after the other, in no RGB")
+    orientation = stored_orientation(image)
+    image.load()  # TIFF turns itself upright while loading, then says orientation 1
+    if not is_color or (value_range == FULL_RANGE and not is_planar_deep(image)):
+        return apply_orientation(_rgb(image, value_range), exif_orientation(image))
+    rgb = apply_orientation(to_8_bits(deep_values(image), value_range), orientation)
+    if image.has_transparency_data:
+        alpha = apply_orientation(np.asarray(image.convert("RGBA"))[..., 3], exif_orientation(image))
+        rgb[alpha < 128] = 255
+    return rgb
 
 
-def load_upright(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[Array, "h w 3"]:
-    """A photo as upright RGB. Raises RejectedFileError where it cannot be read."""
+def load_upright(
+    path: Path, max_pixels: int = MAX_PIXELS, value_range: ValueRange = FULL_RANGE
+) -> UInt8[Array, "h w 3"]:
+    """A photo as upright RGB; see ``upright_rgb``. Raises RejectedFileError where it cannot be read."""
     with open_image(path, max_pixels) as image:
-        return upright_rgb(image)
+        return upright_rgb(image, value_range)
 
 
 def load_mask(path: Path, size: tuple[int, int], orientation: int = 1) -> UInt8[Array, "h w"]:
@@ -170,10 +194,9 @@ def has_same_aspect(size: tuple[int, ...], photo: tuple[int, int]) -> bool:
     return abs(width * photo_height - height * photo_width) <= max(photo_width, photo_height, width, height)
 
 
-def _rgb(image: Image.Image) -> UInt8[Array, "h w 3"]:
-    if image.mode.startswith("I"):  # 16 bits of grey, however they are stored
-        gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-        return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
+def _rgb(image: Image.Image, value_range: ValueRange) -> UInt8[Array, "h w 3"]:
+    if is_deep_gray(image):
+        return np.repeat(to_8_bits(deep_values(image), value_range)[..., None], 3, axis=2)
     if image.mode == "F":
         raise RejectedFileError(Reason.UNREADABLE, "floating-point pixels are not a photo")
     if image.has_transparency_data:

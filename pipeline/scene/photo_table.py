@@ -8,13 +8,19 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import UInt8
 
 from quoin.pipeline.core.reasons import Reason, Rejection
+from quoin.pipeline.imaging.io import load_upright
+from quoin.pipeline.imaging.value_range import FULL_RANGE, ValueRange
 from quoin.pipeline.storage.cache import mirror_file
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
+
+Array = np.ndarray
 
 PATH_COLUMNS = ("path", "mask_path", "depth_path", "depth_camera")
 
@@ -41,6 +47,7 @@ class PhotoRow:
     depth_unit_m: float = nan  # metres per unit of that file
     depth_camera: str = ""  # absolute path of the depth camera's JSON, "" where it is the photo's camera
     border: tuple[int, int, int, int] = (0, 0, 0, 0)  # pixels at left, top, right, bottom that are a frame around it
+    value_range: ValueRange = FULL_RANGE  # values that become black and white, of a file of more than 8 bits a channel
     clip: str = ""  # name of the clip that it is a frame of; "" of photos
     time_s: float = nan  # of a frame in its clip; NaN of photos
     content_hash: str = ""  # of the decoded upright pixels
@@ -53,6 +60,11 @@ class PhotoRow:
     def rejected(self, reason: Reason, detail: str = "") -> PhotoRow:
         """The same file, not used for this reason."""
         return replace(self, rejection=Rejection(reason, detail))
+
+
+def load_photo(photo: PhotoRow) -> UInt8[Array, "h w 3"]:
+    """The photo of a row as upright RGB. Raises RejectedFileError where it cannot be read."""
+    return load_upright(Path(photo.path), value_range=photo.value_range)
 
 
 _ARROW_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
@@ -128,6 +140,7 @@ def _from_columns(run: Run, columns: dict[str, Any], single_file: bool) -> Photo
     columns |= {
         name: to_local_path(run, columns[name], single_file=single_file) for name in PATH_COLUMNS if columns[name]
     }
-    columns |= {"border": tuple(columns["border"]), "rejection": rejection}
+    columns |= {name: tuple(columns[name]) for name in ("border", "value_range") if name in columns}
+    columns["rejection"] = rejection
     del columns["used"]
     return PhotoRow(**columns)

@@ -17,6 +17,7 @@ from PIL.ExifTags import IFD, Base
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
 from quoin.pipeline.imaging.io import PixelBudget, load_mask, open_image, stored_orientation, upright_rgb
+from quoin.pipeline.imaging.value_range import FULL_RANGE, ValueRange
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
 
@@ -66,20 +67,33 @@ class PhotoInspection:
     mask_error: str = ""
 
 
+@dataclass(frozen=True)
+class InspectionLimits:
+    """What a photo must be: at most so many pixels, a side of at least so many, and a contrast in gray levels."""
+
+    max_pixels: int
+    min_side_px: int
+    min_contrast: float
+
+
 def inspect_photo(
-    path: Path, mask: Path | None, budget: PixelBudget, *, max_pixels: int, min_side_px: int, min_contrast: float
+    path: Path,
+    mask: Path | None,
+    budget: PixelBudget,
+    limits: InspectionLimits,
+    value_range: ValueRange = FULL_RANGE,
 ) -> PhotoInspection:
     """Read a photo once, and its mask. Never raises for what a file holds."""
     try:
-        with open_image(path, max_pixels) as image, budget.reserve(image.width * image.height):
+        with open_image(path, limits.max_pixels) as image, budget.reserve(image.width * image.height):
             if image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1:
                 raise RejectedFileError(Reason.ANIMATED, "not a photo")
             orientation, exif = stored_orientation(image), read_exif(image)
             panorama_kind = read_panorama_tag(image)
-            rgb = upright_rgb(image)
+            rgb = upright_rgb(image, value_range)
             image.close()  # its pixels are not needed twice
             height, width = rgb.shape[:2]
-            rejection = _rejection_of_pixels(rgb, min_side_px, min_contrast)
+            rejection = _rejection_of_pixels(rgb, limits)
             if panorama_kind and not rejection:
                 rejection = Rejection(Reason.PANORAMA, f"the file says that it is {panorama_kind}")
             elif not rejection and is_equirectangular(rgb):
@@ -111,11 +125,11 @@ def photo_contrast(rgb: UInt8[Array, "h w 3"]) -> float:
     return float(np.asarray(Image.fromarray(rgb).reduce(factor).convert("L")).std())
 
 
-def _rejection_of_pixels(rgb: UInt8[Array, "h w 3"], min_side_px: int, min_contrast: float) -> Rejection | None:
+def _rejection_of_pixels(rgb: UInt8[Array, "h w 3"], limits: InspectionLimits) -> Rejection | None:
     height, width = rgb.shape[:2]
-    if min(width, height) < min_side_px:
+    if min(width, height) < limits.min_side_px:
         return Rejection(Reason.TOO_SMALL, f"{width} x {height} pixels")
-    return Rejection(Reason.BLANK, "it shows nothing") if photo_contrast(rgb) < min_contrast else None
+    return Rejection(Reason.BLANK, "it shows nothing") if photo_contrast(rgb) < limits.min_contrast else None
 
 
 # -- borders -----------------------------------------------------------------------------------------------------------

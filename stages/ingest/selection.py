@@ -10,15 +10,13 @@ import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason
-from quoin.pipeline.imaging.io import load_upright
-from quoin.pipeline.scene.photo_table import PhotoRow
+from quoin.pipeline.scene.photo_table import PhotoRow, load_photo
 from quoin.stages.ingest.duplicates import find_near_duplicates, is_same_picture, texture_pyramid
 from quoin.stages.ingest.photo_file import ImageSignature, gray_thumbnail
 
@@ -87,7 +85,7 @@ def drop_near_duplicates(
 
     @lru_cache(TEXTURE_CACHE_PHOTOS)
     def textures(i: int) -> list[Float32[Array, "_ _"]]:
-        return texture_pyramid(gray_thumbnail(load_upright(Path(rows[i].path))))
+        return texture_pyramid(gray_thumbnail(load_photo(rows[i])))
 
     def is_same(first_photo: int, second_photo: int) -> bool:
         try:

@@ -14,6 +14,7 @@ from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.imaging.io import PixelBudget
+from quoin.pipeline.imaging.value_range import FULL_RANGE, ValueRange
 from quoin.pipeline.scene.camera_files import given_cameras_path, read_given_masks
 from quoin.pipeline.scene.photo_table import PhotoRow, write_photo_table
 from quoin.pipeline.scene.sensor_depth import read_depth_camera
@@ -21,10 +22,11 @@ from quoin.pipeline.storage.run import Run
 from quoin.pipeline.storage.stage import Stage, StageContext
 from quoin.stages.ingest.clip_frames import describe_clip, extract_frames
 from quoin.stages.ingest.config import IngestConfig, IngestResult
+from quoin.stages.ingest.deep_photos import find_value_ranges
 from quoin.stages.ingest.depth_files import assign_depth_maps
 from quoin.stages.ingest.file_search import SourceFile
 from quoin.stages.ingest.listing import Listing, list_sources
-from quoin.stages.ingest.photo_file import PhotoInspection, inspect_photo
+from quoin.stages.ingest.photo_file import InspectionLimits, PhotoInspection, inspect_photo
 from quoin.stages.ingest.selection import (
     camera_groups,
     drop_blurred,
@@ -75,8 +77,12 @@ def ingest_photos(context: StageContext, config: IngestConfig) -> IngestResult:
     if not listing.files:
         raise QuoinError("The photo folder is empty", where=run.photos, hint="put photos into it")
     files, clips = extract_frames(listing.files, run.path, config, report)
-    inspections = _inspect_all(files, listing, config, report)
-    rows = [_row(file, facts, listing.mask_of.get(file.name)) for file, facts in zip(files, inspections, strict=True)]
+    value_ranges = find_value_ranges(files, _max_pixels(config), _n_threads(), report)
+    inspections = _inspect_all(files, listing.mask_of, value_ranges, config, report)
+    rows = [
+        replace(_row(file, facts, listing.mask_of.get(file.name)), value_range=value_ranges.get(file.name, FULL_RANGE))
+        for file, facts in zip(files, inspections, strict=True)
+    ]
     _drop_unusable(rows, inspections, files, config, report)
     depth_maps = assign_depth_maps(rows, listing.depth_of, config, report)
     _assign_ids(rows, inspections)
@@ -92,25 +98,32 @@ def ingest_photos(context: StageContext, config: IngestConfig) -> IngestResult:
     return result
 
 
+def _max_pixels(config: IngestConfig) -> int:
+    return int(config.max_megapixels * 1e6)
+
+
+def _n_threads() -> int:
+    return min(MAX_THREADS, os.cpu_count() or 1)
+
+
 def _inspect_all(
-    files: list[SourceFile], listing: Listing, config: IngestConfig, report: Reporter
+    files: list[SourceFile],
+    mask_of: dict[str, Path],
+    value_ranges: dict[str, ValueRange],
+    config: IngestConfig,
+    report: Reporter,
 ) -> list[PhotoInspection]:
     """The facts of every file, decoded once, several at a time in threads (decoders release the interpreter lock)."""
     budget = PixelBudget()
+    limits = InspectionLimits(_max_pixels(config), config.min_side_px, config.min_contrast)
 
     def work(file: SourceFile) -> PhotoInspection:
         if file.rejection:
             return PhotoInspection(rejection=file.rejection)
-        return inspect_photo(
-            file.path,
-            listing.mask_of.get(file.name),
-            budget,
-            max_pixels=int(config.max_megapixels * 1e6),
-            min_side_px=config.min_side_px,
-            min_contrast=config.min_contrast,
-        )
+        value_range = value_ranges.get(file.name, FULL_RANGE)
+        return inspect_photo(file.path, mask_of.get(file.name), budget, limits, value_range)
 
-    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="ingest")
+    pool = ThreadPoolExecutor(_n_threads(), thread_name_prefix="ingest")
     out = []
     try:
         with report.task("ingest", total=len(files), unit="files") as advance:
@@ -191,7 +204,7 @@ def _check_masks(files: list[SourceFile], listing: Listing, inspections: list[Ph
 INGEST = Stage(
     name="ingest",
     needs=(),
-    version=3,
+    version=4,
     config=IngestConfig,
     result=IngestResult,
     run=ingest_photos,

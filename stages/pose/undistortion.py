@@ -7,7 +7,6 @@ for lenses of normal photos), and shrunk with filters that average.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,8 @@ from jaxtyping import Float, UInt8
 from quoin.pipeline.core.events import Advance
 from quoin.pipeline.core.workers import NoWorkersError, TaskContext, thread_map
 from quoin.pipeline.imaging.filters import build_pyramid
-from quoin.pipeline.imaging.io import PixelBudget, load_upright
-from quoin.pipeline.scene.photo_table import PhotoRow
+from quoin.pipeline.imaging.io import PixelBudget
+from quoin.pipeline.scene.photo_table import PhotoRow, load_photo
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, write_photo
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
@@ -157,7 +156,7 @@ class UndistortedImage:
 
     def write(self, run: Run, photo: PhotoRow) -> ImageSegments:
         """Write the undistorted pyramid and mask; returns the straight lines in the photo."""
-        rgb, use = undistort_photo(load_upright(Path(photo.path)), load_usable_mask(photo), self.camera, self.pinhole)
+        rgb, use = undistort_photo(load_photo(photo), load_usable_mask(photo), self.camera, self.pinhole)
         levels = build_pyramid(rgb, PYRAMID_LEVELS)
         write_photo(run, self.index, levels, use)
         level = next((i for i, small in enumerate(levels) if max(small.shape) <= MAX_LINES_EDGE_PX), PYRAMID_LEVELS - 1)

@@ -10,8 +10,9 @@ from jaxtyping import UInt8
 
 from quoin.pipeline.core.events import Advance
 from quoin.pipeline.core.workers import thread_map
-from quoin.pipeline.imaging.io import exif_orientation, load_mask, load_upright, open_image
-from quoin.pipeline.scene.photo_table import PhotoRow
+from quoin.pipeline.imaging.io import exif_orientation, load_mask, open_image
+from quoin.pipeline.imaging.value_range import is_deep_color
+from quoin.pipeline.scene.photo_table import PhotoRow, load_photo
 
 Array = np.ndarray
 
@@ -30,7 +31,12 @@ def write_image_copies(photos: list[PhotoRow], folder: Path, threads: int, advan
         source = Path(photos[index].path)
         stem = f"{photos[index].photo_id:06d}"
         with open_image(source) as image:
-            is_plain = image.format in _LINKABLE_FORMATS and image.mode == "RGB" and exif_orientation(image) == 1
+            is_plain = (
+                image.format in _LINKABLE_FORMATS
+                and image.mode == "RGB"
+                and not is_deep_color(image)
+                and exif_orientation(image) == 1
+            )
             suffix = _LINKABLE_FORMATS.get(image.format or "", ".jpg")
         target = folder / f"{stem}{suffix if is_plain else '.jpg'}"
         if is_plain:
@@ -40,17 +46,17 @@ def write_image_copies(photos: list[PhotoRow], folder: Path, threads: int, advan
             except OSError:  # a file system without links
                 shutil.copyfile(source, target)
         elif not target.exists():
-            _save_jpeg(source, target)
+            _save_jpeg(photos[index], target)
         return target.name
 
     return thread_map(copy, len(photos), threads, advance)
 
 
-def _save_jpeg(source: Path, target: Path) -> None:
+def _save_jpeg(photo: PhotoRow, target: Path) -> None:
     from PIL import Image
 
     part = target.with_suffix(".partial")
-    Image.fromarray(load_upright(source)).save(part, "JPEG", quality=97, subsampling=0)
+    Image.fromarray(load_photo(photo)).save(part, "JPEG", quality=97, subsampling=0)
     part.replace(target)
 
 
