@@ -26,6 +26,8 @@ class Exif:
     latitude_deg: float = math.nan
     longitude_deg: float = math.nan
     altitude_m: float = math.nan
+    exposure_bias_ev: float = math.nan  # stops above what the camera metered, as photographer or bracketing asked for
+    exposure_ev: float = math.nan  # log2 of time * ISO / aperture²: how bright the photo shows the same scene, in stops
 
 
 def read_exif(image: Image.Image) -> Exif:
@@ -53,6 +55,8 @@ def read_exif(image: Image.Image) -> Exif:
         latitude_deg=latitude_deg,
         longitude_deg=longitude_deg,
         altitude_m=_altitude_m(gps),
+        exposure_bias_ev=_float_or_nan(exif_tags.get(Base.ExposureBiasValue)),
+        exposure_ev=_exposure_ev(exif_tags),
     )
 
 
@@ -155,6 +159,15 @@ def _taken_at(tags: dict[int, Any], exif_tags: dict[int, Any]) -> str:
             digits = _text(fraction)
             return f"{time}.{digits}" if digits.isascii() and digits.isdigit() else time
     return ""
+
+
+def _exposure_ev(exif_tags: dict[int, Any]) -> float:
+    time_s, iso, aperture = (
+        _float_or_nan(exif_tags.get(tag)) for tag in (Base.ExposureTime, Base.ISOSpeedRatings, Base.FNumber)
+    )
+    if not time_s > 0:
+        return math.nan
+    return math.log2(time_s) + (math.log2(iso) if iso > 0 else 0.0) - (2 * math.log2(aperture) if aperture > 0 else 0.0)
 
 
 def _gps_position(gps: dict[int, Any]) -> tuple[float, float]:

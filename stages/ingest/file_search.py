@@ -14,8 +14,13 @@ from quoin.pipeline.core.reasons import Reason, Rejection
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"}
 PHOTO_SUFFIXES |= {".bmp", ".ppm", ".pgm", ".jp2", ".j2k"}
-RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".raw"}
+# Of all makers that LibRaw reads. A raw under another name is known by what it holds (photo_file.is_camera_raw).
+RAW_SUFFIXES = {".3fr", ".ari", ".arq", ".arw", ".bay", ".braw", ".cap", ".cr2", ".cr3", ".crw", ".cs1", ".dc2", ".dcr"}
+RAW_SUFFIXES |= {".dcs", ".dng", ".drf", ".eip", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kc2", ".kdc", ".mdc", ".mef"}
+RAW_SUFFIXES |= {".mos", ".mrw", ".nef", ".nrw", ".obm", ".ori", ".orf", ".pef", ".ptx", ".pxn", ".qtk", ".r3d", ".raf"}
+RAW_SUFFIXES |= {".raw", ".rdc", ".rw2", ".rwl", ".rwz", ".sr2", ".srf", ".srw", ".sti", ".x3f"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".mpg", ".mpeg", ".wmv"}
+CAMERA_RAW = Rejection(Reason.RAW, "save it as TIFF or JPEG")
 RUN_FOLDER_ENTRIES = {"run.json", "logs"}  # a folder with both is a run of quoin; its pictures are not photos
 SYSTEM_FILES = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}  # written by systems; skipped like dot files
 
@@ -99,7 +104,7 @@ def _check_file(root: Path, path: Path) -> SourceFile:
 
 def _rejection_of_suffix(suffix: str) -> Rejection | None:
     if suffix in RAW_SUFFIXES:  # Pillow would take the thumbnail inside for the photo
-        return Rejection(Reason.RAW, "save it as TIFF or JPEG")
+        return CAMERA_RAW
     if suffix in VIDEO_SUFFIXES:
         return Rejection(Reason.VIDEO)
     return None

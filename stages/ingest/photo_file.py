@@ -19,12 +19,16 @@ from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
 from quoin.pipeline.imaging.io import PixelBudget, load_mask, open_image, stored_orientation, upright_rgb
 from quoin.pipeline.imaging.value_range import FULL_RANGE, ValueRange
 from quoin.stages.ingest.exif import Exif, read_exif
-from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, suffix_of
+from quoin.stages.ingest.file_search import CAMERA_RAW, PHOTO_SUFFIXES, suffix_of
 
 Array = np.ndarray
 
 # In other formats further frames are previews, pages, or a second eye.
 ANIMATED_FORMATS = {"PNG", "WEBP", "AVIF"}
+
+# Camera raws are TIFFs inside (TIFF 6.0, TIFF/EP, DNG 1.7).
+_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706  # tags
+_CFA, _LINEAR_RAW = 32803, 34892  # values of the photometric interpretation
 
 # Borders: bars of one colour along the sides (frames, letterboxes), which do not show the scene.
 NO_BORDER = (0, 0, 0, 0)
@@ -88,6 +92,8 @@ def inspect_photo(
         with open_image(path, limits.max_pixels) as image, budget.reserve(image.width * image.height):
             if image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1:
                 raise RejectedFileError(Reason.ANIMATED, "not a photo")
+            if is_camera_raw(image):
+                return PhotoInspection(rejection=CAMERA_RAW)
             orientation, exif = stored_orientation(image), read_exif(image)
             panorama_kind = read_panorama_tag(image)
             rgb = upright_rgb(image, value_range)
@@ -112,6 +118,15 @@ def inspect_photo(
         except QuoinError as error:
             mask_error = error.what
     return PhotoInspection(width, height, orientation, exif, pixel_hash, signature, border, rejection, mask_error)
+
+
+def is_camera_raw(image: Image.Image) -> bool:
+    """Whether a TIFF holds what a sensor measured: Pillow would take the thumbnail before it for the photo."""
+    if image.format != "TIFF":
+        return False
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    is_thumbnail = tags.get(_SUBFILE_TYPE, 0) & 1 == 1
+    return is_thumbnail or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in (_CFA, _LINEAR_RAW)
 
 
 def content_hash(rgb: UInt8[Array, "h w 3"]) -> str:

@@ -18,6 +18,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.scene.photo_table import PhotoRow, load_photo
 from quoin.stages.ingest.duplicates import find_near_duplicates, is_same_picture, texture_pyramid
+from quoin.stages.ingest.exif import Exif
 from quoin.stages.ingest.photo_file import ImageSignature, gray_thumbnail
 
 Array = np.ndarray
@@ -26,6 +27,7 @@ SUFFICIENT_PHOTO_SHARPNESS = 0.07  # edges can still be located; photos above it
 MIN_PHOTOS_FOR_MEDIAN = 5  # with fewer the median means little
 TEXTURE_CACHE_PHOTOS = 64  # photos in memory for comparisons, a megabyte each
 FOCAL_TOLERANCE = 0.01
+BRACKET_PHOTOS = 5  # around a photo, whose median exposure is the metered one: brackets have three or five
 
 
 def drop_duplicates(rows: list[PhotoRow]) -> None:
@@ -66,22 +68,42 @@ def drop_blurred(rows: list[PhotoRow], signatures: Sequence[ImageSignature | Non
             rows[i] = rows[i].rejected(Reason.BLURRED, "far less sharp than the other photos")
 
 
+def exposure_offsets_ev(exifs: Sequence[Exif]) -> list[float]:
+    """Stops by which each photo is exposed above or below what the camera metered; 0 where EXIF does not tell.
+
+    Where the photos around have one bias, as those of brackets by hand do, the exposure against the median of theirs.
+    """
+    offsets = []
+    for i, exif in enumerate(exifs):
+        start = max(0, min(i - BRACKET_PHOTOS // 2, len(exifs) - BRACKET_PHOTOS))
+        around = exifs[start : start + BRACKET_PHOTOS]
+        biases = {e.exposure_bias_ev for e in around if not math.isnan(e.exposure_bias_ev)}
+        exposures = [e.exposure_ev for e in around if not math.isnan(e.exposure_ev)]
+        by_exposure = exif.exposure_ev - float(np.median(exposures)) if exposures else 0.0
+        offset = exif.exposure_bias_ev if len(biases) > 1 else by_exposure
+        offsets.append(0.0 if math.isnan(offset) else offset)
+    return offsets
+
+
 def drop_near_duplicates(
     rows: list[PhotoRow],
     signatures: Sequence[ImageSignature | None],
+    offsets_ev: Sequence[float],
     n_bytes: Sequence[int],
     advance: Callable[[float], None],
 ) -> None:
-    """Reject all but the best of photos that are one picture saved in several ways.
+    """Reject all but the best of photos that are one picture saved in several ways, or exposed in several ways.
 
-    The best has a mask, then the most pixels, then a known focal length, then the largest file.
+    The best has a mask, then the most pixels, then a known focal length, then the exposure nearest to the metered one,
+    then the largest file.
     """
     used = [i for i, row in enumerate(rows) if row.used and signatures[i] is not None]
 
-    def quality(i: int) -> tuple[bool, int, bool, int, int]:
+    def quality(i: int) -> tuple[bool, int, bool, float, int, int]:
         row = rows[i]
         has_focal = not math.isnan(row.focal_px)
-        return (bool(row.mask_path), row.width * row.height, has_focal, n_bytes[i], -i)
+        off_ev = round(abs(offsets_ev[i]), 1)  # brackets a tenth of a stop apart are none
+        return (bool(row.mask_path), row.width * row.height, has_focal, -off_ev, n_bytes[i], -i)
 
     @lru_cache(TEXTURE_CACHE_PHOTOS)
     def textures(i: int) -> list[Float32[Array, "_ _"]]:

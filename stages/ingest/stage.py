@@ -33,6 +33,7 @@ from quoin.stages.ingest.selection import (
     drop_duplicates,
     drop_near_duplicates,
     drop_panoramas,
+    exposure_offsets_ev,
 )
 from quoin.stages.ingest.summary import log_summary, summarize_photos, too_few_photos
 
@@ -171,8 +172,9 @@ def _drop_unusable(
     drop_blurred(rows, signatures, config.min_sharpness)
     if config.near_duplicates == "drop":
         n_bytes = [file.n_bytes for file in files]
+        offsets_ev = exposure_offsets_ev([facts.exif for facts in inspections])
         with report.task("ingest/compare", total=sum(row.used for row in rows), unit="photos") as advance:
-            drop_near_duplicates(rows, signatures, n_bytes, advance)
+            drop_near_duplicates(rows, signatures, offsets_ev, n_bytes, advance)
 
 
 def _assign_ids(rows: list[PhotoRow], inspections: list[PhotoInspection]) -> None:

@@ -73,10 +73,13 @@ def too_few_photos(rows: Sequence[PhotoRow], result: IngestResult, source: Path)
         return QuoinError(f"All {files} show the same picture", where=source, hint="take photos from several places")
     photos = "no photo" if result.n_used == 0 else "only 1 photo"
     reasons = f" ({_format_reasons(result.reasons)})" if result.reasons else ""
+    is_mostly_raw = 2 * result.reasons.get(Reason.RAW, 0) > result.n_files
     return QuoinError(
         f"Of {files}, {photos} can be used{reasons}, and a surface needs at least 2",
         where=source,
-        hint="give a folder of photos that show one scene from several places",
+        hint="save the camera raws as TIFF or JPEG, and give the folder of those"
+        if is_mostly_raw
+        else "give a folder of photos that show one scene from several places",
     )
 
 

@@ -7,7 +7,8 @@ from math import isnan, nan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoin.stages.ingest.selection import camera_groups, find_too_wide
+from quoin.stages.ingest.exif import Exif
+from quoin.stages.ingest.selection import camera_groups, exposure_offsets_ev, find_too_wide
 
 
 def test_groups_by_kind_and_focal_length():
@@ -34,3 +35,22 @@ def test_wide_photos_unless_most_are():
     assert find_too_wide([normal, wide, wide, wide], 2.5) == [False] * 4  # a camera such as those on cars
     assert find_too_wide([normal, (750, 300)], 2.5) == [False, False]
     assert find_too_wide([], 2.5) == []
+
+
+# -- exposure brackets -------------------------------------------------------------------------------------------------
+
+
+def test_brackets_are_told_by_the_bias_that_the_camera_noted():
+    exifs = [Exif(exposure_bias_ev=ev, exposure_ev=-6.0 - 3.0 * i) for i, ev in enumerate((0.0, -2.0, 2.0))]
+    assert exposure_offsets_ev(exifs) == [0.0, -2.0, 2.0]
+
+
+@given(st.permutations([-2.0, 0.0, 2.0]), st.sampled_from([nan, 0.0, -0.7]), st.integers(2, 5))
+def test_brackets_by_hand_are_told_by_the_exposure_of_the_photos_around(order, bias, n_places):
+    exifs = [Exif(exposure_bias_ev=bias, exposure_ev=ev - 7.0) for _ in range(n_places) for ev in order]
+    assert exposure_offsets_ev(exifs) == order * n_places
+
+
+def test_photos_without_exif_are_exposed_as_metered():
+    assert exposure_offsets_ev([Exif(), Exif(exposure_ev=-3.0), Exif()]) == [0.0, 0.0, 0.0]
+    assert exposure_offsets_ev([]) == []

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.imaging.io import apply_orientation, load_mask, load_upright
-from tests.fixtures.image_files import UNDO, bomb_png, picture, save
+from tests.fixtures.image_files import UNDO, bomb_png, picture, save, write_tiff
 from tests.stages.ingest.scenes import as_rgb, texture, view
 
 DATA = Path("../shared/data")
@@ -160,6 +160,21 @@ def test_of_one_picture_saved_in_several_ways_the_best_is_used(photos, put, inge
         (photos / name).unlink()
     with pytest.raises(QuoinError, match="All 3 files show the same picture"):
         ingest()
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_of_a_bracket_the_photo_exposed_as_metered_stays(photos, ingest, has_bias):
+    """The brightest, whose file is the largest, has lost what is bright."""
+    for place in range(2):
+        light = (view(40.0 * place) / 255.0) ** 2.2 * 0.7
+        for number, ev in enumerate((0, -1, 1)):
+            exif = Image.Exif()
+            details = exif.get_ifd(IFD.Exif)
+            details[Base.ExposureTime], details[Base.ExposureBiasValue] = 0.01 * 2.0**ev, float(ev * has_bias)
+            pixels = (np.clip(light * 2.0**ev, 0, 1) ** (1 / 2.2) * 255 + 0.5).astype(np.uint8)
+            save(photos / f"p{place}{number}.jpg", pixels, exif=exif, quality=80 + 15 * (ev > 0))
+    _, rows, _ = ingest()
+    assert [name for name, row in rows.items() if row.used] == ["p00.jpg", "p10.jpg"]
 
 
 def test_a_near_duplicate_with_a_mask_stays(put, ingest):
@@ -392,3 +407,22 @@ def test_all_bad_inputs_in_one_run(photos, ingest):
     assert reasons["pil_sample_cmyk.jpg"] == "too small: 100 x 100 pixels"
     assert reasons["decompression_bomb.gif"] == reasons["README.md"] == reasons["LICENSE"] == "not a photo"
     assert result.n_with_gps >= 10
+
+
+@pytest.mark.parametrize("name", ["DSCN0001.NRW", "P01.iiq", "a.3FR", "a.rwl", "IMG_1.TIF", "unnamed"])
+def test_the_thumbnail_in_a_camera_raw_is_no_photo(put, photos, ingest, name):
+    """By its ending, and under another name (Canon's first raws are .TIF) by what it holds."""
+    thumbnail, sensor = picture(0, 144, 192), picture(1, 192, 256)[..., 0].astype(np.uint16) * 16
+    write_tiff(photos / name, [(thumbnail, False, True, 2), (sensor, False, False, 32803)])
+    put("a.png", 1)
+    put("b.png", 2)
+    _, rows, _ = ingest()
+    assert str(rows[name].rejection) == "camera raw: save it as TIFF or JPEG"
+    assert rows["a.png"].used
+
+
+def test_a_folder_of_raws_says_what_to_do(put, ingest):
+    put("a.iiq", b"II*\0")
+    put("b.iiq", b"II*\0")
+    with pytest.raises(QuoinError, match="Save the camera raws as TIFF or JPEG"):
+        ingest()
