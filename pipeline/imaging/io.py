@@ -32,6 +32,7 @@ Array = np.ndarray
 
 MAX_DECODED_PIXELS = 150_000_000  # at 10 bytes each 1.5 GB
 MAX_PIXELS = 300_000_000  # above this a file is taken for a decompression bomb; the largest cameras have 150 million
+MAX_IGNORED_ALPHA = 127  # of 255: pixels less opaque than half are ignored
 ORIENTATION_TAG = 0x0112
 PHOTO_FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF"]
 
@@ -78,7 +79,8 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
     """
     with _silenced:
         try:
-            with Image.open(path, formats=PHOTO_FORMATS) as image:
+            # Not by name: Pillow would map the file into memory, garble turned TIFFs, and die where the file shrinks.
+            with path.open("rb") as file, Image.open(file, formats=PHOTO_FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise _too_large(path, f"{width} x {height} pixels, ", max_pixels)
@@ -140,23 +142,34 @@ def apply_orientation(pixels: Shaped[Array, "h w *c"], orientation: int) -> Shap
     return np.ascontiguousarray(rotated)
 
 
-def upright_rgb(image: Image.Image, value_range: ValueRange = FULL_RANGE) -> UInt8[Array, "h w 3"]:
-    """Upright pixels of an opened image of any mode; transparency lies on white. Call inside ``open_image``.
+def upright_rgb(image: Image.Image, path: Path, value_range: ValueRange = FULL_RANGE) -> UInt8[Array, "h w 3"]:
+    """Upright pixels of the image opened at ``path``, of any mode; transparency lies on white. Call inside ``open_image``.
 
     Of more than 8 bits a channel, ``value_range`` is what becomes black and white.
     """
-    is_color = is_deep_color(image)
+    is_color = is_deep_color(image, path)
     if not is_color and is_planar_deep(image):
         raise RejectedFileError(Reason.UNREADABLE, "channels of 16 bits one after the other, in no RGB")
     orientation = stored_orientation(image)
     image.load()  # TIFF turns itself upright while loading, then says orientation 1
     if not is_color or (value_range == FULL_RANGE and not is_planar_deep(image)):
-        return apply_orientation(_rgb(image, value_range), exif_orientation(image))
-    rgb = apply_orientation(to_8_bits(deep_values(image), value_range), orientation)
-    if image.has_transparency_data:
-        alpha = apply_orientation(np.asarray(image.convert("RGBA"))[..., 3], exif_orientation(image))
-        rgb[alpha < 128] = 255
+        return apply_orientation(_rgb(image, path, value_range), exif_orientation(image))
+    rgb = apply_orientation(to_8_bits(deep_values(image, path), value_range), orientation)
+    if is_cut_out(image):
+        rgb[apply_orientation(_alpha(image), exif_orientation(image)) <= MAX_IGNORED_ALPHA] = 255
     return rgb
+
+
+def is_cut_out(image: Image.Image) -> bool:
+    """Whether a part of a photo is transparent: its alpha says what of it to use. Call inside ``open_image``."""
+    if not image.has_transparency_data or is_planar_deep(image):  # whose alpha Pillow garbles
+        return False
+    ignored = _alpha(image) <= MAX_IGNORED_ALPHA
+    return bool(ignored.any() and not ignored.all())
+
+
+def _alpha(image: Image.Image) -> UInt8[Array, "h w"]:
+    return np.asarray(image.getchannel("A") if "A" in image.getbands() else image.convert("RGBA").getchannel("A"))
 
 
 def load_upright(
@@ -164,7 +177,7 @@ def load_upright(
 ) -> UInt8[Array, "h w 3"]:
     """A photo as upright RGB; see ``upright_rgb``. Raises RejectedFileError where it cannot be read."""
     with open_image(path, max_pixels) as image:
-        return upright_rgb(image, value_range)
+        return upright_rgb(image, path, value_range)
 
 
 def load_mask(path: Path, size: tuple[int, int], orientation: int = 1) -> UInt8[Array, "h w"]:
@@ -194,9 +207,9 @@ def has_same_aspect(size: tuple[int, ...], photo: tuple[int, int]) -> bool:
     return abs(width * photo_height - height * photo_width) <= max(photo_width, photo_height, width, height)
 
 
-def _rgb(image: Image.Image, value_range: ValueRange) -> UInt8[Array, "h w 3"]:
+def _rgb(image: Image.Image, path: Path, value_range: ValueRange) -> UInt8[Array, "h w 3"]:
     if is_deep_gray(image):
-        return np.repeat(to_8_bits(deep_values(image), value_range)[..., None], 3, axis=2)
+        return np.repeat(to_8_bits(deep_values(image, path), value_range)[..., None], 3, axis=2)
     if image.mode == "F":
         raise RejectedFileError(Reason.UNREADABLE, "floating-point pixels are not a photo")
     if image.has_transparency_data:
@@ -214,9 +227,9 @@ def _binary_mask(image: Image.Image) -> UInt8[Array, "h w"]:
     if image.mode.startswith("I") or image.mode == "F":
         return np.where(np.asarray(image) > 0, 255, 0).astype(np.uint8)
     if image.has_transparency_data:
-        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        alpha = _alpha(image)
         if alpha.min() < alpha.max():
-            return np.where(alpha > 127, 255, 0).astype(np.uint8)
+            return np.where(alpha > MAX_IGNORED_ALPHA, 255, 0).astype(np.uint8)
     values = np.asarray(image.convert("RGB")).max(axis=2)
     labels = image.format not in ("JPEG", "MPO") and values.max(initial=0) < 128
     return np.where(values > (0 if labels else 127), 255, 0).astype(np.uint8)

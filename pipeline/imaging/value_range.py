@@ -32,15 +32,15 @@ def is_deep_gray(image: Image.Image) -> bool:
     return image.mode.startswith("I")
 
 
-def is_deep_color(image: Image.Image) -> bool:
-    """Whether an opened image holds colors of 16 bits, of which Pillow keeps the upper 8."""
+def is_deep_color(image: Image.Image, path: Path) -> bool:
+    """Whether the image opened at ``path`` holds colors of 16 bits, of which Pillow keeps the upper 8."""
     if image.mode not in ("RGB", "RGBA", "LA"):
         return False
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         return max(tags.get(_BITS_PER_SAMPLE, (1,))) == 16 and tags.get(_PHOTOMETRIC) == 2
     if image.format == "PNG":
-        with Path(image.filename).open("rb") as file:  # type: ignore[attr-defined]
+        with path.open("rb") as file:
             return file.read(_PNG_DEPTH_BYTE + 1)[-1] == 16
     return False
 
@@ -54,20 +54,19 @@ def is_planar_deep(image: Image.Image) -> bool:
     return tags.get(_PLANAR) == 2 and len(bits) > 1 and max(bits) > 8
 
 
-def deep_values(image: Image.Image) -> Integer[Array, "h w *c"]:
-    """Values of a deep image as the file holds them, [h, w] of gray and [h, w, 3] of color; call inside ``open_image``.
+def deep_values(image: Image.Image, path: Path) -> Integer[Array, "h w *c"]:
+    """Values of the deep image opened at ``path``, [h, w] of gray and [h, w, 3] of color; call inside ``open_image``.
 
-    A gray TIFF has turned itself upright, as Pillow does with all.
+    Gray that is a TIFF has turned itself upright, as Pillow turns all; colors are as they are stored.
     """
-    return np.asarray(image) if is_deep_gray(image) else _decode_color(image)
+    return np.asarray(image) if is_deep_gray(image) else _decode_color(image, path)
 
 
-def _decode_color(image: Image.Image) -> UInt16[Array, "h w 3"]:
+def _decode_color(image: Image.Image, path: Path) -> UInt16[Array, "h w 3"]:
     """Colors of 16 bits by FFmpeg, as they are stored; Pillow has looked whether the file is whole."""
     import av
 
     codec: av.VideoCodecContext = av.CodecContext.create(str(image.format).lower(), "r")  # type: ignore[assignment]
-    path = Path(image.filename)  # type: ignore[attr-defined]
     frames = codec.decode(av.Packet(path.read_bytes())) or codec.decode(None)
     values = frames[0].to_ndarray(format="rgb48le") if frames else np.zeros((0, 0, 3), np.uint16)
     if sorted(values.shape[:2]) != sorted(image.size):  # Pillow's may have turned already

@@ -31,14 +31,15 @@ def find_value_ranges(
 
     def measure(index: int) -> tuple[str, ValueRange | None] | None:
         """Kind and span of a photo; None where it has 8 bits, or cannot be read, which its inspection tells."""
+        path = candidates[index].path
         try:
-            with open_image(candidates[index].path, max_pixels) as image:
-                kind = "gray" if is_deep_gray(image) else "color" if is_deep_color(image) else ""
+            with open_image(path, max_pixels) as image:
+                kind = "gray" if is_deep_gray(image) else "color" if is_deep_color(image, path) else ""
                 if not kind:
                     return None
                 with budget.reserve(image.width * image.height):
                     image.load()
-                    return kind, find_value_span(deep_values(image))
+                    return kind, find_value_span(deep_values(image, path))
         except RejectedFileError:
             return None
 

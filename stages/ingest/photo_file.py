@@ -16,7 +16,7 @@ from PIL.ExifTags import IFD, Base
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
-from quoin.pipeline.imaging.io import PixelBudget, load_mask, open_image, stored_orientation, upright_rgb
+from quoin.pipeline.imaging.io import PixelBudget, is_cut_out, load_mask, open_image, stored_orientation, upright_rgb
 from quoin.pipeline.imaging.value_range import FULL_RANGE, ValueRange
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.ingest.file_search import CAMERA_RAW, PHOTO_SUFFIXES, suffix_of
@@ -69,6 +69,7 @@ class PhotoInspection:
     border: tuple[int, int, int, int] = NO_BORDER  # pixels at the left, top, right, bottom
     rejection: Rejection | None = None
     mask_error: str = ""
+    is_cut_out: bool = False  # its alpha is a mask
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def inspect_photo(
                 return PhotoInspection(rejection=CAMERA_RAW)
             orientation, exif = stored_orientation(image), read_exif(image)
             panorama_kind = read_panorama_tag(image)
-            rgb = upright_rgb(image, value_range)
+            rgb = upright_rgb(image, path, value_range)
+            cut_out = is_cut_out(image)
             image.close()  # its pixels are not needed twice
             height, width = rgb.shape[:2]
             rejection = _rejection_of_pixels(rgb, limits)
@@ -117,7 +119,9 @@ def inspect_photo(
                 rejection = Rejection(Reason.MASKED, "its mask ignores all of it")
         except QuoinError as error:
             mask_error = error.what
-    return PhotoInspection(width, height, orientation, exif, pixel_hash, signature, border, rejection, mask_error)
+    return PhotoInspection(
+        width, height, orientation, exif, pixel_hash, signature, border, rejection, mask_error, cut_out
+    )
 
 
 def is_camera_raw(image: Image.Image) -> bool:

@@ -80,9 +80,10 @@ def ingest_photos(context: StageContext, config: IngestConfig) -> IngestResult:
     files, clips = extract_frames(listing.files, run.path, config, report)
     value_ranges = find_value_ranges(files, _max_pixels(config), _n_threads(), report)
     inspections = _inspect_all(files, listing.mask_of, value_ranges, config, report)
+    masks = _find_masks(files, inspections, listing.mask_of, config)
     rows = [
-        replace(_row(file, facts, listing.mask_of.get(file.name)), value_range=value_ranges.get(file.name, FULL_RANGE))
-        for file, facts in zip(files, inspections, strict=True)
+        replace(_row(file, facts, mask), value_range=value_ranges.get(file.name, FULL_RANGE))
+        for file, facts, mask in zip(files, inspections, masks, strict=True)
     ]
     _drop_unusable(rows, inspections, files, config, report)
     depth_maps = assign_depth_maps(rows, listing.depth_of, config, report)
@@ -156,6 +157,17 @@ def _row(file: SourceFile, facts: PhotoInspection, mask: Path | None) -> PhotoRo
         content_hash=facts.content_hash,
         rejection=facts.rejection,
     )
+
+
+def _find_masks(
+    files: list[SourceFile], inspections: list[PhotoInspection], mask_of: dict[str, Path], config: IngestConfig
+) -> list[Path | None]:
+    """The file of each photo's mask: that of its name, else the photo itself where it is cut out."""
+    use_alpha = config.masks != "none"
+    return [
+        mask_of.get(file.name) or (file.path if use_alpha and facts.is_cut_out else None)
+        for file, facts in zip(files, inspections, strict=True)
+    ]
 
 
 def _drop_unusable(

@@ -34,7 +34,7 @@ def write_image_copies(photos: list[PhotoRow], folder: Path, threads: int, advan
             is_plain = (
                 image.format in _LINKABLE_FORMATS
                 and image.mode == "RGB"
-                and not is_deep_color(image)
+                and not is_deep_color(image, source)
                 and exif_orientation(image) == 1
             )
             suffix = _LINKABLE_FORMATS.get(image.format or "", ".jpg")

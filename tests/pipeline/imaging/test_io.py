@@ -91,6 +91,20 @@ def test_every_format_comes_out_upright(tmp_path, suffix, options, tolerance, or
         assert stored_orientation(image) == orientation
 
 
+@pytest.mark.parametrize("orientation", ALL)
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGBA", "CMYK", "P"])
+def test_uncompressed_tiffs_of_every_mode_come_out_upright(tmp_path, mode, orientation):
+    """Those were garbled where they lie on their side: Pillow maps them into memory, with the sides exchanged."""
+    gray = picture()[..., 0]
+    image = Image.fromarray(gray.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(gray).convert(mode)
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # to stored pixels, by number of PIL.Image.Transpose
+    stored = image.transpose(Image.Transpose(turns[orientation])) if orientation > 1 else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.tif", exif=exif)
+    np.testing.assert_array_equal(load_upright(tmp_path / "a.tif")[..., 1], gray)
+
+
 @pytest.mark.parametrize("value", [0, 9, 77, 65535])
 def test_an_invalid_orientation_is_upright(tmp_path, value):
     exif = Image.Exif()

@@ -77,12 +77,12 @@ def test_colors_of_16_bits_are_read_as_they_are(tmp_path, planar, orientation):
 def test_a_deep_png_keeps_its_values(tmp_path):
     path = write_deep_png(tmp_path / "a.png", TWELVE_BITS)
     with open_image(path) as image:
-        assert is_deep_color(image)
-        np.testing.assert_array_equal(deep_values(image), TWELVE_BITS)
+        assert is_deep_color(image, path)
+        np.testing.assert_array_equal(deep_values(image, path), TWELVE_BITS)
     assert np.abs(load_upright(path, value_range=(0, 4095)).astype(int) - RGB).max() <= 1
     Image.fromarray(RGB).save(tmp_path / "plain.png")
     with open_image(tmp_path / "plain.png") as image:
-        assert not is_deep_color(image)
+        assert not is_deep_color(image, tmp_path / "plain.png")
 
 
 def test_transparency_of_16_bits_lies_on_white(tmp_path):

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason
 from quoin.pipeline.imaging.io import apply_orientation, load_mask, load_upright
+from quoin.pipeline.scene.photo_table import load_photo
 from tests.fixtures.image_files import UNDO, bomb_png, picture, save, write_tiff
 from tests.stages.ingest.scenes import as_rgb, texture, view
 
@@ -175,6 +176,35 @@ def test_of_a_bracket_the_photo_exposed_as_metered_stays(photos, ingest, has_bia
             save(photos / f"p{place}{number}.jpg", pixels, exif=exif, quality=80 + 15 * (ev > 0))
     _, rows, _ = ingest()
     assert [name for name, row in rows.items() if row.used] == ["p00.jpg", "p10.jpg"]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_a_cut_out_photo_is_its_own_mask(put, photos, ingest, suffix, orientation):
+    """Its transparency was seen as a white wall."""
+    rgba = np.dstack([picture(0, 144, 192), np.full((144, 192), 255, np.uint8)])
+    rgba[:40, :, 3] = 0
+    stored = apply_orientation(rgba, UNDO[orientation])
+    save(photos / f"a{suffix}", stored, orientation, **({"lossless": True} if suffix == ".webp" else {}))
+    put("plain.png", 1)
+    result, rows, _ = ingest()
+    row = rows[f"a{suffix}"]
+    assert (row.mask_path, rows["plain.png"].mask_path, result.n_masks) == (row.path, "", 1)
+    mask = load_mask(Path(row.mask_path), (row.width, row.height), row.orientation)
+    np.testing.assert_array_equal(mask, rgba[..., 3])
+    assert (load_photo(row)[:40] == 255).all()
+
+
+def test_a_mask_file_wins_over_transparency_and_opaque_photos_have_none(put, ingest):
+    for seed, name in enumerate(["a.png", "b.png", "c.png"]):
+        alpha = np.full((144, 192), 255, np.uint8)
+        alpha[:40] = 0 if name != "c.png" else 200
+        put(name, np.dstack([picture(seed, 144, 192), alpha]))
+    mask = put("masks/a.png", np.where(np.arange(192) < 90, 255, 0).astype(np.uint8) * np.ones((144, 1), np.uint8))
+    _, rows, _ = ingest()
+    assert [rows[name].mask_path for name in ("a.png", "b.png", "c.png")] == [str(mask), rows["b.png"].path, ""]
+    _, rows, _ = ingest(masks="none")
+    assert [rows[name].mask_path for name in ("a.png", "b.png", "c.png")] == ["", "", ""]
 
 
 def test_a_near_duplicate_with_a_mask_stays(put, ingest):
