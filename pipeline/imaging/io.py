@@ -143,7 +143,7 @@ def apply_orientation(pixels: Shaped[Array, "h w *c"], orientation: int) -> Shap
 
 
 def upright_rgb(image: Image.Image, path: Path, value_range: ValueRange = FULL_RANGE) -> UInt8[Array, "h w 3"]:
-    """Upright pixels of the image opened at ``path``, of any mode; transparency lies on white. Call inside ``open_image``.
+    """Upright pixels of the image that ``open_image`` opened at ``path``, of any mode; transparency lies on white.
 
     Of more than 8 bits a channel, ``value_range`` is what becomes black and white.
     """

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,6 +29,7 @@ Array = np.ndarray
 CONTAINER_FORMATS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,dv,nut,h264,hevc"
 MAX_SAMPLES_PER_S = 15.0  # frames per second that are measured; more would add nothing
 SAMPLE_EDGE_PX = 512  # long edge of the gray copy that sharpness is measured on
+MAX_PIXEL_ASPECT = 4.0  # width of a pixel over its height, or its inverse; anamorphic films have 2 at most
 MIN_DECODED_SHARE = 0.9  # of the length in its header; a clip with less is truncated
 FRAME_JPEG_QUALITY = 95
 FIXED_POINT_ONE = 1 << 16  # the 1 of the fixed-point numbers in a display matrix
@@ -63,9 +65,23 @@ class DecodedFrame:
     aspect: float
 
 
+@dataclass(frozen=True)
+class ClipScan:
+    """Measurements of a clip: ``n_frames`` can be decoded, the last of them at ``last_s`` seconds.
+
+    ``is_interlaced``: the frames say that each holds two fields, taken one after the other.
+    """
+
+    samples: FrameSamples
+    n_frames: int
+    last_s: float
+    is_interlaced: bool
+
+
 def read_clip_header(path: Path) -> ClipHeader:
     """What the clip says of itself; QuoinError, its ``what`` fit for a table, where it is none that can be decoded."""
     with _open_video(path) as (container, stream):
+        _pixel_aspect(stream)
         length_s = float(container.duration or 0) / 1e6
         if stream.duration and stream.time_base:
             length_s = float(stream.duration * stream.time_base)
@@ -82,7 +98,7 @@ def decode_frames(path: Path) -> Iterator[DecodedFrame]:
 
     with _open_video(path) as (container, stream):
         stream.thread_type = "AUTO"
-        aspect = float(stream.sample_aspect_ratio or 1)
+        aspect = _pixel_aspect(stream)
         number, first_s, last = 0, None, 0.0
         for frame in _decode_packets(container, stream, av.error.FFmpegError):
             if frame.is_corrupt:
@@ -92,6 +108,15 @@ def decode_frames(path: Path) -> Iterator[DecodedFrame]:
             last = time_s
             yield DecodedFrame(frame, number, time_s - first_s, aspect)
             number += 1
+
+
+def _pixel_aspect(stream: Any) -> float:
+    """Width of a pixel over its height; RejectedFileError where no film has such pixels."""
+    ratio = stream.sample_aspect_ratio or 1
+    if not 1 / MAX_PIXEL_ASPECT <= ratio <= MAX_PIXEL_ASPECT:
+        detail = f"its header says that pixels are {float(ratio):.3g} times as wide as high"
+        raise RejectedFileError(Reason.UNREADABLE, detail)
+    return float(ratio)
 
 
 def _decode_packets(container: Any, stream: Any, decode_error: type[Exception]) -> Iterator[Any]:
@@ -107,19 +132,20 @@ def _decode_packets(container: Any, stream: Any, decode_error: type[Exception]) 
             return
 
 
-def scan_clip(path: Path, advance: Callable[[float], None] = lambda done: None) -> tuple[FrameSamples, int, float]:
-    """Measurements of a clip's frames, how many frames can be decoded, and the time of the last, in seconds.
+def scan_clip(path: Path, advance: Callable[[float], None] = lambda done: None) -> ClipScan:
+    """Measurements of a clip's frames.
 
     ``advance`` is called with the number of frames decoded so far.
     """
     samples: list[tuple[int, float, Array, float]] = []
     previous: Array | None = None
-    n_frames, last_s = 0, 0.0
+    n_frames, last_s, is_interlaced = 0, 0.0, False
     for decoded in decode_frames(path):
         n_frames, last_s = decoded.number + 1, decoded.time_s
         advance(n_frames)
         if samples and last_s < samples[-1][1] + 0.99 / MAX_SAMPLES_PER_S:
             continue
+        is_interlaced |= decoded.frame.interlaced_frame
         gray = _gray_frame(decoded.frame)
         current = normalized_texture(gray)
         if previous is None:
@@ -133,7 +159,7 @@ def scan_clip(path: Path, advance: Callable[[float], None] = lambda done: None) 
     if not samples:
         raise RejectedFileError(Reason.UNREADABLE, "none of its frames can be decoded", where=path)
     number, times_s, motions, sharp = (np.array(part) for part in zip(*samples, strict=True))
-    return FrameSamples(number, times_s, motions, sharp), n_frames, last_s
+    return ClipScan(FrameSamples(number, times_s, motions, sharp), n_frames, last_s, is_interlaced)
 
 
 def write_frames(path: Path, targets: dict[int, Path], advance: Callable[[float], None] = lambda done: None) -> None:
@@ -157,12 +183,42 @@ def write_frames(path: Path, targets: dict[int, Path], advance: Callable[[float]
 
 
 def upright_frame(decoded: DecodedFrame) -> UInt8[Array, "h w 3"]:
-    """The frame in RGB, upright by its display matrix and with square pixels."""
+    """The frame in RGB, upright by its display matrix and with square pixels; of an interlaced one its first field."""
     frame = decoded.frame
-    width = round(frame.width * decoded.aspect)
-    return apply_orientation(
-        frame.to_ndarray(format="rgb24", width=width, height=frame.height), frame_orientation(frame)
+    with _rejecting_conversion_errors():
+        size = {"width": max(1, round(frame.width * decoded.aspect)), "height": frame.height}
+        pixels = _first_field(frame).to_ndarray(format="rgb24", **size)
+    return apply_orientation(pixels, frame_orientation(frame))
+
+
+def _first_field(frame: av.VideoFrame) -> av.VideoFrame:
+    """The lines of the field at the top, half as many, of an interlaced frame; any other frame itself.
+
+    The fields were taken one after the other: together they show what moves as a comb.
+    """
+    import av
+
+    if not frame.interlaced_frame:
+        return frame
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
     )
+    graph.link_nodes(source, graph.add("field", "type=top"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return cast("av.VideoFrame", graph.pull())
+
+
+@contextlib.contextmanager
+def _rejecting_conversion_errors() -> Iterator[None]:
+    """Frames that can be decoded and not converted (sizes, pixel formats) are no reason to end a run."""
+    import av
+
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError, MemoryError, OverflowError) as error:
+        detail = "its frames are in a form that cannot be converted to pictures"
+        raise RejectedFileError(Reason.UNREADABLE, detail) from error
 
 
 def frame_orientation(frame: av.VideoFrame) -> int:
@@ -186,7 +242,8 @@ def describe_truncation(n_frames: int, last_s: float, header: ClipHeader) -> str
 def _gray_frame(frame: av.VideoFrame) -> UInt8[Array, "h w"]:
     scale = min(1.0, SAMPLE_EDGE_PX / max(frame.width, frame.height))
     width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
-    return frame.to_ndarray(format="gray", interpolation="AREA", width=width, height=height)
+    with _rejecting_conversion_errors():
+        return _first_field(frame).to_ndarray(format="gray", interpolation="AREA", width=width, height=height)
 
 
 @contextlib.contextmanager

@@ -18,26 +18,32 @@ from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.core.formatting import timespans
 from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
-from quoin.stages.ingest.clip_decoder import ClipHeader, describe_truncation, read_clip_header, scan_clip, write_frames
+from quoin.stages.ingest.clip_decoder import (
+    ClipHeader,
+    ClipScan,
+    describe_truncation,
+    read_clip_header,
+    scan_clip,
+    write_frames,
+)
 from quoin.stages.ingest.config import ClipResult, IngestConfig
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, SourceFile, suffix_of
 from quoin.stages.ingest.keyframes import FrameSamples, KeyframeChoice, choose_keyframes, fit_keyframe_step
 
-SCAN_VERSION = 1  # of the measurements of a clip, and of how its frames are written
+SCAN_VERSION = 2  # of the measurements of a clip, and of how its frames are written
 BLURRED_CLIP = Rejection(Reason.BLURRED, "nothing in this video is sharp")
+INTERLACED_ADVICE = "interlaced: one field of each frame is used, with half the lines; film in progressive mode"
 MAX_LIVE_PHOTO_S = 4.0  # length of the film that phones add to a photo, at most
 
 
 @dataclass(frozen=True)
 class ScannedClip:
-    """A clip with measurements of its frames: ``n_frames`` can be decoded, the last of them at ``last_s`` seconds."""
+    """A clip with the ``key`` of its contents, its header, and measurements of its frames."""
 
     file: SourceFile
     key: str
     header: ClipHeader
-    samples: FrameSamples
-    n_frames: int
-    last_s: float
+    scan: ClipScan
 
 
 def extract_frames(
@@ -48,9 +54,10 @@ def extract_frames(
     if not clips:
         return list(files), []
     scanned, rejections = _scan_clips(clips, _photos_by_stem(files), run_folder / "work" / "ingest", report)
-    step = fit_keyframe_step([clip.samples for clip in scanned], config.max_frames)
-    choices = [choose_keyframes(clip.samples, step, config.min_sharpness) for clip in scanned]
-    frames = _write_all_frames(scanned, choices, run_folder / "frames", report)
+    step = fit_keyframe_step([clip.scan.samples for clip in scanned], config.max_frames)
+    choices = [choose_keyframes(clip.scan.samples, step, config.min_sharpness) for clip in scanned]
+    frames, write_rejections = _write_all_frames(scanned, choices, run_folder / "frames", report)
+    rejections |= write_rejections
     sources = {clip.name: [replace(clip, rejection=rejections.get(clip.name, BLURRED_CLIP))] for clip in clips}
     sources |= {clip.file.name: taken for clip, taken in zip(scanned, frames, strict=True) if taken}
     results = [_clip_result(*outcome) for outcome in zip(scanned, choices, frames, strict=True)]
@@ -66,6 +73,7 @@ def describe_clip(clip: ClipResult) -> str:
         f"blurred, no frame taken: {timespans(clip.blurred_s)}" if clip.blurred_s else "",
         f"still, one frame taken: {timespans(clip.still_s)}" if clip.still_s else "",
         clip.cut_off,
+        INTERLACED_ADVICE if clip.is_interlaced else "",
     ]
     return "; ".join(part for part in [text, *parts] if part)
 
@@ -118,38 +126,46 @@ def _scan_cached(file: SourceFile, header: ClipHeader, work: Path, advance: Adva
     if path.exists():
         with np.load(path) as saved:
             samples = FrameSamples(saved["number"], saved["time_s"], saved["motion"], saved["sharpness"])
-            return ScannedClip(file, key, header, samples, int(saved["n_frames"]), float(saved["last_s"]))
-    samples, n_frames, last_s = scan_clip(file.path, advance)
+            n_frames, last_s, is_interlaced = (saved[name].item() for name in ("n_frames", "last_s", "is_interlaced"))
+        return ScannedClip(file, key, header, ClipScan(samples, n_frames, last_s, is_interlaced))
+    scan = scan_clip(file.path, advance)
     work.mkdir(parents=True, exist_ok=True)
     part = work / f"{key}.partial.npz"
-    np.savez(part, **vars(samples), n_frames=n_frames, last_s=last_s)
+    values = {name: value for name, value in vars(scan).items() if name != "samples"}
+    np.savez(part, **vars(scan.samples), **values)
     part.replace(path)
-    return ScannedClip(file, key, header, samples, n_frames, last_s)
+    return ScannedClip(file, key, header, scan)
 
 
 def _write_all_frames(
     scanned: Sequence[ScannedClip], choices: Sequence[KeyframeChoice], folder: Path, report: Reporter
-) -> list[list[SourceFile]]:
-    """Write the chosen frames of every clip that are not there yet, and delete those of earlier choices."""
-    out = []
+) -> tuple[list[list[SourceFile]], dict[str, Rejection]]:
+    """The chosen frames of every clip, and why clips give none, by name.
+
+    Frames that are not there yet are written, those of earlier choices deleted.
+    """
+    out, rejections = [], {}
     with report.task("ingest/frames", sum(len(choice.selected) for choice in choices), "frames") as advance:
         before = 0
         for clip, choice in zip(scanned, choices, strict=True):
             clip_folder = folder / PurePosixPath(clip.file.name)
             _clear_unless_current(clip_folder, clip.key)
-            numbers = clip.samples.number[choice.selected].tolist()
+            numbers = clip.scan.samples.number[choice.selected].tolist()
             targets = {number: clip_folder / f"{number:06d}.jpg" for number in numbers}
             for stale in set(clip_folder.glob("*")) - set(targets.values()) - {clip_folder / KEY_FILE}:
                 stale.unlink()
             missing = {number: target for number, target in targets.items() if not target.exists()}
             if missing:
                 n_written = before + len(targets) - len(missing)
-                write_frames(clip.file.path, missing, _offset_progress(n_written, advance))
+                try:
+                    write_frames(clip.file.path, missing, _offset_progress(n_written, advance))
+                except RejectedFileError as error:
+                    rejections[clip.file.name] = error.rejection
             before += len(targets)
             advance(before)
-            times = zip(targets.values(), clip.samples.time_s[choice.selected].tolist(), strict=True)
+            times = zip(targets.values(), clip.scan.samples.time_s[choice.selected].tolist(), strict=True)
             out.append([_frame_file(clip.file, path, time_s) for path, time_s in times if path.exists()])
-    return out
+    return out, rejections
 
 
 KEY_FILE = "clip"
@@ -171,11 +187,12 @@ def _frame_file(clip: SourceFile, path: Path, time_s: float) -> SourceFile:
 def _clip_result(clip: ScannedClip, choice: KeyframeChoice, frames: Sequence[SourceFile]) -> ClipResult:
     return ClipResult(
         name=clip.file.name,
-        duration_s=round(clip.last_s, 3),
+        duration_s=round(clip.scan.last_s, 3),
         frames_per_s=round(clip.header.frames_per_s, 3),
-        n_frames=clip.n_frames,
+        n_frames=clip.scan.n_frames,
         n_taken=len(frames),
         blurred_s=choice.blurred_s,
         still_s=choice.still_s,
-        cut_off=describe_truncation(clip.n_frames, clip.last_s, clip.header),
+        cut_off=describe_truncation(clip.scan.n_frames, clip.scan.last_s, clip.header),
+        is_interlaced=clip.scan.is_interlaced,
     )

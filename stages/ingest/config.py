@@ -49,6 +49,7 @@ class ClipResult(StageResult):
     blurred_s: list[tuple[float, float]]  # spans without a sharp frame: none was taken
     still_s: list[tuple[float, float]]  # spans without motion: one frame was taken
     cut_off: str  # how much of a truncated file there is; "" for a complete one
+    is_interlaced: bool = False  # one field of each frame is used
 
 
 class IngestResult(StageResult):

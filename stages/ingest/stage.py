@@ -93,7 +93,7 @@ def ingest_photos(context: StageContext, config: IngestConfig) -> IngestResult:
     _check_masks(files, listing, inspections)
     result = summarize_photos(rows, len(listing.files), clips, depth_maps, _contents_hash(listing, config))
     for clip in clips:
-        report.log("ingest", describe_clip(clip), level="warning" if clip.cut_off else "info")
+        report.log("ingest", describe_clip(clip), level="warning" if clip.cut_off or clip.is_interlaced else "info")
     if result.n_used < 2:
         raise too_few_photos(rows, result, run.photos)
     log_summary(rows, result, listing, report)

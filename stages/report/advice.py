@@ -99,6 +99,9 @@ def _clip(clip: ClipFacts) -> Iterator[Advice]:
         yield Advice(level="note", text=text)
     if clip.cut_off:
         yield Advice(level="warning", text=f"{clip.name} is {clip.cut_off}.")
+    if clip.is_interlaced:
+        text = f"{clip.name} is interlaced film, of which half the lines can be used: film in progressive mode."
+        yield Advice(level="warning", text=text)
 
 
 def _reasons(rejections: Sequence[Rejection | None]) -> str:

@@ -73,6 +73,7 @@ class ClipFacts(Facts):
     still_s: list[tuple[float, float]]  # spans that gave one frame
     unplaced_s: list[tuple[float, float]]  # spans of unplaced frames
     cut_off: str
+    is_interlaced: bool = False
 
 
 class StageFacts(Facts):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -167,6 +169,98 @@ def test_what_is_no_clip_says_why(photos, put, ingest):
     assert not facts["whole.mkv"].cut_off
     assert (facts["one.mp4"].n_frames, facts["one.mp4"].n_taken) == (1, 1)
     assert any("cut.mkv" in line and "can be decoded" in line for line in logs)
+
+
+# -- interlaced film, and clips that are no good -----------------------------------------------------------------------
+
+
+def interlaced(lefts):
+    """Frames whose odd lines show a pan half a frame later."""
+    frames = [frame.copy() for frame in pan(lefts)]
+    later = pan([left + 0.5 * step for left, step in zip(lefts, np.diff([*lefts, lefts[-1]]), strict=True)])
+    for frame, other in zip(frames, later, strict=True):
+        frame[1::2] = other[1::2]
+    return frames
+
+
+def test_one_field_of_interlaced_film_is_used_with_a_warning(photos, ingest):
+    """Both together show what moves as a comb."""
+    lefts = np.arange(40) * 12.0
+    frames = interlaced([float(left) for left in lefts])
+    write_clip(photos / "a.mp4", frames, interlaced=True)
+    result, rows, logs = ingest()
+    assert result.clips[0].is_interlaced
+    assert any("a.mp4" in line and "interlaced: one field of each frame is used" in line for line in logs)
+    assert len(frames_of(rows, "a.mp4")) >= 10
+    for row in frames_of(rows, "a.mp4")[1:-1]:
+        number = int(Path(row.path).stem)
+        shown = load_upright(Path(row.path)).astype(int)
+        assert shown.shape == (HEIGHT, WIDTH, 3)
+        first_field = pan([lefts[number]])[0][::2].astype(int)
+        errors = [
+            np.abs(pixels.reshape(HEIGHT // 2, 2, WIDTH, 3).mean(axis=1) - first_field).mean()
+            for pixels in (shown, frames[number])
+        ]
+        assert errors[0] < 0.5 * errors[1]
+
+
+def test_progressive_film_is_told_nothing(photos, ingest):
+    write_clip(photos / "a.mp4", pan(WALK[:30]))
+    result, _, logs = ingest()
+    assert not result.clips[0].is_interlaced
+    assert not any("interlaced" in line for line in logs)
+
+
+def with_pixel_aspect(path, numerator, denominator):
+    """The clip at ``path`` with another shape of pixels in its header."""
+    data = bytearray(path.read_bytes())
+    start = data.find(b"pasp") + 4
+    assert start > 4
+    data[start : start + 8] = struct.pack(">II", numerator, denominator)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("aspect", [(1, 200), (200, 1)])
+def test_a_clip_of_impossible_pixels_is_left_out_and_the_others_are_used(photos, ingest, aspect):
+    write_clip(photos / "a.mp4", pan(WALK[:30]), codec="mpeg4", aspect=Fraction(1, 1))
+    with_pixel_aspect(photos / "a.mp4", *aspect)
+    write_clip(photos / "b.mp4", pan(WALK[:30]))
+    result, rows, _ = ingest()
+    assert str(rows["a.mp4"].rejection).startswith("unreadable: its header says that pixels are")
+    assert result.n_used == len(frames_of(rows, "b.mp4")) >= 3
+
+
+@pytest.mark.parametrize("function", ["_gray_frame", "upright_frame"])
+def test_a_clip_whose_frames_cannot_be_converted_is_left_out(photos, ingest, monkeypatch, function):
+    from quoin.stages.ingest import clip_decoder
+
+    write_clip(photos / "a.mp4", pan(WALK[:30]))
+    write_clip(photos / "b.mp4", pan(WALK[:30]), codec="mpeg4")
+    convert = getattr(clip_decoder, function)
+
+    def fail_for_h264(frame):
+        def refuse(shown):
+            raise ValueError("Cannot convert to the specified format")
+
+        with monkeypatch.context() as patch:
+            if "h264" in opened:
+                patch.setattr(clip_decoder, "_first_field", refuse)
+            return convert(frame)
+
+    opened: list[str] = []
+    read = clip_decoder._open_video
+
+    @contextlib.contextmanager
+    def note_codec(path):
+        with read(path) as (container, stream):
+            opened[:] = [stream.codec_context.name]
+            yield container, stream
+
+    monkeypatch.setattr(clip_decoder, "_open_video", note_codec)
+    monkeypatch.setattr(clip_decoder, function, fail_for_h264)
+    result, rows, _ = ingest()
+    assert "cannot be converted to pictures" in str(rows["a.mp4"].rejection)
+    assert result.n_used == len(frames_of(rows, "b.mp4")) >= 3
 
 
 def test_sound_without_pictures(photos, put, ingest):

@@ -174,6 +174,7 @@ def test_nothing_is_said_about_a_good_run():
         ),
         (clip(n_placed=39, n_unplaced=1, unplaced_s=[(3700.0, 3700.0)]), "note", "1:01:40 of walk.mp4 (1 of 40"),
         (clip(blurred_s=[(0.0, 2.5)]), "note", "0:00–0:02 of walk.mp4 is too blurred"),
+        (clip(is_interlaced=True), "warning", "walk.mp4 is interlaced film, of which half the lines"),
         (clip(cut_off="cut off: 9 frames can be decoded"), "warning", "walk.mp4 is cut off: 9 frames"),
         ({"pose": {"components": [8, 2]}}, "warning", "2 groups without matches between them (8, 2 photos)"),
         ({"pose": {"reprojection_px": histogram(2.5)}}, "warning", "2.5 px"),
