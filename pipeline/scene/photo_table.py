@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
-from quoin.pipeline.core.reasons import Reason, Rejection
+from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
 from quoin.pipeline.imaging.io import load_upright
 from quoin.pipeline.imaging.value_range import FULL_RANGE, ValueRange
 from quoin.pipeline.storage.cache import mirror_file
+from quoin.pipeline.storage.layout import sha256_of
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
 
@@ -51,6 +53,7 @@ class PhotoRow:
     clip: str = ""  # name of the clip that it is a frame of; "" of photos
     time_s: float = nan  # of a frame in its clip; NaN of photos
     content_hash: str = ""  # of the decoded upright pixels
+    file_hash: str = ""  # SHA-256 of the file; "" where it was not read
     rejection: Rejection | None = None  # None where used; columns "reason" and "detail"
 
     @property
@@ -62,8 +65,23 @@ class PhotoRow:
         return replace(self, rejection=Rejection(reason, detail))
 
 
+def check_unchanged(photo: PhotoRow) -> None:
+    """Raise QuoinError where the file of a photo is not the one that ingest looked at."""
+    try:
+        is_changed = bool(photo.file_hash) and sha256_of(Path(photo.path)) != photo.file_hash
+    except OSError as error:
+        raise RejectedFileError(Reason.UNREADABLE, error.strerror or "", where=photo.path) from None
+    if is_changed:
+        raise QuoinError(
+            f"The photo {photo.name!r} is another than when this run looked at it",
+            where=photo.path,
+            hint="give the same command again with --force ingest, so that all photos are looked at anew",
+        )
+
+
 def load_photo(photo: PhotoRow) -> UInt8[Array, "h w 3"]:
-    """The photo of a row as upright RGB. Raises RejectedFileError where it cannot be read."""
+    """The photo of a row as upright RGB. Raises QuoinError where it cannot be read, or was changed after ingest."""
+    check_unchanged(photo)
     return load_upright(Path(photo.path), value_range=photo.value_range)
 
 

@@ -72,4 +72,4 @@ class IngestResult(StageResult):
     max_side_px: int  # longest side of any used photo
     clips: list[ClipResult]  # that gave frames
     reasons: dict[Reason, int]  # why not used -> how many files and frames
-    contents: str  # hash of names and sizes of all files found, masks included
+    contents: str  # hash of names and sizes of all files found, and of what photos, clips, masks and depth maps hold

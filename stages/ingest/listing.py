@@ -10,9 +10,9 @@ from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.scene.photo_names import fit_names
-from quoin.pipeline.storage.layout import sha256_of
 from quoin.stages.ingest.clip_decoder import read_clip_header
 from quoin.stages.ingest.depth_files import is_depth_name, match_depths
+from quoin.stages.ingest.file_digests import file_digests
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, SourceFile, find_files, natural_key, suffix_of
 from quoin.stages.ingest.mask_files import MASK_FOLDERS, is_in_mask_folder, match_masks, match_sidecar_masks
 
@@ -27,7 +27,7 @@ class Listing:
     files: list[SourceFile]
     mask_of: dict[str, Path]
     unused_masks: list[str]
-    contents: str  # hash of all names and sizes, and of what masks and depth maps hold
+    contents: str  # hash of all names and sizes, and of what photos, clips, masks and depth maps hold
     depth_of: dict[str, Path] = field(default_factory=dict)
     unused_depths: list[str] = field(default_factory=list)
 
@@ -62,9 +62,9 @@ class _Companions:
         """The file of each photo that has one."""
         return {photo: self.files[name].path for photo, name in self.name_by_photo.items()}
 
-    def content_digests(self) -> list[str]:
-        """Hashes of the files in use: a mask that is made anew often has the size of the old one."""
-        return [_content_digest(self.files[name].path) for name in sorted(set(self.name_by_photo.values()))]
+    def paths_in_use(self) -> list[Path]:
+        """The files of all photos, each once."""
+        return [self.files[name].path for name in sorted(set(self.name_by_photo.values()))]
 
 
 def list_sources(
@@ -86,12 +86,12 @@ def list_sources(
                 where=photos,
                 hint="leave out the masks and the depth maps, or give a folder of photos",
             )
-        return _add_clips(Listing([], {}, [], ""), [photos, *clips])
+        return _add_clips(Listing([], {}, [], ""), [photos, *clips], excluded)
     listing = list_photos(photos, masks, excluded, depth, named_masks)
-    return _add_clips(listing, clips) if clips else listing
+    return _add_clips(listing, clips, excluded) if clips else listing
 
 
-def _add_clips(listing: Listing, clips: Sequence[Path]) -> Listing:
+def _add_clips(listing: Listing, clips: Sequence[Path], run_folder: Path) -> Listing:
     """The listing with the clips that are not in it yet."""
     file_by_path = {file.path.resolve(): file for file in listing.files}
     names = {file.name for file in listing.files}
@@ -107,7 +107,8 @@ def _add_clips(listing: Listing, clips: Sequence[Path]) -> Listing:
         )
     files = sorted(file_by_path.values(), key=lambda file: natural_key(file.name))
     names_and_sizes = [[file.name, file.n_bytes] for file in files]
-    return replace(listing, files=files, contents=digest([listing.contents, names_and_sizes]))
+    digests = sorted(file_digests([clip.absolute() for clip in clips], run_folder).values())
+    return replace(listing, files=files, contents=digest([listing.contents, names_and_sizes, digests]))
 
 
 def _check_clip(clip: Path) -> None:
@@ -151,11 +152,13 @@ def list_photos(
     searched = [*files, *outside_masks.values(), *depth_files.values()]
     names_and_sizes = [[f.name, f.n_bytes, f.rejection.reason if f.rejection else ""] for f in searched]
     named = [[photo, str(path)] for photo, path in sorted(named_masks.items())] if masks == "auto" else []
+    compared = [file.path for file in files if _is_source(file)]
+    digests = file_digests([*compared, *mask.paths_in_use(), *depth_map.paths_in_use()], excluded)
     return Listing(
         files=[replace(file, rejection=file.rejection or rejections.get(file.name)) for file in files],
         mask_of=mask.paths(),
         unused_masks=mask.unused,
-        contents=digest([*names_and_sizes, *named, *mask.content_digests(), *depth_map.content_digests()]),
+        contents=digest([*names_and_sizes, *named, *digests.values()]),
         depth_of=depth_map.paths(),
         unused_depths=depth_map.unused,
     )
@@ -280,11 +283,9 @@ def _find_sibling_masks(root: Path) -> FileByName:
     return {f"{folder.name}/{file.name}": file for folder in folders for file in find_files(folder)}
 
 
-def _content_digest(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError:  # whoever reads the file reports it
-        return ""
+def _is_source(file: SourceFile) -> bool:
+    """Whether a file may give photos; what else lies in the folder, archives for example, is not read."""
+    return file.is_clip or (not file.rejection and suffix_of(file.name) in {*PHOTO_SUFFIXES, ""})
 
 
 def _is_image(file: SourceFile) -> bool:

@@ -18,6 +18,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
 from quoin.pipeline.imaging.io import PixelBudget, is_cut_out, load_mask, open_image, stored_orientation, upright_rgb
 from quoin.pipeline.imaging.value_range import FULL_RANGE, ValueRange
+from quoin.pipeline.storage.layout import sha256_of
 from quoin.stages.ingest.exif import Exif, read_exif
 from quoin.stages.ingest.file_search import CAMERA_RAW, PHOTO_SUFFIXES, suffix_of
 
@@ -70,6 +71,7 @@ class PhotoInspection:
     rejection: Rejection | None = None
     mask_error: str = ""
     is_cut_out: bool = False  # its alpha is a mask
+    file_hash: str = ""  # SHA-256 of the file
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def inspect_photo(
                 rejection = Rejection(Reason.PANORAMA, f"the file says that it is {panorama_kind}")
             elif not rejection and is_equirectangular(rgb):
                 rejection = Rejection(Reason.PANORAMA, "it shows 360°: twice as wide as high, and its sides join")
-            pixel_hash = content_hash(rgb)
+            pixel_hash, file_hash = content_hash(rgb), sha256_of(path)
             signature = None if rejection else image_signature(rgb)
             border = NO_BORDER if rejection else find_borders(rgb)
     except RejectedFileError as error:
@@ -120,7 +122,7 @@ def inspect_photo(
         except QuoinError as error:
             mask_error = error.what
     return PhotoInspection(
-        width, height, orientation, exif, pixel_hash, signature, border, rejection, mask_error, cut_out
+        width, height, orientation, exif, pixel_hash, signature, border, rejection, mask_error, cut_out, file_hash
     )
 
 

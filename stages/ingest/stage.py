@@ -155,6 +155,7 @@ def _row(file: SourceFile, facts: PhotoInspection, mask: Path | None) -> PhotoRo
         clip=file.clip,
         time_s=file.time_s,
         content_hash=facts.content_hash,
+        file_hash=facts.file_hash,
         rejection=facts.rejection,
     )
 

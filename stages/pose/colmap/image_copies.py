@@ -12,7 +12,7 @@ from quoin.pipeline.core.events import Advance
 from quoin.pipeline.core.workers import thread_map
 from quoin.pipeline.imaging.io import exif_orientation, load_mask, open_image
 from quoin.pipeline.imaging.value_range import is_deep_color
-from quoin.pipeline.scene.photo_table import PhotoRow, load_photo
+from quoin.pipeline.scene.photo_table import PhotoRow, check_unchanged, load_photo
 
 Array = np.ndarray
 
@@ -28,6 +28,7 @@ def write_image_copies(photos: list[PhotoRow], folder: Path, threads: int, advan
     folder.mkdir(parents=True, exist_ok=True)
 
     def copy(index: int) -> str:
+        check_unchanged(photos[index])
         source = Path(photos[index].path)
         stem = f"{photos[index].photo_id:06d}"
         with open_image(source) as image:

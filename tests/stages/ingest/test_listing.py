@@ -17,6 +17,7 @@ from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.scene.photo_table import read_photo_table, to_local_path, to_stored_path
 from quoin.pipeline.storage.run import Run
 from quoin.stages.ingest.config import IngestConfig
+from quoin.stages.ingest import listing
 from quoin.stages.ingest.listing import list_photos, list_sources
 from quoin.stages.ingest.stage import INGEST
 
@@ -39,6 +40,26 @@ def test_a_mask_or_a_depth_map_of_the_same_size_is_another(put, photos: Path, tm
         assert list(found.mask_of or found.depth_of) == ["a.jpg"]
         seen.add(found.contents)
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("name", ["1.ppm", "1.bmp", "unnamed"])
+def test_a_photo_of_the_same_size_is_another(put, photos: Path, name: str):
+    for seed in (0, 1):
+        shutil.copy(put("x.ppm", seed), photos / name)
+        (photos / "x.ppm").unlink()
+        if seed == 0:
+            before = listed(photos).contents
+    assert listed(photos).contents != before
+
+
+def test_a_clip_of_the_same_size_is_another(photos: Path, monkeypatch):
+    monkeypatch.setattr(listing, "_check_clip", lambda clip: None)
+    contents = set()
+    for content in (b"one", b"two"):
+        (photos / "a.mp4").write_bytes(content)
+        contents.add(list_sources(photos / "a.mp4", [], "auto", photos / "no run").contents)
+        contents.add(list_sources(photos, [], "auto", photos / "no run").contents)
+    assert len(contents) == 4
 
 
 def test_masks_among_the_photos_may_be_named_by_their_folder(put, photos: Path):

@@ -451,6 +451,17 @@ def test_the_thumbnail_in_a_camera_raw_is_no_photo(put, photos, ingest, name):
     assert rows["a.png"].used
 
 
+def test_a_photo_that_is_replaced_by_one_of_the_same_size_is_noticed(put, ingest):
+    for seed in range(3):
+        put(f"{seed}.ppm", seed)
+    _, before, _ = ingest()
+    _, _, logs = ingest()
+    assert any("already done" in line for line in logs)
+    put("1.ppm", 7)
+    _, after, _ = ingest()
+    assert [name for name, row in after.items() if row.content_hash != before[name].content_hash] == ["1.ppm"]
+
+
 def test_a_folder_of_raws_says_what_to_do(put, ingest):
     put("a.iiq", b"II*\0")
     put("b.iiq", b"II*\0")
