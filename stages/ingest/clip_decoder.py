@@ -186,8 +186,8 @@ def upright_frame(decoded: DecodedFrame) -> UInt8[Array, "h w 3"]:
     """The frame in RGB, upright by its display matrix and with square pixels; of an interlaced one its first field."""
     frame = decoded.frame
     with _rejecting_conversion_errors():
-        size = {"width": max(1, round(frame.width * decoded.aspect)), "height": frame.height}
-        pixels = _first_field(frame).to_ndarray(format="rgb24", **size)
+        width = max(1, round(frame.width * decoded.aspect))
+        pixels = _first_field(frame).to_ndarray(format="rgb24", width=width, height=frame.height)
     return apply_orientation(pixels, frame_orientation(frame))
 
 

@@ -13,7 +13,7 @@ from quoin.pipeline.core.workers import thread_map
 from quoin.pipeline.storage.layout import sha256_of
 
 DIGESTS_PATH = "work/ingest/digests.json"  # in a run: [bytes, time of change in ns, SHA-256] by path
-MAX_THREADS = 16
+MAX_HASHING_THREADS = 16
 # A file that was changed so short a time ago may change again within the same tick of the file system's clock.
 MIN_AGE_S = 2.0
 
@@ -40,7 +40,7 @@ def file_digests(paths: Iterable[Path], run_folder: Path) -> dict[Path, str]:
         except OSError:  # whoever reads the file reports it
             return [0, 0, ""]
 
-    entries = thread_map(digest_entry, len(files), min(MAX_THREADS, os.cpu_count() or 1), lambda done: None)
+    entries = thread_map(digest_entry, len(files), min(MAX_HASHING_THREADS, os.cpu_count() or 1), lambda done: None)
     newest_ns = time.time_ns() - int(MIN_AGE_S * 1e9)
     current = {str(path): entry for path, entry in zip(files, entries, strict=True) if 0 < int(entry[1]) < newest_ns}
     if current != noted and run_folder.is_dir():

@@ -150,7 +150,7 @@ def refine_component(workspace: Workspace, config: PoseConfig, component: Compon
     The component stays as it is where the adjustment fails, loses photos, or explains them worse.
     """
     model = component.filtered.model
-    output = workspace.folder / "refined"
+    output = workspace.folder / f"refined-{workspace.database.stem}"
     shutil.rmtree(output, ignore_errors=True)
     job = {
         "path": component.path,

@@ -16,6 +16,7 @@ from quoin.stages.pose.checks.disambiguation import map_with_disambiguation
 from quoin.stages.pose.checks.pure_rotation import find_pure_rotations, has_single_viewpoint
 from quoin.stages.pose.colmap.camera import Camera
 from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.fisheye import map_as_fisheye_if_better
 from quoin.stages.pose.mapping import is_better, mean_error_px, refine_component
 from quoin.stages.pose.pairing.matching import find_features, find_pairs
 from quoin.stages.pose.pairing.pairs import gps_positions_m
@@ -54,7 +55,8 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
             where=run.photos,
             hint="take photos from many places around the thing, a step or more apart, that overlap by half or more",
         )
-    components, mapper = map_with_disambiguation(workspace, config, pairs, [photo.name for photo in photos])
+    names = [photo.name for photo in photos]
+    components, mapper = map_with_disambiguation(workspace, config, pairs, names)
     components, mapper = _separate_cameras_if_better(workspace, config, photos, pairs, components, mapper)
     if not components:
         n_matching = int((pairs[:, 3] > 0).sum())
@@ -65,7 +67,8 @@ def estimate_poses(workspace: Workspace, config: PoseConfig, photos: list[PhotoR
         )
     warnings = components[0].warnings
     components[0], n_refined_cameras = refine_component(workspace, config, components[0])
-    return SfmResult(components, mapper, n_features, pairs, n_masks, n_refined_cameras, warnings)
+    result = SfmResult(components, mapper, n_features, pairs, n_masks, n_refined_cameras, warnings)
+    return map_as_fisheye_if_better(workspace, config, names, result, (cameras, camera_of))
 
 
 def feature_inputs(photos: list[PhotoRow]) -> list[Any]:
@@ -107,7 +110,7 @@ def _separate_cameras_if_better(
     workspace.report.log("pose", "One shared camera explains the photos badly; mapping with one for each photo")
     names = [photo.name for photo in photos]
     separate, separate_mapper = map_with_disambiguation(
-        workspace.with_cameras(cameras, camera_of), config, pairs, names
+        workspace.with_cameras(cameras, camera_of, "own_cameras"), config, pairs, names
     )
     return (separate, separate_mapper) if is_better(separate, components) else (components, mapper)
 

@@ -146,14 +146,14 @@ class Workspace:
         self.report.log("pose", f"{error} Meanwhile this process does their part", "warning")
 
     def with_cameras(
-        self, cameras: list[Camera], camera_of: list[int], photo_ids: list[int] | None = None
+        self, cameras: list[Camera], camera_of: list[int], name: str, photo_ids: list[int] | None = None
     ) -> Workspace:
-        """A workspace with a copy of the database in which photo i has ``cameras[camera_of[i]]``.
+        """A workspace with a copy of the database, called ``name``, in which photo i has ``cameras[camera_of[i]]``.
 
         With ``photo_ids`` it is photo ``photo_ids[i]``.
         """
         copied = copy.copy(self)
-        copied.database = self.folder / "own_cameras.db"
+        copied.database = self.folder / f"{name}.db"
         shutil.copyfile(self.database, copied.database)
         pairs = list(zip(photo_ids or range(len(camera_of)), camera_of, strict=True))
         copied.run_colmap("set_cameras", {"cameras": [c.as_json() for c in cameras], "camera_of": pairs})

@@ -96,9 +96,7 @@ def delete_pairs(job: StepArguments) -> StepArguments:
 def match_images(job: StepArguments) -> StepArguments:
     """Matches and verified two-view geometry of the pairs listed in ``pairs_file``; pairs done already are skipped."""
     options = pycolmap.FeatureMatchingOptions(num_threads=job["threads"])
-    # What stands still in photos taken from many places tells no pose: date stamps, logos, the wall behind a turntable.
-    verification = pycolmap.TwoViewGeometryOptions(filter_stationary_matches=True)
-    verification.ransac.random_seed = job["seed"]
+    verification = _verification_options(job)
     pairing = pycolmap.ImportedPairingOptions(match_list_path=job["pairs_file"], block_size=job["block_size"])
     pycolmap.match_image_pairs(job["database"], options, pairing, verification, device=pycolmap.Device.cpu)
     with pycolmap.Database.open(job["database"]) as database:
@@ -109,6 +107,24 @@ def match_images(job: StepArguments) -> StepArguments:
         first, second = pycolmap.pair_id_to_image_pair(pair_id)
         rows.append([first - 1, second - 1, n_matches, inliers.get(pair_id, 0)])
     return {"pairs": rows}
+
+
+def verify_matches(job: StepArguments) -> StepArguments:
+    """Verify all matches anew, with the cameras that the photos have by now."""
+    with pycolmap.Database.open(job["database"]) as database:
+        database.clear_two_view_geometries()
+    options = pycolmap.GeometricVerifierOptions(num_threads=job["threads"])
+    pycolmap.geometric_verification(
+        job["database"], options, pycolmap.ExistingMatchedPairingOptions(), _verification_options(job)
+    )
+    return {}
+
+
+def _verification_options(job: StepArguments) -> pycolmap.TwoViewGeometryOptions:
+    # What stands still in photos taken from many places tells no pose: date stamps, logos, the wall behind a turntable.
+    options = pycolmap.TwoViewGeometryOptions(filter_stationary_matches=True)
+    options.ransac.random_seed = job["seed"]
+    return options
 
 
 def map_images(job: StepArguments) -> StepArguments:
@@ -219,6 +235,7 @@ COLMAP_STEPS = {
         set_cameras,
         delete_pairs,
         match_images,
+        verify_matches,
         map_images,
         triangulate,
         refine_model,

@@ -16,8 +16,8 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.scene.photo_table import read_photo_table, to_local_path, to_stored_path
 from quoin.pipeline.storage.run import Run
-from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest import listing
+from quoin.stages.ingest.config import IngestConfig
 from quoin.stages.ingest.listing import list_photos, list_sources
 from quoin.stages.ingest.stage import INGEST
 

@@ -341,7 +341,7 @@ def test_photos_can_be_mapped_again_with_cameras_of_their_own(posed: tuple) -> N
     run, _, _ = posed
     workspace = Workspace(run, CONFIG, Reporter())
     photos_ = read_photo_table(run, used_only=True)
-    own = workspace.with_cameras(*initial_cameras(photos_, share=False))
+    own = workspace.with_cameras(*initial_cameras(photos_, share=False), "own_cameras")
     pairs = np.array([[a, b, 50, 50] for a in range(N) for b in range(a)])
     components, mapper = map_photos(own, CONFIG, pairs, N)
     assert (components[0].n_photos, len(components[0].filtered.model.cameras), mapper) == (N, N, "incremental")
@@ -368,7 +368,7 @@ def test_a_step_that_dies_is_done_again_with_one_thread(posed: tuple) -> None:
 
 def test_mappers_are_compared_by_photos_then_by_error(posed: tuple) -> None:
     workspace = Workspace(posed[0], CONFIG, Reporter())
-    whole = load_component(str(workspace.folder / "refined"), CONFIG.min_points)
+    whole = load_component(str(workspace.folder / "refined-database"), CONFIG.min_points)
     part = Component(whole.path, filter_photos(whole.filtered.model.keep_photos(np.arange(N) < 5), CONFIG.min_points))
     assert (
         is_better([whole], [part])
