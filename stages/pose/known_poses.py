@@ -131,7 +131,7 @@ def _turn_if_better(
         "with them",
     )
     if turned.cameras != given.cameras:
-        workspace = workspace.with_cameras(*_distinct(turned.cameras), turned.photo_ids.tolist())
+        workspace = workspace.with_cameras(*_distinct(turned.cameras), "turned_cameras", turned.photo_ids.tolist())
     return workspace, turned
 
 
