@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.reasons import Reason, Rejection
@@ -29,7 +29,9 @@ from quoin.stages.pose.workspace import Component, SfmResult, Workspace
 Array = np.ndarray
 
 MAX_GIVEN_ERROR = 0.02  # reprojection error from which refinement starts, per focal length: about a degree
-# Medians over the photos; refined poses that went further than a tracker errs explain wrong cameras.
+MIN_REFINED_GAIN = 0.05  # in the median share of matches that the refined poses explain; with less, poses are as given
+MIN_CONSTANT_POSES = 3  # that are exact, from which on they stay while the others are refined
+# Refined poses that went further than a tracker errs explain wrong cameras.
 MAX_REFINED_SHIFT = 0.05  # of the extent of the camera centers
 MAX_REFINED_TURN_DEG = 3.0
 MIN_ASPECT_DIFFERENCE = 0.02  # of a photo's aspect from 1, from which on its shape tells whether it is turned
@@ -183,16 +185,21 @@ def check_poses(workspace: Workspace, config: PoseConfig, given: KnownPoses, nam
     used, warnings = given, []
     if not len(pairs.shares):
         return given
-    if np.median(pairs.shares) < EPIPOLAR.min_exact_share and config.refine_known_poses:
-        refined = refine_known_poses(workspace, given)
-        shift, turn_deg = pose_changes(given, refined)
+    is_exact = ~(pairs.of_photos() < EPIPOLAR.min_exact_share)  # also a photo without pairs: nothing contradicts it
+    if config.refine_known_poses and not is_exact.all():
+        refined = refine_known_poses(workspace, given, is_exact)
+        changes = np.array(pose_changes(given, refined))  # shifts and turns
+        is_changed = ~is_exact & (changes > 0).any(axis=0)
+        shift, turn_deg = np.median(changes[:, is_changed], axis=1) if is_changed.any() else (np.inf, np.inf)
         refined_pairs = refined.shares(workspace.database)
-        is_better = np.median(refined_pairs.shares) >= max(EPIPOLAR.min_exact_share, np.median(pairs.shares))
+        before, after = (np.nanmedian(p.of_photos()[~is_exact]) for p in (pairs, refined_pairs))
+        is_better = np.median(refined_pairs.shares) >= EPIPOLAR.min_exact_share and after > before + MIN_REFINED_GAIN
         if is_better and shift <= MAX_REFINED_SHIFT and turn_deg <= MAX_REFINED_TURN_DEG:
             used, pairs = refined, refined_pairs
             warnings = [
-                f"The given poses did not fit the photos exactly, and were refined: by {shift:.2%} of the cameras' "
-                f"extent and {turn_deg:.2f}° in the median (--set pose.refine_known_poses=false keeps them)"
+                f"{is_changed.sum()} given poses did not fit the photos exactly, and were refined: by {shift:.2%} of "
+                f"the cameras' extent and {turn_deg:.2f}° in the median "
+                "(--set pose.refine_known_poses=false keeps them)"
             ]
     is_wrong = pairs.wrong_photos()
     shares = pairs.of_photos(is_wrong)
@@ -225,30 +232,42 @@ def check_poses(workspace: Workspace, config: PoseConfig, given: KnownPoses, nam
     return replace(used, dropped=dropped, warnings=warnings)
 
 
-def refine_known_poses(workspace: Workspace, given: KnownPoses) -> KnownPoses:
-    """Poses after bundle adjustment from the given ones, in the same frame; cameras stay."""
+def refine_known_poses(workspace: Workspace, given: KnownPoses, is_exact: Bool[Array, "k"]) -> KnownPoses:
+    """Poses after bundle adjustment from the given ones, in the same frame; cameras stay, and poses that are exact.
+
+    A pose that went further than a tracker errs is as given.
+    """
     focal = float(np.median([camera.mean_focal_px for camera in given.cameras]))
     largest_px = max(EPIPOLAR.max_distance_px, MAX_GIVEN_ERROR * focal)
+    is_constant = is_exact if is_exact.sum() >= MIN_CONSTANT_POSES else np.zeros_like(is_exact)
     with workspace.report.task("pose/refining the given poses", 1):
         output = workspace.folder / "refined_poses"
         output.mkdir(exist_ok=True)
-        errors_px = np.geomspace(largest_px, EPIPOLAR.max_distance_px, 3).tolist()
-        job = {"poses": given.as_json(), "max_errors_px": errors_px, "output": str(output)}
+        job = {
+            "poses": given.as_json(),
+            "constant": given.photo_ids[is_constant].tolist(),
+            "max_errors_px": np.geomspace(largest_px, EPIPOLAR.max_distance_px, 3).tolist(),
+            "output": str(output),
+        }
         result = workspace.run_colmap("refine_poses", job)["poses"]
-    refined = np.array([result[str(photo)] for photo in given.photo_ids])
-    given_from_refined, _ = fit_similarity_robust(
-        centers_world(refined), centers_world(given.cam_from_world), seed=workspace.seed
-    )
-    return replace(given, cam_from_world=given_from_refined.apply_to_poses(refined))
+    poses = np.array([result[str(photo)] for photo in given.photo_ids])
+    if not is_constant.any():
+        given_from_refined, _ = fit_similarity_robust(
+            centers_world(poses), centers_world(given.cam_from_world), seed=workspace.seed
+        )
+        poses = given_from_refined.apply_to_poses(poses)
+    shift, turn_deg = pose_changes(given, replace(given, cam_from_world=poses))
+    is_kept = is_constant | ((shift > MAX_REFINED_SHIFT) | (turn_deg > MAX_REFINED_TURN_DEG)) & is_constant.any()
+    return replace(given, cam_from_world=np.where(is_kept[:, None, None], given.cam_from_world, poses))
 
 
-def pose_changes(given: KnownPoses, refined: KnownPoses) -> tuple[float, float]:
-    """Median shift of the camera centers, per extent of all of them, and median turn in degrees."""
+def pose_changes(given: KnownPoses, refined: KnownPoses) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
+    """Shift of each camera center, per extent of all of them, and its turn in degrees."""
     before, after = centers_world(given.cam_from_world), centers_world(refined.cam_from_world)
     extent = max(float(np.ptp(before, axis=0).max()), 1e-300)
     traces = np.einsum("kij,kij->k", given.cam_from_world[:, :, :3], refined.cam_from_world[:, :, :3])
     turn_deg = np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1)))
-    return float(np.median(np.linalg.norm(after - before, axis=1))) / extent, float(np.median(turn_deg))
+    return np.linalg.norm(after - before, axis=1) / extent, turn_deg
 
 
 def _triangulate(workspace: Workspace, given: KnownPoses, config: PoseConfig) -> Component:

@@ -27,7 +27,7 @@ class EpipolarParams:
     max_distance_px: float = 4.0  # of a match from its epipolar line (COLMAP verifies matches with the same)
     min_pair_matches: int = 15  # verified matches of a pair that is asked
     min_exact_share: float = 0.9  # of a photo's matches, from which on its pose is exact
-    max_wrong_share: float = 0.5  # of a photo's matches, below which its pose is wrong
+    max_wrong_share: float = 0.3  # of a photo's matches, below which its pose is wrong
     min_relative_baseline: float = 1e-6  # of the extent of the camera centers; closer ones saw from one place
 
 

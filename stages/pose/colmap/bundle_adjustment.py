@@ -103,8 +103,13 @@ def allow_errors(options: pycolmap.IncrementalPipelineOptions, max_error_px: flo
     options.mapper.filter_max_reproj_error = max_error_px
 
 
-def adjust_poses(component: pycolmap.Reconstruction, threads: int, max_error_px: float) -> None:
-    """Bundle adjustment of poses and points with a Cauchy loss at a quarter of ``max_error_px``; cameras stay."""
+def adjust_poses(
+    component: pycolmap.Reconstruction, threads: int, max_error_px: float, constant_photo_ids: set[int]
+) -> None:
+    """Bundle adjustment of the other poses and points with a Cauchy loss at a quarter of ``max_error_px``.
+
+    Cameras stay.
+    """
     options = pycolmap.BundleAdjustmentOptions(refine_focal_length=False, refine_extra_params=False)
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = max_error_px / 4
@@ -113,7 +118,10 @@ def adjust_poses(component: pycolmap.Reconstruction, threads: int, max_error_px:
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in component.reg_image_ids():
         config.add_image(image_id)
-    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        if image_id - 1 in constant_photo_ids:
+            config.set_constant_rig_from_world_pose(component.image(image_id).frame_id)
+    if not constant_photo_ids:
+        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     pycolmap.create_default_bundle_adjuster(options, config, component).solve()
 
 

@@ -158,7 +158,9 @@ def triangulate(job: StepArguments) -> StepArguments:
 
 
 def refine_poses(job: StepArguments) -> StepArguments:
-    """Poses by id of photo after bundle adjustment of points triangulated from given ``poses``; cameras stay.
+    """Poses by id of photo after bundle adjustment of points triangulated from given ``poses``.
+
+    Cameras stay, and the poses of the photos in ``constant``.
 
     Points are first triangulated with the errors that inexact poses give them (``max_errors_px``, falling).
     """
@@ -172,7 +174,7 @@ def refine_poses(job: StepArguments) -> StepArguments:
             component = pycolmap.triangulate_points(
                 posed, job["database"], job["images"], folder, options=options, refine_intrinsics=False
             )
-        bundle_adjustment.adjust_poses(component, job["threads"], max_error_px)
+        bundle_adjustment.adjust_poses(component, job["threads"], max_error_px, set(job["constant"]))
         poses |= {str(i - 1): component.image(i).cam_from_world().matrix().tolist() for i in component.reg_image_ids()}
     return {"poses": poses}
 
