@@ -376,7 +376,7 @@ def run_command(arguments: list[str]) -> int:
             try:
                 return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
             except CycloptsError as error:
-                raise QuoinError(str(error).rstrip("."), hint="see quoin --help") from None
+                raise QuoinError(" ".join(str(error).split()).rstrip("."), hint="see quoin --help") from None
     except SystemExit as end:
         return int(end.code or 0)
 

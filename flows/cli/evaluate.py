@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from quoin.fields.device import pick_device
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.core.formatting import printable
 from quoin.pipeline.core.workers import Device
 from quoin.pipeline.storage.run import Run
 from quoin.tools.evaluate.config import (
@@ -67,7 +69,9 @@ def print_views(result: ViewsResult, run: Run) -> None:
     table = Table("held-out photo", "PSNR", "color-corrected", "SSIM", box=box.SIMPLE_HEAD)
     rows: list[tuple[str, ViewScore | ViewsResult]] = [(score.photo, score) for score in result.photos]
     for name, score in [*rows, ("mean", result)]:
-        table.add_row(name, f"{score.psnr_db:.2f} dB", f"{score.psnr_corrected_db:.2f} dB", f"{score.ssim:.3f}")
+        table.add_row(
+            escape(printable(name)), f"{score.psnr_db:.2f} dB", f"{score.psnr_corrected_db:.2f} dB", f"{score.ssim:.3f}"
+        )
     Console(width=100).print(table)
     print(f"  {run.storage.public_path('views')}")
     print(f"  {run.storage.public_path('evaluation.json')}")

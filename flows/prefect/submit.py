@@ -14,6 +14,8 @@ from quoin.flows.engine import PREFECT_DEFAULTS
 from quoin.flows.prefect.server import prefect_api_url
 from quoin.flows.settings import load_settings, read_preset
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.formatting import printable
+from quoin.pipeline.storage.object_store import storage_url
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -54,8 +56,8 @@ def flow_parameters(
 
 
 def absolute_path(path: str) -> str:
-    """The absolute path, for processes with another working folder; URLs are unchanged."""
-    return path if "://" in path else os.path.abspath(path)
+    """The absolute path, for processes with another working folder; or the URL, which the server stores and shows."""
+    return storage_url(path) or os.path.abspath(path)
 
 
 def submit_run(to: str, parameters: Parameters, *, watch: bool) -> int:
@@ -68,7 +70,7 @@ def submit_run(to: str, parameters: Parameters, *, watch: bool) -> int:
             hint = "leave out --watch; use the command ray job logs --follow that is printed then"
             raise QuoinError("--watch does not work for jobs of Ray", where=to, hint=hint)
         job = submit_job(to, command_line(parameters))
-        print(f"submitted to {to} as Ray job {job}: its output folder there is {parameters['out']}")
+        print(printable(f"submitted to {to} as Ray job {job}: its output folder there is {parameters['out']}"))
         if "executor" not in parameters:
             print("it trains one block after the other on the head; --executor ray --address auto uses all machines")
         mode = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
@@ -162,10 +164,10 @@ def _watch(client: SyncPrefectClient, flow_run_id: UUID) -> int:
                 quiet = quiet + 1 if ended and not lines else 0
                 for line in lines:
                     if line.name != TASK_LOGGER and not line.message.startswith(STATE_MESSAGE_PREFIX):
-                        print(line.message, flush=True)
+                        print("\n".join(map(printable, line.message.splitlines())), flush=True)
                 if state is not None and state.name != last_state:
                     last_state = str(state.name)
-                    print(f"{last_state}: {state.message}" if state.message else last_state, flush=True)
+                    print(printable(f"{last_state}: {state.message}" if state.message else last_state), flush=True)
                 if state is not None and quiet >= N_EMPTY_POLLS:
                     return 0 if state.is_completed() else EXIT_INTERRUPTED if state.is_cancelled() else EXIT_REFUSED
             time.sleep(WATCH_POLL_SECONDS)

@@ -13,6 +13,7 @@ import pydantic
 import yaml
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.formatting import redact_urls
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -75,6 +76,9 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """``["train.steps=100"]`` as a nested mapping; values are read as YAML scalars."""
     out: dict[str, Any] = {}
     for pair in pairs:
+        if redact_urls(pair) != pair:
+            hint = "give it by the environment or a file of its own, as docs/guide.md says"
+            raise QuoinError("This setting holds a password, which would be stored in the run", where=pair, hint=hint)
         dotted, equals, text = pair.partition("=")
         if not equals or "." not in dotted:
             raise QuoinError(

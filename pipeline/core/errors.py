@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from quoin.pipeline.core.formatting import printable
+
 
 class QuoinError(Exception):
     """A problem that the user can act on, shown as one sentence and never as a traceback.
 
-    ``what`` is wrong, ``where`` (a path, a key, a photo), and what to ``hint`` about it.
+    ``what`` is wrong, ``where`` (a path, a key, a photo), and what to ``hint`` about it. The sentence is printable:
+    what names of files and texts of libraries bring along neither steers a terminal nor tells a password.
     """
 
     def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
@@ -18,10 +21,10 @@ class QuoinError(Exception):
     def __str__(self) -> str:
         place = f" ({self.where!r})" if self.where else ""
         advice = f" {self.hint[0].upper()}{self.hint[1:]}" + "." * (self.hint[-1] not in ".?!") if self.hint else ""
-        return f"{self.what}{place}.{advice}"
+        return printable(f"{self.what}{place}.{advice}")
 
     def __reduce__(self) -> tuple[Any, ...]:  # keeps keyword arguments when an actor sends the error home
-        return _rebuild, (type(self), self.what, self.where, self.hint)
+        return _rebuild, (type(self), self.what, self.where, self.hint), vars(self)
 
 
 class PartialResult(QuoinError):

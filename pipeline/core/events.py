@@ -18,6 +18,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from quoin.pipeline.core.formatting import printable
+
 Event = dict[str, Any]
 Sink = Callable[[Event], None]
 Advance = Callable[[float], None]  # called with how much of a task is done so far
@@ -36,7 +38,8 @@ class Reporter:
                 sink(event)
             except Exception as error:
                 self._sinks.remove(sink)
-                print(f"quoin: a progress display failed and was dropped: {error}", file=sys.stderr)
+                sentence = printable(f"quoin: a progress display failed and was dropped: {error}")
+                print(sentence, file=sys.stderr)
 
     def _send(self, kind: str, name: str, **values: Any) -> None:
         self.emit({"kind": kind, "name": name, "time": time.time(), **values})
@@ -62,8 +65,8 @@ class Reporter:
             self._send("end", name, seconds=time.monotonic() - began, failed=failed)
 
     def log(self, name: str, message: str, level: str = "info") -> None:
-        """One line for a person; ``level`` is info or warning."""
-        self._send("log", name, message=message, level=level)
+        """One line for a person, made printable; ``level`` is info or warning."""
+        self._send("log", name, message=printable(message), level=level)
 
     def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:
         """Numbers of one step (losses, PSNR)."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 NOT_MEASURED = "not measured"
+_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]+:/{1,2})([^\s'\"]+)")  # pathlib makes s3:/ of s3://
+_NOT_A_PORT = re.compile(r":(?!\d+$)")
+_SECRET_PARAMETER = re.compile(r"([?&][^=&\s]*(?:sig|token|secret|passw|credential|key)[^=&\s]*=)[^&\s'\"]+", re.I)
 _UNITS = {"px": "px", "db": "dB", "deg": "°", "m": "m", "m2": "m²", "mb": "MB", "hours": "h", "percent": "%"}
 
 
@@ -107,6 +111,22 @@ def escape_invisible(text: str) -> str:
         return char.encode("unicode_escape").decode("ascii") if hidden and not joiner else char
 
     return "".join(map(escape, text))
+
+
+def redact_urls(text: str) -> str:
+    """``text`` in which URLs have ``***`` in place of user names, passwords and signatures."""
+
+    def hide(match: re.Match[str]) -> str:
+        authority, (_, at, rest) = match[2].partition("/")[0], match[2].rpartition("@")
+        has_user = at and ("@" in authority or _NOT_A_PORT.search(authority))
+        return f"{match[1]}***@{rest}" if has_user else match[0]
+
+    return _SECRET_PARAMETER.sub(r"\1***", _URL.sub(hide, text))
+
+
+def printable(text: str) -> str:
+    """``text`` as one line for terminals and logs: nothing in it steers a terminal, and its URLs hold no secrets."""
+    return escape_invisible(redact_urls(text))
 
 
 def timecode(seconds: float) -> str:

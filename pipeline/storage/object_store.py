@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.formatting import redact_urls
 
 REQUEST_RETRY_SECONDS = 60.0
 CREDENTIAL_HINTS = {
@@ -28,12 +29,21 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)  # pa
 
 
 def storage_url(location: str | Path) -> str | None:
-    """``location`` as a URL without a slash at its end, or None where it is a path. QuoinError for a URL we cannot
-    use."""
+    """``location`` as a URL without a slash at its end, or None where it is a path.
+
+    QuoinError for a URL of another kind of storage, and for one that holds a secret.
+    """
     found = _URL.fullmatch(str(location))
     if found is None:
         return None
     scheme, rest = found[1].lower(), found[2].strip("/")
+    has_secret = redact_urls(str(location)) != str(location)
+    if has_secret or (scheme in CREDENTIAL_HINTS and re.search("[:@]", rest.partition("/")[0])):
+        raise QuoinError(
+            "This URL holds a password, a key or a signature, which would be stored in the run and in logs",
+            where=f"{scheme}://***",
+            hint=f"leave it out; {CREDENTIAL_HINTS.get(scheme, 'name a folder instead')}",
+        )
     if scheme not in CREDENTIAL_HINTS:
         known = " or ".join(f"{name}://" for name in CREDENTIAL_HINTS)
         raise QuoinError(

@@ -27,3 +27,19 @@ def test_it_keeps_its_parts_and_kind_when_pickled():
     assert type(back) is Narrower
     assert (back.what, back.where, back.hint) == ("What", "here", "this")
     assert str(back) == "What ('here'). This."
+
+
+ATTACK = "\x1b]0;pwned\x07\x1b[2J\r\nerror: none\u202egpj.exe"
+
+
+def test_no_part_of_it_steers_a_terminal():
+    for error in (QuoinError(ATTACK), QuoinError("x", where=ATTACK), QuoinError("x", where="y", hint=ATTACK)):
+        assert not set(str(error)) & set("\x1b\x07\r\n\u202e")
+
+
+def test_a_password_in_a_url_is_not_repeated():
+    for url in ("s3://KEY:SECRET@bucket/run", "s3:/KEY:SEC/RET@bucket/run", "https://u:SECRET@host:80/x"):
+        assert "RET" not in str(QuoinError(f"No such thing as {url}", where=url, hint=f"look at {url}"))
+    assert "SECRET" not in str(QuoinError("x", where="az://box/run?sv=1&sig=SECRET&se=2"))
+    kept = "http://127.0.0.1:4200/api and s3://bucket/photos@2x/a.jpg"
+    assert kept in str(QuoinError(kept))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from quoin.flows.progress import PlainTextSink, ProgressBarSink, WarningSink
 from quoin.pipeline.core.events import JsonLinesSink, Reporter
 
 
@@ -84,7 +85,7 @@ def test_json_lines_are_json_one_a_line_without_pictures():
     report.picture("fuse", np.zeros((4, 4, 3), np.uint8))
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event["kind"] for event in events] == ["log", "metrics", "table"]
-    assert events[0]["message"] == "two\nlines"
+    assert events[0]["message"] == r"two\nlines"
 
 
 def test_json_lines_give_a_name_one_line_of_progress_a_second():
@@ -93,3 +94,27 @@ def test_json_lines_give_a_name_one_line_of_progress_a_second():
     for when, name in [(0.0, "a"), (0.5, "a"), (0.6, "b"), (1.1, "a")]:
         sink({"kind": "advance", "name": name, "time": when + 1000, "done": when})
     assert [json.loads(line)["done"] for line in stream.getvalue().splitlines()] == [0.0, 0.6, 1.1]
+
+
+@pytest.mark.parametrize("sink", [PlainTextSink, WarningSink])
+def test_a_line_of_the_log_is_one_line_and_steers_no_terminal(sink, capsys: pytest.CaptureFixture[str]):
+    Reporter(sink()).log("ingest", "\x1b]0;pwned\x07\x1b[2J.mp4\nrun: done \u202egpj.exe", level="warning")
+    shown = capsys.readouterr().err
+    assert not set(shown) & set("\x1b\x07\u202e")
+    assert shown.count("\n") == 1
+
+
+def test_live_bars_print_no_control_characters():
+    from rich.console import Console
+
+    stream = io.StringIO()
+    Reporter(ProgressBarSink(Console(file=stream, width=200))).log("ingest", "\x1b[2J\x07[red]a.jpg\u202e")
+    assert not set(stream.getvalue()) & set("\x1b\x07\u202e")
+    assert "[red]a.jpg" in stream.getvalue()
+
+
+def test_events_are_kept_one_a_line_without_passwords():
+    stream = io.StringIO()
+    Reporter(JsonLinesSink(stream)).log("ingest", "from s3://KEY:SECRET@bucket/photos\n\u2028")
+    assert stream.getvalue().count("\n") == len(stream.getvalue().splitlines()) == 1
+    assert "SECRET" not in stream.getvalue()

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from quoin.flows.prefect.submit import flow_parameters
+from quoin.flows.settings import load_settings
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage import cache
 from quoin.pipeline.storage import object_store as module
 from quoin.pipeline.storage.cache import mirror_photos
 from quoin.pipeline.storage.object_store import Bucket, storage_url
+from quoin.pipeline.storage.run import Run
 from tests.fixtures.s3_server import Door
 
 
@@ -221,3 +224,52 @@ def test_the_size_of_the_cache_is_a_number(monkeypatch):
     monkeypatch.setenv("QUOIN_CACHE_GIB", "much")
     with pytest.raises(QuoinError, match="not a number of GiB"):
         cache.cache_limit_bytes()
+
+
+SECRET_URLS = [
+    "s3://AKIAEXAMPLE:SECRETKEY@bucket/run",
+    "s3:/AKIAEXAMPLE:SECRETKEY@bucket/run",  # as pathlib leaves it
+    "s3://AKIAEXAMPLE:SEC/SECRETKEY@bucket/run",
+    "s3://AKIAEXAMPLE:12/SECRETKEY@bucket/run",
+    "S3://user@bucket/SECRETKEY",
+    "az://box/run?sv=2024&sig=SECRETKEY",
+    "s3://bucket/run?X-Amz-Signature=SECRETKEY&X-Amz-Credential=a",
+    "https://user:SECRETKEY@host/photos",
+]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_a_url_with_a_secret_is_refused_without_repeating_it(url: str):
+    for location in (url, Path(url)):
+        with pytest.raises(QuoinError, match="password, a key or a signature") as caught:
+            storage_url(location)
+        assert "SECRETKEY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_neither_runs_nor_servers_are_given_a_secret(url: str, tmp_path: Path):
+    attempts = [
+        lambda: flow_parameters(url, "out", "default", [], 0, []),
+        lambda: flow_parameters("photos", url, "default", [], 0, []),
+        lambda: flow_parameters("photos", "out", "default", [], 0, [url]),
+        lambda: Run.create(tmp_path / "run", photos=url, settings={}, seed=0),
+        lambda: Run.create(url, photos=tmp_path, settings={}, seed=0),
+        lambda: Run.open(url),
+        lambda: mirror_photos(url),
+    ]
+    for attempt in attempts:
+        with pytest.raises(QuoinError) as caught:
+            attempt()
+        assert "SECRETKEY" not in str(caught.value)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_setting_with_a_secret_is_refused():
+    with pytest.raises(QuoinError, match="holds a password") as caught:
+        load_settings("default", ["pose.known_poses=s3://AKIAEXAMPLE:SECRETKEY@b/poses"])
+    assert "SECRETKEY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/photos@2x", "s3://bucket/a:b", "gs://bucket/a?b=c", "s3://my.bucket"])
+def test_names_of_objects_may_hold_any_character(url: str):
+    assert storage_url(url) == url
