@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from types import FrameType
 from typing import NoReturn
 
 from quoin.pipeline.core.errors import PartialResult, QuoinError
+from quoin.pipeline.core.formatting import printable, redact_urls
+from quoin.pipeline.core.workers import out_of_memory_error, out_of_memory_reason
 from quoin.pipeline.storage.disk import UNWRITABLE_ERRNOS, disk_error
 
 EXIT_TIMEOUT_SECONDS = 5.0
@@ -41,12 +44,15 @@ def exit_on_error(run_path: Path | None = None, run_location: str | None = None)
         print_error(str(error))
         raise SystemExit(EXIT_PARTIAL if isinstance(error, PartialResult) else EXIT_REFUSED) from None
     except KeyboardInterrupt:
-        resume_hint = f"; continue with: quoin resume {run_location or run_path}" if run_path else ""
+        resume_hint = f"; continue with: {resume_command(run_location or run_path)}" if run_path else ""
         print(f"stopped{resume_hint}", file=sys.stderr)
         raise SystemExit(EXIT_TERMINATED if Terminated.received else EXIT_INTERRUPTED) from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE_ERRNOS:
             print_error(str(disk_error(error, error.filename)))
+            raise SystemExit(EXIT_REFUSED) from None
+        if reason := out_of_memory_reason(error):
+            print_error(str(out_of_memory_error(reason, run_location)))
             raise SystemExit(EXIT_REFUSED) from None
         path = save_traceback(error, run_path)
         print_error(
@@ -55,15 +61,20 @@ def exit_on_error(run_path: Path | None = None, run_location: str | None = None)
         raise SystemExit(EXIT_CRASHED) from None
 
 
+def resume_command(location: Path | str) -> str:
+    """The command that resumes a run, to be pasted into a shell."""
+    return printable(f"quoin resume {shlex.quote(str(location))}")
+
+
 def print_error(sentence: str) -> None:
     """Print a message on standard error, red in a terminal."""
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-    print(f"{red}{sentence}{plain}", file=sys.stderr)
+    print(f"{red}{printable(sentence)}{plain}", file=sys.stderr)
 
 
 def save_traceback(error: BaseException, run_path: Path | None) -> Path:
     """Write the traceback into the run's logs, or else into the temporary folder; returns its path."""
-    text = "".join(traceback.format_exception(error))
+    text = redact_urls("".join(traceback.format_exception(error)))
     path = run_path / "logs" / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt" if run_path else None
     if path is not None:
         try:

@@ -7,6 +7,7 @@ one for each photo, pair, block or chunk. ``Workers.map`` says who does it: ``In
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from quoin.pipeline.core.events import Reporter
 
 Device = Literal["auto", "cpu", "cuda"]
 
+OUT_OF_MEMORY_PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 MAX_MEMORY_LEVEL = 3  # times that the memory of a task is halved
 _T = TypeVar("_T")
 
@@ -150,11 +152,25 @@ def map_all(workers: Workers, step: Step, tasks: Sequence[Task], report: Reporte
 
 
 def out_of_memory_reason(error: BaseException) -> str:
-    """First line of an error that says that memory ran out (of the host or of a GPU); "" for other errors."""
+    """First line of an error that says that memory ran out (of the host or of a GPU); "" for other errors.
+
+    CUDA has a type for it; the CPU's allocator, cuBLAS and some CUDA calls raise a RuntimeError, known by its text.
+    """
     kinds = [kind.__name__ for kind in type(error).__mro__]
-    if isinstance(error, OutOfMemory | MemoryError) or "OutOfMemoryError" in kinds:
+    is_known_by_text = isinstance(error, RuntimeError) and any(w in str(error).lower() for w in OUT_OF_MEMORY_PHRASES)
+    is_refused_by_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if isinstance(error, OutOfMemory | MemoryError) or "OutOfMemoryError" in kinds or is_known_by_text:
         return first_line(error)
-    return ""
+    return first_line(error) if is_refused_by_system else ""
+
+
+def out_of_memory_error(reason: str, where: object) -> OutOfMemory:
+    """The error that says what running out of memory means: ``reason`` is that of ``out_of_memory_reason``."""
+    hint = (
+        "close other programs or use a machine with more memory; or reconstruct coarser (--set partition.resolution) "
+        "in smaller blocks (--memory)"
+    )
+    return OutOfMemory(f"This machine has too little memory for this ({reason})", where=where, hint=hint)
 
 
 def thread_map(function: Callable[[int], _T], count: int, threads: int, advance: Callable[[float], None]) -> list[_T]:

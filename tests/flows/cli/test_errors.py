@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from quoin.flows.cli.errors import exit_on_error, resume_command
 from tests.flows.conftest import ROOT
 
 LEADER = """
@@ -42,3 +44,32 @@ def test_a_group_is_ended_with_the_children_that_go_on():
 def test_who_leads_no_group_is_left_alone():
     code = "from quoin.flows.cli.errors import kill_process_group; import time; kill_process_group(0.0); time.sleep(1)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), MemoryError("Unable to allocate 7 TiB"), OSError(errno.ENOMEM, "Cannot allocate memory")],
+)
+def test_running_out_of_memory_is_told_as_such(error: Exception, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended, exit_on_error():
+        raise error
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "too little memory" in said
+    assert "--memory" in said
+    assert "bug" not in said
+
+
+def test_the_command_to_resume_can_be_pasted():
+    assert resume_command("runs/a b'c; rm -rf x") == """quoin resume 'runs/a b'"'"'c; rm -rf x'"""
+    assert "\x1b" not in resume_command("runs/\x1b[2J")
+
+
+def test_the_message_of_a_crash_neither_steers_the_terminal_nor_keeps_a_password(tmp_path, capsys):
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(SystemExit), exit_on_error(tmp_path):
+        raise ZeroDivisionError("\x1b[2J s3://KEY:SECRET@bucket")
+    said = capsys.readouterr().err
+    [log] = (tmp_path / "logs").iterdir()
+    assert "\x1b" not in said
+    assert "SECRET" not in said + log.read_text()
