@@ -16,18 +16,21 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 from quoin.pipeline.core.errors import QuoinError
-from quoin.pipeline.storage.disk import atomic_path
+from quoin.pipeline.storage.disk import atomic_path, open_lock_file
+from quoin.pipeline.storage.layout import PARTIAL_PATTERN
 from quoin.pipeline.storage.object_store import Bucket, storage_url
 
 DEFAULT_LIMIT_GIB = 20.0  # unless QUOIN_CACHE_GIB says otherwise
 EVICTION_TARGET = 0.9  # of the limit, once it is passed
 MAX_DOWNLOADS = 8
+ABANDONED_PART_SECONDS = 3600.0  # since a part of a file was last written to, after which its process is gone
 
 
 def home_folder() -> Path:
@@ -45,7 +48,7 @@ def storage_cache_folder(kind: str, url: str) -> Path:
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes of this machine, by a file beside ``path``, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f"{path.name}.lock"), "w") as handle:
+    with open_lock_file(path.with_name(f"{path.name}.lock")) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -160,19 +163,25 @@ def mirror_photos(source: str) -> Path:
     """The folder (or file) on this machine with what is at ``source``: a path as it is, a URL as a copy of today.
 
     Only what is new or has changed is fetched, and what is gone there goes here. Where nothing is at the URL, neither
-    is anything at the path that is returned.
+    is anything at the path that is returned. Processes of this machine that ask at once take turns.
     """
     url = storage_url(source)
     if url is None:
         return Path(source)
-    bucket, folder = Bucket(url), storage_cache_folder("photos", url)
+    folder = storage_cache_folder("photos", url)
+    with file_lock(folder):
+        return _mirror_objects(url, folder)
+
+
+def _mirror_objects(url: str, folder: Path) -> Path:
+    bucket = Bucket(url)
     objects = {name: (n_bytes, modified) for name, n_bytes, modified in bucket.list_objects()}
     if not objects and url.count("/") > 2:  # one object, such as a clip, or nothing
         return _mirror_object(url, folder)
     if folder.is_dir():
         for path in [path for path in folder.rglob("*") if path.is_file()]:
-            if path.relative_to(folder).as_posix() not in objects:
-                path.unlink()
+            if path.relative_to(folder).as_posix() not in objects and not _is_being_written(path):
+                path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     outdated = [
         (name, *facts) for name, facts in objects.items() if not _is_current(_checked_path(folder, name), *facts)
@@ -211,6 +220,14 @@ def _mirror_object(url: str, folder: Path) -> Path:
         _check_free_space(folder, remote[0])
         _download(bucket, name, path, remote[1])
     return path
+
+
+def _is_being_written(path: Path) -> bool:
+    """Whether another process may be downloading into this file: a part that was written to lately."""
+    try:
+        return path.match(PARTIAL_PATTERN) and time.time() - path.stat().st_mtime < ABANDONED_PART_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _checked_path(folder: Path, name: str) -> Path:

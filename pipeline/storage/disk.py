@@ -14,10 +14,10 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.errors import QuoinError
@@ -58,6 +58,36 @@ def write_atomic(path: Path, data: bytes) -> None:
         _call_on_folder(path.parent, os.fsync)
     except OSError as error:
         raise disk_error(error, path) from error
+
+
+def open_lock_file(path: Path) -> TextIO:
+    """A file for a lock, made where absent and not emptied; QuoinError where it is a link or cannot be written."""
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+", encoding="utf-8")
+    except OSError as error:
+        raise (_link_error(path) if error.errno == errno.ELOOP else disk_error(error, path)) from error
+
+
+def refuse_links(folder: Path, allowed: Collection[Path] = ()) -> None:
+    """QuoinError where there is a symbolic link in ``folder``, however deep, but directly in the ``allowed`` folders.
+
+    What is written to a link lands elsewhere, and what is read may be of any file of the user.
+    """
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:  # another process works there
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_symlink() and folder not in allowed:
+                raise _link_error(Path(entry.path))
+            if entry.is_dir(follow_symlinks=False):
+                refuse_links(Path(entry.path), allowed)
+
+
+def _link_error(path: Path) -> QuoinError:
+    hint = "remove it, or put what it points at in its place"
+    return QuoinError("There is a link in this run folder, and quoin follows none there", where=path, hint=hint)
 
 
 def sync_filesystem(folder: Path) -> None:

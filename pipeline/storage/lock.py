@@ -24,8 +24,9 @@ from datetime import datetime
 from pathlib import Path
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.formatting import printable
 from quoin.pipeline.storage.cache import is_alive
-from quoin.pipeline.storage.disk import disk_error, write_atomic
+from quoin.pipeline.storage.disk import open_lock_file, write_atomic
 from quoin.pipeline.storage.object_store import Bucket, StoredObject, is_storage_unavailable, storage_url
 
 LEASE_NAME = "logs/lease.json"
@@ -50,11 +51,7 @@ def _lock_folder(run_path: Path) -> Iterator[None]:
     Its file is a hidden one, so that whoever tidies the folder leaves it.
     """
     path = run_path / ".lock"
-    try:
-        handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    with handle:
+    with open_lock_file(path) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -63,7 +60,8 @@ def _lock_folder(run_path: Path) -> Iterator[None]:
             raise QuoinError(
                 f"Another quoin works in this run folder ({holder})", where=run_path, hint="wait for it, or stop it"
             ) from None
-        handle.truncate(0)
+        handle.seek(0)
+        handle.truncate()
         handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         handle.flush()
         yield
@@ -141,7 +139,8 @@ def _take_over(bucket: Bucket, holder: LeaseHolder) -> str:
         why = "has ended" if other_holder.has_exited else f"has not been heard of for {age_s:.0f} s"
         etag = bucket.put_if_match(LEASE_NAME, holder.to_bytes(), stored.etag)
         if etag is not None:
-            print(f"{other_holder}, which worked on {bucket.url}, {why}: going on in its place", file=sys.stderr)
+            sentence = printable(f"{other_holder}, which worked on {bucket.url}, {why}: going on in its place")
+            print(sentence, file=sys.stderr)
     if etag is None:
         raise _held_error(bucket.url, LeaseHolder.from_bytes(bucket.read(LEASE_NAME) or b""))
     return etag

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from quoin.pipeline.storage import cache
 from quoin.pipeline.storage.backend import ObjectStorage
 from quoin.pipeline.storage.cache import scratch_folder
+from quoin.pipeline.storage.object_store import Bucket
 
 
 def test_workers_that_come_at_the_same_time_do_not_take_each_other_s_folder_away(
@@ -44,3 +48,53 @@ def test_folders_of_killed_processes_go(tmp_path: Path) -> None:
     with scratch_folder(tmp_path) as folder:
         (folder / "a").write_text("")
     assert {path.name for path in tmp_path.iterdir()} == {parent, f"quoin-elsewhere-{ended.pid}-c", "quoin"}
+
+
+NOW = datetime.now(UTC)
+
+
+class SlowBucket(Bucket):
+    """Three photos, each of which takes a while to come."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def list_objects(self, prefix: str = "") -> list[tuple[str, int, datetime]]:
+        return [(f"p{i}.jpg", 5, NOW) for i in range(3)]
+
+    def download(self, name: str, path: Path) -> str:
+        with open(path, "wb") as file:
+            file.write(b"ab")
+            file.flush()
+            time.sleep(0.3)
+            file.write(b"cde")
+        return "x"
+
+
+def test_processes_that_mirror_the_same_photos_at_once_all_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
+    monkeypatch.setattr(cache, "Bucket", SlowBucket)
+
+    def mirror(wait_s: float) -> list[tuple[str, bytes]]:
+        time.sleep(wait_s)
+        return sorted((path.name, path.read_bytes()) for path in cache.mirror_photos("s3://bucket/photos").iterdir())
+
+    with ThreadPoolExecutor(3) as pool:
+        for photos in pool.map(mirror, (0.0, 0.1, 0.2)):
+            assert photos == [(f"p{i}.jpg", b"abcde") for i in range(3)]
+
+
+def test_what_another_process_is_downloading_is_left_and_what_was_abandoned_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUOIN_HOME", str(tmp_path))
+    monkeypatch.setattr(cache, "Bucket", SlowBucket)
+    folder = cache.mirror_photos("s3://bucket/photos")
+    being_written, abandoned, gone = folder / ".a.jpg.1.partial", folder / ".b.jpg.2.partial", folder / "c.jpg"
+    for path in (being_written, abandoned, gone):
+        path.write_bytes(b"x")
+    os.utime(abandoned, (1.0, 1.0))
+    cache.mirror_photos("s3://bucket/photos")
+    assert [path.exists() for path in (being_written, abandoned, gone)] == [True, False, False]
