@@ -67,6 +67,13 @@ def missing_compiler(device: str) -> str | None:
     return None if cpp_compiler() else "no C++ compiler (g++) found"
 
 
+def is_compiled(device: str) -> bool:
+    """Whether ``compile_function`` compiles for ``device`` here; torch leaves it where TORCHDYNAMO_DISABLE is set."""
+    import torch
+
+    return missing_compiler(device) is None and not torch._dynamo.config.disable
+
+
 def cpp_compiler() -> str | None:
     """Path of the C++ compiler for CPU code, None without one."""
     return next(filter(None, (shutil.which(os.environ.get("CXX", name)) for name in ("g++", "clang++"))), None)

@@ -25,10 +25,12 @@ from quoin.flows.session import (
 )
 from quoin.flows.settings import load_settings
 from quoin.pipeline.core.config import validate_config
-from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.errors import QuoinError, first_line
 from quoin.pipeline.core.workers import Device
+from quoin.pipeline.scene.mesh_formats import committed_mesh
 from quoin.pipeline.scene.ply_format import read_vertex_property
 from quoin.pipeline.scene.posed_images import read_posed
+from quoin.pipeline.storage.layout import damaged_file_error
 from quoin.pipeline.storage.run import Run
 
 if TYPE_CHECKING:
@@ -78,8 +80,7 @@ class RunResults:
         """The surface with vertex colors, and the confidence of each vertex, 0 to 1, in ``vertex_attributes``."""
         import trimesh
 
-        self._run.require("fuse")
-        path = self._existing_file("mesh.ply")
+        path = committed_mesh(self._run, "mesh.ply")
         mesh = trimesh.load_mesh(path, process=False)
         confidence = read_vertex_property(path, "confidence")
         if confidence is not None:
@@ -102,7 +103,11 @@ class RunResults:
         """The content of report.json: counts, times, scores, advice."""
         from quoin.stages.report.facts import Report
 
-        return Report.model_validate_json(self._existing_file("report.json").read_bytes())
+        data = self._existing_file("report.json").read_bytes()
+        try:
+            return Report.model_validate_json(data)
+        except ValueError as error:
+            raise damaged_file_error("report.json", f"this file cannot be read ({first_line(error)})") from error
 
     def evaluate(
         self, truth: Path | str, *, cameras: Path | str | None = None, distances_m: Sequence[float] = ()

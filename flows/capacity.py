@@ -70,7 +70,7 @@ def estimate_stages(
 
 
 def _partition_result(run: Run) -> PartitionResult:
-    return PartitionResult.model_validate(run.require("partition").result)
+    return run.result("partition", PartitionResult)
 
 
 def check_workers(run: Run, settings: Settings, workers: Workers) -> None:

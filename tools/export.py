@@ -20,6 +20,7 @@ from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.scene import posed_images
+from quoin.pipeline.scene.mesh_formats import committed_mesh
 from quoin.pipeline.scene.posed_images import Posed
 from quoin.pipeline.storage.disk import disk_error
 from quoin.pipeline.storage.run import Run
@@ -94,17 +95,9 @@ def _check_output_path(out: Path, format: str) -> None:
 ExportCounts = tuple[int, int, int]  # photos, points, faces
 
 
-def _committed_mesh(run: Run, name: str) -> Path:
-    run.require("fuse")
-    path = run.file(name)
-    if not path.is_file():
-        raise QuoinError("The run's mesh file is missing", where=path, hint="make it again with --force fuse")
-    return path
-
-
 def _copy_mesh(run: Run, partial: Path, advance: Advance, name: str) -> ExportCounts:
-    n_faces = int(run.require("fuse").result["glb_faces" if name == "mesh.glb" else "n_faces"])
-    shutil.copyfile(_committed_mesh(run, name), partial)
+    n_faces = int(run.result_value("fuse", "glb_faces" if name == "mesh.glb" else "n_faces"))
+    shutil.copyfile(committed_mesh(run, name), partial)
     advance(1)
     return 0, 0, n_faces
 
@@ -120,7 +113,7 @@ def _write_glb(run: Run, partial: Path, advance: Advance) -> ExportCounts:
 def _write_obj(run: Run, partial: Path, advance: Advance) -> ExportCounts:
     import trimesh
 
-    mesh = trimesh.load(_committed_mesh(run, "mesh.ply"), process=False)
+    mesh = trimesh.load(committed_mesh(run, "mesh.ply"), process=False)
     partial.write_text(
         trimesh.exchange.obj.export_obj(mesh, include_color=True, header="made by quoin"), encoding="utf-8"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from jaxtyping import Float
 
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import centers_world
-from quoin.pipeline.scene.mesh_formats import confidence_colors
+from quoin.pipeline.scene.mesh_formats import GltfMesh, committed_mesh, confidence_colors, decode_glb
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed, read_photo, read_posed
 from quoin.pipeline.storage.run import Run
 
@@ -34,6 +33,7 @@ def serve_viewer(run: Run, port: int = 0) -> Any:
             "There is nothing to view yet: no photo has a pose", where=run.location, hint="run quoin resume"
         )
     posed = read_posed(run)
+    glb = committed_mesh(run, "mesh.glb").read_bytes() if run.manifest("fuse") is not None else None
     server = viser.ViserServer(
         host=VIEWER_HOST, port=port, label=f"quoin: {run.record.photos.rpartition('/')[2]}", verbose=False
     )
@@ -41,11 +41,10 @@ def serve_viewer(run: Run, port: int = 0) -> Any:
     server.gui.configure_theme(show_logo=False, show_share_button=False)
     cameras = _add_cameras(server, run, posed)
     points = _add_points(server, posed)
-    mesh = run.file("mesh.glb")
     surface = confidence = None
-    if run.manifest("fuse") is not None and mesh.exists():
-        surface = server.scene.add_glb("/mesh", mesh.read_bytes(), wxyz=Z_UP_FROM_Y_UP_WXYZ)
-        confidence = _add_confidence(server, mesh)
+    if glb is not None:
+        surface = server.scene.add_glb("/mesh", glb, wxyz=Z_UP_FROM_Y_UP_WXYZ)
+        confidence = _add_confidence(server, decode_glb(glb))
     _add_checkboxes(server, cameras, points, surface, confidence)
     _set_initial_camera(server, posed)
     return server
@@ -112,17 +111,15 @@ def _add_points(server: Any, posed: Posed) -> Any:
     )
 
 
-def _add_confidence(server: Any, glb: Path) -> Any:
+def _add_confidence(server: Any, mesh: GltfMesh) -> Any:
     """The mesh in the colours of its confidence; None where it has none."""
     import trimesh
 
-    mesh = trimesh.load_mesh(glb, process=False)
-    vertex_confidence = mesh.vertex_attributes.get("_CONFIDENCE")
-    if vertex_confidence is None:
+    if "confidence" not in mesh.values:
         return None
-    colors = np.rint(confidence_colors(np.asarray(vertex_confidence).reshape(-1))).astype(np.uint8)
-    colored = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
-    return server.scene.add_mesh_trimesh("/confidence", colored, wxyz=Z_UP_FROM_Y_UP_WXYZ)
+    colors = np.rint(confidence_colors(mesh.values["confidence"])).astype(np.uint8)
+    colored = trimesh.Trimesh(mesh.vertices_world, mesh.faces, vertex_colors=colors, process=False)
+    return server.scene.add_mesh_trimesh("/confidence", colored)
 
 
 def _add_checkboxes(server: Any, cameras: list[Any], points: Any, surface: Any, confidence: Any) -> None:

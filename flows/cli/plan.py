@@ -9,6 +9,7 @@ from rich.table import Table
 from quoin.fields.device import device_name
 from quoin.flows import capacity
 from quoin.flows.capacity import estimate_stages
+from quoin.flows.cli.errors import resume_command
 from quoin.flows.session import run_settings
 from quoin.pipeline.core.formatting import format_bytes, format_duration
 from quoin.pipeline.storage.run import Run
@@ -22,7 +23,7 @@ def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
 
     For ``workers`` machines or GPUs that each have a ``device`` like the one here.
     """
-    result = PartitionResult.model_validate(run.require("partition").result)
+    result = run.result("partition", PartitionResult)
     console = Console(width=110)
     blocks = Table("block", "photos", "points", "share of work", "memory", box=box.SIMPLE_HEAD)
     total_cost = max(sum(b.cost for b in result.blocks), 1e-9)
@@ -59,4 +60,4 @@ def print_plan(run: Run, device: str = "cpu", workers: int = 1) -> None:
         print(f"  times are those of runs on {name}")
     if workers > 1:
         print(f"  and {workers:,} such workers share the work: reckoned from what one takes, not measured")
-    print(f"  continue with: quoin resume {run.location}")
+    print(f"  continue with: {resume_command(run.location)}")

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 from uuid import UUID
 
-import pyarrow.parquet as pq
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
@@ -25,7 +24,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed, Failed
 from pydantic import Field
 
-from quoin.flows.cli.errors import Terminated, kill_process_group
+from quoin.flows.cli.errors import Terminated, kill_process_group, resume_command
 from quoin.flows.pipeline import run_stage, run_stages
 from quoin.flows.prefect.artifacts import ArtifactSink, prefect_sender
 from quoin.flows.prefect.dashboard import BlockDashboard
@@ -37,6 +36,7 @@ from quoin.pipeline.core.formatting import format_bytes
 from quoin.pipeline.core.reasons import Rejection
 from quoin.pipeline.core.workers import Device, Workers
 from quoin.pipeline.scene.blocks import read_partition
+from quoin.pipeline.scene.photo_table import read_pose_rows
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
 from quoin.pipeline.storage.stage import Stage
@@ -90,7 +90,7 @@ def reconstruct_flow(
         except TerminationSignal:  # cancelled; compilers and their threads would go on for half a minute
             kill_process_group()
             if stopped_here.is_set():
-                return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
+                return Cancelled(message=f"Stopped. {resume_command(out)} goes on.")
             raise
 
 
@@ -131,7 +131,7 @@ def reconstruct_in_prefect(
                 _stages_as_tasks(run, settings, workers, report, last_stage, errors)
         except (KeyboardInterrupt, TerminationSignal) as stop:
             stopped.append(stop)
-            return Cancelled(message=f"Stopped. quoin resume {out} goes on.")
+            return Cancelled(message=f"Stopped. {resume_command(out)} goes on.")
         except QuoinError as error:  # of a stage, or PartialResult of all
             errors.append(error)
             return Failed(message=str(error))
@@ -242,8 +242,7 @@ def result_rows(result: dict[str, Any]) -> list[dict[str, str]]:
 
 def pose_rows(run: Run) -> list[dict[str, str]]:
     """Photos as table rows, the worst first: those not posed, with reasons, then by reprojection error."""
-    path = run.file("tables/poses.parquet")
-    photos = pq.read_table(path).to_pylist() if path.exists() else []
+    photos = read_pose_rows(run)
     photos.sort(key=lambda photo: (photo["registered"], -(photo["reprojection_px"] or 0.0)))
     return [
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
+
+_BLOCK_ID = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -97,54 +100,59 @@ def write_partition(run: Run, partition: Partition) -> None:
 def read_partition(run: Run) -> Partition:
     """The partition that the stage partition committed."""
     run.require("partition")
-    root: Any = run.scene["blocks"]
-    return Partition(
-        Lattice.from_json(root.attrs["lattice"]),
-        [_block(root, block_id) for block_id in root.attrs["order"]],
-        np.array(root.attrs["region_low_world"]),
-        np.array(root.attrs["region_high_world"]),
-        _held_out(root),
-    )
+    attrs = arrays.read_attributes(run.scene, "blocks")
+    with arrays.translate_damage("blocks", "the partition cannot be read"):
+        return Partition(
+            Lattice.from_json(attrs["lattice"]),
+            [_block(run, block_id) for block_id in attrs["order"]],
+            np.array(attrs["region_low_world"], np.float64),
+            np.array(attrs["region_high_world"], np.float64),
+            np.array(attrs["held_out"], np.int64),
+        )
 
 
 def read_block(run: Run, block_id: str) -> tuple[Lattice, Block]:
     """The lattice and one block; the others are not read."""
     run.require("partition")
-    root: Any = run.scene["blocks"]
-    return Lattice.from_json(root.attrs["lattice"]), _block(root, block_id)
+    attrs = arrays.read_attributes(run.scene, "blocks")
+    with arrays.translate_damage("blocks", "the lattice cannot be read"):
+        return Lattice.from_json(attrs["lattice"]), _block(run, block_id)
 
 
 def read_total_cost(run: Run) -> float:
     """Cost of all blocks together."""
     run.require("partition")
-    root: Any = run.scene["blocks"]
-    stored_cost = root.attrs.get("cost")
-    return float(stored_cost) if stored_cost is not None else sum(block.cost for block in read_partition(run).blocks)
+    attrs = arrays.read_attributes(run.scene, "blocks")
+    with arrays.translate_damage("blocks", "the cost of all blocks cannot be read"):
+        return float(attrs["cost"])
 
 
-def _block(root: Any, block_id: str) -> Block:
-    group: Any = root[block_id]
-    a = group.attrs
-    return Block(
-        block_id,
-        BrickBox(tuple(a["core_low"]), tuple(a["core_high"])),
-        a["halo_bricks"],
-        arrays.read_array(group, "photo_index"),
-        arrays.read_array(group, "photo_weight"),
-        a["cost"],
-        a["memory_bytes"],
-        dict(a["notes"]),
-        arrays.read_array(group, "photo_level"),
-    )
+def _block(run: Run, block_id: str) -> Block:
+    if not _BLOCK_ID.fullmatch(block_id):  # it names folders
+        raise ValueError(f"{block_id!r} is no name of a block")
+    name = f"blocks/{block_id}"
+    attrs = arrays.read_attributes(run.scene, name)
+    with arrays.translate_damage(name, "this block cannot be read"):
+        return Block(
+            block_id,
+            BrickBox(tuple(attrs["core_low"]), tuple(attrs["core_high"])),
+            attrs["halo_bricks"],
+            arrays.read_array(run.scene, f"{name}/photo_index"),
+            arrays.read_array(run.scene, f"{name}/photo_weight"),
+            attrs["cost"],
+            attrs["memory_bytes"],
+            dict(attrs["notes"]),
+            arrays.read_array(run.scene, f"{name}/photo_level"),
+        )
 
 
 def read_held_out(run: Run) -> Int[Array, "h"]:
     """Photos that partition keeps out of all that follows; none before it is done."""
-    return _held_out(run.scene["blocks"]) if run.manifest("partition") else np.zeros(0, np.int64)
-
-
-def _held_out(blocks: Any) -> Int[Array, "h"]:
-    return np.array(blocks.attrs.get("held_out", []), np.int64)
+    if run.manifest("partition") is None:
+        return np.zeros(0, np.int64)
+    attrs = arrays.read_attributes(run.scene, "blocks")
+    with arrays.translate_damage("blocks", "the photos held out cannot be read"):
+        return np.array(attrs["held_out"], np.int64)
 
 
 def held_out_key(run: Run, config: object = None) -> str:
@@ -171,10 +179,9 @@ SDF_CLIP_VOXELS = 8.0
 
 def write_sdf_bricks(run: Run, block_id: str, sdf: SdfBricks) -> None:
     """Put a block's SDF bricks under blocks/<id>/ (one chunk per brick)."""
-    group = run.scene.require_group(f"blocks/{block_id}")
-    shape = sdf.sdf_voxels.shape
-    arrays.write_array(group, "brick_index", np.asarray(sdf.bricks, np.int64))
-    arrays.write_array(group, "sdf", sdf.sdf_voxels.astype(np.float16), chunks=(1, *shape[1:]))
+    name, shape = f"blocks/{block_id}", sdf.sdf_voxels.shape
+    arrays.write_array(run.scene, f"{name}/brick_index", np.asarray(sdf.bricks, np.int64))
+    arrays.write_array(run.scene, f"{name}/sdf", sdf.sdf_voxels.astype(np.float16), chunks=(1, *shape[1:]))
 
 
 def read_brick_index(run: Run, block_id: str) -> Int[Array, "m 3"]:
@@ -200,14 +207,16 @@ def write_block_model(run: Run, block_id: str, tensors: Mapping[str, Array], met
 def read_block_model(run: Run, block_id: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """A block's trained model: its tensors by name, and what is needed to build it."""
     run.require(f"train/{block_id}")
-    group: Any = run.scene.get(f"blocks/{block_id}/model")
+    name = f"blocks/{block_id}/model"
+    group: Any = arrays.find_node(run.scene, name)
     if group is None:
         raise QuoinError(
             "This block was trained by a quoin that did not keep its model",
             where=f"{run.location}, {block_id}",
             hint="train it again with quoin resume --force train",
         )
-    return {name: arrays.read_array(group, name) for name in group.array_keys()}, dict(group.attrs)
+    with arrays.translate_damage(name, "the model of this block cannot be read"):
+        return {key: arrays.read_array(group, key) for key in group.array_keys()}, dict(group.attrs)
 
 
 def block_folder(run: Run, block_id: str) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from quoin.pipeline.scene.posed_images import read_frame_attribute
+from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
@@ -54,14 +55,15 @@ def read_manhattan_frame(run: Run) -> ManhattanFrame | None:
     data = read_frame_attribute(run, "manhattan")
     if data is None:
         return None
-    return ManhattanFrame(
-        np.array(data["up_world"], np.float64),
-        np.array(data["normals_world"], np.float64).reshape(-1, 3),
-        np.array(data["shares"], np.float64),
-        np.array(data["n_photos"], np.int64),
-        float(data["confidence"]),
-        str(data["reason"]),
-    )
+    with arrays.translate_damage("frame", "the directions of walls cannot be read"):
+        return ManhattanFrame(
+            np.array(data["up_world"], np.float64),
+            np.array(data["normals_world"], np.float64).reshape(-1, 3),
+            np.array(data["shares"], np.float64),
+            np.array(data["n_photos"], np.int64),
+            float(data["confidence"]),
+            str(data["reason"]),
+        )
 
 
 def read_trusted_frame(run: Run) -> ManhattanFrame | None:

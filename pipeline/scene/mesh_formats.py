@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.scene.ply_format import read_ply_header
+from quoin.pipeline.storage.layout import damaged_file_error
+from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
 
@@ -26,6 +30,44 @@ _FILE_HEADER = struct.Struct("<4sII")
 # of no confidence, of half, and of full: told apart without telling red from green
 CONFIDENCE_COLORS = ((196, 60, 26), (246, 226, 160), (35, 105, 143))
 CONFIDENCE_THRESHOLD = 0.5
+
+
+def committed_mesh(run: Run, name: str) -> Path:
+    """Path of mesh.ply or mesh.glb of a fused run; QuoinError where it is missing, or not as long as it announces."""
+    run.require("fuse")
+    path = run.file(name)
+    try:
+        with open(path, "rb") as handle:
+            expected = _announced_glb_bytes(handle) if path.suffix == ".glb" else _announced_ply_bytes(handle)
+    except OSError as error:
+        raise damaged_file_error(name, f"this file cannot be read ({error.strerror})") from error
+    size = path.stat().st_size
+    if expected is None:
+        raise damaged_file_error(name, "this file is not a mesh that fuse wrote")
+    if size != expected:
+        raise damaged_file_error(name, f"this file has {size:,} bytes, and announces {expected:,}")
+    return path
+
+
+def _announced_ply_bytes(handle: IO[bytes]) -> int | None:
+    """Size of a PLY file by its header; None of what is no binary file of vertices and triangles."""
+    header = read_ply_header(handle)
+    if header is None or not header.byte_order or list(header.counts) != ["vertex", "face"]:
+        return None
+    row, faces = header.row_dtype("vertex"), header.properties["face"]
+    if row is None or len(faces) != 1 or not faces[0].count_dtype:
+        return None
+    triangle_bytes = np.dtype(faces[0].count_dtype).itemsize + 3 * np.dtype(faces[0].dtype).itemsize
+    return handle.tell() + header.counts["vertex"] * row.itemsize + header.counts["face"] * triangle_bytes
+
+
+def _announced_glb_bytes(handle: IO[bytes]) -> int | None:
+    """Size of a binary glTF 2.0 by its header; None of what is none."""
+    head = handle.read(_FILE_HEADER.size)
+    if len(head) < _FILE_HEADER.size:
+        return None
+    magic, version, n_bytes = _FILE_HEADER.unpack(head)
+    return int(n_bytes) if (magic, version) == (b"glTF", 2) else None
 
 
 # -- glTF --------------------------------------------------------------------------------------------------------------
@@ -113,7 +155,7 @@ def encode_glb(mesh: GltfMesh) -> bytes:
 
 
 def decode_glb(data: bytes) -> GltfMesh:
-    """What ``encode_glb`` has written; QuoinError for what another program has."""
+    """What ``encode_glb`` has written as the mesh.glb of a run; QuoinError for other content."""
     try:
         n_text = struct.unpack_from("<I", data, 12)[0]
         tree = json.loads(data[20 : 20 + n_text])
@@ -133,11 +175,12 @@ def decode_glb(data: bytes) -> GltfMesh:
         vertices, normals, color = named.pop("POSITION"), named.pop("NORMAL"), named.pop("COLOR_0", None)
         colors = None if color is None else srgb_from_linear(color[:, :3] / 65535.0)
         values = {name.removeprefix("_").lower(): value for name, value in named.items()}
+        of_vertices = [normals, *([] if colors is None else [colors]), *values.values()]
+        if any(len(array) != len(vertices) for array in of_vertices) or faces.max(initial=-1) >= len(vertices):
+            raise ValueError("its arrays do not fit together")
         return GltfMesh(vertices.astype(float) + origin, faces, normals, colors, values)
-    except (struct.error, ValueError, KeyError, IndexError, TypeError) as error:
-        raise QuoinError(
-            f"This file is not a mesh.glb written by quoin: {error}", hint="redo fuse with --force fuse"
-        ) from error
+    except (struct.error, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise damaged_file_error("mesh.glb", f"this file is not a mesh that fuse wrote ({error})") from error
 
 
 # -- confidence --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""The photo table (tables/photos.parquet, by ingest): one row per file found. Read and written here only."""
+"""Tables of photos: one row per file found (tables/photos.parquet, by ingest), and one per photo used that says
+how it was posed (tables/poses.parquet, by pose). Read and written here only.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
 from quoin.pipeline.core.errors import QuoinError
@@ -18,12 +19,27 @@ from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
 from quoin.pipeline.imaging.io import load_upright
 from quoin.pipeline.imaging.value_range import FULL_RANGE, ValueRange
 from quoin.pipeline.storage.cache import mirror_file
-from quoin.pipeline.storage.layout import sha256_of
+from quoin.pipeline.storage.layout import check_relative_name, damaged_file_error, sha256_of
 from quoin.pipeline.storage.object_store import storage_url
 from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.tables import read_table, write_table
 
 Array = np.ndarray
 
+POSE_SCHEMA = pa.schema(
+    [
+        ("photo_id", pa.int64()),
+        ("name", pa.string()),
+        ("registered", pa.bool_()),
+        ("component", pa.int64()),  # -1 none, 0 the one in use
+        ("n_points", pa.int64()),
+        ("reprojection_px", pa.float64()),  # median
+        ("focal_px", pa.float64()),  # of the upright photo
+        ("reason", pa.string()),  # a Reason, with its detail; "" where registered
+        ("detail", pa.string()),
+    ]
+)
+NEW_COLUMNS = ("value_range", "file_hash")  # that tables of earlier versions lack
 PATH_COLUMNS = ("path", "mask_path", "depth_path", "depth_camera")
 
 
@@ -94,9 +110,7 @@ PHOTO_SCHEMA = pa.schema(
 
 def write_photo_table(run: Run, rows: Sequence[PhotoRow]) -> None:
     """Write one row per file found, used or not (PHOTO_SCHEMA)."""
-    pq.write_table(
-        pa.Table.from_pylist([_to_columns(run, row) for row in rows], schema=PHOTO_SCHEMA), run.table("photos")
-    )
+    write_table(run, "photos", [_to_columns(run, row) for row in rows], PHOTO_SCHEMA)
 
 
 def read_photo_table(run: Run, *, used_only: bool = False) -> list[PhotoRow]:
@@ -134,8 +148,9 @@ def to_local_path(run: Run, stored_path: str, *, single_file: bool = False) -> s
     kind, _, name = stored_path.partition(":")
     match kind:
         case "run":
-            return str(run.file(name))
+            return str(run.file(check_relative_name(name)))
         case "photos":
+            check_relative_name(name)
             return str(mirror_file(run.record.photos, name) if single_file else run.photos / name)
     return stored_path
 
@@ -149,16 +164,36 @@ def _to_columns(run: Run, row: PhotoRow) -> dict[str, Any]:
 
 
 def _photo_rows(run: Run, filters: list[tuple] | None = None, *, single_file: bool = False) -> list[PhotoRow]:
-    table = pq.read_table(run.file("tables/photos.parquet"), filters=filters)
+    table = read_table(run, "photos", PHOTO_SCHEMA, filters=filters, optional=NEW_COLUMNS)
     return [_from_columns(run, columns, single_file) for columns in table.to_pylist()]
 
 
+def write_pose_rows(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+    """Write how every used photo was posed (POSE_SCHEMA)."""
+    write_table(run, "poses", rows, POSE_SCHEMA)
+
+
+def read_pose_rows(run: Run) -> list[dict[str, Any]]:
+    """How every used photo was posed, a mapping of the columns of POSE_SCHEMA for each."""
+    rows = read_table(run, "poses", POSE_SCHEMA).to_pylist()
+    if any(row[name] is None for row in rows for name in POSE_SCHEMA.names):
+        raise damaged_file_error("tables/poses.parquet", "this table has empty cells")
+    return rows
+
+
 def _from_columns(run: Run, columns: dict[str, Any], single_file: bool) -> PhotoRow:
-    rejection = Rejection.from_columns(columns.pop("reason"), columns.pop("detail"))
-    columns |= {
-        name: to_local_path(run, columns[name], single_file=single_file) for name in PATH_COLUMNS if columns[name]
-    }
-    columns |= {name: tuple(columns[name]) for name in ("border", "value_range") if name in columns}
+    lengths = {name: len(columns[name] or ()) for name in ("border", "value_range") if name in columns}
+    if any(value is None for value in columns.values()) or lengths["border"] != 4 or lengths.get("value_range", 2) != 2:
+        raise damaged_file_error("tables/photos.parquet", "this table has empty cells")
+    try:
+        check_relative_name(columns["name"])
+        rejection = Rejection.from_columns(columns.pop("reason"), columns.pop("detail"))
+        columns |= {
+            name: to_local_path(run, columns[name], single_file=single_file) for name in PATH_COLUMNS if columns[name]
+        }
+    except ValueError as error:
+        raise damaged_file_error("tables/photos.parquet", f"this table cannot be read ({error})") from error
+    columns |= {name: tuple(columns[name]) for name in lengths}
     columns["rejection"] = rejection
     del columns["used"]
     return PhotoRow(**columns)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import zarr
 from jaxtyping import Float, Int, UInt8
 
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.imaging.filters import build_pyramid
 from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.layout import check_relative_name
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
@@ -102,8 +102,24 @@ def read_posed(run: Run) -> Posed:
     """The posed photos that the stage pose committed."""
     run.require("pose")
     values = {name: arrays.read_array(run.scene, f"poses/{name}") for name in _POSED_ARRAYS}
-    names = run.scene["poses"].attrs["names"]
-    return Posed(names=list(names), **values)  # type: ignore[arg-type, call-overload]
+    attrs = arrays.read_attributes(run.scene, "poses")
+    with arrays.translate_damage("poses", "the poses cannot be read"):
+        posed = Posed(names=[check_relative_name(name) for name in attrs["names"]], **values)
+        _check_lengths(posed)
+    return posed
+
+
+def _check_lengths(posed: Posed) -> None:
+    """ValueError where arrays that belong together differ in length."""
+    n_photos, n_points, n_seen = len(posed.names), len(posed.points_world), len(posed.track_photo)
+    lengths = {
+        n_photos: (posed.photo_ids, posed.cam_from_world, posed.intrinsics, posed.sizes),
+        n_points: (posed.point_errors_px, posed.point_colors),
+        n_points + 1: (posed.track_offsets,),
+        n_seen: (posed.track_xy,),
+    }
+    if any(len(array) != length for length, group in lengths.items() for array in group):
+        raise ValueError("their arrays differ in length")
 
 
 def write_transform(run: Run, name: str, transform: Similarity) -> None:
@@ -114,13 +130,13 @@ def write_transform(run: Run, name: str, transform: Similarity) -> None:
 def read_transform(run: Run, name: str) -> Similarity | None:
     """A stored transform between frames, or None."""
     data = read_frame_attribute(run, name)
-    return None if data is None else Similarity.from_json(data)
+    with arrays.translate_damage("frame", f"{name} cannot be read"):
+        return None if data is None else Similarity.from_json(data)
 
 
 def read_frame_attribute(run: Run, name: str) -> dict[str, Any] | None:
     """The attribute ``name`` of the group frame/, or None."""
-    group = run.scene.get("frame")
-    data = group.attrs.get(name) if isinstance(group, zarr.Group) else None
+    data = arrays.read_attributes(run.scene, "frame").get(name)
     return data if isinstance(data, dict) else None
 
 

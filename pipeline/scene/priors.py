@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from quoin.pipeline.geometry.cameras import pixel_grid, unproject
 from quoin.pipeline.imaging.filters import resample_to_level
 from quoin.pipeline.storage import arrays
+from quoin.pipeline.storage.layout import damaged_array_error
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
@@ -25,7 +26,7 @@ def write_exposures(run: Run, gains: Float[Array, "n 3"]) -> None:
 
 def read_exposures(run: Run) -> Float[Array, "n 3"] | None:
     """Exposures of the posed photos, or None where they are not known."""
-    return arrays.read_array(run.scene, "priors/exposures") if "priors/exposures" in run.scene else None
+    return arrays.read_array(run.scene, "priors/exposures") if arrays.exists(run.scene, "priors/exposures") else None
 
 
 def write_depth(
@@ -108,13 +109,14 @@ def read_map_with_level(run: Run, name: str) -> tuple[Array, int] | None:
 
 def _complete_map(run: Run, name: str) -> zarr.Array | None:
     """The array of a map that was written to its end, which has a level; or None."""
-    array = run.scene.get(name)
+    array = arrays.find_node(run.scene, name)
     return array if isinstance(array, zarr.Array) and "level" in array.attrs else None
 
 
 def _int_attribute(array: zarr.Array, attribute: str) -> int:
-    value = array.attrs[attribute]
-    assert isinstance(value, int)  # written above
+    value = array.attrs.get(attribute)
+    if not isinstance(value, int):
+        raise damaged_array_error(array.path, f"its attribute {attribute} cannot be read")
     return value
 
 
@@ -133,7 +135,7 @@ def write_scene_planes(run: Run, normals: Float[Array, "k 3"], offsets: Float[Ar
 
 def read_scene_planes(run: Run) -> Float[Array, "k 4"]:
     """Planes as rows (n, offset); no rows where priors did not look for them."""
-    return arrays.read_array(run.scene, PLANES_ARRAY) if PLANES_ARRAY in run.scene else np.zeros((0, 4))
+    return arrays.read_array(run.scene, PLANES_ARRAY) if arrays.exists(run.scene, PLANES_ARRAY) else np.zeros((0, 4))
 
 
 def write_plane_index(run: Run, index: int, plane_map: PlaneIndexMap) -> None:

@@ -150,7 +150,8 @@ def write_sensor_scale(run: Run, scale: SensorScale) -> None:
 def read_sensor_scale(run: Run) -> SensorScale | None:
     """The scale of sensor depth, or None where there is none."""
     data = read_frame_attribute(run, "sensor_scale")
-    return None if data is None else SensorScale(**data)
+    with arrays.translate_damage("frame", "the scale of the sensor cannot be read"):
+        return None if data is None else SensorScale(**data)
 
 
 # -- points (scene.zarr/sensor, by pose) -----------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def add_sensor_points(run: Run, posed: Posed, held_out: Int[Array, "h"]) -> Pose
     Photos held out have seen nothing (``scene.hide``), nor measured. The sensor's points are rougher than those of SfM,
     and no evidence of poses. Colours are unknown: gray.
     """
-    if "sensor" not in run.scene:
+    if not arrays.exists(run.scene, "sensor"):
         return without_photos(posed, held_out)
     sensor_points = SensorPoints(
         **{name: arrays.read_array(run.scene, f"sensor/{name}") for name in SensorPoints.__annotations__}

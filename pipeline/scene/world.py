@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 
 Array = np.ndarray
@@ -70,11 +71,12 @@ def write_world(run: Run, world: World) -> None:
 
 def read_world(run: Run) -> World:
     """What the pose stage found out about the world frame; nothing is known where it kept nothing."""
-    attrs: dict[str, Any] = dict(run.scene["frame"].attrs) if "frame" in run.scene else {}
+    attrs = arrays.read_attributes(run.scene, "frame")
     gravity, origin = attrs.get("gravity"), attrs.get("enu_origin")
-    return World(
-        attrs.get("unit", "units"),
-        np.array(gravity["up_world"]) if gravity else None,
-        gravity["confidence"] if gravity else 0.0,
-        EarthOrigin(**origin) if origin else None,
-    )
+    with arrays.translate_damage("frame", "what is known of the world cannot be read"):
+        return World(
+            attrs.get("unit", "units"),
+            np.array(gravity["up_world"], np.float64) if gravity else None,
+            float(gravity["confidence"]) if gravity else 0.0,
+            EarthOrigin(**origin) if origin else None,
+        )

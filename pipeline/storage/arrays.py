@@ -6,20 +6,27 @@ That an array opens does not mean that it is complete: readers trust manifests (
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import zarr
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from quoin.pipeline.storage.layout import damaged_array_error
+from quoin.pipeline.storage.layout import damaged_array_error, damaged_file_error
 
 MAX_CHUNK_BYTES = 32 << 20
+CHECKED_BYTES = 1 << 30  # of an array, from which on it is looked whether all of it is there before memory is taken
+METADATA_FILE = "zarr.json"
 _CHUNK_KEY = re.compile(r"(.*)/c(\.\d+)*")
 # What zarr raises for metadata or chunks that are not what was written, and for checksums.
 _DAMAGE = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError)
@@ -45,11 +52,24 @@ def open_local_group(path: Path) -> zarr.Group:
 
 
 def open_group(store: Store) -> zarr.Group:
-    """The Zarr v3 group at the root of a store, made where absent; QuoinError where its metadata cannot be read."""
+    """The Zarr v3 group at the root of a store, made where it is absent.
+
+    It holds nothing itself: where its metadata cannot be read they are written again.
+    """
     try:
         return zarr.open_group(store=store, mode="a", zarr_format=3)
+    except _DAMAGE:
+        sync(store.delete(METADATA_FILE))
+        return zarr.open_group(store=store, mode="a", zarr_format=3)
+
+
+@contextmanager
+def translate_damage(path: str, what: str) -> Iterator[None]:
+    """Inside, what is raised for stored values that are not what was written becomes a DamagedError of ``path``."""
+    try:
+        yield
     except _DAMAGE as error:
-        raise damaged_array_error("zarr.json", f"the metadata of scene.zarr cannot be read ({error})") from error
+        raise damaged_array_error(path, f"{what} ({type(error).__name__}: {error})") from error
 
 
 def _codecs(dtype: np.dtype) -> list[Any]:
@@ -103,25 +123,62 @@ def read_array(group: zarr.Group, name: str, rows: Any = ...) -> np.ndarray:
 
 def read_values(array: zarr.Array, rows: Any = ...) -> np.ndarray:
     """The array's values, or those of ``rows``; QuoinError where they are not what was written."""
-    try:
+    with translate_damage(array.path, "this array cannot be read"):
+        _check_extent(array)
         return np.asarray(array[rows])
-    except _DAMAGE as error:
-        raise damaged_array_error(array.path, f"{error}") from error
+
+
+def _check_extent(array: zarr.Array) -> None:
+    """ValueError where a large array lacks its last chunk: what metadata announce is not allocated unseen."""
+    if array.nbytes <= CHECKED_BYTES:
+        return
+    last_chunk = array.metadata.encode_chunk_key(tuple(count - 1 for count in array.cdata_shape))
+    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    if chunk_bytes > CHECKED_BYTES or not sync((array.store_path / last_chunk).exists()):
+        raise ValueError("its metadata announce more than there is")
 
 
 def open_array(group: zarr.Group, name: str) -> zarr.Array:
     """The array itself, for reading parts of it."""
-    path = f"{group.path}/{name}".lstrip("/")
-    try:
-        node = group.get(name)
-    except _DAMAGE as error:
-        raise damaged_array_error(path, f"the metadata of this array cannot be read ({error})") from error
+    node = find_node(group, name)
     if not isinstance(node, zarr.Array):
-        raise damaged_array_error(path, "this array is missing")
+        raise damaged_array_error(_full_path(group, name), "this array is missing")
     return node
 
 
+def find_node(group: zarr.Group, name: str) -> zarr.Array | zarr.Group | None:
+    """The array or group at ``name``, None where there is none; QuoinError where its metadata cannot be read."""
+    with translate_damage(_full_path(group, name), "its metadata cannot be read"):
+        node = group.get(name)
+        if node is None and exists(group, name):  # Zarr takes metadata without their keys for none
+            raise ValueError("keys are missing")
+        return node
+
+
+def exists(group: zarr.Group, name: str) -> bool:
+    """Whether there is an array or a group at ``name``, whether it can be read or not."""
+    return bool(sync((group.store_path / name / METADATA_FILE).exists()))
+
+
+def read_attributes(group: zarr.Group, name: str) -> dict[str, Any]:
+    """Attributes of the array or group at ``name``; none where it does not exist."""
+    node = find_node(group, name)
+    return {} if node is None else dict(node.attrs)
+
+
+def read_npz(path: Path, name: str, keys: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The arrays in a file of np.savez, which the run calls ``name``; DamagedError where one of ``keys`` is missing."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
+            return {key: saved[key] for key in (keys or saved.files)}
+    except (*_DAMAGE, OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise damaged_file_error(name, f"this file cannot be read ({type(error).__name__}: {error})") from error
+
+
 def delete_node(group: zarr.Group, name: str) -> None:
-    """Remove an array or a group with all below it, where it exists."""
-    if name in group:
-        del group[name]
+    """Remove an array or a group with all below it, where it exists, whether it can be read or not."""
+    del group[name]
+
+
+def _full_path(group: zarr.Group, name: str) -> str:
+    return f"{group.path}/{name}".lstrip("/")

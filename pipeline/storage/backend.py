@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pydantic
 import zarr
 
-from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.core.errors import QuoinError, first_line
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.cache import DiskCache, file_lock, scratch_folder, storage_cache_folder
-from quoin.pipeline.storage.disk import atomic_path, disk_error, sync_filesystem, write_atomic
+from quoin.pipeline.storage.disk import atomic_path, disk_error, refuse_links, sync_filesystem, write_atomic
 from quoin.pipeline.storage.layout import (
+    COLMAP_IMAGES,
     SIDECARS,
     FileEntry,
     damaged_file_error,
@@ -35,6 +37,7 @@ from quoin.pipeline.storage.object_store import Bucket, storage_url
 RUN_FILE = "run.json"
 SCENE_STORE = "scene.zarr"
 MAX_UPLOADS = 8  # files on the way
+UPLOAD_MANIFEST = pydantic.TypeAdapter(dict[str, FileEntry])
 
 
 class LocalStorage:
@@ -88,6 +91,11 @@ class LocalStorage:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, folder) from error
+
+    def refuse_links(self) -> None:
+        """QuoinError where there is a link in the run folder, but those to photos that pose gives COLMAP."""
+        if self.folder.is_dir():
+            refuse_links(self.folder, [self.folder / COLMAP_IMAGES])
 
     def open_scene(self, commit_name: Callable[[], str | None]) -> zarr.Group:
         """The group scene.zarr; ``commit_name()`` names the commit that its photos belong to."""
@@ -198,6 +206,9 @@ class ObjectStorage(LocalStorage):
         except OSError as error:
             raise disk_error(error, self.folder) from error
 
+    def refuse_links(self) -> None:
+        """Nothing: links lie in folders only."""
+
     def open_scene(self, commit_name: Callable[[], str | None]) -> zarr.Group:
         from quoin.pipeline.storage.remote_arrays import open_remote_scene
 
@@ -221,7 +232,11 @@ class ObjectStorage(LocalStorage):
         if not output_patterns(stage):
             return {}
         data = self.bucket.read(_upload_manifest_name(stage)) or b"{}"
-        return {name: FileEntry.model_validate(entry) for name, entry in json.loads(data).items()}
+        try:
+            return UPLOAD_MANIFEST.validate_json(data)
+        except ValueError as error:
+            what = f"the list of what {stage} has uploaded cannot be read ({first_line(error)})"
+            raise damaged_file_error(_upload_manifest_name(stage), what) from error
 
     def committed_file(self, name: str, entry: FileEntry | None, commit_name: str) -> Path:
         local_path = self.folder / name

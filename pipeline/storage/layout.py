@@ -21,15 +21,17 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 }
 # Arrays of scene.zarr, by the first pattern that fits. Those of no stage belong to a command, which makes them again.
 ARRAYS = (
-    ("priors/*", "priors"),
+    ("priors*", "priors"),
     ("blocks/*/photo_*", "partition"),
-    ("blocks/*", "train"),
-    ("surface/*", "fuse"),
-    ("renderings/*", None),
+    ("blocks/*/*", "train"),
+    ("blocks*", "partition"),
+    ("surface*", "fuse"),
+    ("renderings*", None),
     ("*", "pose"),
 )
 # Written by commands beside the stages, and logs: uploaded at the end of each command, never read by a stage.
 SIDECARS = ("evaluation.json", "tables/evaluation*.parquet", "views/*", "films/*", "exports/*", "logs/*", "report.*")
+COLMAP_IMAGES = "work/pose/images"  # links to photos lie here, made anew by every attempt
 PARTIAL_PATTERN = "*.partial"
 
 
@@ -37,6 +39,13 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file of any size."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_relative_name(name: object) -> str:
+    """The name of a file in a run, or of a photo; ValueError where a path made of it would lead out of its folder."""
+    if not isinstance(name, str) or not name or name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"{name!r} leads out of its folder")
+    return name
 
 
 class FileEntry(pydantic.BaseModel):
@@ -62,17 +71,33 @@ def matching_files(folder: Path, globs: tuple[str, ...]) -> Iterator[str]:
                 yield name
 
 
-def damaged_file_error(name: str, what: str) -> QuoinError:
-    """The QuoinError for a damaged file of a run, ``name`` relative to it: what is wrong, and how to make it again."""
-    stages = [stage.rstrip("/") for stage in OUTPUTS if any(fnmatchcase(name, p) for p in output_patterns(f"{stage}*"))]
-    return _damage_error(name, what, stages[0] if stages else None)
+class DamagedError(QuoinError):
+    """Something in a run is not what ``stage`` left there (None: a command, which makes it again)."""
+
+    def __init__(self, what: str, *, where: object = None, hint: str | None = None, stage: str | None = None) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.stage = stage
 
 
-def damaged_array_error(name: str, what: str) -> QuoinError:
-    """The QuoinError for a damaged array of scene.zarr, or a chunk of one."""
+def damaged_file_error(name: str, what: str) -> DamagedError:
+    """The error for a damaged file of a run, ``name`` relative to it: what is wrong, and how to make it again."""
+    if name.startswith("work/"):  # of unfinished work; that of blocks is training's
+        stage = name.split("/")[1]
+        return _damage_error(name, what, "train" if stage == "blocks" else stage)
+    stages = (stage for stage, globs in OUTPUTS.items() if any(fnmatchcase(name, p.format(part="*")) for p in globs))
+    return _damage_error(name, what, next(stages, "").rstrip("/") or None)
+
+
+def damaged_array_error(name: str, what: str) -> DamagedError:
+    """The error for a damaged array or group of scene.zarr, or a chunk of an array."""
     return _damage_error(name, what, next(stage for pattern, stage in ARRAYS if fnmatchcase(name, pattern)))
 
 
-def _damage_error(name: str, what: str, stage: str | None) -> QuoinError:
+def damaged_result_error(stage: str, what: str) -> DamagedError:
+    """The error for a manifest in run.json that does not hold what its ``stage`` writes there."""
+    return _damage_error("run.json", f"what it says of {stage} cannot be read ({what})", stage.partition("/")[0])
+
+
+def _damage_error(name: str, what: str, stage: str | None) -> DamagedError:
     hint = f"make it again with quoin resume --force {stage}" if stage else "run the command again"
-    return QuoinError(f"The run is damaged: {what}", where=name, hint=hint)
+    return DamagedError(f"The run is damaged: {what}", where=name, hint=hint, stage=stage)

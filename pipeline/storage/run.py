@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 import zarr
@@ -27,7 +27,7 @@ from quoin.pipeline.core.config import StageConfig, StageResult, digest
 from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.storage.backend import RUN_FILE, LocalStorage, open_storage
 from quoin.pipeline.storage.cache import mirror_photos
-from quoin.pipeline.storage.layout import FileEntry
+from quoin.pipeline.storage.layout import FileEntry, check_relative_name, damaged_result_error
 from quoin.pipeline.storage.object_store import storage_url
 
 __all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "reset_peak_memory", "sync_received_runs"]
@@ -35,25 +35,29 @@ __all__ = ["RUN_FILE", "Manifest", "Run", "RunRecord", "peak_memory_bytes", "res
 RUN_FORMAT = 2
 # Files and folders of a run in which nothing is worth to be kept.
 EMPTY_RUN_FILES = {RUN_FILE, "logs", "tables", "scene.zarr", "report.html", "report.json", f".{RUN_FILE}.lock", ".lock"}
+ResultT = TypeVar("ResultT", bound=StageResult)
+
+
+RelativeName = Annotated[str, pydantic.AfterValidator(check_relative_name)]  # files and folders are named after it
 
 
 class Manifest(pydantic.BaseModel):
     """What a committed stage left: its key, its small result, how long it took."""
 
-    key: str
+    key: RelativeName
     result: dict[str, Any]
     seconds: float
     committed_at: float
     needs: tuple[str, ...] = ()
     peak_memory_bytes: int = 0
-    files: dict[str, FileEntry] = {}  # what it left beside scene.zarr, in object storage only
+    files: dict[RelativeName, FileEntry] = {}  # what it left beside scene.zarr, in object storage only
 
 
 class RunRecord(pydantic.BaseModel):
     """The content of run.json."""
 
     format: int = RUN_FORMAT
-    id: str
+    id: RelativeName
     quoin: str
     python: str
     created_at: float
@@ -101,6 +105,7 @@ class Run:
             "quoin": __version__,
         }
         if (data := storage.read_record()) is not None:
+            storage.refuse_links()
             record = _parse_record(data, storage.location)
             is_of_others = _resolved_source(record.photos) != _resolved_source(source)
             if is_of_others and record.manifests:  # without a commit there is nothing to lose
@@ -120,8 +125,13 @@ class Run:
 
     @classmethod
     def open(cls, place: Path | str) -> Run:
-        """The run at ``place``; QuoinError where there is none or another version made it."""
-        storage = open_storage(place)
+        """The run at ``place``; QuoinError where there is none, another version made it, or links lie in its folder."""
+        run = cls._open(open_storage(place))
+        run.storage.refuse_links()
+        return run
+
+    @classmethod
+    def _open(cls, storage: LocalStorage) -> Run:
         data = storage.read_record()
         if data is None:
             hint = "name the folder or URL of a run made by quoin reconstruct"
@@ -200,6 +210,21 @@ class Run:
             )
         return found
 
+    def result(self, stage: str, kind: type[ResultT]) -> ResultT:
+        """The result that ``stage`` committed; QuoinError where it is not committed, or not a ``kind``."""
+        try:
+            return kind.model_validate(self.require(stage).result)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            raise damaged_result_error(stage, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+    def result_value(self, stage: str, name: str) -> Any:
+        """One value of the result that ``stage`` committed; QuoinError where it is not committed, or lacks it."""
+        result = self.require(stage).result
+        if name not in result:
+            raise damaged_result_error(stage, f"{name} is missing")
+        return result[name]
+
     def key(self, stage: str, config: StageConfig, needs: tuple[str, ...], version: int, inputs: str = "") -> str:
         """Content hash that decides whether ``stage`` must be redone; ``inputs`` stands for what it reads outside."""
         parents = [self.require(need).key for need in needs]
@@ -249,7 +274,7 @@ _received: dict[str, LocalStorage] = {}  # storages of the runs that other proce
 
 
 def _open_received(location: str) -> Run:
-    run = Run.open(location)
+    run = Run._open(open_storage(location))  # its driver has looked for links
     _received[location] = run.storage
     return run
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from quoin.pipeline.core.config import StageConfig, StageResult
+from quoin.pipeline.core.config import StageConfig
 from quoin.pipeline.core.errors import PartialResult
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.core.workers import InlineWorkers, Workers
+from quoin.pipeline.core.workers import InlineWorkers, Workers, out_of_memory_error, out_of_memory_reason
 from quoin.pipeline.storage.disk import UNWRITABLE_ERRNOS, disk_error
-from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.layout import DamagedError
+from quoin.pipeline.storage.run import ResultT, Run
 
 GIB = 1 << 30
 PROCESS_BYTES = 1350 << 20  # interpreter, torch, a compiled step and its activations, what stereo left
@@ -78,7 +79,6 @@ def surface_faces(n_bricks: int, brick_size: int) -> int:
 
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
-ResultT = TypeVar("ResultT", bound=StageResult)
 
 
 @dataclass(frozen=True)
@@ -125,20 +125,36 @@ class Stage(Generic[ConfigT, ResultT]):
         if done is not None and done.key == key:
             report.log(self.name, "already done, kept")
             self.cleanup(run)
-            return self.result.model_validate(done.result)
+            return run.result(self.name, self.result)
         began = time.monotonic()
         if done is not None:
             run.invalidate(self.name)
         try:
-            result = self.run(StageContext(run, report, workers), config)
+            result = self._run_without_damage(StageContext(run, report, workers), config)
         except OSError as error:
             if error.errno in UNWRITABLE_ERRNOS:
                 raise disk_error(error, error.filename or run.path) from error
+            raise
+        except (RuntimeError, MemoryError) as error:
+            if reason := out_of_memory_reason(error):
+                raise out_of_memory_error(reason, f"{self.name} of {run.location}") from error
             raise
         run.storage.upload_outputs(self.name)
         run.commit(self.name, key, result, time.monotonic() - began, self.needs)
         self.cleanup(run)
         return result
+
+    def _run_without_damage(self, context: StageContext, config: ConfigT) -> ResultT:
+        """The result of ``run``. Where unfinished work of an earlier attempt is damaged, that is removed first."""
+        try:
+            return self.run(context, config)
+        except DamagedError as error:
+            if error.stage != self.name:
+                raise
+            what = f"unfinished work is damaged, thrown away and made again: {error.what} ({error.where})"
+            context.report.log(self.name, what, "warning")
+        self.discard_unfinished(context.run)
+        return self.run(context, config)
 
     def key(self, run: Run, config: ConfigT) -> str:
         """Content hash that decides whether the stage must be redone."""
@@ -146,8 +162,9 @@ class Stage(Generic[ConfigT, ResultT]):
 
     def incomplete(self, run: Run) -> PartialResult | None:
         """The error for what the committed result lacks; None where it is complete or not committed."""
-        done = run.manifest(self.name)
-        return None if done is None else self.partial_error(run, done.result)
+        if run.manifest(self.name) is None:
+            return None
+        return self.partial_error(run, run.result(self.name, self.result).model_dump(mode="json"))
 
     def discard_unfinished(self, run: Run) -> None:
         """Remove what unfinished work left in the run."""

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from quoin.pipeline.geometry.mesh import connected_components, face_components
+from quoin.pipeline.storage.arrays import read_npz
 from quoin.pipeline.storage.backend import LocalStorage
 from quoin.stages.fuse.mesh import Mesh, used_vertices
 
@@ -201,8 +202,8 @@ class ScratchStore:
         """Return the arrays stored under a name."""
         if self._files is None:
             return self._in_memory[_name(chunk, name)]
-        with self._files.open_downloaded(_name(chunk, name)) as path, np.load(path) as arrays:
-            return dict(arrays)
+        with self._files.open_downloaded(_name(chunk, name)) as path:
+            return read_npz(path, _name(chunk, name))
 
     def drop(self, chunk: int, name: str) -> None:
         """Delete the arrays stored under a name."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +18,7 @@ from quoin.pipeline.core.config import digest
 from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.core.formatting import timespans
 from quoin.pipeline.core.reasons import Reason, RejectedFileError, Rejection
+from quoin.pipeline.storage.arrays import read_npz
 from quoin.stages.ingest.clip_decoder import (
     ClipHeader,
     ClipScan,
@@ -30,6 +31,7 @@ from quoin.stages.ingest.config import ClipResult, IngestConfig
 from quoin.stages.ingest.file_search import PHOTO_SUFFIXES, SourceFile, suffix_of
 from quoin.stages.ingest.keyframes import FrameSamples, KeyframeChoice, choose_keyframes, fit_keyframe_step
 
+SAMPLE_NAMES = tuple(field.name for field in fields(FrameSamples))
 SCAN_VERSION = 2  # of the measurements of a clip, and of how its frames are written
 BLURRED_CLIP = Rejection(Reason.BLURRED, "nothing in this video is sharp")
 INTERLACED_ADVICE = "interlaced: one field of each frame is used, with half the lines; film in progressive mode"
@@ -124,9 +126,9 @@ def _scan_cached(file: SourceFile, header: ClipHeader, work: Path, advance: Adva
     key = digest([file.name, status.st_size, status.st_mtime_ns, SCAN_VERSION])
     path = work / f"{key}.npz"
     if path.exists():
-        with np.load(path) as saved:
-            samples = FrameSamples(saved["number"], saved["time_s"], saved["motion"], saved["sharpness"])
-            n_frames, last_s, is_interlaced = (saved[name].item() for name in ("n_frames", "last_s", "is_interlaced"))
+        saved = read_npz(path, f"work/ingest/{path.name}", (*SAMPLE_NAMES, "n_frames", "last_s", "is_interlaced"))
+        samples = FrameSamples(*(saved[name] for name in SAMPLE_NAMES))
+        n_frames, last_s, is_interlaced = (saved[name].item() for name in ("n_frames", "last_s", "is_interlaced"))
         return ScannedClip(file, key, header, ClipScan(samples, n_frames, last_s, is_interlaced))
     scan = scan_clip(file.path, advance)
     work.mkdir(parents=True, exist_ok=True)
@@ -154,7 +156,7 @@ def _write_all_frames(
             targets = {number: clip_folder / f"{number:06d}.jpg" for number in numbers}
             for stale in set(clip_folder.glob("*")) - set(targets.values()) - {clip_folder / KEY_FILE}:
                 stale.unlink()
-            missing = {number: target for number, target in targets.items() if not target.exists()}
+            missing = {number: target for number, target in targets.items() if not _is_written(target)}
             if missing:
                 n_written = before + len(targets) - len(missing)
                 try:
@@ -166,6 +168,11 @@ def _write_all_frames(
             times = zip(targets.values(), clip.scan.samples.time_s[choice.selected].tolist(), strict=True)
             out.append([_frame_file(clip.file, path, time_s) for path, time_s in times if path.exists()])
     return out, rejections
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a frame is there; a power cut may leave an empty file."""
+    return path.exists() and path.stat().st_size > 0
 
 
 KEY_FILE = "clip"

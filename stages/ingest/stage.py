@@ -44,7 +44,7 @@ def contents_hash(run: Run, config: IngestConfig) -> str:
     """Hash of the files in the photo folder, so that added photos are noticed; a missing folder counts as unchanged."""
     done = run.manifest("ingest")
     if done is not None and not all(path.exists() for path in (run.photos, *run.clips)):
-        return str(done.result["contents"])
+        return str(run.result_value("ingest", "contents"))
     return _contents_hash(_list_files(run, config), config)
 
 

@@ -15,7 +15,7 @@ from quoin.pipeline.core.reasons import Reason, Rejection
 from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.similarity import Similarity
 from quoin.pipeline.scene.manhattan import ManhattanFrame, write_manhattan_frame
-from quoin.pipeline.scene.photo_table import PhotoRow
+from quoin.pipeline.scene.photo_table import PhotoRow, write_pose_rows
 from quoin.pipeline.scene.posed_images import Posed, write_posed, write_transform
 from quoin.pipeline.scene.sensor_depth import SensorScale, write_sensor_points, write_sensor_scale
 from quoin.pipeline.scene.world import EarthOrigin, World, write_world
@@ -302,22 +302,7 @@ def write_tables(run: Run, photos: list[PhotoRow], result: SfmResult, errors: Fl
                 "detail": why.detail if why else "",
             }
         )
-    pq.write_table(pa.Table.from_pylist(rows, schema=POSE_SCHEMA), run.table("poses"))
-
-
-POSE_SCHEMA = pa.schema(
-    [
-        ("photo_id", pa.int64()),
-        ("name", pa.string()),
-        ("registered", pa.bool_()),
-        ("component", pa.int64()),  # -1 none, 0 the one in use
-        ("n_points", pa.int64()),
-        ("reprojection_px", pa.float64()),  # median
-        ("focal_px", pa.float64()),  # of the upright photo
-        ("reason", pa.string()),  # a Reason, with its detail; "" where registered
-        ("detail", pa.string()),
-    ]
-)
+    write_pose_rows(run, rows)
 
 
 def why_in_other_component(components: list[Component], number: int) -> Rejection:

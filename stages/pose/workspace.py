@@ -22,9 +22,11 @@ from quoin.pipeline.core.events import Advance, Reporter
 from quoin.pipeline.core.workers import InlineWorkers, NoWorkersError, Step, Task, TaskContext, Workers
 from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_rows
 from quoin.pipeline.storage.cache import scratch_folder
+from quoin.pipeline.storage.layout import damaged_file_error
 from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.checks.registration import FilteredModel
 from quoin.stages.pose.colmap.camera import Camera
+from quoin.stages.pose.colmap.database import find_damage
 from quoin.stages.pose.colmap.image_copies import write_masks
 from quoin.stages.pose.colmap.subprocess_call import LogLineCallback, SubprocessDiedError, run_in_subprocess
 from quoin.stages.pose.config import PoseConfig
@@ -168,12 +170,17 @@ class Workspace:
         return copied
 
     def clear_if_changed(self, inputs: Any) -> None:
-        """Empty the folder unless it was filled for the same ``inputs``, whose features and matches are then kept."""
+        """Empty the folder unless it was filled for the same ``inputs``, whose features and matches are then kept.
+
+        DamagedError where their database cannot be read.
+        """
         key, key_file = digest(inputs), self.folder / "inputs"
         if not key_file.exists() or key_file.read_text() != key:
             shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True)
             key_file.write_text(key)
+        elif self.database.exists() and (damage := find_damage(self.database)):
+            raise damaged_file_error(f"{WORKSPACE_PATH}/{self.database.name}", f"COLMAP's database: {damage}")
 
     def run_colmap(self, step: str, job: dict[str, Any], on_log_line: LogLineCallback = no_op) -> dict[str, Any]:
         """Result of a step of ``stages.pose.colmap.process`` on ``job``, to which the workspace adds its own values."""

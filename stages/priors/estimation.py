@@ -44,7 +44,7 @@ class PriorsPreparation(NamedTuple):
 def prepare_priors(context: TaskContext, run: Run, config: PriorsConfig, key: str) -> PriorsPreparation:
     """Everything before stereo: exposures, sky, semantic labels. Priors begun under another ``key`` are removed."""
     report = context.report
-    if "priors" not in run.scene or run.scene["priors"].attrs.get(IN_PROGRESS) != key:
+    if arrays.read_attributes(run.scene, "priors").get(IN_PROGRESS) != key:
         arrays.delete_node(run.scene, "priors")
     group = run.scene.require_group("priors")
     group.attrs[IN_PROGRESS] = key

@@ -102,7 +102,7 @@ def stereo_megapixels(workload: Workload, edge_px: int) -> float:
 
 def delete_temporary_arrays(run: Run) -> None:
     """Delete the temporary arrays; after the commit, since a run that is killed before it resumes from them."""
-    group = run.scene.get("priors")
+    group = arrays.find_node(run.scene, "priors")
     if not isinstance(group, zarr.Group) or IN_PROGRESS not in group.attrs:
         return
     for name in list(group.group_keys()):
@@ -121,6 +121,6 @@ PRIORS = Stage(
     inputs=priors_key_inputs,
     estimate=estimate_priors_cost,
     cleanup=delete_temporary_arrays,
-    is_begun=lambda run: "priors" in run.scene,
+    is_begun=lambda run: arrays.exists(run.scene, "priors"),
     discard=lambda run: arrays.delete_node(run.scene, "priors"),
 )

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from jaxtyping import Num
 
 from quoin.pipeline.core.reasons import Rejection
 from quoin.pipeline.scene.blocks import Partition
 from quoin.pipeline.scene.manhattan import read_manhattan_frame
-from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table
+from quoin.pipeline.scene.photo_table import PhotoRow, read_photo_table, read_pose_rows
 from quoin.pipeline.scene.posed_images import Posed, read_transform
 from quoin.pipeline.scene.world import read_world
 from quoin.pipeline.storage.run import Manifest, Run
+from quoin.pipeline.storage.tables import METRIC_SCHEMA, read_table
 from quoin.stages.report.chart import Curve, thin_curve
 from quoin.stages.report.facts import (
     BlockFacts,
@@ -33,12 +33,6 @@ from quoin.stages.report.facts import (
 )
 
 Array = np.ndarray
-
-
-def read_rows(run: Run, table: str) -> list[dict[str, Any]]:
-    """Rows of a table; an empty list where it does not exist."""
-    path = run.file(f"tables/{table}.parquet")
-    return pq.read_table(path).to_pylist() if path.exists() else []
 
 
 def finite_or_none(value: Any) -> float | None:
@@ -58,7 +52,7 @@ def collect_photos(run: Run) -> list[PhotoFacts]:
         return []
     if run.manifest("pose") is None:
         return [_photo_facts(row, None, state="used" if row.used else "not used") for row in read_photo_table(run)]
-    pose_rows = {pose_row["photo_id"]: pose_row for pose_row in read_rows(run, "poses")}
+    pose_rows = {pose_row["photo_id"]: pose_row for pose_row in read_pose_rows(run)}
     facts = []
     for row in read_photo_table(run):
         pose_row = pose_rows.get(row.photo_id) if row.used else None
@@ -152,7 +146,7 @@ def collect_pose(run: Run, posed: Posed) -> PoseFacts:
     result = run.require("pose").result
     world = read_transform(run, "world_from_sfm")
     walls = read_manhattan_frame(run)
-    table = read_rows(run, "poses")
+    table = read_pose_rows(run)
     groups = Counter(r["component"] for r in table if r["component"] >= 0)
     bulk = np.percentile(posed.points_world, [1, 99], axis=0) if len(posed.points_world) else np.zeros((2, 3))
     return PoseFacts(
@@ -192,6 +186,7 @@ def collect_blocks(run: Run, partition: Partition | None) -> list[BlockFacts]:
                 peak_memory_bytes=int_or_none(got.get("peak_memory_bytes")) or None,
                 n_bricks=int_or_none(got.get("n_bricks")),
                 device=got.get("device"),
+                compiled=got.get("compiled"),
                 failed=missing.get(block.id, ""),
                 memory_reason=got.get("memory_reason", ""),
             )
@@ -210,10 +205,9 @@ def collect_curves(run: Run, block_ids: Iterable[str]) -> dict[str, list[Curve]]
     """Training metrics over the steps, by name; one curve per block."""
     out: dict[str, list[Curve]] = {}
     for block_id in block_ids:
-        path = run.file(f"tables/train_{block_id}.parquet")
-        if not path.exists():
+        if not run.file(f"tables/train_{block_id}.parquet").exists():
             continue
-        table = pq.read_table(path, columns=["step", "name", "value"])
+        table = read_table(run, f"train_{block_id}", METRIC_SCHEMA)
         names = np.array(table["name"].to_pylist())
         step, value = table["step"].to_numpy().astype(float), table["value"].to_numpy().astype(float)
         for name in sorted(set(names.tolist())):

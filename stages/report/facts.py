@@ -125,6 +125,7 @@ class BlockFacts(Facts):
     peak_memory_bytes: int | None
     n_bricks: int | None
     device: str | None
+    compiled: bool | None = None  # whether its steps ran as compiled code
     failed: str = ""  # why it could not be trained; "" if it was, or was not tried yet
     memory_reason: str = ""  # why it was trained with less memory and detail than planned; "" if it was not
 

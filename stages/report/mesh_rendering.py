@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from quoin.pipeline.core.errors import QuoinError
 from quoin.pipeline.geometry.cameras import normalize, rays_world
 from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 from quoin.pipeline.scene.mesh_formats import GltfMesh, confidence_colors, decode_glb, encode_glb
-from quoin.pipeline.scene.ply_format import count_faces, read_vertex_property
+from quoin.pipeline.scene.ply_format import count_faces, read_ply_surface, read_vertex_property
+from quoin.pipeline.storage.layout import damaged_file_error
 
 Array = np.ndarray
 
@@ -45,14 +47,18 @@ def load_preview_mesh(ply: Path, glb: Path) -> PreviewMesh | None:
 
 
 def _from_ply(path: Path) -> PreviewMesh | None:
-    import trimesh
-
-    mesh = trimesh.load_mesh(path, process=False)
-    if not len(mesh.faces):
+    try:
+        surface = read_ply_surface(path)
+    except QuoinError as error:
+        raise damaged_file_error("mesh.ply", error.what) from error
+    vertices, faces = surface.vertices, surface.triangles
+    if not len(faces):
         return None
-    colors = np.array(mesh.visual.vertex_colors, np.uint8)[:, :3]
-    confidence = read_vertex_property(path, "confidence")
-    return PreviewMesh(np.array(mesh.vertices, float), np.array(mesh.faces, np.int64), colors, path.name, confidence)
+    colors = np.full(vertices.shape, 128, np.uint8)
+    for channel, name in enumerate(("red", "green", "blue")):
+        if (values := read_vertex_property(path, name)) is not None:
+            colors[:, channel] = values
+    return PreviewMesh(vertices, faces.astype(np.int64), colors, path.name, read_vertex_property(path, "confidence"))
 
 
 def _from_glb(path: Path) -> PreviewMesh | None:

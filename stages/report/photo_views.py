@@ -12,6 +12,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.geometry.cameras import centers_world, is_in_image, project
 from quoin.pipeline.geometry.mesh import vertex_normals
 from quoin.pipeline.scene.posed_images import PYRAMID_LEVELS, Posed, read_photo
+from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.stages.report.facts import ViewFacts
 from quoin.stages.report.mesh_rendering import (
@@ -135,8 +136,8 @@ def read_resized_photo(run: Run, photo: int, width: int, height: int) -> UInt8[A
     from PIL import Image
 
     level = 0
-    while level + 1 < PYRAMID_LEVELS and f"photos/{photo:06d}/rgb{level + 1}" in run.scene:
-        if run.scene[f"photos/{photo:06d}/rgb{level + 1}"].shape[1] < width:  # type: ignore[union-attr]
+    while level + 1 < PYRAMID_LEVELS and arrays.exists(run.scene, f"photos/{photo:06d}/rgb{level + 1}"):
+        if arrays.open_array(run.scene, f"photos/{photo:06d}/rgb{level + 1}").shape[1] < width:
             break
         level += 1
     image = Image.fromarray(read_photo(run, photo, level))

@@ -14,6 +14,7 @@ from quoin.pipeline.geometry.cameras import centers_world
 from quoin.pipeline.geometry.mesh import MAX_RAYCAST_FACES
 from quoin.pipeline.scene.blocks import Partition, read_partition
 from quoin.pipeline.scene.manhattan import read_trusted_frame
+from quoin.pipeline.scene.mesh_formats import committed_mesh
 from quoin.pipeline.scene.posed_images import Posed, read_posed
 from quoin.pipeline.storage.disk import write_atomic
 from quoin.pipeline.storage.run import Run
@@ -86,7 +87,8 @@ def load_content(run: Run, config: ReportConfig) -> RunContent:
     partition = read_partition(run) if run.manifest("partition") else None
     if run.manifest("fuse") is None:
         return RunContent(posed, partition, mesh=None, embedded=None)
-    ply, glb = run.file("mesh.ply"), run.file("mesh.glb")
+    # one that was deleted is not drawn; one that is damaged is an error
+    ply, glb = (committed_mesh(run, n) if run.file(n).exists() else run.file(n) for n in ("mesh.ply", "mesh.glb"))
     embedded = mesh_rendering.embed_glb(glb, int(config.embed_limit_mb * 1e6))
     return RunContent(posed, partition, mesh_rendering.load_preview_mesh(ply, glb), embedded)
 

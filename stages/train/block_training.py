@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from quoin.fields.checkpoint import pack_checkpoint, read_checkpoint
-from quoin.fields.device import pick_device
+from quoin.fields.device import is_compiled, pick_device
 from quoin.pipeline.core.config import digest
-from quoin.pipeline.core.errors import OutOfMemory, first_line
+from quoin.pipeline.core.errors import OutOfMemory
 from quoin.pipeline.core.events import Reporter
-from quoin.pipeline.core.workers import Attempt, Device
+from quoin.pipeline.core.workers import Attempt, Device, out_of_memory_reason
 from quoin.pipeline.geometry.lattice import Lattice
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import (
@@ -30,6 +30,7 @@ from quoin.pipeline.scene.blocks import (
     write_sdf_bricks,
 )
 from quoin.pipeline.storage.disk import retry, write_atomic
+from quoin.pipeline.storage.layout import DamagedError
 from quoin.pipeline.storage.lock import FENCING_TOKEN_FILE, check_fence
 from quoin.pipeline.storage.run import Run, peak_memory_bytes, reset_peak_memory
 from quoin.stages.train import sdf_bricks, trained_block
@@ -40,7 +41,7 @@ from quoin.stages.train.data.photo_set import BlockFrame
 from quoin.stages.train.loop import MetricLog, run_training
 from quoin.stages.train.preview import PREVIEW_FOLDER, delete_previews_after, save_preview_image
 from quoin.stages.train.stage import TRAIN
-from quoin.stages.train.step import BatchSize, is_out_of_memory, reduce_batch_size
+from quoin.stages.train.step import BatchSize, reduce_batch_size
 from quoin.stages.train.trainer import Trainer
 
 SINGLE_ATTEMPT = Attempt()
@@ -65,9 +66,9 @@ def train_block(
     try:
         return _train_block(run, config, report, block_id, device, attempt)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        reason = out_of_memory_reason(error)
+        if not reason:
             raise
-        reason = first_line(error)
     hint = "close other programs, make blocks smaller (partition.memory_gib), or use --device cpu"
     raise OutOfMemory(f"Out of memory in training this block: {reason}", where=block_id, hint=hint)
 
@@ -106,7 +107,10 @@ def _train_block(
         trainer.load_state_dict(state)
         began -= trainer.elapsed_s  # in earlier attempts
         trainer.batch_size = BatchSize(*map(min, trainer.batch_size, max_size))
-        log.load_until(trainer.step)
+        try:
+            log.load_until(trainer.step)
+        except DamagedError as error:
+            trainer.warn(f"the measurements of earlier steps are thrown away: {error.what}")
         report.log(name, f"resuming at step {trainer.step} of {config.steps}")
     elif (folder / CHECKPOINT_FILE).exists():
         report.log(name, "the checkpoint belongs to other settings or inputs: starting from the beginning")
@@ -170,6 +174,7 @@ def _train_block(
         n_bricks=len(bricks),
         peak_memory_bytes=peak_memory_bytes() if device == "cpu" else int(torch.cuda.max_memory_allocated()),
         device=device,
+        compiled=is_compiled(device),
         rays=trainer.batch_size.rays,
         memory_level=attempt.memory_level,
         memory_reason=attempt.memory_reason,

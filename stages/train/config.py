@@ -111,6 +111,7 @@ class BlockResult(StageResult):
     n_bricks: int
     peak_memory_bytes: int  # of the process on a CPU, on the device on a GPU
     device: str
+    compiled: bool | None = None  # whether the steps ran as compiled code; None in runs of earlier versions
     rays: int = 0  # per step at the end; fewer than configured where memory did not suffice
     memory_level: int = 0  # how often training was started again with photos of half the size and half the rays
     memory_reason: str = ""  # reason of the last time

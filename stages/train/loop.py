@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from quoin.fields.sdf_grids import DenseSdf
 from quoin.pipeline.core import cancellation
 from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.storage.disk import atomic_path
+from quoin.pipeline.storage.tables import METRIC_SCHEMA, read_parquet
 from quoin.stages.train.config import TrainConfig
 from quoin.stages.train.preview import render_preview
 from quoin.stages.train.trainer import LOG_INTERVAL_STEPS, Trainer
@@ -139,15 +139,16 @@ class MetricLog:
         self.rows.extend({"step": step, "seconds": seconds, "name": k, "value": float(v)} for k, v in values.items())
 
     def load_until(self, step: int) -> None:
-        """Load the rows of an earlier attempt up to ``step``; a table that cannot be read is ignored."""
-        with suppress(OSError, pa.ArrowInvalid):
-            self.rows = [row for row in pq.read_table(self.path).to_pylist() if row["step"] <= step]
+        """Load the rows of an earlier attempt up to ``step``; DamagedError where its table cannot be read."""
+        if self.path.exists():
+            table = read_parquet(self.path, f"tables/{self.path.name}", METRIC_SCHEMA)
+            self.rows = [row for row in table.to_pylist() if row["step"] <= step]
 
     def write(self) -> None:
         """Write the table."""
         if self.rows:
             with atomic_path(self.path) as part:
-                pq.write_table(pa.Table.from_pylist(self.rows), part)
+                pq.write_table(pa.Table.from_pylist(self.rows, schema=METRIC_SCHEMA), part)
 
 
 # -- convergence -------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def train_blocks(context: StageContext, config: TrainConfig) -> TrainResult:
         done = run.manifest(f"train/{block.id}")
         if done is not None and done.key == keys[block.id]:
             report.log(f"train/{block.id}", "already done, kept")
-            results[block.id] = BlockResult.model_validate(done.result)
+            results[block.id] = run.result(f"train/{block.id}", BlockResult)
         else:
             tasks.append(block_task(run, config, block))
 

@@ -30,7 +30,6 @@ N_BEST_SOURCES = 2
 MAX_DISSIMILARITY = 0.7
 MIN_PATCH_COSINE = 0.15  # between a patch's normal and its ray: grazing patches say little
 LOSS_STATS = (*(term.name for term in LOSS_TERMS), "photoconsistency_used")
-OUT_OF_MEMORY_PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 MAX_NON_FINITE_STEPS = 20  # steps in a row without a finite loss and gradient before giving up
 
 
@@ -136,16 +135,6 @@ class BatchSize(NamedTuple):
 
 
 MIN_BATCH_SIZE = BatchSize(64, 16, 16)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True if an error means that a GPU or the machine is out of memory.
-
-    CUDA has a type for it; the CPU's allocator, cuBLAS and some CUDA calls raise a RuntimeError, known by its text.
-    """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY_PHRASES)
 
 
 def halve_batch_size(size: BatchSize) -> BatchSize | None:

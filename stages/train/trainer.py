@@ -18,6 +18,7 @@ from quoin.fields.model import BlockModel
 from quoin.fields.rays import RaySamples, RenderOutput
 from quoin.fields.sdf_grids import map_chunks
 from quoin.pipeline.core.errors import OutOfMemory, QuoinError
+from quoin.pipeline.core.workers import out_of_memory_reason
 from quoin.pipeline.imaging import labels
 from quoin.stages.train.camera_refinement import REFINEMENT_START_SHARE
 from quoin.stages.train.config import TrainConfig
@@ -33,7 +34,6 @@ from quoin.stages.train.step import (
     StepInputs,
     compute_loss,
     halve_batch_size,
-    is_out_of_memory,
     sample_rays,
 )
 
@@ -118,7 +118,7 @@ class Trainer:
         try:
             step_result = self._backward(progress)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not out_of_memory_reason(error):
                 raise
         if step_result is None:  # outside of the except clause, which would keep the tensors of the step
             self._reduce_batch_size()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from quoin.pipeline.core.errors import QuoinError
+from quoin.pipeline.scene.mesh_formats import decode_glb
 from quoin.pipeline.storage.run import Run
 from quoin.tools import view
 from tests.stages.report.scene import make_run
@@ -30,7 +31,7 @@ def test_it_serves_the_scene_on_loopback_and_keeps_it_there(made: Run):
             assert answer.status == 200
         assert server.request_share_url() is None
         assert server.get_clients() == {}
-        assert view._add_confidence(server, made.path / "mesh.glb") is not None
+        assert view._add_confidence(server, decode_glb((made.path / "mesh.glb").read_bytes())) is not None
     finally:
         server.stop()
 

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from quoin.pipeline.core.config import validate_config
 from quoin.pipeline.core.errors import QuoinError
@@ -15,10 +13,12 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.scene import posed_images
 from quoin.pipeline.scene.blocks import read_held_out
 from quoin.pipeline.scene.camera_files import given_cameras_path
+from quoin.pipeline.scene.mesh_formats import committed_mesh
 from quoin.pipeline.scene.photo_table import read_photo_names
 from quoin.pipeline.scene.ply_format import read_vertex_property
 from quoin.pipeline.storage.disk import write_atomic
 from quoin.pipeline.storage.run import Run
+from quoin.pipeline.storage.tables import write_table
 from quoin.tools.evaluate.config import EvaluateConfig, EvaluateResult, ViewScore, ViewsResult
 
 
@@ -53,7 +53,8 @@ def evaluate_surface(
         advance(1)
         true_surface = read_surface(truth)
         advance(2)
-        mesh = read_surface(run.file("mesh.ply")).transformed(truth_from_world)
+        mesh_path = committed_mesh(run, "mesh.ply")
+        mesh = read_surface(mesh_path).transformed(truth_from_world)
         advance(3)
         sampling = {"n_samples": config.n_samples, "seed": run.seed}
         surface = score_surface(mesh, true_surface, config.distances_m, **sampling)
@@ -61,7 +62,7 @@ def evaluate_surface(
         face_labels = read_face_labels(truth, len(true_surface.faces))
         distances = [s.distance_m for s in surface.scores]
         labels = () if face_labels is None else score_labels(mesh, true_surface, face_labels, distances, **sampling)
-        vertex_confidence = read_vertex_property(run.file("mesh.ply"), "confidence")
+        vertex_confidence = read_vertex_property(mesh_path, "confidence")
         confidence = (
             None
             if vertex_confidence is None
@@ -88,8 +89,8 @@ def evaluate_surface(
             level="warning",
         )
     write_atomic(run.path / "evaluation.json", result.model_dump_json(indent=1).encode())
-    pq.write_table(pa.Table.from_pylist([s.model_dump() for s in surface.scores]), run.table("evaluation"))
-    pq.write_table(pa.Table.from_pylist(rows), run.table("evaluation_poses"))
+    write_table(run, "evaluation", [s.model_dump() for s in surface.scores])
+    write_table(run, "evaluation_poses", rows)
     report.table("evaluate", [s.model_dump() for s in surface.scores])
     return result
 
@@ -124,7 +125,7 @@ def evaluate_views(run: Run, report: Reporter) -> ViewsResult:
     mean = {name: float(np.mean([row[name] for row in rows])) for name in ("psnr_db", "psnr_corrected_db", "ssim")}
     result = ViewsResult(**mean, photos=scores)
     write_atomic(run.path / "evaluation.json", json.dumps({"views": result.model_dump()}, indent=1).encode())
-    pq.write_table(pa.Table.from_pylist(rows), run.table("evaluation_views"))
+    write_table(run, "evaluation_views", rows)
     report.table("evaluate/views", rows)
     return result
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from quoin.pipeline.storage.layout import damaged_file_error
 from quoin.stages.pose.colmap import load_pycolmap
 
 Array = np.ndarray
@@ -97,6 +98,16 @@ def existing_keys(database: Path, table: TableName) -> set[int]:
         return {row[0] for row in rows}
 
 
+def find_damage(database: Path) -> str:
+    """What SQLite finds wrong with a database file; "" where it is whole."""
+    try:
+        with closing(sqlite3.connect(_read_only_uri(database), uri=True)) as connection:
+            first: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if first == "ok" else first.replace("\n", " ")
+
+
 def copy_rows(
     source: Path, target: Path, tables: tuple[TableName, ...], image_ids: Collection[int] | None = None
 ) -> None:
@@ -121,7 +132,10 @@ def merge_rows(sources: Iterable[Path], target: Path, tables: tuple[TableName, .
         for source in sources:
             with closing(sqlite3.connect(_read_only_uri(source), uri=True)) as source_connection:
                 for table in tables:
-                    rows = source_connection.execute(_select_all(table)).fetchall()
+                    try:
+                        rows = source_connection.execute(_select_all(table)).fetchall()
+                    except sqlite3.DatabaseError as error:
+                        raise damaged_file_error(f"work/pose/shared/{source.name}", f"features: {error}") from error
                     if rows:  # a photo without features has none
                         placeholders = ", ".join("?" * len(rows[0]))
                         insert_statement = f"INSERT OR REPLACE INTO {table} VALUES ({placeholders})"  # noqa: S608

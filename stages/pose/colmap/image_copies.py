@@ -46,7 +46,7 @@ def write_image_copies(photos: list[PhotoRow], folder: Path, threads: int, advan
                 target.symlink_to(source)
             except OSError:  # a file system without links
                 shutil.copyfile(source, target)
-        elif not target.exists():
+        elif not target.exists() or target.stat().st_size == 0:  # empty: after a power cut
             _save_jpeg(photos[index], target)
         return target.name
 

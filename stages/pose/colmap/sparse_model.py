@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.sparse import coo_array, csr_array
 
+from quoin.pipeline.storage.arrays import read_npz
 from quoin.stages.pose.colmap.camera import Camera
 
 Array = np.ndarray
@@ -115,6 +116,6 @@ def write_sparse_model(path: Path, model: SparseModel) -> None:
 
 def read_sparse_model(path: Path) -> SparseModel:
     """The model in a file by ``write_sparse_model``."""
-    with np.load(path, allow_pickle=False) as data:
-        cameras = [Camera.from_json(camera) for camera in json.loads(str(data["cameras"]))]
-        return SparseModel(cameras=cameras, **{name: data[name] for name in _ARRAYS})
+    data = read_npz(path, f"work/pose/{path.parent.name}/{path.name}", ("cameras", *_ARRAYS))
+    cameras = [Camera.from_json(camera) for camera in json.loads(str(data.pop("cameras")))]
+    return SparseModel(cameras=cameras, **data)

@@ -19,7 +19,7 @@ from quoin.pipeline.core.events import Reporter
 from quoin.pipeline.core.workers import Task, TaskContext, map_all
 from quoin.pipeline.geometry.lattice import BrickBox, Lattice
 from quoin.pipeline.scene.blocks import Block, Partition, write_partition
-from quoin.pipeline.scene.photo_table import write_photo_table
+from quoin.pipeline.scene.photo_table import write_photo_table, write_pose_rows
 from quoin.pipeline.storage import arrays
 from quoin.pipeline.storage.run import Run
 from quoin.pipeline.storage.stage import Stage, StageContext
@@ -91,6 +91,7 @@ def ingest(context: StageContext, config: IngestConfig) -> LightResult:
 
 
 def pose(context: StageContext, config: PoseConfig) -> LightResult:
+    write_pose_rows(context.run, [])
     return behave("pose", context.run, config, context.report)
 
 

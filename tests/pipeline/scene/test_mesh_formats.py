@@ -44,7 +44,7 @@ def test_what_is_written_is_read_again(middle: tuple[float, float, float]) -> No
 
 @pytest.mark.parametrize("data", [b"", b"glTF", b"not a mesh at all, and much longer than a header of one would be"])
 def test_what_is_no_mesh_of_ours_is_refused(data: bytes) -> None:
-    with pytest.raises(QuoinError, match=r"not a mesh.glb written by quoin"):
+    with pytest.raises(QuoinError, match=r"not a mesh that fuse wrote.*--force fuse"):
         decode_glb(data)
 
 

@@ -143,6 +143,20 @@ def test_a_clip_is_looked_through_once_and_its_frames_are_written_once(photos, p
     assert np.abs(shown - pan([place_of(row, WALK)], seed=3)[0]).mean() < 8, "another clip of that name: other frames"
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_measurements_that_are_damaged_are_thrown_away_and_made_again(photos, ingest, tmp_path, share):
+    write_clip(photos / "a.mp4", pan(WALK))
+    _, before, _ = ingest()
+    [scan] = (tmp_path / "run/work/ingest").glob("*.npz")
+    frame = Path(frames_of(before, "a.mp4")[0].path)
+    scan.write_bytes(scan.read_bytes()[: int(share * scan.stat().st_size)])
+    frame.write_bytes(b"")  # as a power cut leaves it
+    _, rows, logs = ingest(min_contrast=1.0)
+    assert [row.name for row in rows.values() if row.used] == [row.name for row in before.values() if row.used]
+    assert frame.stat().st_size > 0
+    assert sum("thrown away and made again" in line for line in logs) == 1
+
+
 def test_what_is_no_clip_says_why(photos, put, ingest):
     whole = write_clip(photos / "whole.mkv", pan(WALK)).read_bytes()
     put("cut.mkv", whole[: len(whole) // 2])

@@ -204,10 +204,7 @@ def test_any_byte_that_is_turned_gives_the_checkpoint_before_or_none(tmp_path):
         (tmp_path / block_training.CHECKPOINT_FILE).write_bytes(
             good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :]
         )
-        try:
-            found = block_training.load_checkpoint(tmp_path, "key")
-        except QuoinError:  # the word "key" itself: no checkpoint of quoin
-            continue
+        found = block_training.load_checkpoint(tmp_path, "key")
         if found is None:  # the key
             continue
         before += list(found) == ["a"]

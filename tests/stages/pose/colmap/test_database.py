@@ -8,15 +8,21 @@ import numpy as np
 import pycolmap
 import pytest
 
+from quoin.pipeline.core.events import Reporter
+from quoin.pipeline.storage.layout import DamagedError
+from quoin.pipeline.storage.run import Run
 from quoin.stages.pose.colmap.database import (
     FEATURE_TABLES,
     DescriptorReader,
     copy_rows,
     existing_keys,
+    find_damage,
     merge_rows,
     pair_ids,
     read_two_view_geometries,
 )
+from quoin.stages.pose.config import PoseConfig
+from quoin.stages.pose.workspace import Workspace
 
 HOMOGRAPHY = np.array([[1.0, 0.1, 5.0], [-0.1, 1.0, 7.0], [0.0, 0.0, 1.0]])
 
@@ -92,3 +98,28 @@ def test_pair_ids_are_the_keys_of_the_tables(tmp_path: Path) -> None:
     pairs = np.array([[0, 1], [2, 1]])
     assert set(pair_ids(pairs)) == existing_keys(tmp_path / "database.db", "two_view_geometries")
     assert pair_ids(pairs)[0] == 2147483647 * 1 + 2
+
+
+def test_a_damaged_database_is_unfinished_work_that_is_made_again(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", photos=tmp_path, settings={}, seed=0)
+    workspace = Workspace(run, PoseConfig(), Reporter())
+    workspace.clear_if_changed("photos")
+    write_database(workspace.database)
+    workspace.clear_if_changed("photos")
+    assert find_damage(workspace.database) == ""
+    whole = workspace.database.read_bytes()
+    for content in (whole[: len(whole) // 2], b"x" * 5000, whole[:100] + b"\xff" * 400 + whole[500:]):
+        workspace.database.write_bytes(content)
+        with pytest.raises(DamagedError) as caught:
+            workspace.clear_if_changed("photos")
+        assert caught.value.stage == "pose"
+    workspace.clear_if_changed("other photos")
+    assert not workspace.database.exists()
+
+
+def test_features_of_a_worker_that_cannot_be_read_are_unfinished_work(tmp_path: Path) -> None:
+    write_database(tmp_path / "all.db")
+    (tmp_path / "features.db").write_bytes(b"no database" * 100)
+    with pytest.raises(DamagedError) as caught:
+        merge_rows([tmp_path / "features.db"], tmp_path / "all.db", FEATURE_TABLES)
+    assert caught.value.stage == "pose"
