@@ -24,8 +24,9 @@ from quoin.pipeline.scene.blocks import (
     read_sdf_brick,
 )
 from quoin.pipeline.scene.manhattan import read_manhattan_frame
-from quoin.pipeline.scene.mesh_formats import committed_mesh, decode_glb, read_ply_mesh, read_vertex_property
+from quoin.pipeline.scene.mesh_formats import committed_mesh, decode_glb
 from quoin.pipeline.scene.photo_table import read_photo_table, read_pose_rows
+from quoin.pipeline.scene.ply_format import read_ply_surface, read_vertex_property
 from quoin.pipeline.scene.sensor_depth import read_sensor_scale
 from quoin.pipeline.scene.world import read_world
 from quoin.pipeline.storage.run import Run
@@ -51,7 +52,7 @@ def read_blocks(run: Run) -> None:
 
 def read_ply(run: Run) -> None:
     path = committed_mesh(run, "mesh.ply")
-    read_ply_mesh(path)
+    read_ply_surface(path)
     read_vertex_property(path, "confidence")
 
 
