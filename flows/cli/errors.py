@@ -19,7 +19,6 @@ from typing import NoReturn
 
 from quoin.pipeline.core.errors import PartialResult, QuoinError
 from quoin.pipeline.core.formatting import printable, redact_urls
-from quoin.pipeline.core.workers import out_of_memory_error, out_of_memory_reason
 from quoin.pipeline.storage.disk import UNWRITABLE_ERRNOS, disk_error
 
 EXIT_TIMEOUT_SECONDS = 5.0
@@ -51,6 +50,8 @@ def exit_on_error(run_path: Path | None = None, run_location: str | None = None)
         if isinstance(error, OSError) and error.errno in UNWRITABLE_ERRNOS:
             print_error(str(disk_error(error, error.filename)))
             raise SystemExit(EXIT_REFUSED) from None
+        from quoin.pipeline.core.workers import out_of_memory_error, out_of_memory_reason  # imports numpy
+
         if reason := out_of_memory_reason(error):
             print_error(str(out_of_memory_error(reason, run_location)))
             raise SystemExit(EXIT_REFUSED) from None

@@ -152,6 +152,8 @@ def find_node(group: zarr.Group, name: str) -> zarr.Array | zarr.Group | None:
         node = group.get(name)
         if node is None and exists(group, name):  # Zarr takes metadata without their keys for none
             raise ValueError("keys are missing")
+        if node is not None and not isinstance(node.metadata.attributes, dict):
+            raise ValueError("its attributes are no mapping")
         return node
 
 
