@@ -15,9 +15,10 @@ from quoin.flows.cli import app
 from quoin.flows.cli.options import DisplayOptions
 from quoin.flows.session import resume_run
 from quoin.pipeline.core.config import StageResult
-from quoin.pipeline.scene.photo_table import to_local_path, to_stored_path
+from quoin.pipeline.scene.photo_table import PhotoRow, to_local_path, to_stored_path, write_photo_table
 from quoin.pipeline.storage.object_store import Bucket
 from quoin.pipeline.storage.run import Run
+from quoin.stages.fuse.mesh import Mesh, write_glb
 from quoin.tools.view import serve_viewer
 from tests.fixtures import ball_scene
 from tests.fixtures.s3_server import Door
@@ -165,9 +166,15 @@ def fused(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     run = ball_scene.make_run(tmp_path, n_photos=5, width=64, height=48, n_points=120, place=url)
     ball = trimesh.creation.icosphere(3, ball_scene.BALL_RADIUS).apply_translation(ball_scene.BALL_CENTRE)
     ball.visual.vertex_colors = np.full((len(ball.vertices), 4), 200, np.uint8)
-    for name in ("mesh.ply", "mesh.glb"):
-        ball.export(run.path / name)
+    ball.export(run.path / "mesh.ply")
+    colors = np.full((len(ball.vertices), 3), 200, np.uint8)
+    surface = Mesh(np.array(ball.vertices), np.array(ball.faces), colors, {"confidence": np.ones(len(ball.vertices))})
+    write_glb(run.path / "mesh.glb", surface, surface.vertex_normals())
     ball.export(tmp_path / "truth.ply")
+    names = [f"{k}.jpg" for k in range(5)]
+    write_photo_table(run, [PhotoRow(name=name, path=f"/photos/{name}", photo_id=k) for k, name in enumerate(names)])
+    run.storage.upload_outputs("ingest")
+    run.commit("ingest", "ingest-key", StageResult(), 0.0)
     run.storage.upload_outputs("fuse")
     run.commit("fuse", "fuse-key", Fused(n_faces=len(ball.faces), glb_faces=len(ball.faces)), 0.0)
     monkeypatch.setenv("QUOIN_HOME", str(tmp_path / "elsewhere"))

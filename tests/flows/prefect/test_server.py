@@ -6,6 +6,7 @@ import asyncio
 import http.server
 import io
 import json
+import math
 import re
 import socket
 import sys
@@ -126,8 +127,15 @@ def test_photos_that_are_missing_or_placed_badly_come_first(tmp_path):
     from quoin.flows.prefect.flow import pose_rows
 
     run = make_run(tmp_path)
-    assert pose_rows(run) == []
-    row = {"registered": True, "n_points": 50, "reason": "", "detail": ""}
+    row = {
+        "registered": True,
+        "n_points": 50,
+        "reason": "",
+        "detail": "",
+        "photo_id": 0,
+        "component": 0,
+        "focal_px": 400.0,
+    }
     photos = [
         {"name": "good.jpg", "reprojection_px": 0.4, **row},
         {"name": "bad.jpg", "reprojection_px": 1.9, **row},
@@ -136,8 +144,11 @@ def test_photos_that_are_missing_or_placed_badly_come_first(tmp_path):
             "registered": False,
             "n_points": 0,
             "detail": "7",
-            "reprojection_px": None,
+            "reprojection_px": math.nan,
             "reason": "few_features",
+            "photo_id": 2,
+            "component": -1,
+            "focal_px": math.nan,
         },
     ]
     run.table("poses").parent.mkdir(parents=True, exist_ok=True)
