@@ -103,6 +103,7 @@ def test_a_run_at_a_url_is_fused_by_workers_that_share_nothing_else(bucket: str,
     assert not list(tmp_path.glob("machine*/cache/runs/*/work/fuse"))
 
 
+@pytest.mark.slow
 def test_what_stops_a_part_stops_the_stage_and_leaves_nothing_of_the_work(made: Run) -> None:
     with pytest.raises(QuoinError, match="no disk"):
         FUSE(made, CONFIG, Reporter(), Three(error=QuoinError("There is no disk")))

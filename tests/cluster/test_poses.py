@@ -218,6 +218,7 @@ def test_photos_and_run_at_a_url(
     assert not [name for name, _, _ in Bucket(f"{bucket}/run").list_objects() if "shared" in name]
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_see_the_photos_still_match(alone: Run, photos: list[dict], tmp_path: Path) -> None:
     def unseen(run: Run, photo_ids: list[int]) -> None:
         raise PhotosNotVisibleError("Workers do not see the photos", where="a.jpg", hint="put them at a URL")

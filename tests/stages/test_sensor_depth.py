@@ -125,6 +125,7 @@ def test_points_of_the_sensor_follow_those_of_sfm_and_held_out_photos_measured_n
     assert not np.isin(fewer.track_photo, [2, 4]).any()
 
 
+@pytest.mark.slow
 def test_bare_walls_get_a_surface(room, monkeypatch):
     monkeypatch.setattr(trainer, "compile_function", lambda function, device: function)
     quiet = Reporter()

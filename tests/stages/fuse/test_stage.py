@@ -312,7 +312,7 @@ def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:
     assert [(made.path / name).read_bytes() for name in ("mesh.ply", "mesh.glb")] == first
 
 
-@pytest.mark.parametrize("stereo", [False, True])
+@pytest.mark.parametrize("stereo", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, stereo: bool) -> None:
     """A ball, a ball beside it that no stereo confirms, an island; in parts that cut all of them."""
     ball, beside = synthetic.wavy(synthetic.sphere(1.0), 0.3 * VOXEL, 0.8, 1), synthetic.sphere(0.2, (0.0, 0.0, 1.15))
@@ -352,6 +352,7 @@ def test_a_surface_in_many_parts_is_that_of_one(tmp_path: Path, monkeypatch, ste
     np.testing.assert_allclose(coarse.bounds, light.bounds, atol=2 * VOXEL)
 
 
+@pytest.mark.slow
 def test_parts_of_which_nothing_stays_are_no_trouble(tmp_path: Path, monkeypatch) -> None:
     """A second ball that all stereo sees through, in a part of its own."""
     monkeypatch.setattr("quoin.stages.fuse.tiles.TILE_BRICKS", 1)

@@ -57,6 +57,7 @@ def test_frames_of_a_clip_beside_photos(photos, put, ingest):
     assert np.isnan(rows["a.jpg"].time_s)
 
 
+@pytest.mark.slow
 def test_a_pause_gives_no_duplicates_and_a_blurred_part_no_frame(photos, ingest):
     lefts = np.concatenate([WALK, np.full(120, 270.0), 270.0 + WALK])
     shown = pan(lefts)

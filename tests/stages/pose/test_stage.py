@@ -171,7 +171,7 @@ def test_the_same_seed_gives_the_same_poses(posed: tuple, photos: list[dict], tm
     )
 
 
-@pytest.mark.parametrize("kind", ["colmap", "transforms"])
+@pytest.mark.parametrize("kind", ["colmap", pytest.param("transforms", marks=pytest.mark.slow)])
 def test_camera_files_are_kept(posed: tuple, photos: list[dict], tmp_path: Path, kind: str) -> None:
     first = posed[0]
     if kind == "colmap":
@@ -240,7 +240,7 @@ def test_cameras_whose_axes_point_elsewhere_are_refused(photos: list[dict], tmp_
         POSE(run, CONFIG.model_copy(update={"known_poses": given}), Reporter())
 
 
-@pytest.mark.parametrize("refine", [True, False])
+@pytest.mark.parametrize("refine", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_tracked_poses_are_refined_or_told_of(photos: list[dict], tmp_path: Path, refine: bool) -> None:
     poses, rng = TRUTH.copy(), np.random.default_rng(0)
     turns = Rotation.from_rotvec(np.radians(0.6 if refine else 0.15) * rng.standard_normal((N, 3))).as_matrix()
@@ -418,6 +418,7 @@ def test_gps_makes_the_world_metres(photos: list[dict], tmp_path: Path) -> None:
     assert math.isclose(run.scene["frame"].attrs["enu_origin"]["latitude_deg"], 48.77, abs_tol=1e-3)
 
 
+@pytest.mark.slow
 def test_pairs_of_a_large_collection_are_found_in_rounds(photos: list[dict], tmp_path: Path) -> None:
     """Eight photos count as large; all neighbours along the arc are verified, and the rounds told."""
     config, events = CONFIG.model_copy(update={"exhaustive_max_photos": 4}), Events()
@@ -447,6 +448,7 @@ def corner_depth(cam_from_world: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(best), best, 0.0).reshape(300, 400)
 
 
+@pytest.mark.slow
 def test_sensor_depth_gives_the_world_its_metres(photos: list[dict], tmp_path: Path) -> None:
     rows = []
     for index, photo in enumerate(photos):

@@ -90,6 +90,7 @@ def test_believed_depths_are_right(run):
     assert np.mean(errors < 0.03) > 0.9
 
 
+@pytest.mark.slow
 def test_work_that_was_stopped_goes_on(run, monkeypatch):
     searched = []
 

@@ -238,6 +238,7 @@ def true_surface(frame):
     return compute_loss
 
 
+@pytest.mark.slow
 def test_wrong_cameras_and_a_wrong_focal_length_become_right(wrong):
     run, true = wrong
     made, frame = ball_scene.start(run, SMALL.model_copy(update=REFINED))
